@@ -1,0 +1,112 @@
+"""The files of a run directory: names, shapes, and JSON objects written whole or not at all.
+
+spec.json, written by the agent:
+
+    flow_run_id, flow_run_name, flow_name   str
+    claim          str: the token that the claim carries
+    kind, target   see variables.py
+    parameters     object
+    env            {name: str}: added to the fork server's environment, over it
+    masked_env     [name]: variables whose values are replaced by *** before they reach the journal
+    working_dir    str | null: null is a fresh directory "work" inside the run directory
+    import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
+    user           str | null: run as this user (only when the agent is root)
+    limits         {run_time_s?, open_files?, cpu_time_s?, memory_bytes?, processes?}: the runner enforces the first
+                   three, the agent the others
+    grace_s        float: between asking the flow to end and killing it
+    max_line_bytes, max_journal_bytes       int
+
+started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known)
+
+stop.json, written by the agent: reason (reasons.py), detail (str), grace_s (float)
+
+exit.json, written by the runner:
+
+    reason, grade, evidence   reasons.py; evidence is one sentence
+    exit_code, signal         int | null; of the flow process
+    exception                 {"type": str, "message": str} | null
+    detail                    str | null: what stop.json said
+    started_at, ended_at      ISO 8601, UTC
+    cpu_time_s, peak_memory_bytes   of the reaped processes together / of the largest one (getrusage(2))
+    leftovers                 [{"pid": int, "name": str}]: processes that outlived the flow process and were ended
+    lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
+"""
+
+import json
+import os
+from typing import Any, Dict, Optional
+
+#: Raised when a shape changes so that an older reader would misread it; both sides refuse a newer one.
+CONTRACT_VERSION = 1
+
+#: Held by flock for as long as the runner lives.
+LOCK_FILE = "lock"
+#: What to run; written and synced by the agent before the claim.
+SPEC_FILE = "spec.json"
+#: Written by the runner before any of the user's code runs.
+STARTED_FILE = "started"
+#: The run's output, append-only records.
+JOURNAL_FILE = "journal"
+#: The journal offset that the backend has acknowledged, as decimal text.
+FORWARDED_FILE = "forwarded"
+#: Why the agent asked the runner to end the run; written before the signal that asks.
+STOP_FILE = "stop.json"
+#: How the run ended; written by the runner, by rename, as its last act.
+EXIT_FILE = "exit.json"
+#: State reports that the backend has not acknowledged yet; the agent's own.
+OUTBOX_FILE = "outbox"
+
+
+def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = True) -> None:
+    """Write `value` under `name` so that a reader sees all of it or none, mode 0600.
+
+    With `sync` it is on the disk, name and all, when this returns.
+
+    Raises OSError when it cannot be written; a half-written temporary file is then removed.
+    """
+    temporary = os.path.join(directory, "." + name + ".new")
+    data = json.dumps(dict(value, contract=CONTRACT_VERSION), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(fd, data[written:])
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, os.path.join(directory, name))
+    except OSError:
+        os.unlink(temporary)
+        raise
+    if sync:
+        sync_directory(directory)
+
+
+def sync_directory(directory: str) -> None:
+    """Make the names in `directory` survive a power cut (fsync(2): the file's own fsync does not)."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_json(directory: str, name: str) -> Optional[Dict[str, Any]]:
+    """The object stored under `name`, or None when there is no such file.
+
+    Raises ValueError when the file is no JSON object of a contract version known here.
+    """
+    path = os.path.join(directory, name)
+    try:
+        with open(path, "rb") as file:
+            value = json.loads(file.read().decode("utf-8", "surrogatepass"))
+    except FileNotFoundError:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("{} holds no JSON object".format(path))
+    version = value.get("contract")
+    if not isinstance(version, int) or not 1 <= version <= CONTRACT_VERSION:
+        raise ValueError("{} is of contract version {!r}, this program knows 1 to {}".format(path, version, CONTRACT_VERSION))
+    return value

@@ -1,0 +1,45 @@
+"""Who a process is: pid, start ticks and boot id together (proc(5), random(4)).
+"""
+
+from typing import List, Optional, Tuple
+
+from flowherd_runner.contract.variables import RUN_ID_VARIABLE
+
+def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
+    """Parent pid, start ticks and state letter of `pid` from /proc/PID/stat (proc(5)); None when there is none.
+
+    The start ticks count from boot and do not move when the clock is set, so with the boot id they name a
+    process for ever; a pid alone does not.
+    """
+    try:
+        with open("/proc/{}/stat".format(pid), "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1]), int(fields[19]), fields[0].decode()
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Whether the very process that started at `start_ticks` still runs (a zombie does not)."""
+    status = process_status(pid)
+    return status is not None and status[1] == start_ticks and status[2] not in "ZX"
+
+
+def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
+    """Those of `pids` whose initial environment carries the run's id; processes that may not be read are left out."""
+    wanted = "{}={}".format(RUN_ID_VARIABLE, run_id).encode()
+    found = []
+    for pid in pids:
+        try:
+            with open("/proc/{}/environ".format(pid), "rb") as file:
+                if wanted in file.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:  # gone, or another user's
+            continue
+    return found

@@ -1,0 +1,15 @@
+"""What the user's code finds in its environment, and the kinds of run.
+"""
+
+#: Set in every process of a run; also how a process that left the session is recognised as the run's.
+RUN_ID_VARIABLE = "FLOWHERD_FLOW_RUN_ID"
+RUN_NAME_VARIABLE = "FLOWHERD_FLOW_RUN_NAME"
+FLOW_NAME_VARIABLE = "FLOWHERD_FLOW_NAME"
+#: All parameters as one JSON object.
+PARAMETERS_VARIABLE = "FLOWHERD_PARAMETERS"
+#: One variable a parameter: the prefix and the parameter's name; strings as they are, all else as JSON.
+PARAMETER_PREFIX = "FLOWHERD_PARAM_"
+
+# Kinds of run: spec.json names one of them under "kind".
+KIND_COMMAND = "command"  # target: {"argv": [str, ...]}
+KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}

@@ -1,0 +1,70 @@
+"""Packaging of flowherd: two source roots, supervisor/ (the parent side) and runners/ (the child side).
+
+Neither root is a package: a package named `supervisor` here would shadow supervisord's own from the project's root.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """The one place that holds the version is flowherd/__init__.py."""
+    text = (HERE / "supervisor" / "flowherd" / "__init__.py").read_text(encoding="utf-8")
+    return next(line.split('"')[1] for line in text.splitlines() if line.startswith("__version__"))
+
+
+def conf_files() -> list[str]:
+    """Everything under conf/, as the package data that it becomes: flowherd.conf."""
+    conf = HERE / "conf"
+    return [str(path.relative_to(conf)) for path in sorted(conf.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+
+
+setup(
+    name="flowherd",
+    version=version(),
+    description="A supervisor agent for one host: claims flow runs, forks one isolated runner per run, loses none.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages("supervisor"), *find_packages("runners"), "flowherd.conf"],
+    package_dir={
+        "flowherd": "supervisor/flowherd",
+        "flowherd.conf": "conf",
+        "flowherd_runner": "runners/flowherd_runner",
+    },
+    package_data={"flowherd": ["py.typed", "server/templates/*"], "flowherd.conf": conf_files()},
+    install_requires=[
+        "psutil>=5.9",
+        "requests>=2.31",
+        "supervisor>=4.2",
+        "loguru>=0.7",
+        "typer>=0.12",
+        "rich>=13",
+        "pydantic>=2.7",
+        "pydantic-settings>=2.3",
+        "starlette>=0.37",
+        "uvicorn>=0.29",
+        "graphql-core>=3.2",
+        "sqlalchemy>=2.0",
+        "prometheus-client>=0.20",
+        "croniter>=2.0",
+        "tomli>=2.0; python_version < '3.11'",
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "ruff>=0.6",
+            "mypy>=1.10",
+            "types-psutil",
+            "types-requests",
+            "build>=1.2",
+        ]
+    },
+    entry_points={"console_scripts": ["flowherd = flowherd.cli.main:main"]},
+)

@@ -1,0 +1,85 @@
+"""The backend as an agent sees it. Implementations translate to a dialect and back, and do nothing else.
+
+Every method raises BackendUnavailable when the same call may succeed later, BackendRefused (or one of its
+subclasses) when it will not. Retrying, spooling and back-off are the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, StoredState, Wake
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerTraits:
+    """What the server at the other end can do beyond the dialect's common ground."""
+
+    #: What to call it in messages.
+    name: str
+    #: A claim is checked against the run's version, so an accepted claim is a won one; else it must be read back.
+    arbitrates: bool = False
+    #: A log line sent twice under the same id is stored once.
+    knows_line_ids: bool = False
+    #: `wait_for_wake` works.
+    wakes: bool = False
+
+
+class Backend(Protocol):
+    """One agent's connection to one backend. Methods may be called from several threads at once."""
+
+    #: Where it is, for messages.
+    address: str
+
+    def connect(self) -> ServerTraits:
+        """Say hello and learn what the server can do."""
+        ...
+
+    def check_token(self) -> None:
+        """Raises NotAuthorized unless the token is there and has the scope RUNNER."""
+        ...
+
+    def register(self, identity: AgentIdentity) -> str:
+        """Make the agent known and return its id, which all later calls carry."""
+        ...
+
+    def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
+        """Flow runs that are due for an agent with these labels, without those in `exclude`. Reserves nothing."""
+        ...
+
+    def claim(self, flow_run: FlowRun, token: str) -> None:
+        """Take `flow_run` for the holder of `token`: Scheduled -> Submitted, and its waiting task runs too.
+
+        Raises ClaimLost when somebody else has it. After BackendUnavailable it may or may not have been taken:
+        `stored_states` tells whose token is there. Claiming again with the same token is a success.
+        """
+        ...
+
+    def report(self, report: StateReport) -> None:
+        """Tell the backend of a change of state. Telling the same again does no harm."""
+        ...
+
+    def write_logs(self, lines: Sequence[LogLine]) -> None:
+        """Append to the logs of flow runs, of several at once if need be."""
+        ...
+
+    def heartbeat(self, flow_run_ids: Collection[str]) -> None:
+        """Say that these runs are alive."""
+        ...
+
+    def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """What the backend holds for these runs; an unknown id is left out."""
+        ...
+
+    def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
+        """Wait until the backend has something for this agent that it had not at `seen`, or the time is over.
+
+        Only for servers whose traits say `wakes`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back sockets; a call under way in another thread fails."""
+        ...

@@ -1,0 +1,132 @@
+"""The things that agent, backends and command line hand to one another: frozen, with no behaviour of their own.
+
+Times are aware datetimes in UTC. Nothing here knows a dialect, a process or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flowherd.states import RunState
+
+
+class _Readable:
+    """Fields by attribute and, as the original's query results allowed, by key."""
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return getattr(self, key)
+        except AttributeError:
+            raise KeyError(key) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(_Readable):
+    """What a flow run is a run of."""
+
+    id: str
+    name: str
+    version: int | None = None
+    #: Where the code is, as the dialect describes it: {"type": ..., ...}.
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    #: How to run it: {"type": ..., "env": ..., "working_dir": ..., ...}; None means all defaults.
+    run_config: Mapping[str, Any] | None = None
+    #: The older dialect's counterpart of run_config.
+    environment: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRun(_Readable):
+    """A task run that waits for its flow run to be started again."""
+
+    id: str
+    task_id: str
+    version: int
+    serialized_state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowRun(_Readable):
+    """A flow run that the backend handed out."""
+
+    id: str
+    name: str
+    #: The version of its state, for the claim's version lock.
+    version: int
+    state: RunState
+    serialized_state: Mapping[str, Any]
+    flow: Flow
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    #: Set on this run; wins over the flow's.
+    run_config: Mapping[str, Any] | None = None
+    scheduled_start_time: datetime | None = None
+    task_runs: tuple[TaskRun, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateReport:
+    """A change of a flow run's state, as the agent tells it to the backend."""
+
+    flow_run_id: str
+    state: RunState
+    message: str
+    #: When it happened, which is not when it is told.
+    at: datetime
+    #: The version that the backend must still hold; None means do not check.
+    version: int | None = None
+    #: The token that says who reports; see docs/design.md, section 4.
+    claim: str | None = None
+    #: Of the flow process.
+    pid: int | None = None
+    #: Cause and its grade, in the words of flowherd_runner.contract.reasons; None before the end.
+    reason: str | None = None
+    grade: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredState:
+    """The state of a flow run as the backend holds it."""
+
+    flow_run_id: str
+    version: int
+    state: RunState
+    message: str | None = None
+    #: The token of the claim or report that led to it, when it came from a flowherd agent.
+    claim: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLine:
+    """One line for a flow run's log at the backend."""
+
+    flow_run_id: str
+    at: datetime
+    #: "stdout", "stderr", "log" or "flowherd".
+    stream: str
+    #: A logging level number.
+    level: int
+    logger: str
+    message: str
+    #: Names the line within its run for ever, so that a resent one is recognised; None where it cannot.
+    line_id: str | None = None
+    task_run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wake:
+    """What the backend told a waiting agent: there is work, or some of its runs are to be ended."""
+
+    #: Counts what there was to tell; handed back with the next wait.
+    sequence: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentIdentity:
+    """Who an agent is to its backend."""
+
+    type: str
+    name: str
+    labels: tuple[str, ...]
