@@ -15,6 +15,7 @@ spec.json, written by the agent:
                    three, the agent the others
     grace_s        float: between asking the flow to end and killing it
     max_line_bytes, max_journal_bytes       int
+    log_level      int: the least level of logging records of Python callables; absent is 20 (INFO)
 
 started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known)
 
@@ -28,7 +29,8 @@ exit.json, written by the runner:
     detail                    str | null: what stop.json said
     started_at, ended_at      ISO 8601, UTC
     cpu_time_s, peak_memory_bytes   of the reaped processes together / of the largest one (getrusage(2))
-    leftovers                 [{"pid": int, "name": str}]: processes that outlived the flow process and were ended
+    leftovers                 [{"pid": int, "name": str}]: processes that outlived the flow process and were ended;
+                              50 at most, leftovers_count says how many there were
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 """
 
@@ -55,6 +57,8 @@ STOP_FILE = "stop.json"
 EXIT_FILE = "exit.json"
 #: State reports that the backend has not acknowledged yet; the agent's own.
 OUTBOX_FILE = "outbox"
+#: What the runner itself has to complain about; empty when all is well.
+RUNNER_ERRORS_FILE = "runner.err"
 
 
 def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = True) -> None:
@@ -64,7 +68,7 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
 
     Raises OSError when it cannot be written; a half-written temporary file is then removed.
     """
-    temporary = os.path.join(directory, "." + name + ".new")
+    temporary = _temporary(directory, name)
     data = json.dumps(dict(value, contract=CONTRACT_VERSION), ensure_ascii=False).encode("utf-8", "surrogatepass")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -82,6 +86,22 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
         raise
     if sync:
         sync_directory(directory)
+
+
+def reserve_json(directory: str, name: str, size_bytes: int) -> None:
+    """Take room on the disk for a later `write_json` of the same name, so that it succeeds when the disk is full.
+
+    Raises OSError when there is no room now.
+    """
+    fd = os.open(_temporary(directory, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+    finally:
+        os.close(fd)
+
+
+def _temporary(directory: str, name: str) -> str:
+    return os.path.join(directory, "." + name + ".new")
 
 
 def sync_directory(directory: str) -> None:
@@ -108,5 +128,7 @@ def read_json(directory: str, name: str) -> Optional[Dict[str, Any]]:
         raise ValueError("{} holds no JSON object".format(path))
     version = value.get("contract")
     if not isinstance(version, int) or not 1 <= version <= CONTRACT_VERSION:
-        raise ValueError("{} is of contract version {!r}, this program knows 1 to {}".format(path, version, CONTRACT_VERSION))
+        raise ValueError(
+            "{} is of contract version {!r}, this program knows 1 to {}".format(path, version, CONTRACT_VERSION)
+        )
     return value

@@ -1,9 +1,10 @@
-"""Who a process is: pid, start ticks and boot id together (proc(5), random(4)).
-"""
+"""Who a process is: pid, start ticks and boot id together (proc(5), random(4))."""
 
+import os
 from typing import List, Optional, Tuple
 
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
+
 
 def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
     """Parent pid, start ticks and state letter of `pid` from /proc/PID/stat (proc(5)); None when there is none.
@@ -43,3 +44,11 @@ def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
         except OSError:  # gone, or another user's
             continue
     return found
+
+
+def session_of(pid: int) -> Optional[int]:
+    """The session id of `pid` (setsid(2)), or None when there is no such process. It outlives the session's leader."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None

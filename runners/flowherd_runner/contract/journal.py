@@ -1,5 +1,4 @@
-"""The record format of a run's output: values into bytes and back, no file and no clock.
-"""
+"""The record format of a run's output: values into bytes and back, no file and no clock."""
 
 import struct
 import zlib
@@ -63,12 +62,22 @@ def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:
     while position < len(data):
         record = _record_at(data, position, base)
         if record is None:
+            if _is_cut(data, position):
+                return
             found = _next_record(data, position + 1, base)
             if found is None:
                 return
             record = found
         yield record
         position = record.end - base
+
+
+def _is_cut(data: bytes, position: int) -> bool:
+    """Whether a record begins here whose end lies behind the data: what its payload holds is text, not records."""
+    if len(data) - position < _HEAD.size:
+        return True
+    magic, _, _, _, length = _HEAD.unpack_from(data, position)
+    return bool(magic == _MAGIC and length <= MAX_LINE_BYTES * 2 and position + HEADER_BYTES + length > len(data))
 
 
 def _record_at(data: bytes, position: int, base: int) -> Optional[Record]:

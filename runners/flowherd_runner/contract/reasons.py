@@ -1,5 +1,4 @@
-"""Why a run ended, how sure that is, and the exit codes of the programs on the child side.
-"""
+"""Why a run ended, how sure that is, and the exit codes of the programs on the child side."""
 
 REASON_EXITED = "exited"  # exit_code says how
 REASON_EXCEPTION = "exception"  # a Python callable raised; exception says what

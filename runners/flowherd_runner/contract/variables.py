@@ -1,5 +1,4 @@
-"""What the user's code finds in its environment, and the kinds of run.
-"""
+"""What the user's code finds in its environment, and the kinds of run."""
 
 #: Set in every process of a run; also how a process that left the session is recognised as the run's.
 RUN_ID_VARIABLE = "FLOWHERD_FLOW_RUN_ID"

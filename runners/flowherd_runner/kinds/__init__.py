@@ -1,0 +1,22 @@
+"""The kinds of run, by the name that spec.json gives them. A new kind is a module here and a line in KINDS."""
+
+from typing import Callable, Dict, NamedTuple, NoReturn
+
+from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PYTHON
+from flowherd_runner.kinds import command, python
+from flowherd_runner.kinds.flow import Flow
+
+
+class Kind(NamedTuple):
+    """How runs of one kind are carried out."""
+
+    #: Becomes the user's code in the prepared process; raises NotStarted when that cannot be reached.
+    run: Callable[[Flow], NoReturn]
+    #: Whether the user's code runs in the fork itself, and so wants what the interpreter had set up.
+    in_fork: bool
+
+
+KINDS: Dict[str, Kind] = {
+    KIND_COMMAND: Kind(command.run, in_fork=False),
+    KIND_PYTHON: Kind(python.run, in_fork=True),
+}

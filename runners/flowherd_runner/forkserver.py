@@ -1,0 +1,221 @@
+"""The fork server: imports once, then forks one runner for each request; the conversation is contract/messages.py.
+
+One thread, one selector, no signal handlers. It decides nothing about a run, knows no more of it than its directory,
+and its end, however it comes, means nothing to the runners that it has forked.
+"""
+
+import array
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+import warnings
+from collections import deque
+from typing import Any, Deque, Dict, List, NoReturn, Optional, Tuple
+
+from flowherd_runner import osapi
+from flowherd_runner.contract.identity import process_status
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
+from flowherd_runner.contract.reasons import RUNNER_BROKEN
+from flowherd_runner.runner import STOP_SIGNALS, run
+
+_BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
+#: More descriptors than any message carries, so that surplus ones are seen and closed.
+_MAX_FDS = 8
+#: Of the error of one module, so that the ready message stays within MAX_MESSAGE_BYTES.
+_MAX_ERROR_CHARS = 500
+
+
+def serve(fd: int, preload: List[str]) -> NoReturn:
+    """Import the modules `preload`, then answer requests on the socket `fd` until its other side is closed."""
+    os.set_inheritable(fd, False)
+    # The agent stops a fork server by closing the socket or by SIGTERM; neither is an error worth a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Blocked before any module is imported: a thread that one of them starts must not take the signal instead.
+    signals = osapi.SignalQueue({signal.SIGCHLD})
+    preloaded, failed = _preload(preload)
+    gc.collect()
+    gc.freeze()
+    # What a preloaded module keeps open it may want to use in the run.
+    kept_fds = {
+        other: identity for other, identity in osapi.open_fds().items() if other not in (0, 1, 2, fd, signals.fileno())
+    }
+    ForkServer(socket.socket(fileno=fd), signals, kept_fds).serve(preloaded, failed)
+    os._exit(0)
+
+
+def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
+    """Import `names`; those that worked, and the errors of those that did not."""
+    preloaded, failed = [], {}
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # foreign code; the runs can still do without it
+            traceback.print_exc()
+            failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
+        else:
+            preloaded.append(name)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return preloaded, failed
+
+
+class ForkServer:
+    """One conversation with one agent."""
+
+    def __init__(self, channel: socket.socket, signals: osapi.SignalQueue, kept_fds: osapi.Descriptors) -> None:
+        self._channel = channel
+        self._channel.setblocking(False)
+        self._kept_fds = kept_fds
+        self._signals = signals
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an inherited SIG_IGN would have the kernel reap the runners
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._channel, selectors.EVENT_READ)
+        self._selector.register(self._signals, selectors.EVENT_READ)
+        self._unsent: Deque[bytes] = deque()
+        self._runners: List[int] = []
+        self._open = True
+
+    def serve(self, preloaded: List[str], failed: Dict[str, str]) -> None:
+        """Answer until the agent is gone."""
+        self._say(
+            op="ready",
+            pid=os.getpid(),
+            python="{}.{}.{}".format(*sys.version_info[:3]),
+            preloaded=preloaded,
+            failed=failed,
+            threads=osapi.thread_count(),
+        )
+        while self._open:
+            self._send()
+            for key, events in self._selector.select():
+                if key.fileobj is self._signals:
+                    self._signals.read()
+                    self._reap()
+                elif events & selectors.EVENT_READ:
+                    self._receive()
+
+    # Conversation.
+
+    def _say(self, **message: Any) -> None:
+        self._unsent.append(encode_message(message))
+
+    def _send(self) -> None:
+        """Send what the socket takes; an agent that does not read must not keep the runners from being reaped."""
+        try:
+            while self._unsent:
+                self._channel.send(self._unsent[0])
+                self._unsent.popleft()
+        except BlockingIOError:
+            self._selector.modify(self._channel, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            return
+        except OSError:  # the agent is gone
+            self._open = False
+            return
+        self._selector.modify(self._channel, selectors.EVENT_READ)
+
+    def _receive(self) -> None:
+        try:
+            data, ancillary, flags, _ = self._channel.recvmsg(
+                MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            self._open = False
+            return
+        fds = _received_fds(ancillary)
+        try:
+            if data:
+                self._handle(data, fds, cut=bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)))
+            else:
+                self._open = bool(fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _handle(self, data: bytes, fds: List[int], cut: bool) -> None:
+        request = None
+        try:
+            if cut:
+                raise ValueError(
+                    "a message of more than {} bytes or {} descriptors".format(MAX_MESSAGE_BYTES, _MAX_FDS)
+                )
+            message = decode_message(data)
+            request = message.get("request")
+            directory = _requested_directory(message)
+            if len(fds) != 1:
+                raise ValueError("a start request carries the lock's descriptor, this one carried {}".format(len(fds)))
+            pid = self._start(directory, fds[0])
+        except (ValueError, OSError) as error:
+            self._say(op="refused", request=request, error=str(error))
+            return
+        self._runners.append(pid)
+        status = process_status(pid)
+        self._say(op="started", request=request, pid=pid, start_ticks=status[1] if status else 0)
+
+    # Runners.
+
+    def _start(self, directory: str, lock_fd: int) -> int:
+        """Start the runner of `directory` and return its pid. Raises OSError."""
+        # Blocked until the runner reads them from its queue: a stop request that comes early is not lost.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            # A fork copies only the calling thread; locks that others hold would stay locked for ever.
+            threaded = osapi.thread_count() > 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of just that
+                pid = os.fork()
+            if pid == 0:
+                self._become_runner(directory, lock_fd, threaded)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+
+    def _become_runner(self, directory: str, lock_fd: int, by_exec: bool) -> NoReturn:
+        code = RUNNER_BROKEN
+        try:
+            if by_exec:
+                # Everything but the lock closes by itself on exec.
+                os.set_inheritable(lock_fd, True)
+                arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
+                os.execv(sys.executable, [sys.executable, _BOOT, *arguments])
+            self._channel.close()
+            self._selector.close()
+            self._signals.close()
+            code = run(directory, lock_fd, self._kept_fds)
+        except BaseException:  # nothing may return into the fork server's loop
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+    def _reap(self) -> None:
+        """Tell the agent of every runner that has ended; only of them, a preloaded module may have children too."""
+        for pid in list(self._runners):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self._runners.remove(pid)
+                self._say(op="gone", pid=pid, status=status)
+
+
+def _received_fds(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)
+
+
+def _requested_directory(message: Dict[str, Any]) -> str:
+    if message["op"] != "start":
+        raise ValueError("unknown op {!r}".format(message["op"]))
+    directory: Optional[object] = message.get("directory")
+    if not isinstance(directory, str) or not os.path.isabs(directory) or not os.path.isdir(directory):
+        raise ValueError("not the absolute path of a directory: {!r}".format(directory))
+    return directory

@@ -1,0 +1,161 @@
+"""The user's code in the fork itself: gives it an interpreter as fresh as it can be, and ends as an interpreter does.
+
+Every kind that runs Python without exec uses this: `enter`, then `run_and_exit`. Runs in the user's process.
+"""
+
+import atexit
+import importlib
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from types import CoroutineType, ModuleType, TracebackType
+from typing import Any, Callable, Dict, List, NoReturn, Optional
+
+from flowherd_runner.contract.reasons import FLOW_RAISED
+from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.logcapture import flush_streams, install
+
+_OWN_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LOGGER = "flow"
+_MAX_MESSAGE_CHARS = 5000
+
+
+def enter(flow: Flow, argv: List[str]) -> None:
+    """Make the forked interpreter the run's own: environment, paths, streams, logging, random numbers."""
+    _adopt_environment(flow.environment)
+    sys.argv = argv
+    # multiprocessing's spawn would import boot.py as its main module.
+    sys.modules["__main__"] = ModuleType("__main__")
+    _open_streams()
+    install(flow.sender, flow.spec.log_level)
+    _reseed()
+
+
+def run_and_exit(flow: Flow, body: Callable[[], object]) -> NoReturn:
+    """Call `body`, wait for what it returns when that is a coroutine, and end the process as an interpreter would.
+
+    NotStarted passes through; every other exception is the user's, logged and told to the runner.
+    """
+    number: Optional[int] = None
+    code = 0
+    try:
+        _call(body)
+    except NotStarted:
+        flush_streams()
+        raise
+    except SystemExit as error:
+        code = _exit_code(error)
+    except BaseException as error:  # whatever the user's code raises ends it
+        code = FLOW_RAISED
+        _report(flow, error)
+        if isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+    _finish()
+    if number is not None:
+        # As the interpreter does, so that who looks at the wait status sees what ended it.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(code)
+
+
+def _call(body: Callable[[], object]) -> None:
+    result = body()
+    if isinstance(result, CoroutineType):
+        import asyncio  # costs every fork server memory and most runs never need it
+
+        asyncio.run(result)
+
+
+def _adopt_environment(environment: Dict[str, str]) -> None:
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+    time.tzset()
+    for path in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        if path and path not in before:
+            sys.path.insert(0, path)
+
+
+def _open_streams() -> None:
+    """Streams of the run's own: those of the fork server may hold, or be set to, anything."""
+    stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2)  # type: ignore[misc]
+
+
+def _writer(fd: int) -> io.TextIOWrapper:
+    buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _reseed() -> None:
+    """Sibling runs must not share random numbers; the random module sees to itself after a fork, numpy does not."""
+    if "numpy.random" in sys.modules:
+        importlib.import_module("numpy.random").seed()
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What the interpreter makes of sys.exit's argument."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _report(flow: Flow, error: BaseException) -> None:
+    """Tell of an exception that the user's code did not catch: to the log, to the runner, to a hook that it set."""
+    trimmed = _user_frames(error.__traceback__)
+    message = "".join(traceback.format_exception(type(error), error, trimmed)).rstrip("\n")
+    flow.sender.record(logging.ERROR, _LOGGER, message)
+    flow.sender.send({"exception": {"type": _type_name(type(error)), "message": _text(error)}})
+    if sys.excepthook is not sys.__excepthook__:
+        try:
+            sys.excepthook(type(error), error, trimmed)
+        except BaseException:  # the user's hook; the interpreter prints its error and goes on too
+            traceback.print_exc()
+
+
+def _user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+    """`trace` without flowherd's own frames and those of the import that it asked for."""
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith((_OWN_DIRECTORY, "<frozen importlib")) or filename == importlib.__file__
+
+
+def _type_name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else "{}.{}".format(kind.__module__, kind.__qualname__)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:_MAX_MESSAGE_CHARS]
+    except Exception:  # the user's __str__
+        return "<no message: its __str__ failed>"
+
+
+def _finish() -> None:
+    """What the interpreter does between the last line of a program and its exit."""
+    steps: List[Callable[[], Any]] = [
+        getattr(threading, "_shutdown"),  # noqa: B009 - waits for threads; as multiprocessing's children end
+        getattr(atexit, "_run_exitfuncs"),  # noqa: B009
+    ]
+    for step in steps:
+        try:
+            step()
+        except BaseException:  # the user's code again, and the end must come
+            traceback.print_exc()
+    flush_streams()

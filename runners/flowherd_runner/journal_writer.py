@@ -1,0 +1,182 @@
+"""Appends a run's output to its journal: strictly increasing times, a cap, and nothing torn when the disk is full.
+
+Never raises for a disk that does not take what it is given: output is then dropped and counted, and the journal says
+so as soon as it can. Knows no stream of the run; the record format is contract/journal.py.
+"""
+
+import json
+import os
+import time
+from typing import Callable, List, Optional
+
+from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, pack_record
+
+#: Kept free below the cap for the notices that tell of it.
+_NOTICE_ROOM_BYTES = 4096
+#: Between two tries to write to a disk that refused.
+_RETRY_S = 1.0
+_STEP_NS = 1000
+_WARNING = 30
+#: Where a record's header holds the stream.
+_STREAM_BYTE = 2
+
+
+class JournalWriter:
+    """The journal behind `fd` (opened for appending), with at most `max_bytes` in it."""
+
+    def __init__(self, fd: int, max_bytes: int, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._fd = fd
+        self._max_bytes = max_bytes
+        self._clock_s = clock_s
+        self._wall_ns = time.time_ns() - time.monotonic_ns()
+        self._last_ns = 0
+        #: Bytes of the journal that are whole records.
+        self._size = os.fstat(fd).st_size
+        self._buffer: List[bytes] = []
+        self._buffered = 0
+        self._capped = False
+        self._refused_by: Optional[OSError] = None
+        self._retry_at_s = 0.0
+        self._refused_lines = 0
+        self._lines_beyond_cap = 0
+        self._lines = 0
+        self._lines_refused_before = 0
+
+    @property
+    def lines(self) -> int:
+        """Lines and records that are in the journal."""
+        return self._lines
+
+    @property
+    def lines_dropped(self) -> int:
+        """Lines and records that are not, for the cap or a disk that refused."""
+        return self._lines_refused_before + self._refused_lines + self._lines_beyond_cap
+
+    def add(self, stream: int, level: int, payloads: List[bytes]) -> None:
+        """Take one record for each of `payloads`; they reach the file with the next `flush`."""
+        if self._refused_by is not None and not self._accepted_again():
+            self._refused_lines += len(payloads)
+            return
+        size = sum(map(len, payloads)) + HEADER_BYTES * len(payloads)
+        fitting = payloads if self._fits(size) else self._that_fit(payloads)
+        if fitting:
+            self._append(stream, level, fitting)
+        beyond = len(payloads) - len(fitting)
+        if beyond:
+            self._reach_cap()
+            self._lines_beyond_cap += beyond
+
+    def notice(self, message: str) -> None:
+        """Take one line in flowherd's own words about this run; left out when the journal is full or refused."""
+        payload = _notice(message)
+        if self._refused_by is None and self._fits(HEADER_BYTES + len(payload)):
+            self._append(STREAM_NOTICE, _WARNING, [payload])
+
+    def flush(self) -> None:
+        """Hand all that was taken to the file in one write; what it does not take is counted as dropped."""
+        records, self._buffer, self._buffered = self._buffer, [], 0
+        if not records:
+            return
+        data = b"".join(records)
+        written = self._write(data)
+        whole = len(records) if written == len(data) else self._drop_torn(records, written)
+        self._lines += _count_lines(records[:whole])
+        self._refused_lines += _count_lines(records[whole:])
+
+    def close(self) -> None:
+        """Write what is left and how much was dropped, and have it all on the disk as far as the disk takes it."""
+        self.flush()
+        if self._refused_by is not None:
+            self._try_again()
+        if self._lines_beyond_cap and self._refused_by is None:
+            self._tell("{} lines came after the log was full and were left out".format(self._lines_beyond_cap))
+            self.flush()
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            pass  # what the disk refuses now it refused before, and that was counted
+        os.close(self._fd)
+
+    def _fits(self, size: int) -> bool:
+        return not self._capped and self._size + self._buffered + size <= self._max_bytes - _NOTICE_ROOM_BYTES
+
+    def _that_fit(self, payloads: List[bytes]) -> List[bytes]:
+        size, count = 0, 0
+        while count < len(payloads) and self._fits(size + HEADER_BYTES + len(payloads[count])):
+            size += HEADER_BYTES + len(payloads[count])
+            count += 1
+        return payloads[:count]
+
+    def _reach_cap(self) -> None:
+        if not self._capped:
+            self._capped = True
+            self._tell("the log has reached its limit of {} bytes; later lines are left out".format(self._max_bytes))
+
+    def _tell(self, message: str) -> None:
+        """A notice about the journal itself: the room below the cap is for these."""
+        payload = _notice(message)
+        if self._size + self._buffered + HEADER_BYTES + len(payload) <= self._max_bytes:
+            self._append(STREAM_NOTICE, _WARNING, [payload])
+
+    def _append(self, stream: int, level: int, payloads: List[bytes]) -> None:
+        """Times begin at the wall clock of the start and go on monotonically, so setting the clock does no harm."""
+        time_ns = max(self._last_ns + _STEP_NS, self._wall_ns + time.monotonic_ns())
+        for payload in payloads:
+            record = pack_record(stream, level, time_ns, payload)
+            self._buffer.append(record)
+            self._buffered += len(record)
+            time_ns += _STEP_NS
+        self._last_ns = time_ns - _STEP_NS
+
+    def _write(self, data: bytes) -> int:
+        """Append `data`; returns how much of it the file took, and on less remembers why."""
+        written = 0
+        view = memoryview(data)
+        try:
+            while written < len(data):
+                written += os.write(self._fd, view[written:])
+        except OSError as error:
+            self._refused_by = error
+            self._retry_at_s = self._clock_s() + _RETRY_S
+            return written
+        self._size += written
+        return written
+
+    def _drop_torn(self, records: List[bytes], written: int) -> int:
+        """Take the torn record off the journal's end again; returns how many of `records` are whole in it."""
+        whole, kept = 0, 0
+        for record in records:
+            if whole + len(record) > written:
+                break
+            whole += len(record)
+            kept += 1
+        self._size += whole
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            self._size += written - whole  # a reader passes over the torn record
+        return kept
+
+    def _accepted_again(self) -> bool:
+        """Whether the disk that refused takes output again; asks it from time to time."""
+        if self._clock_s() >= self._retry_at_s:
+            self._try_again()
+        return self._refused_by is None
+
+    def _try_again(self) -> None:
+        """Tell of what was dropped; when the disk takes that, it takes output again."""
+        lost, error = self._refused_lines, self._refused_by
+        self._refused_by = None
+        self._tell("{} lines were left out because the disk refused them: {}".format(lost, error and error.strerror))
+        self.flush()
+        if self._refused_by is None:
+            self._refused_lines = 0
+            self._lines_refused_before += lost
+
+
+def _count_lines(records: List[bytes]) -> int:
+    return sum(record[_STREAM_BYTE] != STREAM_NOTICE for record in records)
+
+
+def _notice(message: str) -> bytes:
+    return json.dumps({"message": message}, ensure_ascii=False).encode("utf-8", "replace")

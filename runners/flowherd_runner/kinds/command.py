@@ -1,0 +1,60 @@
+"""A command: argv without a shell, found on the run's own PATH."""
+
+import errno
+import json
+import os
+import re
+from typing import Any, Dict, List, Mapping, NoReturn
+
+from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.flow import Flow
+
+_PLACE = re.compile(r"\{([^{}]+)\}")
+
+
+def run(flow: Flow) -> NoReturn:
+    """Be the command. Raises NotStarted when there is none or it cannot be started."""
+    argv = [substitute(argument, flow.spec.parameters) for argument in _argv(flow.spec.target)]
+    try:
+        os.execvpe(argv[0], argv, command_environment(flow.environment, flow.spec.import_paths))
+    except (OSError, ValueError) as error:
+        raise NotStarted(_why(argv[0], error)) from error
+
+
+def _argv(target: Mapping[str, Any]) -> List[str]:
+    argv = target.get("argv")
+    if not isinstance(argv, list) or not argv or not all(isinstance(argument, str) for argument in argv) or not argv[0]:
+        raise NotStarted("the command is not a list of arguments that begins with a program: {!r}".format(argv))
+    return argv
+
+
+def substitute(argument: str, parameters: Mapping[str, Any]) -> str:
+    """`argument` with each {name} replaced for which there is a parameter: a string as it is, all else as JSON."""
+
+    def value(match: "re.Match[str]") -> str:
+        if match.group(1) not in parameters:
+            return match.group(0)
+        parameter = parameters[match.group(1)]
+        return parameter if isinstance(parameter, str) else json.dumps(parameter)
+
+    return _PLACE.sub(value, argument)
+
+
+def command_environment(environment: Mapping[str, str], import_paths: List[str]) -> Dict[str, str]:
+    """The environment of a command that may be a Python program: with the import paths, and unbuffered."""
+    composed = dict(environment)
+    composed.setdefault("PYTHONUNBUFFERED", "1")
+    if import_paths:
+        paths = [*import_paths, composed["PYTHONPATH"]] if composed.get("PYTHONPATH") else import_paths
+        composed["PYTHONPATH"] = os.pathsep.join(paths)
+    return composed
+
+
+def _why(program: str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        if os.sep in program and os.path.exists(program):
+            return "cannot start {}: the interpreter that its first line names does not exist".format(program)
+        return "no such program: {}".format(program)
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return "cannot start {}: its arguments and environment together are too large".format(program)
+    return "cannot start {}: {}".format(program, error.strerror if isinstance(error, OSError) else error)

@@ -1,0 +1,96 @@
+"""Logging records of a flow process on their way to its runner, and the markers that keep their place among its lines.
+
+Lives in the user's process: it never raises into the user's code and stays silent when nobody listens any more.
+"""
+
+import logging
+import os
+import sys
+from typing import Any, Dict, List
+
+from flowherd_runner import channel
+from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.merge import make_marker
+from flowherd_runner.osapi import file_identity
+
+#: Where a process writes its lines.
+_FD_OF_STREAM = {STREAM_STDOUT: 1, STREAM_STDERR: 2}
+
+
+class RecordSender:
+    """Sends messages on the descriptor `fd`; `token` tells this run's markers from anything that a process prints."""
+
+    def __init__(self, fd: int, token: bytes) -> None:
+        self._fd = fd
+        self._token = token
+        self._identity = file_identity(fd)
+        # A descriptor that the user's code has pointed elsewhere must get no marker.
+        self._streams = {stream: file_identity(number) for stream, number in _FD_OF_STREAM.items()}
+        self._pid = 0
+        self._sent = 0
+
+    def send(self, message: Dict[str, Any]) -> bool:
+        """Send one message; False when the runner, or the descriptor, is gone."""
+        if file_identity(self._fd) != self._identity:
+            return False
+        try:
+            os.write(self._fd, channel.encode(message))
+        except OSError:
+            return False
+        return True
+
+    def record(self, level: int, logger: str, message: str) -> None:
+        """Send one record, and mark its place in the streams."""
+        flush_streams()
+        if os.getpid() != self._pid:  # the user's code has forked
+            self._pid, self._sent = os.getpid(), 0
+        self._sent += 1
+        identity = "{}-{}".format(self._pid, self._sent)
+        marked = [
+            stream for stream, expected in self._streams.items() if file_identity(_FD_OF_STREAM[stream]) == expected
+        ]
+        record = {"logger": channel.shorten(logger, 1000), "message": channel.shorten(message)}
+        if self.send({"record": record, "level": level, "id": identity, "markers": marked}):
+            self._mark(marked, make_marker(self._token, identity))
+
+    @staticmethod
+    def _mark(streams: List[int], marker: bytes) -> None:
+        for stream in streams:
+            try:
+                os.write(_FD_OF_STREAM[stream], marker)
+            except OSError:
+                continue  # the runner waits a second for a marker, not longer
+
+
+class RecordHandler(logging.Handler):
+    """Passes every logging record that reaches it to the runner."""
+
+    def __init__(self, sender: RecordSender) -> None:
+        super().__init__()
+        self._sender = sender
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send `record`, its traceback and stack behind its message."""
+        try:
+            self._sender.record(record.levelno, record.name, self.format(record))
+        except RecursionError:
+            raise
+        except Exception:  # logging's own rule: a record that cannot be formatted is handleError's
+            self.handleError(record)
+
+
+def install(sender: RecordSender, level: int) -> None:
+    """Let every record of at least `level` that reaches the root logger go to the runner."""
+    root = logging.getLogger()
+    root.addHandler(RecordHandler(sender))
+    root.setLevel(level)
+
+
+def flush_streams() -> None:
+    """Hand on what Python still holds of the process's output."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, RuntimeError, ValueError):
+            continue  # none, gone, closed; or a signal handler logs in the middle of a write, which is flushed later

@@ -1,0 +1,252 @@
+"""Puts the lines of stdout and stderr and the logging records of one run into one order (docs/design.md, section 13).
+
+A record comes on a channel of its own; its place among the lines is where its markers stand in the streams. The
+process sends the record first and writes the markers afterwards, so whoever has read a marker can read its record:
+callers read the streams first, the channel next, and only then `take`.
+
+Pure: bytes and records in, ordered pieces out; the time is an argument.
+"""
+
+import re
+from collections import OrderedDict, deque
+from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
+
+from flowherd_runner.lines import LineSplitter
+from flowherd_runner.masking import Mask
+
+#: Longer than a process can be kept off the processor between a record and its markers, short for a reader.
+PATIENCE_S = 1.0
+#: What may wait behind missing markers.
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+#: Records given up whose markers may still come; beyond that the oldest are forgotten.
+_MAX_OVERDUE = 4096
+#: 16 hexadecimal digits, two numbers, four separators.
+_MAX_MARKER_BYTES = 64
+
+
+def make_marker(token: bytes, identity: str) -> bytes:
+    """The marker of the record `identity` ("<pid>-<number>"); a pipe takes so few bytes whole (PIPE_BUF, pipe(7))."""
+    return b"\x1e%s:%s\x1e" % (token, identity.encode())
+
+
+class Lines(NamedTuple):
+    """Whole lines of one stream, in order; `left_out` bytes were cut off the last of them."""
+
+    stream: int
+    lines: List[bytes]
+    left_out: int
+
+
+class Logged(NamedTuple):
+    """One logging record, as the caller gave it."""
+
+    record: Any
+
+
+Piece = Union[Lines, Logged]
+
+
+class _Marker(NamedTuple):
+    identity: str
+    seen_at: float
+
+
+class _Waiting(NamedTuple):
+    streams: Tuple[int, ...]
+    record: Any
+    received_at: float
+    size: int
+
+
+class _Lane:
+    """One stream: its lines and markers in the order in which they came."""
+
+    def __init__(self, stream: int, token: bytes, splitter: LineSplitter) -> None:
+        self.ended = False
+        self.items: Deque[Tuple[Union[Lines, _Marker], int]] = deque()
+        self.size = 0
+        self._stream = stream
+        self._splitter = splitter
+        self._start = b"\x1e" + token
+        self._pattern = re.compile(re.escape(self._start) + rb":([0-9]+-[0-9]+)\x1e")
+        self._held = b""
+
+    def feed(self, data: bytes, now: float) -> None:
+        data = self._held + data
+        self._held = b""
+        position = 0
+        if self._start in data:
+            for match in self._pattern.finditer(data):
+                self._add_lines(data[position : match.start()])
+                self._add(_Marker(match.group(1).decode(), now), _MAX_MARKER_BYTES)
+                position = match.end()
+        end = self._whole_until(data, position)
+        self._held = data[end:]
+        self._add_lines(data[position:end])
+
+    def _whole_until(self, data: bytes, position: int) -> int:
+        """Where the beginning of a marker stands whose rest is not read yet; the end of `data` without one."""
+        found = data.rfind(b"\x1e", max(position, len(data) - _MAX_MARKER_BYTES))
+        if found == -1:
+            return len(data)
+        tail = data[found:]
+        unfinished = self._start.startswith(tail) or tail.startswith(self._start + b":")
+        return found if unfinished else len(data)
+
+    def end(self) -> None:
+        self._add_lines(self._held)
+        self._held = b""
+        for batch in self._splitter.finish():
+            self._add(Lines(self._stream, *batch), len(batch.lines[0]))
+        self.ended = True
+
+    def _add_lines(self, data: bytes) -> None:
+        if data:
+            for batch in self._splitter.feed(data):
+                self._add(Lines(self._stream, *batch), len(data))
+
+    def _add(self, item: Union[Lines, _Marker], size: int) -> None:
+        self.items.append((item, size))
+        self.size += size
+
+    def pop(self) -> Union[Lines, _Marker]:
+        item, size = self.items.popleft()
+        self.size -= size
+        return item
+
+    def marker(self) -> Optional[_Marker]:
+        """The marker that the stream has come to, if it stands at one."""
+        item = self.items[0][0] if self.items else None
+        return item if isinstance(item, _Marker) else None
+
+
+class Merge:
+    """The merge of the streams `streams` and of the records whose markers carry `token`."""
+
+    def __init__(self, token: bytes, streams: Tuple[int, ...], max_line_bytes: int, mask: Mask) -> None:
+        self._lanes = {stream: _Lane(stream, token, LineSplitter(max_line_bytes, mask)) for stream in streams}
+        self._waiting: "OrderedDict[str, _Waiting]" = OrderedDict()
+        self._waiting_bytes = 0
+        self._overdue: "OrderedDict[str, Dict[int, None]]" = OrderedDict()
+        self._records_ended = False
+
+    def feed(self, stream: int, data: bytes, now: float) -> None:
+        """Bytes that were read from `stream`."""
+        self._lanes[stream].feed(data, now)
+
+    def end(self, stream: int) -> None:
+        """Nothing more comes from `stream`."""
+        if not self._lanes[stream].ended:
+            self._lanes[stream].end()
+
+    def add_record(self, identity: str, streams: Tuple[int, ...], record: Any, size: int, now: float) -> None:
+        """A record of `size` bytes whose markers are, or soon will be, in `streams`."""
+        while identity in self._waiting:  # not of our handler, which never gives one twice
+            identity += "'"
+        known = tuple(stream for stream in streams if stream in self._lanes)
+        self._waiting[identity] = _Waiting(known, record, now, size)
+        self._waiting_bytes += size
+
+    def end_records(self) -> None:
+        """No more records come."""
+        self._records_ended = True
+
+    def take(self, now: float) -> List[Piece]:
+        """All that has its place by now, in order."""
+        pieces: List[Piece] = []
+        while True:
+            self._advance(now, pieces)
+            identity = self._next_record(now)
+            if identity is None:
+                return pieces
+            self._release(identity, pieces)
+
+    def deadline(self) -> Optional[float]:
+        """When `take` would give more although nothing new is fed; None when nothing waits."""
+        times = [waiting.received_at for waiting in self._waiting.values()][:1]
+        times += [marker.seen_at for marker in self._markers().values()]
+        return min(times) + PATIENCE_S if times else None
+
+    def _markers(self) -> Dict[int, _Marker]:
+        found = ((stream, lane.marker()) for stream, lane in self._lanes.items())
+        return {stream: marker for stream, marker in found if marker is not None}
+
+    def _advance(self, now: float, pieces: List[Piece]) -> None:
+        """Let every stream run on to a marker that stands for a waiting record."""
+        for stream, lane in self._lanes.items():
+            while lane.items:
+                marker = lane.marker()
+                if marker is not None and not self._passed(stream, marker, now):
+                    break
+                item = lane.pop()
+                if isinstance(item, Lines):
+                    pieces.append(item)
+
+    def _passed(self, stream: int, marker: _Marker, now: float) -> bool:
+        """Whether `marker` holds nothing up: its record was given up before, or no such record will come."""
+        overdue = self._overdue.get(marker.identity)
+        if overdue is not None:
+            overdue.pop(stream, None)
+            if not overdue:
+                del self._overdue[marker.identity]
+            return True
+        if marker.identity in self._waiting:
+            return stream not in self._waiting[marker.identity].streams
+        return self._records_ended or now >= marker.seen_at + PATIENCE_S or self._too_much()
+
+    def _too_much(self) -> bool:
+        return self._waiting_bytes + sum(lane.size for lane in self._lanes.values()) > MAX_WAITING_BYTES
+
+    def _next_record(self, now: float) -> Optional[str]:
+        """The record whose turn it is, None when all must wait."""
+        if not self._waiting:
+            return None
+        oldest, waiting = next(iter(self._waiting.items()))
+        if not waiting.streams or now >= waiting.received_at + PATIENCE_S or self._too_much():
+            return oldest
+        reached = self._markers()
+        at_markers = {marker.identity for marker in reached.values()} | {oldest}
+        complete = [one for one in at_markers & set(self._waiting) if self._is_complete(one, reached)]
+        if complete:
+            return complete[0]
+        return self._of_a_cycle(reached)
+
+    def _is_complete(self, identity: str, reached: Dict[int, _Marker]) -> bool:
+        """Whether every stream that carries the record's marker has come to it, or ends before it."""
+        for stream in self._waiting[identity].streams:
+            lane = self._lanes[stream]
+            if stream in reached:
+                if reached[stream].identity != identity:
+                    return False
+            elif not lane.ended:
+                return False
+        return True
+
+    def _of_a_cycle(self, reached: Dict[int, _Marker]) -> Optional[str]:
+        """The older of two records when each holds up a stream that the other needs; None when there are none such.
+
+        Two processes of one run write their markers independently of one another, so the streams may disagree.
+        """
+        held = {stream: marker.identity for stream, marker in reached.items() if marker.identity in self._waiting}
+        if len(held) < len(self._lanes) or len(set(held.values())) < 2:
+            return None
+        if all(set(held) <= set(self._waiting[identity].streams) for identity in held.values()):
+            return next(identity for identity in self._waiting if identity in held.values())
+        return None
+
+    def _release(self, identity: str, pieces: List[Piece]) -> None:
+        waiting = self._waiting.pop(identity)
+        self._waiting_bytes -= waiting.size
+        pieces.append(Logged(waiting.record))
+        missing: Dict[int, None] = {}
+        for stream in waiting.streams:
+            lane = self._lanes[stream]
+            marker = lane.marker()
+            if marker is not None and marker.identity == identity:
+                lane.pop()
+            elif not lane.ended or lane.items:
+                missing[stream] = None
+        if missing:
+            self._overdue[identity] = missing
+            if len(self._overdue) > _MAX_OVERDUE:
+                self._overdue.popitem(last=False)

@@ -1,0 +1,163 @@
+"""Reads what a run puts out (two pipes and the record channel) and hands it, merged and masked, to the journal.
+
+Owns the reading ends. Never blocks, never raises for anything that the run writes, keeps a bounded amount in memory.
+"""
+
+import json
+import os
+import selectors
+import socket
+import time
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from flowherd_runner import channel
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.masking import Mask
+from flowherd_runner.merge import Lines, Merge
+
+_CHUNK_BYTES = 256 * 1024
+#: Between two looks at the other descriptors.
+_MAX_MESSAGES = 256
+#: Bounds the last reading when somebody outside holds a pipe and goes on writing.
+_LAST_ROUNDS = 100
+#: Plain output has no level of its own; the stream tells which it was.
+_OUTPUT_LEVEL = 20
+
+
+class ReadingEnds(NamedTuple):
+    """What a flow process writes comes out of these."""
+
+    stdout_fd: int
+    stderr_fd: int
+    records: socket.socket
+
+
+class Output:
+    """The output of one run, from `ends`, into `journal`."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector, ends: ReadingEnds, merge: Merge, mask: Mask, journal: JournalWriter
+    ) -> None:
+        self._selector = selector
+        self._pipes = {STREAM_STDOUT: ends.stdout_fd, STREAM_STDERR: ends.stderr_fd}
+        self._records: Optional[socket.socket] = ends.records
+        self._merge = merge
+        self._mask = mask
+        self._journal = journal
+        #: What the flow process told about its end: see channel.py.
+        self.exception: Optional[Dict[str, str]] = None
+        self.not_started: Optional[str] = None
+        self.lines_cut = 0
+        for fd in self._pipes.values():
+            os.set_blocking(fd, False)
+            selector.register(fd, selectors.EVENT_READ)
+        ends.records.setblocking(False)
+        selector.register(ends.records, selectors.EVENT_READ)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every process has closed its ends."""
+        return not self._pipes and self._records is None
+
+    def deadline(self) -> Optional[float]:
+        """When `pump` is due although nothing can be read, by the monotonic clock."""
+        return self._merge.deadline()
+
+    def pump(self) -> None:
+        """Read what is there, one chunk of each, and journal what has its place by now."""
+        # The streams before the channel: see merge.py.
+        for stream in list(self._pipes):
+            self._read_pipe(stream)
+        self._read_records()
+        for piece in self._merge.take(time.monotonic()):
+            if isinstance(piece, Lines):
+                self._add_lines(piece)
+            else:
+                self._add_message(piece.record)
+        self._journal.flush()
+
+    def close(self) -> None:
+        """Give up waiting for more, and journal all that came."""
+        for _ in range(_LAST_ROUNDS):
+            # What is there already is read however late it is; only waiting for more has an end.
+            if not any(self._read_pipe(stream) for stream in list(self._pipes)):
+                break
+            self.pump()
+        for stream in list(self._pipes):
+            self._end_pipe(stream)
+        self._read_records()
+        self._end_records()
+        self.pump()
+
+    def _read_pipe(self, stream: int) -> bool:
+        """Read one chunk; returns whether there was any."""
+        try:
+            data = os.read(self._pipes[stream], _CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if data:
+            self._merge.feed(stream, data, time.monotonic())
+        else:
+            self._end_pipe(stream)
+        return bool(data)
+
+    def _end_pipe(self, stream: int) -> None:
+        fd = self._pipes.pop(stream)
+        self._selector.unregister(fd)
+        os.close(fd)
+        self._merge.end(stream)
+
+    def _read_records(self) -> None:
+        for _ in range(_MAX_MESSAGES):
+            if self._records is None:
+                return
+            try:
+                data = self._records.recv(channel.RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if data:
+                self._receive(data)
+            else:
+                self._end_records()
+
+    def _end_records(self) -> None:
+        if self._records is not None:
+            self._selector.unregister(self._records)
+            self._records.close()
+            self._records = None
+            self._merge.end_records()
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            message = channel.decode(data)
+            streams = tuple(int(stream) for stream in message.get("markers", ()))
+        except (ValueError, TypeError):
+            return  # the user's code wrote to a descriptor that is not its own
+        if "exception" in message:
+            self.exception = self._masked(message["exception"], ("type", "message"))
+        elif "not_started" in message:
+            self.not_started = self._mask.text(str(message["not_started"]))
+        else:
+            self._merge.add_record(str(message.get("id")), streams, message, len(data), time.monotonic())
+
+    def _masked(self, value: Any, keys: Tuple[str, ...]) -> Dict[str, str]:
+        found = value if isinstance(value, dict) else {}
+        return {key: self._mask.text(str(found.get(key, ""))) for key in keys}
+
+    def _add_lines(self, piece: Lines) -> None:
+        self._journal.add(piece.stream, _OUTPUT_LEVEL, piece.lines)
+        if piece.left_out:
+            self.lines_cut += 1
+            self._journal.notice("the line above was too long, {} bytes of it were left out".format(piece.left_out))
+
+    def _add_message(self, message: Dict[str, Any]) -> None:
+        if "notice" in message:
+            self._journal.notice(self._mask.text(str(message["notice"])))
+            return
+        record = self._masked(message.get("record"), ("logger", "message"))
+        level = message.get("level")
+        payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
+        self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])

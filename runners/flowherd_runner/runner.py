@@ -1,0 +1,390 @@
+"""The runner of one flow run: outlives agent and fork server, owns the run's output, its end and the record of it.
+
+One thread, one selector, no handlers. What it leaves in the run directory is all that anybody learns from it.
+"""
+
+import os
+import resource
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from datetime import datetime, timezone
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from flowherd_runner import osapi
+from flowherd_runner.contract.files import (
+    EXIT_FILE,
+    JOURNAL_FILE,
+    RUNNER_ERRORS_FILE,
+    STARTED_FILE,
+    STOP_FILE,
+    read_json,
+    reserve_json,
+    write_json,
+)
+from flowherd_runner.contract.identity import boot_id, process_status
+from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT, RUNNER_BROKEN, RUNNER_OK
+from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
+from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.masking import Mask
+from flowherd_runner.merge import Merge
+from flowherd_runner.output import Output, ReadingEnds
+from flowherd_runner.spec import RunSpec, read_spec
+from flowherd_runner.tree import Process, Tree
+from flowherd_runner.verdict import End, Stop, signal_name, verdict
+
+#: What asks a runner to end its run.
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+
+#: For processes that outlived the flow process, between asking and killing.
+_LEFTOVER_GRACE_S = 0.3
+#: Processes that even SIGKILL does not end hang in the kernel; then the record says that they are left.
+_KILL_DEADLINE_S = 60.0
+#: For output that is still on its way when all processes are gone.
+_DRAIN_S = 0.5
+#: Between two looks at processes whose end sends no signal.
+_LOOK_S = 0.02
+_EXIT_RECORD_DEADLINE_S = 30.0
+_MAX_LEFTOVERS = 50
+#: More than an exit record with that many leftovers and the longest texts takes.
+_EXIT_RECORD_BYTES = 64 * 1024
+
+
+def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
+    """Carry out the run in `directory` and return this process's exit code.
+
+    `lock_fd` is the run's lock, held by being open until this process ends. `kept_fds` belong to preloaded modules.
+    """
+    umask = os.umask(0o077)
+    os.set_inheritable(lock_fd, False)
+    _detach(directory)
+    signals = osapi.SignalQueue(STOP_SIGNALS | {signal.SIGCHLD})
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    osapi.become_subreaper()
+    try:
+        spec = read_spec(directory)
+        runner = Runner(directory, spec, signals)
+        runner.start(umask, kept_fds)
+        runner.watch()
+        runner.finish()
+    except Exception:  # the runner's outermost boundary; without a record the agent asks this file
+        traceback.print_exc()
+        sys.stderr.flush()
+        Tree(os.path.basename(directory)).kill_all()
+        return RUNNER_BROKEN
+    return RUNNER_OK
+
+
+def _detach(directory: str) -> None:
+    """Leave whoever started this process: a session of its own, no terminal, no directory in use."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        errors = os.open(
+            os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+    except OSError:
+        errors = os.dup(null)
+    for fd, target in ((null, 0), (null, 1), (errors, 2)):
+        os.dup2(fd, target)
+    os.close(null)
+    os.close(errors)
+
+
+class Runner:
+    """One flow run from its start to its record."""
+
+    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue) -> None:
+        self._directory = directory
+        self._spec = spec
+        self._signals = signals
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(signals, selectors.EVENT_READ)
+        self._tree = Tree(spec.flow_run_id)
+        self._mask = Mask(spec.env[name] for name in spec.masked_env if name in spec.env)
+        reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._journal = JournalWriter(
+            os.open(os.path.join(directory, JOURNAL_FILE), flags, 0o600), spec.max_journal_bytes
+        )
+        self._flow_pid = 0
+        self._status: Optional[int] = None
+        self._flow_cpu_s = 0.0
+        self._stop: Optional[Stop] = None
+        self._kill_at_s: Optional[float] = None
+        self._leftovers: Dict[Tuple[int, int], Process] = {}
+
+    # The beginning.
+
+    def start(self, umask: int, kept_fds: osapi.Descriptors) -> None:
+        """Fork the flow process, put the start on record, and let it go on to the user's code."""
+        stdout_fd, stdout_end = os.pipe()
+        stderr_fd, stderr_end = os.pipe()
+        go_end, go_fd = os.pipe()
+        records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        token = os.urandom(8).hex().encode()
+        ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
+        origin = Origin(self._directory, os.getpid(), umask, kept_fds, token)
+        self._flow_pid = os.fork()
+        if self._flow_pid == 0:
+            become_flow(self._spec, origin, ends)
+        for fd in (stdout_end, stderr_end, go_end):
+            os.close(fd)
+        records_end.close()
+        _set_group(self._flow_pid)
+        merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        self._output = Output(
+            self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
+        )
+        self._record_start()
+        self._started_s = time.monotonic()
+        # A flow process that could not be prepared is gone, and with it the other end.
+        try:
+            os.write(go_fd, b"\n")
+        except BrokenPipeError:
+            pass
+        os.close(go_fd)
+
+    def _record_start(self) -> None:
+        own = process_status(os.getpid())
+        self._started_at = _now()
+        started = {
+            "pid": os.getpid(),
+            "start_ticks": own[1] if own else 0,
+            "boot_id": boot_id(),
+            "started_at": self._started_at,
+            "flow_pid": self._flow_pid,
+        }
+        write_json(self._directory, STARTED_FILE, started)
+
+    # While it runs.
+
+    def watch(self) -> None:
+        """Journal output, obey stop requests and the time limit, until the flow process has ended."""
+        while self._status is None:
+            self._pump(self._next_deadline_s())
+            self._enforce()
+        self._ended_at = _now()
+
+    def _next_deadline_s(self) -> Optional[float]:
+        if self._stop is not None:
+            return self._kill_at_s
+        return None if self._spec.run_time_s is None else self._started_s + self._spec.run_time_s
+
+    def _enforce(self) -> None:
+        """Begin to end the run when its time is up, and kill it when the time to end by itself is up."""
+        now = time.monotonic()
+        if self._status is not None:
+            return
+        limit_s = self._spec.run_time_s
+        if self._stop is None and limit_s is not None and now >= self._started_s + limit_s:
+            evidence = "the run had not ended after its limit of {:g} s".format(limit_s)
+            self._begin_stop(Stop(REASON_TIMEOUT, evidence, None, self._spec.grace_s))
+        if self._kill_at_s is not None and now >= self._kill_at_s:
+            self._kill_at_s = None
+            self._signal_group(signal.SIGKILL)
+
+    def _pump(self, until_s: Optional[float] = None) -> None:
+        """One round: wait for anything, at most until `until_s`; then read, reap and obey."""
+        deadlines = [one for one in (until_s, self._output.deadline()) if one is not None]
+        timeout_s = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        self._selector.select(timeout_s)
+        arrived = self._signals.read()
+        # Before the reaping: the flow process had not ended, as far as anybody knew, when the signal came.
+        for one in arrived:
+            if one.number in STOP_SIGNALS and self._status is None:
+                self._obey(one)
+        self._reap()
+        self._output.pump()
+
+    def _reap(self) -> bool:
+        """Take the exit status of every child that has one; returns whether there are others.
+
+        Orphans of the run are children here, so without any child there is no descendant either.
+        """
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._flow_pid:
+                self._status = status
+                self._flow_cpu_s = usage.ru_utime + usage.ru_stime
+
+    # Stopping.
+
+    def _obey(self, arrived: osapi.Signal) -> None:
+        """Somebody asks for the run's end; stop.json says why when it was the agent."""
+        stop = self._requested_stop(arrived)
+        if self._stop is None:
+            self._begin_stop(stop)
+        elif self._kill_at_s is not None:
+            self._kill_at_s = min(self._kill_at_s, time.monotonic() + stop.grace_s)
+
+    def _requested_stop(self, arrived: osapi.Signal) -> Stop:
+        sender = "{} from {}".format(signal_name(arrived.number), _sender(arrived))
+        try:
+            asked = read_json(self._directory, STOP_FILE)
+            if asked is not None:
+                grace_s = max(0.0, float(asked.get("grace_s", self._spec.grace_s)))
+                detail = asked.get("detail")
+                text = "the agent asked for its end ({})".format(sender)
+                return Stop(str(asked["reason"]), text, None if detail is None else str(detail), grace_s)
+            why = "nobody had written why"
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            why = "{} cannot be read: {}".format(STOP_FILE, error)
+        return Stop(REASON_TERMINATED, "the runner got {}; {}".format(sender, why), None, self._spec.grace_s)
+
+    def _begin_stop(self, stop: Stop) -> None:
+        self._reap()
+        if self._status is not None:  # it ended by itself before any signal of ours
+            return
+        self._stop = stop
+        self._kill_at_s = time.monotonic() + stop.grace_s
+        if stop.grace_s > 0:
+            self._signal_group(signal.SIGTERM)
+            self._signal_group(signal.SIGCONT)
+
+    def _signal_group(self, number: int) -> None:
+        """The flow process is not reaped yet, so neither its pid nor its group can be anybody else's."""
+        try:
+            os.killpg(self._flow_pid, number)
+            if os.getpgid(self._flow_pid) != self._flow_pid:  # it has left the group that it was given
+                os.kill(self._flow_pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # ended already, or a program of another user
+
+    # The end.
+
+    def finish(self) -> None:
+        """End what is left of the run, take the rest of its output, and put the end on record."""
+        self._await_group()
+        self._end_leftovers()
+        self._drain()
+        if self._leftovers:
+            self._journal.notice(_leftover_text(list(self._leftovers.values())))
+        self._journal.close()
+        self._record_end()
+
+    def _await_group(self) -> None:
+        """When the run was asked to end: the group has as long as the flow process would have had."""
+        if self._kill_at_s is not None:
+            self._pump_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
+
+    def _end_leftovers(self) -> None:
+        left = self._note(self._tree.members())
+        if not left and not self._any_left():
+            return
+        self._tree.send(left, signal.SIGTERM)
+        self._tree.send(left, signal.SIGCONT)
+        self._pump_while(self._any_left, time.monotonic() + _LEFTOVER_GRACE_S)
+        deadline_s = time.monotonic() + _KILL_DEADLINE_S
+        while time.monotonic() < deadline_s and self._any_left():
+            self._note(self._tree.kill_all())
+            self._pump(time.monotonic() + _LOOK_S)
+
+    def _any_left(self) -> bool:
+        """Whether a process of the run lives that can be ended; asks the kernel for children, which costs no search."""
+        if self._reap() and (not self._tree.refused or self._tree.children()):
+            return True
+        return self._tree.outsiders and bool(self._tree.members())
+
+    def _note(self, processes: List[Process]) -> List[Process]:
+        self._leftovers.update((one.key, one) for one in processes)
+        return processes
+
+    def _pump_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
+        while time.monotonic() < deadline_s and condition():
+            self._pump(min(deadline_s, time.monotonic() + _LOOK_S))
+
+    def _drain(self) -> None:
+        deadline_s = time.monotonic() + _DRAIN_S
+        while not self._output.ended and time.monotonic() < deadline_s:
+            self._pump(deadline_s)
+        self._output.close()
+        self._reap()
+
+    def _record_end(self) -> None:
+        """Write exit.json; as long as the disk refuses, the lock stays held, for without it the end is not known."""
+        record = self._exit_record()
+        deadline_s = time.monotonic() + _EXIT_RECORD_DEADLINE_S
+        while True:
+            try:
+                write_json(self._directory, EXIT_FILE, record)
+                return
+            except OSError:
+                if time.monotonic() >= deadline_s:
+                    raise
+            time.sleep(1)
+
+    def _exit_record(self) -> Dict[str, Any]:
+        assert self._status is not None
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        end = End(
+            wait_status=self._status,
+            cpu_time_s=self._flow_cpu_s,
+            stop=self._stop,
+            not_started=self._output.not_started,
+            exception=self._output.exception,
+            cpu_limit_s=self._spec.cpu_time_s,
+        )
+        left = list(self._leftovers.values())
+        return dict(
+            verdict(end),
+            started_at=self._started_at,
+            ended_at=self._ended_at,
+            cpu_time_s=round(usage.ru_utime + usage.ru_stime, 6),
+            peak_memory_bytes=usage.ru_maxrss * 1024,
+            leftovers=[{"pid": one.pid, "name": one.name} for one in left[:_MAX_LEFTOVERS]],
+            leftovers_count=len(left),
+            lines=self._journal.lines,
+            lines_cut=self._output.lines_cut,
+            lines_dropped=self._journal.lines_dropped,
+        )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()
+
+
+def _set_group(pid: int) -> None:
+    """Parent and child both do it, so that whoever comes second finds it done (setpgid(2))."""
+    try:
+        os.setpgid(pid, pid)
+    except (PermissionError, ProcessLookupError):
+        pass  # the child was first, and is already another program or gone
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sender(arrived: osapi.Signal) -> str:
+    if not arrived.pid:
+        return "the kernel or another pid namespace"
+    try:
+        with open("/proc/{}/comm".format(arrived.pid)) as file:
+            name = file.read().strip()
+    except OSError:
+        name = "gone"
+    return "pid {} ({}), uid {}".format(arrived.pid, name, arrived.uid)
+
+
+def _leftover_text(left: List[Process]) -> str:
+    names = ", ".join("{} ({})".format(one.name, one.pid) for one in left[:10])
+    more = ", ..." if len(left) > 10 else ""
+    return "{} processes outlived the run's own and were ended: {}{}".format(len(left), names, more)

@@ -1,0 +1,95 @@
+"""How a run ended and how that is known: the facts of an end into the words of exit.json. Pure."""
+
+import os
+import signal
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from flowherd_runner.contract.reasons import (
+    GRADE_PROVEN,
+    REASON_EXCEPTION,
+    REASON_EXITED,
+    REASON_NOT_STARTED,
+    REASON_SIGNAL,
+)
+
+_MAX_EVIDENCE_CHARS = 2000
+
+
+class Stop(NamedTuple):
+    """Why the runner ended the run."""
+
+    reason: str
+    evidence: str
+    detail: Optional[str]
+    grace_s: float
+
+
+class End(NamedTuple):
+    """What is known about the end of a flow process."""
+
+    #: As waitpid(2) gave it.
+    wait_status: int
+    #: CPU seconds of the flow process itself, as wait4(2) gave them.
+    cpu_time_s: float
+    #: Set when the runner had begun to end the run before the flow process ended.
+    stop: Optional[Stop]
+    not_started: Optional[str]
+    exception: Optional[Dict[str, str]]
+    #: The limit of RLIMIT_CPU, where one was set.
+    cpu_limit_s: Optional[int]
+
+
+def verdict(end: End) -> Dict[str, Any]:
+    """The part of exit.json that says why: reason, grade, evidence, exit_code, signal, exception, detail."""
+    reason, evidence = _reason(end)
+    return {
+        "reason": reason,
+        "grade": GRADE_PROVEN,
+        "evidence": evidence[:_MAX_EVIDENCE_CHARS],
+        "exit_code": os.WEXITSTATUS(end.wait_status) if os.WIFEXITED(end.wait_status) else None,
+        "signal": os.WTERMSIG(end.wait_status) if os.WIFSIGNALED(end.wait_status) else None,
+        "exception": end.exception,
+        "detail": end.stop.detail if end.stop else None,
+    }
+
+
+def _reason(end: End) -> Tuple[str, str]:
+    if end.stop is not None:
+        return end.stop.reason, "{}; {}".format(end.stop.evidence, describe_status(end.wait_status))
+    if end.not_started is not None:
+        return REASON_NOT_STARTED, end.not_started
+    if os.WIFSIGNALED(end.wait_status):
+        return REASON_SIGNAL, _signal_evidence(end)
+    if end.exception is not None:
+        return REASON_EXCEPTION, "{type}: {message}".format(**end.exception)
+    return REASON_EXITED, describe_status(end.wait_status)
+
+
+def _signal_evidence(end: End) -> str:
+    text = describe_status(end.wait_status) + "; flowherd did not send it"
+    number = os.WTERMSIG(end.wait_status)
+    if end.cpu_limit_s is not None and _used_up(end, number):
+        text += "; the process had used {:.1f} s of CPU time, its limit is {} s".format(end.cpu_time_s, end.cpu_limit_s)
+    return text
+
+
+def _used_up(end: End, number: int) -> bool:
+    """Whether the CPU limit explains the signal: SIGXCPU has no other source, SIGKILL (setrlimit(2)) has many."""
+    assert end.cpu_limit_s is not None
+    return number == signal.SIGXCPU or (number == signal.SIGKILL and end.cpu_time_s >= end.cpu_limit_s)
+
+
+def describe_status(wait_status: int) -> str:
+    """What a wait status says, in words."""
+    if not os.WIFSIGNALED(wait_status):
+        return "wait status: exited with code {}".format(os.WEXITSTATUS(wait_status))
+    core = ", core dumped" if os.WCOREDUMP(wait_status) else ""
+    return "wait status: killed by {}{}".format(signal_name(os.WTERMSIG(wait_status)), core)
+
+
+def signal_name(number: int) -> str:
+    """ "SIGKILL (9)"; the number alone for signals without a name."""
+    try:
+        return "{} ({})".format(signal.Signals(number).name, number)
+    except ValueError:
+        return "signal {}".format(number)

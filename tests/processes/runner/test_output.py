@@ -1,0 +1,307 @@
+"""A run's output: every line and every record, in order, once, whatever the run prints and whatever the disk does."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowherd_runner.contract.files import JOURNAL_FILE
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
+from tests.support.runner import ForkServer, Run
+from tests.support.waiting import wait_until
+
+INTERLEAVED = """
+import logging, sys
+def main():
+    for i in range(500):
+        print("out %d" % i)
+        logging.info("log %d", i)
+        print("err %d" % i, file=sys.stderr)
+        logging.warning("warn %d", i)
+"""
+
+
+def test_prints_and_records_keep_their_order_over_2000_lines(fork_server: ForkServer) -> None:
+    run = fork_server.python(INTERLEAVED)
+    run.wait()
+    assert run.lines() == [f"{word} {i}" for i in range(500) for word in ("out", "log", "err", "warn")]
+
+
+def test_times_increase_strictly(fork_server: ForkServer) -> None:
+    run = fork_server.python(INTERLEAVED)
+    run.wait()
+    times = [record.time_ns for record in run.records()]
+    assert all(later - earlier >= 1000 for earlier, later in itertools.pairwise(times))
+
+
+def test_a_record_carries_level_logger_and_traceback(fork_server: ForkServer) -> None:
+    code = """
+import logging
+def main():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.getLogger("a.b").exception("failed with %s", "x")
+    logging.getLogger("a.b").debug("below the level")
+    logging.getLogger("a.b").info("bad %d", "arguments")
+"""
+    run = fork_server.python(code)
+    assert run.wait()["reason"] == "exited"
+    [record] = [record for record in run.records() if record.stream == STREAM_LOG]
+    assert record.level == 40
+    assert b'"logger": "a.b"' in record.payload
+    message = run.lines("log")[0]
+    assert message.startswith("failed with x\nTraceback (most recent call last):\n")
+    assert message.endswith("ZeroDivisionError: division by zero")
+    assert "--- Logging error ---" in run.lines("stderr")
+
+
+def test_the_log_level_can_be_set(fork_server: ForkServer) -> None:
+    run = fork_server.python("import logging\ndef main(): logging.debug('deep')", log_level=10)
+    run.wait()
+    assert run.lines() == ["deep"]
+
+
+def test_threads_and_signal_handlers_that_log_lose_nothing_and_wait_for_nothing(fork_server: ForkServer) -> None:
+    code = """
+import logging, signal, threading
+def work(k):
+    for i in range(200):
+        print("p%d %d" % (k, i))
+        logging.info("l%d %d", k, i)
+def main():
+    signal.signal(signal.SIGALRM, lambda *_: logging.info("alarm"))
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    [t.start() for t in threads]
+    work(9)
+    [t.join() for t in threads]
+    signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    run = fork_server.python(code)
+    assert run.wait(timeout_s=10)["exit_code"] == 0
+    lines = run.lines()
+    for k in (0, 1, 2, 3, 9):
+        own = [line for line in lines if line[1:].startswith(f"{k} ")]
+        assert own == [f"{word}{k} {i}" for i in range(200) for word in "pl"]
+    assert len(lines) == 2000 + lines.count("alarm")
+
+
+def test_output_redirected_by_the_run_gets_no_markers(fork_server: ForkServer, tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    code = f"""
+import logging, os
+def main():
+    print("before")
+    os.dup2(os.open({str(target)!r}, os.O_WRONLY | os.O_CREAT), 1)
+    logging.info("record")
+    print("after")
+"""
+    run = fork_server.python(code)
+    run.wait()
+    assert run.lines() == ["before", "record"]
+    assert target.read_text() == "after\n"
+
+
+def test_output_after_stdout_is_closed_does_no_harm(fork_server: ForkServer) -> None:
+    code = """
+import logging, os, sys
+def main():
+    print("before")
+    os.close(1)
+    logging.info("record")
+    print("on stderr", file=sys.stderr)
+"""
+    run = fork_server.python(code)
+    record = run.wait()
+    assert record["exit_code"] == 0
+    assert run.lines() == ["before", "record", "on stderr"]
+
+
+def test_a_run_that_closes_every_descriptor_is_not_disturbed(fork_server: ForkServer, tmp_path: Path) -> None:
+    code = f"""
+import logging, os
+def main():
+    print("before")
+    os.closerange(3, 200)
+    files = [open({str(tmp_path)!r} + "/file%d" % i, "w") for i in range(20)]
+    logging.info("nobody hears this")
+"""
+    run = fork_server.python(code)
+    assert run.wait()["exit_code"] == 0
+    assert run.lines("stdout", "log") == ["before"]
+    assert all((tmp_path / f"file{i}").read_bytes() == b"" for i in range(20))
+
+
+def test_the_last_line_needs_no_newline_and_bytes_are_kept(fork_server: ForkServer) -> None:
+    run = fork_server.command(
+        sys.executable, "-c", "import os; os.write(1, bytes(range(256))); os.write(2, b'a\\r\\nb')"
+    )
+    run.wait()
+    payloads = {stream: [r.payload for r in run.records() if r.stream == stream] for stream in (1, 2)}
+    first, second = bytes(range(256)).split(b"\n")
+    assert payloads == {STREAM_STDOUT: [first, second], STREAM_STDERR: [b"a", b"b"]}
+
+
+def test_a_line_of_10_megabytes_is_cut_with_one_notice(fork_server: ForkServer) -> None:
+    code = "import sys; sys.stdout.write('x' * 10_000_000 + '\\nend\\n')"
+    run = fork_server.command(sys.executable, "-c", code, max_line_bytes=100_000)
+    record = run.wait()
+    assert (record["lines"], record["lines_cut"]) == (2, 1)
+    assert run.lines() == ["x" * 100_000, "the line above was too long, 9900000 bytes of it were left out", "end"]
+
+
+def test_a_record_of_a_megabyte_is_cut_with_a_note(fork_server: ForkServer) -> None:
+    run = fork_server.python("import logging\ndef main():\n    logging.info('\\0' * 1000000)\n    print('end')")
+    run.wait()
+    message, end = run.lines()
+    assert len(message) < 110_000
+    assert message.endswith("more characters were left out]")
+    assert end == "end"
+
+
+def test_a_flood_of_200_000_lines_arrives_whole(fork_server: ForkServer) -> None:
+    run = fork_server.command("seq", "200000")
+    assert run.wait()["lines"] == 200_000
+    assert run.lines() == [str(number) for number in range(1, 200_001)]
+
+
+def test_a_full_journal_says_so_and_counts_what_it_left_out(fork_server: ForkServer) -> None:
+    run = fork_server.command("seq", "20000", max_journal_bytes=100_000)
+    record = run.wait()
+    lines = run.lines()
+    kept = record["lines"]
+    assert record["lines_dropped"] == 20_000 - kept > 0
+    assert lines == [
+        *map(str, range(1, kept + 1)),
+        "the log has reached its limit of 100000 bytes; later lines are left out",
+        f"{20_000 - kept} lines came after the log was full and were left out",
+    ]
+    assert (run.directory / JOURNAL_FILE).stat().st_size <= 100_000
+
+
+def test_secrets_reach_neither_journal_nor_exit_record(fork_server: ForkServer) -> None:
+    code = """
+import logging, os, sys
+def main(token):
+    print("out", os.environ["SECRET"])
+    print("err", token, file=sys.stderr)
+    logging.info("log %s", token)
+    raise ValueError("raised " + token)
+"""
+    secret = 'hunter"2\u20ac2'
+    env = {"SECRET": secret, "SHORT": "out"}
+    run = fork_server.python(code, parameters={"token": secret}, env=env, masked_env=["SECRET", "SHORT", "UNSET"])
+    record = run.wait()
+    assert record["exception"] == {"type": "ValueError", "message": "raised ***"}
+    assert secret not in str(record)
+    assert run.lines()[:3] == ["out ***", "err ***", "log ***"]
+    assert run.lines()[3].endswith("ValueError: raised ***")
+    journal = (run.directory / JOURNAL_FILE).read_bytes()
+    assert b"hunter" not in journal
+
+
+def test_output_that_arrives_while_the_run_is_ended_is_journaled(fork_server: ForkServer) -> None:
+    run = fork_server.command("sh", "-c", "trap 'seq 1000; exit 5' TERM; echo ready; while :; do sleep 0.01; done")
+    run.wait_for_line("ready")
+    run.stop()
+    record = run.wait()
+    assert (record["reason"], record["exit_code"]) == ("cancelled", 5)
+    assert run.lines("stdout") == ["ready", *map(str, range(1, 1001))]
+
+
+def test_the_journal_is_private_and_nothing_complains(fork_server: ForkServer) -> None:
+    run = fork_server.command("echo", "x")
+    run.wait()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in run.directory.iterdir() if path.is_file()}
+    assert set(modes.values()) == {0o600}
+    assert (run.directory / "runner.err").read_text() == ""
+
+
+# A full disk.
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 512 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a tmpfs")
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "flowherd-test", str(path)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def run_on(disk: Path, server: ForkServer, run: Run) -> Run:
+    """The same run, with its directory on `disk`."""
+    moved = disk / run.directory.name
+    moved.mkdir(mode=0o700)
+    (moved / "spec.json").write_bytes((run.directory / "spec.json").read_bytes())
+    run.directory = moved
+    return server.start(run)
+
+
+def test_a_full_disk_drops_and_counts_lines_and_tears_nothing(fork_server: ForkServer, small_disk: Path) -> None:
+    run = run_on(small_disk, fork_server, fork_server.prepare("command", {"argv": ["seq", "100000"]}))
+    record = run.wait()
+    assert (record["reason"], record["exit_code"]) == ("exited", 0)
+    kept = record["lines"]
+    assert 0 < kept < 100_000
+    assert record["lines_dropped"] == 100_000 - kept
+    assert run.lines("stdout") == [str(number) for number in range(1, kept + 1)]
+    assert (run.directory / JOURNAL_FILE).stat().st_size == run.records()[-1].end
+
+
+def test_output_goes_on_with_a_notice_once_the_disk_has_room(fork_server: ForkServer, small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    code = f"""
+import os, time
+def main():
+    print("before")
+    with open({str(ballast)!r}, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+    for number in range(3000):
+        print("lost or kept %d" % number)
+    open("full", "w").close()
+    while os.path.exists({str(ballast)!r}):
+        time.sleep(0.01)
+    number = 0
+    while not os.path.exists("enough"):
+        print("after %d" % number)
+        number += 1
+        time.sleep(0.05)
+"""
+    source = small_disk.parent / "flow.py"
+    source.write_text(code)
+    work = small_disk.parent / "work"
+    work.mkdir()
+    spec = fork_server.prepare("python", {"ref": f"{source}:main"}, working_dir=str(work))
+    run = run_on(small_disk, fork_server, spec)
+    wait_until((work / "full").exists)
+    ballast.unlink()
+    wait_until(lambda: any(line.startswith("after") for line in run.lines()), what=run.describe)
+    (work / "enough").touch()
+    record = run.wait()
+    assert record["lines_dropped"] > 0
+    notice = next(line for line in run.lines("flowherd") if "the disk refused" in line)
+    assert notice.endswith("No space left on device")
+    lost = int(notice.split()[0])
+    assert lost == record["lines_dropped"]
+    kept = [line for line in run.lines("stdout") if line.startswith("lost or kept")]
+    afterwards = [line for line in run.lines("stdout") if line.startswith("after")]
+    first_after = int(afterwards[0].split()[1])
+    assert len(kept) + first_after + lost >= 3000
+    assert afterwards == [f"after {first_after + i}" for i in range(len(afterwards))]

@@ -1,0 +1,219 @@
+"""A real fork server under any interpreter, and real runs in temporary run directories.
+
+Speaks the fork server's conversation itself, with nothing of the agent, so it tests the child side alone.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowherd_runner.contract.files import (
+    EXIT_FILE,
+    JOURNAL_FILE,
+    LOCK_FILE,
+    SPEC_FILE,
+    STARTED_FILE,
+    STOP_FILE,
+    read_json,
+    write_json,
+)
+from flowherd_runner.contract.identity import is_alive
+from flowherd_runner.contract.journal import STREAM_NAMES, Record, unpack_records
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
+from tests.support.waiting import wait_until
+
+BOOT = Path(__file__).resolve().parents[2] / "runners" / "flowherd_runner" / "boot.py"
+
+
+def interpreters() -> list[str]:
+    """The interpreter of this test run first, then one of every other version from 3.7 on that is installed here."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    candidates = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"))
+    home = os.environ.get("PYENV_ROOT")
+    candidates += sorted(Path(home).glob("versions/3.*/bin/python")) if home else []
+    candidates += [Path(path) for minor in range(7, 20) if (path := shutil.which(f"python3.{minor}"))]
+    for candidate in candidates:
+        version = _version(str(candidate))
+        if version is not None and version not in found:
+            found[version] = str(candidate)
+    return list(found.values())
+
+
+def _version(interpreter: str) -> str | None:
+    code = "import sys, ctypes; print('%d.%d' % sys.version_info[:2]); sys.exit(sys.version_info < (3, 7))"
+    done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@dataclass
+class Run:
+    """One run directory, and the runner in it once there is one."""
+
+    directory: Path
+    spec: dict[str, Any]
+    pid: int = 0
+    start_ticks: int = 0
+
+    @property
+    def exit(self) -> dict[str, Any] | None:
+        return read_json(str(self.directory), EXIT_FILE)
+
+    @property
+    def started(self) -> dict[str, Any] | None:
+        return read_json(str(self.directory), STARTED_FILE)
+
+    def wait(self, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The exit record, once the runner is gone."""
+        alive = lambda: is_alive(self.pid, self.start_ticks)  # noqa: E731
+        wait_until(lambda: not alive(), timeout_s=timeout_s, what=lambda: f"the end of the run:\n{self.describe()}")
+        record = self.exit
+        assert record is not None, self.describe()
+        return record
+
+    def records(self) -> list[Record]:
+        path = self.directory / JOURNAL_FILE
+        return list(unpack_records(path.read_bytes())) if path.exists() else []
+
+    def lines(self, *streams: str) -> list[str]:
+        """The text of the journal's records, in order; of all streams, or of those named."""
+        return [_text(record) for record in self.records() if not streams or STREAM_NAMES[record.stream] in streams]
+
+    def wait_for_line(self, text: str, timeout_s: float = 20.0) -> None:
+        wait_until(lambda: text in self.lines(), timeout_s=timeout_s, what=lambda: f"{text!r}:\n{self.describe()}")
+
+    def write_stop(self, reason: str = "cancelled", detail: str | None = "by a test", grace_s: float = 5.0) -> None:
+        write_json(str(self.directory), STOP_FILE, {"reason": reason, "detail": detail, "grace_s": grace_s})
+
+    def stop(self, reason: str = "cancelled", detail: str | None = "by a test", grace_s: float = 5.0) -> None:
+        """Ask for the run's end as the agent does."""
+        self.write_stop(reason, detail, grace_s)
+        os.kill(self.pid, signal.SIGTERM)
+
+    def lock_is_held(self) -> bool:
+        with (self.directory / LOCK_FILE).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def describe(self) -> str:
+        errors = self.directory / "runner.err"
+        return f"{self.exit}\n{self.lines()[-40:]}\n{errors.read_text() if errors.exists() else ''}"
+
+
+def _text(record: Record) -> str:
+    text = record.payload.decode("utf-8", "surrogateescape")
+    return str(json.loads(text)["message"]) if STREAM_NAMES[record.stream] in ("log", "flowherd") else text
+
+
+@dataclass
+class ForkServer:
+    """A fork server under `interpreter`, and this side of its conversation."""
+
+    interpreter: str
+    runs_directory: Path
+    preload: Sequence[str] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    #: What it said when it was ready.
+    ready: dict[str, Any] = field(default_factory=dict)
+    #: Its "gone" messages: wait status by pid.
+    gone: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runs_directory.mkdir(parents=True, exist_ok=True)
+        self._requests = 0
+        self.channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [self.interpreter, str(BOOT), "forkserver", "--fd", str(other.fileno())]
+        for name in self.preload:
+            command += ["--preload", name]
+        self.output = self.runs_directory / f"forkserver-{uuid.uuid4().hex[:8]}.out"
+        with self.output.open("wb") as file:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                pass_fds=[other.fileno()],
+                start_new_session=True,
+                env={**os.environ, **self.env},
+            )
+        other.close()
+        self.ready = self.receive("ready")
+
+    def receive(self, op: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The next message of that kind; "gone" messages before it are remembered."""
+        while True:
+            readable, _, _ = select.select([self.channel], [], [], timeout_s)
+            assert readable, f"no {op} from the fork server: {self.output.read_text()}"
+            message = decode_message(self.channel.recv(MAX_MESSAGE_BYTES))
+            if message["op"] == "gone":
+                self.gone[message["pid"]] = message["status"]
+            if message["op"] == op:
+                return message
+
+    def prepare(self, kind: str, target: dict[str, Any], **spec: Any) -> Run:
+        """A run directory with its spec, as the agent makes it."""
+        run_id = str(uuid.uuid4())
+        directory = self.runs_directory / run_id
+        directory.mkdir(mode=0o700)
+        whole = {"flow_run_id": run_id, "flow_run_name": "a-run", "flow_name": "a flow", "claim": "t", "kind": kind}
+        whole.update({"target": target, "grace_s": 5.0, **spec})
+        write_json(str(directory), SPEC_FILE, whole, sync=False)
+        return Run(directory, whole)
+
+    def start(self, run: Run) -> Run:
+        """Lock the run's directory, hand the lock on, and wait for the runner's pid."""
+        lock = os.open(run.directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._requests += 1
+            message = {"op": "start", "request": self._requests, "directory": str(run.directory)}
+            self.send(encode_message(message), [lock])
+        finally:
+            os.close(lock)
+        answer = self.receive("started")
+        assert answer["request"] == self._requests
+        run.pid, run.start_ticks = answer["pid"], answer["start_ticks"]
+        return run
+
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        self.channel.sendmsg([data], ancillary)
+
+    def command(self, *argv: str, **spec: Any) -> Run:
+        return self.start(self.prepare("command", {"argv": list(argv)}, **spec))
+
+    def python(self, code: str, function: str = "main", **spec: Any) -> Run:
+        """Run `function` of a file with that code."""
+        source = self.runs_directory / f"flow_{uuid.uuid4().hex[:8]}.py"
+        source.write_text(code)
+        return self.start(self.prepare("python", {"ref": f"{source}:{function}"}, **spec))
+
+    def close(self) -> None:
+        """Let go of it, as an agent that ends does."""
+        self.channel.close()
+        self.process.wait(timeout=20)
+
+
+def fork_servers(interpreter: str, directory: Path) -> Iterator[ForkServer]:
+    """For fixtures: a fork server that is let go of at the end."""
+    server = ForkServer(interpreter, directory)
+    try:
+        yield server
+    finally:
+        server.close()

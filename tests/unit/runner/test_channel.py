@@ -1,0 +1,39 @@
+"""Messages between flow process and runner."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowherd_runner.channel import decode, encode, shorten
+
+
+@given(st.text())
+def test_any_text_arrives_as_it_was(text: str) -> None:
+    assert decode(encode({"text": text})) == {"text": text}
+
+
+def test_a_lone_surrogate_arrives_as_it_was() -> None:
+    assert decode(encode({"text": "a\udc80b"})) == {"text": "a\udc80b"}
+
+
+@pytest.mark.parametrize("unit", ["x", "\u20ac", "\0", '"', "\udc80", "\U0001f600"], ids=ascii)
+def test_a_long_text_is_cut_with_a_note(unit: str) -> None:
+    text = unit * 500_000
+    short = shorten(text, 1000)
+    assert len(encode({"": short})) < 1300
+    kept, _, note = short.rpartition("\n")
+    assert text.startswith(kept.rstrip("\\udc80")) or unit == "\udc80"
+    assert note.startswith("[flowherd: ") and note.endswith(" more characters were left out]")
+
+
+def test_a_short_text_stays_as_it_is() -> None:
+    assert shorten("\0" * 100, 1000) == "\0" * 100
+    assert shorten("x" * 990, 1000) == "x" * 990
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{", b"1"])
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(data)
