@@ -1,0 +1,37 @@
+"""Where a value came from, in words that a person can go to and change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+
+class Source(str, Enum):
+    """The kinds of places that values come from; the strongest first."""
+
+    ARGUMENT = "argument"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    PREFECT_FILE = "prefect_file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where one setting's value came from."""
+
+    source: Source
+    #: The flag or the variable; empty for files and defaults.
+    name: str = ""
+    #: The file that the value was read from.
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        if self.source is Source.DEFAULT:
+            return "default"
+        if self.source is Source.ARGUMENT:
+            return self.name or "argument"
+        if self.source is Source.ENVIRONMENT:
+            return f"variable {self.name}" + (f" (file {self.path})" if self.path else "")
+        return f"file {self.path}"

@@ -1,0 +1,116 @@
+"""Reading configuration files: TOML into dotted names, and the ${a.b} references of Prefect's file.
+
+Knows the names of settings, not their types.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from flowherd.config.catalogue import LEAVES, SECTIONS
+from flowherd.errors import ConfigurationError
+
+# Python 3.10 has no TOML reader of its own; tomli is the same code.
+_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+#: References to references; more than this is a circle.
+_MAX_DEPTH = 10
+
+
+class _Unresolvable(Exception):
+    pass
+
+
+def read_toml(path: Path) -> dict[str, Any] | None:
+    """What the file says; None when there is no such file.
+
+    Raises ConfigurationError, with file and line, when it cannot be read or is no TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error
+    try:
+        data: dict[str, Any] = _toml.loads(text)
+    except _toml.TOMLDecodeError as error:
+        raise ConfigurationError(f"the configuration file {path} is no TOML: {error}") from error
+    return data
+
+
+def known_values(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in `data` by dotted name; keys that are none of ours are left out."""
+    return {dotted: value for dotted, value in _flattened(data) if dotted in LEAVES}
+
+
+def refuse_unknown(data: Mapping[str, Any], path: Path) -> None:
+    """Raises ConfigurationError when the file has a key that is no setting, with the one that may be meant."""
+    for dotted, value in _flattened(data):
+        if dotted in SECTIONS and not isinstance(value, dict):
+            raise ConfigurationError(f"{path}: {dotted} is a section, [{dotted}], and not a value")
+        if dotted not in LEAVES and dotted not in SECTIONS:
+            raise ConfigurationError(f"{path}: there is no setting {dotted}{suggestion(dotted, [*LEAVES])}")
+
+
+def suggestion(wrong: str, known: list[str]) -> str:
+    """ "; did you mean ...?" when something known is close, else nothing."""
+    close = get_close_matches(wrong, known, n=1, cutoff=0.6) or [
+        name for name in known if name.endswith("." + wrong.rpartition(".")[2])
+    ]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def resolve_references(
+    values: Mapping[str, Any], data: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, Any]:
+    """`values` with ${a.b} and ${VARIABLE} replaced; a value that cannot be is left out, as if it were not set.
+
+    Prefect resolves references against its own defaults too, which are not here, so leaving out is what remains.
+    """
+    resolved = {}
+    for dotted, value in values.items():
+        try:
+            resolved[dotted] = _resolve(value, data, environ, _MAX_DEPTH)
+        except _Unresolvable:
+            continue
+    return resolved
+
+
+def _resolve(value: Any, data: Mapping[str, Any], environ: Mapping[str, str], depth: int) -> Any:
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    if depth == 0:
+        raise _Unresolvable
+    whole = _REFERENCE.fullmatch(value)
+    if whole:
+        return _resolve(_referred(whole[1], data, environ), data, environ, depth - 1)
+    return _REFERENCE.sub(lambda match: str(_resolve(match[0], data, environ, depth - 1)), value)
+
+
+def _referred(name: str, data: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
+    value: Any = data
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            value = environ.get(name)
+            break
+        value = value[part]
+    if value is None or isinstance(value, Mapping):
+        raise _Unresolvable
+    return value
+
+
+def _flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        dotted = prefix + key
+        if isinstance(value, Mapping) and value and dotted not in LEAVES:
+            yield from _flattened(value, dotted + ".")
+        else:
+            yield dotted, value
