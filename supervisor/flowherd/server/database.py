@@ -1,0 +1,176 @@
+"""SQLite as the server uses it: WAL, one writer at a time, as many readers as ask.
+
+A durable write is on the disk before it is acknowledged (synchronous=FULL). What may be forgotten in a power cut, but
+never when the server is killed, can be written soft: heartbeats would otherwise cost a disk flush each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
+from sqlalchemy.exc import DatabaseError
+
+from flowherd.errors import ConfigurationError
+from flowherd.server.tables import METADATA, SCHEMA_VERSION, TENANT
+from flowherd.server.times import now_us
+
+FILE_NAME = "flowherd.sqlite"
+#: Another process (a backup, a person with sqlite3) may hold the file for so long.
+_BUSY_TIMEOUT_MS = 10_000
+#: Generated columns.
+_OLDEST_SQLITE = (3, 31)
+_LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
+
+
+class Database:
+    """The server's one database file. Methods may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, making it and its tables where there are none.
+
+        Raises ConfigurationError when it is no database of a release that this program knows.
+        """
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise ConfigurationError(
+                f"this Python's SQLite is {sqlite3.sqlite_version}; the server needs 3.31 or newer"
+            )
+        self._writing = threading.Lock()
+        # SQLite gives the files beside it the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._durable = _engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
+        self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
+        self._readers = _engine(path, "BEGIN", query_only=True)
+        try:
+            with self.writing() as connection:
+                _prepare(connection, path)
+        except DatabaseError as error:
+            raise ConfigurationError(f"{path} cannot be used as the server's database: {error.orig}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view of everything."""
+        with self._readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[Connection]:
+        """One transaction, alone: what it reads cannot change under it. An exception undoes all of it."""
+        engine = self._durable if durable else self._soft
+        with self._writing, engine.connect() as connection, connection.begin():
+            yield connection
+
+    def give_back_space(self, pages: int) -> None:
+        """Return up to `pages` free pages to the file system."""
+        with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
+            # Each step of it frees one page, and of the driver's ways to run it only this one takes all steps.
+            connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        for engine in (self._readers, self._soft, self._durable):
+            engine.dispose()
+
+
+def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT_MS / 1000},
+        pool_size=4,
+        max_overflow=64,
+        json_serializer=_dump_json,
+    )
+
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        # Only a file without tables can still take this one.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
+        for name, value in pragmas.items():
+            connection.execute(f"PRAGMA {name}={value}")
+        for name, count, function in _FUNCTIONS:
+            connection.create_function(name, count, function, deterministic=True)
+
+    event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _prepare(connection: Connection, path: Path) -> None:
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if version > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path} was written by a newer flowherd (layout {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade flowherd, or choose another data directory"
+        )
+    METADATA.create_all(connection)
+    connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+    if connection.execute(select(TENANT.c.id).limit(1)).first() is None:
+        tenant = {"id": str(uuid4()), "slug": "default", "name": "default", "created": now_us()}
+        connection.execute(insert(TENANT), tenant)
+
+
+def _dump_json(value: Any) -> str:
+    # Lone surrogates of a careless client must not make a row that cannot be encoded.
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+# What Postgres has and SQLite has not, for the compiler.
+
+
+def _json_contains(whole: str | None, part: str | None) -> bool | None:
+    """Postgres' `whole @> part` for jsonb."""
+    if whole is None or part is None:
+        return None
+    return _contains(json.loads(whole), json.loads(part))
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    if isinstance(whole, dict):
+        return isinstance(part, dict) and all(k in whole and _contains(whole[k], part[k]) for k in part)
+    if isinstance(whole, list):
+        # An array contains a bare scalar that is one of its elements.
+        parts = part if isinstance(part, list) else [] if isinstance(part, dict) else [part]
+        return not isinstance(part, dict) and all(any(_contains(w, p) for w in whole) for p in parts)
+    return bool(whole == part)
+
+
+def _json_equal(one: str | None, other: str | None) -> bool | None:
+    """Whether two JSON texts say the same."""
+    if one is None or other is None:
+        return None
+    return bool(json.loads(one) == json.loads(other))
+
+
+def _like(text: str | None, pattern: str | None, ignore_case: int) -> bool | None:
+    """Postgres' LIKE and ILIKE; SQLite's own ignores the case of ASCII letters always."""
+    if text is None or pattern is None:
+        return None
+    return _like_pattern(pattern, bool(ignore_case)).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=64)
+def _like_pattern(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
+    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+_FUNCTIONS: tuple[tuple[str, int, Callable[..., bool | None]], ...] = (
+    ("fh_json_contains", 2, _json_contains),
+    ("fh_json_equal", 2, _json_equal),
+    ("fh_like", 3, _like),
+)

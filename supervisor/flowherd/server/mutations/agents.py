@@ -1,0 +1,79 @@
+"""Agents: making themselves known, and the heartbeats of what they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from graphql import GraphQLInputType, GraphQLList, GraphQLNonNull
+from graphql.type import GraphQLBoolean, GraphQLString
+from sqlalchemy import Table, insert, select, update
+
+from flowherd.server.graphql.scalars import UUID_INPUT
+from flowherd.server.labels import normal_labels
+from flowherd.server.mutations.projects import tenant_of
+from flowherd.server.operations import Call, Input, Operation
+from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
+
+
+def note_agent(call: Call) -> None:
+    """Remember that the calling agent was heard of now."""
+    if call.caller.agent_id is not None:
+        known = update(AGENT).where(AGENT.c.id == call.caller.agent_id)
+        call.connection.execute(known, {"last_queried": call.now})
+
+
+def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
+    identity = {
+        "tenant_id": tenant_of(call.connection, given.get("tenant_id")),
+        "type": given["type"],
+        "name": given.get("name"),
+        "labels": normal_labels(given.get("labels") or ()),
+        "core_version": call.caller.core_version,
+    }
+    # `is_` for names and versions that are null; labels are stored sorted, so equal sets are equal texts.
+    same = [AGENT.c[key].is_not_distinct_from(value) for key, value in identity.items()]
+    agent_id = call.connection.execute(select(AGENT.c.id).where(*same).limit(1)).scalar()
+    if agent_id is None:
+        agent_id = str(uuid4())
+        row = {"id": agent_id, **identity, "last_queried": call.now, "created": call.now}
+        call.connection.execute(insert(AGENT), row)
+    else:
+        call.connection.execute(update(AGENT).where(AGENT.c.id == agent_id), {"last_queried": call.now})
+    return {"id": agent_id}
+
+
+def _heartbeat(table: Table, key: str) -> Operation:
+    """Always a success, for ids that name nothing too: a heartbeat is not worth an error."""
+
+    def beat(call: Call, given: Input) -> Mapping[str, Any]:
+        call.connection.execute(update(table).where(table.c.id == given[key]), {"heartbeat": call.now})
+        return {"success": True}
+
+    arguments: dict[str, GraphQLInputType] = {key: GraphQLNonNull(UUID_INPUT)}
+    return Operation(
+        name=f"update_{table.name}_heartbeat",
+        arguments=arguments,
+        answer={"success": GraphQLBoolean},
+        handle=beat,
+        durable=False,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        name="register_agent",
+        arguments={
+            "type": GraphQLNonNull(GraphQLString),
+            "name": GraphQLString,
+            "labels": GraphQLList(GraphQLNonNull(GraphQLString)),
+            "tenant_id": UUID_INPUT,
+            "agent_config_id": UUID_INPUT,
+        },
+        answer={"id": UUID_INPUT},
+        handle=_register_agent,
+    ),
+    _heartbeat(FLOW_RUN, "flow_run_id"),
+    _heartbeat(TASK_RUN, "task_run_id"),
+)

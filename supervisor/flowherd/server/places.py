@@ -1,0 +1,76 @@
+"""What the server leaves in the file system beside its database: the lock of its data directory, and where it is.
+
+One server has one data directory; the home directory says to others on this host where the running one is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flowherd.errors import ConfigurationError
+
+LOCK_FILE = "lock"
+#: In the home directory: {"url", "pid", "data_dir"} of the running server.
+ADDRESS_FILE = "server.json"
+
+
+@contextmanager
+def held_directory(directory: Path) -> Iterator[None]:
+    """Make `directory` and hold it for this process alone.
+
+    Raises ConfigurationError when another server holds it, or it cannot be made.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"the data directory {directory} cannot be used: {error}") from error
+    try:
+        _lock(fd, directory)
+        yield
+    finally:
+        os.close(fd)  # gives the lock back; the file stays, for unlinking it would let two servers lock two files
+
+
+def _lock(fd: int, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        raise ConfigurationError(
+            f"the data directory {directory} is in use by another server (pid {holder}); stop that one, or choose "
+            "another directory with --data-dir"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+
+@contextmanager
+def announced(home: Path, url: str, data_dir: Path) -> Iterator[None]:
+    """While this is open, `home` says where the server is; afterwards no longer, unless another server says so.
+
+    Raises ConfigurationError when it cannot be written.
+    """
+    path = home / ADDRESS_FILE
+    temporary = home / f".{ADDRESS_FILE}.{os.getpid()}"
+    text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"the server's address cannot be written to {path}: {error}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(path.read_text(encoding="utf-8")).get("pid") == os.getpid():
+                path.unlink()

@@ -1,0 +1,69 @@
+"""Times as the server stores them: whole microseconds since the epoch, so that they compare and sort as numbers."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+SECOND_US = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
+#: ISO 8601 as the dialect's clients write it; Python 3.10's fromisoformat knows neither Z nor other fractions.
+_ISO = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?"
+)
+
+
+def now_us() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1000
+
+
+def to_us(moment: datetime) -> int:
+    """`moment` in microseconds; without a zone it is UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def to_datetime(at_us: int) -> datetime:
+    """`at_us` as an aware datetime in UTC."""
+    return EPOCH + timedelta(microseconds=at_us)
+
+
+def parse_time(text: str) -> int:
+    """Microseconds of an ISO 8601 time; without an offset it is UTC.
+
+    Raises ValueError when it is none.
+    """
+    try:
+        return to_us(datetime.fromisoformat(text))
+    except ValueError:
+        return to_us(datetime.fromisoformat(_normal(text)))
+
+
+def _normal(text: str) -> str:
+    match = _ISO.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not an ISO 8601 time: {text!r}")
+    day, minute, second, fraction, zone = match.groups()
+    if zone is None or zone in "Zz":
+        zone = "+00:00"
+    elif len(zone) == 3:
+        zone += ":00"
+    elif ":" not in zone:
+        zone = f"{zone[:3]}:{zone[3:]}"
+    return f"{day}T{minute or '00:00'}:{second or '00'}.{(fraction or '0')[:6].ljust(6, '0')}{zone}"
+
+
+def format_time(at_us: int) -> str:
+    """ISO 8601 with offset, to the microsecond."""
+    return to_datetime(at_us).isoformat(timespec="microseconds")
+
+
+def format_duration(duration_us: int) -> str:
+    """HH:MM:SS.ffffff, as the dialect shows intervals."""
+    seconds, rest = divmod(abs(duration_us), SECOND_US)
+    sign = "-" if duration_us < 0 else ""
+    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:06d}"

@@ -1,0 +1,23 @@
+"""One server for all tests that do not care which, and a client for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.dialect import Client
+from tests.support.leftovers import none_left
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with none_left(), running_server(tmp_path_factory.mktemp("shared") / "data", schedule_ahead=4) as server:
+        yield server
+
+
+@pytest.fixture
+def client(shared_server: ServerProcess) -> Client:
+    """Other tests use the same server: names and labels of a test are its own."""
+    return Client(shared_server)

@@ -1,0 +1,130 @@
+"""write_run_logs: order, once, and what of a batch is refused."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.support.dialect import Client
+
+START = datetime(2026, 1, 2, tzinfo=timezone.utc)
+
+
+def lines(run_id: str, numbers: range, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "flow_run_id": run_id,
+            "timestamp": (START + timedelta(microseconds=n)).isoformat(),
+            "name": "stdout",
+            "level": "INFO",
+            "message": f"line {n}",
+            "info": {"stream": "stdout"},
+            "line_id": str(n),
+            **more,
+        }
+        for n in numbers
+    ]
+
+
+def messages(client: Client, run_id: str) -> list[str]:
+    found = client.run(run_id, "logs(order_by: {timestamp: asc}) { message }")
+    return [line["message"] for line in found["logs"]]
+
+
+def test_lines_come_back_in_the_order_of_their_times_with_all_that_was_told_of_them(client: Client) -> None:
+    run_id = client.create_run()
+    client.do("write_run_logs", logs=lines(run_id, range(5, 10)))
+    client.do("write_run_logs", logs=lines(run_id, range(5)))
+    assert messages(client, run_id) == [f"line {n}" for n in range(10)]
+    found = client.run(run_id, "logs(limit: 1, order_by: {timestamp: desc}) { timestamp name level info line_id }")
+    expected = {"timestamp": "2026-01-02T00:00:00.000009+00:00", "name": "stdout", "level": "INFO", "line_id": "9"}
+    assert found["logs"] == [{**expected, "info": {"stream": "stdout"}}]
+
+
+def test_a_line_that_is_sent_again_is_stored_once(client: Client) -> None:
+    run_id, other = client.create_run(), client.create_run()
+    client.do("write_run_logs", logs=lines(run_id, range(10)))
+    client.do("write_run_logs", logs=lines(run_id, range(5, 15)))
+    client.do("write_run_logs", logs=lines(other, range(3)))
+    assert messages(client, run_id) == [f"line {n}" for n in range(15)]
+    assert messages(client, other) == [f"line {n}" for n in range(3)]
+
+
+def test_lines_without_an_id_are_all_kept_and_those_of_one_time_in_the_order_of_arrival(client: Client) -> None:
+    run_id = client.create_run()
+    one_time = START.isoformat()
+    batch = [{"flow_run_id": run_id, "timestamp": one_time, "message": m} for m in ("b", "a", "a", "c")]
+    client.do("write_run_logs", logs=batch)
+    assert messages(client, run_id) == ["b", "a", "a", "c"]
+
+
+def test_what_a_line_does_not_say_has_its_default_and_a_single_object_is_a_list(client: Client) -> None:
+    run_id = client.create_run()
+    client.do("write_run_logs", logs={"flow_run_id": run_id, "message": None})
+    (line,) = client.run(run_id, "logs { message level name info timestamp task_run_id }")["logs"]
+    assert abs(datetime.now(timezone.utc) - datetime.fromisoformat(line.pop("timestamp"))) < timedelta(minutes=1)
+    assert line == {"message": "", "level": "INFO", "name": None, "info": None, "task_run_id": None}
+
+
+@pytest.mark.parametrize(("level", "stored"), [("NOTICE", "NOTICE"), (40, "ERROR"), (None, "INFO"), ("", "INFO")])
+def test_a_batch_is_not_lost_over_the_name_of_a_level(client: Client, level: Any, stored: str) -> None:
+    run_id = client.create_run()
+    client.do("write_run_logs", logs=lines(run_id, range(1), level=level))
+    assert client.run(run_id, "logs { level }") == {"logs": [{"level": stored}]}
+
+
+def test_any_text_comes_back_as_it_was(client: Client) -> None:
+    run_id = client.create_run()
+    texts = ["ünï ☃ 𝄞", "nul \x00 byte", "quote ' \" \\", "line\nbreak", "x" * 200_000]
+    client.do("write_run_logs", logs=[{"flow_run_id": run_id, "message": text} for text in texts])
+    assert messages(client, run_id) == texts
+    client.do("write_run_logs", logs={"flow_run_id": run_id, "message": "half \ud800 pair"})
+    assert messages(client, run_id)[-1] == "half ? pair"
+
+
+def test_lines_of_a_task_run_are_found_there_too(client: Client) -> None:
+    run_id = client.create_run(client.flow(tasks=[{"slug": "a"}]))
+    task_run_id = client.run(run_id, "task_runs { id }")["task_runs"][0]["id"]
+    client.do("write_run_logs", logs=lines(run_id, range(2), task_run_id=task_run_id))
+    assert len(client.run(run_id, "task_runs { logs { message } }")["task_runs"][0]["logs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"flow_run_id": "mine"}, "logs[1]: not a UUID"),
+        ({"flow_run_id": None}, "logs[1]: not a UUID"),
+        ({"flow_run_id": [1]}, "logs[1]"),
+        ({"timestamp": "noon"}, "logs[1]: not an ISO 8601 time"),
+        ({"timestamp": 5}, "logs[1]: timestamp must be"),
+        ({"message": {"a": 1}}, "logs[1]: message must be a text"),
+        ({"color": "red"}, "logs[1]: unknown fields: color"),
+        ({"task_run_id": "00000000-0000-0000-0000-000000000000"}, "task run 0"),
+    ],
+)
+def test_a_batch_with_a_bad_line_is_refused_whole_and_the_line_is_named(
+    client: Client, change: dict[str, Any], reason: str
+) -> None:
+    run_id = client.create_run()
+    batch = lines(run_id, range(3))
+    batch[1].update(change)
+    assert reason in client.refused("write_run_logs", logs=batch)
+    assert messages(client, run_id) == []
+
+
+@pytest.mark.parametrize("logs", ["text", 3, [3], ["text"], [{}]])
+def test_what_is_no_list_of_lines_is_refused(client: Client, logs: Any) -> None:
+    assert "logs" in client.refused("write_run_logs", logs=logs)
+
+
+@pytest.mark.slow
+def test_tens_of_thousands_of_lines_are_taken_and_paged_through(client: Client) -> None:
+    run_id = client.create_run()
+    for start in range(0, 30_000, 5_000):
+        client.do("write_run_logs", logs=lines(run_id, range(start, start + 5_000)))
+    counted = client.run(run_id, "logs_aggregate { aggregate { count } }")["logs_aggregate"]
+    assert counted == {"aggregate": {"count": 30_000}}
+    page = f'(where: {{flow_run_id: {{_eq: "{run_id}"}}}}, order_by: {{timestamp: asc}}, limit: 2, offset: 29998)'
+    assert client.ask(f"{{ log{page} {{ message }} }}")["log"] == [{"message": "line 29998"}, {"message": "line 29999"}]

@@ -1,0 +1,175 @@
+"""HTTP: what the endpoint takes, and how everything else is turned away."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.dialect import Client
+from tests.support.leftovers import none_left
+from tests.support.server import ServerProcess, running_server
+
+HELLO = {"data": {"hello": "hello"}}
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that wants a token, on all addresses."""
+    with none_left(), running_server(tmp_path_factory.mktemp("closed") / "data", "s3cret", bind="0.0.0.0") as server:
+        yield server
+
+
+def refusal(response: requests.Response, status: int) -> str:
+    """The message of an answer that is refused in GraphQL's form."""
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert list(body) == ["errors"]
+    assert response.headers["X-Flowherd-Server"]
+    return str(body["errors"][0]["message"])
+
+
+@pytest.mark.parametrize("path", ["/", "/graphql", "/graphql/", "/graphql/graphql", "/graphql/alpha"])
+def test_every_path_of_every_client_is_the_same_endpoint(client: Client, path: str) -> None:
+    response = client.server.post(path, json={"query": "{ hello }"})
+    assert (response.status_code, response.json()) == (200, HELLO)
+    assert response.headers["X-Flowherd-Server"]
+
+
+@pytest.mark.parametrize("variables", [{"n": "x"}, '{"n": "x"}'])
+def test_variables_may_be_an_object_or_its_text(client: Client, variables: Any) -> None:
+    text = "query($n: String) { project(where: {name: {_eq: $n}}) { id } }"
+    response = client.server.post("/graphql", json={"query": text, "variables": variables})
+    assert response.json() == {"data": {"project": []}}
+
+
+@pytest.mark.parametrize("body", [{}, {"variables": None}, {"variables": "null"}, {"variables": "{}"}])
+def test_variables_may_be_nothing(client: Client, body: dict[str, Any]) -> None:
+    assert client.server.post("/graphql", json={"query": "{ hello }", **body}).json() == HELLO
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"{ hello }"',
+        b"\xff\xfe",
+        b"{}",
+        b'{"query": 3}',
+        b'{"query": "{ hello }", "variables": "{"}',
+        b'{"query": "{ hello }", "variables": [1]}',
+        b'{"query": "{ hello }", "operationName": 3}',
+        b'{"query": "{ hello }", "operationName": "other"}',
+        b'[{"query": "{ hello }"}]',
+        b"[" * 100_000,
+        b'{"query": "{ nothing }"}',
+        b'{"query": "{ hello"}',
+    ],
+)
+def test_a_body_that_is_no_request_is_400(client: Client, body: bytes) -> None:
+    assert refusal(client.server.post("/graphql", data=body, headers=JSON), 400)
+
+
+def test_a_page_of_another_origin_cannot_send_a_request_that_a_browser_sends_unasked(client: Client) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        body = json.dumps({"query": "{ hello }"})
+        assert "Content-Type" in refusal(client.server.post("/", data=body, headers={"Content-Type": kind}), 400)
+
+
+def test_a_body_beyond_the_limit_is_413_and_one_below_it_is_taken(client: Client) -> None:
+    query = json.dumps({"query": "{ hello }"})
+    below = query + " " * (16 * 1024 * 1024 - len(query))
+    assert client.server.post("/graphql", data=below, headers=JSON).json() == HELLO
+    assert "larger" in refusal(client.server.post("/graphql", data=below + " ", headers=JSON), 413)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/graphql", 405), ("DELETE", "/", 405), ("GET", "/nowhere", 404), ("GET", "/poke", 405)],
+)
+def test_other_paths_and_methods_are_refused_in_the_same_form(
+    client: Client, method: str, path: str, status: int
+) -> None:
+    assert refusal(requests.request(method, client.server.url + path, timeout=30), status)
+
+
+@pytest.mark.parametrize(
+    ("host", "good"),
+    [
+        ("localhost", True),
+        ("localhost:4200", True),
+        ("127.0.0.1:1", True),
+        ("[::1]:4200", True),
+        ("LOCALHOST", True),
+        ("evil.example", False),
+        ("evil.example:4200", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost@evil.example", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_a_loopback_server_answers_only_to_its_own_names(client: Client, host: str, good: bool) -> None:
+    """Another name that resolves to 127.0.0.1 is a web page's trick (DNS rebinding)."""
+    response = client.server.post("/graphql", json={"query": "{ hello }"}, headers={"Host": host})
+    if good:
+        assert response.json() == HELLO
+    else:
+        assert refusal(response, 400)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer wrong", "Bearer s3cret2", "s3cret", "Basic s3cret", "Basic !", "Bearer \xfcml"],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/graphql"), ("GET", "/"), ("POST", "/poke"), ("GET", "/agents/x/wake")]
+)
+def test_without_the_token_nothing_is_answered(
+    closed_server: ServerProcess, header: str | None, method: str, path: str
+) -> None:
+    headers = {} if header is None else {"Authorization": header.encode("latin-1")}
+    response = requests.request(
+        method, closed_server.url + path, json={"query": "{ hello }"}, headers=headers, timeout=30
+    )
+    assert "UNAUTHENTICATED" in refusal(response, 401)
+    assert response.json()["errors"][0]["extensions"] == {"code": "UNAUTHENTICATED"}
+
+
+def test_with_the_token_it_answers_and_to_any_name(closed_server: ServerProcess) -> None:
+    response = closed_server.post("/graphql", json={"query": "{ hello }"}, headers={"Host": "herd.example"})
+    assert response.json() == HELLO
+    assert closed_server.url.startswith("http://127.0.0.1:")
+
+
+def test_a_browser_shows_the_page_with_the_token_as_password(closed_server: ServerProcess) -> None:
+    asked = requests.get(closed_server.url, timeout=30)
+    assert asked.headers["WWW-Authenticate"].startswith("Basic")
+    assert requests.get(closed_server.url, auth=("anybody", "s3cret"), timeout=30).ok
+
+
+def test_health_is_open_and_tells_details_only_with_the_token(closed_server: ServerProcess, client: Client) -> None:
+    assert requests.get(closed_server.url + "/health", timeout=30).json() == {"status": "ok"}
+    assert set(closed_server.get("/health").json()) == {"status", "version"}
+    assert set(client.server.get("/health").json()) == {"status", "version"}
+
+
+def test_the_status_page_shows_agents_and_runs_and_runs_nothing_of_what_they_are_called(client: Client) -> None:
+    evil = f"<script>alert('{uuid.uuid4()}')</script>"
+    client.do("register_agent", type="Test", name=evil, labels=[])
+    run_id = client.create_run(client.flow(name=evil), flow_run_name=evil)
+    client.report(run_id, "Failed")
+    response = client.server.get("/")
+    assert response.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert evil not in response.text
+    assert response.text.count(evil.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;")) == 3
+    assert "Failed" in response.text

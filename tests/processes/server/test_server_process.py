@@ -1,0 +1,191 @@
+"""The server as a process: what it promises when it is killed, stopped, or started twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.dialect import Client
+from tests.support.server import running_server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+def start(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A server that is expected not to come up."""
+    command = [sys.executable, "-m", "flowherd.server", "--home", str(tmp_path / "home")]
+    data = ["--data-dir", str(tmp_path / "data")]
+    return subprocess.run(
+        [*command, *data, *arguments],
+        env={**os.environ, **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.slow
+def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        client = Client(server)
+        flow = client.flow()
+        run_id = client.create_run(flow)
+        runs: list[str] = []
+        lines: list[str] = []
+
+        def create_until_it_is_gone() -> None:
+            while True:
+                try:
+                    runs.append(client.create_run(flow))
+                    message = str(len(runs))
+                    client.do("write_run_logs", logs={"flow_run_id": run_id, "message": message, "line_id": message})
+                    lines.append(message)
+                except requests.RequestException:
+                    return
+
+        writer = threading.Thread(target=create_until_it_is_gone)
+        writer.start()
+        wait_until(lambda: len(runs) > 20)
+        assert server.kill() == -signal.SIGKILL
+        writer.join(30)
+        server.restart()
+        found = client.ask("{ flow_run { id state } log { line_id } }")
+        stored = {run["id"] for run in found["flow_run"] if run["state"] == "Scheduled"}
+        assert set(runs) <= stored
+        # What was on its way when the server died may be there or not.
+        assert len(stored) <= len(runs) + 2
+        assert set(lines) <= {line["line_id"] for line in found["log"]}
+
+
+def test_the_address_file_says_where_the_server_is_as_long_as_it_is_there(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        path = server.home / "server.json"
+        assert json.loads(path.read_text()) == {"url": server.url, "pid": server.pid, "data_dir": str(server.data_dir)}
+        assert path.stat().st_mode & 0o777 == 0o600
+        server.stop()
+        assert not path.exists()
+        assert list(server.home.iterdir()) == []
+
+
+def test_what_the_server_keeps_is_for_its_owner_alone(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        assert server.data_dir.stat().st_mode & 0o777 == 0o700
+        modes = {path.name: path.stat().st_mode & 0o777 for path in server.data_dir.iterdir()}
+        assert len(modes) >= 2
+        assert set(modes.values()) == {0o600}, modes
+
+
+def test_a_data_directory_has_one_server_and_the_second_is_told_which(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        refused = start(tmp_path, "--port", "0")
+        assert refused.returncode == 78
+        assert f"pid {server.pid}" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        server.kill()
+        server.restart()  # a killed server leaves no lock
+
+
+def test_a_port_that_is_taken_is_told_with_the_way_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = start(tmp_path, "--port", str(taken.getsockname()[1]))
+    assert refused.returncode == 78
+    assert "--port" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "herd.example"])
+def test_an_address_that_others_can_reach_needs_a_token(tmp_path: Path, host: str) -> None:
+    refused = start(tmp_path, "--port", "0", "--host", host)
+    assert refused.returncode == 78
+    assert "FLOWHERD__SERVER__TOKEN" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        server.stop()
+    import sqlite3
+
+    connection = sqlite3.connect(tmp_path / "data" / "flowherd.sqlite")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    refused = start(tmp_path, "--port", "0")
+    assert refused.returncode == 78
+    assert "newer flowherd" in refused.stderr
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "flowherd.sqlite"
+    path.parent.mkdir()
+    path.write_text("my only copy of something else\n" * 100)
+    before = path.read_bytes()
+    refused = start(tmp_path, "--port", "0")
+    assert refused.returncode == 78
+    assert str(path) in refused.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_stops_at_once_though_agents_wait(tmp_path: Path, number: signal.Signals) -> None:
+    with running_server(tmp_path / "data") as server:
+        agent = Client(server).agent("a")
+        seen = agent.wake()
+        answers: list[int] = []
+        wait = threading.Thread(target=lambda: answers.append(agent.wake(seen, timeout=60)))
+        wait.start()
+        wait_until(agent.connected)
+        began_s = time.monotonic()
+        assert server._end(number) == 0
+        assert time.monotonic() - began_s < 5
+        wait.join(10)
+        assert answers == [seen]
+        assert server.stderr == ""
+
+
+def test_the_server_goes_with_the_process_that_started_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowherd.server", "--home", str(tmp_path / "home"), "--port", "0"]
+    arguments = ["--data-dir", str(tmp_path / "data"), "--stop-with-parent"]
+    server = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    assert "ready" in server.stdout.readline()
+    server.communicate("", timeout=20)
+    assert server.returncode == 0
+    assert not (tmp_path / "home" / "server.json").exists()
+
+
+def test_stopping_with_the_parent_needs_a_pipe(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--port", "0", "--stop-with-parent")
+    assert refused.returncode == 78
+    assert "pipe" in refused.stderr
+
+
+def test_finished_runs_are_forgotten_when_their_time_is_over(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        client = Client(server)
+        flow = client.flow()
+        old, recent, waiting = (client.create_run(flow) for _ in range(3))
+        long_ago = datetime.now(timezone.utc) - timedelta(hours=2)
+        for run_id, at in ((old, long_ago), (recent, datetime.now(timezone.utc))):
+            client.report(run_id, "Submitted")
+            client.report(run_id, "Success", at=at.isoformat())
+            client.do("write_run_logs", logs=[{"flow_run_id": run_id, "message": "m"}] * 6_000)
+        server.stop()
+        server._settings["keep_finished"] = 3600
+        server.restart()
+        wait_until(lambda: client.run(old) is None)
+        left = client.ask("{ flow_run { id } log_aggregate { aggregate { count } } }")
+        assert [run["id"] for run in left["flow_run"]] == [recent, waiting]
+        assert left["log_aggregate"]["aggregate"]["count"] == 6_000

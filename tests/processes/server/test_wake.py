@@ -1,0 +1,140 @@
+"""GET /agents/ID/wake: how the server pokes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import datetime, timedelta, timezone
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.dialect import Client
+from tests.support.waiting import wait_until
+
+
+def waiting(agent: Client) -> Future[int]:
+    """A wait of `agent` that is open when this returns; its result is whether the number changed."""
+    seen = agent.wake()
+    future: Future[int] = Future()
+
+    def wait() -> None:
+        try:
+            future.set_result(agent.wake(seen, timeout=25) - seen)
+        except BaseException as error:  # handed to the test's own thread
+            future.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    wait_until(agent.connected)
+    return future
+
+
+def test_the_first_wait_ends_at_once_so_that_nothing_from_before_is_missed(client: Client) -> None:
+    agent = client.agent()
+    seen = agent.wake(0)
+    assert seen > 0
+    assert agent.wake(seen, timeout=0.05) == seen
+
+
+def test_a_run_that_is_due_wakes_the_agents_with_its_labels_and_no_others(client: Client) -> None:
+    label, flow = str(uuid.uuid4()), client.flow()
+    mine, other, none = (waiting(client.agent(*labels)) for labels in ([label, "more"], ["else"], []))
+    client.create_run(flow, labels=[label])
+    assert mine.result(20) > 0
+    assert not other.done()
+    assert not none.done()
+    client.create_run(flow, labels=[])
+    assert none.result(20) > 0
+    assert not other.done()
+    client.server.post("/poke")
+    assert other.result(20) > 0
+
+
+def test_a_run_that_is_due_later_wakes_at_its_time_and_not_before(client: Client) -> None:
+    label, flow = str(uuid.uuid4()), client.flow()
+    agent = client.agent(label)
+    future = waiting(agent)
+    at = datetime.now(timezone.utc) + timedelta(seconds=1)
+    run_id = client.create_run(flow, labels=[label], scheduled_start_time=at.isoformat())
+    assert future.result(20) > 0
+    assert datetime.now(timezone.utc) >= at
+    assert agent.queue(label) == [run_id]
+
+
+def test_a_wake_between_two_waits_is_not_lost(client: Client) -> None:
+    label, flow = str(uuid.uuid4()), client.flow()
+    agent = client.agent(label)
+    seen = agent.wake()
+    client.create_run(flow, labels=[label])
+    assert agent.wake(seen, timeout=20) > seen
+
+
+def _cancel(client: Client, run_id: str) -> None:
+    client.do("cancel_flow_run", flow_run_id=run_id)
+
+
+def _report(client: Client, run_id: str) -> None:
+    client.report(run_id, "Cancelled")
+
+
+def _delete(client: Client, run_id: str) -> None:
+    client.do("delete_flow_run", flow_run_id=run_id)
+
+
+@pytest.mark.parametrize("end", [_cancel, _report, _delete])
+def test_the_agent_of_a_run_that_is_to_end_is_woken(client: Client, end: Callable[[Client, str], None]) -> None:
+    agent, bystander = client.agent("a"), client.agent("a")
+    run_id = client.create_run(labels=[str(uuid.uuid4())])
+    agent.report(run_id, "Submitted", 1, "c")
+    agent.report(run_id, "Running", 2, "c")
+    mine, other = waiting(agent), waiting(bystander)
+    end(client, run_id)
+    assert mine.result(20) > 0
+    assert not other.done()
+    client.server.post("/poke")
+    other.result(20)
+
+
+def test_a_poke_wakes_everybody_and_says_how_many(client: Client) -> None:
+    futures = [waiting(client.agent(label)) for label in ("x", "y")]
+    assert client.server.post("/poke").json()["agents"] >= 2
+    for future in futures:
+        assert future.result(20) > 0
+
+
+def test_an_agent_is_connected_as_long_as_its_connection_stands(client: Client) -> None:
+    agent = client.agent()
+    assert not agent.connected()
+    seen = agent.wake()
+    address = urlsplit(client.server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        path = f"/agents/{agent.agent_id}/wake?seen={seen}&timeout=60"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_until(agent.connected)
+    wait_until(lambda: not agent.connected(), what="the broken connection to be noticed")
+
+
+def test_the_time_is_over_when_nothing_happened(client: Client) -> None:
+    agent = client.agent(str(uuid.uuid4()))
+    seen = agent.wake()
+    assert agent.wake(seen, timeout=0.1) == seen
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "query", "status"),
+    [
+        ("00000000-0000-0000-0000-000000000000", "", 404),
+        ("nobody", "", 404),
+        (None, "seen=x", 400),
+        (None, "timeout=soon", 400),
+        (None, "timeout=nan", 400),
+    ],
+)
+def test_a_wait_that_makes_no_sense_is_refused(client: Client, agent_id: str | None, query: str, status: int) -> None:
+    known = client.agent().agent_id
+    response = client.server.get(f"/agents/{agent_id or known}/wake?{query}")
+    assert response.status_code == status
+    assert response.json()["errors"][0]["message"]

@@ -1,0 +1,139 @@
+"""A real embedded server in a process of its own, on a port that was free, ended with the block."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+_READY = re.compile(r"flowherd server ready at (http://\S+) ")
+#: Generous: the machine may be busy with other tests.
+START_S = 40.0
+STOP_S = 15.0
+
+
+class ServerProcess:
+    """`python -m flowherd.server` on one data directory; it keeps its port over restarts.
+
+    `settings` are those of the section [server], by name.
+    """
+
+    def __init__(self, data_dir: Path, token: str = "", **settings: Any) -> None:
+        self.data_dir = data_dir
+        self.home = data_dir.with_name(data_dir.name + "-home")
+        self.token = token
+        self.url = ""
+        self._settings = settings
+        self._port = 0
+        self._errors = data_dir.with_name(data_dir.name + "-stderr")
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now."""
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    @property
+    def stderr(self) -> str:
+        """What it has written there so far, over all restarts."""
+        return self._errors.read_text(encoding="utf-8")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        assert self._process is None, "the server runs already"
+        environ = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PREFECT__", "FLOWHERD__", "FLOWHERD_HOME"))
+        }
+        environ["FLOWHERD__SERVER__TOKEN"] = self.token
+        environ |= {f"FLOWHERD__SERVER__{name.upper()}": str(value) for name, value in self._settings.items()}
+        arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir), "--home", str(self.home)]
+        with self._errors.open("a", encoding="utf-8") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flowherd.server", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environ,
+                text=True,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> int:
+        """Ask it to end, as a service manager does; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End it without a chance to do anything; its exit code."""
+        return self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop it, where it runs, and start it again on the same data and port."""
+        if self._process is not None:
+            self.stop()
+        self.start()
+
+    def get(self, path: str, **content: Any) -> requests.Response:
+        """A plain GET with the token."""
+        return requests.get(self.url + path, headers=self._headers(), timeout=30, **content)
+
+    def post(self, path: str, **content: Any) -> requests.Response:
+        """A plain POST with the token; `headers` are added."""
+        headers = {**self._headers(), **content.pop("headers", {})}
+        return requests.post(self.url + path, headers=headers, timeout=30, **content)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None, "the server does not run"
+        process, self._process = self._process, None
+        process.send_signal(number)
+        try:
+            return process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_S)
+            raise
+        finally:
+            assert process.stdout is not None
+            process.stdout.close()
+
+    def _wait_until_ready(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], START_S)
+        line = process.stdout.readline() if readable else ""
+        match = _READY.match(line)
+        assert match, f"the server did not become ready, it said {line!r} and {self.stderr}"
+        self.url = match[1]
+        self._port = int(self.url.rpartition(":")[2])
+        deadline_s = time.monotonic() + START_S
+        while not self.get("/health").ok:
+            assert time.monotonic() < deadline_s, "the server says that it is ready, but not on /health"
+            time.sleep(0.01)
+
+
+@contextmanager
+def running_server(data_dir: Path, token: str = "", **settings: Any) -> Iterator[ServerProcess]:
+    """The server, ready; it is gone at the end of the block, however the block ends."""
+    server = ServerProcess(data_dir, token, **settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server._process is not None:
+            server.stop()

@@ -1,0 +1,184 @@
+"""GraphQL texts over the generated schema: selections, batching, and what is refused before anything is read."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select
+
+from flowherd.server.database import Database
+from flowherd.server.graphql.execution import Answer, execute
+from flowherd.server.graphql.loader import Budget
+from flowherd.server.operations import Caller
+from flowherd.server.service import SCHEMA, RequestContext, Service
+from flowherd.server.tables import PROJECT, TENANT
+
+
+@pytest.fixture
+def service(database: Database) -> Any:
+    with database.writing() as connection:
+        tenant = connection.execute(select(TENANT.c.id)).scalar_one()
+        rows = [{"id": f"p{n}", "tenant_id": tenant, "name": f"project {n}", "created": n} for n in range(20)]
+        connection.execute(insert(PROJECT), rows)
+    return SimpleNamespace(database=database, schedule_ahead=1)
+
+
+def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
+    # The service's own method, on something that has its database but needs no event loop.
+    return Service.answer(service, text, variables, None, Caller())
+
+
+def data(service: Any, text: str, variables: dict[str, Any] | None = None) -> Any:
+    answer = ask(service, text, variables)
+    assert (answer.status, list(answer.body)) == (200, ["data"]), answer
+    return answer.body["data"]
+
+
+def test_nested_relationships_cost_one_query_a_level_and_not_one_a_row(service: Any) -> None:
+    statements: list[str] = []
+    event.listen(
+        service.database._readers,
+        "before_cursor_execute",
+        lambda _c, _cur, statement, *_rest: statements.append(statement),
+    )
+    found = data(
+        service,
+        "{ project { name tenant { name projects { name flows { id } } } flows_aggregate { aggregate { count } } } }",
+    )
+    assert len(found["project"]) == 20
+    assert len(found["project"][7]["tenant"]["projects"]) == 20
+    assert len([s for s in statements if s.startswith("SELECT")]) == 5
+
+
+def test_aliases_fragments_and_directives_select_as_graphql_says(service: Any) -> None:
+    text = """
+    query($yes: Boolean!, $no: Boolean!) {
+      few: project(limit: 1) { ...names tenant { slug } tenant { name } hidden: created @skip(if: $yes) }
+      one: project(limit: 1, offset: 3) { called: name ... on project { again: name } none: id @include(if: $no) }
+    }
+    fragment names on project { name first: flows(limit: 1) { id } all: flows { id } }
+    """
+    assert data(service, text, {"yes": True, "no": False}) == {
+        "few": [{"name": "project 0", "first": [], "all": [], "tenant": {"slug": "default", "name": "default"}}],
+        "one": [{"called": "project 3", "again": "project 3"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ("{ project(order_by: {created: desc, name: asc}, limit: 1) { name } }", None),
+        (
+            "query($o: [project_order_by!]) { project(order_by: $o, limit: 1) { name } }",
+            {"o": {"created": "desc", "name": "asc"}},
+        ),
+        ("query($o: [project_order_by!] = {created: desc}) { project(order_by: $o, limit: 1) { name } }", None),
+        ("query($d: order_by = desc) { project(order_by: [{created: $d}], limit: 1) { name } }", None),
+    ],
+)
+def test_order_by_may_be_one_object_or_a_list_in_the_text_or_a_variable(
+    service: Any, text: str, variables: Any
+) -> None:
+    assert data(service, text, variables) == {"project": [{"name": "project 19"}]}
+
+
+@pytest.mark.parametrize("order_by", [{"tenant_id": "asc", "created": "desc"}, {"created": "desc", "tenant_id": "asc"}])
+def test_the_first_key_of_order_by_weighs_most_in_variables_too(service: Any, order_by: dict[str, str]) -> None:
+    """GraphQL input objects have no order, but the dialect's clients mean the order in which they write."""
+    text = "query($o: [project_order_by!]) { project(order_by: $o, limit: 1) { name } }"
+    assert data(service, text, {"o": order_by}) == {"project": [{"name": "project 19"}]}
+    name_first = {"name": "asc", **order_by}
+    assert data(service, text, {"o": name_first}) == {"project": [{"name": "project 0"}]}
+
+
+def test_null_arguments_are_as_if_they_were_not_given(service: Any) -> None:
+    text = "{ project(where: null, order_by: null, distinct_on: null, limit: null, offset: null) { id } }"
+    assert len(data(service, text)["project"]) == 20
+
+
+def test_by_pk_is_one_object_or_null(service: Any) -> None:
+    tenant = data(service, "{ tenant { id } }")["tenant"][0]["id"]
+    assert data(service, f'{{ tenant_by_pk(id: "{tenant}") {{ slug }} }}') == {"tenant_by_pk": {"slug": "default"}}
+    unknown = "00000000-0000-0000-0000-000000000000"
+    assert data(service, f'{{ tenant_by_pk(id: "{unknown}") {{ slug }} }}') == {"tenant_by_pk": None}
+
+
+def test_aggregates_count_with_all_arguments(service: Any) -> None:
+    text = '{ project_aggregate(where: {name: {_like: "%1%"}}) { aggregate { count } } }'
+    assert data(service, text) == {"project_aggregate": {"aggregate": {"count": 11}}}
+
+
+def test_the_schema_can_be_read_by_the_usual_tools(service: Any) -> None:
+    from graphql import get_introspection_query
+
+    found = data(service, get_introspection_query())
+    assert {"flow_run", "flow_run_bool_exp", "create_flow_run_input"} <= {t["name"] for t in found["__schema"]["types"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{ project { ", "GRAPHQL_PARSE_FAILED"),
+        ("", "GRAPHQL_PARSE_FAILED"),
+        ("{ " * 50_000, "BAD_USER_INPUT"),
+        ("{ project { nothing } }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ project(where: {name: {_eq: 3}}) { id } }", "GRAPHQL_VALIDATION_FAILED"),
+        ('{ project(where: {id: {_eq: "no uuid"}}) { id } }', "GRAPHQL_VALIDATION_FAILED"),
+        ('{ project(where: {created: {_gt: "noon"}}) { id } }', "GRAPHQL_VALIDATION_FAILED"),
+        ('mutation { create_project(input: {name: "x", color: "red"}) { id } }', "GRAPHQL_VALIDATION_FAILED"),
+        ("query a { hello } query b { hello }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ project { ...loop } } fragment loop on project { ...loop }", "GRAPHQL_VALIDATION_FAILED"),
+        ("{ " + "tenant { projects { " * 7 + "id" + " } }" * 7 + " }", "GRAPHQL_VALIDATION_FAILED"),
+        (
+            "{ ...d0 } " + "".join(f"fragment d{n} on Query {{ ...d{n + 1} ...d{n + 1} }} " for n in range(40)),
+            "GRAPHQL_VALIDATION_FAILED",
+        ),
+    ],
+)
+def test_a_request_that_is_wrong_in_itself_is_400_with_graphql_errors(service: Any, text: str, code: str) -> None:
+    answer = ask(service, text)
+    assert answer.status == 400
+    assert "data" not in answer.body
+    assert answer.body["errors"][0]["message"]
+    assert answer.body["errors"][0]["extensions"]["code"] in (code, "GRAPHQL_PARSE_FAILED")
+
+
+def test_variables_that_do_not_fit_are_400(service: Any) -> None:
+    answer = ask(service, "query($n: Int) { project(limit: $n) { id } }", {"n": "many"})
+    assert (answer.status, answer.body["errors"][0]["extensions"]["code"]) == (400, "BAD_USER_INPUT")
+
+
+def test_what_cannot_be_carried_out_is_200_with_null_in_its_place_and_the_rest_answered(service: Any) -> None:
+    answer = ask(service, "{ project(limit: -3) { id } hello }")
+    assert answer.status == 200
+    assert answer.body["data"] == {"project": None, "hello": "hello"}
+    assert answer.body["errors"][0]["path"] == ["project"]
+    assert answer.body["errors"][0]["extensions"] == {"code": "BAD_USER_INPUT"}
+
+
+@pytest.mark.parametrize("left", [Budget(rows=30), Budget(characters=1200)])
+def test_an_answer_that_would_not_fit_into_memory_is_refused_with_the_way_out(service: Any, left: Budget) -> None:
+    text = "{ a: project { name tenant_id } b: project { name tenant_id } }"
+    answer = execute(SCHEMA, text, None, None, RequestContext(service, Caller(), {}, budget=left))
+    assert len(answer.body["data"]["a"]) == 20
+    assert answer.body["data"]["b"] is None
+    assert "limit and offset" in answer.body["errors"][0]["message"]
+
+
+def test_trouble_of_the_database_is_told_as_passing(service: Any) -> None:
+    """API_ERROR is the word on which the dialect's clients send the same again."""
+    with service.database.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE edge")
+    error = ask(service, "{ edge { id } }").body["errors"][0]
+    assert error["extensions"]["code"] == "API_ERROR"
+    assert "API_ERROR" in error["message"]
+
+
+def test_a_failure_that_nobody_foresaw_does_not_show_its_inside(service: Any) -> None:
+    with service.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE tenant SET created = 'secret'")
+    error = ask(service, "{ tenant { created } }").body["errors"][0]
+    assert error["extensions"]["code"] == "INTERNAL_SERVER_ERROR"
+    assert "secret" not in str(error)

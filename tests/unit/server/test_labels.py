@@ -1,0 +1,38 @@
+"""The label rule of the dialect, the same in Python and in SQL."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sqlalchemy import literal, select
+
+from flowherd.server.database import Database
+from flowherd.server.labels import labels_match, labels_match_sql, normal_labels
+
+CASES = [
+    # run's labels, agent's labels, may take it
+    ([], [], True),
+    ([], ["a"], False),
+    (["a"], [], False),
+    (["a"], ["a"], True),
+    (["a"], ["a", "b"], True),
+    (["a", "b"], ["a"], False),
+    (["a", "b"], ["b", "a", "c"], True),
+    (["A"], ["a"], False),
+    (["it's", 'quo"ted', "ünï"], ["ünï", "it's", 'quo"ted'], True),
+]
+
+
+@pytest.mark.parametrize(("run", "agent", "expected"), CASES)
+def test_an_agent_takes_runs_whose_labels_it_has_and_unlabelled_ones_only_without_labels(
+    database: Database, run: list[str], agent: list[str], expected: bool
+) -> None:
+    assert labels_match(run, agent) is expected
+    with database.reading() as connection:
+        found = connection.execute(select(labels_match_sql(literal(json.dumps(run)), agent))).scalar_one()
+    assert bool(found) is expected
+
+
+def test_labels_are_stored_sorted_and_once() -> None:
+    assert normal_labels(["b", "a", "b"]) == ["a", "b"]

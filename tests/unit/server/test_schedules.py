@@ -1,0 +1,120 @@
+"""When schedules fire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flowherd.server.refusals import Refused
+from flowherd.server.schedules import next_firings
+from flowherd.server.times import format_time, parse_time
+
+NOW = "2026-03-27T10:00:30Z"
+HOUR = 3600 * 1_000_000
+
+
+def firings(*clocks: dict[str, Any], after: str = NOW, count: int = 3) -> list[str]:
+    found = next_firings({"clocks": list(clocks)}, parse_time(after), count)
+    return [format_time(firing.at_us).removesuffix(".000000+00:00") for firing in found]
+
+
+def test_an_interval_counts_from_its_start_and_keeps_its_phase() -> None:
+    clock = {"type": "IntervalClock", "interval": HOUR, "start_date": {"dt": "2026-03-01T00:20:00", "tz": "UTC"}}
+    assert firings(clock) == ["2026-03-27T10:20:00", "2026-03-27T11:20:00", "2026-03-27T12:20:00"]
+
+
+def test_an_interval_whose_start_is_to_come_begins_with_its_start() -> None:
+    clock = {"type": "IntervalClock", "interval": HOUR, "start_date": "2026-03-28T00:00:00Z"}
+    assert firings(clock, count=2) == ["2026-03-28T00:00:00", "2026-03-28T01:00:00"]
+
+
+def test_a_firing_is_later_than_now_never_at_it() -> None:
+    clock = {"type": "IntervalClock", "interval": HOUR}
+    assert firings(clock, after="2026-03-27T10:00:00Z", count=1) == ["2026-03-27T11:00:00"]
+
+
+def test_a_daily_interval_keeps_its_time_on_the_wall_over_a_change_to_summer_time() -> None:
+    clock = {
+        "type": "IntervalClock",
+        "interval": 24 * HOUR,
+        "start_date": {"dt": "2026-03-01T08:00:00", "tz": "Europe/Berlin"},
+    }
+    assert firings(clock) == ["2026-03-28T07:00:00", "2026-03-29T06:00:00", "2026-03-30T06:00:00"]
+
+
+def test_a_cron_clock_fires_in_its_own_time_zone() -> None:
+    clock = {
+        "type": "CronClock",
+        "cron": "0 8 * * *",
+        "start_date": {"dt": "2026-03-01T00:00:00", "tz": "Europe/Berlin"},
+    }
+    assert firings(clock) == ["2026-03-28T07:00:00", "2026-03-29T06:00:00", "2026-03-30T06:00:00"]
+
+
+def test_a_cron_clock_without_a_start_fires_in_utc() -> None:
+    assert firings({"type": "CronClock", "cron": "15 */6 * * *"}, count=2) == [
+        "2026-03-27T12:15:00",
+        "2026-03-27T18:15:00",
+    ]
+
+
+def test_a_cron_clock_fires_at_its_very_start() -> None:
+    clock = {"type": "CronClock", "cron": "0 12 * * *", "start_date": "2026-04-01T12:00:00Z"}
+    assert firings(clock, count=1) == ["2026-04-01T12:00:00"]
+
+
+def test_a_cron_expression_that_never_comes_true_fires_never() -> None:
+    assert firings({"type": "CronClock", "cron": "0 0 30 2 *"}) == []
+
+
+def test_a_clock_ends_at_its_end_date() -> None:
+    clock = {"type": "IntervalClock", "interval": HOUR, "end_date": "2026-03-27T12:00:00Z"}
+    assert firings(clock, count=9) == ["2026-03-27T11:00:00", "2026-03-27T12:00:00"]
+
+
+def test_dates_fire_in_order_and_not_in_the_past() -> None:
+    dates = ["2026-05-01T00:00:00Z", "2026-01-01T00:00:00Z", {"dt": "2026-04-01T00:00:00", "tz": "UTC"}]
+    assert firings({"type": "DatesClock", "dates": dates}) == ["2026-04-01T00:00:00", "2026-05-01T00:00:00"]
+
+
+def test_several_clocks_are_merged_and_keep_their_own_parameters_and_labels() -> None:
+    schedule = {
+        "clocks": [
+            {"type": "IntervalClock", "interval": 2 * HOUR, "parameter_defaults": {"n": 1}},
+            {"type": "IntervalClock", "interval": 3 * HOUR, "labels": ["b"]},
+        ]
+    }
+    found = next_firings(schedule, parse_time("2026-03-27T10:00:00Z"), 4)
+    assert [(format_time(f.at_us)[11:13], f.parameters, f.labels) for f in found] == [
+        ("12", {"n": 1}, None),
+        ("12", None, ["b"]),
+        ("14", {"n": 1}, None),
+        ("15", None, ["b"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"clocks": None},
+        {"clocks": ["daily"]},
+        {"clocks": [], "filters": [{"fn": "prefect.schedules.filters.is_weekday"}]},
+        {"clocks": [{"type": "RRuleClock"}]},
+        {"clocks": [{"type": "IntervalClock", "interval": 1000}]},
+        {"clocks": [{"type": "IntervalClock", "interval": True}]},
+        {"clocks": [{"type": "IntervalClock", "interval": HOUR, "start_date": "noon"}]},
+        {
+            "clocks": [
+                {"type": "IntervalClock", "interval": HOUR, "start_date": {"dt": "2026-01-01", "tz": "Mars/Olympus"}}
+            ]
+        },
+        {"clocks": [{"type": "CronClock", "cron": "every day"}]},
+        {"clocks": [{"type": "CronClock", "cron": None}]},
+        {"clocks": [{"type": "DatesClock"}]},
+        {"clocks": [{"type": "CronClock", "cron": "* * * * *", "labels": "a"}]},
+    ],
+)
+def test_a_schedule_that_cannot_be_followed_is_refused_and_not_half_followed(schedule: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        next_firings(schedule, parse_time(NOW), 3)
