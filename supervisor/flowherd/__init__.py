@@ -1,7 +1,7 @@
 """flowherd: a supervisor agent for one host.
 
-    Agent       the base class: polls a backend and claims flow runs; a subclass says how one is deployed
-    LocalAgent  the agent that forks one isolated runner process per flow run
+Agent       the base class: polls a backend and claims flow runs; a subclass says how one is deployed
+LocalAgent  the agent that forks one isolated runner process per flow run
 """
 
 from __future__ import annotations

@@ -73,9 +73,7 @@ ACTIVE = frozenset({RunState.RUNNING, RunState.CANCELLING})
 #: Ended well: Success and what the dialect derives from it.
 SUCCESSFUL = frozenset({RunState.SUCCESS, RunState.SKIPPED, RunState.CACHED, RunState.MAPPED})
 #: Ended badly: Failed and what the dialect derives from it.
-UNSUCCESSFUL = frozenset(
-    {RunState.FAILED, RunState.TIMED_OUT, RunState.TRIGGER_FAILED, RunState.VALIDATION_FAILED}
-)
+UNSUCCESSFUL = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.TRIGGER_FAILED, RunState.VALIDATION_FAILED})
 FINISHED = SUCCESSFUL | UNSUCCESSFUL | {RunState.CANCELLED, RunState.FINISHED, RunState.LOOPED}
 #: Waiting for somebody to start it.
 WAITING = CLAIMABLE | {RunState.PENDING}

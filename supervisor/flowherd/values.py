@@ -1,10 +1,11 @@
-"""The things that agent, backends and command line hand to one another: frozen, with no behaviour of their own.
+"""The things that agent, backends and command line hand to one another: frozen, without behaviour of their own.
 
 Times are aware datetimes in UTC. Nothing here knows a dialect, a process or a file.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -130,3 +131,10 @@ class AgentIdentity:
     type: str
     name: str
     labels: tuple[str, ...]
+
+
+def checked_id(flow_run_id: str) -> str:
+    """`flow_run_id` when it is a UUID in its usual form. Raises ValueError otherwise: ids become paths."""
+    if str(uuid.UUID(flow_run_id)) != flow_run_id:
+        raise ValueError(f"no flow run id in the usual form: {flow_run_id!r}")
+    return flow_run_id

@@ -62,6 +62,12 @@ class GraphQLTransport:
         response = self._send("GET", self.origin + path, timeout_s=timeout_s, params=params)
         return _json(response)
 
+    def post(self, path: str, timeout_s: float) -> Any:
+        """The JSON answer of a plain POST without a body beside the GraphQL endpoint; raises as `execute` does."""
+        response = self._send("POST", self.origin + path, timeout_s=timeout_s)
+        _raise_for_status(response)
+        return _json(response)
+
     def close(self) -> None:
         """Close this thread's session."""
         session = getattr(self._thread, "session", None)

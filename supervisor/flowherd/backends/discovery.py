@@ -1,0 +1,71 @@
+"""Which backend an agent or a client is to use: the configured one, else the embedded server that runs on this host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from flowherd.backends.graphql.agent import GraphQLBackend
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.protocol import Backend
+from flowherd.config import LoadedSettings
+from flowherd.errors import ConfigurationError
+
+#: How long a running server may take to say that it is well.
+_HEALTH_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """An API that was found."""
+
+    address: str
+    #: In words: the setting's source, or the file of the running server.
+    found_by: str
+
+
+def find_api(loaded: LoadedSettings) -> Api | None:
+    """The API of the settings, else the running embedded server, else None."""
+    if loaded.settings.cloud.api:
+        return Api(address=loaded.settings.cloud.api, found_by=str(loaded.origins["cloud.api"]))
+    return running_server(loaded.paths.server_file)
+
+
+def running_server(server_file: Path) -> Api | None:
+    """The embedded server that wrote this file, if it still lives and says that it is well."""
+    try:
+        written = json.loads(server_file.read_text(encoding="utf-8"))
+        address, pid = str(written["url"]), int(written["pid"])
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or half of a crash: then there is no server
+        return None
+    if not psutil.pid_exists(pid) or not _is_well(address):
+        return None
+    return Api(address=address, found_by=str(server_file))
+
+
+def open_backend(loaded: LoadedSettings) -> Backend:
+    """The agent's connection. Raises ConfigurationError when no API is known or its address is none."""
+    api = find_api(loaded)
+    if api is None:
+        raise ConfigurationError(
+            "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
+        )
+    token = loaded.settings.cloud.agent.auth_token or loaded.settings.cloud.auth_token or loaded.settings.server.token
+    try:
+        transport = GraphQLTransport(api.address, token, loaded.settings.cloud.request_timeout)
+    except ValueError as error:
+        raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
+    return GraphQLBackend(transport)
+
+
+def _is_well(address: str) -> bool:
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.get(f"{address}/health", timeout=_HEALTH_TIMEOUT_S).ok
+    except requests.RequestException:
+        return False

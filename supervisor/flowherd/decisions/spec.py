@@ -1,0 +1,155 @@
+"""From a flow run to what its runner is told: the contents of spec.json. Decides, writes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowherd.errors import UnsupportedStorage
+from flowherd.values import FlowRun
+from flowherd_runner.contract import journal, variables
+
+#: Names of variables whose values are not for a log.
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE)
+_RUN_CONFIGS = frozenset({"LocalRun", "UniversalRun"})
+_LIMITS = ("run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a fork server is: an interpreter and the modules that it has imported before it forks."""
+
+    interpreter: str = sys.executable
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentDefaults:
+    """What the agent gives to every run whose flow sets nothing else."""
+
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    import_paths: Sequence[str] = ()
+    limits: Mapping[str, float | int | None] = field(default_factory=dict)
+    preload: Sequence[str] = ()
+    grace_s: float = 10.0
+    max_line_bytes: int = journal.MAX_LINE_BYTES
+    max_journal_bytes: int = journal.MAX_JOURNAL_BYTES
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a flow run is to be started: by which fork server, and with which spec.json."""
+
+    runtime: Runtime
+    spec: Mapping[str, Any]
+
+
+def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
+    """The plan for one flow run.
+
+    Raises UnsupportedStorage, which is a ValueError, when this agent cannot run what is stored so or is to run so.
+    """
+    kind, target = _kind_and_target(flow_run)
+    config = _run_config(flow_run)
+    env = {**defaults.env_vars, **_strings(config.get("env"))}
+    runtime = Runtime(_interpreter(config), _preload(config, defaults))
+    spec = {
+        **outline(flow_run, claim),
+        "interpreter": runtime.interpreter,
+        "preload": list(runtime.preload),
+        "kind": kind,
+        "target": target,
+        "parameters": dict(flow_run.parameters or {}),
+        "env": env,
+        "masked_env": sorted(name for name in env if _SECRET_NAME.search(name)),
+        "working_dir": _expanded(config.get("working_dir")),
+        "import_paths": [str(Path(path).expanduser().absolute()) for path in defaults.import_paths],
+        "user": config.get("user"),
+        "limits": _limits(config.get("limits"), defaults.limits),
+        "grace_s": _seconds(config.get("grace_s"), defaults.grace_s),
+        "max_line_bytes": defaults.max_line_bytes,
+        "max_journal_bytes": defaults.max_journal_bytes,
+    }
+    return Plan(runtime, spec)
+
+
+def outline(flow_run: FlowRun, claim: str) -> dict[str, Any]:
+    """What every spec.json holds, also that of a run that this agent cannot start."""
+    return {
+        "flow_run_id": flow_run.id,
+        "flow_run_name": flow_run.name,
+        "flow_name": flow_run.flow.name,
+        "claim": claim,
+        "attempt": uuid.uuid4().hex[:12],
+    }
+
+
+def planned_before(spec: Mapping[str, Any]) -> Plan:
+    """The plan that an earlier agent wrote down.
+
+    Raises UnsupportedStorage when it had found that it cannot start the run.
+    """
+    if "kind" not in spec:
+        raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
+    return Plan(Runtime(str(spec["interpreter"]), tuple(spec.get("preload") or ())), spec)
+
+
+def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
+    storage = flow_run.flow.storage or {}
+    kind = storage.get("type")
+    if kind == "Command":
+        argv = storage.get("argv")
+        if isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv):
+            return variables.KIND_COMMAND, {"argv": argv}
+        raise UnsupportedStorage("Command storage needs argv, a list of words, the program first")
+    if kind == "Python":
+        ref = storage.get("ref")
+        if isinstance(ref, str) and ":" in ref:
+            return variables.KIND_PYTHON, {"ref": ref}
+        raise UnsupportedStorage("Python storage needs ref, as in module:function or path/to/file.py:function")
+    raise UnsupportedStorage(f"Unsupported Storage type: {kind!r}; this agent runs Command and Python")
+
+
+def _run_config(flow_run: FlowRun) -> Mapping[str, Any]:
+    config = flow_run.run_config or flow_run.flow.run_config or {}
+    if config.get("type", "LocalRun") not in _RUN_CONFIGS:
+        raise UnsupportedStorage(f"Unsupported run config type: {config.get('type')!r}; this agent runs LocalRun")
+    return config
+
+
+def _interpreter(config: Mapping[str, Any]) -> str:
+    return _expanded(config.get("interpreter")) or sys.executable
+
+
+def _preload(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[str, ...]:
+    chosen = config.get("preload")
+    # The agent's own choice is for its own interpreter; another one may not have those modules.
+    if chosen is None and _interpreter(config) != sys.executable:
+        return ()
+    return tuple(str(module) for module in (defaults.preload if chosen is None else chosen))
+
+
+def _limits(chosen: object, defaults: Mapping[str, float | int | None]) -> dict[str, float | int]:
+    own = chosen if isinstance(chosen, Mapping) else {}
+    merged = {name: own.get(name) if own.get(name) is not None else defaults.get(name) for name in _LIMITS}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _seconds(chosen: object, default: float) -> float:
+    return float(chosen) if isinstance(chosen, (int, float)) else default
+
+
+def _strings(env: object) -> dict[str, str]:
+    if not isinstance(env, Mapping):
+        return {}
+    return {str(name): str(value) for name, value in env.items() if value is not None}
+
+
+def _expanded(path: object) -> str | None:
+    return os.path.expanduser(path) if isinstance(path, str) and path else None  # noqa: PTH111 - "python3" is no path

@@ -1,0 +1,475 @@
+"""The agent of one host: forks an isolated runner process per flow run, and looks after all of them.
+
+Puts together what the layers below do (intent, fork server, watcher, courier) and adopts what an earlier agent left
+running. docs/design.md, sections 2, 4 and 5, tell the life of a run; the methods here follow it in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from flowherd.agent import Agent
+from flowherd.backends.protocol import Backend
+from flowherd.config import LoadedSettings
+from flowherd.config.settings import OnStop
+from flowherd.decisions.adoption import Finding, conclude
+from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan, planned_before
+from flowherd.errors import ClaimLost, DeployError, RunDirectoryDamaged, UnsupportedStorage
+from flowherd.notify import notify
+from flowherd.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.processes.runner_process import RunnerProcess
+from flowherd.runs.courier import Courier, CourierSettings
+from flowherd.runs.roster import Roster
+from flowherd.runs.run import Run
+from flowherd.runs.watcher import Watcher
+from flowherd.signals import StopSignals
+from flowherd.states import CLAIMABLE
+from flowherd.store.run_directory import RunDirectory
+from flowherd.store.state_directory import StateDirectory
+from flowherd.values import FlowRun, StoredState
+from flowherd_runner.contract import reasons
+
+#: How long an ended run's directory is kept when its log is nowhere else.
+_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
+#: The flow process exists a few milliseconds after its runner.
+_FLOW_PID_TIMEOUT_S = 2.0
+#: The last words of the runs get so long when the agent stops.
+_FLUSH_TIMEOUT_S = 5.0
+_SWEEP_INTERVAL_S = 600.0
+_STEP_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Intent:
+    """A run that is written down, and the descriptor that holds its lock until a runner does."""
+
+    run: Run
+    lock_fd: int
+
+
+class LocalAgent(Agent):
+    """Deploys flow runs as isolated processes of this host.
+
+    Beside the arguments of `Agent`:
+
+    import_paths    directories that every flow run can import from
+    show_flow_logs  mirror the runs' output on standard output
+    hostname_label  add this host's name to the labels
+    limit           flow runs at the same time; None is no limit
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        labels: Iterable[str] | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        import_paths: Iterable[str] | None = None,
+        show_flow_logs: bool | None = None,
+        hostname_label: bool | None = None,
+        max_polls: int | None = None,
+        agent_address: str | None = None,
+        no_cloud_logs: bool = False,
+        *,
+        limit: int | None = None,
+        settings: LoadedSettings | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        super().__init__(
+            name=name,
+            labels=labels,
+            env_vars=env_vars,
+            max_polls=max_polls,
+            agent_address=agent_address,
+            no_cloud_logs=no_cloud_logs,
+            settings=settings,
+            backend=backend,
+        )
+        own = self.loaded.settings.agent
+        self.import_paths = list(import_paths or own.import_paths)
+        self.show_flow_logs = own.show_flow_logs if show_flow_logs is None else show_flow_logs
+        self.limit = limit or own.limit
+        host = socket.gethostname()
+        if (own.hostname_label if hostname_label is None else hostname_label) and host not in self.labels:
+            self.labels.append(host)
+        self._roster = Roster()
+        #: Runs that are written down and whose runner was not started yet.
+        self._intents: dict[str, _Intent] = {}
+        self._next_sweep_s = 0.0
+        self._opening = threading.Lock()
+        self._opened = False
+
+    # -- the parts, made when they are first needed
+
+    @functools.cached_property
+    def _state(self) -> StateDirectory:
+        state = StateDirectory(self.loaded.paths.state_dir)
+        self._identity = state.identity
+        return state
+
+    @functools.cached_property
+    def _fork_servers(self) -> ForkServers:
+        return ForkServers(self._state.path, environment_for_runs(os.environ))
+
+    @functools.cached_property
+    def _watcher(self) -> Watcher:
+        return Watcher(self._roster, self.loaded.settings.agent.watch_interval, self._run_ended)
+
+    @functools.cached_property
+    def _courier(self) -> Courier:
+        cloud = self.loaded.settings.cloud
+        settings = CourierSettings(
+            log_interval_s=cloud.logging_heartbeat,
+            heartbeat_interval_s=cloud.heartbeat_interval,
+            cancellation_interval_s=cloud.check_cancellation_interval,
+            send_logs=self.log_to_cloud,
+            mirror=self.show_flow_logs,
+        )
+        return Courier(self._roster, self.backend, settings, self._run_delivered, self._note_contact)
+
+    # -- start
+
+    def setup(self) -> None:
+        """Open the state directory, adopt what lives in it, warm the default fork server, and connect.
+
+        Raises StateDirectoryBusy when another agent has the state directory.
+        """
+        self._open()
+        super().setup()
+
+    def _open(self) -> None:
+        with self._opening:
+            if self._opened:
+                return
+            self.logger.debug("State directory {}", self._state.path)
+            self._adopt_all()
+            self._fork_servers.get(Runtime(preload=tuple(self.loaded.settings.agent.preload)))
+            self._watcher.start()
+            self._courier.start()
+            self._opened = True
+
+    def _adopt_all(self) -> None:
+        for directory in self._state.found_runs():
+            try:
+                self._adopt(directory)
+            except (OSError, RunDirectoryDamaged) as error:
+                self.logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {}", error)
+
+    def _adopt(self, directory: RunDirectory) -> None:
+        """Take over one run of an earlier agent, by the table of docs/design.md, section 5."""
+        run = Run(directory, self._spec_or_nothing(directory), self._has_news)
+        if run.delivered:
+            return
+        started = directory.started()
+        lock_fd = directory.try_lock()
+        finding = conclude(
+            lock_held=lock_fd is None,
+            exit_recorded=run.ended or directory.exit_record() is not None,
+            started=started is not None,
+        )
+        run.log.info("Found a run of an earlier agent: {}", finding.value, action="adopt")
+        if finding is Finding.NEVER_RAN and lock_fd is not None:
+            self._intents[run.id] = _Intent(run=run, lock_fd=lock_fd)
+            return
+        if lock_fd is not None:
+            os.close(lock_fd)
+        if started is not None and not run.ended:
+            run.note_running(started.flow_pid)
+        self._roster.add(run)
+
+    def _spec_or_nothing(self, directory: RunDirectory) -> dict[str, Any]:
+        try:
+            return directory.spec()
+        except RunDirectoryDamaged as error:
+            self.logger.bind(run_id=directory.flow_run_id).warning("{}", error)
+            return {}
+
+    # -- poll
+
+    def query_flow_runs(self) -> list[FlowRun]:
+        """The flow runs that are due and for which there is room, without those that live here already."""
+        here = {run.id for run in self._roster}
+        busy = len({run.id for run in self._roster.living()} | set(self.submitting_flow_runs))
+        if self.limit is not None and busy >= self.limit:
+            self.logger.debug("No room for more flow runs: {} of {} are going", busy, self.limit)
+            return []
+        found = [flow_run for flow_run in super().query_flow_runs() if flow_run.id not in here]
+        return found if self.limit is None else found[: self.limit - busy]
+
+    # -- intent and claim
+
+    def update_state(self, flow_run: FlowRun) -> None:
+        """Write down what is to be run, then claim it.
+
+        Raises ClaimLost when another agent has the flow run, or when this host has no room on its disk for it.
+        """
+        self._open()
+        if flow_run.id not in self._intents:
+            try:
+                self._intents[flow_run.id] = self._intend(flow_run)
+            except (OSError, RunDirectoryDamaged) as error:
+                self.logger.error("Not claiming flow run {}, it cannot be written down: {}", flow_run.id, error)
+                raise ClaimLost(f"not claimed: {error}") from error
+        super().update_state(flow_run)
+
+    def _intend(self, flow_run: FlowRun) -> _Intent:
+        claim = self._claim_token(flow_run)
+        failure: UnsupportedStorage | None = None
+        try:
+            spec = plan(flow_run, self._defaults(), claim).spec
+        except UnsupportedStorage as error:  # claimed all the same, so that the run's end can say so
+            spec, failure = outline(flow_run, claim), error
+        directory = self._state.run_directory(flow_run.id)
+        lock_fd = directory.create(spec)
+        run = Run(directory, spec, self._has_news)
+        run.failure = failure
+        return _Intent(run=run, lock_fd=lock_fd)
+
+    def _defaults(self) -> AgentDefaults:
+        settings = self.loaded.settings
+        return AgentDefaults(
+            env_vars=self.env_vars,
+            import_paths=self.import_paths,
+            limits=settings.runs.limits.model_dump(),
+            preload=settings.agent.preload,
+            grace_s=settings.agent.grace,
+            max_line_bytes=settings.runs.max_line_bytes,
+            max_journal_bytes=settings.runs.max_journal_bytes,
+        )
+
+    def _forget_claim(self, flow_run: FlowRun) -> None:
+        super()._forget_claim(flow_run)
+        intent = self._intents.pop(flow_run.id, None)
+        if intent is not None:
+            self._drop(intent)
+
+    def _drop(self, intent: _Intent) -> None:
+        intent.run.directory.remove()
+        os.close(intent.lock_fd)
+
+    def _settle_uncertain(self, executor: ThreadPoolExecutor) -> None:
+        """Also the claims of an earlier agent that was gone before it could start their runs."""
+        super()._settle_uncertain(executor)
+        skip = self.submitting_flow_runs | set(self._uncertain)
+        found = {run_id: intent for run_id, intent in self._intents.items() if run_id not in skip}
+        if not found:
+            return
+        stored = self.backend.stored_states(list(found))
+        for run_id, intent in found.items():
+            self._settle_found(intent, stored.get(run_id))
+
+    def _settle_found(self, intent: _Intent, stored: StoredState | None) -> None:
+        run = intent.run
+        if stored is not None and stored.state in CLAIMABLE:
+            return  # not claimed yet; the claim may be under way, and the queue hands the run out again
+        if stored is None or stored.claim != run.claim:
+            run.log.info("The claim had not been won; dropped", action="drop")
+            del self._intents[run.id]
+            self._drop(intent)
+            return
+        self._roster.add(run)
+        try:
+            self._start_runner(intent)
+        except (DeployError, OSError, UnsupportedStorage) as error:
+            self._fail(run, error)
+
+    # -- deploy
+
+    def deploy_flow(self, flow_run: FlowRun) -> str:
+        """Start the flow run's runner; its process is named in what this returns, as in "PID: 1234".
+
+        Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
+        the runner cannot be started.
+        """
+        self._open()
+        intent = self._intents.get(flow_run.id)
+        if intent is None:
+            plan(flow_run, self._defaults(), self._claim_token(flow_run))
+            intent = self._intents[flow_run.id] = self._intend(flow_run)
+        self._roster.add(intent.run)
+        if intent.run.failure is not None:
+            raise intent.run.failure
+        return f"PID: {self._start_runner(intent)}"
+
+    def _start_runner(self, intent: _Intent) -> int:
+        run = intent.run
+        server = self._fork_servers.get(planned_before(run.spec).runtime)
+        runner = server.start_runner(run.directory.path, intent.lock_fd)
+        del self._intents[run.id]
+        os.close(intent.lock_fd)
+        with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
+            run.runner = RunnerProcess(runner.pid, runner.start_ticks)
+        self._watcher.wake()
+        run.flow_pid = self._flow_pid(run)
+        run.note_running(run.flow_pid)
+        return run.flow_pid or runner.pid
+
+    def _flow_pid(self, run: Run) -> int | None:
+        """The pid of the flow process, which the runner writes down right after it has forked it."""
+        deadline_s = time.monotonic() + _FLOW_PID_TIMEOUT_S
+        while time.monotonic() < deadline_s and not run.ended:
+            started = run.directory.started()
+            if started is not None and started.flow_pid is not None:
+                return started.flow_pid
+            time.sleep(0.001)
+        return run.flow_pid
+
+    def mark_failed(self, flow_run: FlowRun, exc: BaseException) -> None:
+        """The run could not be started. Its end goes the way of every run's end, so it survives a silent backend."""
+        run = self._roster.get(flow_run.id)
+        if run is None:
+            super().mark_failed(flow_run, exc)
+            return
+        self.logger.error("Flow run {} could not be deployed: {!r}", flow_run.id, exc)
+        self._fail(run, exc)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        run.failure = error
+        intent = self._intents.pop(run.id, None)
+        if intent is not None:
+            os.close(intent.lock_fd)  # now the watcher finds a run that never ran
+        self._watcher.wake()
+
+    def _write_run_log(self, flow_run: FlowRun, message: str, level: int) -> None:
+        run = self._roster.get(flow_run.id)
+        if run is None:
+            super()._write_run_log(flow_run, message, level)
+        elif self.log_to_cloud:
+            run.note(message, level, "deployed")
+
+    # -- watch, forward, end
+
+    def heartbeat(self) -> None:
+        """Remove the directories of runs that ended long enough ago."""
+        if time.monotonic() >= self._next_sweep_s:
+            self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
+            self._sweep()
+        super().heartbeat()
+
+    def _has_news(self) -> None:
+        self._courier.wake()
+
+    def _run_ended(self, run: Run) -> None:
+        self._courier.wake()
+        if self.limit is not None:
+            self.poke()
+
+    def _run_delivered(self, run: Run) -> None:
+        if self._keep_s == 0:
+            run.directory.remove()
+        self._roster.remove(run)
+        self._waker.wake()
+
+    @property
+    def _keep_s(self) -> float:
+        keep_s = self.loaded.settings.runs.keep
+        if keep_s is not None:
+            return keep_s
+        return 0.0 if self.log_to_cloud else _KEEP_WITHOUT_CLOUD_LOGS_S
+
+    def _sweep(self) -> None:
+        for directory in self._state.found_runs():
+            if directory.flow_run_id in self._roster or directory.flow_run_id in self._intents:
+                continue
+            try:
+                outbox = directory.outbox()
+            except RunDirectoryDamaged as error:
+                self.logger.bind(run_id=directory.flow_run_id).warning("Left alone: {}", error)
+                continue
+            if outbox.final and not outbox.reports and directory.ended_at() + self._keep_s <= time.time():
+                directory.remove()
+
+    def _on_wake(self) -> None:
+        self._courier.look_for_cancellations()
+        super()._on_wake()
+
+    def _run_figures(self) -> list[dict[str, Any]]:
+        return [_figures(run) for run in self._roster.living()]
+
+    # -- stop
+
+    def _wind_down(self, signals: StopSignals) -> None:
+        """What on_stop says; each further signal moves one step further (docs/design.md, section 10)."""
+        step: OnStop = self.loaded.settings.agent.on_stop or "detach"
+        if step == "drain":
+            step = self._drain(signals)
+        if step == "cancel":
+            self._end_all(signals)
+        left = self._roster.living()
+        if left:
+            self.logger.info(
+                "Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path
+            )
+        self._wait(lambda: self._courier.idle() or not self.health().well, signals, _FLUSH_TIMEOUT_S)
+
+    def _drain(self, signals: StopSignals) -> OnStop:
+        deadline_s = self.loaded.settings.agent.drain_deadline
+        until = datetime.now(timezone.utc) + timedelta(seconds=deadline_s)
+        words = f"The agent is draining; this run may go on until {until:%Y-%m-%d %H:%M:%S} UTC and is ended then."
+        for run in self._roster.living():
+            run.note(words, logging.WARNING, "drain")
+        self.logger.info("Draining: waiting for {} flow run(s) until {}", len(self._roster.living()), until)
+        done = self._wait(lambda: not self._roster.living(), signals, deadline_s)
+        return "detach" if done else "cancel"
+
+    def _end_all(self, signals: StopSignals) -> None:
+        living = self._roster.living()
+        for run in living:
+            run.ask_to_stop(reasons.REASON_AGENT_STOP, "The agent was stopped and ended its flow runs.")
+        longest_s = max((run.grace_s for run in living), default=0.0) + 2 * _FLUSH_TIMEOUT_S
+        if not self._wait(lambda: not self._roster.living(), signals, longest_s):
+            self.logger.warning("Not waiting longer for {} flow run(s) to end", len(self._roster.living()))
+
+    def _wait(self, condition: Callable[[], bool], signals: StopSignals, timeout_s: float) -> bool:
+        """Wait for a condition; False when the time is over or a further signal says to go on."""
+        deadline_s = time.monotonic() + timeout_s
+        count = signals.count
+        while not condition():
+            if time.monotonic() > deadline_s or signals.count > count:
+                return False
+            self._last_beat_s = time.monotonic()
+            notify("WATCHDOG=1")
+            self._waker.wait(_STEP_S)
+        return True
+
+    def cleanup(self) -> None:
+        """Stop what `setup` started, in the opposite order; the runs go on."""
+        if self._opened:
+            self._courier.close()
+            self._watcher.close()
+        if "_fork_servers" in self.__dict__:
+            self._fork_servers.close()
+        for intent in self._intents.values():
+            os.close(intent.lock_fd)
+        self._intents.clear()
+        if "_state" in self.__dict__:
+            self._state.close()
+        super().cleanup()
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    usage = run.tree.usage
+    return {
+        "id": run.id,
+        "name": run.name,
+        "flow": run.flow_name,
+        "state": run.state.value,
+        "pid": run.flow_pid,
+        "runner_pid": run.runner.pid if run.runner is not None else None,
+        "deployed_at": run.deployed_at.isoformat(),
+        "memory_bytes": usage.memory_bytes,
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "cpu_time_s": round(usage.cpu_time_s, 2),
+        "processes": usage.processes,
+        "stopping": run.stop.reason if run.stop is not None else None,
+    }

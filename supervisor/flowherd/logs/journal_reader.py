@@ -1,0 +1,101 @@
+"""From a run's journal to log lines: whole or in batches, of a run that is going or has ended.
+
+Knows the journal's records and LogLine, and neither who reads nor where the lines go.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from flowherd.values import LogLine
+from flowherd_runner.contract.journal import (
+    HEADER_BYTES,
+    MAX_LINE_BYTES,
+    STREAM_LOG,
+    STREAM_NAMES,
+    STREAM_NOTICE,
+    STREAM_STDERR,
+    Record,
+    unpack_records,
+)
+
+#: No record is longer.
+MAX_RECORD_BYTES = HEADER_BYTES + 2 * MAX_LINE_BYTES
+#: Read at once when a whole journal is read.
+BATCH_BYTES = 4 * 1024 * 1024
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def read_batch(
+    path: Path, flow_run_id: str, offset: int, max_bytes: int, attempt: str = ""
+) -> tuple[list[LogLine], int]:
+    """The lines of the whole records in at most `max_bytes` from `offset`, and the offset behind them.
+
+    A record that is not complete, because it is still being written, is left for later, and so is one that the
+    batch cuts; a batch is therefore never smaller than twice the largest record. No lines and the same offset mean that
+    there is nothing more now. A journal that is not there is an empty one. `attempt` keeps apart the line
+    ids of the journals of a flow run that was started twice.
+
+    Raises OSError when the journal cannot be read.
+    """
+    size = max(max_bytes, 2 * MAX_RECORD_BYTES)
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    except FileNotFoundError:
+        return [], offset
+    lines = []
+    end = offset
+    for record in unpack_records(data, offset):
+        lines.append(_line(record, flow_run_id, attempt))
+        end = record.end
+    if not lines and len(data) == size:
+        # Room for the largest record and none in it: damage, and what begins here can be none.
+        end = offset + size - MAX_RECORD_BYTES + 1
+    return lines, end
+
+
+def read_lines(path: Path, flow_run_id: str, start_offset: int = 0) -> Iterator[LogLine]:
+    """All lines from `start_offset` to where the journal ends now. Raises OSError when it cannot be read."""
+    offset = start_offset
+    while True:
+        lines, end = read_batch(path, flow_run_id, offset, BATCH_BYTES)
+        yield from lines
+        if end == offset:
+            return
+        offset = end
+
+
+def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
+    logger, message = _content(record)
+    return LogLine(
+        flow_run_id=flow_run_id,
+        at=_EPOCH + timedelta(microseconds=record.time_ns // 1000),
+        stream=STREAM_NAMES.get(record.stream, "log"),
+        level=record.level or (logging.ERROR if record.stream == STREAM_STDERR else logging.INFO),
+        logger=logger,
+        # PostgreSQL's text, which other servers of the dialect store lines in, cannot hold a NUL.
+        message=message.replace("\x00", "\\x00"),
+        line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
+    )
+
+
+def _content(record: Record) -> tuple[str, str]:
+    """Logger and message of a record; bytes that are no UTF-8 are shown as \\xNN."""
+    text = record.payload.decode("utf-8", "backslashreplace")
+    if record.stream not in (STREAM_LOG, STREAM_NOTICE):
+        return STREAM_NAMES.get(record.stream, ""), text
+    try:
+        value: Any = json.loads(text)
+    except ValueError:  # written by a runner of another release, or cut: the text itself is what there is
+        return STREAM_NAMES[record.stream], text
+    if not isinstance(value, dict):
+        return STREAM_NAMES[record.stream], text
+    return str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))

@@ -1,0 +1,19 @@
+"""Tells systemd how the agent is (sd_notify(3)). Without systemd, does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+def notify(message: str) -> None:
+    """Send one message such as READY=1, STOPPING=1 or WATCHDOG=1 to the service manager, if one listens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    # A manager that went away is no reason to stop working.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        out.sendto(message.encode(), address)

@@ -1,0 +1,250 @@
+"""Brings everything that the runs have to tell to the backend: logs in order, then states, heartbeats; and learns
+from it which runs are to be ended. One thread, so a run's lines and its end cannot overtake each other.
+
+The journals and outboxes on disk are the spool: while the backend is away nothing is kept here but the pause.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loguru import logger
+
+from flowherd.backends.protocol import Backend
+from flowherd.decisions.backoff import retry_pause_s
+from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.logs.journal_reader import read_batch
+from flowherd.logs.mirror import Mirror
+from flowherd.runs.roster import Roster
+from flowherd.runs.run import Run
+from flowherd.signals import Waker
+from flowherd.states import FINISHED, RunState
+from flowherd.values import LogLine, StateReport
+from flowherd_runner.contract import reasons
+
+#: Of one run's journal in one request, so that a flood of one does not hold up the others.
+_BATCH_BYTES = 512 * 1024
+#: All runs together in one request.
+_REQUEST_BYTES = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourierSettings:
+    """How often; seconds."""
+
+    log_interval_s: float
+    heartbeat_interval_s: float
+    cancellation_interval_s: float
+    #: False: write no line of log to the backend at all.
+    send_logs: bool
+    mirror: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parcel:
+    """What one run has for one request: the agent's own lines, and the journal from `start` to `end`."""
+
+    run: Run
+    notes: list[LogLine]
+    lines: list[LogLine]
+    start: int
+    end: int
+
+
+def _pack(run: Run, max_bytes: int) -> _Parcel:
+    start = run.directory.forwarded()
+    lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
+    return _Parcel(run=run, notes=run.notes(), lines=lines, start=start, end=end)
+
+
+class Courier:
+    """Delivers for a roster until closed.
+
+    `on_delivered` is called in its thread for each run whose end the backend knows; `on_contact` after every
+    answer of the backend.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        backend: Backend,
+        settings: CourierSettings,
+        on_delivered: Callable[[Run], None],
+        on_contact: Callable[[], None],
+    ) -> None:
+        self._roster = roster
+        self._backend = backend
+        self._settings = settings
+        self._on_delivered = on_delivered
+        self._on_contact = on_contact
+        self._mirror = Mirror(sys.stdout) if settings.mirror else None
+        self._waker = Waker()
+        self._closed = False
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._next_heartbeat_s = 0.0
+        self._next_cancellations_s = 0.0
+        self._thread = threading.Thread(target=self._loop, name="courier", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to tell."""
+        self._waker.wake()
+
+    def look_for_cancellations(self) -> None:
+        """The backend has something to say; ask it at once."""
+        self._next_cancellations_s = 0.0
+        self._waker.wake()
+
+    def idle(self) -> bool:
+        """Whether everything that there is to tell was told."""
+        return not any(run.ended or run.pending.reports for run in self._roster)
+
+    def close(self) -> None:
+        """Stop; what is not told yet stays on the disk."""
+        self._closed = True
+        self._waker.wake()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        more = False
+        while not self._closed:
+            if not more:
+                self._waker.wait(self._pause_s())
+            more = False
+            if self._closed or time.monotonic() < self._not_before_s:
+                self._mirror_all()
+                continue
+            try:
+                more = self._round()
+                self._failures = 0
+            except BackendError as error:
+                self._hold_off(error)
+            except Exception:  # one run's damage must not end the deliveries of all others
+                logger.exception("The courier stumbled; it goes on")
+                self._not_before_s = time.monotonic() + 1.0
+
+    def _pause_s(self) -> float | None:
+        if not any(True for _ in self._roster):
+            return None
+        hold_off_s = self._not_before_s - time.monotonic()
+        return max(self._settings.log_interval_s, 0.0) if hold_off_s <= 0 else min(hold_off_s, 1.0)
+
+    def _hold_off(self, error: BackendError) -> None:
+        self._failures += 1
+        wish_s = error.retry_after_s if isinstance(error, BackendUnavailable) else None
+        pause_s = retry_pause_s(self._failures, random.random(), wish_s)
+        self._not_before_s = time.monotonic() + pause_s
+        level = "ERROR" if isinstance(error, NotAuthorized) else "WARNING"
+        if self._failures == 1 or isinstance(error, NotAuthorized):
+            logger.log(level, "Cannot deliver to the backend, keeping all on disk and trying on: {}", error)
+        else:
+            logger.debug("Still cannot deliver (try {}), next in {:.1f} s: {}", self._failures, pause_s, error)
+
+    # -- one round
+
+    def _round(self) -> bool:
+        self._mirror_all()
+        more = self._deliver_logs()
+        for run in self._roster:
+            self._deliver_reports(run)
+        self._heartbeat()
+        self._cancellations()
+        return more
+
+    def _mirror_all(self) -> None:
+        if self._mirror is not None:
+            for run in self._roster:
+                self._mirror.show(run.id, run.name, run.directory.journal, run.directory.forwarded)
+
+    def _deliver_logs(self) -> bool:
+        """Send one request with what is new in all journals; whether there is more."""
+        if not self._settings.send_logs:
+            return False
+        parcels: list[_Parcel] = []
+        room = _REQUEST_BYTES
+        for run in self._roster:
+            parcel = _pack(run, min(room, _BATCH_BYTES))
+            room -= parcel.end - parcel.start
+            if parcel.notes or parcel.end > parcel.start:
+                parcels.append(parcel)
+            if room <= 0:
+                break
+        self._write([line for parcel in parcels for line in (*parcel.notes, *parcel.lines)])
+        for parcel in parcels:
+            parcel.run.forget_notes(len(parcel.notes))
+            parcel.run.directory.set_forwarded(parcel.end)
+        return bool(parcels)
+
+    def _write(self, lines: list[LogLine]) -> None:
+        """Write all lines; those that the backend will never take are left out, the others are not."""
+        if not lines:
+            return
+        try:
+            self._backend.write_logs(lines)
+            self._on_contact()
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:
+            if len(lines) == 1:
+                logger.bind(run_id=lines[0].flow_run_id).warning("The backend does not take a log line: {}", error)
+                return
+            middle = len(lines) // 2
+            self._write(lines[:middle])
+            self._write(lines[middle:])
+
+    def _deliver_reports(self, run: Run) -> None:
+        for report in run.pending.reports:
+            if report.state in FINISHED and not self._log_is_delivered(run):
+                return
+            self._report(run, report)
+            run.acknowledge(report)
+        if run.delivered:
+            if self._mirror is not None:
+                self._mirror.forget(run.id)
+            self._on_delivered(run)
+
+    def _log_is_delivered(self, run: Run) -> bool:
+        if not self._settings.send_logs:
+            return True
+        batch, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
+        return not batch and end <= run.directory.forwarded()
+
+    def _report(self, run: Run, report: StateReport) -> None:
+        try:
+            self._backend.report(report)
+            self._on_contact()
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:
+            # The backend has moved on: cancelled by a person, or given to another. Its word stands.
+            run.log.info("The backend does not take the state {}: {}", report.state, error, action="report")
+
+    def _heartbeat(self) -> None:
+        if time.monotonic() < self._next_heartbeat_s:
+            return
+        living = [run.id for run in self._roster.living() if run.state is RunState.RUNNING]
+        if living:
+            self._backend.heartbeat(living)
+            self._on_contact()
+        self._next_heartbeat_s = time.monotonic() + self._settings.heartbeat_interval_s
+
+    def _cancellations(self) -> None:
+        living = {run.id: run for run in self._roster.living() if run.stop is None}
+        if not living or time.monotonic() < self._next_cancellations_s:
+            return
+        # Before the question: a wake that comes meanwhile must lead to another one.
+        self._next_cancellations_s = time.monotonic() + self._settings.cancellation_interval_s
+        stored = self._backend.stored_states(list(living))
+        self._on_contact()
+        for run_id, held in stored.items():
+            if held.state in (RunState.CANCELLING, RunState.CANCELLED):
+                living[run_id].ask_to_stop(reasons.REASON_CANCELLED, "The flow run was cancelled.")

@@ -1,0 +1,128 @@
+"""The one place that decides that a run has ended, whether this agent started its runner or an earlier one did."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flowherd.decisions import adoption, verdict
+from flowherd.decisions.adoption import Finding
+from flowherd.decisions.limits import mebibytes
+from flowherd.decisions.verdict import Verdict
+from flowherd.errors import DeployError, RunDirectoryDamaged
+from flowherd.processes.ending import end_tree
+from flowherd.runs.run import Run
+from flowherd.states import RunState
+from flowherd.store.run_directory import Started
+from flowherd_runner.contract import files, identity, reasons
+
+#: Reasons whose message is the evidence already.
+_SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
+#: Of what the runner itself had to say, at most so much goes into a message.
+_RUNNER_WORDS = 500
+
+
+def settle(run: Run) -> bool:
+    """Conclude the run if its runner is gone; whether it was.
+
+    Holds the run's lock while it reads and writes, as the runner did before.
+    """
+    lock_fd = run.directory.try_lock()
+    if lock_fd is None:
+        return False
+    try:
+        record = _exit_record(run)
+        decided = _verdict(run, record)
+        _write_notice(run, decided, record or {})
+        run.finish(decided)
+    finally:
+        os.close(lock_fd)
+    level = "INFO" if decided.state == RunState.SUCCESS else "WARNING"
+    run.log.log(level, "{}: {}", decided.state, decided.message, action="end", reason=decided.reason)
+    if run.runner is not None:
+        run.runner.close()
+    return True
+
+
+def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
+    started = _started(run)
+    finding = adoption.conclude(lock_held=False, exit_recorded=record is not None, started=started is not None)
+    if finding is Finding.ENDED and record is not None:
+        try:
+            return verdict.of_exit_record(record)
+        except ValueError as error:
+            run.log.warning("The exit record is damaged: {}", error)
+            finding = Finding.LOST
+    if finding is Finding.NEVER_RAN:
+        return verdict.of_failed_deployment(run.failure or DeployError(_runner_words(run)))
+    if run.forced and run.stop is not None:
+        return verdict.of_forced_stop(run.stop.reason, run.stop.detail)
+    boot_id = identity.boot_id()
+    rebooted = started is not None and started.boot_id != boot_id
+    # The session's number is the dead runner's; only while we watched it die is it surely not a stranger's by now.
+    session = run.runner.pid if run.runner is not None else None
+    ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended)
+
+
+def _exit_record(run: Run) -> dict[str, Any] | None:
+    try:
+        return run.directory.exit_record()
+    except RunDirectoryDamaged as error:
+        run.log.warning("{}", error)
+        return None
+
+
+def _started(run: Run) -> Started | None:
+    try:
+        return run.directory.started()
+    except RunDirectoryDamaged as error:
+        run.log.warning("{}", error)
+        return None
+
+
+def _runner_words(run: Run) -> str:
+    try:
+        words = (run.directory.path / files.RUNNER_ERRORS_FILE).read_text(errors="replace").strip()
+    except OSError:
+        words = ""
+    return "The runner ended before it started the flow" + (f": {words[-_RUNNER_WORDS:]}" if words else ".")
+
+
+def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None:
+    level = logging.INFO if decided.state == RunState.SUCCESS else logging.ERROR
+    try:
+        run.directory.append_notice(_notice(run, decided, record), level)
+    except OSError as error:
+        run.log.warning("Cannot add the end of the run to its log: {}", error)
+
+
+def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
+    parts = [_sentence(f"{decided.state}: {decided.message}")]
+    if decided.reason not in _SELF_EVIDENT and decided.evidence and decided.evidence not in decided.message:
+        parts.append(_sentence(f"Cause {decided.grade}: {decided.evidence}"))
+    if record:
+        peak = max(run.tree.usage.peak_memory_bytes, _number(record.get("peak_memory_bytes")))
+        parts.append(f"CPU {_number(record.get('cpu_time_s')):.2f} s, peak memory {mebibytes(int(peak))}.")
+    parts.append(_audit(record))
+    return " ".join(part for part in parts if part)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _audit(record: Mapping[str, Any]) -> str:
+    leftovers = record.get("leftovers")
+    if not isinstance(leftovers, list):
+        return ""
+    if not leftovers:
+        return "No process was left."
+    names = ", ".join(f"{item.get('name')} ({item.get('pid')})" for item in leftovers[:5] if isinstance(item, Mapping))
+    return f"Left running and ended: {len(leftovers)} ({names}{', …' if len(leftovers) > 5 else ''})."
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -1,0 +1,202 @@
+"""One flow run on this host, from its directory on: its state, its processes, what it has still to tell the backend.
+
+Every change of the run's state goes through `Run._move`, by the table in `flowherd.states`. A `Run` starts no thread:
+the deploying thread makes it, the watcher ends it, the courier delivers for it, one after the other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from signal import SIGTERM
+from typing import Any
+
+from loguru import logger
+
+from flowherd.decisions.limits import Usage
+from flowherd.decisions.verdict import Verdict
+from flowherd.processes.runner_process import RunnerProcess
+from flowherd.processes.table import Tree
+from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
+from flowherd.store.run_directory import Outbox, RunDirectory, Started
+from flowherd.values import LogLine, StateReport
+
+#: Beyond a run's grace time, for the runner to end the tree and to write its record.
+_RUNNER_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopAsked:
+    """That the run was asked to end, why, and when the agent does it itself (monotonic seconds)."""
+
+    reason: str
+    detail: str
+    kill_at_s: float
+
+
+class Run:
+    """The owner of one flow run.
+
+    `spec` is what its runner was told, or an empty mapping when that cannot be read any more.
+    """
+
+    def __init__(self, directory: RunDirectory, spec: Mapping[str, Any], changed: Callable[[], None]) -> None:
+        self.id = directory.flow_run_id
+        self.directory = directory
+        self.spec = spec
+        self.name = str(spec.get("flow_run_name") or self.id)
+        self.flow_name = str(spec.get("flow_name") or "")
+        self.claim = str(spec.get("claim") or "")
+        #: Tells this start of the flow run from an earlier one.
+        self.attempt = str(spec.get("attempt") or "")
+        self.runner: RunnerProcess | None = None
+        self.flow_pid: int | None = None
+        self.tree = Tree(usage=Usage())
+        self.stop: StopAsked | None = None
+        #: The runner did not answer, so the agent killed the tree.
+        self.forced = False
+        #: Why the runner could not be started, where it could not.
+        self.failure: BaseException | None = None
+        self.deployed_at = datetime.now(timezone.utc)
+        self.log = logger.bind(run_id=self.id, run=self.name)
+        self._outbox = directory.outbox()
+        self.ended = self._outbox.final
+        self._notes: list[LogLine] = []
+        self._lock = threading.Lock()
+        self._changed = changed
+
+    @property
+    def state(self) -> RunState:
+        """What the run is in, whether the backend knows it already or not."""
+        return self._outbox.state
+
+    @property
+    def limits(self) -> Mapping[str, Any]:
+        """What the run may use, as its spec says."""
+        limits = self.spec.get("limits")
+        return limits if isinstance(limits, Mapping) else {}
+
+    @property
+    def grace_s(self) -> float:
+        """Between asking the flow to end and killing it."""
+        grace = self.spec.get("grace_s")
+        return float(grace) if isinstance(grace, (int, float)) else 10.0
+
+    # -- its processes
+
+    def attach(self, started: Started) -> None:
+        """Take the living runner under watch. Raises ProcessLookupError when it has ended meanwhile."""
+        self.runner = RunnerProcess(started.pid, started.start_ticks)
+        self.flow_pid = started.flow_pid
+
+    def note_running(self, pid: int | None) -> None:
+        """The flow process is there, or was: tell the backend."""
+        if self.state == RunState.SUBMITTED:
+            self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
+
+    def observe(self, tree: Tree) -> None:
+        """What the run's processes use now; the peak is kept."""
+        peak = max(self.tree.usage.peak_memory_bytes, tree.usage.memory_bytes)
+        self.tree = replace(tree, usage=replace(tree.usage, peak_memory_bytes=peak))
+
+    def ask_to_stop(self, reason: str, detail: str, grace_s: float | None = None) -> None:
+        """Have the runner end the run, politely for `grace_s` (the run's own grace time when None), then finally.
+
+        The first reason stands; asking again can only shorten the grace.
+        """
+        grace_s = self.grace_s if grace_s is None else grace_s
+        kill_at_s = time.monotonic() + grace_s + _RUNNER_MARGIN_S
+        with self._lock:
+            if self.ended or (self.stop is not None and self.stop.kill_at_s <= kill_at_s):
+                return
+            if self.stop is not None:
+                reason, detail = self.stop.reason, self.stop.detail
+            self.stop = StopAsked(reason=reason, detail=detail, kill_at_s=kill_at_s)
+        self.log.info("Ending the run: {}", detail, action="stop", reason=reason)
+        try:
+            self.directory.write_stop(reason, detail, grace_s)
+        except OSError as error:  # a full disk must not keep a run alive; the reason is still known here
+            self.log.warning("Cannot write down why the run is to end: {}", error)
+        if self.runner is not None:
+            self.runner.send(SIGTERM)
+
+    # -- what it has to tell
+
+    def note(self, message: str, level: int, line_id: str) -> None:
+        """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent."""
+        line = LogLine(
+            flow_run_id=self.id,
+            at=datetime.now(timezone.utc),
+            stream="flowherd",
+            level=level,
+            logger="flowherd",
+            message=message,
+            line_id=f"{self.attempt}:{line_id}",
+        )
+        with self._lock:
+            self._notes.append(line)
+        self._changed()
+
+    def notes(self) -> list[LogLine]:
+        """The lines of `note` that were not forgotten yet."""
+        with self._lock:
+            return list(self._notes)
+
+    def forget_notes(self, count: int) -> None:
+        """The oldest `count` lines of `notes` are told."""
+        with self._lock:
+            del self._notes[:count]
+
+    def finish(self, verdict: Verdict) -> None:
+        """The run has ended so. Only `ending.settle` calls this."""
+        if verdict.state == RunState.SUCCESS:
+            self.note_running(self.flow_pid)  # too quick to be seen, but it was there
+        self.ended = True
+        self._move(
+            EVENT_OF_REPORT[verdict.state],
+            verdict.state,
+            verdict.message,
+            pid=self.flow_pid,
+            reason=verdict.reason,
+            grade=verdict.grade,
+        )
+
+    @property
+    def pending(self) -> Outbox:
+        """What the backend has still to be told."""
+        return self._outbox
+
+    @property
+    def delivered(self) -> bool:
+        """The backend knows how the run ended."""
+        return self._outbox.final and not self._outbox.reports
+
+    def acknowledge(self, report: StateReport) -> None:
+        """The backend has `report`."""
+        with self._lock:
+            reports = tuple(kept for kept in self._outbox.reports if kept is not report)
+            self._store(replace(self._outbox, reports=reports))
+
+    def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
+        with self._lock:
+            moved = after(self.state, event)
+            report = StateReport(
+                flow_run_id=self.id,
+                state=state,
+                message=message,
+                at=datetime.now(timezone.utc),
+                claim=self.claim or None,
+                **facts,
+            )
+            self._store(Outbox(reports=(*self._outbox.reports, report), final=self.ended, state=moved))
+        self._changed()
+
+    def _store(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        try:
+            self.directory.write_outbox(outbox)
+        except OSError as error:  # told from memory then; after a crash it is concluded again from exit.json
+            self.log.warning("Cannot write down what is to be reported: {}", error)

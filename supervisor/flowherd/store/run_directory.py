@@ -1,0 +1,230 @@
+"""One run's directory: the files that agent and runner share, and the agent's own two. Decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flowherd.errors import RunDirectoryDamaged
+from flowherd.states import RunState
+from flowherd.values import StateReport
+from flowherd_runner.contract import files, journal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Who the runner is, as it wrote down itself before any user code ran."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    #: Of the flow process; None until it was forked.
+    flow_pid: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outbox:
+    """State reports that the backend has not acknowledged, oldest first."""
+
+    reports: tuple[StateReport, ...] = ()
+    #: The run's end is decided; when `reports` is empty too, the backend knows all that there is to know.
+    final: bool = False
+    #: What the run is in after all the reports, acknowledged or not.
+    state: RunState = RunState.SUBMITTED
+
+
+class RunDirectory:
+    """The files of one flow run."""
+
+    def __init__(self, path: Path, flow_run_id: str) -> None:
+        self.path = path
+        self.flow_run_id = flow_run_id
+        self.journal = path / files.JOURNAL_FILE
+
+    # -- before the start
+
+    def create(self, spec: Mapping[str, Any]) -> int:
+        """Make the directory with its spec, and return the descriptor that holds its lock.
+
+        What an earlier start of the same flow run left there goes first. All of it is on the disk when this returns.
+        Raises RunDirectoryDamaged when a runner has it.
+        """
+        self.path.mkdir(mode=0o700, exist_ok=True)
+        lock_fd = self.try_lock()
+        if lock_fd is None:
+            raise RunDirectoryDamaged(f"a runner holds {self.path}")
+        try:
+            self._clear()
+            files.write_json(str(self.path), files.SPEC_FILE, dict(spec))
+            files.sync_directory(str(self.path.parent))
+        except OSError:
+            os.close(lock_fd)
+            raise
+        return lock_fd
+
+    def try_lock(self) -> int | None:
+        """A descriptor that holds the run's lock, or None while a runner (or its starter) holds it."""
+        fd = os.open(self.path / files.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def lock_is_held(self) -> bool:
+        """Whether a runner lives."""
+        fd = self.try_lock()
+        if fd is None:
+            return True
+        os.close(fd)
+        return False
+
+    # -- what the runner wrote
+
+    def spec(self) -> dict[str, Any]:
+        """spec.json. Raises RunDirectoryDamaged when it is not there or not readable."""
+        spec = self._read(files.SPEC_FILE)
+        if spec is None:
+            raise RunDirectoryDamaged(f"{self.path} has no {files.SPEC_FILE}")
+        return spec
+
+    def started(self) -> Started | None:
+        """The runner's own identity, once it has written it."""
+        record = self._read(files.STARTED_FILE)
+        if record is None:
+            return None
+        try:
+            flow_pid = record.get("flow_pid")
+            return Started(
+                pid=int(record["pid"]),
+                start_ticks=int(record["start_ticks"]),
+                boot_id=str(record["boot_id"]),
+                flow_pid=None if flow_pid is None else int(flow_pid),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryDamaged(f"{self.path / files.STARTED_FILE} lacks {error}") from error
+
+    def exit_record(self) -> dict[str, Any] | None:
+        """exit.json, once the runner has written it."""
+        return self._read(files.EXIT_FILE)
+
+    # -- what the agent writes
+
+    def write_stop(self, reason: str, detail: str, grace_s: float) -> None:
+        """Say why the run is to end, before the signal that asks."""
+        stop = {"reason": reason, "detail": detail, "grace_s": grace_s}
+        files.write_json(str(self.path), files.STOP_FILE, stop, sync=False)
+
+    def stop_request(self) -> dict[str, Any] | None:
+        """What `write_stop` wrote."""
+        return self._read(files.STOP_FILE)
+
+    def forwarded(self) -> int:
+        """The journal offset up to which the backend has the log."""
+        try:
+            return max(0, int((self.path / files.FORWARDED_FILE).read_text()))
+        except (FileNotFoundError, ValueError):  # never written, or torn: the log is sent again from its beginning
+            return 0
+
+    def set_forwarded(self, offset: int) -> None:
+        """Remember `offset`, by rename."""
+        temporary = self.path / f".{files.FORWARDED_FILE}.new"
+        temporary.write_text(str(offset))
+        temporary.rename(self.path / files.FORWARDED_FILE)
+
+    def append_notice(self, message: str, level: int) -> None:
+        """Add a line of the agent's own to the journal; only for the holder of the run's lock, which the writer is.
+
+        The same notice at the journal's end is not written again, so a crash right after this does not double it.
+        Raises OSError when the disk does not take it.
+        """
+        payload = json.dumps({"logger": "flowherd", "message": message}).encode()
+        last = self._last_record()
+        if last is not None and last.payload == payload:
+            return
+        time_ns = max(time.time_ns(), last.time_ns + 1000 if last else 0)
+        record = journal.pack_record(journal.STREAM_NOTICE, level, time_ns, payload)
+        fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, record)
+        finally:
+            os.close(fd)
+
+    def journal_bytes(self) -> int:
+        """How long the journal is now."""
+        try:
+            return self.journal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def outbox(self) -> Outbox:
+        """The reports still to be acknowledged."""
+        record = self._read(files.OUTBOX_FILE)
+        if record is None:
+            return Outbox()
+        try:
+            reports = tuple(_report_from_json(item) for item in record["reports"])
+            return Outbox(reports=reports, final=bool(record["final"]), state=RunState(record["state"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryDamaged(f"{self.path / files.OUTBOX_FILE} is damaged: {error}") from error
+
+    def write_outbox(self, outbox: Outbox) -> None:
+        """Remember what is still to be told, durably."""
+        reports = [_report_to_json(report) for report in outbox.reports]
+        content = {"reports": reports, "final": outbox.final, "state": outbox.state.value}
+        files.write_json(str(self.path), files.OUTBOX_FILE, content)
+
+    def ended_at(self) -> float:
+        """Seconds since the epoch at which the run's end was written down; 0.0 when it was not."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.path / files.OUTBOX_FILE).stat().st_mtime
+        return 0.0
+
+    def remove(self) -> None:
+        """Take the whole directory away. The spec goes first, so a half-removed one is nobody's."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / files.SPEC_FILE).unlink()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name == files.LOCK_FILE:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+
+    def _last_record(self) -> journal.Record | None:
+        window = 2 * (journal.MAX_LINE_BYTES + journal.HEADER_BYTES)
+        try:
+            with self.journal.open("rb") as file:
+                file.seek(max(0, self.journal_bytes() - window))
+                return deque(journal.unpack_records(file.read()), maxlen=1).pop()
+        except (FileNotFoundError, IndexError):
+            return None
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            return files.read_json(str(self.path), name)
+        except (ValueError, OSError) as error:
+            raise RunDirectoryDamaged(f"{self.path / name} cannot be read: {error}") from error
+
+
+def _report_to_json(report: StateReport) -> dict[str, Any]:
+    return {**vars(report), "state": report.state.value, "at": report.at.isoformat()}
+
+
+def _report_from_json(item: Mapping[str, Any]) -> StateReport:
+    return StateReport(**{**item, "state": RunState(item["state"]), "at": datetime.fromisoformat(item["at"])})

@@ -1,0 +1,51 @@
+"""Agents in this process, over the in-memory backend or any other, started in a thread and stopped at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from flowherd.agent import Agent
+from flowherd.backends.memory import MemoryBackend
+from flowherd.states import FINISHED, RunState
+from tests.support.waiting import wait_until
+
+#: Short pauses, so that nothing waits for a poll.
+QUICK = {0: 0.02, 1: 0.05, 2: 0.1}
+
+AnyAgent = TypeVar("AnyAgent", bound=Agent)
+
+
+@contextmanager
+def going(agent: AnyAgent) -> Iterator[AnyAgent]:
+    """The agent, polling in a thread until the end of the block."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            agent.start(_loop_intervals=QUICK)
+        except BaseException as error:  # handed to the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="agent-under-test")
+    thread.start()
+    try:
+        yield agent
+    finally:
+        agent.stop()
+        thread.join(30)
+        assert not thread.is_alive(), "the agent did not stop"
+        if failures:
+            raise failures[0]
+
+
+def wait_for_end(backend: MemoryBackend, run_id: str, timeout_s: float = 20.0) -> RunState:
+    """The final state of a run, once it is in one."""
+    wait_until(
+        lambda: backend.state(run_id) in FINISHED,
+        timeout_s=timeout_s,
+        what=lambda: f"the run's end; it is {backend.state(run_id)}: {backend.log(run_id)}",
+    )
+    return backend.state(run_id)

@@ -1,0 +1,114 @@
+"""A journal becomes log lines, read whole or onwards while it grows; no record is split, doubled or made up."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowherd.logs.journal_reader import MAX_RECORD_BYTES, read_batch, read_lines
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record
+
+RUN = str(uuid.uuid4())
+START_NS = 1_700_000_000_000_000_000
+
+
+def record(text: str | bytes, number: int = 0, stream: int = STREAM_STDOUT, level: int = 20) -> bytes:
+    payload = text.encode() if isinstance(text, str) else text
+    return pack_record(stream, level, START_NS + number * 1000, payload)
+
+
+def messages(path: Path) -> list[str]:
+    return [line.message for line in read_lines(path, RUN)]
+
+
+def test_a_line_has_all_that_the_record_has(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    first = record("hello", 1, STREAM_STDERR, 40)
+    said = json.dumps({"logger": "my.logger", "message": "two\nlines"})
+    path.write_bytes(first + record(said, 2, STREAM_LOG, 30) + record('{"message": "ours"}', 3, STREAM_NOTICE))
+    one, two, three = read_lines(path, RUN)
+    assert (one.flow_run_id, one.stream, one.level, one.message, one.line_id) == (RUN, "stderr", 40, "hello", "0")
+    assert one.at == datetime(2023, 11, 14, 22, 13, 20, 1, tzinfo=timezone.utc)
+    assert (two.stream, two.level, two.logger, two.message) == ("log", 30, "my.logger", "two\nlines")
+    assert two.line_id == str(len(first))
+    assert (three.stream, three.logger, three.message) == ("flowherd", "flowherd", "ours")
+
+
+def test_bytes_that_are_no_text_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(record(b"\xff\x00\xc3\xa9"))
+    assert messages(path) == ["\\xff\\x00é"]
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", ""])
+def test_a_log_record_that_is_none_is_shown_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(record(text, stream=STREAM_LOG))
+    assert messages(path) == [text]
+
+
+def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert read_batch(tmp_path / "none", RUN, 5, 1000) == ([], 5)
+
+
+def test_a_torn_tail_is_left_for_later(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    whole, torn = record("whole"), record("torn", 1)
+    path.write_bytes(whole + torn[:-1])
+    lines, offset = read_batch(path, RUN, 0, 1000)
+    assert ([line.message for line in lines], offset) == (["whole"], len(whole))
+    assert read_batch(path, RUN, offset, 1000) == ([], offset)
+    path.write_bytes(whole + torn)
+    assert [line.message for line in read_batch(path, RUN, offset, 1000)[0]] == ["torn"]
+
+
+def test_output_that_looks_like_records_is_text_wherever_a_batch_ends(tmp_path: Path) -> None:
+    """A flow may print a journal; while its line is still being written, nothing in it is taken for a record."""
+    path = tmp_path / "journal"
+    whole = record("before") + record(b"x" * 1000 + record("made up") * 3 + b"y" * 1000, 1)
+    for end in range(len(record("before")), len(whole), 7):
+        path.write_bytes(whole[:end])
+        assert messages(path) == ["before"]
+
+
+def test_damage_costs_only_what_it_hit(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(record("first") + b"\0" * (5 * MAX_RECORD_BYTES) + record("last", 1))
+    assert messages(path) == ["first", "last"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.binary(max_size=3000), max_size=30), st.lists(st.integers(min_value=0, max_value=2000), max_size=60))
+def test_a_growing_journal_is_read_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], steps: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    whole = b"".join(record(payload, number) for number, payload in enumerate(payloads))
+    path.write_bytes(b"")
+    seen, offset, end = [], 0, 0
+    for step in [*steps, len(whole)]:
+        end = min(len(whole), end + step)
+        path.write_bytes(whole[:end])
+        lines, offset = read_batch(path, RUN, offset, 1)
+        seen += lines
+    while True:
+        lines, behind = read_batch(path, RUN, offset, 1)
+        if behind == offset:
+            break
+        seen, offset = seen + lines, behind
+    assert [int(line.line_id or -1) for line in seen] == _offsets(payloads)
+    assert offset == len(whole)
+
+
+def _offsets(payloads: list[bytes]) -> list[int]:
+    found, at = [], 0
+    for payload in payloads:
+        found.append(at)
+        at += len(record(payload))
+    return found
