@@ -1,0 +1,11 @@
+"""Starts a process of its own and waits for it: what `flowherd cancel` ends, together with that process."""
+
+import subprocess
+import sys
+
+
+def sleep_long(seconds=3600):
+    """Sleep in a child process."""
+    child = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({float(seconds)})"])
+    print("waiting for process", child.pid, flush=True)
+    child.wait()

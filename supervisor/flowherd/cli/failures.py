@@ -1,0 +1,30 @@
+"""Errors that a command ends with, and which exit code an error means. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from flowherd.cli import exit_codes
+from flowherd.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    FlowherdError,
+    NotAuthorized,
+)
+
+
+class CommandError(FlowherdError):
+    """A command cannot go on: what was tried and what to do, and the exit code."""
+
+    def __init__(self, message: str, exit_code: int = exit_codes.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def exit_code_of(error: FlowherdError) -> int:
+    """The exit code that an error means."""
+    if isinstance(error, CommandError):
+        return error.exit_code
+    if isinstance(error, ConfigurationError | NotAuthorized):
+        return exit_codes.USAGE
+    if isinstance(error, BackendUnavailable):
+        return exit_codes.UNREACHABLE
+    return exit_codes.FAILED

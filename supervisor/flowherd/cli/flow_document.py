@@ -1,0 +1,181 @@
+"""The document that registers a flow: what is to be run, where and how; the dialect's shape, section 8 of its facts.
+
+Knows no server. Checks early what can be checked without running anything of the user's.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flowherd import __version__
+from flowherd.cli import exit_codes
+from flowherd.cli.failures import CommandError
+
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowToRun:
+    """What a flow's runs are given; all of it ends in the document's run_config."""
+
+    labels: Sequence[str] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str | None = None
+    interpreter: str | None = None
+    preload: Sequence[str] = ()
+    #: By the keys of the run directory's spec.json.
+    limits: Mapping[str, float | int] = field(default_factory=dict)
+    grace_s: float | None = None
+    user: str | None = None
+
+
+def flow_document(
+    name: str,
+    storage: Mapping[str, Any],
+    how: HowToRun,
+    parameters: Mapping[str, Any],
+    schedule: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The document of one flow, without tasks: the whole flow is one piece of work."""
+    return {
+        "name": name,
+        "type": "flowherd.Flow",
+        "schedule": schedule,
+        "parameters": [_parameter(key, value) for key, value in parameters.items()],
+        "tasks": [],
+        "edges": [],
+        "reference_tasks": [],
+        "storage": {**storage, "__version__": __version__},
+        "run_config": _run_config(how),
+        "__version__": __version__,
+    }
+
+
+def command_storage(argv: Sequence[str]) -> dict[str, Any]:
+    """Storage of a command."""
+    return {"type": "Command", "argv": list(argv)}
+
+
+def python_storage(ref: str, directory: Path) -> dict[str, Any]:
+    """Storage of a Python callable, "module:function" or "path/file.py:function"; a path is taken from `directory`.
+
+    Raises CommandError when the reference is none, or when the file is not there or has no such function.
+    """
+    place, colon, function = ref.rpartition(":")
+    if not colon or not function.isidentifier():
+        raise _wrong(f"--python {ref!r} is no reference; write it as module:function or path/to/file.py:function")
+    if "/" in place or place.endswith(".py"):
+        path = directory / place
+        _check_file(path, function)
+        return {"type": "Python", "ref": f"{path}:{function}"}
+    if not _MODULE.fullmatch(place):
+        raise _wrong(f"--python {ref!r}: {place!r} is neither a module's name nor the path of a .py file")
+    return {"type": "Python", "ref": ref}
+
+
+def is_file_reference(storage: Mapping[str, Any]) -> bool:
+    """Whether a Python storage refers to a file."""
+    return str(storage.get("ref", "")).startswith("/")
+
+
+def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
+    """What is wrong with argv[0] as seen from here; None when it is found. An agent may see another PATH."""
+    if "/" in argv[0]:
+        path = Path(working_dir or ".") / argv[0]
+        return None if path.exists() else f"there is no file {path}"
+    return None if shutil.which(argv[0]) else f"there is no program {argv[0]} on this PATH"
+
+
+def cron_schedule(expression: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A schedule by a cron expression, in UTC. Raises CommandError when it is none."""
+    from croniter import croniter
+
+    if not croniter.is_valid(expression):
+        raise _wrong(f"--cron {expression!r} is no cron expression; write it as '0 6 * * 1-5'")
+    return _schedule({"type": "CronClock", "cron": expression, "day_or": True, "start_date": None}, parameters)
+
+
+def interval_schedule(seconds: float, now: datetime, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A schedule with equal distances from `now` on."""
+    start = {"dt": now.astimezone(timezone.utc).replace(tzinfo=None).isoformat(), "tz": "UTC"}
+    return _schedule({"type": "IntervalClock", "interval": round(seconds * 1_000_000), "start_date": start}, parameters)
+
+
+def unsaid_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that servers of the dialect do not give to a run by themselves: 0, false, empty ones."""
+    return {name: value for name, value in parameters.items() if not value and value is not None}
+
+
+def _schedule(clock: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    rest: dict[str, Any] = {"end_date": None, "parameter_defaults": unsaid_defaults(parameters), "labels": None}
+    filters: dict[str, list[Any]] = {"filters": [], "or_filters": [], "not_filters": [], "adjustments": []}
+    return {"type": "Schedule", "clocks": [{**clock, **rest}], **filters}
+
+
+def _parameter(name: str, default: Any) -> dict[str, Any]:
+    kind = "prefect.core.parameter.Parameter"
+    return {
+        "name": name,
+        "slug": name,
+        "default": default,
+        "required": False,
+        "tags": [],
+        "outputs": "Any",
+        "type": kind,
+    }
+
+
+def _run_config(how: HowToRun) -> dict[str, Any]:
+    ours = {
+        "interpreter": how.interpreter,
+        "preload": list(how.preload) or None,
+        "limits": dict(how.limits) or None,
+        "grace_s": how.grace_s,
+        "user": how.user,
+    }
+    return {
+        "type": "LocalRun",
+        "env": dict(how.env) or None,
+        "labels": sorted(set(how.labels)),
+        "working_dir": how.working_dir,
+        **{key: value for key, value in ours.items() if value is not None},
+        "__version__": __version__,
+    }
+
+
+def _check_file(path: Path, function: str) -> None:
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise CommandError(f"--python: {path} cannot be read: {error.strerror}", exit_codes.NOT_FOUND) from error
+    except (SyntaxError, ValueError) as error:
+        raise _wrong(f"--python: {path} is no Python: {error}") from error
+    if function not in _top_level_names(tree.body):
+        raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
+
+
+def _top_level_names(body: Sequence[ast.stmt]) -> Iterator[str]:
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement.name
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in statement.names)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        else:  # if, try, with: what they define may be there
+            for block in ("body", "orelse", "finalbody"):
+                yield from _top_level_names(getattr(statement, block, []))
+            for handler in getattr(statement, "handlers", []):
+                yield from _top_level_names(handler.body)
+
+
+def _wrong(message: str) -> CommandError:
+    return CommandError(message, exit_codes.USAGE)

@@ -1,0 +1,46 @@
+"""All checks with one command: format, lint, types of both roots, tests. `python -m tests --help` tells the options.
+
+Each step runs even when one before it failed, so one run shows everything; the exit code is 0 only when all passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = sys.executable
+
+STATIC = [
+    ("format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
+    ("lint", [PYTHON, "-m", "ruff", "check", "."]),
+    ("types", [PYTHON, "-m", "mypy", "supervisor", "runners"]),
+]
+
+
+def run(name: str, command: list[str]) -> bool:
+    """Run one step in the open; whether it passed."""
+    print(f"== {name}: {' '.join(command[2:])}", flush=True)
+    started_s = time.monotonic()
+    passed = subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started_s:.1f} s\n", flush=True)
+    return passed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only the unit tests, a few seconds")
+    parser.add_argument("pytest", nargs="*", help="passed on to pytest, after --")
+    options = parser.parse_args()
+    selection = ["tests/unit"] if options.quick else []
+    steps = [*STATIC, ("tests", [PYTHON, "-m", "pytest", "-q", *selection, *options.pytest])]
+    failed = [name for name, command in steps if not run(name, command)]
+    print(f"failed: {', '.join(failed)}" if failed else "all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`flowherd start` and `flowherd demo` as processes: the server beside the agent, and that nothing is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import FLOWHERD, READY, CommandLine, background
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[CommandLine]:
+    home = tmp_path / "home"
+    home.mkdir()
+    # On one host the test's own port would be anybody's.
+    yield CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
+
+
+def announced(command: CommandLine) -> dict[str, object]:
+    return json.loads((command.home / "server.json").read_text())
+
+
+def test_without_an_api_start_brings_up_the_server_and_takes_it_down_with_itself(command: CommandLine) -> None:
+    with background(command, "start", until=READY) as agent:
+        url = str(announced(command)["url"])
+        assert "brought up the embedded server" in agent.text()
+        assert url in agent.text()
+        command("register", "hello", "--command", "--", "echo", "hello world")
+        done = command("run", "hello", "--wait")
+        assert "hello world" in done.stdout
+        assert "warning" not in done.stderr
+        assert agent.stop() == 0
+    assert not (command.home / "server.json").exists()
+    command("ps", code=3)
+
+
+def test_beside_its_own_server_the_agents_stop_ends_its_runs(command: CommandLine) -> None:
+    with background(command, "start", until=READY) as agent:
+        command("register", "long", "--command", "--", "sleep", "1000")
+        run_id = command.run("long")
+        wait_until(lambda: command.runs()[run_id]["state"] == "Running", what="the run")
+        assert agent.stop() == 0
+    with background(command, "server", "--port", "0", until="ready at"):
+        assert command.runs()[run_id]["state"] in ("Cancelled", "Failed")
+
+
+def test_start_uses_the_server_that_runs(command: CommandLine) -> None:
+    with background(command, "server", "--port", "0", until="ready at") as server:
+        with background(command, "start", "-n", "second", until=READY) as agent:
+            assert "using the embedded server" in agent.text()
+            assert {a["name"] for a in command.json("status", "-n", "second")["agents"]} == {"second"}
+            assert agent.stop() == 0
+        assert command.json("ps") == []
+        assert server.stop() == 0
+
+
+def test_a_killed_agent_takes_its_server_along(command: CommandLine) -> None:
+    with background(command, "start", until=READY) as agent:
+        pid = int(str(announced(command)["pid"]))
+        agent.kill()
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the server's end")
+
+
+def test_the_flags_reach_the_agent(command: CommandLine, tmp_path: Path) -> None:
+    """Prefect's flags and flowherd's own: labels, variables with equals signs, import paths, polls, state directory."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "helper.py").write_text("import os\ndef tell(): print(os.environ['A'], __file__)\n")
+    with background(command, "server", "--port", "0", until="ready at"):
+        flags = ["-n", "web", "-l", "gpu", "-e", "A=b=c", "-p", str(tmp_path / "lib"), "--no-hostname-label"]
+        with background(command, "start", *flags, "--state-dir", str(tmp_path / "state"), until=READY):
+            command("register", "tell", "--any-host", "-l", "gpu", "--python", "helper:tell")
+            done = command("run", "tell", "--wait")
+            assert f"b=c {tmp_path}/lib/helper.py" in done.stdout
+            assert (tmp_path / "state" / "runs").is_dir()
+            status = command.json("status", "-n", "web", "--state-dir", str(tmp_path / "state"))
+            assert status["local"]["up"] is True
+            assert status["agents"][0]["labels"] == ["gpu"]
+            assert command("poke").stdout == "woke 1 agent\n"
+
+
+def test_max_polls_ends_the_agent(command: CommandLine) -> None:
+    done = command("start", "--max-polls", "2", timeout_s=120)
+    assert "brought up the embedded server" in done.stderr
+    assert not (command.home / "server.json").exists()
+
+
+def test_a_server_that_cannot_come_up_is_an_error_and_not_a_wait(command: CommandLine) -> None:
+    with background(command, "server", "--port", "0", until="ready at"):
+        taken = str(announced(command)["url"]).rpartition(":")[2]
+        other = CommandLine(command.home.parent / "other", {"FLOWHERD__SERVER__BIND_PORT": taken})
+        done = other("start", code=2)
+        assert taken in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_without_cloud_logs_the_log_is_read_from_the_journal(command: CommandLine) -> None:
+    with background(command, "start", "--no-cloud-logs", until=READY) as agent:
+        command("register", "hello", "--command", "--", "echo", "only here")
+        run_id = command.run("hello")
+        command.wait_for_ends([run_id])
+        assert "only here" in command("logs", run_id).stdout
+        assert agent.stop() == 0
+    assert "only here" in command("logs", run_id).stdout
+
+
+def test_the_demo_ends_as_it_should_and_leaves_nothing(command: CommandLine, tmp_path: Path) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    done = CommandLine(command.home, {"TMPDIR": str(place)})("demo", timeout_s=200)
+    assert list(place.iterdir()) == []
+    for flow in ("wordcount", "checksum", "failing", "exit-three", "sleeper", "hog"):
+        assert f"ok   {flow}" in done.stdout
+    assert "Traceback" in done.stdout
+    assert "Cancelled" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_an_interrupted_demo_leaves_nothing(command: CommandLine, tmp_path: Path) -> None:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    environ = {**command.environment(), "TMPDIR": str(place)}
+    demo = subprocess.Popen([*FLOWHERD, "demo"], env=environ, stdout=subprocess.PIPE, text=True)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "has joined" in line:
+            demo.send_signal(signal.SIGINT)
+            break
+    demo.communicate(timeout=90)
+    assert demo.returncode == 130
+    assert list(place.iterdir()) == []

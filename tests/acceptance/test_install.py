@@ -1,0 +1,158 @@
+"""`flowherd install` prints what supervisord and systemd run, and never a token."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions
+
+from flowherd.supervisord.rpc import Access, SupervisordError, find_access, program_state
+from tests.support.commands import CommandLine
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+
+TOKEN = "s3cr3t-t0ken"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path / "home")
+
+
+def configured(section: str, directory: Path) -> Path:
+    """A whole configuration of supervisord around a program section; its socket is directory/s."""
+    path = directory / "supervisord.conf"
+    path.write_text(
+        f"[supervisord]\nlogfile={directory}/supervisord.log\npidfile={directory}/supervisord.pid\n"
+        f"childlogdir={directory}\nnodaemon=true\n"
+        f"[unix_http_server]\nfile={directory}/s\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+        f"[supervisorctl]\nserverurl=unix://%(here)s/s\n{section}"
+    )
+    return path
+
+
+@contextmanager
+def supervisord(configuration: Path) -> Iterator[None]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until((configuration.parent / "s").exists, what="supervisord's socket")
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_section_is_what_supervisords_own_parser_accepts(command: CommandLine, tmp_path: Path) -> None:
+    text = command(
+        "install", "supervisord", "-n", "web 1", "-l", "a,b", "-l", "gpu", "-e", "A=b=c", "-a", "http://h:1"
+    ).stdout
+    options = ServerOptions()
+    options.configfile = str(configured(text, tmp_path))
+    options.realize(args=[])
+    (group,) = options.process_group_configs
+    (program,) = group.process_configs
+    words = ["-m", "flowherd", "start", "--name", "web 1", "--label", "a,b", "--label", "gpu", "--on-stop", "detach"]
+    assert shlex.split(program.command) == [sys.executable, *words]
+    assert program.environment == {"FLOWHERD_HOME": str(command.home), "A": "b=c", "FLOWHERD__CLOUD__API": "http://h:1"}
+    assert (program.stopasgroup, program.killasgroup) == (False, False)
+    assert program.stopwaitsecs > 600
+
+
+def test_the_service_gets_more_time_than_it_drains(command: CommandLine) -> None:
+    patient = CommandLine(command.home, {"FLOWHERD__AGENT__DRAIN_DEADLINE": "3600"})
+    assert "\nstopwaitsecs=3640\n" in patient("install", "supervisord").stdout
+    assert "\nTimeoutStopSec=3640\n" in patient("install", "systemd").stdout
+
+
+@pytest.mark.parametrize("kind", ["supervisord", "systemd"])
+def test_a_token_goes_into_a_file_of_its_own_and_nowhere_else(command: CommandLine, tmp_path: Path, kind: str) -> None:
+    knowing = CommandLine(command.home, {"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": TOKEN})
+    without = knowing("install", kind)
+    assert TOKEN not in without.stdout + without.stderr
+    assert "--write-token-file" in without.stderr
+    path = tmp_path / "secrets" / "token"
+    done = knowing("install", kind, "--token-file", str(path), "--write-token-file")
+    assert TOKEN not in done.stdout + done.stderr
+    assert f"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE={path}" in done.stdout.replace('"', "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    reader = CommandLine(command.home, {"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE": str(path)})
+    assert str(path) in reader.json("config")["cloud.agent.auth_token"]["origin"]
+
+
+def test_a_token_file_that_is_not_there_yet_is_told(command: CommandLine, tmp_path: Path) -> None:
+    assert "umask 077" in command("install", "systemd", "--token-file", str(tmp_path / "none")).stderr
+    assert "--token-file" in command("install", "systemd", "--write-token-file", code=2).stderr
+
+
+def test_systemd_accepts_the_unit(command: CommandLine, tmp_path: Path) -> None:
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        pytest.skip("systemd-analyze is not installed")
+    path = tmp_path / "agent.service"
+    options = ["--service", "agent", "-n", "web 1", "--user", "root", "--env-file", "/etc/default/flow herd"]
+    path.write_text(command("install", "systemd", *options).stdout)
+    done = subprocess.run([checker, "verify", str(path)], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "agent.service" in line] == []
+
+
+def test_a_user_who_is_not_there_is_refused(command: CommandLine) -> None:
+    assert "no-such-user" in command("install", "supervisord", "--user", "no-such-user", code=4).stderr
+
+
+def test_a_users_service_has_that_users_home(command: CommandLine) -> None:
+    """FLOWHERD_HOME is this person's own; without it, the service's files are its user's."""
+    environ = {"FLOWHERD_HOME": ""}
+    text = CommandLine(command.home, environ)("install", "supervisord", "--user", "root").stdout
+    assert 'FLOWHERD_HOME="/root/.flowherd"' in text
+    assert 'HOME="/root"' in text
+    assert "\nuser=root\n" in text
+
+
+def test_status_is_what_supervisord_says(command: CommandLine, tmp_path: Path) -> None:
+    section = "[program:sleeper]\ncommand=sleep 1000\nstartsecs=0\n[program:broken]\ncommand=false\nautostart=false\n"
+    configuration = configured(section, tmp_path)
+    url = f"unix://{tmp_path}/s"
+    with supervisord(configuration):
+        wait_until(lambda: program_state(Access(url=url), "sleeper").up, what="the program")
+        for how in (["--supervisor-url", url], ["--supervisor-conf", str(configuration)]):
+            done = command("status", "--program", "sleeper", "--json", *how)
+            said = json.loads(done.stdout)
+            assert said["up"] is True
+            assert said["supervisord"]["state"] == "RUNNING"
+            assert said["supervisord"]["pid"] > 1
+        assert "STOPPED" in command("status", "--program", "broken", "--supervisor-url", url, code=1).stdout
+        assert "no program" in command("status", "--program", "none", "--supervisor-url", url, code=4).stderr
+    assert "cannot be reached" in command("status", "--supervisor-url", url, code=3).stderr
+
+
+def test_without_supervisord_status_goes_by_the_state_directory(command: CommandLine) -> None:
+    done = command("status", code=1)
+    assert "agent agent: not running here" in done.stdout
+    assert "no API is known" in done.stderr
+
+
+def test_what_is_no_supervisord_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SupervisordError, match="unix:///path"):
+        program_state(Access(url="ftp://x"), "flowherd")
+    with pytest.raises(SupervisordError, match="cannot be reached"):
+        program_state(Access(url="http://127.0.0.1:9"), "flowherd")
+    (tmp_path / "empty.conf").write_text("[supervisord]\n")
+    with pytest.raises(SupervisordError, match="serverurl"):
+        find_access(None, str(tmp_path / "empty.conf"))

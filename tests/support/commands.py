@@ -1,0 +1,117 @@
+"""The real command line, as a person or a script uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.user import RunView, UserClient
+from tests.support.waiting import wait_until
+
+FLOWHERD = [sys.executable, "-m", "flowherd"]
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """flowherd with one home; every command waits for its end and must succeed unless told otherwise."""
+
+    home: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
+
+    def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*FLOWHERD, *args], env=self.environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *args: str) -> Any:
+        return json.loads(self(*args, "--json").stdout)
+
+    def run(self, flow: str, *args: str) -> str:
+        """Start a run without waiting for it; its id."""
+        return str(self.json("run", flow, *args)["id"])
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        return {run["id"]: run for run in self.json("ps", "--all", "--limit", "1000")}
+
+    @contextmanager
+    def client(self) -> Iterator[UserClient]:
+        """For many runs at once, where a process for each command would measure the interpreter's start."""
+        url = json.loads((self.home / "server.json").read_text())["url"]
+        client = UserClient(GraphQLTransport(url))
+        yield client
+        client.close()
+
+    def wait_for_ends(self, run_ids: list[str], timeout_s: float = 60) -> dict[str, dict[str, Any]]:
+        """The runs as `ps` shows them, once all of them are in a final state."""
+        with self.client() as client:
+
+            def going() -> list[RunView]:
+                return [run for run in client.runs_by_id(run_ids) if not run.finished]
+
+            wait_until(lambda: not going(), timeout_s=timeout_s, what=lambda: f"the ends of {going()}")
+        return self.runs()
+
+    def lines(self, run_id: str, stream: str = "stdout") -> list[str]:
+        """The messages of one stream of a run's log."""
+        text = self("logs", run_id, "--json").stdout
+        return [line["message"] for line in map(json.loads, text.splitlines()) if line["stream"] == stream]
+
+
+@dataclass
+class Background:
+    """A command that goes on: an agent or a server."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+
+    def text(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 30) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"did not stop:\n{self.text()}") from None
+
+
+@contextmanager
+def background(command: CommandLine, *args: str, until: str) -> Iterator[Background]:
+    """A command in the background, ready when its output holds `until`; stopped at the end if it still goes."""
+    output = command.home.parent / f"{'-'.join(args[:3]).replace('/', '_')}-{len(list(command.home.parent.iterdir()))}.out"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*FLOWHERD, *args], env=command.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    going = Background(process, output)
+    try:
+        wait_until(
+            lambda: until in going.text() or process.poll() is not None, timeout_s=30, what=lambda: going.text()
+        )
+        assert process.poll() is None, going.text()
+        yield going
+    finally:
+        going.stop()
+
+
+READY = "waiting for flow runs"

@@ -1,0 +1,129 @@
+"""A plain client of the dialect, as a foreign program would be one: texts and JSON, nothing of flowherd's own."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import requests
+
+from tests.support.server import ServerProcess
+
+#: What a mutation is asked for when a test asks for nothing else.
+_SELECTIONS = {
+    "set_flow_run_states": "states { id status message }",
+    "get_runs_in_queue": "flow_run_ids",
+    "cancel_flow_run": "state",
+    **dict.fromkeys(
+        (
+            "write_run_logs",
+            "set_schedule_active",
+            "set_schedule_inactive",
+            "archive_flow",
+            "delete_flow_run",
+            "update_flow_run_heartbeat",
+            "update_task_run_heartbeat",
+        ),
+        "success",
+    ),
+}
+
+
+class Client:
+    """Speaks to one server; with `agent_id` as that agent."""
+
+    def __init__(self, server: ServerProcess, agent_id: str | None = None) -> None:
+        self.server = server
+        self.agent_id = agent_id
+
+    def answer(self, text: str, variables: Any = None) -> requests.Response:
+        """The bare answer to a query."""
+        headers = {"X-PREFECT-CORE-VERSION": "1.4.1"}
+        if self.agent_id is not None:
+            headers["X-PREFECT-AGENT-ID"] = self.agent_id
+        body = {"query": text, "variables": json.dumps(variables)}
+        return self.server.post("/graphql", json=body, headers=headers)
+
+    def ask(self, text: str, variables: Any = None) -> Any:
+        """The data of a query that succeeds."""
+        response = self.answer(text, variables)
+        body = response.json()
+        assert response.status_code == 200, body
+        assert "errors" not in body, body
+        return body["data"]
+
+    def do(self, operation: str, **given: Any) -> Any:
+        """What a mutation that succeeds answers."""
+        return self.ask(_mutation(operation), {"input": given})[operation]
+
+    def refused(self, operation: str, **given: Any) -> str:
+        """The message with which a mutation is refused."""
+        response = self.answer(_mutation(operation), {"input": given})
+        body = response.json()
+        assert response.status_code == 200, body
+        assert body["data"] == {operation: None}, body
+        return str(body["errors"][0]["message"])
+
+    def project(self) -> str:
+        """A new project's id."""
+        return str(self.do("create_project", name=f"project-{uuid.uuid4()}")["id"])
+
+    def flow(self, project_id: str | None = None, set_schedule_active: bool = True, **document: Any) -> str:
+        """A new flow's id; what `document` does not say is as for a command."""
+        whole = {"name": f"flow-{uuid.uuid4()}", "storage": {"type": "Command", "argv": ["true"]}, **document}
+        given = {"project_id": project_id or self.project(), "set_schedule_active": set_schedule_active}
+        return str(self.do("create_flow", serialized_flow=whole, **given)["id"])
+
+    def create_run(self, flow_id: str | None = None, **given: Any) -> str:
+        """A new run's id, of a new flow where none is given."""
+        return str(self.do("create_flow_run", flow_id=flow_id or self.flow(), **given)["id"])
+
+    def agent(self, *labels: str) -> Client:
+        """A client that is a newly registered agent."""
+        name = f"agent-{uuid.uuid4()}"
+        return Client(self.server, self.do("register_agent", type="Test", name=name, labels=list(labels))["id"])
+
+    def queue(self, *labels: str, **given: Any) -> list[str]:
+        """The ids of the runs that an agent with these labels may take."""
+        found: list[str] = self.do("get_runs_in_queue", labels=list(labels), **given)["flow_run_ids"]
+        return found
+
+    def run(self, run_id: str, fields: str = "state version") -> Any:
+        """Some fields of a run."""
+        return self.ask(f'{{ flow_run_by_pk(id: "{run_id}") {{ {fields} }} }}')["flow_run_by_pk"]
+
+    def report(
+        self, run_id: str, state: str, version: int | None = None, claim: str | None = None, **more: Any
+    ) -> None:
+        """Report a state that is accepted."""
+        self.do("set_flow_run_states", states=[report(run_id, state, version, claim, **more)])
+
+    def report_refused(self, run_id: str, state: str, version: int | None = None, claim: str | None = None) -> str:
+        """Report a state that is refused; the message."""
+        return self.refused("set_flow_run_states", states=[report(run_id, state, version, claim)])
+
+    def wake(self, seen: int = 0, timeout: float = 20) -> int:
+        """This agent's number, once it is not `seen`."""
+        response = self.server.get(f"/agents/{self.agent_id}/wake", params={"seen": seen, "timeout": timeout})
+        assert response.status_code == 200, response.text
+        return int(response.json()["sequence"])
+
+    def connected(self) -> bool:
+        """Whether the server thinks that this agent is there."""
+        return bool(self.ask(f'{{ agent_by_pk(id: "{self.agent_id}") {{ connected }} }}')["agent_by_pk"]["connected"])
+
+
+def report(
+    run_id: str, state: str, version: int | None = None, claim: str | None = None, at: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """One entry of set_flow_run_states."""
+    marks = {key: value for key, value in (("claim", claim), ("at", at)) if value is not None}
+    context = {"flowherd": marks} if marks else {}
+    serialized = {"type": state, "message": f"now {state}", "context": context, **more}
+    return {"flow_run_id": run_id, "version": version, "state": serialized}
+
+
+def _mutation(operation: str) -> str:
+    selection = _SELECTIONS.get(operation, "id")
+    return f"mutation($input: {operation}_input!) {{ {operation}(input: $input) {{ {selection} }} }}"

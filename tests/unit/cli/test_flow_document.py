@@ -1,0 +1,127 @@
+"""What `register` sends, and what it finds wrong before it sends anything."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from flowherd.cli import exit_codes
+from flowherd.cli.failures import CommandError
+from flowherd.cli.flow_document import (
+    HowToRun,
+    command_storage,
+    cron_schedule,
+    flow_document,
+    interval_schedule,
+    missing_program,
+    python_storage,
+    unsaid_defaults,
+)
+
+SOURCE = """
+from elsewhere import imported as renamed
+constant = lambda: None
+async def waits(): pass
+try:
+    def in_try(): pass
+except ImportError:
+    def in_except(): pass
+if constant:
+    class Callable_: pass
+def outer():
+    def inner(): pass
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "flows.py").write_text(SOURCE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["renamed", "constant", "waits", "in_try", "in_except", "Callable_", "outer"])
+def test_a_file_reference_is_made_absolute_and_its_function_is_looked_for(directory: Path, name: str) -> None:
+    assert python_storage(f"flows.py:{name}", directory) == {"type": "Python", "ref": f"{directory}/flows.py:{name}"}
+
+
+@pytest.mark.parametrize("name", ["inner", "nothing"])
+def test_a_function_that_the_file_does_not_define_is_refused(directory: Path, name: str) -> None:
+    with pytest.raises(CommandError, match=name) as caught:
+        python_storage(f"./flows.py:{name}", directory)
+    assert caught.value.exit_code == exit_codes.NOT_FOUND
+
+
+def test_looking_into_a_file_runs_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text("raise SystemExit(1)\ndef main(): pass\n")
+    assert python_storage("loud.py:main", tmp_path)["ref"].endswith("loud.py:main")
+
+
+def test_a_file_that_is_not_there_or_is_no_python_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def main(:\n")
+    for ref in ("missing.py:main", "broken.py:main"):
+        with pytest.raises(CommandError, match=ref.partition(":")[0]):
+            python_storage(ref, tmp_path)
+
+
+@pytest.mark.parametrize("ref", ["flows:main", "package.module:main"])
+def test_a_module_reference_stays_as_it_is(tmp_path: Path, ref: str) -> None:
+    assert python_storage(ref, tmp_path) == {"type": "Python", "ref": ref}
+
+
+@pytest.mark.parametrize("ref", ["main", "module:", ":main", "mod-ule:main", "module:a.b", "module:ma in", "a..b:c"])
+def test_what_is_no_reference_is_refused(tmp_path: Path, ref: str) -> None:
+    with pytest.raises(CommandError, match="--python"):
+        python_storage(ref, tmp_path)
+
+
+def test_the_document_holds_what_was_said_and_nothing_of_what_was_not(tmp_path: Path) -> None:
+    how = HowToRun(labels=["b", "a", "b"], limits={"memory_bytes": 5}, working_dir="/srv", grace_s=2.5)
+    document = flow_document("hello", command_storage(["echo", "hi"]), how, {"n": 0}, None)
+    assert document["storage"]["type"] == "Command"
+    assert document["storage"]["argv"] == ["echo", "hi"]
+    config = {key: value for key, value in document["run_config"].items() if key != "__version__"}
+    assert config == {
+        "type": "LocalRun",
+        "env": None,
+        "labels": ["a", "b"],
+        "working_dir": "/srv",
+        "limits": {"memory_bytes": 5},
+        "grace_s": 2.5,
+    }
+    (parameter,) = document["parameters"]
+    assert (parameter["name"], parameter["default"], parameter["required"]) == ("n", 0, False)
+
+
+def test_schedules_are_the_dialects(tmp_path: Path) -> None:
+    (cron,) = cron_schedule("0 6 * * 1-5", {})["clocks"]
+    assert (cron["type"], cron["cron"]) == ("CronClock", "0 6 * * 1-5")
+    now = datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
+    (interval,) = interval_schedule(90, now, {"n": 0, "m": 1})["clocks"]
+    assert (interval["type"], interval["interval"]) == ("IntervalClock", 90_000_000)
+    assert interval["start_date"] == {"dt": "2030-01-31T08:00:00", "tz": "UTC"}
+    assert interval["parameter_defaults"] == {"n": 0}
+
+
+def test_what_is_no_cron_expression_is_refused() -> None:
+    with pytest.raises(CommandError, match="--cron"):
+        cron_schedule("every day", {})
+
+
+def test_defaults_that_servers_leave_out_are_said_by_the_client() -> None:
+    """Servers of the dialect give a run only those defaults that are not 0, false or empty."""
+    assert unsaid_defaults({"a": 0, "b": False, "c": "", "d": 1, "e": None, "f": []}) == {
+        "a": 0,
+        "b": False,
+        "c": "",
+        "f": [],
+    }
+
+
+def test_a_program_that_is_not_there_is_only_told(tmp_path: Path) -> None:
+    assert missing_program(["sh", "-c", "true"], None) is None
+    assert "no-such-program" in str(missing_program(["no-such-program"], None))
+    assert str(tmp_path / "tool") in str(missing_program(["./tool"], str(tmp_path)))
+    (tmp_path / "tool").touch()
+    assert missing_program(["./tool"], str(tmp_path)) is None

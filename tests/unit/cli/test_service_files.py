@@ -1,0 +1,125 @@
+"""Service files are what supervisord and systemd themselves read in them, or are refused."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from supervisor.options import ServerOptions
+
+from flowherd.errors import ConfigurationError
+from flowherd.supervisord.service_files import Service, supervisord_section, systemd_unit
+
+AWKWARD = [
+    "plain",
+    "with blank",
+    "100%",
+    'say "hi"',
+    "it's",
+    "a=b,c",
+    "$HOME",
+    "back\\slash",
+    "ümlaut",
+    "x;y#z",
+    "%(here)s",
+]
+
+
+def service(**given: object) -> Service:
+    values = {"name": "flowherd", "argv": ["/usr/bin/env", "x"], "directory": Path("/"), "stop_wait_s": 640, **given}
+    return Service(**values)
+
+
+def parsed(text: str, tmp_path: Path) -> object:
+    """The one program that supervisord's own parser finds in a configuration with this section."""
+    path = tmp_path / "supervisord.conf"
+    path.write_text(f"[supervisord]\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n\n{text}")
+    options = ServerOptions()
+    options.configfile = str(path)
+    options.realize(args=[])
+    (group,) = options.process_group_configs
+    (program,) = group.process_configs
+    return program
+
+
+def test_supervisord_reads_what_was_meant(tmp_path: Path) -> None:
+    text = supervisord_section(
+        service(argv=["/usr/bin/env", *AWKWARD], environment={"FLOWHERD_HOME": "/srv/flow herd"})
+    )
+    program = parsed(text, tmp_path)
+    assert program.name == "flowherd"
+    assert shlex.split(program.command) == ["/usr/bin/env", *AWKWARD]
+    assert program.environment == {"FLOWHERD_HOME": "/srv/flow herd"}
+    assert program.directory == "/"
+
+
+def test_under_supervisord_runs_survive_the_agent(tmp_path: Path) -> None:
+    """A stop is for the agent alone, and it gets more time than it drains."""
+    program = parsed(supervisord_section(service()), tmp_path)
+    assert program.stopasgroup is False
+    assert program.killasgroup is False
+    assert program.stopwaitsecs == 640
+    assert program.stopsignal == 15
+    assert 2 in program.exitcodes
+
+
+@pytest.mark.parametrize("value", [*(word for word in AWKWARD if not word.endswith('"')), "", 'a,b="c" '])
+def test_supervisord_gives_variables_their_values(tmp_path: Path, value: str) -> None:
+    program = parsed(supervisord_section(service(environment={"A": value, "B": "after"})), tmp_path)
+    assert program.environment == {"A": value, "B": "after"}
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "a ;b", "a #b", "'\"", "\"both'", 'at the "end"'])
+def test_what_supervisords_format_cannot_hold_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError):
+        supervisord_section(service(environment={"A": value}))
+
+
+@pytest.mark.parametrize("bad", [{"name": "a b"}, {"user": "x\ny"}, {"environment": {"A B": "c"}}, {"name": "-x"}])
+def test_names_that_are_none_are_refused(bad: dict[str, object]) -> None:
+    for made in (supervisord_section, systemd_unit):
+        with pytest.raises(ConfigurationError):
+            made(service(**bad))
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    """As systemd's own checker sees it."""
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        pytest.skip("systemd-analyze is not installed")
+    environment = {f"V{number}": word for number, word in enumerate(AWKWARD)}
+    path = tmp_path / "flowherd.service"
+    path.write_text(systemd_unit(service(argv=[sys.executable, *AWKWARD], environment=environment)))
+    done = subprocess.run([checker, "verify", str(path)], capture_output=True, text=True, check=False)
+    complaints = [line for line in done.stderr.splitlines() if "flowherd.service" in line]
+    assert complaints == []
+
+
+def test_under_systemd_runs_survive_the_agent() -> None:
+    text = systemd_unit(service(user="flow", environment_file=Path("/etc/flow herd")))
+    lines = text.splitlines()
+    for line in (
+        "Type=notify",
+        "KillMode=process",
+        "Restart=on-failure",
+        "RestartPreventExitStatus=2",
+        "TimeoutStopSec=640",
+        "User=flow",
+        "EnvironmentFile=/etc/flow herd",
+    ):
+        assert line in lines
+
+
+def test_systemd_quotes_what_it_would_expand() -> None:
+    text = systemd_unit(service(argv=["/bin/x", "100%", "$HOME", 'a"b'], environment={"A": "50% $x"}))
+    assert 'ExecStart="/bin/x" "100%%" "$$HOME" "a\\"b"' in text
+    assert 'Environment="A=50%% $x"' in text
+
+
+def test_supervisord_reads_no_environment_file() -> None:
+    with pytest.raises(ConfigurationError, match="environment file"):
+        supervisord_section(service(environment_file=Path("/etc/default/flowherd")))
