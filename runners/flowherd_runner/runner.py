@@ -12,42 +12,36 @@ import sys
 import time
 import traceback
 from datetime import datetime, timezone
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from flowherd_runner import osapi
+from flowherd_runner.clearing import Clearing
 from flowherd_runner.contract.files import (
     EXIT_FILE,
     JOURNAL_FILE,
     RUNNER_ERRORS_FILE,
     STARTED_FILE,
-    STOP_FILE,
-    read_json,
     reserve_json,
     write_json,
 )
 from flowherd_runner.contract.identity import boot_id, process_status
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
-from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT, RUNNER_BROKEN, RUNNER_OK
+from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
 from flowherd_runner.spec import RunSpec, read_spec
+from flowherd_runner.stopping import overdue, requested_stop
 from flowherd_runner.tree import Process, Tree
-from flowherd_runner.verdict import End, Stop, signal_name, verdict
+from flowherd_runner.verdict import End, Stop, verdict
 
 #: What asks a runner to end its run.
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
-#: For processes that outlived the flow process, between asking and killing.
-_LEFTOVER_GRACE_S = 0.3
-#: Processes that even SIGKILL does not end hang in the kernel; then the record says that they are left.
-_KILL_DEADLINE_S = 60.0
 #: For output that is still on its way when all processes are gone.
 _DRAIN_S = 0.5
-#: Between two looks at processes whose end sends no signal.
-_LOOK_S = 0.02
 _EXIT_RECORD_DEADLINE_S = 30.0
 _MAX_LEFTOVERS = 50
 #: More than an exit record with that many leftovers and the longest texts takes.
@@ -107,7 +101,7 @@ class Runner:
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
         self._tree = Tree(spec.flow_run_id)
-        self._mask = Mask(spec.env[name] for name in spec.masked_env if name in spec.env)
+        self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._journal = JournalWriter(
@@ -118,7 +112,6 @@ class Runner:
         self._flow_cpu_s = 0.0
         self._stop: Optional[Stop] = None
         self._kill_at_s: Optional[float] = None
-        self._leftovers: Dict[Tuple[int, int], Process] = {}
 
     # The beginning.
 
@@ -184,8 +177,7 @@ class Runner:
             return
         limit_s = self._spec.run_time_s
         if self._stop is None and limit_s is not None and now >= self._started_s + limit_s:
-            evidence = "the run had not ended after its limit of {:g} s".format(limit_s)
-            self._begin_stop(Stop(REASON_TIMEOUT, evidence, None, self._spec.grace_s))
+            self._begin_stop(overdue(limit_s, self._spec.grace_s))
         if self._kill_at_s is not None and now >= self._kill_at_s:
             self._kill_at_s = None
             self._signal_group(signal.SIGKILL)
@@ -223,25 +215,11 @@ class Runner:
 
     def _obey(self, arrived: osapi.Signal) -> None:
         """Somebody asks for the run's end; stop.json says why when it was the agent."""
-        stop = self._requested_stop(arrived)
+        stop = requested_stop(self._directory, arrived, self._spec.grace_s)
         if self._stop is None:
             self._begin_stop(stop)
         elif self._kill_at_s is not None:
             self._kill_at_s = min(self._kill_at_s, time.monotonic() + stop.grace_s)
-
-    def _requested_stop(self, arrived: osapi.Signal) -> Stop:
-        sender = "{} from {}".format(signal_name(arrived.number), _sender(arrived))
-        try:
-            asked = read_json(self._directory, STOP_FILE)
-            if asked is not None:
-                grace_s = max(0.0, float(asked.get("grace_s", self._spec.grace_s)))
-                detail = asked.get("detail")
-                text = "the agent asked for its end ({})".format(sender)
-                return Stop(str(asked["reason"]), text, None if detail is None else str(detail), grace_s)
-            why = "nobody had written why"
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            why = "{} cannot be read: {}".format(STOP_FILE, error)
-        return Stop(REASON_TERMINATED, "the runner got {}; {}".format(sender, why), None, self._spec.grace_s)
 
     def _begin_stop(self, stop: Stop) -> None:
         self._reap()
@@ -266,44 +244,16 @@ class Runner:
 
     def finish(self) -> None:
         """End what is left of the run, take the rest of its output, and put the end on record."""
-        self._await_group()
-        self._end_leftovers()
-        self._drain()
-        if self._leftovers:
-            self._journal.notice(_leftover_text(list(self._leftovers.values())))
-        self._journal.close()
-        self._record_end()
-
-    def _await_group(self) -> None:
-        """When the run was asked to end: the group has as long as the flow process would have had."""
+        clearing = Clearing(self._tree, self._reap, self._pump)
         if self._kill_at_s is not None:
-            self._pump_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
-
-    def _end_leftovers(self) -> None:
-        left = self._note(self._tree.members())
-        if not left and not self._any_left():
-            return
-        self._tree.send(left, signal.SIGTERM)
-        self._tree.send(left, signal.SIGCONT)
-        self._pump_while(self._any_left, time.monotonic() + _LEFTOVER_GRACE_S)
-        deadline_s = time.monotonic() + _KILL_DEADLINE_S
-        while time.monotonic() < deadline_s and self._any_left():
-            self._note(self._tree.kill_all())
-            self._pump(time.monotonic() + _LOOK_S)
-
-    def _any_left(self) -> bool:
-        """Whether a process of the run lives that can be ended; asks the kernel for children, which costs no search."""
-        if self._reap() and (not self._tree.refused or self._tree.children()):
-            return True
-        return self._tree.outsiders and bool(self._tree.members())
-
-    def _note(self, processes: List[Process]) -> List[Process]:
-        self._leftovers.update((one.key, one) for one in processes)
-        return processes
-
-    def _pump_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
-        while time.monotonic() < deadline_s and condition():
-            self._pump(min(deadline_s, time.monotonic() + _LOOK_S))
+            # It was asked to end: its group has as long as the flow process itself would have had.
+            clearing.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
+        leftovers = clearing.run()
+        self._drain()
+        if leftovers:
+            self._journal.notice(_leftover_text(leftovers))
+        self._journal.close()
+        self._record_end(self._exit_record(leftovers))
 
     def _drain(self) -> None:
         deadline_s = time.monotonic() + _DRAIN_S
@@ -312,9 +262,8 @@ class Runner:
         self._output.close()
         self._reap()
 
-    def _record_end(self) -> None:
+    def _record_end(self, record: Dict[str, Any]) -> None:
         """Write exit.json; as long as the disk refuses, the lock stays held, for without it the end is not known."""
-        record = self._exit_record()
         deadline_s = time.monotonic() + _EXIT_RECORD_DEADLINE_S
         while True:
             try:
@@ -325,7 +274,7 @@ class Runner:
                     raise
             time.sleep(1)
 
-    def _exit_record(self) -> Dict[str, Any]:
+    def _exit_record(self, left: List[Process]) -> Dict[str, Any]:
         assert self._status is not None
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         end = End(
@@ -336,7 +285,6 @@ class Runner:
             exception=self._output.exception,
             cpu_limit_s=self._spec.cpu_time_s,
         )
-        left = list(self._leftovers.values())
         return dict(
             verdict(end),
             started_at=self._started_at,
@@ -373,18 +321,7 @@ def _group_exists(group: int) -> bool:
     return True
 
 
-def _sender(arrived: osapi.Signal) -> str:
-    if not arrived.pid:
-        return "the kernel or another pid namespace"
-    try:
-        with open("/proc/{}/comm".format(arrived.pid)) as file:
-            name = file.read().strip()
-    except OSError:
-        name = "gone"
-    return "pid {} ({}), uid {}".format(arrived.pid, name, arrived.uid)
-
-
 def _leftover_text(left: List[Process]) -> str:
     names = ", ".join("{} ({})".format(one.name, one.pid) for one in left[:10])
-    more = ", ..." if len(left) > 10 else ""
-    return "{} processes outlived the run's own and were ended: {}{}".format(len(left), names, more)
+    more = " and {} more".format(len(left) - 10) if len(left) > 10 else ""
+    return "the run left processes behind, which were ended: {}{}".format(names, more)

@@ -38,7 +38,7 @@ class CommandLine:
         return done
 
     def json(self, *args: str) -> Any:
-        return json.loads(self(*args, "--json").stdout)
+        return json.loads(self(args[0], "--json", *args[1:]).stdout)
 
     def run(self, flow: str, *args: str) -> str:
         """Start a run without waiting for it; its id."""
@@ -51,7 +51,7 @@ class CommandLine:
     def client(self) -> Iterator[UserClient]:
         """For many runs at once, where a process for each command would measure the interpreter's start."""
         url = json.loads((self.home / "server.json").read_text())["url"]
-        client = UserClient(GraphQLTransport(url))
+        client = UserClient(GraphQLTransport(url, self.env.get("FLOWHERD__SERVER__TOKEN", "")))
         yield client
         client.close()
 

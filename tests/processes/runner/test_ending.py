@@ -235,7 +235,7 @@ def main():
     assert (record["reason"], record["exit_code"]) == ("exited", 0)
     assert record["leftovers_count"] == 1
     assert record["leftovers"][0]["name"].startswith("python")
-    assert run.lines("flowherd")[0].startswith("1 processes outlived the run's own and were ended: python")
+    assert run.lines("flowherd")[0].startswith("the run left processes behind, which were ended: python")
 
 
 def test_processes_that_start_others_cannot_outrun_their_end(fork_server: ForkServer) -> None:

@@ -1,0 +1,44 @@
+"""Why a runner is asked to end its run: the signal that came, and what stop.json says about it."""
+
+from flowherd_runner.contract.files import STOP_FILE, read_json
+from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT
+from flowherd_runner.osapi import Signal
+from flowherd_runner.verdict import Stop, signal_name
+
+
+def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:
+    """What the signal `arrived` means: the agent's wish when stop.json is there, else somebody else's.
+
+    `grace_s` holds where nobody says otherwise.
+    """
+    sender = "{} from {}".format(signal_name(arrived.number), _sender(arrived))
+    try:
+        asked = read_json(directory, STOP_FILE)
+        if asked is not None:
+            detail = asked.get("detail")
+            return Stop(
+                reason=str(asked["reason"]),
+                evidence="the agent asked for its end ({})".format(sender),
+                detail=None if detail is None else str(detail),
+                grace_s=max(0.0, float(asked.get("grace_s", grace_s))),
+            )
+        why = "nobody had written why"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = "{} cannot be read: {}".format(STOP_FILE, error)
+    return Stop(REASON_TERMINATED, "the runner got {}; {}".format(sender, why), None, grace_s)
+
+
+def overdue(run_time_s: float, grace_s: float) -> Stop:
+    """The run has had its time."""
+    return Stop(REASON_TIMEOUT, "the run had not ended after its limit of {:g} s".format(run_time_s), None, grace_s)
+
+
+def _sender(arrived: Signal) -> str:
+    if not arrived.pid:
+        return "the kernel or another pid namespace"
+    try:
+        with open("/proc/{}/comm".format(arrived.pid)) as file:
+            name = file.read().strip()
+    except OSError:
+        name = "gone"
+    return "pid {} ({}), uid {}".format(arrived.pid, name, arrived.uid)
