@@ -48,7 +48,7 @@ setup(
         "pydantic-settings>=2.3",
         "starlette>=0.37",
         "uvicorn>=0.29",
-        "graphql-core>=3.2",
+        "graphql-core>=3.3",
         "sqlalchemy>=2.0",
         "prometheus-client>=0.20",
         "croniter>=2.0",

@@ -345,7 +345,7 @@ class LocalAgent(Agent):
         if run is None:
             super()._write_run_log(flow_run, message, level)
         elif self.log_to_cloud:
-            run.note(message, level, "deployed")
+            run.note(message, level, "deployed", run.deployed_at)
 
     # -- watch, forward, end
 

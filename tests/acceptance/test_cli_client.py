@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -296,20 +297,20 @@ def test_wait_streams_the_log_and_its_exit_code_is_the_runs_end(
     command: CommandLine, server: ServerProcess, agent: FakeAgent, state: str, code: int
 ) -> None:
     register(command)
-    waiting = _waiting(command, "run", "hello", "--wait", "--run-name", "waited")
-    run_id = _line(waiting).strip()
-    agent.state(run_id, "Running", pid=12)
-    agent.log(run_id, ("stdout", "first"), at_us=1_800_000_000_000_500)
-    assert "first" in _line(waiting)
-    # Arrives later and was said earlier: it is not lost, although the log has been read beyond its time.
-    agent.log(run_id, ("flowherd", "said earlier"))
-    assert "said earlier" in _line(waiting)
-    agent.log(run_id, *[("stdout", f"line {number}") for number in range(2500)], at_us=1_800_000_001_000_000)
-    agent.state(run_id, state, "the end", reason="exited")
-    rest, errors = waiting.communicate(timeout=60)
-    assert [line.split()[-2:] for line in rest.splitlines()] == [["line", str(number)] for number in range(2500)]
-    assert f"waited: {state}: the end" in errors
-    assert waiting.returncode == code
+    with _going(command, "run", "hello", "--wait", "--run-name", "waited") as waiting:
+        run_id = _line(waiting).strip()
+        agent.state(run_id, "Running", pid=12)
+        agent.log(run_id, ("stdout", "first"), at_us=1_800_000_000_000_500)
+        assert "first" in _line(waiting)
+        # Arrives later and was said earlier: it is not lost, although the log has been read beyond its time.
+        agent.log(run_id, ("flowherd", "said earlier"))
+        assert "said earlier" in _line(waiting)
+        agent.log(run_id, *[("stdout", f"line {number}") for number in range(2500)], at_us=1_800_000_001_000_000)
+        agent.state(run_id, state, "the end", reason="exited")
+        rest, errors = waiting.communicate(timeout=60)
+        assert [line.split()[-2:] for line in rest.splitlines()] == [["line", str(number)] for number in range(2500)]
+        assert f"waited: {state}: the end" in errors
+        assert waiting.returncode == code
 
 
 def test_wait_with_a_timeout_leaves_the_run_going(command: CommandLine, server: ServerProcess) -> None:
@@ -324,15 +325,15 @@ def test_an_interrupted_wait_leaves_the_run_going_and_says_how_to_end_it(
     command: CommandLine, server: ServerProcess, agent: FakeAgent
 ) -> None:
     register(command)
-    waiting = _waiting(command, "run", "hello", "--wait")
-    run_id = _line(waiting).strip()
-    agent.log(run_id, ("stdout", "going"))
-    assert "going" in _line(waiting)
-    waiting.send_signal(signal.SIGINT)
-    _, errors = waiting.communicate(timeout=60)
-    assert waiting.returncode == 130
-    assert f"flowherd cancel {run_id}" in errors
-    assert shown(command, run_id)["state"] == "Scheduled"
+    with _going(command, "run", "hello", "--wait") as waiting:
+        run_id = _line(waiting).strip()
+        agent.log(run_id, ("stdout", "going"))
+        assert "going" in _line(waiting)
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=60)
+        assert waiting.returncode == 130
+        assert f"flowherd cancel {run_id}" in errors
+        assert shown(command, run_id)["state"] == "Scheduled"
 
 
 # -- ps
@@ -396,13 +397,14 @@ def test_following_ends_with_the_run(command: CommandLine, server: ServerProcess
     register(command)
     run_id = command.run("hello")
     agent.log(run_id, ("stdout", "first"))
-    following = _waiting(command, "logs", "-f", run_id)
-    assert "first" in _line(following)
-    agent.log(run_id, ("stdout", "second"), at_us=1_800_000_001_000_000)
-    assert "second" in _line(following)
-    agent.state(run_id, "Success")
-    assert following.communicate(timeout=60)[0] == ""
-    assert following.returncode == 0
+    with _going(command, "logs", "-f", run_id) as following:
+        assert "first" in _line(following)
+        agent.log(run_id, ("stdout", "second"), at_us=1_800_000_001_000_000)
+        assert "second" in _line(following)
+        agent.state(run_id, "Running")
+        agent.state(run_id, "Success")
+        assert following.communicate(timeout=60)[0] == ""
+        assert following.returncode == 0
 
 
 def test_following_outlives_a_restart_of_the_server(
@@ -411,13 +413,14 @@ def test_following_outlives_a_restart_of_the_server(
     register(command)
     run_id = command.run("hello")
     agent.log(run_id, ("stdout", "before"))
-    following = _waiting(command, "logs", "-f", run_id)
-    assert "before" in _line(following)
-    server.restart()
-    agent.log(run_id, ("stdout", "after"), at_us=1_800_000_001_000_000)
-    agent.state(run_id, "Success")
-    rest, _ = following.communicate(timeout=60)
-    assert [line.split()[-1] for line in rest.splitlines()] == ["after"]
+    with _going(command, "logs", "-f", run_id) as following:
+        assert "before" in _line(following)
+        server.restart()
+        agent.log(run_id, ("stdout", "after"), at_us=1_800_000_001_000_000)
+        agent.state(run_id, "Running")
+        agent.state(run_id, "Success")
+        rest, _ = following.communicate(timeout=60)
+        assert [line.split()[-1] for line in rest.splitlines()] == ["after"]
 
 
 def test_a_reader_that_goes_away_is_no_error(command: CommandLine, server: ServerProcess, agent: FakeAgent) -> None:
@@ -465,13 +468,13 @@ def test_without_a_backend_the_journal_is_read(command: CommandLine) -> None:
 
 def test_following_a_journal_ends_with_the_exit_record(command: CommandLine) -> None:
     directory = _journal(command.home / "agents" / "web", str(uuid.uuid4()), "one")
-    following = _waiting(command, "logs", "-f", directory.name)
-    assert "one" in _line(following)
-    with (directory / files.JOURNAL_FILE).open("ab") as journal:
-        journal.write(pack_record(STREAM_NOTICE, 20, NOW_NS + 10**9, b'{"message": "two"}'))
-    assert "two" in _line(following)
-    files.write_json(str(directory), files.EXIT_FILE, {})
-    assert following.communicate(timeout=60)[0] == ""
+    with _going(command, "logs", "-f", directory.name) as following:
+        assert "one" in _line(following)
+        with (directory / files.JOURNAL_FILE).open("ab") as journal:
+            journal.write(pack_record(STREAM_NOTICE, 20, NOW_NS + 10**9, b'{"message": "two"}'))
+        assert "two" in _line(following)
+        files.write_json(str(directory), files.EXIT_FILE, {})
+        assert following.communicate(timeout=60)[0] == ""
 
 
 def test_following_a_run_without_cloud_logs_goes_by_its_journal(
@@ -481,13 +484,14 @@ def test_following_a_run_without_cloud_logs_goes_by_its_journal(
     run_id = command.run("hello")
     agent.state(run_id, "Running")
     directory = _journal(command.home / "agents" / "web", run_id, "one")
-    following = _waiting(command, "logs", "-f", run_id)
-    assert "one" in _line(following)
-    with (directory / files.JOURNAL_FILE).open("ab") as journal:
-        journal.write(pack_record(STREAM_STDOUT, 20, NOW_NS + 10**9, b"two"))
-    agent.state(run_id, "Success")
-    rest, _ = following.communicate(timeout=60)
-    assert [line.split()[-1] for line in rest.splitlines()] == ["two"]
+    with _going(command, "logs", "-f", run_id) as following:
+        assert "one" in _line(following)
+        with (directory / files.JOURNAL_FILE).open("ab") as journal:
+            journal.write(pack_record(STREAM_STDOUT, 20, NOW_NS + 10**9, b"two"))
+        agent.state(run_id, "Running")
+        agent.state(run_id, "Success")
+        rest, _ = following.communicate(timeout=60)
+        assert [line.split()[-1] for line in rest.splitlines()] == ["two"]
 
 
 # -- cancel, poke
@@ -513,8 +517,10 @@ def test_poke_tells_how_many_it_woke(command: CommandLine, server: ServerProcess
 # -- helpers
 
 
-def _waiting(command: CommandLine, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def _going(command: CommandLine, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on; whatever becomes of the test, it is gone at the end of the block."""
+    process = subprocess.Popen(
         [*FLOWHERD, *arguments],
         env=command.environment(),
         stdin=subprocess.DEVNULL,
@@ -522,6 +528,12 @@ def _waiting(command: CommandLine, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        with process:
+            pass
 
 
 def _line(process: subprocess.Popen[str]) -> str:

@@ -144,7 +144,7 @@ def test_status_is_what_supervisord_says(command: CommandLine, tmp_path: Path) -
 
 def test_without_supervisord_status_goes_by_the_state_directory(command: CommandLine) -> None:
     done = command("status", code=1)
-    assert "agent agent: not running here" in done.stdout
+    assert "agent 'agent': not running here" in done.stdout
     assert "no API is known" in done.stderr
 
 

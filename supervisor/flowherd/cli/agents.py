@@ -64,7 +64,7 @@ def status(
     supervisor_conf: Annotated[
         str | None, typer.Option(metavar="FILE", help="supervisord's configuration, for its address.")
     ] = None,
-    name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name [default: the settings']")] = None,
+    name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name (default: the settings')")] = None,
     state_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The agent's state directory.")] = None,
     api: ApiOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
@@ -185,7 +185,8 @@ def _print_status(
     if supervised is not None:
         say(f"supervisord: {supervised['program']} {supervised['state']} {supervised['description']}".rstrip())
     word = f"up, pid {local['pid']}" if local["up"] else "not running here"
-    say(f"agent {local['name']}: {word}; {local['runs']} run directories in {local['state_dir']}")
+    runs = "1 run" if local["runs"] == 1 else f"{local['runs']} runs"
+    say(f"agent {local['name']!r}: {word}; {runs} in {local['state_dir']}")
     if agents is None:
         note(f"backend: {trouble}")
         return

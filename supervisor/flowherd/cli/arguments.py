@@ -11,7 +11,7 @@ from flowherd.cli import completion
 #: The option of every client command.
 ApiOption = Annotated[
     str | None,
-    typer.Option("--api", metavar="URL", help="API address [default: the settings', else the running embedded server]"),
+    typer.Option("--api", metavar="URL", help="API address (default: the settings', else the running embedded server)"),
 ]
 RunArgument = Annotated[
     str,

@@ -112,7 +112,13 @@ class Stage:
     def _commands(self, command_lines: Sequence[Sequence[str]]) -> list[str]:
         """Carry out command lines of flowherd, as a person would, all at the same time; what each printed."""
         going = [(words, self._command(words)) for words in command_lines]
-        return [self._printed(words, command) for words, command in going]
+        done = [(words, command, *command.communicate()) for words, command in going]
+        if self._signals.count:
+            raise CommandError("stopped", exit_codes.INTERRUPTED)
+        for words, command, _, errors in done:
+            if command.returncode != exit_codes.OK:
+                raise CommandError(f"`flowherd {words[0]}` did not work: {errors.strip() or command.returncode}")
+        return [printed for _, _, printed, _ in done]
 
     def _command(self, words: Sequence[str]) -> subprocess.Popen[str]:
         say(f"$ flowherd {shlex.join(words)}")
@@ -125,12 +131,6 @@ class Stage:
             stderr=subprocess.PIPE,
             text=True,
         )
-
-    def _printed(self, words: Sequence[str], command: subprocess.Popen[str]) -> str:
-        printed, errors = command.communicate()
-        if self._signals.count or command.returncode != exit_codes.OK:
-            raise CommandError(f"`flowherd {words[0]}` did not work: {errors.strip() or command.returncode}")
-        return printed
 
     def _start(self, arguments: Sequence[str], log_name: str) -> None:
         with (self._place / log_name).open("wb") as log:

@@ -52,10 +52,10 @@ def register(
     ] = None,
     working_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where its runs start [default: here; for a module, a fresh directory]"),
+        typer.Option(metavar="DIR", help="Where its runs start (default: here; for a module, a fresh directory)"),
     ] = None,
     interpreter: Annotated[
-        str | None, typer.Option(metavar="PYTHON", help="Python that runs it [default: the agent's]")
+        str | None, typer.Option(metavar="PYTHON", help="Python that runs it (default: the agent's)")
     ] = None,
     preload: Annotated[
         list[str] | None, typer.Option(metavar="MODULE", help="Import this once, in the fork server.")

@@ -20,17 +20,17 @@ TOKEN_FILE_VARIABLE = "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE"
 _SUPERVISORD_EXAMPLE = "Example:  flowherd install supervisord -n web1 > /etc/supervisor/conf.d/flowherd.conf"
 _SYSTEMD_EXAMPLE = "Example:  flowherd install systemd --user flow > /etc/systemd/system/flowherd.service"
 
-NameOption = Annotated[str | None, typer.Option("-n", "--name", help="The agent's name [default: the settings']")]
+NameOption = Annotated[str | None, typer.Option("-n", "--name", help="The agent's name (default: the settings')")]
 LabelOption = Annotated[list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="A label; repeatable.")]
 ApiAddressOption = Annotated[
-    str | None, typer.Option("-a", "--api", metavar="URL", help="API address [default: the embedded server]")
+    str | None, typer.Option("-a", "--api", metavar="URL", help="API address (default: the embedded server)")
 ]
 EnvOption = Annotated[
     list[str] | None, typer.Option("-e", "--env", metavar="K=V", help="A variable of the agent; no secrets here.")
 ]
 UserOption = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Run the agent as this user.")]
 HomeOption = Annotated[
-    str | None, typer.Option("--home", metavar="DIR", help="flowherd's home [default: FLOWHERD_HOME, or the user's]")
+    str | None, typer.Option("--home", metavar="DIR", help="flowherd's home (default: FLOWHERD_HOME, or the user's)")
 ]
 OnStopOption = Annotated[OnStopChoice, typer.Option(help="What a stop of the service does to the runs.")]
 ServiceOption = Annotated[str, typer.Option("--service", metavar="NAME", help="Name of the program or unit.")]

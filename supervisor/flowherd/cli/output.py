@@ -27,6 +27,9 @@ STATE_STYLES = {
     "Submitted": "blue",
 }
 LEVEL_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+#: Blanks between two columns.
+_BETWEEN = 2
+_LEAST_LAST_COLUMN = 12
 
 
 def is_terminal() -> bool:
@@ -72,27 +75,45 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"no JSON for {type(value).__name__}")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, styles: Sequence[str] | None = None) -> None:
-    """A table: drawn on a terminal, columns of blanks when piped. `styles` is one rich style a row."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    styles: Sequence[str] | None = None,
+    one_line_each: bool = False,
+) -> None:
+    """A table: drawn on a terminal, columns of blanks when piped.
+
+    `styles` is one rich style a row, for its state. On a terminal the last column is folded to the width that is
+    left, or with `one_line_each` cut.
+    """
     rows = [[one_line(cell) for cell in row] for row in rows]
     if not is_terminal():
         for line in plain_table(columns, rows):
             say(line)
         return
-    console().print(rich_table(columns, rows, styles))
+    screen = console()
+    shown = _cut_to_width(columns, rows, screen.width) if one_line_each else rows
+    screen.print(rich_table(columns, shown, styles))
+
+
+def _cut_to_width(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
+    """The rows, each with its last cell cut so that it takes one line; rich would shrink the other columns too."""
+    others = [max(len(line[place]) for line in [columns, *rows]) for place in range(len(columns) - 1)]
+    room = max(_LEAST_LAST_COLUMN, width - sum(others) - _BETWEEN * len(others))
+    return [[*row[:-1], row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"] for row in rows]
 
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] | None = None) -> Any:
-    """The same table for rich; the last column takes what is left of the width."""
+    """The same table for rich; the last column is folded to what is left of the width."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, expand=False)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(
-            column, overflow="fold" if column == columns[-1] else "ellipsis", no_wrap=column != columns[-1]
-        )
+        folded = column == columns[-1]
+        table.add_column(column, overflow="fold" if folded else "ellipsis", no_wrap=not folded)
     for number, row in enumerate(rows):
         style = styles[number] if styles else ""
         cells = [Text(cell, style=style if columns[place] == "STATE" else "") for place, cell in enumerate(row)]
@@ -104,7 +125,10 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     """The lines of a table without any drawing; the last column is not padded."""
     lines = [list(columns), *(list(row) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return [
+        (" " * _BETWEEN).join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 def one_line(text: str) -> str:

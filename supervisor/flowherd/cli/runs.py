@@ -46,7 +46,7 @@ def run(
     label: Annotated[
         list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Labels instead of the flow's.")
     ] = None,
-    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name [default: two words].")] = None,
+    run_name: Annotated[str | None, typer.Option(metavar="NAME", help="The run's name (default: two words).")] = None,
     project: Annotated[str | None, typer.Option(metavar="NAME", help="The flow's project.")] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Show the run's log; exit 0 on Success, 1 on Failed, 5 on Cancelled.")
@@ -223,9 +223,10 @@ def _print_runs(runs: Sequence[RunView], agents: dict[str, str]) -> None:
             str(run.pid or ""),
             texts.local_time(run.start_time or run.scheduled_start_time),
             texts.took(run.start_time, run.end_time),
-            (run.message or "")[: 60 if narrow else None],
+            run.message or "",
         )
         for run in runs
     ]
     columns = ("ID", "NAME", "FLOW", "STATE", "AGENT", "PID", "START", "TOOK", "MESSAGE")
-    print_table(columns, rows, styles=[STATE_STYLES.get(run.state, "") for run in runs])
+    styles = [STATE_STYLES.get(run.state, "") for run in runs]
+    print_table(columns, rows, styles=styles, one_line_each=True)

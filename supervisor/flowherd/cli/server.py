@@ -26,11 +26,11 @@ def add_to(app: typer.Typer) -> None:
 def server(
     host: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Listen here; any but loopback needs a token [default: 127.0.0.1]"),
+        typer.Option(metavar="ADDRESS", help="Listen here; any but loopback needs a token (default: 127.0.0.1)"),
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="PORT", help="0 picks a free one [default: 4200]")] = None,
+    port: Annotated[int | None, typer.Option(metavar="PORT", help="0 picks a free one (default: 4200)")] = None,
     data_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where its database lies [default: server in the home]")
+        str | None, typer.Option(metavar="DIR", help="Where its database lies (default: server in the home)")
     ] = None,
 ) -> None:
     """Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is ready."""

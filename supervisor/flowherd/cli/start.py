@@ -66,13 +66,13 @@ def start(
         typer.Option(
             "-t",
             "--token",
-            help="API token. Others can read a command line: rather set FLOWHERD__CLOUD__AGENT__AUTH_TOKEN.",
+            help="API token. Others can read a command line: rather use the variable, as in the examples.",
         ),
     ] = None,
     api: Annotated[
-        str | None, typer.Option("-a", "--api", metavar="URL", help="API address [default: the embedded server]")
+        str | None, typer.Option("-a", "--api", metavar="URL", help="API address (default: the embedded server)")
     ] = None,
-    name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name [default: agent]")] = None,
+    name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name (default: agent)")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell more: level DEBUG.")] = False,
     label: Annotated[
         list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Take runs with this label; repeatable.")
@@ -87,7 +87,7 @@ def start(
         bool | None, typer.Option("-f", "--show-flow-logs", help="Show the runs' output here too.")
     ] = None,
     max_polls: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many polls [default: never]")
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many polls (default: never)")
     ] = None,
     agent_address: Annotated[
         str | None, typer.Option(metavar="URL", help="Serve health, runs and metrics here: http://127.0.0.1:8080.")
@@ -98,18 +98,18 @@ def start(
     hostname_label: Annotated[
         bool | None,
         typer.Option(
-            "--hostname-label/--no-hostname-label", help="Label the agent with this host's name [default: on]"
+            "--hostname-label/--no-hostname-label", help="Label the agent with this host's name (default: on)"
         ),
     ] = None,
     state_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where its runs lie [default: agents/NAME in the home]")
+        str | None, typer.Option(metavar="DIR", help="Where its runs lie (default: agents/NAME in the home)")
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="Runs at the same time [default: no limit]")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Runs at the same time (default: no limit)")] = None,
     on_stop: Annotated[
         OnStopChoice | None,
         typer.Option(
             help="Its runs at its stop: leave them to the next agent, wait for them, or end them "
-            "[default: detach, or cancel beside an embedded server]"
+            "(default: detach, or cancel beside an embedded server)"
         ),
     ] = None,
     preload: Annotated[
@@ -174,6 +174,12 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
 
 def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> None:
     # Lazy: psutil, loguru and all of the agent are not for `flowherd --help`.
+    from flowherd.errors import ConfigurationError
     from flowherd.local_agent import LocalAgent
+    from flowherd.logs import agent_log
 
+    try:
+        agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
+    except (OSError, ValueError) as error:  # no such directory; no such rotation
+        raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
     LocalAgent(max_polls=max_polls, settings=loaded).start()

@@ -125,11 +125,14 @@ class Run:
 
     # -- what it has to tell
 
-    def note(self, message: str, level: int, line_id: str) -> None:
-        """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent."""
+    def note(self, message: str, level: int, line_id: str, at: datetime | None = None) -> None:
+        """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent.
+
+        `at` None is now; a backend shows lines by time, so it also says where the line stands among the others.
+        """
         line = LogLine(
             flow_run_id=self.id,
-            at=datetime.now(timezone.utc),
+            at=at or datetime.now(timezone.utc),
             stream="flowherd",
             level=level,
             logger="flowherd",

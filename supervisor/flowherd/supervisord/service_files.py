@@ -62,7 +62,6 @@ def systemd_unit(service: Service) -> str:
         lines.append(f"EnvironmentFile={_systemd_path(service.environment_file)}\n")
     return _template("flowherd.service").substitute(
         unit=service.name,
-        name=service.name,
         # $ stands for a variable in ExecStart alone.
         command=" ".join(_systemd_quoted(word).replace("$", "$$") for word in service.argv),
         environment_lines="".join(lines),

@@ -22,7 +22,8 @@ def claim(agent):
         for run in runs:
             state = {"type": "Submitted", "context": {"flowherd": {"claim": agent + run}}}
             states = [{"flow_run_id": run, "version": 1, "state": state}]
-            answer = session.post(url, json={"query": TEXT, "variables": {"input": {"states": states}}}, timeout=60).json()
+            body = {"query": TEXT, "variables": {"input": {"states": states}}}
+            answer = session.post(url, json=body, timeout=60).json()
             if "errors" not in answer:
                 won.append([run, agent + run])
             else:

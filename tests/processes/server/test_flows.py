@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import uuid
 from typing import Any
 
@@ -196,6 +197,4 @@ def test_a_deleted_run_is_gone_with_all_that_was_its(client: Client) -> None:
     ],
 )
 def test_what_names_nothing_is_refused_by_name(client: Client, operation: str, given: Any, reason: str) -> None:
-    import re
-
     assert re.search(reason, client.refused(operation, **given))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -117,8 +118,6 @@ def test_an_address_that_others_can_reach_needs_a_token(tmp_path: Path, host: st
 def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         server.stop()
-    import sqlite3
-
     connection = sqlite3.connect(tmp_path / "data" / "flowherd.sqlite")
     connection.execute("PRAGMA user_version=99")
     connection.close()

@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.dialect import Client
+from tests.support.server import running_server
 from tests.support.waiting import wait_until
 
 
@@ -62,6 +64,24 @@ def test_a_run_that_is_due_later_wakes_at_its_time_and_not_before(client: Client
     assert future.result(20) > 0
     assert datetime.now(timezone.utc) >= at
     assert agent.queue(label) == [run_id]
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_its_time_wakes_after_a_restart_too(tmp_path: Path, no_process_left: None) -> None:
+    with running_server(tmp_path / "data") as server:
+        client = Client(server)
+        agent, flow = client.agent("a"), client.flow()
+        for delay_s in (3, 20):  # the longer one for a machine on which the restart takes longer than the shorter
+            at = datetime.now(timezone.utc) + timedelta(seconds=delay_s)
+            run_id = client.create_run(flow, labels=["a"], scheduled_start_time=at.isoformat())
+            server.kill()
+            server.restart()
+            future = waiting(agent)
+            if datetime.now(timezone.utc) < at:
+                break
+        assert future.result(25) > 0
+        assert datetime.now(timezone.utc) >= at
+        assert run_id in agent.queue("a")
 
 
 def test_a_wake_between_two_waits_is_not_lost(client: Client) -> None:

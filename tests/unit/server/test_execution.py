@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from graphql import get_introspection_query
 from sqlalchemy import event, insert, select
 
 from flowherd.server.database import Database
@@ -111,8 +112,6 @@ def test_aggregates_count_with_all_arguments(service: Any) -> None:
 
 
 def test_the_schema_can_be_read_by_the_usual_tools(service: Any) -> None:
-    from graphql import get_introspection_query
-
     found = data(service, get_introspection_query())
     assert {"flow_run", "flow_run_bool_exp", "create_flow_run_input"} <= {t["name"] for t in found["__schema"]["types"]}
 
