@@ -26,6 +26,7 @@ from flowherd.config import LoadedSettings, load_settings
 from flowherd.decisions import health
 from flowherd.decisions.backoff import LOOP_INTERVALS, PollPace
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
+from flowherd.logs import agent_log
 from flowherd.notify import notify
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.states import CLAIMABLE, RunState
@@ -101,6 +102,7 @@ class Agent:
         Raises NotAuthorized when the backend does not accept the token.
         """
         self._pace = PollPace(_loop_intervals or LOOP_INTERVALS)
+        agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
         with catching_stop_signals(self._waker) as signals:
             try:
                 if self.loaded.settings.backend == "cloud":

@@ -189,6 +189,11 @@ def _is_loopback(host: str) -> bool:
 def _bound(address: str, host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((target[0], port), family=family)
+        # With the protocol named, or asyncio sets no TCP_NODELAY and answers on kept connections wait 40 ms (tcp(7)).
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((target[0], port))
+        listener.listen()
+        return listener
     except OSError as error:
         raise ConfigurationError(f"agent address {address}: cannot listen there: {error}") from error

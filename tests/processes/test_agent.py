@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ import requests
 
 from flowherd import Agent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable, ConfigurationError, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import FlowRun, LogLine
@@ -78,6 +82,20 @@ def test_a_subclass_with_only_deploy_flow_is_a_working_agent(backend: MemoryBack
     assert agent.deployed == [run_id]
     assert backend.state(run_id) is RunState.SUBMITTED
     assert backend.log(run_id) == ["Submitted for execution: remembered job"]
+
+
+def test_the_example_of_another_platform_works(backend: MemoryBackend, tmp_path: Path) -> None:
+    example = runpy.run_path(str(conf_directory() / "examples" / "platform_agent.py"))
+    spool_agent = example["SpoolAgent"]
+    spool_agent.spool = tmp_path
+    with going(spool_agent(backend=backend)):
+        good = backend.add_run(COMMAND, parameters={"x": 1})
+        bad = backend.add_run({"type": "Python", "ref": "a:b"})
+        wait_until(lambda: backend.state(bad) is RunState.FAILED)
+        spooled = wait_until(lambda: next(tmp_path.iterdir(), None))
+    assert spooled.name == f"{good}.json"
+    assert json.loads(spooled.read_text()) == {"argv": ["true"], "parameters": {"x": 1}}
+    assert "commands only" in backend.message(bad)
 
 
 def test_the_base_class_does_not_know_how_to_deploy(backend: MemoryBackend) -> None:

@@ -95,7 +95,7 @@ def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
 
 def cron_schedule(expression: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """A schedule by a cron expression, in UTC. Raises CommandError when it is none."""
-    from croniter import croniter
+    from croniter import croniter  # type: ignore[import-untyped]
 
     if not croniter.is_valid(expression):
         raise _wrong(f"--cron {expression!r} is no cron expression; write it as '0 6 * * 1-5'")

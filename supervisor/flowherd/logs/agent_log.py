@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -20,13 +20,16 @@ _TEXT = "<green>{time:HH:mm:ss.SSS}</green> <level>{level: <7}</level> {extra[sh
 _FILE_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[short]}{message}"
 
 
-def configure(level: str, options: Logging, out: TextIO = sys.stderr) -> None:
-    """Send the log to `out`, as text or one JSON object a line, and to a rotating file when one is named."""
+def configure(level: str, options: Logging) -> None:
+    """Send the log to standard error, as text or one JSON object a line, and to a rotating file when one is named.
+
+    Raises OSError or ValueError when the file or its rotation cannot be used.
+    """
     logger.configure(handlers=[], extra={"short": ""}, patcher=_shorten)
-    if options.json_lines:
-        logger.add(lambda message: _write_json(message, out), level=level, format="{message}")
-    else:
-        logger.add(out, level=level, format=_TEXT, backtrace=False, diagnose=False)
+    write = _write_json if options.json_lines else _write_text
+    text = "{message}" if options.json_lines else _TEXT
+    colours = sys.stderr.isatty() and not options.json_lines
+    logger.add(write, level=level, format=text, colorize=colours, backtrace=False, diagnose=False)
     if options.file:
         logger.add(
             options.file,
@@ -40,13 +43,27 @@ def configure(level: str, options: Logging, out: TextIO = sys.stderr) -> None:
         )
 
 
+def configure_unless_done(level: str, options: Logging) -> None:
+    """`configure`, unless the program has already replaced loguru's default sink by its own."""
+    try:
+        logger.remove(0)  # the default sink's number (loguru's documentation of `remove`)
+    except ValueError:
+        return
+    configure(level, options)
+
+
 def _shorten(record: Record) -> None:
     extra = record["extra"]
     run_id = extra.get("run_id")
     extra["short"] = f"[{extra.get('run', '')} {run_id[:8]}] " if run_id else ""
 
 
-def _write_json(message: Message, out: TextIO) -> None:
+def _write_text(message: Message) -> None:
+    # Looked up at each line: a program may have put something else in its place since.
+    sys.stderr.write(message)
+
+
+def _write_json(message: Message) -> None:
     record = message.record
     extra = {name: value for name, value in record["extra"].items() if name not in ("short", "agent_log")}
     exception = record["exception"]
@@ -57,5 +74,4 @@ def _write_json(message: Message, out: TextIO) -> None:
         **extra,
         **({"exception": repr(exception.value)} if exception else {}),
     }
-    out.write(json.dumps(line, default=str) + "\n")
-    out.flush()
+    sys.stderr.write(json.dumps(line, default=str) + "\n")

@@ -53,10 +53,12 @@ class Database:
         self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
         self._readers = _engine(path, "BEGIN", query_only=True)
         try:
+            _set_up(path)
             with self.writing() as connection:
                 _prepare(connection, path)
-        except DatabaseError as error:
-            raise ConfigurationError(f"{path} cannot be used as the server's database: {error.orig}") from error
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise ConfigurationError(f"{path} cannot be used as the server's database: {reason}") from error
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -94,9 +96,6 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
 
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver's guess
-        # Only a file without tables can still take this one.
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
         for name, value in pragmas.items():
@@ -107,6 +106,14 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _set_up(path: Path) -> None:
+    """What is a property of the file. Not for each connection: these take the write lock, even to change nothing."""
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+        # Only a file without tables can still take this one.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _prepare(connection: Connection, path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The agent's own log: readable, as JSON on request, to a file on request, and every line about a run bound to its id."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from flowherd.config.settings import Logging
+from flowherd.logs import agent_log
+
+RUN_ID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture(autouse=True)
+def sinks_as_before() -> Iterator[None]:
+    yield
+    logger.configure(handlers=[], extra={}, patcher=lambda record: None)
+
+
+def test_a_line_about_a_run_names_it_in_text(capsys: pytest.CaptureFixture[str]) -> None:
+    agent_log.configure("INFO", Logging())
+    logger.bind(run_id=RUN_ID, run="nightly").info("Ended")
+    logger.debug("not shown")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("INFO    [nightly 11111111] Ended")
+
+
+def test_json_lines_carry_the_bound_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    agent_log.configure("INFO", Logging(json_lines=True))
+    logger.bind(run_id=RUN_ID, action="end").warning("Ended {}", 3)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["message"], line["run_id"], line["action"]) == ("WARNING", "Ended 3", RUN_ID, "end")
+
+
+def test_a_named_file_gets_the_lines_too_and_is_rotated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "agent.log"
+    agent_log.configure("INFO", Logging(file=str(path), rotation="1 KB", retention=2))
+    for number in range(100):
+        logger.info("line {}", number)
+    logger.remove()
+    kept = sorted(tmp_path.iterdir())
+    assert 2 <= len(kept) <= 3
+    assert "line 99" in path.read_text()
+
+
+def test_a_program_that_chose_its_own_sinks_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    logger.configure(handlers=[])
+    agent_log.configure_unless_done("INFO", Logging())
+    logger.info("to nobody")
+    assert capsys.readouterr().err == ""
