@@ -19,7 +19,11 @@ def version() -> str:
 def conf_files() -> list[str]:
     """Everything under conf/, as the package data that it becomes: flowherd.conf."""
     conf = HERE / "conf"
-    return [str(path.relative_to(conf)) for path in sorted(conf.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return [
+        str(path.relative_to(conf))
+        for path in sorted(conf.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
 
 
 setup(
@@ -52,6 +56,7 @@ setup(
         "sqlalchemy>=2.0",
         "prometheus-client>=0.20",
         "croniter>=2.0",
+        "tzdata",
         "tomli>=2.0; python_version < '3.11'",
     ],
     extras_require={

@@ -79,7 +79,9 @@ def main() -> None:
         row("flowherd, created -> first line", first_line)
         row("flowherd, created -> Success", to_end)
         row("spawned interpreter -> first line", floor)
-        print(f"ratio of the medians, flowherd / spawned: {statistics.median(first_line) / statistics.median(floor):.2f}")
+        print(
+            f"ratio of the medians, flowherd / spawned: {statistics.median(first_line) / statistics.median(floor):.2f}"
+        )
         began = time.monotonic()
         runs = [client.create_run(flow_id, parameters={}) for _ in range(options.burst)]
         wait_until(lambda: all(run.finished for run in client.runs_by_id(runs)), timeout_s=300)

@@ -171,7 +171,8 @@ class Agent:
     def deploy_and_update_flow_run(self, flow_run: FlowRun) -> None:
         """Claim one flow run and deploy it.
 
-        Any error goes to the run's log, and the run is marked Failed with its text. A lost claim is not followed by another state report, and a log line that cannot be written fails nothing.
+        Any error goes to the run's log, and the run is marked Failed with its text. A lost claim is not followed
+        by another state report, and a log line that cannot be written fails nothing.
         """
         try:
             self.update_state(flow_run)

@@ -1,4 +1,4 @@
-"""The agent at home under a real supervisord: installed by our command, restarted by supervisorctl under a running flow."""
+"""The agent at home under a real supervisord: installed by our command, restarted while a flow is running."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
-FLOWS = '''
+FLOWS = """
 import logging, os, subprocess, sys, time
 
 def ok(n=1, marker=None):
@@ -60,7 +60,7 @@ def crowd(ready=None):
     for _ in range(8):
         subprocess.Popen(["sleep", "120"])
     time.sleep(120)
-'''
+"""
 
 
 @pytest.fixture

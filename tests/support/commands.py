@@ -98,16 +98,16 @@ class Background:
 @contextmanager
 def background(command: CommandLine, *args: str, until: str) -> Iterator[Background]:
     """A command in the background, ready when its output holds `until`; stopped at the end if it still goes."""
-    output = command.home.parent / f"{'-'.join(args[:3]).replace('/', '_')}-{len(list(command.home.parent.iterdir()))}.out"
+    output = (
+        command.home.parent / f"{'-'.join(args[:3]).replace('/', '_')}-{len(list(command.home.parent.iterdir()))}.out"
+    )
     with output.open("wb") as file:
         process = subprocess.Popen(
             [*FLOWHERD, *args], env=command.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
         )
     going = Background(process, output)
     try:
-        wait_until(
-            lambda: until in going.text() or process.poll() is not None, timeout_s=30, what=lambda: going.text()
-        )
+        wait_until(lambda: until in going.text() or process.poll() is not None, timeout_s=30, what=lambda: going.text())
         assert process.poll() is None, going.text()
         yield going
     finally:

@@ -1,4 +1,4 @@
-"""The agent's own log: readable, as JSON on request, to a file on request, and every line about a run bound to its id."""
+"""The agent's own log: text, JSON on request, a file on request; every line about a run is bound to its id."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class TestPlan:
         [{}, {"type": "Docker"}, {"type": "Command"}, {"type": "Command", "argv": []}, {"type": "Python", "ref": "x"}],
     )
     def test_unsupported_storage_is_a_value_error(self, storage: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match="storage|Storage"):
+        with pytest.raises(ValueError, match=r"storage|Storage"):
             plan(flow_run(storage), AgentDefaults(), "token")
 
     def test_an_unsupported_run_config_is_refused(self) -> None:

@@ -26,6 +26,8 @@ class Api:
     address: str
     #: In words: the setting's source, or the file of the running server.
     found_by: str
+    #: The process, where it is the server that runs in this home; else None.
+    embedded_pid: int | None = None
 
 
 def find_api(loaded: LoadedSettings) -> Api | None:
@@ -44,7 +46,7 @@ def running_server(server_file: Path) -> Api | None:
         return None
     if not psutil.pid_exists(pid) or not _is_well(address):
         return None
-    return Api(address=address, found_by=str(server_file))
+    return Api(address=address, found_by=str(server_file), embedded_pid=pid)
 
 
 def open_backend(loaded: LoadedSettings) -> Backend:
@@ -54,12 +56,21 @@ def open_backend(loaded: LoadedSettings) -> Backend:
         raise ConfigurationError(
             "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
         )
-    token = loaded.settings.cloud.agent.auth_token or loaded.settings.cloud.auth_token or loaded.settings.server.token
+    own_token = loaded.settings.cloud.agent.auth_token
     try:
-        transport = GraphQLTransport(api.address, token, loaded.settings.cloud.request_timeout)
+        transport = GraphQLTransport(
+            api.address, own_token or client_token(loaded, api), loaded.settings.cloud.request_timeout
+        )
     except ValueError as error:
         raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
     return GraphQLBackend(transport)
+
+
+def client_token(loaded: LoadedSettings, api: Api) -> str:
+    """The token of a person's commands: their own, else the agent's, else that of the embedded server for it alone."""
+    settings = loaded.settings
+    server_token = settings.server.token if api.embedded_pid else ""
+    return settings.cloud.auth_token or settings.cloud.agent.auth_token or server_token
 
 
 def _is_well(address: str) -> bool:

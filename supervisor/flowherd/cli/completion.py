@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowherd.errors import FlowherdError
+from flowherd.errors import BackendUnavailable, FlowherdError
 
 if TYPE_CHECKING:
     from flowherd.backends.graphql.user import UserClient
@@ -33,11 +33,13 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
 
 
 def _client() -> UserClient:
+    from flowherd.backends.discovery import client_token, find_api
     from flowherd.backends.graphql.transport import GraphQLTransport
     from flowherd.backends.graphql.user import UserClient
-    from flowherd.cli.api_address import client_token, find_api
     from flowherd.config import load_settings
 
     loaded = load_settings()
     api = find_api(loaded)
+    if api is None:
+        raise BackendUnavailable("no API is known")
     return UserClient(GraphQLTransport(api.address, client_token(loaded, api), _TIMEOUT_S))

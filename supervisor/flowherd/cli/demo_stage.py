@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import psutil
 
+from flowherd.backends.discovery import running_server
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.graphql.user import RunView, UserClient
 from flowherd.cli import exit_codes
-from flowherd.cli.api_address import running_server
 from flowherd.cli.demo_flows import DemoFlow, demo_flows, verdict
 from flowherd.cli.demo_view import Board, show_log
 from flowherd.cli.failures import CommandError

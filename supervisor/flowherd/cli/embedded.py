@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from flowherd.backends.discovery import Api, running_server
 from flowherd.cli import exit_codes
-from flowherd.cli.api_address import Api, running_server
 from flowherd.cli.failures import CommandError
 from flowherd.config import LoadedSettings
 from flowherd.config.loading import HOME_VARIABLE

@@ -152,7 +152,7 @@ def start(
 
 def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> LoadedSettings:
     """The settings with the address of an API: their own, or an embedded server's that `stack` ends if it is ours."""
-    from flowherd.cli.api_address import running_server
+    from flowherd.backends.discovery import running_server
     from flowherd.cli.embedded import embedded_server
     from flowherd.config import load_settings
 
