@@ -251,7 +251,8 @@ class Agent:
             if self._api is not None:
                 self._api.stop()
                 self._api = None
-            self.backend.close()
+            if "backend" in self.__dict__:
+                self.backend.close()
             self.logger.info("Stopped {} '{}'", type(self).__name__, self.name)
 
     # -- beside the published ones

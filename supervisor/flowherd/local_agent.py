@@ -291,10 +291,10 @@ class LocalAgent(Agent):
         Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
         the runner cannot be started.
         """
-        self._open()
         intent = self._intents.get(flow_run.id)
-        if intent is None:
+        if intent is None:  # called without a claim of ours before: then a refusal leaves no trace
             plan(flow_run, self._defaults(), self._claim_token(flow_run))
+            self._open()
             intent = self._intents[flow_run.id] = self._intend(flow_run)
         self._roster.add(intent.run)
         if intent.run.failure is not None:

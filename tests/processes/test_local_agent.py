@@ -160,6 +160,13 @@ def test_unsupported_storage_fails_the_run_and_says_why(agent: LocalAgent, backe
     assert "Unsupported Storage" in backend.message(run_id)
 
 
+def test_deploy_flow_alone_refuses_unsupported_storage_with_a_value_error() -> None:
+    backend = MemoryBackend()
+    backend.add_run({"type": "Docker"})
+    with pytest.raises(ValueError, match="Unsupported Storage"):
+        LocalAgent().deploy_flow(backend.ready_runs([], ())[0])
+
+
 def test_a_program_or_directory_that_is_not_there_is_named(agent: LocalAgent, backend: MemoryBackend) -> None:
     program = backend.add_run({"type": "Command", "argv": ["no-such-program-here"]})
     directory = backend.add_run({"type": "Command", "argv": ["true"]}, run_config={"working_dir": "/no/such/place"})
