@@ -13,6 +13,7 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.errors import BackendRefused
 from flowherd.states import FINISHED, RunState
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
@@ -208,6 +209,22 @@ def test_no_cloud_logs_writes_no_line_and_keeps_the_journal(
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
     assert backend.lines == []
     assert b"hello 1" in (clean_environment / "agents" / "agent" / "runs" / run_id / "journal").read_bytes()
+
+
+def test_a_run_whose_log_the_backend_refuses_ends_all_the_same_and_costs_few_requests(
+    backend: MemoryBackend, make_agent: Callable[..., LocalAgent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = []
+
+    def refuse(lines: Any) -> None:
+        requests.append(len(lines))
+        raise BackendRefused("this run was deleted")
+
+    monkeypatch.setattr(backend, "write_logs", refuse)
+    with going(make_agent()):
+        run_id = backend.add_run({"type": "Command", "argv": ["seq", "5000"]})
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+    assert len(requests) < 60
 
 
 def test_show_flow_logs_mirrors_the_output(

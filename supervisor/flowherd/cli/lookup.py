@@ -34,7 +34,9 @@ def find_run(client: UserClient, text: str) -> RunView:
         exact = None
     found = [exact] if exact else client.find_runs(text)
     if not found:
-        raise CommandError(f"there is no run {text!r} at {client.address}; see `flowherd ps --all`", exit_codes.NOT_FOUND)
+        raise CommandError(
+            f"there is no run {text!r} at {client.address}; see `flowherd ps --all`", exit_codes.NOT_FOUND
+        )
     if len(found) > 1:
         ids = ", ".join(run.id for run in found)
         raise CommandError(f"{text!r} may be any of {ids}; say which", exit_codes.USAGE)

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from flowherd_runner.contract import reasons
 
 #: Of one run's journal in one request, so that a flood of one does not hold up the others.
 _BATCH_BYTES = 512 * 1024
+#: So many refused lines of one run, and no more of it is sent.
+_REFUSED_LINES = 3
 #: All runs together in one request.
 _REQUEST_BYTES = 2 * 1024 * 1024
 
@@ -83,6 +86,8 @@ class Courier:
         self._on_delivered = on_delivered
         self._on_contact = on_contact
         self._mirror = Mirror(sys.stdout) if settings.mirror else None
+        #: Lines that the backend refused, by run.
+        self._refused: Counter[str] = Counter()
         self._waker = Waker()
         self._closed = False
         self._failures = 0
@@ -185,7 +190,11 @@ class Courier:
         return bool(parcels)
 
     def _write(self, lines: list[LogLine]) -> None:
-        """Write all lines; those that the backend will never take are left out, the others are not."""
+        """Write all lines; those that the backend will never take are left out, the others are not.
+
+        After a few such lines of one run the rest of its log is left out too: most likely the run was deleted there.
+        """
+        lines = [line for line in lines if self._refused[line.flow_run_id] < _REFUSED_LINES]
         if not lines:
             return
         try:
@@ -195,7 +204,9 @@ class Courier:
             raise
         except BackendRefused as error:
             if len(lines) == 1:
-                logger.bind(run_id=lines[0].flow_run_id).warning("The backend does not take a log line: {}", error)
+                run_id = lines[0].flow_run_id
+                self._refused[run_id] += 1
+                logger.bind(run_id=run_id).warning("The backend does not take a log line: {}", error)
                 return
             middle = len(lines) // 2
             self._write(lines[:middle])
@@ -208,6 +219,7 @@ class Courier:
             self._report(run, report)
             run.acknowledge(report)
         if run.delivered:
+            self._refused.pop(run.id, None)
             if self._mirror is not None:
                 self._mirror.forget(run.id)
             self._on_delivered(run)
