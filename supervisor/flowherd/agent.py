@@ -30,6 +30,7 @@ from flowherd.logs import agent_log
 from flowherd.notify import notify
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.states import CLAIMABLE, RunState
+from flowherd.store.claim_lock import claiming_alone
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 
 #: How long the backend may hold a wait for work; a broken connection is noticed at the latest then.
@@ -198,15 +199,15 @@ class Agent:
         Raises ClaimLost when another agent has it, BackendUnavailable when that cannot be known now.
         """
         token = self._claim_token(flow_run)
-        try:
-            self.backend.claim(flow_run, token)
-        except BackendUnavailable as error:
-            if not self._holds(flow_run, token):
-                raise BackendUnavailable(f"no answer to the claim: {error}") from error
+        arbitrated = self._traits is not None and self._traits.arbitrates
+        if arbitrated or flow_run.state not in CLAIMABLE:
+            self._claim(flow_run, token)
         else:
-            arbitrated = self._traits is not None and self._traits.arbitrates
-            if not arbitrated and flow_run.state in CLAIMABLE and not self._holds(flow_run, token):
-                raise ClaimLost(f"another agent claimed flow run {flow_run.id} at the same time")
+            with claiming_alone(self.backend.address):
+                self._holds(flow_run, token)  # ClaimLost when it is no longer waiting
+                self._claim(flow_run, token)
+                if not self._holds(flow_run, token):
+                    raise ClaimLost(f"the claim of flow run {flow_run.id} did not stay")
         self._note_contact()
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
@@ -401,6 +402,13 @@ class Agent:
     def _give_up(self, flow_run: FlowRun, error: Exception) -> None:
         self._write_run_log(flow_run, str(error) or repr(error), logging.ERROR)
         self.mark_failed(flow_run=flow_run, exc=error)
+
+    def _claim(self, flow_run: FlowRun, token: str) -> None:
+        try:
+            self.backend.claim(flow_run, token)
+        except BackendUnavailable as error:
+            if not self._holds(flow_run, token):
+                raise BackendUnavailable(f"no answer to the claim: {error}") from error
 
     def _holds(self, flow_run: FlowRun, token: str) -> bool:
         """Whether the backend holds our claim. Raises BackendError, ClaimLost among them when another has it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import runpy
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import requests
 
 from flowherd import Agent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.backends.protocol import ServerTraits
 from flowherd.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable, ConfigurationError, NotAuthorized
 from flowherd.states import RunState
@@ -184,6 +187,40 @@ def test_a_claim_that_cannot_be_looked_up_yet_is_settled_at_a_later_poll() -> No
 def test_many_agents_on_one_backend_never_both_deploy(backend: MemoryBackend) -> None:
     runs = [backend.add_run(COMMAND) for _ in range(30)]
     agents = [Recording(name=f"agent-{n}", backend=backend) for n in range(5)]
+    threads = [threading.Thread(target=agent.start, args=(QUICK,)) for agent in agents]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sum(len(agent.deployed) for agent in agents) >= len(runs))
+    for agent, thread in zip(agents, threads, strict=True):
+        agent.stop()
+        thread.join()
+    assert sorted(run_id for agent in agents for run_id in agent.deployed) == sorted(runs)
+
+
+def test_agents_of_one_host_never_both_deploy_even_where_the_backend_ignores_versions() -> None:
+    class Careless(MemoryBackend):
+        """As the servers of the 0.13 days: the last claim wins, and everybody is told of success."""
+
+        def connect(self) -> ServerTraits:
+            return replace(super().connect(), arbitrates=False)
+
+        def claim(self, flow_run: FlowRun, token: str) -> None:
+            self.take_a_while()
+            with self._lock:
+                self._set(self._runs[flow_run.id], RunState.SUBMITTED, "Submitted", token)
+
+        def stored_states(self, flow_run_ids: Any) -> Any:
+            found = super().stored_states(flow_run_ids)
+            self.take_a_while()
+            return found
+
+        def take_a_while(self) -> None:
+            """As the network does; without it, the agents hardly ever meet."""
+            threading.Event().wait(random.uniform(0, 0.005))
+
+    careless = Careless()
+    runs = [careless.add_run(COMMAND) for _ in range(40)]
+    agents = [Recording(name=f"agent-{n}", backend=careless) for n in range(4)]
     threads = [threading.Thread(target=agent.start, args=(QUICK,)) for agent in agents]
     for thread in threads:
         thread.start()
