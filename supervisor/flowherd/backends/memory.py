@@ -48,9 +48,10 @@ class MemoryBackend:
         run_config: Mapping[str, Any] | None = None,
         parameters: Mapping[str, Any] | None = None,
         name: str = "run",
+        run_id: str | None = None,
     ) -> str:
-        """Queue a flow run that is due now, and return its id."""
-        run_id = str(uuid.uuid4())
+        """Queue a flow run that is due now, and return its id, which is a new one unless given."""
+        run_id = run_id or str(uuid.uuid4())
         with self._lock:
             self._labels[run_id] = frozenset(labels)
             self._runs[run_id] = FlowRun(

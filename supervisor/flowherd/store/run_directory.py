@@ -140,6 +140,7 @@ class RunDirectory:
     def set_forwarded(self, offset: int) -> None:
         """Remember `offset`, by rename."""
         temporary = self.path / f".{files.FORWARDED_FILE}.new"
+        temporary.touch(mode=0o600)
         temporary.write_text(str(offset))
         temporary.rename(self.path / files.FORWARDED_FILE)
 
