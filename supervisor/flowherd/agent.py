@@ -19,6 +19,7 @@ from typing import Any
 
 from loguru import logger
 
+from flowherd import faults
 from flowherd.api import AgentApi, ApiFacts
 from flowherd.backends.discovery import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
@@ -198,8 +199,10 @@ class Agent:
         Raises ClaimLost when another agent has it, BackendUnavailable when that cannot be known now.
         """
         token = self._claim_token(flow_run)
+        faults.point("before-claim")
         try:
             self.backend.claim(flow_run, token)
+            faults.point("after-claim")
         except BackendUnavailable as error:
             if not self._holds(flow_run, token):
                 raise BackendUnavailable(f"no answer to the claim: {error}") from error

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from flowherd import faults
 from flowherd.agent import Agent
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
@@ -217,6 +218,7 @@ class LocalAgent(Agent):
         if flow_run.id not in self._intents:
             try:
                 self._intents[flow_run.id] = self._intend(flow_run)
+                faults.point("after-intent")
             except (OSError, RunDirectoryDamaged) as error:
                 self.logger.error("Not claiming flow run {}, it cannot be written down: {}", flow_run.id, error)
                 raise ClaimLost(f"not claimed: {error}") from error
@@ -311,7 +313,9 @@ class LocalAgent(Agent):
             run.runner = RunnerProcess(runner.pid, runner.start_ticks)
         self._watcher.wake()
         run.flow_pid = self._flow_pid(run)
+        faults.point("before-running")
         run.note_running(run.flow_pid)
+        faults.point("after-running")
         return run.flow_pid or runner.pid
 
     def _flow_pid(self, run: Run) -> int | None:

@@ -21,6 +21,7 @@ from typing import Any
 from loguru import logger
 
 import flowherd_runner
+from flowherd import faults
 from flowherd.decisions.spec import Runtime
 from flowherd.errors import DeployError
 from flowherd_runner.contract import messages
@@ -88,8 +89,12 @@ class ForkServer:
         message = messages.encode_message({"op": "start", "request": request, "directory": str(directory)})
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock_fd]))]
         try:
+            faults.point("before-start-request")
             self._socket.sendmsg([message], rights)
-            return answer.result(_ANSWER_TIMEOUT_S)
+            faults.point("after-start-request")
+            started = answer.result(_ANSWER_TIMEOUT_S)
+            faults.point("after-started")
+            return started
         except (OSError, FutureTimeout) as error:
             raise DeployError(f"the fork server (pid {self.pid}) did not answer: {error!r}") from error
         finally:

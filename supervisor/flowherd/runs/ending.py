@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from flowherd import faults
 from flowherd.decisions import adoption, verdict
 from flowherd.decisions.adoption import Finding
 from flowherd.decisions.limits import mebibytes
@@ -33,10 +34,13 @@ def settle(run: Run) -> bool:
     if lock_fd is None:
         return False
     try:
+        faults.point("before-settle")
         record = _exit_record(run)
         decided = _verdict(run, record)
         _write_notice(run, decided, record or {})
+        faults.point("after-notice")
         run.finish(decided)
+        faults.point("after-outbox")
     finally:
         os.close(lock_fd)
     level = "INFO" if decided.state == RunState.SUCCESS else "WARNING"

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flowherd import faults
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.states import RunState
 from flowherd.values import StateReport
@@ -65,6 +66,7 @@ class RunDirectory:
             raise RunDirectoryDamaged(f"a runner holds {self.path}")
         try:
             self._clear()
+            faults.point("before-intent")
             files.write_json(str(self.path), files.SPEC_FILE, dict(spec))
             files.sync_directory(str(self.path.parent))
         except OSError:
@@ -195,6 +197,7 @@ class RunDirectory:
         """Take the whole directory away. The spec goes first, so a half-removed one is nobody's."""
         with contextlib.suppress(FileNotFoundError):
             (self.path / files.SPEC_FILE).unlink()
+        faults.point("during-remove")
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
