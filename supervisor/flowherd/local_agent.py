@@ -301,7 +301,7 @@ class LocalAgent(Agent):
         self._roster.add(run)
         try:
             self._start_runner(intent)
-        except (DeployError, OSError, UnsupportedStorage) as error:
+        except (DeployError, OSError, RunDirectoryDamaged, UnsupportedStorage) as error:
             self._fail(run, error)
 
     # -- deploy

@@ -161,14 +161,14 @@ class Session:
             self._count(victim, self._stage.server.kill(fault.duration_s))
         else:
             servers = self._stage.fork_servers()
-            self._count(victim, bool(servers) and _send(self._one_of(servers, fault), signal.SIGKILL))
+            self._count(victim, bool(servers) and send(self._one_of(servers, fault), signal.SIGKILL))
 
     def _kill_of_run(self, run_id: str, found: Facts, victim: str, number: signal.Signals) -> None:
         if victim == "runner":
-            killed = any(_send(one, signal.SIGKILL) for one in found.runners)
+            killed = any(send(one, signal.SIGKILL) for one in found.runners)
             self._kills[run_id].runner |= killed
         else:
-            killed = any(_send(one, number) for one in found.flows)
+            killed = any(send(one, number) for one in found.flows)
             if killed:
                 self._kills[run_id].flow.append(number.name)
         self._count(victim, killed)
@@ -222,22 +222,12 @@ class Session:
     def _examine(self, run_id: str) -> None:
         stored, found = self._stage.database.run(run_id), facts(self._stage.facts, run_id)
         kills = self._kills[run_id]
-        self._add_points(found, kills)
+        attribute_points(self._points, found, kills)
         self._report.runs += 1
         self._report.ends[f"{stored.state} ({stored.reason})"] += 1
         self._report.lines += len(stored.lines)
         self._report.lines_unread += len(set(found.lines) - set(stored.lines)) if kills.runner else 0
         self._report.violations += check(stored, found, kills)
-
-    def _add_points(self, found: Facts, kills: Kills) -> None:
-        """A runner that died at a point is known by its pid; where no user code ran, by its having died before that."""
-        runners = {one.pid for one in found.runners}
-        for point, pid in list(self._points):
-            if not point.startswith("runner-"):
-                continue
-            if pid in runners or (not found.flows and not kills.runner and point in plan.BEFORE_USER_CODE):
-                kills.runner = True
-                self._points.remove((point, pid))
 
     def _complaints(self) -> Iterator[str]:
         for program in (self._stage.server, *self._stage.agents):
@@ -249,7 +239,21 @@ class Session:
         self._report.violations.append(Violation(kind=kind, run_id=run_id, evidence=evidence))
 
 
-def _send(target: Identity, number: signal.Signals) -> bool:
+def attribute_points(points: list[tuple[str, int]], found: Facts, kills: Kills) -> None:
+    """Note in `kills` when the run's runner died at one of `points`, and take that one out.
+
+    A runner is known by its pid; where no user code ran, by its having died before that.
+    """
+    runners = {one.pid for one in found.runners}
+    for point, pid in list(points):
+        if not point.startswith("runner-"):
+            continue
+        if pid in runners or (not found.flows and not kills.runner and point in plan.BEFORE_USER_CODE):
+            kills.runner = True
+            points.remove((point, pid))
+
+
+def send(target: Identity, number: signal.Signals) -> bool:
     """Send a signal to that very process; whether it lived."""
     try:
         pidfd = os.pidfd_open(target.pid)

@@ -32,7 +32,7 @@ AGENT_POINTS = (
     "during-remove",
 )
 FORK_SERVER_POINTS = ("fork-server-before-fork", "fork-server-after-fork")
-#: The first three come before the user's code.
+#: The first four can come before the user's code, which starts beside the runner.
 RUNNER_POINTS = (
     "runner-at-birth",
     "runner-before-started",
@@ -42,7 +42,7 @@ RUNNER_POINTS = (
     "runner-before-exit-record",
     "runner-after-exit-record",
 )
-BEFORE_USER_CODE = frozenset(RUNNER_POINTS[:3])
+BEFORE_USER_CODE = frozenset(RUNNER_POINTS[:4])
 POINTS = AGENT_POINTS + FORK_SERVER_POINTS + RUNNER_POINTS
 
 #: Mean seconds between two faults of a kind.

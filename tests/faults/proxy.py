@@ -29,6 +29,7 @@ class Proxy:
         self._chosen = random.Random(f"{seed} proxy")
         self._stormy = False
         self._only: str | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
@@ -66,6 +67,9 @@ class Proxy:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: asyncio.StreamWriter | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)  # asyncio itself holds tasks weakly only
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target_port())
             while request := await _message(reader):
@@ -74,6 +78,7 @@ class Proxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # one side is gone, so the other goes too
         finally:
+            self._tasks.discard(task)
             for each in (writer, upstream):
                 if each is not None:
                     each.close()

@@ -225,6 +225,7 @@ class Stage:
     def _environment(self) -> dict[str, str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT__", "FLOWHERD_"))}
         environment |= {
+            "HOME": str(self.base),
             VARIABLE: self.mark,
             "FLOWHERD_FAULTS": str(self.points),
             "FLOWHERD_HOME": str(self.base / "home"),
