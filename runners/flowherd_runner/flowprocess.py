@@ -23,6 +23,7 @@ from flowherd_runner.errors import NotStarted
 from flowherd_runner.kinds import KINDS, Kind
 from flowherd_runner.kinds.flow import Flow
 from flowherd_runner.logcapture import RecordSender
+from flowherd_runner.marking import mark_process
 from flowherd_runner.spec import RunSpec
 
 _WORK_DIRECTORY = "work"
@@ -75,6 +76,7 @@ def _prepare(spec: RunSpec, origin: Origin, ends: WritingEnds) -> Tuple[Flow, Ki
     kind = KINDS.get(spec.kind)
     in_fork = kind is not None and kind.in_fork
     os.setpgid(0, 0)
+    mark_process(spec.flow_run_id)
     _arrange_fds(ends, origin.kept_fds if in_fork else {})
     osapi.reset_signals(python=in_fork)
     os.umask(origin.umask)

@@ -17,7 +17,7 @@ import warnings
 from collections import deque
 from typing import Any, Deque, Dict, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import osapi
+from flowherd_runner import faults, osapi
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
@@ -151,7 +151,9 @@ class ForkServer:
             directory = _requested_directory(message)
             if len(fds) != 1:
                 raise ValueError("a start request carries the lock's descriptor, this one carried {}".format(len(fds)))
+            faults.point("fork-server-before-fork")
             pid = self._start(directory, fds[0])
+            faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
             self._say(op="refused", request=request, error=str(error))
             return

@@ -14,7 +14,7 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
-from flowherd_runner import osapi
+from flowherd_runner import faults, osapi
 from flowherd_runner.clearing import Clearing
 from flowherd_runner.contract.files import (
     EXIT_FILE,
@@ -53,6 +53,7 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
 
     `lock_fd` is the run's lock, held by being open until this process ends. `kept_fds` belong to preloaded modules.
     """
+    faults.point("runner-at-birth")
     umask = os.umask(0o077)
     os.set_inheritable(lock_fd, False)
     _detach(directory)
@@ -135,7 +136,9 @@ class Runner:
         self._output = Output(
             self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
         )
+        faults.point("runner-before-started")
         self._record_start()
+        faults.point("runner-after-started")
         self._started_s = time.monotonic()
         # A flow process that could not be prepared is gone, and with it the other end.
         try:
@@ -143,6 +146,7 @@ class Runner:
         except BrokenPipeError:
             pass
         os.close(go_fd)
+        faults.point("runner-after-go")
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())
@@ -244,6 +248,7 @@ class Runner:
 
     def finish(self) -> None:
         """End what is left of the run, take the rest of its output, and put the end on record."""
+        faults.point("runner-before-clearing")
         clearing = Clearing(self._tree, self._reap, self._pump)
         if self._kill_at_s is not None:
             # It was asked to end: its group has as long as the flow process itself would have had.
@@ -253,7 +258,9 @@ class Runner:
         if leftovers:
             self._journal.notice(_leftover_text(leftovers))
         self._journal.close()
+        faults.point("runner-before-exit-record")
         self._record_end(self._exit_record(leftovers))
+        faults.point("runner-after-exit-record")
 
     def _drain(self) -> None:
         deadline_s = time.monotonic() + _DRAIN_S

@@ -19,6 +19,7 @@ from typing import Any
 
 from loguru import logger
 
+from flowherd import faults
 from flowherd.api import AgentApi, ApiFacts
 from flowherd.backends.discovery import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
@@ -404,8 +405,10 @@ class Agent:
         self.mark_failed(flow_run=flow_run, exc=error)
 
     def _claim(self, flow_run: FlowRun, token: str) -> None:
+        faults.point("before-claim")
         try:
             self.backend.claim(flow_run, token)
+            faults.point("after-claim")
         except BackendUnavailable as error:
             if not self._holds(flow_run, token):
                 raise BackendUnavailable(f"no answer to the claim: {error}") from error

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from flowherd import faults
 from flowherd.agent import Agent
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
@@ -27,14 +28,14 @@ from flowherd.decisions.adoption import Finding, conclude
 from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan, planned_before
 from flowherd.errors import ClaimLost, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.notify import notify
-from flowherd.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.processes.fork_server import ForkServers, StartedRunner, environment_for_runs
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.courier import Courier, CourierSettings
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
-from flowherd.states import CLAIMABLE
+from flowherd.states import CLAIMABLE, RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
 from flowherd.values import FlowRun, StoredState
@@ -48,14 +49,30 @@ _FLOW_PID_TIMEOUT_S = 2.0
 _FLUSH_TIMEOUT_S = 5.0
 _SWEEP_INTERVAL_S = 600.0
 _STEP_S = 0.2
+#: A start that finds its fork server dead is tried again with another one, so often in all.
+_START_TRIES = 3
+#: What a run of ours that was never started may be in; Running when its start was told and not carried out.
+_TO_BE_STARTED = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class _Intent:
     """A run that is written down, and the descriptor that holds its lock until a runner does."""
 
     run: Run
-    lock_fd: int
+    lock_fd: int | None
+
+    def release(self) -> None:
+        """Let the lock go, unless a runner has it too."""
+        if self.lock_fd is not None:
+            os.close(self.lock_fd)
+            self.lock_fd = None
+
+    def lock_again(self) -> bool:
+        """Whether the lock is ours alone: no runner was given it that still lives."""
+        self.release()
+        self.lock_fd = self.run.directory.try_lock()
+        return self.lock_fd is not None
 
 
 class LocalAgent(Agent):
@@ -167,6 +184,8 @@ class LocalAgent(Agent):
 
     def _adopt(self, directory: RunDirectory) -> None:
         """Take over one run of an earlier agent, by the table of docs/design.md, section 5."""
+        if directory.is_nobodys() and self._remove(directory):
+            return
         run = Run(directory, self._spec_or_nothing(directory), self._has_news)
         if run.delivered:
             return
@@ -217,6 +236,7 @@ class LocalAgent(Agent):
         if flow_run.id not in self._intents:
             try:
                 self._intents[flow_run.id] = self._intend(flow_run)
+                faults.point("after-intent")
             except (OSError, RunDirectoryDamaged) as error:
                 self.logger.error("Not claiming flow run {}, it cannot be written down: {}", flow_run.id, error)
                 raise ClaimLost(f"not claimed: {error}") from error
@@ -255,13 +275,13 @@ class LocalAgent(Agent):
 
     def _drop(self, intent: _Intent) -> None:
         intent.run.directory.remove()
-        os.close(intent.lock_fd)
+        intent.release()
 
     def _settle_uncertain(self, executor: ThreadPoolExecutor) -> None:
         """Also the claims of an earlier agent that was gone before it could start their runs."""
         super()._settle_uncertain(executor)
         skip = self.submitting_flow_runs | set(self._uncertain)
-        found = {run_id: intent for run_id, intent in self._intents.items() if run_id not in skip}
+        found = {run_id: intent for run_id, intent in list(self._intents.items()) if run_id not in skip}
         if not found:
             return
         stored = self.backend.stored_states(list(found))
@@ -272,15 +292,16 @@ class LocalAgent(Agent):
         run = intent.run
         if stored is not None and stored.state in CLAIMABLE:
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
-        if stored is None or stored.claim != run.claim:
-            run.log.info("The claim had not been won; dropped", action="drop")
+        if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
+            run.log.info("Not ours, or ended meanwhile; dropped", action="drop")
             del self._intents[run.id]
             self._drop(intent)
             return
+        run.starting = True
         self._roster.add(run)
         try:
             self._start_runner(intent)
-        except (DeployError, OSError, UnsupportedStorage) as error:
+        except (DeployError, OSError, RunDirectoryDamaged, UnsupportedStorage) as error:
             self._fail(run, error)
 
     # -- deploy
@@ -296,23 +317,50 @@ class LocalAgent(Agent):
             plan(flow_run, self._defaults(), self._claim_token(flow_run))
             self._open()
             intent = self._intents[flow_run.id] = self._intend(flow_run)
+        intent.run.starting = True
         self._roster.add(intent.run)
         if intent.run.failure is not None:
             raise intent.run.failure
-        return f"PID: {self._start_runner(intent)}"
+        return f"PID: {self._start_runner(intent) or 'not known yet'}"
 
-    def _start_runner(self, intent: _Intent) -> int:
+    def _start_runner(self, intent: _Intent) -> int | None:
         run = intent.run
-        server = self._fork_servers.get(planned_before(run.spec).runtime)
-        runner = server.start_runner(run.directory.path, intent.lock_fd)
+        runner = self._ask_for_runner(intent)
         del self._intents[run.id]
-        os.close(intent.lock_fd)
-        with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
-            run.runner = RunnerProcess(runner.pid, runner.start_ticks)
+        intent.release()
+        if runner is not None:
+            with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
+                run.meet(RunnerProcess(runner.pid, runner.start_ticks))
+        run.starting = False
         self._watcher.wake()
         run.flow_pid = self._flow_pid(run)
-        run.note_running(run.flow_pid)
-        return run.flow_pid or runner.pid
+        faults.point("before-running")
+        if run.flow_pid is not None:
+            run.note_running(run.flow_pid)
+        faults.point("after-running")
+        return run.flow_pid or (runner.pid if runner is not None else None)
+
+    def _ask_for_runner(self, intent: _Intent) -> StartedRunner | None:
+        """The runner that a fork server has started; None when its fork server died before it said which it is.
+
+        Another fork server is asked when the first died and started nothing, which the lock and the record of a start
+        tell. Raises DeployError.
+        """
+        directory = intent.run.directory
+        runtime = planned_before(intent.run.spec).runtime
+        for tries_left in reversed(range(_START_TRIES)):
+            server = self._fork_servers.get(runtime)
+            try:
+                assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
+                return server.start_runner(directory.path, intent.lock_fd)
+            except DeployError as error:
+                if server.alive or not tries_left:
+                    raise
+                intent.run.log.warning("Its fork server died, looking what came of it: {}", error)
+            # A runner that was started and is gone has left a record, or has not come to the user's code.
+            if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
+                return None
+        raise AssertionError("the last try returns or raises")
 
     def _flow_pid(self, run: Run) -> int | None:
         """The pid of the flow process, which the runner writes down right after it has forked it."""
@@ -337,7 +385,8 @@ class LocalAgent(Agent):
         run.failure = error
         intent = self._intents.pop(run.id, None)
         if intent is not None:
-            os.close(intent.lock_fd)  # now the watcher finds a run that never ran
+            intent.release()
+        run.starting = False  # now the watcher finds a run that never ran
         self._watcher.wake()
 
     def _write_run_log(self, flow_run: FlowRun, message: str, level: int) -> None:
@@ -387,7 +436,16 @@ class LocalAgent(Agent):
                 self.logger.bind(run_id=directory.flow_run_id).warning("Left alone: {}", error)
                 continue
             if outbox.final and not outbox.reports and directory.ended_at() + self._keep_s <= time.time():
-                directory.remove()
+                self._remove(directory)
+
+    def _remove(self, directory: RunDirectory) -> bool:
+        """Take an old directory away, unless a runner or a new start of the flow run has it; whether it is gone."""
+        lock_fd = directory.try_lock()
+        if lock_fd is None:
+            return False
+        directory.remove()
+        os.close(lock_fd)
+        return True
 
     def _on_wake(self) -> None:
         self._courier.look_for_cancellations()
@@ -450,7 +508,7 @@ class LocalAgent(Agent):
         if "_fork_servers" in self.__dict__:
             self._fork_servers.close()
         for intent in self._intents.values():
-            os.close(intent.lock_fd)
+            intent.release()
         self._intents.clear()
         if "_state" in self.__dict__:
             self._state.close()

@@ -2,6 +2,8 @@
 
 #: Set in every process of a run; also how a process that left the session is recognised as the run's.
 RUN_ID_VARIABLE = "FLOWHERD_FLOW_RUN_ID"
+#: What a fork server's own environment has under that name, as long as any run's id: see marking.py.
+NO_RUN_ID = "-" * 36
 RUN_NAME_VARIABLE = "FLOWHERD_FLOW_RUN_NAME"
 FLOW_NAME_VARIABLE = "FLOWHERD_FLOW_NAME"
 #: All parameters as one JSON object.

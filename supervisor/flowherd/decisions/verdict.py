@@ -44,8 +44,8 @@ def of_exit_record(record: Mapping[str, Any]) -> Verdict:
     return Verdict(state=state, message=message, reason=reason, grade=grade, evidence=evidence)
 
 
-def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: int) -> Verdict:
-    """The runner is gone and wrote nothing: killed, or the host went down with it."""
+def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: int, words: str = "") -> Verdict:
+    """The runner is gone without a record: killed, broken (`words` are its complaint), or gone with its host."""
     if boot_id_then is not None and boot_id_then != boot_id_now:
         return Verdict(
             state=RunState.FAILED,
@@ -55,6 +55,14 @@ def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: 
             evidence=f"boot id {boot_id_then} when it started, {boot_id_now} now",
         )
     rest = f" {ended_processes} of its processes were still there and were ended." if ended_processes else ""
+    if words:
+        return Verdict(
+            state=RunState.FAILED,
+            message=f"The runner of this flow run broke; how far the flow came is not known.{rest}",
+            reason=reasons.REASON_LOST,
+            grade=reasons.GRADE_PROVEN,
+            evidence=f"the runner's own words: {words}",
+        )
     return Verdict(
         state=RunState.FAILED,
         message=f"The runner of this flow run was killed; how far the flow came is not known.{rest}",

@@ -21,9 +21,11 @@ from typing import Any
 from loguru import logger
 
 import flowherd_runner
+from flowherd import faults
 from flowherd.decisions.spec import Runtime
 from flowherd.errors import DeployError
 from flowherd_runner.contract import messages
+from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
 _BOOT = Path(flowherd_runner.__file__).resolve().parent / "boot.py"
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
@@ -52,6 +54,7 @@ class ForkServer:
         self._sending = threading.Lock()
         self._waiting: dict[int, Future[StartedRunner]] = {}
         self._requests = 0
+        self._gone = False
         self._ready: Future[Mapping[str, Any]] = Future()
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
@@ -63,7 +66,7 @@ class ForkServer:
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
-        return self._reader.is_alive()
+        return not self._gone
 
     def wait_ready(self) -> Mapping[str, Any]:
         """What it said of itself once its modules were imported. Raises DeployError when it never gets there."""
@@ -77,7 +80,8 @@ class ForkServer:
     def start_runner(self, directory: Path, lock_fd: int) -> StartedRunner:
         """Start the runner of a run directory and hand it the locked descriptor, which the caller still closes.
 
-        Raises DeployError; the runner may then live all the same, and holds the lock if it does.
+        Raises DeployError; the runner may then live all the same, and holds the lock if it does. When the fork server
+        is not `alive` afterwards, another one may be asked as soon as it is clear that no runner was started.
         """
         self.wait_ready()
         answer: Future[StartedRunner] = Future()
@@ -88,9 +92,15 @@ class ForkServer:
         message = messages.encode_message({"op": "start", "request": request, "directory": str(directory)})
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock_fd]))]
         try:
+            faults.point("before-start-request")
             self._socket.sendmsg([message], rights)
-            return answer.result(_ANSWER_TIMEOUT_S)
+            faults.point("after-start-request")
+            started = answer.result(_ANSWER_TIMEOUT_S)
+            faults.point("after-started")
+            return started
         except (OSError, FutureTimeout) as error:
+            # A socket that takes nothing is broken for ever; what takes long may still come.
+            self._gone = self._gone or not isinstance(error, FutureTimeout)
             raise DeployError(f"the fork server (pid {self.pid}) did not answer: {error!r}") from error
         finally:
             self._waiting.pop(request, None)
@@ -113,6 +123,7 @@ class ForkServer:
                 self._take(messages.decode_message(data))
             except (ValueError, KeyError, TypeError) as error:
                 logger.warning("The fork server said something strange: {}", error, pid=self.pid)
+        self._gone = True  # before anybody learns of it who then asks whether to try another one
         gone = ConnectionError(f"the fork server (pid {self.pid}) is gone")
         if not self._ready.done():
             self._ready.set_exception(gone)
@@ -166,7 +177,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
-            env=dict(env),
+            env={**env, RUN_ID_VARIABLE: NO_RUN_ID},
             pass_fds=[fd],
             start_new_session=True,
         )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from flowherd import faults
 from flowherd.backends.protocol import Backend
 from flowherd.decisions.backoff import retry_pause_s
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
@@ -183,10 +184,14 @@ class Courier:
                 parcels.append(parcel)
             if room <= 0:
                 break
-        self._write([line for parcel in parcels for line in (*parcel.notes, *parcel.lines)])
+        if parcels:
+            faults.point("before-write-logs")
+            self._write([line for parcel in parcels for line in (*parcel.notes, *parcel.lines)])
+            faults.point("before-forwarded")
         for parcel in parcels:
             parcel.run.forget_notes(len(parcel.notes))
             parcel.run.directory.set_forwarded(parcel.end)
+            faults.point("after-forwarded")
         return bool(parcels)
 
     def _write(self, lines: list[LogLine]) -> None:
@@ -216,10 +221,14 @@ class Courier:
         for report in run.pending.reports:
             if report.state in FINISHED and not self._log_is_delivered(run):
                 return
+            kind = "end" if report.state in FINISHED else "start"
+            faults.point(f"before-report-{kind}")
             self._report(run, report)
+            faults.point(f"after-report-{kind}")
             run.acknowledge(report)
         if run.delivered:
             self._refused.pop(run.id, None)
+            faults.point("before-remove")
             if self._mirror is not None:
                 self._mirror.forget(run.id)
             self._on_delivered(run)

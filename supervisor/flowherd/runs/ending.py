@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from flowherd import faults
 from flowherd.decisions import adoption, verdict
 from flowherd.decisions.adoption import Finding
 from flowherd.decisions.limits import mebibytes
@@ -33,10 +34,13 @@ def settle(run: Run) -> bool:
     if lock_fd is None:
         return False
     try:
+        faults.point("before-settle")
         record = _exit_record(run)
         decided = _verdict(run, record)
         _write_notice(run, decided, record or {})
+        faults.point("after-notice")
         run.finish(decided)
+        faults.point("after-outbox")
     finally:
         os.close(lock_fd)
     level = "INFO" if decided.state == RunState.SUCCESS else "WARNING"
@@ -56,7 +60,9 @@ def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
             run.log.warning("The exit record is damaged: {}", error)
             finding = Finding.LOST
     if finding is Finding.NEVER_RAN:
-        return verdict.of_failed_deployment(run.failure or DeployError(_runner_words(run)))
+        words = _runner_words(run)
+        told = "The runner ended before it started the flow" + (f": {words}" if words else ".")
+        return verdict.of_failed_deployment(run.failure or DeployError(told))
     if run.forced and run.stop is not None:
         return verdict.of_forced_stop(run.stop.reason, run.stop.detail)
     boot_id = identity.boot_id()
@@ -64,7 +70,7 @@ def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
     # The session's number is the dead runner's; only while we watched it die is it surely not a stranger's by now.
     session = run.runner.pid if run.runner is not None else None
     ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
-    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended)
+    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, _runner_words(run))
 
 
 def _exit_record(run: Run) -> dict[str, Any] | None:
@@ -84,11 +90,12 @@ def _started(run: Run) -> Started | None:
 
 
 def _runner_words(run: Run) -> str:
+    """What the runner had to complain about; empty when nothing."""
     try:
         words = (run.directory.path / files.RUNNER_ERRORS_FILE).read_text(errors="replace").strip()
     except OSError:
-        words = ""
-    return "The runner ended before it started the flow" + (f": {words[-_RUNNER_WORDS:]}" if words else ".")
+        return ""
+    return words[-_RUNNER_WORDS:]
 
 
 def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None:

@@ -52,6 +52,8 @@ class Run:
         self.claim = str(spec.get("claim") or "")
         #: Tells this start of the flow run from an earlier one.
         self.attempt = str(spec.get("attempt") or "")
+        #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
+        self.starting = False
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
         self.tree = Tree(usage=Usage())
@@ -89,13 +91,18 @@ class Run:
 
     def attach(self, started: Started) -> None:
         """Take the living runner under watch. Raises ProcessLookupError when it has ended meanwhile."""
-        self.runner = RunnerProcess(started.pid, started.start_ticks)
         self.flow_pid = started.flow_pid
+        self.meet(RunnerProcess(started.pid, started.start_ticks))
+
+    def meet(self, runner: RunnerProcess) -> None:
+        """This is the run's runner. What was asked of the run before it was known is asked of it now."""
+        self.runner = runner
+        if self.stop is not None:
+            runner.send(SIGTERM)
 
     def note_running(self, pid: int | None) -> None:
-        """The flow process is there, or was: tell the backend."""
-        if self.state == RunState.SUBMITTED:
-            self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
+        """The flow process is there, or was: tell the backend, once."""
+        self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
 
     def observe(self, tree: Tree) -> None:
         """What the run's processes use now; the peak is kept."""
@@ -185,6 +192,8 @@ class Run:
 
     def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
         with self._lock:
+            if event is Event.START and self.state is not RunState.SUBMITTED:
+                return  # told already, by whoever saw it first
             moved = after(self.state, event)
             report = StateReport(
                 flow_run_id=self.id,

@@ -92,16 +92,23 @@ class Watcher:
             run.log.warning("Cannot look after the run now, trying again: {}", error)
 
     def _check(self, run: Run) -> None:
-        if run.runner is None:
-            self._find_runner(run)
+        if run.starting:
+            return
+        if run.runner is None or run.flow_pid is None:
+            self._find_processes(run)
         if (run.runner is None or not run.runner.alive) and ending.settle(run):
             self._on_end(run)
 
-    def _find_runner(self, run: Run) -> None:
+    def _find_processes(self, run: Run) -> None:
         started = run.directory.started()
-        if started is not None:
+        if started is None:
+            return
+        if run.runner is None:
             with contextlib.suppress(ProcessLookupError):
                 run.attach(started)
+        run.flow_pid = started.flow_pid
+        if run.flow_pid is not None:
+            run.note_running(run.flow_pid)
 
     def _look(self) -> None:
         living = {run.id: run for run in self._roster.living() if run.runner is not None}

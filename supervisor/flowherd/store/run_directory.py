@@ -15,10 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flowherd import faults
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.states import RunState
 from flowherd.values import StateReport
 from flowherd_runner.contract import files, journal
+
+#: Tells the agent's notices in a journal from the runner's, which name no logger.
+_AGENT_LOGGER = "flowherd"
+#: Room for two of the longest records, so that a whole one is found in front of a torn one.
+_LAST_RECORD_BYTES = 2 * (journal.MAX_LINE_BYTES + journal.HEADER_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class RunDirectory:
             raise RunDirectoryDamaged(f"a runner holds {self.path}")
         try:
             self._clear()
+            faults.point("before-intent")
             files.write_json(str(self.path), files.SPEC_FILE, dict(spec))
             files.sync_directory(str(self.path.parent))
         except OSError:
@@ -145,15 +152,16 @@ class RunDirectory:
         temporary.rename(self.path / files.FORWARDED_FILE)
 
     def append_notice(self, message: str, level: int) -> None:
-        """Add a line of the agent's own to the journal; only for the holder of the run's lock, which the writer is.
+        """End the journal with a line of the agent's own; only for the holder of the run's lock, which the writer is.
 
-        The same notice at the journal's end is not written again, so a crash right after this does not double it.
-        Raises OSError when the disk does not take it.
+        One that an earlier agent has written stays and stands alone: a crash right after this does not double it, and
+        the words may differ, for the earlier one had watched the run. Raises OSError when the disk does not take it.
         """
-        payload = json.dumps({"logger": "flowherd", "message": message}).encode()
+        payload = json.dumps({"logger": _AGENT_LOGGER, "message": message}).encode()
         last = self._last_record()
-        if last is not None and last.payload == payload:
+        if last is not None and last.stream == journal.STREAM_NOTICE and _is_the_agents(last.payload):
             return
+        self._drop_torn(last)
         time_ns = max(time.time_ns(), last.time_ns + 1000 if last else 0)
         record = journal.pack_record(journal.STREAM_NOTICE, level, time_ns, payload)
         fd = os.open(self.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -194,11 +202,20 @@ class RunDirectory:
 
     def remove(self) -> None:
         """Take the whole directory away. The spec goes first, so a half-removed one is nobody's."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.path / files.SPEC_FILE).unlink()
+        self._disown()
+        faults.point("during-remove")
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def is_nobodys(self) -> bool:
+        """Whether there is no spec: not written yet, or half removed. What else is there means nothing then."""
+        return not (self.path / files.SPEC_FILE).exists()
+
+    def _disown(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / files.SPEC_FILE).unlink()
+
     def _clear(self) -> None:
+        self._disown()
         for entry in self.path.iterdir():
             if entry.name == files.LOCK_FILE:
                 continue
@@ -208,19 +225,34 @@ class RunDirectory:
                 entry.unlink()
 
     def _last_record(self) -> journal.Record | None:
-        window = 2 * (journal.MAX_LINE_BYTES + journal.HEADER_BYTES)
         try:
             with self.journal.open("rb") as file:
-                file.seek(max(0, self.journal_bytes() - window))
-                return deque(journal.unpack_records(file.read()), maxlen=1).pop()
+                start = file.seek(max(0, self.journal_bytes() - _LAST_RECORD_BYTES))
+                return deque(journal.unpack_records(file.read(), start), maxlen=1).pop()
         except (FileNotFoundError, IndexError):
             return None
+
+    def _drop_torn(self, last: journal.Record | None) -> None:
+        """Cut off what a killed writer left of its last record: a reader would wait for the rest, and see no more."""
+        size = self.journal_bytes()
+        if last is not None and last.end < size:
+            os.truncate(self.journal, last.end)
+        elif last is None and 0 < size < _LAST_RECORD_BYTES:
+            os.truncate(self.journal, 0)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             return files.read_json(str(self.path), name)
         except (ValueError, OSError) as error:
             raise RunDirectoryDamaged(f"{self.path / name} cannot be read: {error}") from error
+
+
+def _is_the_agents(payload: bytes) -> bool:
+    try:
+        content = json.loads(payload)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.get("logger") == _AGENT_LOGGER
 
 
 def _report_to_json(report: StateReport) -> dict[str, Any]:

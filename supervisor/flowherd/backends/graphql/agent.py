@@ -38,6 +38,8 @@ class GraphQLBackend:
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
         self._newer_fields = True
+        #: Whether the server knows line ids; None until it was asked.
+        self._line_ids: bool | None = None
 
     def connect(self) -> ServerTraits:
         """Say hello, and learn the tenant and what the server can do."""
@@ -46,6 +48,7 @@ class GraphQLBackend:
             tenants = self._transport.execute("query { tenant { id } }").get("tenant") or []
             self._tenant_id = str(tenants[0]["id"]) if tenants else None
         ours = self._transport.server_version
+        self._line_ids = ours is not None
         if ours is None:
             return ServerTraits(name="Prefect Server")
         return ServerTraits(name=f"flowherd server {ours}", arbitrates=True, knows_line_ids=True, wakes=True)
@@ -116,8 +119,11 @@ class GraphQLBackend:
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """One request for all the lines."""
-        with_ids = self._transport.server_version is not None
-        answer = self._mutate("write_run_logs", {"logs": [_log_json(line, with_ids) for line in lines]}, "success")
+        if self._line_ids is None:
+            self.connect()
+        # As learned then, not by the latest answer, which may be a proxy's: lines without ids would be doubled.
+        logs = [_log_json(line, with_id=bool(self._line_ids)) for line in lines]
+        answer = self._mutate("write_run_logs", {"logs": logs}, "success")
         if not answer.get("success"):
             raise BackendRefused("the server did not take the logs")
 

@@ -124,6 +124,8 @@ def _raise_for_status(response: requests.Response) -> None:
         errors = None
     if errors:
         raise _refusal(errors)
+    if status == 404:  # no server of the dialect answers so at its address: somebody stands in its place for now
+        raise BackendUnavailable(f"{response.url} answered HTTP 404")
     raise BackendRefused(f"{response.url} answered HTTP {status}", code=str(status))
 
 

@@ -1,0 +1,67 @@
+"""The user's code of the kit's runs. Standard library only: it also runs as a command of its own.
+
+Each run has one file of facts, appended to by the run itself: what is in it is true whatever flowherd says.
+
+    start PID TICKS RUNNER_PID RUNNER_TICKS     once for each time that user code was started; on the disk at once
+    line N                                      line N was printed before this
+    child PID TICKS                             a process that wants to outlive the run
+    end HOW                                     what comes next is the end: ok, code, raise or hang
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def main(facts, ending, seconds, lines, child):
+    path = facts + "/" + os.environ["FLOWHERD_FLOW_RUN_ID"]
+    note(path, "start {} {} {} {}".format(os.getpid(), ticks("self"), os.getppid(), ticks(os.getppid())), sync=True)
+    if child != "none":
+        leave_behind(path, child)
+    for number in range(lines):
+        text = f"line {number}"
+        if number % 5 == 4 and os.environ.get("KIT_KIND") != "command":
+            logging.getLogger("kit").warning(text)
+        else:
+            print(text, flush=True)
+        note(path, text)
+        time.sleep(seconds / lines)
+    note(path, "end " + ending)
+    if ending == "code":
+        sys.exit(3)
+    if ending == "raise":
+        raise ValueError("as planned")
+    if ending == "hang":
+        time.sleep(600)
+
+
+def note(path, fact, sync=False):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.write(fd, (fact + "\n").encode())
+    if sync:
+        os.fsync(fd)
+    os.close(fd)
+
+
+def ticks(pid):
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+
+
+def leave_behind(path, kind):
+    """A grandchild in a session of its own: forked only, or another program."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            note(path, "child {} {}".format(os.getpid(), ticks("self")))
+            if kind == "program":
+                os.execv("/bin/sleep", ["sleep", "600"])
+            time.sleep(600)
+        os._exit(0)
+    os.wait()
+
+
+if __name__ == "__main__":
+    main(**json.loads(os.environ["FLOWHERD_PARAMETERS"]))

@@ -1,0 +1,106 @@
+"""What must be true of every run, whatever was killed: a function of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from flowherd_runner.contract import reasons
+from tests.faults.evidence import Facts, Stored, is_final
+
+#: The end that the flow chose: state, reason, and what the message must say.
+_OWN_ENDS = {
+    "ok": ("Success", reasons.REASON_EXITED, "code 0"),
+    "code": ("Failed", reasons.REASON_EXITED, "code 3"),
+    "raise": ("Failed", reasons.REASON_EXCEPTION, "as planned"),
+}
+#: A command that raises ends with a code.
+_RAISING_COMMAND = ("Failed", reasons.REASON_EXITED, "code 1")
+_LOST = ("Failed", reasons.REASON_LOST, "")
+_NOT_STARTED = ("Failed", reasons.REASON_NOT_STARTED, "")
+
+End = tuple[str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One broken promise: `kind` is a column of the summary."""
+
+    kind: str
+    run_id: str
+    evidence: str
+
+
+@dataclass(kw_only=True)
+class Kills:
+    """Who of a run was killed by the kit."""
+
+    #: Names of the signals sent to the flow process while it lived.
+    flow: list[str] = field(default_factory=list)
+    runner: bool = False
+
+
+def check(stored: Stored, facts: Facts, kills: Kills) -> Iterator[Violation]:
+    """The promises that a run breaks."""
+    for kind, evidence in (*_ends(stored), *_starts(stored, facts), *_cause(stored, facts, kills)):
+        yield Violation(kind=kind, run_id=stored.run_id, evidence=f"{evidence}; {stored}; {facts}; {kills}")
+    for kind, evidence in _lines(stored, facts, kills):
+        yield Violation(kind=kind, run_id=stored.run_id, evidence=f"{evidence}; {stored}; {facts}; {kills}")
+
+
+def _ends(stored: Stored) -> Iterator[tuple[str, str]]:
+    finals = [state for state in stored.history if is_final(state)]
+    if not is_final(stored.state):
+        yield "lost", f"it is {stored.state} for ever"
+    if len(finals) > 1:
+        yield "doubled", f"it ended {len(finals)} times"
+    for once in ("Submitted", "Running"):
+        if stored.history.count(once) > 1:
+            yield "doubled", f"it was {once} {stored.history.count(once)} times"
+
+
+def _starts(stored: Stored, facts: Facts) -> Iterator[tuple[str, str]]:
+    if len(facts.flows) > 1:
+        yield "doubled", f"its code was started {len(facts.flows)} times"
+    if not facts.flows and stored.state == "Success":
+        yield "lost", "it succeeded and its code never ran"
+
+
+def _cause(stored: Stored, facts: Facts, kills: Kills) -> Iterator[tuple[str, str]]:
+    if not is_final(stored.state):
+        return
+    allowed = possible_ends(facts, kills)
+    told = (stored.state, stored.reason)
+    if not any(told == (state, reason) and words in stored.message for state, reason, words in allowed):
+        yield "wrong cause", f"told as {told} with {stored.message!r}, true is one of {allowed}"
+
+
+def possible_ends(facts: Facts, kills: Kills) -> list[End]:
+    """The ends that would be true; one, unless somebody was killed when the run was about to end by itself."""
+    if not facts.flows:
+        return [_NOT_STARTED, _LOST] if kills.runner else []
+    ends: list[End] = []
+    if facts.end in _OWN_ENDS:
+        ends.append(_OWN_ENDS[facts.end])
+    if facts.end == "raise":
+        ends.append(_RAISING_COMMAND)
+    ends += [("Failed", reasons.REASON_SIGNAL, name) for name in kills.flow]
+    if kills.runner:
+        ends.append(_LOST)
+    return ends
+
+
+def _lines(stored: Stored, facts: Facts, kills: Kills) -> Iterator[tuple[str, str]]:
+    doubled = len(stored.lines) - len(set(stored.lines))
+    if doubled:
+        yield "log lines doubled", f"{doubled} lines are there more than once"
+    if stored.lines != sorted(stored.lines):
+        yield "log lines out of order", f"{stored.lines}"
+    missing = set(facts.lines) - set(stored.lines)
+    if kills.runner:  # what it had not read any more is lost with it, and nothing else
+        missing = {number for number in missing if number < max(stored.lines, default=-1)}
+    if missing:
+        yield "log lines lost", f"lines {sorted(missing)} are not there"
+    if is_final(stored.state) and len(stored.notices) != 1:
+        kind = "log lines doubled" if stored.notices else "log lines lost"
+        yield kind, f"its end is told {len(stored.notices)} times: {stored.notices}"

@@ -1,0 +1,132 @@
+"""The network between agents and server: passes HTTP requests on, and in a storm cuts, delays and falsifies them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+_HTML = b"<html><body>Sorry</body></html>"
+_ANSWERS = {
+    "503": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "HTML": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
+    + b"Content-Length: %d\r\n\r\n%b" % (len(_HTML), _HTML),
+}
+#: refused: cut before the server has it; unanswered: cut after it has answered; abandoned: cut while it works on it.
+KINDS = ("refused", "unanswered", "abandoned", "half an answer", "503", "HTML", "delay")
+
+
+class Proxy:
+    """Serves on `port` until closed. In a storm every third request or so meets a fault."""
+
+    def __init__(self, target_port: Callable[[], int], seed: int) -> None:
+        self.injected: Counter[str] = Counter()
+        self.port = 0
+        self._target_port = target_port
+        self._chosen = random.Random(f"{seed} proxy")
+        self._stormy = False
+        self._only: str | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10), "the proxy did not start"
+
+    def storm(self, blowing: bool, only: str | None = None) -> None:
+        """Faults from now on, of one kind only if told so; or no more."""
+        self._stormy, self._only = blowing, only
+
+    def close(self) -> None:
+        """Cut all connections and end."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        server = self._loop.run_until_complete(asyncio.start_server(self._connection, "127.0.0.1", 0))
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        self._loop.run_forever()
+        server.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.close()
+
+    def _fault(self) -> str | None:
+        if not self._stormy or self._chosen.random() > 0.35:
+            return None
+        kind = self._only or self._chosen.choice(KINDS)
+        self.injected[kind] += 1
+        return kind
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream: asyncio.StreamWriter | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)  # asyncio itself holds tasks weakly only
+        try:
+            answers, upstream = await asyncio.open_connection("127.0.0.1", self._target_port())
+            while request := await _message(reader):
+                if not await self._pass_on(request, answers, upstream, writer):
+                    break
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # one side is gone, so the other goes too
+        finally:
+            self._tasks.discard(task)
+            for each in (writer, upstream):
+                if each is not None:
+                    each.close()
+                    with contextlib.suppress(OSError):
+                        await each.wait_closed()
+
+    async def _pass_on(
+        self,
+        request: bytes,
+        answers: asyncio.StreamReader,
+        upstream: asyncio.StreamWriter,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        """One request; whether the connection may go on."""
+        fault = self._fault()
+        if fault == "refused":
+            return False
+        if fault in _ANSWERS:
+            writer.write(_ANSWERS[fault])
+            await writer.drain()
+            return False
+        if fault == "delay":
+            await asyncio.sleep(self._chosen.uniform(0.1, 1.5))
+        upstream.write(request)
+        await upstream.drain()
+        if fault == "abandoned":
+            return False
+        answer = await _message(answers)
+        if fault == "unanswered":
+            return False
+        if fault == "half an answer":
+            writer.write(answer[: self._chosen.randrange(len(answer))] if answer else b"")
+            await writer.drain()
+            return False
+        writer.write(answer)
+        await writer.drain()
+        return bool(answer)
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    """One whole HTTP message; nothing at the connection's end. Both sides say how long their bodies are."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""
+    length = 0
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    return head + await reader.readexactly(length)

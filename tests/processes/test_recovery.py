@@ -1,0 +1,123 @@
+"""What an agent makes of run directories that it finds at its start, however little is left of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowherd import LocalAgent
+from flowherd.backends.memory import MemoryBackend
+from flowherd.processes.runner_process import RunnerProcess
+from flowherd.runs.run import Run
+from flowherd.states import RunState
+from flowherd.store.run_directory import RunDirectory
+from flowherd.store.state_directory import StateDirectory
+from flowherd.values import StateReport
+from flowherd_runner.contract import files, identity, journal
+from tests.support.agents import going, wait_for_end
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend()
+
+
+@pytest.fixture
+def make_agent(backend: MemoryBackend) -> Callable[[], LocalAgent]:
+    return lambda: LocalAgent(backend=backend, hostname_label=False)
+
+
+@pytest.fixture
+def left_behind(clean_environment: Path, backend: MemoryBackend) -> Callable[[str, list[str]], RunDirectory]:
+    """Makes what an agent leaves that dies right before it has its runner started: a directory and a claim."""
+
+    def make(run_id: str, argv: list[str]) -> RunDirectory:
+        state = StateDirectory(clean_environment / "agents" / "agent")
+        token = f"{state.identity}/{run_id}"
+        directory = state.run_directory(run_id)
+        spec: dict[str, Any] = {"flow_run_id": run_id, "claim": token, "attempt": "1", "interpreter": "python3"}
+        os.close(directory.create({**spec, "kind": "command", "target": {"argv": argv}}))
+        state.close()
+        backend.claim(next(run for run in backend.ready_runs((), ()) if run.id == run_id), token)
+        return directory
+
+    return make
+
+
+def test_a_run_that_is_ours_and_never_ran_is_started(
+    make_agent: Callable[[], LocalAgent],
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
+    tmp_path: Path,
+) -> None:
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    left_behind(run_id, ["touch", str(tmp_path / "ran")])
+    with going(make_agent()):
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_run_that_never_ran_and_whose_end_is_told_is_not_started(
+    make_agent: Callable[[], LocalAgent],
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
+    tmp_path: Path,
+) -> None:
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["touch", str(tmp_path / "ran")])
+    claim = backend.stored_states([run_id])[run_id].claim
+    now = datetime.now(timezone.utc)
+    backend.report(StateReport(flow_run_id=run_id, state=RunState.FAILED, message="no", at=now, claim=claim))
+    with going(make_agent()):
+        wait_until(lambda: not directory.path.exists())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_left_of_a_half_removed_directory_means_nothing(
+    make_agent: Callable[[], LocalAgent], backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
+) -> None:
+    """Its end was told and its log delivered before the removing began: nothing of it is told again."""
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["true"])
+    directory.journal.write_bytes(journal.pack_record(journal.STREAM_STDOUT, 20, 1, b"a line"))
+    files.write_json(str(directory.path), files.EXIT_FILE, {"reason": "exited", "exit_code": 1, "grade": "proven"})
+    (directory.path / files.SPEC_FILE).unlink()
+    with going(make_agent()):
+        wait_until(lambda: not directory.path.exists())
+    assert backend.lines == [] and backend.history == []
+
+
+def test_a_broken_runner_is_told_as_broken_with_its_own_words(
+    make_agent: Callable[[], LocalAgent], backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
+) -> None:
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["true"])
+    started = {"pid": 2**22 + 1, "start_ticks": 1, "boot_id": identity.boot_id(), "flow_pid": 2**22 + 2}
+    files.write_json(str(directory.path), files.STARTED_FILE, started)
+    (directory.path / files.RUNNER_ERRORS_FILE).write_text("OSError: no space left")
+    with going(make_agent()):
+        assert wait_for_end(backend, run_id) is RunState.FAILED
+        wait_until(lambda: any("no space left" in line for line in backend.log(run_id)))
+    assert "broke" in backend.message(run_id) and "killed" not in backend.message(run_id)
+
+
+def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10")
+    run = Run(directory, {}, lambda: None)
+    run.ask_to_stop("cancelled", "by a test")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        status = identity.process_status(process.pid)
+        assert status is not None
+        run.meet(RunnerProcess(process.pid, status[1]))
+        assert process.wait(10) == -15
+    assert run.runner is not None
+    run.runner.close()
