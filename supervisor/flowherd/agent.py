@@ -20,7 +20,7 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd.api import AgentApi, ApiFacts
+from flowherd.api import AgentApi, ApiFacts, Load
 from flowherd.backends.discovery import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
 from flowherd.config import LoadedSettings, load_settings
@@ -363,9 +363,9 @@ class Agent:
         """What runs here now, for the API."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self.submitting_flow_runs)]
 
-    def _load(self) -> tuple[int, int]:
-        """How many runs have not ended here, and how many bytes of their output wait for the backend."""
-        return len(self.submitting_flow_runs), 0
+    def _load(self) -> Load:
+        """How much there is to do, for the API."""
+        return Load(runs=len(self.submitting_flow_runs))
 
     def _note_contact(self) -> None:
         self._last_contact_s = time.monotonic()

@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,18 @@ _LONGEST_DRAIN_S = 30 * 86400
 
 
 @dataclass(frozen=True, kw_only=True)
+class Load:
+    """How much there is to do."""
+
+    #: Runs that have not ended.
+    runs: int
+    #: How many there may be; None is any number.
+    limit: int | None = None
+    #: Output that the backend has not yet.
+    spool_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiFacts:
     """What the API tells and does."""
 
@@ -51,8 +63,7 @@ class ApiFacts:
     #: One object a living run, with the figures of its processes.
     runs: Callable[[], list[dict[str, Any]]]
     control: Control
-    #: How many runs have not ended, and how many bytes of their output the backend has not yet.
-    load: Callable[[], tuple[int, int]]
+    load: Callable[[], Load]
 
 
 class AgentApi:
@@ -160,15 +171,14 @@ class Routes:
 
     def _agent(self, request: Request) -> Response:
         control = self._facts.control
-        living, spool_bytes = self._facts.load()
+        load = self._facts.load()
         return JSONResponse(
             {
                 **self._standing(self._facts.health()),
                 "pid": os.getpid(),
                 "instance": control.instance,
                 "paused": control.paused,
-                "runs": living,
-                "spool_bytes": spool_bytes,
+                **asdict(load),
             }
         )
 

@@ -20,6 +20,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowherd.agent import Agent
+from flowherd.api import Load
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
 from flowherd.config.settings import OnStop
@@ -434,8 +435,8 @@ class LocalAgent(Agent):
     def _spool_bytes(self) -> int:
         return sum(run.directory.unsent_bytes() for run in self._roster) if self.log_to_cloud else 0
 
-    def _load(self) -> tuple[int, int]:
-        return len(self._roster.living()), self._spool_bytes()
+    def _load(self) -> Load:
+        return Load(runs=len(self._roster.living()), limit=self.limit, spool_bytes=self._spool_bytes())
 
     def _silent_s(self) -> float:
         """Seconds since the backend last answered, or since the agent started."""

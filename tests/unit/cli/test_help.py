@@ -21,6 +21,8 @@ COMMANDS = [
     ["resume"],
     ["drain"],
     ["restart"],
+    ["explain"],
+    ["doctor"],
     ["config"],
     ["demo"],
     ["install", "supervisord"],
