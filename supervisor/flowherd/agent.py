@@ -14,18 +14,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
 from loguru import logger
 
 from flowherd import faults
-from flowherd.api import AgentApi, ApiFacts
+from flowherd.api import AgentApi, ApiFacts, Load
 from flowherd.backends.discovery import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
 from flowherd.config import LoadedSettings, load_settings
+from flowherd.control import Control, Departure
 from flowherd.decisions import health
 from flowherd.decisions.backoff import LOOP_INTERVALS, PollPace
+from flowherd.decisions.health import Hold
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.logs import agent_log
 from flowherd.notify import notify
@@ -88,7 +91,10 @@ class Agent:
         self._waker = Waker()
         self._pace = PollPace()
         self._stopping = threading.Event()
-        self._asked_to_stop = False
+        #: What whoever operates the agent asks of it.
+        self.control = Control(self._waker.wake)
+        self._told_hold: Hold | None = None
+        self._refused: NotAuthorized | None = None
         self._failed_polls = 0
         self._api: AgentApi | None = None
         self._started_s = self._last_beat_s = time.monotonic()
@@ -112,7 +118,7 @@ class Agent:
                 self.setup()
                 notify("READY=1")
                 self._loop(signals)
-                notify("STOPPING=1")
+                self._notify_leaving()
                 self._wind_down(signals)
             finally:
                 self.cleanup()
@@ -146,9 +152,14 @@ class Agent:
         """
         flow_runs: list[FlowRun] = []
         try:
+            if self._refused is not None:
+                raise self._refused
             self._connect()
             self._settle_uncertain(executor)
+            # Also while nothing is claimed: the backend is to know that the agent is there, and the agent that it is.
             flow_runs = self.query_flow_runs()
+            if self._holds_back():
+                flow_runs = []
             if flow_runs:
                 self.logger.info("Found {} flow run(s) to submit for execution", len(flow_runs))
             for flow_run in flow_runs:
@@ -176,6 +187,8 @@ class Agent:
         Any error goes to the run's log, and the run is marked Failed with its text. A lost claim is not followed
         by another state report, and a log line that cannot be written fails nothing.
         """
+        if self._hold() is not None:  # since the poll that found the run
+            return
         try:
             self.update_state(flow_run)
         except ClaimLost as error:
@@ -266,8 +279,13 @@ class Agent:
 
     def stop(self) -> None:
         """Ask the agent to stop, as SIGTERM does; from any thread."""
-        self._asked_to_stop = True
-        self._waker.wake()
+        self.control.leave(Departure())
+
+    @property
+    def is_to_start_again(self) -> bool:
+        """Whether somebody asked for a restart: the program is to start the agent again once `start` has returned."""
+        departure = self.control.departure
+        return departure is not None and departure.again
 
     def poke(self) -> None:
         """Look for flow runs now instead of at the next poll."""
@@ -283,7 +301,7 @@ class Agent:
             longest_pause_s=self._pace.longest_s,
             request_timeout_s=self.loaded.settings.cloud.request_timeout,
         )
-        return health.assess(facts, time.monotonic())
+        return replace(health.assess(facts, time.monotonic()), hold=self._hold())
 
     # -- for subclasses of this package
 
@@ -298,11 +316,41 @@ class Agent:
                 pause_s = self._pace.after_poll(self.agent_process(executor))
                 polls += 1
                 if self.max_polls is None or polls < self.max_polls:
+                    pause_s = self._checked_pause_s(pause_s)
                     self.logger.debug("Next look for flow runs in {} s", pause_s)
                     self._waker.wait(0 if self._is_to_stop(signals) else pause_s)
 
     def _is_to_stop(self, signals: StopSignals) -> bool:
-        return signals.count > 0 or self._asked_to_stop
+        if signals.count > 0:
+            self.control.leave(Departure())
+        return self.control.departure is not None
+
+    def _checked_pause_s(self, pause_s: float) -> float:
+        """The pause until the next poll, shortened where something is to be looked at before."""
+        return pause_s
+
+    def _hold(self) -> Hold | None:
+        """Why nothing is to be claimed now, if so; from any thread."""
+        return self.control.hold()
+
+    def _holds_back(self) -> bool:
+        """Whether nothing is to be claimed now; a change of that is told once."""
+        hold = self._hold()
+        if hold is not None and (self._told_hold is None or self._told_hold.word != hold.word):
+            self.logger.warning("Claiming nothing: {}", hold.reason)
+        elif hold is None and self._told_hold is not None:
+            self.logger.info("Claiming again")
+        self._told_hold = hold
+        return hold is not None
+
+    def _stop_refused(self, error: NotAuthorized) -> None:
+        """The backend does not accept the token any more: the next look at the loop ends the agent with `error`."""
+        self._refused = error
+        self.poke()
+
+    def _notify_leaving(self) -> None:
+        # For systemd a unit that is STOPPING has to end; one that is RELOADING is ready again later (sd_notify(3)).
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}" if self.is_to_start_again else "STOPPING=1")
 
     def _wind_down(self, signals: StopSignals) -> None:
         """Between the last poll and `cleanup`; what becomes of the runs."""
@@ -317,6 +365,10 @@ class Agent:
     def _run_figures(self) -> list[dict[str, Any]]:
         """What runs here now, for the API."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self.submitting_flow_runs)]
+
+    def _load(self) -> Load:
+        """How much there is to do, for the API."""
+        return Load(runs=len(self.submitting_flow_runs))
 
     def _note_contact(self) -> None:
         self._last_contact_s = time.monotonic()
@@ -373,6 +425,7 @@ class Agent:
         while not self._stopping.is_set():
             try:
                 sequence = self.backend.wait_for_wake(seen, _WAKE_WAIT_S).sequence
+                self._note_contact()
             except BackendError as error:
                 self.logger.debug("No wake connection, trying again: {}", error)
                 self._stopping.wait(_WAKE_RETRY_S)
@@ -440,4 +493,11 @@ class Agent:
         self._uncertain.pop(flow_run.id, None)
 
     def _api_facts(self) -> ApiFacts:
-        return ApiFacts(health=self.health, poke=self.poke, runs=self._run_figures, name=self.name)
+        return ApiFacts(
+            name=self.name,
+            health=self.health,
+            poke=self.poke,
+            runs=self._run_figures,
+            control=self.control,
+            load=self._load,
+        )

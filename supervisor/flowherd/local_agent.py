@@ -21,10 +21,15 @@ from typing import Any
 
 from flowherd import faults
 from flowherd.agent import Agent
+from flowherd.api import Load
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
 from flowherd.config.settings import OnStop
+from flowherd.control import Departure
+from flowherd.control_socket import ControlSocket
 from flowherd.decisions.adoption import Finding, conclude
+from flowherd.decisions.health import Hold
+from flowherd.decisions.limits import mebibytes
 from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan, planned_before
 from flowherd.errors import ClaimLost, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.notify import notify
@@ -53,6 +58,8 @@ _STEP_S = 0.2
 _START_TRIES = 3
 #: What a run of ours that was never started may be in; Running when its start was told and not carried out.
 _TO_BE_STARTED = frozenset({RunState.SUBMITTED, RunState.RUNNING})
+#: In the state directory while the agent is paused.
+_PAUSED_FILE = "paused"
 
 
 @dataclass(kw_only=True)
@@ -125,6 +132,9 @@ class LocalAgent(Agent):
         self._next_sweep_s = 0.0
         self._opening = threading.Lock()
         self._opened = False
+        self._control_socket: ControlSocket | None = None
+        #: The signals that have done what they are for.
+        self._used_signals = 0
 
     # -- the parts, made when they are first needed
 
@@ -132,6 +142,7 @@ class LocalAgent(Agent):
     def _state(self) -> StateDirectory:
         state = StateDirectory(self.loaded.paths.state_dir)
         self._identity = state.identity
+        self.control.remember_pause_in(state.path / _PAUSED_FILE)
         return state
 
     @functools.cached_property
@@ -152,7 +163,9 @@ class LocalAgent(Agent):
             send_logs=self.log_to_cloud,
             mirror=self.show_flow_logs,
         )
-        return Courier(self._roster, self.backend, settings, self._run_delivered, self._note_contact)
+        return Courier(
+            self._roster, self.backend, settings, self._run_delivered, self._note_contact, self._stop_refused
+        )
 
     # -- start
 
@@ -162,6 +175,7 @@ class LocalAgent(Agent):
         Raises StateDirectoryBusy when another agent has the state directory.
         """
         self._open()
+        self._serve_control()
         super().setup()
 
     def _open(self) -> None:
@@ -174,6 +188,13 @@ class LocalAgent(Agent):
             self._watcher.start()
             self._courier.start()
             self._opened = True
+
+    def _serve_control(self) -> None:
+        try:
+            self._control_socket = ControlSocket(self._state.path, self._api_facts())
+            self._control_socket.start()
+        except OSError as error:  # the agent works without it; those who want to talk to it use --agent-address
+            self.logger.warning("No control socket in {}: {}", self._state.path, error)
 
     def _adopt_all(self) -> None:
         for directory in self._state.found_runs():
@@ -399,10 +420,11 @@ class LocalAgent(Agent):
     # -- watch, forward, end
 
     def heartbeat(self) -> None:
-        """Remove the directories of runs that ended long enough ago."""
+        """Remove the directories of runs that ended long enough ago; end runs whose backend is away too long."""
         if time.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
             self._sweep()
+        self._end_lost_contact()
         super().heartbeat()
 
     def _has_news(self) -> None:
@@ -454,46 +476,88 @@ class LocalAgent(Agent):
     def _run_figures(self) -> list[dict[str, Any]]:
         return [_figures(run) for run in self._roster.living()]
 
+    # -- what holds it back
+
+    def _hold(self) -> Hold | None:
+        """Also when the backend is so far behind that the output of the runs fills the disk."""
+        asked = super()._hold()
+        cap = self.loaded.settings.runs.max_spool_bytes
+        if asked is not None or cap is None:
+            return asked
+        spool_bytes = self._spool_bytes()
+        if spool_bytes <= cap:
+            return None
+        words = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
+        return Hold(word="spool full", reason=words)
+
+    def _spool_bytes(self) -> int:
+        return sum(run.directory.unsent_bytes() for run in self._roster) if self.log_to_cloud else 0
+
+    def _load(self) -> Load:
+        return Load(runs=len(self._roster.living()), limit=self.limit, spool_bytes=self._spool_bytes())
+
+    def _silent_s(self) -> float:
+        """Seconds since the backend last answered, or since the agent started."""
+        return time.monotonic() - (self._started_s if self._last_contact_s is None else self._last_contact_s)
+
+    def _checked_pause_s(self, pause_s: float) -> float:
+        """Not beyond the moment at which the backend has been away too long."""
+        limit_s = self.loaded.settings.cloud.lost_contact_limit
+        return pause_s if limit_s is None else min(pause_s, max(_STEP_S, limit_s - self._silent_s()))
+
+    def _end_lost_contact(self) -> None:
+        limit_s = self.loaded.settings.cloud.lost_contact_limit
+        if limit_s is None or self._silent_s() < limit_s:
+            return
+        words = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
+        for run in self._roster.living():
+            run.ask_to_stop(reasons.REASON_LOST_CONTACT, words)
+
     # -- stop
 
     def _wind_down(self, signals: StopSignals) -> None:
-        """What on_stop says; each further signal moves one step further (docs/design.md, section 10)."""
-        step: OnStop = self.loaded.settings.agent.on_stop or "detach"
+        """What was asked for, else on_stop; each further signal moves one step further (docs/design.md, section 10)."""
+        departure = self.control.departure or Departure()
+        step: OnStop = departure.on_stop or self.loaded.settings.agent.on_stop or "detach"
+        self._used_signals = min(signals.count, 1)
+        detail = "The agent was stopped and ended its flow runs."
         if step == "drain":
-            step = self._drain(signals)
+            given_s = departure.deadline_s
+            deadline_s = self.loaded.settings.agent.drain_deadline if given_s is None else given_s
+            step = "detach" if self._drain(signals, deadline_s) else "cancel"
+            detail = "The agent was drained: the flow run had not ended at the deadline."
         if step == "cancel":
-            self._end_all(signals)
-        left = self._roster.living()
-        if left:
-            self.logger.info(
-                "Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path
-            )
+            self._end_all(signals, detail)
         self._wait(lambda: self._courier.idle() or not self.health().well, signals, _FLUSH_TIMEOUT_S)
 
-    def _drain(self, signals: StopSignals) -> OnStop:
-        deadline_s = self.loaded.settings.agent.drain_deadline
+    def _drain(self, signals: StopSignals, deadline_s: float) -> bool:
         until = datetime.now(timezone.utc) + timedelta(seconds=deadline_s)
         words = f"The agent is draining; this run may go on until {until:%Y-%m-%d %H:%M:%S} UTC and is ended then."
-        for run in self._roster.living():
-            run.note(words, logging.WARNING, "drain")
-        self.logger.info("Draining: waiting for {} flow run(s) until {}", len(self._roster.living()), until)
-        done = self._wait(lambda: not self._roster.living(), signals, deadline_s)
-        return "detach" if done else "cancel"
-
-    def _end_all(self, signals: StopSignals) -> None:
         living = self._roster.living()
         for run in living:
-            run.ask_to_stop(reasons.REASON_AGENT_STOP, "The agent was stopped and ended its flow runs.")
+            run.note(words, logging.WARNING, f"drain-{self.control.instance}")
+        self.logger.info("Draining: waiting for {} flow run(s) until {:%Y-%m-%d %H:%M:%S} UTC", len(living), until)
+        return self._wait(lambda: not self._roster.living(), signals, deadline_s)
+
+    def _end_all(self, signals: StopSignals, detail: str) -> None:
+        living = self._roster.living()
+        for run in living:
+            run.ask_to_stop(reasons.REASON_AGENT_STOP, detail)
         longest_s = max((run.grace_s for run in living), default=0.0) + 2 * _FLUSH_TIMEOUT_S
         if not self._wait(lambda: not self._roster.living(), signals, longest_s):
             self.logger.warning("Not waiting longer for {} flow run(s) to end", len(self._roster.living()))
 
     def _wait(self, condition: Callable[[], bool], signals: StopSignals, timeout_s: float) -> bool:
-        """Wait for a condition; False when the time is over or a further signal says to go on."""
+        """Wait for a condition; False when the time is over or a further signal says to go on.
+
+        Each signal ends one wait, also one that came before the wait began.
+        """
         deadline_s = time.monotonic() + timeout_s
-        count = signals.count
         while not condition():
-            if time.monotonic() > deadline_s or signals.count > count:
+            if signals.count > self._used_signals:
+                self._used_signals += 1
+                return False
+            if time.monotonic() > deadline_s:
                 return False
             self._last_beat_s = time.monotonic()
             notify("WATCHDOG=1")
@@ -502,6 +566,13 @@ class LocalAgent(Agent):
 
     def cleanup(self) -> None:
         """Stop what `setup` started, in the opposite order; the runs go on."""
+        left = self._roster.living()
+        if left:
+            self.logger.info(
+                "Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path
+            )
+        if self._control_socket is not None:
+            self._control_socket.stop()
         if self._opened:
             self._courier.close()
             self._watcher.close()

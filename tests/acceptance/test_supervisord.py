@@ -114,3 +114,24 @@ def test_a_restart_under_supervisord_costs_no_run_and_no_line(
     assert command.lines(run_id) == ["before", "after"]
     argv = Path(f"/proc/{after}/cmdline").read_bytes().decode()
     assert "the-token" not in argv
+
+
+@pytest.mark.timeout(180)
+def test_flowherds_own_restart_goes_through_supervisord_and_leaves_the_runs(
+    command: CommandLine, supervisord: Supervisord, tmp_path: Path
+) -> None:
+    """Though the agent's settings say that its stop ends its runs."""
+    (command.home / "config.toml").write_text('[agent]\non_stop = "cancel"\n')
+    supervisord.control("restart", "flowherd")
+    half, go = tmp_path / "half", tmp_path / "go"
+    script = f"echo before; touch {half}; while [ ! -e {go} ]; do sleep 0.05; done; echo after"
+    command("register", "patient", "--command", "--", "sh", "-c", script)
+    run_id = command.run("patient")
+    wait_until(half.exists, what=lambda: supervisord.control("tail", "flowherd"))
+    before = supervisord.pid()
+    facts = command.json("restart", "-n", "worker", "--supervisor-url", supervisord.url)
+    assert facts["pid"] == supervisord.pid() != before
+    go.touch()
+    ends = command.wait_for_ends([run_id])
+    assert ends[run_id]["state"] == "Success"
+    assert command.lines(run_id) == ["before", "after"]

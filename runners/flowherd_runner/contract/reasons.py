@@ -9,6 +9,7 @@ REASON_TIMEOUT = "timeout"  # run time limit, enforced by the runner
 REASON_MEMORY = "memory_limit"  # enforced by the agent
 REASON_PROCESSES = "process_limit"  # enforced by the agent
 REASON_AGENT_STOP = "agent_stop"  # the agent was told to end its runs with it
+REASON_LOST_CONTACT = "lost_contact"  # the backend was away longer than the agent's limit
 REASON_TERMINATED = "terminated"  # somebody else sent the runner a signal that asks it to end
 REASON_LOST = "lost"  # the runner itself is gone without a record; concluded by the agent
 REASON_REBOOT = "reboot"  # as lost, and the boot id differs

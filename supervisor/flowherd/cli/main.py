@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from flowherd import __version__
-from flowherd.cli import agents, config_cmd, demo, exit_codes, flows, install, logs, runs, server, start
+from flowherd.cli import (
+    agents,
+    config_cmd,
+    control,
+    demo,
+    doctor,
+    exit_codes,
+    explain,
+    flows,
+    install,
+    logs,
+    runs,
+    server,
+    start,
+)
 from flowherd.cli.failures import exit_code_of
 from flowherd.cli.output import fail, say
 from flowherd.errors import FlowherdError
@@ -46,7 +60,7 @@ def _flowherd(
     pass
 
 
-for family in (start, server, flows, runs, logs, agents, config_cmd, install, demo):
+for family in (start, server, flows, runs, logs, explain, agents, control, doctor, config_cmd, install, demo):
     family.add_to(app)
 
 

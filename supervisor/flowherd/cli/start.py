@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -147,7 +149,9 @@ def start(
     for warning in loaded.warnings:
         warn(warning)
     with ExitStack() as stack:
-        _run_agent(_with_api(loaded, overrides, stack), max_polls)
+        again = _run_agent(_with_api(loaded, overrides, stack), max_polls)
+    if again:
+        _start_again()
 
 
 def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> LoadedSettings:
@@ -172,7 +176,8 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     return load_settings({**overrides, **addition}, argument_names=names)
 
 
-def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> None:
+def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
+    """Run the agent to its end; whether it is to start again."""
     # Lazy: psutil, loguru and all of the agent are not for `flowherd --help`.
     from flowherd.errors import ConfigurationError
     from flowherd.local_agent import LocalAgent
@@ -182,4 +187,18 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> None:
         agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
     except (OSError, ValueError) as error:  # no such directory; no such rotation
         raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
-    LocalAgent(max_polls=max_polls, settings=loaded).start()
+    agent = LocalAgent(max_polls=max_polls, settings=loaded)
+    agent.control.may_restart = True
+    agent.start()
+    return agent.is_to_start_again
+
+
+def _start_again() -> None:
+    """The same command line in the same process, whose pid its supervisor knows; with the code and settings of now.
+
+    Nothing is handed over but the files of the state directory, so this is no other start than one after a crash.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # By the interpreter's whole path, by which it finds its virtual environment; orig_argv may hold a bare "python".
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -78,6 +78,9 @@ class Cloud(_Section):
         description="seconds between looks for cancelled runs, where no backend wakes the agent",
     )
     logging_heartbeat: float = Field(default=0.5, gt=0, description="seconds between two batches of logs")
+    lost_contact_limit: float | None = Field(
+        default=None, gt=0, description="seconds without an answer of the API after which the runs are ended"
+    )
     agent: CloudAgent = CloudAgent()
 
 
@@ -110,6 +113,11 @@ class RunsSection(_Section):
     )
     max_line_bytes: int = Field(default=131072, ge=1024, le=131072, description="bytes kept of one line of output")
     max_journal_bytes: int = Field(default=1 << 30, ge=65536, description="bytes kept of one run's output")
+    max_spool_bytes: int | None = Field(
+        default=10 << 30,
+        ge=0,
+        description="bytes of output that may wait for the API before no more runs are claimed",
+    )
     limits: Limits = Limits()
 
 

@@ -22,11 +22,21 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Why a well agent claims nothing: one word for programs, one sentence for people."""
+
+    word: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Health:
     """`reason` says what is wrong, or is empty."""
 
     well: bool
     reason: str = ""
+    #: Set while nothing is claimed; that alone is not unwell.
+    hold: Hold | None = None
 
 
 def assess(facts: Facts, now_s: float) -> Health:

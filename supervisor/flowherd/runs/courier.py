@@ -70,7 +70,7 @@ class Courier:
     """Delivers for a roster until closed.
 
     `on_delivered` is called in its thread for each run whose end the backend knows; `on_contact` after every
-    answer of the backend.
+    answer of the backend; `on_refused` when it does not accept the token.
     """
 
     def __init__(
@@ -80,12 +80,14 @@ class Courier:
         settings: CourierSettings,
         on_delivered: Callable[[Run], None],
         on_contact: Callable[[], None],
+        on_refused: Callable[[NotAuthorized], None],
     ) -> None:
         self._roster = roster
         self._backend = backend
         self._settings = settings
         self._on_delivered = on_delivered
         self._on_contact = on_contact
+        self._on_refused = on_refused
         self._mirror = Mirror(sys.stdout) if settings.mirror else None
         #: Lines that the backend refused, by run.
         self._refused: Counter[str] = Counter()
@@ -149,8 +151,10 @@ class Courier:
         wish_s = error.retry_after_s if isinstance(error, BackendUnavailable) else None
         pause_s = retry_pause_s(self._failures, random.random(), wish_s)
         self._not_before_s = time.monotonic() + pause_s
-        level = "ERROR" if isinstance(error, NotAuthorized) else "WARNING"
-        if self._failures == 1 or isinstance(error, NotAuthorized):
+        if isinstance(error, NotAuthorized):
+            self._on_refused(error)
+        if self._failures == 1:
+            level = "ERROR" if isinstance(error, NotAuthorized) else "WARNING"
             logger.log(level, "Cannot deliver to the backend, keeping all on disk and trying on: {}", error)
         else:
             logger.debug("Still cannot deliver (try {}), next in {:.1f} s: {}", self._failures, pause_s, error)

@@ -177,6 +177,10 @@ class RunDirectory:
         except FileNotFoundError:
             return 0
 
+    def unsent_bytes(self) -> int:
+        """How much of the journal the backend has not yet."""
+        return max(0, self.journal_bytes() - self.forwarded())
+
     def outbox(self) -> Outbox:
         """The reports still to be acknowledged."""
         record = self._read(files.OUTBOX_FILE)

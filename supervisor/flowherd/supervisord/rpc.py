@@ -1,4 +1,4 @@
-"""supervisord's XML-RPC: what it says of one program. The only importer of PyPI's supervisor.
+"""supervisord's XML-RPC: what it says of one program, and its restart. The only importer of PyPI's supervisor.
 
 Facts: http://supervisord.org/api.html and supervisor/xmlrpc.py.
 """
@@ -10,6 +10,7 @@ import os
 import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
@@ -26,6 +27,8 @@ _CONFIGURATIONS = (
 )
 #: The fault that means "no such program" (supervisor/xmlrpc.py, Faults.BAD_NAME).
 _BAD_NAME = 10
+#: The fault that means that there is nothing to stop (Faults.NOT_RUNNING).
+_NOT_RUNNING = 70
 
 
 class SupervisordError(FlowherdError):
@@ -58,27 +61,36 @@ class Access:
     password: str | None = None
 
 
+class _Fault(SupervisordError):
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def restart_program(access: Access, name: str) -> None:
+    """Have supervisord stop the program `name` and start it again; both are done when this returns.
+
+    Raises SupervisordError. Where the start fails, the program is left stopped.
+    """
+    try:
+        _call(access, "stopProcess", name)
+    except _Fault as fault:
+        if fault.code != _NOT_RUNNING:
+            raise
+    _call(access, "startProcess", name)
+
+
 def program_state(access: Access, name: str) -> ProgramState:
     """What supervisord says of the program `name`.
 
     `access.url` is unix:///path/of/socket or http://host:port. Raises SupervisordError.
     """
-    if not access.url.startswith(("unix://", "http://")):
-        raise SupervisordError(f"{access.url!r} is no address of supervisord; write unix:///path or http://HOST:PORT")
-    transport = SupervisorTransport(access.username, access.password, serverurl=access.url)
-    # With a unix socket the transport goes by its own address; the proxy only wants one that looks like HTTP.
-    uri = access.url if access.url.startswith("http://") else "http://127.0.0.1"
     try:
-        with xmlrpc.client.ServerProxy(uri, transport=transport) as proxy:
-            info = proxy.supervisor.getProcessInfo(name)
-    except xmlrpc.client.Fault as fault:
-        if fault.faultCode == _BAD_NAME:
+        info = _call(access, "getProcessInfo", name)
+    except _Fault as fault:
+        if fault.code == _BAD_NAME:
             return ProgramState(name=name, state=None)
-        raise SupervisordError(f"supervisord at {access.url} answered: {fault.faultString}") from fault
-    except xmlrpc.client.ProtocolError as error:
-        raise SupervisordError(f"supervisord at {access.url} answered HTTP {error.errcode} {error.errmsg}") from error
-    except OSError as error:
-        raise SupervisordError(f"supervisord at {access.url} cannot be reached: {error}") from error
+        raise
     if not isinstance(info, dict):
         raise SupervisordError(f"supervisord at {access.url} answered something that is no program's state")
     return ProgramState(
@@ -87,6 +99,23 @@ def program_state(access: Access, name: str) -> ProgramState:
         pid=int(str(info["pid"])) or None,
         description=str(info["description"]),
     )
+
+
+def _call(access: Access, method: str, name: str) -> Any:
+    if not access.url.startswith(("unix://", "http://")):
+        raise SupervisordError(f"{access.url!r} is no address of supervisord; write unix:///path or http://HOST:PORT")
+    transport = SupervisorTransport(access.username, access.password, serverurl=access.url)
+    # With a unix socket the transport goes by its own address; the proxy only wants one that looks like HTTP.
+    uri = access.url if access.url.startswith("http://") else "http://127.0.0.1"
+    try:
+        with xmlrpc.client.ServerProxy(uri, transport=transport) as proxy:
+            return getattr(proxy.supervisor, method)(name)
+    except xmlrpc.client.Fault as fault:
+        raise _Fault(f"supervisord at {access.url} answered: {fault.faultString}", fault.faultCode) from fault
+    except xmlrpc.client.ProtocolError as error:
+        raise SupervisordError(f"supervisord at {access.url} answered HTTP {error.errcode} {error.errmsg}") from error
+    except OSError as error:
+        raise SupervisordError(f"supervisord at {access.url} cannot be reached: {error}") from error
 
 
 def find_access(url: str | None, configuration: str | None) -> Access | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from flowherd.backends.graphql.literals import Word, arguments
 from flowherd.backends.graphql.rows import parsed_time
+from flowherd.backends.graphql.run_history import RunHistory
 from flowherd.backends.graphql.run_log import RunLog
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.errors import BackendRefused, BackendUnavailable
@@ -211,6 +212,10 @@ class UserClient:
     def log(self, run_id: str) -> RunLog:
         """The log of a run, to be read onwards."""
         return RunLog(self._transport, run_id, numbered=self.hello())
+
+    def history(self, run_id: str) -> RunHistory:
+        """The states of a run and what flowherd said about it."""
+        return RunHistory(self._transport, run_id)
 
     def agents(self) -> list[AgentView]:
         """The agents that the server knows."""

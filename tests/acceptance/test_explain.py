@@ -1,0 +1,120 @@
+"""`flowherd explain` on real runs: why one waits, why one ended, what is known when the backend is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import READY, CommandLine, background
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> CommandLine:
+    home = tmp_path / "home"
+    home.mkdir()
+    return CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
+
+
+@pytest.fixture
+def server(command: CommandLine) -> Iterator[None]:
+    with background(command, "server", "--port", "0", until="ready at"):
+        yield
+
+
+def whats(story: dict[str, Any]) -> list[str]:
+    return [happening["what"] for happening in story["timeline"] if happening["what"] != "said"]
+
+
+def test_the_story_of_a_run_from_its_making_to_its_end(command: CommandLine, server: None, tmp_path: Path) -> None:
+    """In the order of its times; on the host also its processes and how far its log has come."""
+    command(
+        "register", "messy", "--command", "--", "sh", "-c", f"setsid sleep 100 & echo hi; touch {tmp_path}/up; wait"
+    )
+    run_id = command.run("messy")
+    assert "No agent with the labels" in command.json("explain", run_id)["waiting"][0]
+    with background(command, "start", "-n", "worker", until=READY):
+        wait_until((tmp_path / "up").exists)
+        wait_until(lambda: command.json("explain", run_id)["state"] == "Running")
+        going = command.json("explain", run_id)
+        assert going["waiting"] == ["Agent 'worker' has it."]
+        assert going["runner_alive"] is True
+        assert whats(going) == ["created", "queued", "claimed", "started", "running"]
+        started = next(h for h in going["timeline"] if h["what"] == "started")
+        assert str(command.runs()[run_id]["pid"]) in started["detail"]
+        assert "python" in started["detail"]
+        command("cancel", run_id)
+        command.wait_for_ends([run_id])
+    ended = command.json("explain", run_id)
+    assert (ended["state"], ended["reason"], ended["grade"]) == ("Cancelled", "cancelled", "proven")
+    assert whats(ended) == ["created", "queued", "claimed", "running", "cancelling", "ended"]
+    times = [datetime.fromisoformat(happening["at"]) for happening in ended["timeline"]]
+    assert times == sorted(times)
+    assert ended["evidence"]
+    shown = command("explain", run_id).stdout
+    assert "by agent worker" in shown
+    assert "reason cancelled, proven" in shown
+
+
+def test_a_paused_agent_is_why_a_run_waits(command: CommandLine, server: None) -> None:
+    command("register", "quick", "--command", "--", "true")
+    with background(command, "start", until=READY):
+        command("pause")
+        run_id = command.run("quick")
+        assert command.json("explain", run_id)["waiting"] == [
+            "Agent 'agent' claims nothing: paused: claims nothing until `flowherd resume`."
+        ]
+
+
+def test_with_the_backend_and_the_agent_gone_the_directory_tells(command: CommandLine, tmp_path: Path) -> None:
+    """A run that ended meanwhile: its exit record, what of its log is on this disk alone, what was left behind."""
+    with background(command, "server", "--port", "0", until="ready at") as server:
+        script = f"setsid sleep 100 & touch {tmp_path}/up; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye"
+        command("register", "loner", "--command", "--", "sh", "-c", f"{script}; exit 3")
+        with background(command, "start", until=READY) as agent:
+            run_id = command.run("loner")
+            wait_until((tmp_path / "up").exists)
+            wait_until(lambda: command.runs()[run_id]["state"] == "Running")
+            agent.kill()
+        server.kill()
+        (tmp_path / "go").touch()
+        wait_until((command.home / "agents" / "agent" / "runs" / run_id / "exit.json").exists)
+        story = command.json("explain", run_id[:8])
+        assert "no API is known" in story["backend_error"]
+        assert whats(story) == ["started", "process ended"]
+        assert story["leftovers"][0].startswith("sleep (")
+        assert 0 <= story["forwarded_bytes"] < story["journal_bytes"]
+        assert "on this disk alone" in story["log"][0]
+        assert "exited, proven" in command("explain", run_id).stdout
+    with background(command, "server", "--port", "0", until="ready at"), background(command, "start", until=READY):
+        assert command.wait_for_ends([run_id])[run_id]["state"] == "Failed"
+
+
+def test_a_killed_runner_is_told_before_any_agent_has_looked(
+    command: CommandLine, server: None, tmp_path: Path
+) -> None:
+    command("register", "victim", "--command", "--", "sh", "-c", f"touch {tmp_path}/up; exec sleep 100")
+    with background(command, "start", until=READY) as agent:
+        run_id = command.run("victim")
+        wait_until((tmp_path / "up").exists)
+        wait_until(lambda: command.runs()[run_id]["state"] == "Running")
+        agent.kill()
+    detail = next(h["detail"] for h in command.json("explain", run_id)["timeline"] if h["what"] == "started")
+    os.kill(int(detail.split()[1].rstrip(",")), signal.SIGKILL)
+    wait_until(lambda: command.json("explain", run_id)["runner_alive"] is False)
+    assert "runner gone" in whats(command.json("explain", run_id))
+    wait_until(lambda: "is not there now" in command.json("explain", run_id)["waiting"][0])
+    with background(command, "start", until=READY):
+        assert command.wait_for_ends([run_id])[run_id]["reason"] == "lost"
+
+
+def test_what_is_not_known_is_not_found(command: CommandLine, server: None) -> None:
+    assert "there is no run" in command("explain", "nothing", code=4).stderr

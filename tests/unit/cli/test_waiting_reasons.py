@@ -1,0 +1,75 @@
+"""What `flowherd explain` says of a run that has not ended: what it waits for, or who has it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from flowherd.backends.graphql.user import AgentView, RunView
+from flowherd.cli.waiting_reasons import standing
+
+NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
+
+
+def run(state: str = "Scheduled", *, due_s: float = -1.0, labels: tuple[str, ...] = ("x",), **more: Any) -> RunView:
+    due = NOW + timedelta(seconds=due_s)
+    facts: dict[str, Any] = {
+        "id": "r", "name": "r", "flow": "f", "state": state, "message": None, "labels": labels, "parameters": {},
+        "agent_id": None, "pid": None, "reason": None, "created": NOW, "scheduled_start_time": due,
+        "start_time": None, "end_time": None,
+    }  # fmt: skip
+    return RunView(**{**facts, **more})
+
+
+def agent(name: str = "a", labels: tuple[str, ...] = ("x",), *, alive: bool = True) -> AgentView:
+    return AgentView(id=name, name=name, labels=labels, last_queried=None, connected=alive)
+
+
+def said(run: RunView, *agents: AgentView, **local: dict[str, Any]) -> str:
+    return " ".join(standing(run, agents, local, NOW))
+
+
+def test_a_finished_run_waits_for_nothing() -> None:
+    assert standing(run("Success"), [agent()], {}, NOW) == []
+
+
+def test_a_run_of_the_future_is_not_due() -> None:
+    assert "not due before" in said(run(due_s=3600), agent())
+    assert "in 1h00m" in said(run(due_s=3600), agent())
+
+
+def test_without_an_agent_there_is_nobody_to_take_it() -> None:
+    assert said(run()) == "No agent with the labels x is there; start one with `flowherd start`."
+    assert "No agent with the labels x is there" in said(run(), agent(alive=False))
+
+
+def test_the_missing_label_is_named_and_who_is_there() -> None:
+    assert said(run(labels=("x", "moon")), agent()) == "No living agent has the label moon; living: a [x]."
+
+
+def test_a_run_without_labels_needs_an_agent_without() -> None:
+    assert "only an agent without labels" in said(run(labels=()), agent())
+
+
+def test_an_agent_that_holds_back_says_why() -> None:
+    facts = {"agent": "a", "status": "paused", "reason": "paused: claims nothing", "runs": 0}
+    assert said(run(), agent(), a=facts) == "Agent 'a' claims nothing: paused: claims nothing."
+
+
+def test_an_agent_at_its_limit_has_no_room() -> None:
+    facts = {"agent": "a", "status": "ok", "reason": "", "runs": 2, "limit": 2}
+    assert "no room: 2 of 2" in said(run(), agent(), a=facts)
+    assert "at the next look" in said(run(), agent(), a={**facts, "runs": 1})
+
+
+def test_a_due_run_that_nobody_took_for_long_points_at_the_agents_log() -> None:
+    assert "see that agent's log" not in said(run(due_s=-2), agent())
+    assert "it has waited 1m40s, see that agent's log" in said(run(due_s=-100), agent())
+
+
+def test_a_claimed_run_is_its_agents_also_when_that_is_away_or_was_restarted() -> None:
+    claimed = run("Running", agent_id="a")
+    assert said(claimed, agent()) == "Agent 'a' has it."
+    assert "is not there now" in said(claimed, agent(alive=False))
+    restarted = AgentView(id="b", name="a", labels=("x",), last_queried=None, connected=True)
+    assert "was started again since" in said(claimed, agent(alive=False), restarted)
