@@ -41,6 +41,8 @@ from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 _WAKE_WAIT_S = 20.0
 #: Between tries to get a wake connection again.
 _WAKE_RETRY_S = 2.0
+#: A backend that asks for a longer pause (Retry-After) is asked again all the same.
+_LONGEST_WISH_S = 600.0
 
 
 class Agent:
@@ -96,6 +98,8 @@ class Agent:
         self._told_hold: Hold | None = None
         self._refused: NotAuthorized | None = None
         self._failed_polls = 0
+        #: The backend has asked for peace until then (monotonic).
+        self._not_before_s = 0.0
         self._api: AgentApi | None = None
         self._started_s = self._last_beat_s = time.monotonic()
         self._last_contact_s: float | None = None
@@ -154,6 +158,8 @@ class Agent:
         try:
             if self._refused is not None:
                 raise self._refused
+            if time.monotonic() < self._not_before_s:
+                return False
             self._connect()
             self._settle_uncertain(executor)
             # Also while nothing is claimed: the backend is to know that the agent is there, and the agent that it is.
@@ -169,6 +175,7 @@ class Agent:
             raise
         except BackendError as error:
             self._failed_polls += 1
+            self._heed(error)
             level = "WARNING" if self._failed_polls == 1 else "DEBUG"
             self.logger.log(level, "Poll failed ({} in a row), trying on: {}", self._failed_polls, error)
         except Exception:  # the loop must go on whatever one poll met
@@ -197,6 +204,7 @@ class Agent:
             return
         except BackendUnavailable as error:
             self._uncertain[flow_run.id] = flow_run
+            self._heed(error)
             self.logger.warning("Whether flow run {} is claimed is not known yet: {}", flow_run.id, error)
             return
         except Exception as error:  # the boundary of one run
@@ -326,8 +334,14 @@ class Agent:
         return self.control.departure is not None
 
     def _checked_pause_s(self, pause_s: float) -> float:
-        """The pause until the next poll, shortened where something is to be looked at before."""
-        return pause_s
+        """The pause until the next poll: longer where the backend asked for it, shorter where there is a deadline."""
+        return max(pause_s, self._not_before_s - time.monotonic())
+
+    def _heed(self, error: BackendError) -> float:
+        """The pause that the backend wishes for (Retry-After), which holds for all polls; seconds."""
+        wish_s = min(getattr(error, "retry_after_s", None) or 0.0, _LONGEST_WISH_S)
+        self._not_before_s = max(self._not_before_s, time.monotonic() + wish_s)
+        return wish_s
 
     def _hold(self) -> Hold | None:
         """Why nothing is to be claimed now, if so; from any thread."""
@@ -428,7 +442,7 @@ class Agent:
                 self._note_contact()
             except BackendError as error:
                 self.logger.debug("No wake connection, trying again: {}", error)
-                self._stopping.wait(_WAKE_RETRY_S)
+                self._stopping.wait(max(_WAKE_RETRY_S, self._heed(error)))
                 continue
             if sequence != seen and not self._stopping.is_set():
                 seen = sequence

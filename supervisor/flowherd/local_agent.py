@@ -58,6 +58,8 @@ _STEP_S = 0.2
 _START_TRIES = 3
 #: What a run of ours that was never started may be in; Running when its start was told and not carried out.
 _TO_BE_STARTED = frozenset({RunState.SUBMITTED, RunState.RUNNING})
+#: A backend is asked so often within the time after which it counts as lost.
+_ASKED_WITHIN_LIMIT = 4
 #: In the state directory while the agent is paused.
 _PAUSED_FILE = "paused"
 
@@ -240,11 +242,14 @@ class LocalAgent(Agent):
         """The flow runs that are due and for which there is room, without those that live here already."""
         here = {run.id for run in self._roster}
         busy = len({run.id for run in self._roster.living()} | set(self.submitting_flow_runs))
-        if self.limit is not None and busy >= self.limit:
-            self.logger.debug("No room for more flow runs: {} of {} are going", busy, self.limit)
-            return []
+        # Asked without room too: so the backend knows that the agent is there, and the agent that the backend is.
         found = [flow_run for flow_run in super().query_flow_runs() if flow_run.id not in here]
-        return found if self.limit is None else found[: self.limit - busy]
+        if self.limit is None:
+            return found
+        room = max(0, self.limit - busy)
+        if len(found) > room:
+            self.logger.debug("No room for all: {} due, {} of {} are going", len(found), busy, self.limit)
+        return found[:room]
 
     # -- intent and claim
 
@@ -501,13 +506,15 @@ class LocalAgent(Agent):
         return time.monotonic() - (self._started_s if self._last_contact_s is None else self._last_contact_s)
 
     def _checked_pause_s(self, pause_s: float) -> float:
-        """Not beyond the moment at which the backend has been away too long."""
+        """Short enough to ask the backend several times before it counts as away too long."""
         limit_s = self.loaded.settings.cloud.lost_contact_limit
-        return pause_s if limit_s is None else min(pause_s, max(_STEP_S, limit_s - self._silent_s()))
+        pause_s = super()._checked_pause_s(pause_s)
+        return pause_s if limit_s is None else min(pause_s, max(_STEP_S, limit_s / _ASKED_WITHIN_LIMIT))
 
     def _end_lost_contact(self) -> None:
         limit_s = self.loaded.settings.cloud.lost_contact_limit
-        if limit_s is None or self._silent_s() < limit_s:
+        # Silence alone proves nothing: an agent that was suspended for a while has not asked.
+        if limit_s is None or self._silent_s() < limit_s or not self._failed_polls:
             return
         words = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
         for run in self._roster.living():

@@ -34,8 +34,11 @@ def doctor(
 
     Exits 1 when something is bad; a warning is no failure.
     """
+    from loguru import logger
+
     from flowherd.config import load_settings
 
+    logger.remove()  # what the parts that are tried have to say is said by the findings
     given = {"cloud.agent.name": name, "agent.state_dir": state_dir, "cloud.api": api}
     flags = {"cloud.agent.name": "--name", "agent.state_dir": "--state-dir", "cloud.api": "--api"}
     loaded = load_settings(given, argument_names=flags)

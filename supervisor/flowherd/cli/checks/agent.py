@@ -146,7 +146,8 @@ def check_leftovers(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding
     else:
         yield ok("leftovers", "no process of a run without its runner")
     if untold and pid is None:
-        yield warn("untold ends", f"{untold} runs have ended and nobody tells the API", "start the agent again")
+        words = "1 run has" if untold == 1 else f"{untold} runs have"
+        yield warn("untold ends", f"{words} ended and nobody tells the API", "start the agent again")
 
 
 def _run_directories(loaded: LoadedSettings) -> Iterator[RunDirectory]:

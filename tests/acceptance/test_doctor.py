@@ -1,0 +1,156 @@
+"""`flowherd doctor`: what is well, what is not, and what to do about it; exit code 1 only for what is bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowherd.cli.checks.host import check_cgroup
+from tests.support.commands import READY, CommandLine, background
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> CommandLine:
+    home = tmp_path / "home"
+    home.mkdir()
+    return CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
+
+
+def findings(command: CommandLine, *args: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    told = json.loads(command("doctor", "--json", *args, code=code).stdout)
+    assert told["ok"] is (code == 0)
+    assert all(check["advice"] for check in told["checks"] if check["grade"] != "ok")
+    return {check["check"]: check for check in told["checks"]}
+
+
+def test_a_running_agent_with_its_server_is_well(command: CommandLine) -> None:
+    with background(command, "start", until=READY):
+        found = findings(command)
+        for check in ("backend", "token", "clock", "agent", "state directory", "fork server", "spool", "leftovers"):
+            assert found[check]["grade"] == "ok", found[check]
+        assert "answers in" in found["backend"]["detail"]
+        assert {"disk", "disk inodes", "open files", "processes", "pids", "pidfd", "sub-reaper", "cgroup"} <= set(found)
+        assert found["supervisor"]["grade"] == "warn"
+        command("pause")
+        paused = findings(command)["agent"]
+        assert (paused["grade"], paused["advice"]) == ("warn", "`flowherd resume`")
+        shown = command("doctor")
+        assert "CHECK" in shown.stdout
+        assert shown.stderr == ""
+
+
+def test_an_api_that_does_not_answer_or_take_the_token_is_bad(command: CommandLine) -> None:
+    assert findings(command, "-a", "http://127.0.0.1:9", code=1)["backend"]["grade"] == "bad"
+    guarded = CommandLine(command.home, {**command.env, "FLOWHERD__SERVER__TOKEN": "right"})
+    with background(guarded, "server", until="ready at"):
+        wrong = CommandLine(command.home, {**command.env, "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "wrong"})
+        assert findings(wrong, code=1)["token"]["grade"] == "bad"
+        right = CommandLine(command.home, {**command.env, "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "right"})
+        assert findings(right)["token"]["detail"] == "accepted"
+
+
+@contextmanager
+def api_whose_clock_says(date: str) -> Iterator[str]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(b'{"data": {"hello": "hello"}}')
+
+        def do_GET(self) -> None:
+            self._answer(b"{}")
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def date_time_string(self, timestamp: Any = None) -> str:
+            return date
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_clock_that_is_off_is_bad(command: CommandLine) -> None:
+    with api_whose_clock_says("Thu, 01 Jan 2015 00:00:00 GMT") as url:
+        clock = findings(command, "-a", url, code=1)["clock"]
+    assert clock["grade"] == "bad"
+    assert "behind this host's" in clock["detail"]
+
+
+def test_a_preload_that_cannot_be_imported_is_bad(command: CommandLine) -> None:
+    broken = CommandLine(command.home, {**command.env, "FLOWHERD__AGENT__PRELOAD": "no_such_module_of_ours"})
+    found = findings(broken, code=1)["fork server"]
+    assert "no_such_module_of_ours" in found["detail"]
+
+
+def test_a_state_directory_open_to_others_is_warned_of(command: CommandLine, tmp_path: Path) -> None:
+    place = tmp_path / "state"
+    place.mkdir(mode=0o755)
+    place.chmod(0o755)
+    found = findings(command, "--state-dir", str(place))["state directory"]
+    assert found["grade"] == "warn"
+    assert f"chmod 700 {place}" in found["advice"]
+
+
+def test_processes_of_a_run_without_its_runner_are_left_over(command: CommandLine, tmp_path: Path) -> None:
+    with background(command, "server", until="ready at"):
+        command("register", "victim", "--command", "--", "sh", "-c", f"setsid sleep 100 & touch {tmp_path}/up; wait")
+        with background(command, "start", until=READY) as agent:
+            run_id = command.run("victim")
+            wait_until((tmp_path / "up").exists)
+            wait_until(lambda: command.runs()[run_id]["state"] == "Running")
+            agent.kill()
+        assert findings(command)["leftovers"]["grade"] == "ok"
+        started = next(h for h in command.json("explain", run_id)["timeline"] if h["what"] == "started")
+        os.kill(int(started["detail"].split()[1].rstrip(",")), signal.SIGKILL)
+        found = wait_until(lambda: next((f for f in [findings(command)] if "untold ends" in f), None))
+        assert "1 run has ended" in found["untold ends"]["detail"]
+        assert "1 processes" in found["leftovers"]["detail"]
+        assert "sleep (" in found["leftovers"]["detail"]
+        with background(command, "start", until=READY):
+            command.wait_for_ends([run_id])
+        healed = findings(command)
+        assert "untold ends" not in healed
+        assert healed["leftovers"]["grade"] == "ok"
+
+
+def test_a_delegated_cgroup_is_recognised_and_its_lack_explained(tmp_path: Path) -> None:
+    """Over directories of the same shape: this host may have neither."""
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text("0::/agent.service\n")
+    root.mkdir()
+    assert "no cgroup v2" in check_cgroup(None, proc, root).detail
+    (root / "cgroup.controllers").write_text("cpu memory pids\n")
+    own = root / "agent.service"
+    own.mkdir()
+    assert check_cgroup(None, proc, root).grade == "warn"
+    (own / "cgroup.procs").touch()
+    (own / "cgroup.controllers").write_text("cpu\n")
+    assert "memory, pids" in check_cgroup(None, proc, root).detail
+    (own / "cgroup.controllers").write_text("cpu memory pids\n")
+    assert check_cgroup(None, proc, root).grade == "ok"
