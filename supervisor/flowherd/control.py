@@ -8,10 +8,10 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from flowherd.config.settings import OnStop
 from flowherd.decisions.health import Hold
 
 
@@ -19,8 +19,8 @@ from flowherd.decisions.health import Hold
 class Departure:
     """How the agent is to leave."""
 
-    #: What becomes of its runs; None is what its settings say.
-    on_stop: Literal["detach", "drain", "cancel"] | None = None
+    #: What becomes of its runs; None is what the agent does with them at every stop.
+    on_stop: OnStop | None = None
     #: For "drain": how long the runs may go on; None is what its settings say.
     deadline_s: float | None = None
     #: Start again in the same process afterwards.
@@ -40,6 +40,8 @@ class Control:
         self.instance = uuid.uuid4().hex
         #: Set by a program that starts the agent again when it is asked to.
         self.may_restart = False
+        #: What becomes of the runs where nobody says.
+        self.usual_stop: OnStop = "detach"
         self._changed = changed
         self._paused = False
         self._pause_file: Path | None = None
@@ -84,8 +86,8 @@ class Control:
         with self._lock:
             if self._departure is not None:
                 return False
-            if self._keep_runs and departure.on_stop is None:
-                departure = Departure(on_stop="detach")
+            if departure.on_stop is None:
+                departure = replace(departure, on_stop="detach" if self._keep_runs else self.usual_stop)
             self._departure = departure
         self._changed()
         return True

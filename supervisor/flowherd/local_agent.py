@@ -24,7 +24,6 @@ from flowherd.agent import Agent
 from flowherd.api import Load
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
-from flowherd.config.settings import OnStop
 from flowherd.control import Departure
 from flowherd.control_socket import ControlSocket
 from flowherd.decisions.adoption import Finding, conclude
@@ -134,6 +133,7 @@ class LocalAgent(Agent):
         self._next_sweep_s = 0.0
         self._opening = threading.Lock()
         self._opened = False
+        self.control.usual_stop = own.on_stop or "detach"
         self._control_socket: ControlSocket | None = None
         #: The signals that have done what they are for.
         self._used_signals = 0
@@ -524,8 +524,9 @@ class LocalAgent(Agent):
 
     def _wind_down(self, signals: StopSignals) -> None:
         """What was asked for, else on_stop; each further signal moves one step further (docs/design.md, section 10)."""
+        self.control.leave(Departure())  # unless that was asked for: the polls were over
         departure = self.control.departure or Departure()
-        step: OnStop = departure.on_stop or self.loaded.settings.agent.on_stop or "detach"
+        step = departure.on_stop
         self._used_signals = min(signals.count, 1)
         detail = "The agent was stopped and ended its flow runs."
         if step == "drain":

@@ -71,6 +71,7 @@ def test_a_paused_agent_claims_nothing_and_its_runs_go_on(command: CommandLine, 
     with background(command, "start", until=READY) as agent:
         going = flow.start()
         assert command.json("pause")["status"] == "paused"
+        assert f"up, pid {agent.process.pid}, paused" in command("status").stdout
         waiting = command.run("quick")
         command("poke")
         wait_until(lambda: "Claiming nothing: paused" in agent.text())
@@ -173,7 +174,7 @@ def test_signals_go_one_step_further_each(command: CommandLine, server: None, tm
         run_id = flow.start()
         agent.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Draining: waiting for 1" in agent.text())
-        assert agent.process.poll() is None
+        assert command.json("status")["local"]["status"] == "draining"
         agent.process.send_signal(signal.SIGINT)
         assert wait_for_exit(agent) == 0
     assert state_of(command, run_id) == "Cancelled"

@@ -142,15 +142,19 @@ def _supervised(program: str, url: str | None, configuration: str | None) -> dic
 
 def _local(loaded: LoadedSettings) -> dict[str, Any]:
     """Whether an agent holds the state directory, and how many runs lie in it."""
+    from flowherd.cli.agent_client import AgentClient
     from flowherd.cli.lock_holder import lock_holder
 
     directory = loaded.paths.state_dir
     pid = lock_holder(directory / "agent.lock")
     runs = sum(1 for entry in (directory / "runs").glob("*") if entry.is_dir())
+    name = loaded.settings.cloud.agent.name
+    said = AgentClient.in_directory(directory, name).look() if pid is not None else None
     return {
-        "name": loaded.settings.cloud.agent.name,
+        "name": name,
         "up": pid is not None,
         "pid": pid,
+        "status": said["status"] if said is not None else None,
         "state_dir": directory,
         "runs": runs,
     }
@@ -185,6 +189,8 @@ def _print_status(
     if supervised is not None:
         say(f"supervisord: {supervised['program']} {supervised['state']} {supervised['description']}".rstrip())
     word = f"up, pid {local['pid']}" if local["up"] else "not running here"
+    if local["status"] not in (None, "ok"):
+        word += f", {local['status']}"
     runs = "1 run" if local["runs"] == 1 else f"{local['runs']} runs"
     say(f"agent {local['name']!r}: {word}; {runs} in {local['state_dir']}")
     if agents is None:
