@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -199,6 +199,7 @@ def _start_again() -> None:
     Nothing is handed over but the files of the state directory, so this is no other start than one after a crash.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError):  # whoever read it has gone; the agent works on
+            stream.flush()
     # By the interpreter's whole path, by which it finds its virtual environment; orig_argv may hold a bare "python".
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
