@@ -4,6 +4,7 @@ Armed by FLOWHERD_FAULTS, which names a directory of instruction files: the file
 passes that point for the n-th time kills itself there. Without the variable a point costs one look at a name.
 """
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -13,13 +14,14 @@ _DIRECTORY = os.environ.get("FLOWHERD_FAULTS")
 
 def point(name: str) -> None:
     """End here when the kit has said so."""
-    if _DIRECTORY is not None and os.path.exists(os.path.join(_DIRECTORY, name)):
-        with open(os.path.join(_DIRECTORY, name), "r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # several processes may pass the point at once
-            left = int(file.read().split()[0]) - 1
-            if left >= 0:  # less: somebody has died here already, and the file says who
-                file.seek(0)
-                file.write("{} {}\n".format(left, os.getpid()))
-                file.flush()
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    if _DIRECTORY is None:
+        return
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(_DIRECTORY, name), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes may pass the point at once
+        left = int(file.read().split()[0]) - 1
+        if left >= 0:  # less: somebody has died here already, and the file says who
+            file.seek(0)
+            file.write("{} {}\n".format(left, os.getpid()))
+            file.truncate()
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

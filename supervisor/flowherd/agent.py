@@ -374,7 +374,10 @@ class Agent:
         self.poke()
 
     def _claim_token(self, flow_run: FlowRun) -> str:
-        return f"{self._identity}/{flow_run.id}"
+        return self._token(flow_run.id)
+
+    def _token(self, flow_run_id: str) -> str:
+        return f"{self._identity}/{flow_run_id}"
 
     def _run_figures(self) -> list[dict[str, Any]]:
         """What runs here now, for the API."""

@@ -6,6 +6,7 @@ passes that point for the n-th time kills itself there. Without the variable a p
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -16,13 +17,14 @@ _DIRECTORY = os.environ.get("FLOWHERD_FAULTS")
 
 def point(name: str) -> None:
     """End here when the kit has said so."""
-    if _DIRECTORY is not None and (path := Path(_DIRECTORY, name)).exists():
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # several processes may pass the point at once
-            left = int(file.read().split()[0]) - 1
-            if left >= 0:  # less: somebody has died here already, and the file says who
-                file.seek(0)
-                file.write(f"{left} {os.getpid()}\n")
-                file.flush()
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    if _DIRECTORY is None:
+        return
+    with contextlib.suppress(FileNotFoundError), Path(_DIRECTORY, name).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes may pass the point at once
+        left = int(file.read().split()[0]) - 1
+        if left >= 0:  # less: somebody has died here already, and the file says who
+            file.seek(0)
+            file.write(f"{left} {os.getpid()}\n")
+            file.truncate()
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

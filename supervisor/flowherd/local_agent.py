@@ -43,7 +43,7 @@ from flowherd.states import CLAIMABLE, RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
 from flowherd.values import FlowRun, StoredState
-from flowherd_runner.contract import reasons
+from flowherd_runner.contract import files, reasons
 
 #: How long an ended run's directory is kept when its log is nowhere else.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
@@ -212,12 +212,11 @@ class LocalAgent(Agent):
         run = Run(directory, self._spec_or_nothing(directory), self._has_news)
         if run.delivered:
             return
-        started = directory.started()
         lock_fd = directory.try_lock()
         finding = conclude(
             lock_held=lock_fd is None,
-            exit_recorded=run.ended or directory.exit_record() is not None,
-            started=started is not None,
+            exit_recorded=run.ended or directory.has(files.EXIT_FILE),
+            started=directory.has(files.STARTED_FILE),
         )
         run.log.info("Found a run of an earlier agent: {}", finding.value, action="adopt")
         if finding is Finding.NEVER_RAN and lock_fd is not None:
@@ -225,16 +224,16 @@ class LocalAgent(Agent):
             return
         if lock_fd is not None:
             os.close(lock_fd)
-        if started is not None and not run.ended:
-            run.note_running(started.flow_pid)
         self._roster.add(run)
 
     def _spec_or_nothing(self, directory: RunDirectory) -> dict[str, Any]:
+        # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
+        claim = {"claim": self._token(directory.flow_run_id)}
         try:
-            return directory.spec()
+            return directory.spec() | claim
         except RunDirectoryDamaged as error:
             self.logger.bind(run_id=directory.flow_run_id).warning("{}", error)
-            return {}
+            return claim
 
     # -- poll
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -51,6 +52,8 @@ class Session:
         self._kills: dict[str, Kills] = defaultdict(Kills)
         #: Runners that died at a fault point, by pid, with the point's name.
         self._points: list[tuple[str, int]] = []
+        #: Runs whose cancellation the server has confirmed.
+        self._cancelled: set[str] = set()
         self._hanging_since_s: dict[str, float] = {}
         #: What is to be done later: time and action.
         self._later: list[tuple[float, Callable[[], object]]] = []
@@ -70,7 +73,7 @@ class Session:
         self._finish()
 
     def _all_ended(self) -> bool:
-        return all(map(is_final, self._stage.database.states().values()))
+        return all(map(is_final, self._stage.database.states().values())) and not self._stage.run_directories()
 
     def _tick(self, *, more: bool) -> None:
         tick_s = time.monotonic()
@@ -115,6 +118,8 @@ class Session:
         return going
 
     def _check_left(self, run_id: str, found: Facts) -> None:
+        if self._kills[run_id].cancelled and self._stage.database.run(run_id).reason is None:
+            return  # the server's word, before the agent could do anything; what is left at the end is seen then
         left = still_alive(found)
         if left:
             self._break("leftovers", run_id, f"it has ended and these live: {left}; {found}; {self._kills[run_id]}")
@@ -124,9 +129,23 @@ class Session:
             return
         planned = self._planned.get(run_id)
         since_s = self._hanging_since_s.setdefault(run_id, time.monotonic())
-        if time.monotonic() >= since_s + (planned.killed_after_s if planned else 0.0):
-            self._hanging_since_s[run_id] = time.monotonic()  # not again at once
-            self._kill_of_run(run_id, found, planned.killed if planned else "flow", signal.SIGKILL)
+        if time.monotonic() < since_s + (planned.ended_after_s if planned else 0.0):
+            return
+        self._hanging_since_s[run_id] = time.monotonic()  # not again at once
+        if planned is not None and planned.ended_by == "user":
+            self._cancel(run_id)
+        else:
+            self._kill_of_run(run_id, found, planned.ended_by if planned else "flow", signal.SIGKILL)
+
+    def _cancel(self, run_id: str) -> None:
+        """Once is enough: that the run ends then is the agent's part."""
+        if run_id in self._cancelled:
+            return
+        self._kills[run_id].cancelled = True  # the server may take it and die before it says so
+        with contextlib.suppress(BackendError):
+            self._stage.client.cancel(run_id)
+            self._cancelled.add(run_id)
+            self._report.faults["runs cancelled"] += 1
 
     # -- faults
 

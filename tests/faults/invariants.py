@@ -17,9 +17,12 @@ _OWN_ENDS = {
 #: A command that raises ends with a code.
 _RAISING_COMMAND = ("Failed", reasons.REASON_EXITED, "code 1")
 _LOST = ("Failed", reasons.REASON_LOST, "")
+_CANCELLED = ("Cancelled", reasons.REASON_CANCELLED, "")
+#: The server itself ends a run of which no agent has told yet that it runs.
+_CANCELLED_BY_SERVER = ("Cancelled", None, "")
 _NOT_STARTED = ("Failed", reasons.REASON_NOT_STARTED, "")
 
-End = tuple[str, str, str]
+End = tuple[str, str | None, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +36,12 @@ class Violation:
 
 @dataclass(kw_only=True)
 class Kills:
-    """Who of a run was killed by the kit."""
+    """Who of a run was killed by the kit, and whether it was cancelled."""
 
     #: Names of the signals sent to the flow process while it lived.
     flow: list[str] = field(default_factory=list)
     runner: bool = False
+    cancelled: bool = False
 
 
 def check(stored: Stored, facts: Facts, kills: Kills) -> Iterator[Violation]:
@@ -87,6 +91,8 @@ def possible_ends(facts: Facts, kills: Kills) -> list[End]:
     ends += [("Failed", reasons.REASON_SIGNAL, name) for name in kills.flow]
     if kills.runner:
         ends.append(_LOST)
+    if kills.cancelled:
+        ends += [_CANCELLED, _CANCELLED_BY_SERVER]
     return ends
 
 

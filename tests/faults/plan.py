@@ -79,12 +79,12 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One flow run: what its code is told, and for one that hangs who is killed and when."""
+    """One flow run: what its code is told, and for one that hangs how it ends: who is killed, or a user cancels it."""
 
     parameters: dict[str, Any]
     command: bool
-    killed: str
-    killed_after_s: float
+    ended_by: str
+    ended_after_s: float
 
 
 def faults(seed: int, minutes: float) -> list[Fault]:
@@ -125,6 +125,6 @@ def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
         yield PlannedRun(
             parameters=parameters,
             command=chosen.random() < 0.2,
-            killed=chosen.choice(("flow", "runner")),
-            killed_after_s=chosen.uniform(0.0, 1.5),
+            ended_by=chosen.choices(("flow", "runner", "user"), (40, 35, 25))[0],
+            ended_after_s=chosen.uniform(0.0, 1.5),
         )

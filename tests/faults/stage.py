@@ -199,7 +199,7 @@ class Stage:
     def fired(self) -> Iterator[tuple[str, int]]:
         """Points at which somebody has died since the last look, and the pids of the dead."""
         for path in list(self.points.iterdir()):
-            left, pid = path.read_text().split()
+            left, pid = path.read_text().split()[:2]
             if int(left) == 0:
                 path.unlink()
                 yield path.name, int(pid)

@@ -121,3 +121,36 @@ def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: 
         assert process.wait(10) == -15
     assert run.runner is not None
     run.runner.close()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (files.SPEC_FILE, "not_started"),
+        (files.STARTED_FILE, "lost"),
+        (files.EXIT_FILE, "lost"),
+        (files.OUTBOX_FILE, "exited"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"contract": 1}', b'{"contract": 99}', b"\xff\x00"])
+def test_a_damaged_directory_ends_its_run_with_what_is_still_known(
+    make_agent: Callable[[], LocalAgent],
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
+    damaged: str,
+    reason: str,
+    content: bytes,
+) -> None:
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["true"])
+    whole = str(directory.path)
+    if damaged != files.SPEC_FILE:
+        started = {"pid": 2**22 + 1, "start_ticks": 1, "boot_id": identity.boot_id(), "flow_pid": 2**22 + 2}
+        files.write_json(whole, files.STARTED_FILE, started)
+    if damaged == files.OUTBOX_FILE:
+        files.write_json(whole, files.EXIT_FILE, {"reason": "exited", "exit_code": 1, "grade": "proven"})
+    (directory.path / damaged).write_bytes(content)
+    with going(make_agent()):
+        assert wait_for_end(backend, run_id) is RunState.FAILED
+        wait_until(lambda: not directory.path.exists())
+    assert backend.history[-1].reason == reason

@@ -93,11 +93,14 @@ def outline(flow_run: FlowRun, claim: str) -> dict[str, Any]:
 def planned_before(spec: Mapping[str, Any]) -> Plan:
     """The plan that an earlier agent wrote down.
 
-    Raises UnsupportedStorage when it had found that it cannot start the run.
+    Raises UnsupportedStorage when it had found that it cannot start the run, or what it wrote is damaged.
     """
     if "kind" not in spec:
         raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
-    return Plan(Runtime(str(spec["interpreter"]), tuple(spec.get("preload") or ())), spec)
+    interpreter, preload = spec.get("interpreter"), spec.get("preload") or []
+    if not isinstance(interpreter, str) or not isinstance(preload, list):
+        raise UnsupportedStorage("what an earlier agent wrote down of how to run it is damaged")
+    return Plan(Runtime(interpreter, tuple(map(str, preload))), spec)
 
 
 def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:

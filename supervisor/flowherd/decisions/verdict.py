@@ -72,6 +72,17 @@ def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: 
     )
 
 
+def of_damaged_record() -> Verdict:
+    """The runner wrote how the run ended, and nobody can read it."""
+    return Verdict(
+        state=RunState.FAILED,
+        message="The record of this flow run's end is damaged; how it ended is not known.",
+        reason=reasons.REASON_LOST,
+        grade=reasons.GRADE_PROVEN,
+        evidence="an exit record that is none of the contract",
+    )
+
+
 def of_forced_stop(reason: str, detail: str) -> Verdict:
     """We asked for the end, the runner did not manage it, and its whole tree was killed."""
     state = RunState.CANCELLED if reason in _CANCELS else RunState.FAILED

@@ -52,7 +52,8 @@ def settle(run: Run) -> bool:
 
 def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
     started = _started(run)
-    finding = adoption.conclude(lock_held=False, exit_recorded=record is not None, started=started is not None)
+    begun = run.directory.has(files.STARTED_FILE)  # a damaged record of a start is one
+    finding = adoption.conclude(lock_held=False, exit_recorded=record is not None, started=begun)
     if finding is Finding.ENDED and record is not None:
         try:
             return verdict.of_exit_record(record)
@@ -70,6 +71,8 @@ def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
     # The session's number is the dead runner's; only while we watched it die is it surely not a stranger's by now.
     session = run.runner.pid if run.runner is not None else None
     ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    if run.directory.has(files.EXIT_FILE):
+        return verdict.of_damaged_record()
     return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, _runner_words(run))
 
 

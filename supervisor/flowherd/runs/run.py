@@ -18,6 +18,7 @@ from loguru import logger
 
 from flowherd.decisions.limits import Usage
 from flowherd.decisions.verdict import Verdict
+from flowherd.errors import RunDirectoryDamaged
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.processes.table import Tree
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
@@ -64,11 +65,18 @@ class Run:
         self.failure: BaseException | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
-        self._outbox = directory.outbox()
+        self._outbox = self._read_outbox()
         self.ended = self._outbox.final
         self._notes: list[LogLine] = []
         self._lock = threading.Lock()
         self._changed = changed
+
+    def _read_outbox(self) -> Outbox:
+        try:
+            return self.directory.outbox()
+        except RunDirectoryDamaged as error:  # told again then, which does a backend no harm
+            self.log.warning("{}", error)
+            return Outbox()
 
     @property
     def state(self) -> RunState:

@@ -100,7 +100,10 @@ class Watcher:
             self._on_end(run)
 
     def _find_processes(self, run: Run) -> None:
-        started = run.directory.started()
+        try:
+            started = run.directory.started()
+        except RunDirectoryDamaged:  # told when the run is concluded, which this must not hinder
+            started = None
         if started is None:
             return
         if run.runner is None:

@@ -212,7 +212,11 @@ class RunDirectory:
 
     def is_nobodys(self) -> bool:
         """Whether there is no spec: not written yet, or half removed. What else is there means nothing then."""
-        return not (self.path / files.SPEC_FILE).exists()
+        return not self.has(files.SPEC_FILE)
+
+    def has(self, name: str) -> bool:
+        """Whether this file of the contract is there, readable or not."""
+        return (self.path / name).exists()
 
     def _disown(self) -> None:
         with contextlib.suppress(FileNotFoundError):

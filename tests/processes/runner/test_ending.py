@@ -178,9 +178,10 @@ def test_without_grace_the_run_is_killed_at_once(fork_server: ForkServer) -> Non
 
 
 def test_a_second_request_can_shorten_the_grace(fork_server: ForkServer) -> None:
-    run = fork_server.command("sh", "-c", STUBBORN)
+    run = fork_server.command("sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.01; done")
     run.wait_for_line("ready")
     run.stop(grace_s=100)
+    run.wait_for_line("asked")
     run.stop("memory_limit", grace_s=0)
     record = run.wait(timeout_s=5)
     assert (record["reason"], record["signal"]) == ("cancelled", signal.SIGKILL)
