@@ -21,11 +21,13 @@ from flowherd_runner.contract.files import (
     JOURNAL_FILE,
     RUNNER_ERRORS_FILE,
     STARTED_FILE,
+    open_regular,
     reserve_json,
     write_json,
 )
 from flowherd_runner.contract.identity import boot_id, process_status
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
@@ -44,6 +46,7 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _DRAIN_S = 0.5
 _EXIT_RECORD_DEADLINE_S = 30.0
 _MAX_LEFTOVERS = 50
+_MAX_WAIT_S = 3600.0
 #: More than an exit record with that many leftovers and the longest texts takes.
 _EXIT_RECORD_BYTES = 64 * 1024
 
@@ -81,9 +84,7 @@ def _detach(directory: str) -> None:
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        errors = os.open(
-            os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+        errors = open_regular(os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
         errors = os.dup(null)
     for fd, target in ((null, 0), (null, 1), (errors, 2)):
@@ -104,13 +105,14 @@ class Runner:
         self._tree = Tree(spec.flow_run_id)
         self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._journal = JournalWriter(
-            os.open(os.path.join(directory, JOURNAL_FILE), flags, 0o600), spec.max_journal_bytes
-        )
+        journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
+        self._cgroup = _enter_cgroup(spec.cgroup)
         self._flow_pid = 0
         self._status: Optional[int] = None
         self._flow_cpu_s = 0.0
+        self._oom_before: Optional[OomCount] = None
+        self._oom_after: Optional[OomCount] = None
         self._stop: Optional[Stop] = None
         self._kill_at_s: Optional[float] = None
 
@@ -151,12 +153,15 @@ class Runner:
     def _record_start(self) -> None:
         own = process_status(os.getpid())
         self._started_at = _now()
+        self._oom_before = oom_count(self._cgroup)
+        everywhere = oom_count(None)
         started = {
             "pid": os.getpid(),
             "start_ticks": own[1] if own else 0,
             "boot_id": boot_id(),
             "started_at": self._started_at,
             "flow_pid": self._flow_pid,
+            "oom_kills": everywhere.kills if everywhere is not None else None,
         }
         write_json(self._directory, STARTED_FILE, started)
 
@@ -168,6 +173,7 @@ class Runner:
             self._pump(self._next_deadline_s())
             self._enforce()
         self._ended_at = _now()
+        self._oom_after = oom_count(self._cgroup)
 
     def _next_deadline_s(self) -> Optional[float]:
         if self._stop is not None:
@@ -189,7 +195,8 @@ class Runner:
     def _pump(self, until_s: Optional[float] = None) -> None:
         """One round: wait for anything, at most until `until_s`; then read, reap and obey."""
         deadlines = [one for one in (until_s, self._output.deadline()) if one is not None]
-        timeout_s = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        # epoll_wait(2) cannot wait for longer than a C int of milliseconds; a limit may be a year.
+        timeout_s = min(_MAX_WAIT_S, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
         self._selector.select(timeout_s)
         arrived = self._signals.read()
         # Before the reaping: the flow process had not ended, as far as anybody knew, when the signal came.
@@ -291,6 +298,8 @@ class Runner:
             not_started=self._output.not_started,
             exception=self._output.exception,
             cpu_limit_s=self._spec.cpu_time_s,
+            oom_before=self._oom_before,
+            oom_after=self._oom_after,
         )
         return dict(
             verdict(end),
@@ -308,6 +317,21 @@ class Runner:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat()
+
+
+def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
+    """Go into the cgroup that the agent has made for this run (cgroup-v2.rst); None when there is none or it is gone.
+
+    Nothing depends on it: what it bounds is bounded otherwise too.
+    """
+    if directory is None:
+        return None
+    try:
+        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+    except OSError:
+        return None
+    return directory
 
 
 def _set_group(pid: int) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from flowherd_runner.contract.files import SPEC_FILE, read_json
+from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, read_json
 from flowherd_runner.contract.journal import MAX_JOURNAL_BYTES, MAX_LINE_BYTES
 from flowherd_runner.errors import SpecError
 
@@ -33,6 +33,7 @@ class RunSpec(NamedTuple):
     max_line_bytes: int
     max_journal_bytes: int
     log_level: int
+    cgroup: Optional[str]
 
 
 def read_spec(directory: str) -> RunSpec:
@@ -69,6 +70,7 @@ def parse_spec(value: Dict[str, Any]) -> RunSpec:
         max_line_bytes=max(1, min(MAX_LINE_BYTES, take.whole("max_line_bytes", MAX_LINE_BYTES))),
         max_journal_bytes=max(_LEAST_JOURNAL_BYTES, take.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
         log_level=take.whole("log_level", _DEFAULT_LOG_LEVEL),
+        cgroup=take.value("cgroup", str, None),
     )
 
 
@@ -92,9 +94,10 @@ class _Taker:
         return found
 
     def number(self, key: str, default: Any) -> Any:
+        """Seconds; as good as unlimited beyond MAX_SECONDS."""
         whole = isinstance(self._source.get(key), int)  # JSON has one kind of number
         found = self._not_negative(key, self.value(key, int if whole else float, default))
-        return None if found is None else float(found)
+        return None if found is None else float(min(found, MAX_SECONDS))
 
     def whole(self, key: str, default: Any) -> Any:
         return self._not_negative(key, self.value(key, int, default))
@@ -114,6 +117,6 @@ class _Taker:
 
     @staticmethod
     def _not_negative(key: str, found: Any) -> Any:
-        if found is not None and found < 0:
-            raise SpecError("{} in the spec is negative: {!r}".format(key, found))
+        if found is not None and not 0 <= found < float("inf"):
+            raise SpecError("{} in the spec is negative or no number: {!r}".format(key, found))
         return found

@@ -1,6 +1,8 @@
 """Why a runner is asked to end its run: the signal that came, and what stop.json says about it."""
 
-from flowherd_runner.contract.files import STOP_FILE, read_json
+from typing import Any, Dict
+
+from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
 from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT
 from flowherd_runner.osapi import Signal
 from flowherd_runner.verdict import Stop, signal_name
@@ -20,12 +22,19 @@ def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:
                 reason=str(asked["reason"]),
                 evidence="the agent asked for its end ({})".format(sender),
                 detail=None if detail is None else str(detail),
-                grace_s=max(0.0, float(asked.get("grace_s", grace_s))),
+                grace_s=_grace_s(asked, grace_s),
             )
         why = "nobody had written why"
     except (OSError, ValueError, TypeError, KeyError) as error:
         why = "{} cannot be read: {}".format(STOP_FILE, error)
     return Stop(REASON_TERMINATED, "the runner got {}; {}".format(sender, why), None, grace_s)
+
+
+def _grace_s(asked: Dict[str, Any], default_s: float) -> float:
+    given_s = asked.get("grace_s", default_s)
+    if isinstance(given_s, bool) or not isinstance(given_s, (int, float)) or not 0 <= given_s <= MAX_SECONDS:
+        return default_s
+    return float(given_s)
 
 
 def overdue(run_time_s: float, grace_s: float) -> Stop:

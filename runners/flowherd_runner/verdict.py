@@ -4,11 +4,14 @@ import os
 import signal
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from flowherd_runner.contract.oom import OomCount
 from flowherd_runner.contract.reasons import (
+    GRADE_PROBABLE,
     GRADE_PROVEN,
     REASON_EXCEPTION,
     REASON_EXITED,
     REASON_NOT_STARTED,
+    REASON_OOM,
     REASON_SIGNAL,
 )
 
@@ -37,6 +40,9 @@ class End(NamedTuple):
     exception: Optional[Dict[str, str]]
     #: The limit of RLIMIT_CPU, where one was set.
     cpu_limit_s: Optional[int]
+    #: The kernel's count of out-of-memory kills at the start and at the end.
+    oom_before: Optional[OomCount] = None
+    oom_after: Optional[OomCount] = None
 
 
 def verdict(end: End) -> Dict[str, Any]:
@@ -44,7 +50,7 @@ def verdict(end: End) -> Dict[str, Any]:
     reason, evidence = _reason(end)
     return {
         "reason": reason,
-        "grade": GRADE_PROVEN,
+        "grade": GRADE_PROBABLE if reason == REASON_OOM and not _is_own(end) else GRADE_PROVEN,
         "evidence": evidence[:_MAX_EVIDENCE_CHARS],
         "exit_code": os.WEXITSTATUS(end.wait_status) if os.WIFEXITED(end.wait_status) else None,
         "signal": os.WTERMSIG(end.wait_status) if os.WIFSIGNALED(end.wait_status) else None,
@@ -59,7 +65,7 @@ def _reason(end: End) -> Tuple[str, str]:
     if end.not_started is not None:
         return REASON_NOT_STARTED, end.not_started
     if os.WIFSIGNALED(end.wait_status):
-        return REASON_SIGNAL, _signal_evidence(end)
+        return REASON_OOM if _oom_kills(end) else REASON_SIGNAL, _signal_evidence(end)
     if end.exception is not None:
         return REASON_EXCEPTION, "{type}: {message}".format(**end.exception)
     return REASON_EXITED, describe_status(end.wait_status)
@@ -70,7 +76,25 @@ def _signal_evidence(end: End) -> str:
     number = os.WTERMSIG(end.wait_status)
     if end.cpu_limit_s is not None and _used_up(end, number):
         text += "; the process had used {:.1f} s of CPU time, its limit is {} s".format(end.cpu_time_s, end.cpu_limit_s)
+    elif _oom_kills(end) and end.oom_before is not None and end.oom_after is not None:
+        text += "; oom_kill in {} rose from {} to {} while the run was going".format(
+            end.oom_after.source, end.oom_before.kills, end.oom_after.kills
+        )
     return text
+
+
+def _oom_kills(end: End) -> int:
+    """How often the out-of-memory killer struck where it may have been this process, and nothing else explains it."""
+    number = os.WTERMSIG(end.wait_status)
+    if number != signal.SIGKILL or end.oom_before is None or end.oom_after is None:
+        return 0
+    if end.oom_before.source != end.oom_after.source or (end.cpu_limit_s is not None and _used_up(end, number)):
+        return 0
+    return max(0, end.oom_after.kills - end.oom_before.kills)
+
+
+def _is_own(end: End) -> bool:
+    return end.oom_after is not None and end.oom_after.own
 
 
 def _used_up(end: End, number: int) -> bool:

@@ -29,12 +29,14 @@ from flowherd.control import Control, Departure
 from flowherd.decisions import health
 from flowherd.decisions.backoff import LOOP_INTERVALS, PollPace
 from flowherd.decisions.health import Hold
+from flowherd.decisions.suspension import suspended_s
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.logs import agent_log
 from flowherd.notify import notify
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.store.claim_lock import claiming_alone
+from flowherd.trouble import Trouble
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 
 #: How long the backend may hold a wait for work; a broken connection is noticed at the latest then.
@@ -43,6 +45,8 @@ _WAKE_WAIT_S = 20.0
 _WAKE_RETRY_S = 2.0
 #: A backend that asks for a longer pause (Retry-After) is asked again all the same.
 _LONGEST_WISH_S = 600.0
+#: At least so long between two wakes.
+_WAKE_PAUSE_S = 0.02
 
 
 class Agent:
@@ -97,6 +101,7 @@ class Agent:
         self.control = Control(self._waker.wake)
         self._told_hold: Hold | None = None
         self._refused: NotAuthorized | None = None
+        self._polling = Trouble("look for flow runs", self.logger)
         self._failed_polls = 0
         #: The backend has asked for peace until then (monotonic).
         self._not_before_s = 0.0
@@ -178,8 +183,12 @@ class Agent:
             self._heed(error)
             level = "WARNING" if self._failed_polls == 1 else "DEBUG"
             self.logger.log(level, "Poll failed ({} in a row), trying on: {}", self._failed_polls, error)
-        except Exception:  # the loop must go on whatever one poll met
-            self.logger.exception("Polling failed, trying again")
+        except Exception as error:  # the loop must go on whatever one poll met
+            self._failed_polls += 1
+            self._polling.met(error)
+            self.logger.opt(exception=True).debug("Polling failed")
+        else:
+            self._polling.over()
         return bool(flow_runs)
 
     def query_flow_runs(self) -> list[FlowRun]:
@@ -317,6 +326,7 @@ class Agent:
         polls = 0
         workers = min(32, (os.cpu_count() or 1) + 4)
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="deploy") as executor:
+            _start_threads(executor, workers)
             while not self._is_to_stop(signals) and (self.max_polls is None or polls < self.max_polls):
                 self._last_beat_s = time.monotonic()
                 notify("WATCHDOG=1")
@@ -326,7 +336,18 @@ class Agent:
                 if self.max_polls is None or polls < self.max_polls:
                     pause_s = self._checked_pause_s(pause_s)
                     self.logger.debug("Next look for flow runs in {} s", pause_s)
-                    self._waker.wait(0 if self._is_to_stop(signals) else pause_s)
+                    self._rest(0 if self._is_to_stop(signals) else pause_s)
+
+    def _rest(self, pause_s: float) -> None:
+        """Wait, and say so when the wait shows that this process was stopped; all else goes on."""
+        before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._waker.wait(pause_s)
+        missing_s = suspended_s(pause_s, time.clock_gettime(time.CLOCK_BOOTTIME) - before_s)
+        if missing_s is not None:
+            self.logger.warning(
+                "The agent was suspended for {:.0f} s: stopped by a signal, or the host slept or was overloaded",
+                missing_s,
+            )
 
     def _is_to_stop(self, signals: StopSignals) -> bool:
         if signals.count > 0:
@@ -374,9 +395,9 @@ class Agent:
         self.poke()
 
     def _claim_token(self, flow_run: FlowRun) -> str:
-        return self._token(flow_run.id)
+        return self._token_for(flow_run.id)
 
-    def _token(self, flow_run_id: str) -> str:
+    def _token_for(self, flow_run_id: str) -> str:
         return f"{self._identity}/{flow_run_id}"
 
     def _run_figures(self) -> list[dict[str, Any]]:
@@ -443,13 +464,16 @@ class Agent:
             try:
                 sequence = self.backend.wait_for_wake(seen, _WAKE_WAIT_S).sequence
                 self._note_contact()
-            except BackendError as error:
-                self.logger.debug("No wake connection, trying again: {}", error)
-                self._stopping.wait(max(_WAKE_RETRY_S, self._heed(error)))
+            except Exception as error:  # this thread must not end before the agent
+                self.logger.debug("No wake connection, trying again: {!r}", error)
+                wish_s = self._heed(error) if isinstance(error, BackendError) else 0.0
+                self._stopping.wait(max(_WAKE_RETRY_S, wish_s))
                 continue
             if sequence != seen and not self._stopping.is_set():
                 seen = sequence
                 self._on_wake()
+                # A server whose number changes with every question must not keep this thread busy.
+                self._stopping.wait(_WAKE_PAUSE_S)
         self.backend.close()
 
     def _in_background(self, executor: ThreadPoolExecutor, work: Callable[[FlowRun], None], flow_run: FlowRun) -> None:
@@ -518,3 +542,15 @@ class Agent:
             control=self.control,
             load=self._load,
         )
+
+
+def _start_threads(executor: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of the executor now.
+
+    One that cannot be started later, for want of processes, would leave its work in the queue and yet report it as
+    not taken: the flow run would be handed out again and be deployed by two threads at once.
+    """
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        executor.submit(together.wait)
+    together.wait()

@@ -32,6 +32,7 @@ from flowherd.decisions.limits import mebibytes
 from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan, planned_before
 from flowherd.errors import ClaimLost, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.notify import notify
+from flowherd.processes import cgroups
 from flowherd.processes.fork_server import ForkServers, StartedRunner, environment_for_runs
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.courier import Courier, CourierSettings
@@ -42,6 +43,7 @@ from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
+from flowherd.trouble import Trouble
 from flowherd.values import FlowRun, StoredState
 from flowherd_runner.contract import files, reasons
 
@@ -131,6 +133,7 @@ class LocalAgent(Agent):
         #: Runs that are written down and whose runner was not started yet.
         self._intents: dict[str, _Intent] = {}
         self._next_sweep_s = 0.0
+        self._intending = Trouble("claim flow runs, for none can be written down", self.logger)
         self._opening = threading.Lock()
         self._opened = False
         self.control.usual_stop = own.on_stop or "detach"
@@ -150,6 +153,13 @@ class LocalAgent(Agent):
     @functools.cached_property
     def _fork_servers(self) -> ForkServers:
         return ForkServers(self._state.path, environment_for_runs(os.environ))
+
+    @functools.cached_property
+    def _cgroups(self) -> cgroups.Cgroups | None:
+        found = cgroups.find_delegated() if self.loaded.settings.agent.cgroup == "auto" else None
+        if found is not None:
+            self.logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
+        return found
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
@@ -202,21 +212,27 @@ class LocalAgent(Agent):
         for directory in self._state.found_runs():
             try:
                 self._adopt(directory)
-            except (OSError, RunDirectoryDamaged) as error:
-                self.logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {}", error)
+            except Exception as error:  # a bad run fails alone; what is left of it stays for a person to look at
+                self.logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {!r}", error)
+        strangers = self._state.strangers()
+        if strangers:
+            self.logger.warning("Left alone in {}, no run directories: {}", self._state.runs, strangers[:10])
 
     def _adopt(self, directory: RunDirectory) -> None:
         """Take over one run of an earlier agent, by the table of docs/design.md, section 5."""
+        for name in directory.set_strangers_aside():
+            self.logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
         if directory.is_nobodys() and self._remove(directory):
             return
-        run = Run(directory, self._spec_or_nothing(directory), self._has_news)
+        run = self._run_of_earlier_agent(directory)
         if run.delivered:
             return
         lock_fd = directory.try_lock()
+        # Whether the records can be used is found out where the run's end is concluded: runs/ending.py.
         finding = conclude(
             lock_held=lock_fd is None,
-            exit_recorded=run.ended or directory.has(files.EXIT_FILE),
-            started=directory.has(files.STARTED_FILE),
+            exit_recorded=run.ended or directory.had(files.EXIT_FILE),
+            started=directory.had(files.STARTED_FILE),
         )
         run.log.info("Found a run of an earlier agent: {}", finding.value, action="adopt")
         if finding is Finding.NEVER_RAN and lock_fd is not None:
@@ -226,14 +242,25 @@ class LocalAgent(Agent):
             os.close(lock_fd)
         self._roster.add(run)
 
-    def _spec_or_nothing(self, directory: RunDirectory) -> dict[str, Any]:
-        # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
-        claim = {"claim": self._token(directory.flow_run_id)}
+    def _run_of_earlier_agent(self, directory: RunDirectory) -> Run:
+        """The run with what its directory says of it; a damaged spec or outbox costs only what it said."""
+        log = self.logger.bind(run_id=directory.flow_run_id)
         try:
-            return directory.spec() | claim
+            spec = directory.spec()
         except RunDirectoryDamaged as error:
-            self.logger.bind(run_id=directory.flow_run_id).warning("{}", error)
-            return claim
+            log.warning("{}", error)
+            spec = {}
+        # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
+        if spec.get("flow_run_id") != directory.flow_run_id:
+            spec = {"claim": self._token_for(directory.flow_run_id)}
+        elif not str(spec.get("claim")).endswith(f"/{directory.flow_run_id}"):
+            spec["claim"] = self._token_for(directory.flow_run_id)
+        try:
+            return Run(directory, spec, self._has_news)
+        except RunDirectoryDamaged as error:
+            log.warning("Set aside, all is reported again: {}", error)
+            directory.set_aside(files.OUTBOX_FILE)
+            return Run(directory, spec, self._has_news)
 
     # -- poll
 
@@ -263,8 +290,9 @@ class LocalAgent(Agent):
                 self._intents[flow_run.id] = self._intend(flow_run)
                 faults.point("after-intent")
             except (OSError, RunDirectoryDamaged) as error:
-                self.logger.error("Not claiming flow run {}, it cannot be written down: {}", flow_run.id, error)
+                self._intending.met(error)
                 raise ClaimLost(f"not claimed: {error}") from error
+            self._intending.over()
         super().update_state(flow_run)
 
     def _intend(self, flow_run: FlowRun) -> _Intent:
@@ -274,6 +302,8 @@ class LocalAgent(Agent):
             spec = plan(flow_run, self._defaults(), claim).spec
         except UnsupportedStorage as error:  # claimed all the same, so that the run's end can say so
             spec, failure = outline(flow_run, claim), error
+        if self._cgroups is not None:
+            spec = {**spec, "cgroup": str(self._cgroups.path_for(flow_run.id, spec["attempt"]))}
         directory = self._state.run_directory(flow_run.id)
         lock_fd = directory.create(spec)
         run = Run(directory, spec, self._has_news)
@@ -326,7 +356,7 @@ class LocalAgent(Agent):
         self._roster.add(run)
         try:
             self._start_runner(intent)
-        except (DeployError, OSError, RunDirectoryDamaged, UnsupportedStorage) as error:
+        except Exception as error:  # the boundary of one run
             self._fail(run, error)
 
     # -- deploy
@@ -350,6 +380,8 @@ class LocalAgent(Agent):
 
     def _start_runner(self, intent: _Intent) -> int | None:
         run = intent.run
+        if run.cgroup is not None:
+            cgroups.create(run.cgroup, run.limits)
         runner = self._ask_for_runner(intent)
         del self._intents[run.id]
         intent.release()

@@ -16,7 +16,7 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first; a module imports only from its own layer or from lower ones.
 LAYERS = [
-    ["errors", "states", "values", "conf_files", "signals", "notify", "faults", "__init__"],
+    ["errors", "states", "values", "conf_files", "signals", "notify", "faults", "trouble", "__init__"],
     ["decisions"],
     ["config"],
     ["processes", "store", "backends", "logs"],

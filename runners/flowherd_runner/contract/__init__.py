@@ -10,4 +10,5 @@ absence means, is told in docs/design.md, section 5.
     messages   what the agent and the fork server say to each other
     identity   who a process is
     variables  what the user's code finds in its environment
+    oom        how often the kernel's out-of-memory killer has struck
 """

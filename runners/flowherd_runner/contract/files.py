@@ -15,9 +15,11 @@ spec.json, written by the agent:
                    three, the agent the others
     grace_s        float: between asking the flow to end and killing it
     max_line_bytes, max_journal_bytes       int
+    cgroup         str | null: directory of the run's own cgroup (v2), which the runner enters; absent is none
     log_level      int: the least level of logging records of Python callables; absent is 20 (INFO)
 
-started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known)
+started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known),
+oom_kills (the kernel's count of out-of-memory kills on this host at the start; null where it cannot be read)
 
 stop.json, written by the agent: reason (reasons.py), detail (str), grace_s (float)
 
@@ -34,8 +36,10 @@ exit.json, written by the runner:
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 """
 
+import errno
 import json
 import os
+import stat
 from typing import Any, Dict, Optional
 
 #: Raised when a shape changes so that an older reader would misread it; both sides refuse a newer one.
@@ -60,6 +64,37 @@ OUTBOX_FILE = "outbox"
 #: What the runner itself has to complain about; empty when all is well.
 RUNNER_ERRORS_FILE = "runner.err"
 
+#: Every name that means something here, but for the lock.
+CONTENT_FILES = (
+    SPEC_FILE,
+    STARTED_FILE,
+    JOURNAL_FILE,
+    FORWARDED_FILE,
+    STOP_FILE,
+    EXIT_FILE,
+    OUTBOX_FILE,
+    RUNNER_ERRORS_FILE,
+)
+
+#: Ten years: no duration in these files is longer, and every clock and timer can still count it.
+MAX_SECONDS = 10 * 366 * 86400.0
+
+#: A larger JSON file is none of ours; parameters are the largest thing in one.
+MAX_JSON_BYTES = 64 * 1024 * 1024
+
+
+def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
+    """A descriptor of the regular file `path`, as open(2) gives it, closed on exec.
+
+    Follows no link in the last place, and neither waits for nor opens anything else that may stand there under the
+    file's name: a pipe would block its reader for ever. Raises OSError.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
 
 def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = True) -> None:
     """Write `value` under `name` so that a reader sees all of it or none, mode 0600.
@@ -70,7 +105,7 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
     """
     temporary = _temporary(directory, name)
     data = json.dumps(dict(value, contract=CONTRACT_VERSION), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         try:
             written = 0
@@ -93,7 +128,7 @@ def reserve_json(directory: str, name: str, size_bytes: int) -> None:
 
     Raises OSError when there is no room now.
     """
-    fd = os.open(_temporary(directory, name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_regular(_temporary(directory, name), os.O_WRONLY | os.O_CREAT)
     try:
         os.posix_fallocate(fd, 0, size_bytes)
     finally:
@@ -116,18 +151,26 @@ def sync_directory(directory: str) -> None:
 def read_json(directory: str, name: str) -> Optional[Dict[str, Any]]:
     """The object stored under `name`, or None when there is no such file.
 
-    Raises ValueError when the file is no JSON object of a contract version known here.
+    Raises ValueError when the file is no JSON object of a contract version known here, OSError when it is no regular
+    file or cannot be read.
     """
     path = os.path.join(directory, name)
     try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read().decode("utf-8", "surrogatepass"))
+        fd = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
+    with open(fd, "rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError("{} is larger than {} bytes".format(path, MAX_JSON_BYTES))
+    try:
+        value = json.loads(data.decode("utf-8", "surrogatepass"))
+    except RecursionError:
+        raise ValueError("{} is nested too deeply".format(path)) from None
     if not isinstance(value, dict):
         raise ValueError("{} holds no JSON object".format(path))
     version = value.get("contract")
-    if not isinstance(version, int) or not 1 <= version <= CONTRACT_VERSION:
+    if type(version) is not int or not 1 <= version <= CONTRACT_VERSION:
         raise ValueError(
             "{} is of contract version {!r}, this program knows 1 to {}".format(path, version, CONTRACT_VERSION)
         )

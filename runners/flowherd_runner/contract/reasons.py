@@ -10,6 +10,7 @@ REASON_MEMORY = "memory_limit"  # enforced by the agent
 REASON_PROCESSES = "process_limit"  # enforced by the agent
 REASON_AGENT_STOP = "agent_stop"  # the agent was told to end its runs with it
 REASON_LOST_CONTACT = "lost_contact"  # the backend was away longer than the agent's limit
+REASON_OOM = "oom_killer"  # SIGKILL of the kernel's out-of-memory killer; proven where the run has its own counter
 REASON_TERMINATED = "terminated"  # somebody else sent the runner a signal that asks it to end
 REASON_LOST = "lost"  # the runner itself is gone without a record; concluded by the agent
 REASON_REBOOT = "reboot"  # as lost, and the boot id differs

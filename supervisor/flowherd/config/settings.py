@@ -100,6 +100,9 @@ class AgentSection(_Section):
     hostname_label: bool = Field(default=True, description="label the agent with its host's name")
     preload: list[str] = Field(default=[], description="modules that the fork server imports once for all runs")
     api_token: Token = Field(default="", description="token that callers of the agent's HTTP API must send")
+    cgroup: Literal["auto", "off"] = Field(
+        default="auto", description="a cgroup of its own for every run, where a delegated one is found"
+    )
     watch_interval: float = Field(default=0.5, gt=0, description="seconds between two looks at the runs' processes")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from flowherd_runner.contract import reasons
+from flowherd_runner.contract.files import MAX_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,20 @@ def breach(usage: Usage, limits: Mapping[str, Any]) -> Breach | None:
             detail=f"Process limit exceeded: {_count(usage.processes)}, the limit is {processes}.",
         )
     return None
+
+
+def usable_limits(limits: Mapping[str, Any]) -> dict[str, int | float]:
+    """Those of `limits` that are positive numbers; what else stands there limits nothing."""
+    return {name: value for name, value in limits.items() if _is_number(value) and value > 0}
+
+
+def seconds(value: object, default_s: float) -> float:
+    """`value` where it is a duration that a clock can count, else the default."""
+    return float(value) if _is_number(value) and 0 <= value <= MAX_SECONDS else default_s
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def mebibytes(count: int) -> str:

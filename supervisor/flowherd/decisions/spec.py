@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flowherd.decisions.limits import seconds, usable_limits
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
 from flowherd_runner.contract import journal, variables
@@ -72,7 +73,7 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
         "import_paths": [str(Path(path).expanduser().absolute()) for path in defaults.import_paths],
         "user": config.get("user"),
         "limits": _limits(config.get("limits"), defaults.limits),
-        "grace_s": _seconds(config.get("grace_s"), defaults.grace_s),
+        "grace_s": seconds(config.get("grace_s"), defaults.grace_s),
         "max_line_bytes": defaults.max_line_bytes,
         "max_journal_bytes": defaults.max_journal_bytes,
     }
@@ -95,12 +96,11 @@ def planned_before(spec: Mapping[str, Any]) -> Plan:
 
     Raises UnsupportedStorage when it had found that it cannot start the run, or what it wrote is damaged.
     """
+    if set(spec) == {"claim"}:
+        raise UnsupportedStorage("The description of the flow run on this host was damaged before it could be started.")
     if "kind" not in spec:
         raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
-    interpreter, preload = spec.get("interpreter"), spec.get("preload") or []
-    if not isinstance(interpreter, str) or not isinstance(preload, list):
-        raise UnsupportedStorage("what an earlier agent wrote down of how to run it is damaged")
-    return Plan(Runtime(interpreter, tuple(map(str, preload))), spec)
+    return Plan(Runtime(_word("interpreter", spec.get("interpreter")), _modules(spec.get("preload") or [])), spec)
 
 
 def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
@@ -121,13 +121,13 @@ def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
 
 def _run_config(flow_run: FlowRun) -> Mapping[str, Any]:
     config = flow_run.run_config or flow_run.flow.run_config or {}
-    if config.get("type", "LocalRun") not in _RUN_CONFIGS:
+    if str(config.get("type", "LocalRun")) not in _RUN_CONFIGS:
         raise UnsupportedStorage(f"Unsupported run config type: {config.get('type')!r}; this agent runs LocalRun")
     return config
 
 
 def _interpreter(config: Mapping[str, Any]) -> str:
-    return _expanded(config.get("interpreter")) or sys.executable
+    return _word("interpreter", _expanded(config.get("interpreter")) or sys.executable)
 
 
 def _preload(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[str, ...]:
@@ -135,17 +135,30 @@ def _preload(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[str, .
     # The agent's own choice is for its own interpreter; another one may not have those modules.
     if chosen is None and _interpreter(config) != sys.executable:
         return ()
-    return tuple(str(module) for module in (defaults.preload if chosen is None else chosen))
+    return _modules(defaults.preload if chosen is None else chosen)
+
+
+def _modules(names: object) -> tuple[str, ...]:
+    if not isinstance(names, (list, tuple)):
+        raise UnsupportedStorage(f"preload is a list of modules, not {names!r:.80}")
+    return tuple(_word("preload", name) for name in names)
+
+
+def _word(key: str, value: object) -> str:
+    """A text that can be an argument of a program (execve(2))."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise UnsupportedStorage(f"{key} needs a text, not {value!r:.80}")
+    return value
 
 
 def _limits(chosen: object, defaults: Mapping[str, float | int | None]) -> dict[str, float | int]:
     own = chosen if isinstance(chosen, Mapping) else {}
-    merged = {name: own.get(name) if own.get(name) is not None else defaults.get(name) for name in _LIMITS}
+    given = {name: own[name] for name in _LIMITS if own.get(name) is not None}
+    usable = usable_limits(given)
+    for name in given.keys() - usable.keys():  # not passed over: a run without its limit may take the whole host
+        raise UnsupportedStorage(f"the limit {name} is no positive number: {given[name]!r:.80}")
+    merged = {name: usable.get(name, defaults.get(name)) for name in _LIMITS}
     return {name: value for name, value in merged.items() if value is not None}
-
-
-def _seconds(chosen: object, default: float) -> float:
-    return float(chosen) if isinstance(chosen, (int, float)) else default
 
 
 def _strings(env: object) -> dict[str, str]:

@@ -19,6 +19,10 @@ _CRASHES = {
     signal.SIGABRT: "abort",
 }
 
+#: A state's message is a sentence, not a dump; the whole text is in the run's log.
+_MAX_WORDS = 4000
+_MAX_REASON = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -37,15 +41,32 @@ def of_exit_record(record: Mapping[str, Any]) -> Verdict:
     Raises ValueError when the record does not have the contract's shape.
     """
     reason, grade = record.get("reason"), record.get("grade", reasons.GRADE_PROBABLE)
-    evidence = str(record.get("evidence") or "")
-    if not isinstance(reason, str) or grade not in (reasons.GRADE_PROVEN, reasons.GRADE_PROBABLE):
-        raise ValueError(f"exit record without a reason or grade: {dict(record)!r}")
+    evidence = _words(record.get("evidence"))
+    if (
+        not isinstance(reason, str)
+        or not 0 < len(reason) <= _MAX_REASON
+        or grade not in (reasons.GRADE_PROVEN, reasons.GRADE_PROBABLE)
+    ):
+        raise ValueError(f"exit record without a reason or grade: {dict(record)!r:.500}")
+    if reason == reasons.REASON_EXITED and (type(record.get("exit_code")) is not int):
+        raise ValueError(f"exit record without an exit code: {record.get('exit_code')!r:.100}")
     state, message = _state_and_message(reason, record, evidence)
+    if grade == reasons.GRADE_PROBABLE and "probable" not in message:
+        message = f"{message.rstrip('.')} (probable)."
     return Verdict(state=state, message=message, reason=reason, grade=grade, evidence=evidence)
 
 
-def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: int, words: str = "") -> Verdict:
-    """The runner is gone without a record: killed, broken (`words` are its complaint), or gone with its host."""
+def of_lost_runner(
+    boot_id_then: str | None,
+    boot_id_now: str,
+    ended_processes: int,
+    words: str = "",
+    oom_kills: int | None = None,
+) -> Verdict:
+    """The runner is gone without a record: killed, broken (`words` are its complaint), or gone with its host.
+
+    `oom_kills` is how often the kernel's out-of-memory killer has struck on this host since the run's start.
+    """
     if boot_id_then is not None and boot_id_then != boot_id_now:
         return Verdict(
             state=RunState.FAILED,
@@ -63,6 +84,16 @@ def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: 
             grade=reasons.GRADE_PROVEN,
             evidence=f"the runner's own words: {words}",
         )
+    if oom_kills:
+        return Verdict(
+            state=RunState.FAILED,
+            message="The runner of this flow run was killed (probable: by the kernel's out-of-memory killer); "
+            f"how far the flow came is not known.{rest}",
+            reason=reasons.REASON_LOST,
+            grade=reasons.GRADE_PROBABLE,
+            evidence="the runner released its lock without an exit record; "
+            f"oom_kill in /proc/vmstat rose by {oom_kills} since the start",
+        )
     return Verdict(
         state=RunState.FAILED,
         message=f"The runner of this flow run was killed; how far the flow came is not known.{rest}",
@@ -72,14 +103,15 @@ def of_lost_runner(boot_id_then: str | None, boot_id_now: str, ended_processes: 
     )
 
 
-def of_damaged_record() -> Verdict:
-    """The runner wrote how the run ended, and nobody can read it."""
+def of_damaged_record(damage: str, ended_processes: int) -> Verdict:
+    """The run is over, and what was written about its end cannot be read."""
+    rest = f" {ended_processes} of its processes were still there and were ended." if ended_processes else ""
     return Verdict(
         state=RunState.FAILED,
-        message="The record of this flow run's end is damaged; how it ended is not known.",
+        message=f"The record of how the flow run ended is damaged; how it ended is not known.{rest}",
         reason=reasons.REASON_LOST,
         grade=reasons.GRADE_PROVEN,
-        evidence="an exit record that is none of the contract",
+        evidence=damage[:_MAX_WORDS],
     )
 
 
@@ -105,7 +137,7 @@ _CANCELS = frozenset({reasons.REASON_CANCELLED, reasons.REASON_AGENT_STOP})
 
 
 def _state_and_message(reason: str, record: Mapping[str, Any], evidence: str) -> tuple[RunState, str]:
-    detail = str(record.get("detail") or "")
+    detail = _words(record.get("detail"))
     if reason == reasons.REASON_EXITED:
         code = record.get("exit_code")
         state = RunState.SUCCESS if code == 0 else RunState.FAILED
@@ -114,6 +146,10 @@ def _state_and_message(reason: str, record: Mapping[str, Any], evidence: str) ->
         return RunState.FAILED, _exception(record.get("exception"))
     if reason == reasons.REASON_SIGNAL:
         return RunState.FAILED, _signal(record.get("signal"), evidence)
+    if reason == reasons.REASON_OOM:
+        return RunState.FAILED, _oom(record.get("grade") == reasons.GRADE_PROVEN)
+    if reason == reasons.REASON_TERMINATED:
+        return RunState.FAILED, f"The flow run was ended because {evidence}"
     if reason == reasons.REASON_NOT_STARTED:
         return RunState.FAILED, f"The flow was not started: {evidence}"
     if reason == reasons.REASON_CANCELLED:
@@ -125,17 +161,32 @@ def _state_and_message(reason: str, record: Mapping[str, Any], evidence: str) ->
     return RunState.FAILED, detail or evidence or f"The flow run ended: {reason}."
 
 
+def _words(value: object) -> str:
+    """A text of the record, which has any length and may hold what UTF-8 cannot."""
+    text = value if isinstance(value, str) else "" if value is None else f"{value!r:.200}"
+    return text[:_MAX_WORDS].encode("utf-8", "backslashreplace").decode()
+
+
 def _exception(exception: object) -> str:
     if not isinstance(exception, Mapping):
         return "The flow raised an exception."
-    return f"{exception.get('type')}: {exception.get('message')}".rstrip(": ")
+    return f"{_words(exception.get('type'))}: {_words(exception.get('message'))}".rstrip(": ")
+
+
+def _oom(proven: bool) -> str:
+    if proven:
+        return "The kernel's out-of-memory killer killed the flow process in the memory limit of its own cgroup."
+    return (
+        "The flow process was killed by SIGKILL, which flowherd did not send "
+        "(probable: by the kernel's out-of-memory killer, which struck on this host while the run was going)."
+    )
 
 
 def _signal(number: object, evidence: str) -> str:
     try:
         name = signal.Signals(number)  # type: ignore[arg-type]
     except ValueError:
-        return f"The flow process was killed by signal {number}."
+        return f"The flow process was killed by signal {number!r:.20}."
     if name in _CRASHES:
         return f"The flow process crashed: {name.name} ({_CRASHES[name]})."
     if name == signal.SIGXCPU:

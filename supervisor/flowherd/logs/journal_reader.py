@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from flowherd.values import LogLine
+from flowherd_runner.contract.files import open_regular
 from flowherd_runner.contract.journal import (
     HEADER_BYTES,
     MAX_LINE_BYTES,
@@ -46,11 +48,12 @@ def read_batch(
     """
     size = max(max_bytes, 2 * MAX_RECORD_BYTES)
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(size)
+        fd = open_regular(str(path), os.O_RDONLY)
     except FileNotFoundError:
         return [], offset
+    with os.fdopen(fd, "rb") as file:
+        file.seek(offset)
+        data = file.read(size)
     lines = []
     end = offset
     for record in unpack_records(data, offset):
@@ -94,7 +97,10 @@ def _content(record: Record) -> tuple[str, str]:
         return STREAM_NAMES.get(record.stream, ""), text
     try:
         value: Any = json.loads(text)
-    except ValueError:  # written by a runner of another release, or cut: the text itself is what there is
+    except (
+        ValueError,
+        RecursionError,
+    ):  # written by a runner of another release, or cut: the text itself is what there is
         return STREAM_NAMES[record.stream], text
     if not isinstance(value, dict):
         return STREAM_NAMES[record.stream], text

@@ -24,7 +24,7 @@ import flowherd_runner
 from flowherd import faults
 from flowherd.decisions.spec import Runtime
 from flowherd.errors import DeployError
-from flowherd_runner.contract import messages
+from flowherd_runner.contract import files, messages
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
 _BOOT = Path(flowherd_runner.__file__).resolve().parent / "boot.py"
@@ -170,7 +170,11 @@ def _start(
         argv += ["--preload", module]
     # Its own session: a terminal's Ctrl-C is for the agent. Its own output: nobody who waits for the end of the
     # agent's output must wait for its runs.
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = files.open_regular(str(log_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    except OSError as error:
+        ours.close()
+        raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
         return subprocess.Popen(
             argv,
@@ -181,7 +185,7 @@ def _start(
             pass_fds=[fd],
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         ours.close()
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error
     finally:

@@ -6,6 +6,7 @@ The journals and outboxes on disk are the spool: while the backend is away nothi
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import threading
@@ -35,6 +36,8 @@ _BATCH_BYTES = 512 * 1024
 _REFUSED_LINES = 3
 #: All runs together in one request.
 _REQUEST_BYTES = 2 * 1024 * 1024
+#: A run whose journal cannot be read is reported without the rest of its log after so long.
+_UNREADABLE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,12 @@ class _Parcel:
 
 def _pack(run: Run, max_bytes: int) -> _Parcel:
     start = run.directory.forwarded()
-    lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
+    try:
+        lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
+        run.delivering.over()
+    except (OSError, ValueError) as error:  # of this run alone; it is tried again, and its end is told without
+        run.delivering.met(error)
+        lines, end = [], start
     return _Parcel(run=run, notes=run.notes(), lines=lines, start=start, end=end)
 
 
@@ -94,6 +102,7 @@ class Courier:
         self._waker = Waker()
         self._closed = False
         self._failures = 0
+        self._unreadable_since_s: dict[str, float] = {}
         self._not_before_s = 0.0
         self._next_heartbeat_s = 0.0
         self._next_cancellations_s = 0.0
@@ -165,7 +174,7 @@ class Courier:
         self._mirror_all()
         more = self._deliver_logs()
         for run in self._roster:
-            self._deliver_reports(run)
+            self._deliver_guarded(run)
         self._heartbeat()
         self._cancellations()
         return more
@@ -173,7 +182,8 @@ class Courier:
     def _mirror_all(self) -> None:
         if self._mirror is not None:
             for run in self._roster:
-                self._mirror.show(run.id, run.name, run.directory.journal, run.directory.forwarded)
+                with contextlib.suppress(OSError, ValueError):  # the delivery tells of a journal that cannot be read
+                    self._mirror.show(run.id, run.name, run.directory.journal, run.directory.forwarded)
 
     def _deliver_logs(self) -> bool:
         """Send one request with what is new in all journals; whether there is more."""
@@ -221,6 +231,14 @@ class Courier:
             self._write(lines[:middle])
             self._write(lines[middle:])
 
+    def _deliver_guarded(self, run: Run) -> None:
+        try:
+            self._deliver_reports(run)
+        except BackendError:
+            raise
+        except Exception as error:  # a bad run fails alone
+            run.delivering.met(error)
+
     def _deliver_reports(self, run: Run) -> None:
         for report in run.pending.reports:
             if report.state in FINISHED and not self._log_is_delivered(run):
@@ -240,7 +258,13 @@ class Courier:
     def _log_is_delivered(self, run: Run) -> bool:
         if not self._settings.send_logs:
             return True
-        batch, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
+        try:
+            batch, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
+        except (OSError, ValueError) as error:
+            run.delivering.met(error)
+            since_s = self._unreadable_since_s.setdefault(run.id, time.monotonic())
+            return time.monotonic() - since_s > _UNREADABLE_S
+        self._unreadable_since_s.pop(run.id, None)
         return not batch and end <= run.directory.forwarded()
 
     def _report(self, run: Run, report: StateReport) -> None:
@@ -271,5 +295,5 @@ class Courier:
         stored = self._backend.stored_states(list(living))
         self._on_contact()
         for run_id, held in stored.items():
-            if held.state in (RunState.CANCELLING, RunState.CANCELLED):
+            if run_id in living and held.state in (RunState.CANCELLING, RunState.CANCELLED):
                 living[run_id].ask_to_stop(reasons.REASON_CANCELLED, "The flow run was cancelled.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +14,13 @@ from flowherd.decisions.adoption import Finding
 from flowherd.decisions.limits import mebibytes
 from flowherd.decisions.verdict import Verdict
 from flowherd.errors import DeployError, RunDirectoryDamaged
+from flowherd.processes import cgroups
 from flowherd.processes.ending import end_tree
 from flowherd.runs.run import Run
 from flowherd.states import RunState
 from flowherd.store.run_directory import Started
 from flowherd_runner.contract import files, identity, reasons
+from flowherd_runner.contract.oom import oom_count
 
 #: Reasons whose message is the evidence already.
 _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
@@ -30,13 +33,16 @@ def settle(run: Run) -> bool:
 
     Holds the run's lock while it reads and writes, as the runner did before.
     """
+    for name in run.directory.set_strangers_aside():
+        run.log.warning("{} in the run's directory is no regular file; it was set aside", name)
     lock_fd = run.directory.try_lock()
     if lock_fd is None:
         return False
     try:
         faults.point("before-settle")
-        record = _exit_record(run)
-        decided = _verdict(run, record)
+        record, damage = _exit_record(run)
+        decided = _judged(run, record, damage)
+        _clear_cgroup(run)
         _write_notice(run, decided, record or {})
         faults.point("after-notice")
         run.finish(decided)
@@ -50,16 +56,33 @@ def settle(run: Run) -> bool:
     return True
 
 
-def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
+def _clear_cgroup(run: Run) -> None:
+    """The last word, after the runner's and the agent's own search: whoever is still there."""
+    strays = cgroups.clear(run.cgroup) if run.cgroup is not None else 0
+    if strays:
+        run.log.warning("{} processes were left in the run's cgroup and were ended", strays, action="clear")
+
+
+def _judged(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
+    try:
+        return _verdict(run, record, damage)
+    except OSError:
+        raise  # passing trouble of the host: looked at again
+    except Exception as error:  # one that cannot be judged must not be judged for ever
+        run.log.exception("The end of the run cannot be judged")
+        return verdict.of_damaged_record(repr(error), 0)
+
+
+def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
     started = _started(run)
-    begun = run.directory.has(files.STARTED_FILE)  # a damaged record of a start is one
-    finding = adoption.conclude(lock_held=False, exit_recorded=record is not None, started=begun)
+    has_started = started is not None or run.directory.had(files.STARTED_FILE) or bool(damage)
+    finding = adoption.conclude(lock_held=False, exit_recorded=record is not None, started=has_started)
     if finding is Finding.ENDED and record is not None:
         try:
             return verdict.of_exit_record(record)
         except ValueError as error:
+            damage = str(error)
             run.log.warning("The exit record is damaged: {}", error)
-            finding = Finding.LOST
     if finding is Finding.NEVER_RAN:
         words = _runner_words(run)
         told = "The runner ended before it started the flow" + (f": {words}" if words else ".")
@@ -71,17 +94,29 @@ def _verdict(run: Run, record: Mapping[str, Any] | None) -> Verdict:
     # The session's number is the dead runner's; only while we watched it die is it surely not a stranger's by now.
     session = run.runner.pid if run.runner is not None else None
     ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
-    if run.directory.has(files.EXIT_FILE):
-        return verdict.of_damaged_record()
-    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, _runner_words(run))
+    if damage:
+        return verdict.of_damaged_record(damage, ended)
+    words, oom_kills = _runner_words(run), _oom_kills_since(started)
+    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, words, oom_kills)
 
 
-def _exit_record(run: Run) -> dict[str, Any] | None:
+def _oom_kills_since(started: Started | None) -> int | None:
+    now = oom_count(None)
+    if started is None or started.oom_kills is None or now is None:
+        return None
+    return now.kills - started.oom_kills
+
+
+def _exit_record(run: Run) -> tuple[dict[str, Any] | None, str]:
+    """The exit record, and what is wrong with it where there is one that cannot be used."""
     try:
-        return run.directory.exit_record()
+        record = run.directory.exit_record()
     except RunDirectoryDamaged as error:
         run.log.warning("{}", error)
-        return None
+        return None, str(error)
+    if record is None and run.directory.had(files.EXIT_FILE):
+        return None, f"{files.EXIT_FILE} was set aside, it is no regular file"
+    return record, ""
 
 
 def _started(run: Run) -> Started | None:
@@ -95,7 +130,10 @@ def _started(run: Run) -> Started | None:
 def _runner_words(run: Run) -> str:
     """What the runner had to complain about; empty when nothing."""
     try:
-        words = (run.directory.path / files.RUNNER_ERRORS_FILE).read_text(errors="replace").strip()
+        path = run.directory.path / files.RUNNER_ERRORS_FILE
+        with os.fdopen(files.open_regular(str(path), os.O_RDONLY), "rb") as file:
+            file.seek(max(0, path.lstat().st_size - 4 * _RUNNER_WORDS))
+            words = file.read(4 * _RUNNER_WORDS).decode("utf-8", "replace").strip()
     except OSError:
         return ""
     return words[-_RUNNER_WORDS:]
@@ -130,9 +168,14 @@ def _audit(record: Mapping[str, Any]) -> str:
         return ""
     if not leftovers:
         return "No process was left."
-    names = ", ".join(f"{item.get('name')} ({item.get('pid')})" for item in leftovers[:5] if isinstance(item, Mapping))
+    named = [item for item in leftovers[:5] if isinstance(item, Mapping)]
+    names = ", ".join(f"{item.get('name')!s:.50} ({item.get('pid')!s:.20})" for item in named)
     return f"Left running and ended: {len(leftovers)} ({names}{', …' if len(leftovers) > 5 else ''})."
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    try:
+        number = float(value) if isinstance(value, (int, float)) else 0.0
+    except OverflowError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0

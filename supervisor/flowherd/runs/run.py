@@ -11,19 +11,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 from loguru import logger
 
-from flowherd.decisions.limits import Usage
+from flowherd.decisions.limits import Usage, seconds, usable_limits
 from flowherd.decisions.verdict import Verdict
-from flowherd.errors import RunDirectoryDamaged
+from flowherd.processes import cgroups
+from flowherd.processes.lock_holders import has_open_within, only_holder
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.processes.table import Tree
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
 from flowherd.store.run_directory import Outbox, RunDirectory, Started
+from flowherd.trouble import Trouble
 from flowherd.values import LogLine, StateReport
+from flowherd_runner.contract import files, identity
 
 #: Beyond a run's grace time, for the runner to end the tree and to write its record.
 _RUNNER_MARGIN_S = 5.0
@@ -48,11 +52,11 @@ class Run:
         self.id = directory.flow_run_id
         self.directory = directory
         self.spec = spec
-        self.name = str(spec.get("flow_run_name") or self.id)
-        self.flow_name = str(spec.get("flow_name") or "")
-        self.claim = str(spec.get("claim") or "")
+        self.name = _text(spec.get("flow_run_name")) or self.id
+        self.flow_name = _text(spec.get("flow_name"))
+        self.claim = _text(spec.get("claim"))
         #: Tells this start of the flow run from an earlier one.
-        self.attempt = str(spec.get("attempt") or "")
+        self.attempt = _text(spec.get("attempt"))
         #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
         self.starting = False
         self.runner: RunnerProcess | None = None
@@ -65,18 +69,13 @@ class Run:
         self.failure: BaseException | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
-        self._outbox = self._read_outbox()
+        self.watching = Trouble("look after the run", self.log)
+        self.delivering = Trouble("deliver for the run", self.log)
+        self._outbox = directory.outbox()
         self.ended = self._outbox.final
         self._notes: list[LogLine] = []
         self._lock = threading.Lock()
         self._changed = changed
-
-    def _read_outbox(self) -> Outbox:
-        try:
-            return self.directory.outbox()
-        except RunDirectoryDamaged as error:  # told again then, which does a backend no harm
-            self.log.warning("{}", error)
-            return Outbox()
 
     @property
     def state(self) -> RunState:
@@ -87,20 +86,41 @@ class Run:
     def limits(self) -> Mapping[str, Any]:
         """What the run may use, as its spec says."""
         limits = self.spec.get("limits")
-        return limits if isinstance(limits, Mapping) else {}
+        return usable_limits(limits) if isinstance(limits, Mapping) else {}
+
+    @property
+    def cgroup(self) -> Path | None:
+        """The run's own cgroup, where it was given one."""
+        return cgroups.named_in(self.spec, self.id)
 
     @property
     def grace_s(self) -> float:
         """Between asking the flow to end and killing it."""
-        grace = self.spec.get("grace_s")
-        return float(grace) if isinstance(grace, (int, float)) else 10.0
+        return seconds(self.spec.get("grace_s"), 10.0)
 
     # -- its processes
 
     def attach(self, started: Started) -> None:
-        """Take the living runner under watch. Raises ProcessLookupError when it has ended meanwhile."""
+        """Take the living runner under watch.
+
+        Raises ProcessLookupError when it has ended meanwhile, and when it is a process without any file of this run
+        open: a stranger that has got its pid in another boot, or whatever a damaged file names.
+        """
+        if started.boot_id != identity.boot_id() or not has_open_within(started.pid, self.directory.path):
+            raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
         self.flow_pid = started.flow_pid
         self.meet(RunnerProcess(started.pid, started.start_ticks))
+
+    def find_runner(self) -> None:
+        """Take under watch whoever holds the run's lock, where `started` does not tell; looks at all processes.
+
+        Raises ProcessLookupError when that is not one process alone.
+        """
+        holder = only_holder(self.directory.path / files.LOCK_FILE)
+        if holder is None:
+            raise ProcessLookupError(f"no process alone holds the lock of run {self.id}")
+        self.log.info("Found the runner by its lock: pid {}", holder[0], action="adopt")
+        self.meet(RunnerProcess(*holder))
 
     def meet(self, runner: RunnerProcess) -> None:
         """This is the run's runner. What was asked of the run before it was known is asked of it now."""
@@ -220,3 +240,8 @@ class Run:
             self.directory.write_outbox(outbox)
         except OSError as error:  # told from memory then; after a crash it is concluded again from exit.json
             self.log.warning("Cannot write down what is to be reported: {}", error)
+
+
+def _text(value: object) -> str:
+    """A text of a spec that can be shown and sent; JSON can hold halves of characters, which UTF-8 cannot."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""

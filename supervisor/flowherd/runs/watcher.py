@@ -16,15 +16,20 @@ from loguru import logger
 
 from flowherd.decisions.limits import breach
 from flowherd.errors import RunDirectoryDamaged
-from flowherd.processes import table
+from flowherd.processes import cgroups, table
 from flowherd.processes.ending import end_tree
 from flowherd.runs import ending
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
 from flowherd.signals import Waker
+from flowherd.trouble import Trouble
 
 #: Between looks at a run whose runner cannot be polled: not known yet, no pidfd, or its lock outlives it.
 _BLIND_TICK_S = 0.05
+#: After a round that did not work.
+_PAUSE_S = 0.5
+#: Between two searches through all processes for the runner of one run.
+_SEARCH_INTERVAL_S = 2.0
 
 
 class Watcher:
@@ -36,6 +41,8 @@ class Watcher:
         self._on_end = on_end
         self._waker = Waker()
         self._closed = False
+        self._trouble = Trouble("watch over the runs", logger)
+        self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
 
@@ -58,8 +65,14 @@ class Watcher:
             try:
                 self._wait()
                 self._round()
+            except OSError as error:  # no descriptors, no memory: passing trouble of the host
+                self._trouble.met(error)
+                self._waker.wait(_PAUSE_S)
             except Exception:  # the watch over all runs must not end for the sake of one
                 logger.exception("The watch over the runs stumbled; it goes on")
+                self._waker.wait(_PAUSE_S)
+            else:
+                self._trouble.over()
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -88,8 +101,10 @@ class Watcher:
     def _guarded(self, run: Run, action: Callable[[Run], None]) -> None:
         try:
             action(run)
-        except (OSError, RunDirectoryDamaged) as error:
-            run.log.warning("Cannot look after the run now, trying again: {}", error)
+        except Exception as error:  # a bad run fails alone
+            run.watching.met(error)
+        else:
+            run.watching.over()
 
     def _check(self, run: Run) -> None:
         if run.starting:
@@ -97,21 +112,39 @@ class Watcher:
         if run.runner is None or run.flow_pid is None:
             self._find_processes(run)
         if (run.runner is None or not run.runner.alive) and ending.settle(run):
+            self._next_search_s.pop(run.id, None)
             self._on_end(run)
 
     def _find_processes(self, run: Run) -> None:
         try:
             started = run.directory.started()
-        except RunDirectoryDamaged:  # told when the run is concluded, which this must not hinder
-            started = None
+        except RunDirectoryDamaged as error:
+            self._search(run, error)
+            return
         if started is None:
+            self._search(run, FileNotFoundError("it has not said who it is"))
             return
         if run.runner is None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 run.attach(started)
+            except ProcessLookupError as error:
+                self._search(run, error)
         run.flow_pid = started.flow_pid
         if run.flow_pid is not None:
             run.note_running(run.flow_pid)
+
+    def _search(self, run: Run, reason: Exception) -> None:
+        """The file does not tell who the runner is: if there is one, it holds the lock. Seldom, for it is dear."""
+        if (
+            run.runner is not None
+            or time.monotonic() < self._next_search_s.get(run.id, 0.0)
+            or not run.directory.lock_is_held()
+        ):
+            return
+        self._next_search_s[run.id] = time.monotonic() + _SEARCH_INTERVAL_S
+        run.log.debug("Looking for the runner by its lock: {}", reason)
+        with contextlib.suppress(ProcessLookupError):
+            run.find_runner()
 
     def _look(self) -> None:
         living = {run.id: run for run in self._roster.living() if run.runner is not None}
@@ -120,7 +153,7 @@ class Watcher:
         trees = table.look({run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None})
         for run_id, run in living.items():
             run.observe(trees[run_id])
-            self._enforce(run)
+            self._guarded(run, self._enforce)
 
     def _enforce(self, run: Run) -> None:
         if run.stop is not None:
@@ -139,6 +172,8 @@ class Watcher:
     def _force(self, run: Run) -> None:
         run.log.warning("The runner did not end the run in time; killing the tree", action="force")
         run.forced = True
+        if run.cgroup is not None:
+            cgroups.kill(run.cgroup)
         end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)
         if run.runner is not None:
             run.runner.send(SIGKILL)

@@ -62,7 +62,7 @@ def decompress(text: str) -> Any:
         if unpacker.unconsumed_tail:
             raise Refused(f"serialized_flow is larger than {MAX_DOCUMENT_BYTES} bytes")
         return json.loads(data)
-    except (binascii.Error, zlib.error, ValueError) as error:
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         raise Refused(f"serialized_flow is not base64(gzip(JSON)): {error}") from error
 
 
@@ -80,10 +80,11 @@ def optional_mapping(what: str, value: Any) -> dict[str, Any] | None:
     return None if value is None else _mapping(what, value)
 
 
-def slug_of(edge: Mapping[str, Any], end: str) -> Any:
-    """The slug of the task at one end of an edge."""
+def slug_of(edge: Mapping[str, Any], end: str) -> str | None:
+    """The slug of the task at one end of an edge; None where there is none that is a text."""
     task = edge.get(end)
-    return task.get("slug") if isinstance(task, dict) else None
+    slug = task.get("slug") if isinstance(task, dict) else None
+    return slug if isinstance(slug, str) else None
 
 
 def _mapping(what: str, value: Any) -> dict[str, Any]:

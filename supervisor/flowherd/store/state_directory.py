@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from loguru import logger
 
 from flowherd.errors import StateDirectoryBusy
 from flowherd.store.run_directory import RunDirectory
@@ -36,12 +39,22 @@ class StateDirectory:
         return RunDirectory(self.runs / checked_id(flow_run_id), flow_run_id)
 
     def found_runs(self) -> Iterator[RunDirectory]:
-        """The run directories that are there; other names are passed over."""
+        """The run directories that are there; what is none, links to directories among it, is passed over."""
         for entry in sorted(self.runs.iterdir()):
-            try:
-                yield self.run_directory(entry.name)
-            except ValueError:
-                continue
+            directory = self._run_directory_or_none(entry.name)
+            if directory is not None:
+                yield directory
+
+    def strangers(self) -> list[str]:
+        """Names among the run directories that are none."""
+        return sorted(entry.name for entry in self.runs.iterdir() if self._run_directory_or_none(entry.name) is None)
+
+    def _run_directory_or_none(self, name: str) -> RunDirectory | None:
+        try:
+            directory = self.run_directory(name)
+        except ValueError:
+            return None
+        return directory if directory.is_directory() else None
 
     def close(self) -> None:
         """Let another agent have it."""
@@ -49,7 +62,7 @@ class StateDirectory:
 
 
 def _locked(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = files.open_regular(str(path), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -66,8 +79,14 @@ def _locked(path: Path) -> int:
 
 def _identity(path: Path) -> str:
     """What this agent's claims carry; the same after a restart, so that its own claims are recognised."""
-    stored = files.read_json(str(path), _IDENTITY_FILE)
-    if stored is not None and isinstance(stored.get("identity"), str):
+    try:
+        stored = files.read_json(str(path), _IDENTITY_FILE) or {}
+    except (ValueError, OSError) as error:
+        # Claims that are under way carry the old one; each run's own claim is in its spec.json.
+        logger.warning("The agent takes a new identity, {} is damaged: {}", path / _IDENTITY_FILE, error)
+        (path / _IDENTITY_FILE).rename(path / f"{_IDENTITY_FILE}.set-aside-{time.time_ns()}")
+        stored = {}
+    if isinstance(stored.get("identity"), str) and stored["identity"]:
         return str(stored["identity"])
     identity = uuid.uuid4().hex
     files.write_json(str(path), _IDENTITY_FILE, {"identity": identity})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Any
 
+from flowherd_runner.contract.oom import OomCount
 from flowherd_runner.verdict import End, Stop, verdict
 
 CORE = 0x80
@@ -53,3 +54,22 @@ def test_a_stop_is_the_reason_and_the_exit_code_stays_visible() -> None:
 def test_code_that_was_not_reached_is_told_with_its_reason() -> None:
     found = end(72 << 8, not_started="no such program: foo")
     assert (found["reason"], found["evidence"]) == ("not_started", "no such program: foo")
+
+
+def counts(before: int, after: int, own: bool) -> dict[str, Any]:
+    return {"oom_before": OomCount(before, "there", own), "oom_after": OomCount(after, "there", own)}
+
+
+def test_a_kill_while_the_out_of_memory_killer_struck_is_its_own_in_an_own_cgroup_and_probably_else() -> None:
+    for own, grade in ((True, "proven"), (False, "probable")):
+        found = end(signal.SIGKILL, **counts(3, 4, own))
+        assert (found["reason"], found["grade"]) == ("oom_killer", grade)
+        assert "rose from 3 to 4" in found["evidence"]
+
+
+def test_without_a_rise_or_with_another_cause_it_is_not_the_out_of_memory_killer() -> None:
+    assert end(signal.SIGKILL, **counts(3, 3, False))["reason"] == "signal"
+    assert end(signal.SIGSEGV, **counts(3, 4, False))["reason"] == "signal"
+    assert end(signal.SIGKILL, cpu_time_s=9.0, cpu_limit_s=2, **counts(3, 4, False))["reason"] == "signal"
+    stop = Stop("cancelled", "asked", None, 1.0)
+    assert end(signal.SIGKILL, stop=stop, **counts(3, 4, False))["reason"] == "cancelled"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
+from loguru import logger
+
+from flowherd.backends.graphql import answers
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerTraits
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
@@ -20,6 +23,12 @@ from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, 
 _TASK_RUN_AGE_S = 3.0
 #: Beyond the server's own limit of a wait, before the connection counts as broken.
 _WAKE_MARGIN_S = 10.0
+#: Of one answer; more than any host can start between two polls.
+_MOST_RUNS = 1000
+#: What reading a value of another shape raises.
+_NOT_THE_DIALECT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+T = TypeVar("T")
 
 _FLOW = "flow { id name environment storage version }"
 _TASK_RUNS = 'task_runs(where: {{state_start_time: {{_lte: "{due}"}}}}) {{ id version task_id serialized_state }}'
@@ -40,13 +49,15 @@ class GraphQLBackend:
         self._newer_fields = True
         #: Whether the server knows line ids; None until it was asked.
         self._line_ids: bool | None = None
+        #: Ids of runs that were left out and told of.
+        self._told: set[str] = set()
 
     def connect(self) -> ServerTraits:
         """Say hello, and learn the tenant and what the server can do."""
         self._transport.execute("query { hello }")
         with self._understanding("the tenants"):
-            tenants = self._transport.execute("query { tenant { id } }").get("tenant") or []
-            self._tenant_id = str(tenants[0]["id"]) if tenants else None
+            tenants = answers.mappings(self._transport.execute("query { tenant { id } }").get("tenant"))
+            self._tenant_id = answers.text(tenants[0]["id"]) if tenants else None
         ours = self._transport.server_version
         self._line_ids = ours is not None
         if ours is None:
@@ -55,7 +66,9 @@ class GraphQLBackend:
 
     def check_token(self) -> None:
         """Raises NotAuthorized unless the server knows the token as one of scope RUNNER."""
-        info = self._transport.execute("query { auth_info { api_token_scope } }").get("auth_info") or {}
+        with self._understanding("the token's scope"):
+            answer = self._transport.execute("query { auth_info { api_token_scope } }")
+            info = answers.mapping(answer.get("auth_info") or {})
         if info.get("api_token_scope") != "RUNNER":
             raise NotAuthorized("the agent's token does not have the scope RUNNER; create one that has")
 
@@ -72,7 +85,7 @@ class GraphQLBackend:
             "id",
         )
         with self._understanding("the agent's id"):
-            self._agent_id = str(answer["id"])
+            self._agent_id = answers.header_value(answer["id"])
         self._transport.attach_headers({"X-PREFECT-AGENT-ID": self._agent_id})
         return self._agent_id
 
@@ -82,12 +95,14 @@ class GraphQLBackend:
         queue = {"before": now.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
         listed = self._mutate("get_runs_in_queue", queue, "flow_run_ids").get("flow_run_ids")
         with self._understanding("the queue"):
-            ids = [checked_id(run_id) for run_id in listed or () if run_id not in exclude]
+            listed = answers.sequence(listed)[:_MOST_RUNS]
+        ids = [run_id for run_id in listed if self._usable(run_id, checked_id) and run_id not in exclude]
         if not ids:
             return []
         with self._understanding("the flow runs"):
-            found = {run["id"]: run for run in self._details(ids, now)}
-            return [_flow_run(found[run_id]) for run_id in ids if run_id in found]
+            rows = {row["id"]: row for row in self._details(ids, now) if isinstance(row.get("id"), str)}
+        found = (self._usable(rows[run_id], _flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
+        return [flow_run for flow_run in found if flow_run is not None]
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Submitted, wrapping the state that it was in; its waiting task runs likewise."""
@@ -144,7 +159,8 @@ class GraphQLBackend:
         where = f"{{id: {{_in: {json.dumps(sorted(flow_run_ids))}}}}}"
         rows = self._transport.execute(f"query {{ flow_run(where: {where}) {{ id version state serialized_state }} }}")
         with self._understanding("the states"):
-            return {row["id"]: _stored_state(row) for row in rows["flow_run"]}
+            stored = (_stored_state(row) for row in answers.mappings(rows["flow_run"]))
+            return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Hold a request that the server answers when there is something."""
@@ -152,7 +168,7 @@ class GraphQLBackend:
             f"/agents/{self._agent_id}/wake", {"seen": seen, "timeout": timeout_s}, timeout_s + _WAKE_MARGIN_S
         )
         with self._understanding("the wake"):
-            return Wake(sequence=int(answer["sequence"]))
+            return Wake(sequence=answers.whole(answers.mapping(answer)["sequence"]))
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -163,8 +179,22 @@ class GraphQLBackend:
         """What comes from outside may have any shape; one that is not the dialect's is as good as no answer."""
         try:
             yield
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise BackendUnavailable(f"cannot understand {what} that {self.address} sent: {error!r}") from error
+        except _NOT_THE_DIALECT as error:
+            raise BackendUnavailable(f"cannot understand {what} that {self.address} sent: {error!r:.200}") from error
+
+    def _usable(self, value: Any, read: Callable[[Any], T]) -> T | None:
+        """What `read` makes of one run's part of an answer; None, and a word about it once, when it cannot be read.
+
+        One bad run must not keep all others from being started.
+        """
+        try:
+            return read(value)
+        except _NOT_THE_DIALECT as error:
+            about = f"{value.get('id') if isinstance(value, dict) else value!r}"[:80]
+            if about not in self._told and len(self._told) < _MOST_RUNS:
+                self._told.add(about)
+                logger.warning("Left out flow run {}, its description cannot be understood: {!r:.200}", about, error)
+            return None
 
     def _details(self, ids: Sequence[str], now: datetime) -> list[Mapping[str, Any]]:
         due = (now - timedelta(seconds=_TASK_RUN_AGE_S)).isoformat()
@@ -181,10 +211,8 @@ class GraphQLBackend:
         return self._rows(where, f"{_RUN_FIELDS} {_FLOW} {_TASK_RUNS.format(due=due)}")
 
     def _rows(self, where: str, fields: str) -> list[Mapping[str, Any]]:
-        rows: list[Mapping[str, Any]] = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")[
-            "flow_run"
-        ]
-        return rows
+        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
+        return answers.mappings(answer["flow_run"])
 
     def _set_flow_run_state(self, flow_run_id: str, version: int | None, state: Mapping[str, Any]) -> None:
         change = {"flow_run_id": flow_run_id, "version": version, "state": state}
@@ -242,54 +270,49 @@ def _level_name(level: int) -> str:
 
 
 def _flow_run(row: Mapping[str, Any]) -> FlowRun:
-    flow = row["flow"]
+    flow = answers.mapping(row["flow"])
+    run_id = checked_id(row["id"])
     return FlowRun(
-        id=row["id"],
-        name=row.get("name") or row["id"],
-        version=row["version"],
+        id=run_id,
+        name=answers.text_or_none(row.get("name")) or run_id,
+        version=answers.whole(row["version"]),
         state=RunState(row["state"]),
-        serialized_state=row["serialized_state"] or {},
-        parameters=row.get("parameters") or {},
-        run_config=row.get("run_config"),
-        scheduled_start_time=_time(row.get("scheduled_start_time")),
+        serialized_state=answers.mapping(row["serialized_state"] or {}),
+        parameters=answers.mapping(row.get("parameters") or {}),
+        run_config=answers.mapping_or_none(row.get("run_config")),
+        scheduled_start_time=answers.time_or_none(row.get("scheduled_start_time")),
         flow=Flow(
-            id=flow["id"],
-            name=flow["name"],
-            version=flow.get("version"),
-            storage=flow.get("storage") or {},
-            run_config=flow.get("run_config"),
-            environment=flow.get("environment"),
+            id=answers.text(flow["id"]),
+            name=answers.text(flow["name"]),
+            version=answers.whole_or_none(flow.get("version")),
+            storage=answers.mapping(flow.get("storage") or {}),
+            run_config=answers.mapping_or_none(flow.get("run_config")),
+            environment=answers.mapping_or_none(flow.get("environment")),
         ),
-        task_runs=tuple(_task_runs(row.get("task_runs") or ())),
+        task_runs=tuple(_task_runs(answers.mappings(row.get("task_runs")))),
     )
 
 
 def _task_runs(rows: Iterable[Mapping[str, Any]]) -> Iterable[TaskRun]:
     for row in rows:
         yield TaskRun(
-            id=row["id"],
-            task_id=row["task_id"],
-            version=row["version"],
-            serialized_state=row["serialized_state"] or {},
+            id=answers.text(row["id"]),
+            task_id=answers.text(row["task_id"]),
+            version=answers.whole(row["version"]),
+            serialized_state=answers.mapping(row["serialized_state"] or {}),
         )
 
 
 def _stored_state(row: Mapping[str, Any]) -> StoredState:
-    state = row["serialized_state"] or {}
+    state = answers.mapping(row["serialized_state"] or {})
     context = state.get("context")
     ours = context.get("flowherd") if isinstance(context, Mapping) else None
+    claim = ours.get("claim") if isinstance(ours, Mapping) else None
+    message = state.get("message")
     return StoredState(
-        flow_run_id=row["id"],
-        version=row["version"],
+        flow_run_id=answers.text(row["id"]),
+        version=answers.whole(row["version"]),
         state=RunState(row["state"]),
-        message=state.get("message"),
-        claim=ours.get("claim") if isinstance(ours, Mapping) else None,
+        message=message if isinstance(message, str) else None,
+        claim=claim if isinstance(claim, str) else None,
     )
-
-
-def _time(text: object) -> datetime | None:
-    if not isinstance(text, str):
-        return None
-    # datetime.fromisoformat reads "Z" only from Python 3.11 on.
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -7,6 +7,8 @@ success has no key "errors", and a refusal is HTTP 200 with errors in the body.
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from threading import local
 from typing import Any
@@ -24,6 +26,15 @@ _CLAIM_LOST_TEXT = "State update failed"
 _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
 #: A proxy's or a busy server's passing trouble.
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Of one answer; the longest real ones are some megabytes.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+#: For the body of an answer, beyond the time-out of the request.
+_BODY_TIME_S = 30.0
+#: A server that is not to be asked for longer than this is asked all the same.
+_LONGEST_WISH_S = 900.0
+#: Of a server's message.
+_MOST_CHARACTERS = 2000
 
 
 class GraphQLTransport:
@@ -83,9 +94,10 @@ class GraphQLTransport:
             session.trust_env = False
         try:
             response = session.request(
-                method, url, headers=self._headers, timeout=timeout_s, allow_redirects=False, **content
+                method, url, headers=self._headers, timeout=timeout_s, allow_redirects=False, stream=True, **content
             )
-        except requests.RequestException as error:
+            _read_body(response, time.monotonic() + timeout_s + _BODY_TIME_S)
+        except (requests.RequestException, ValueError) as error:  # ValueError: a header that is no text
             raise BackendUnavailable(f"no answer from {url}: {error}") from error
         self.server_version = response.headers.get(SERVER_HEADER)
         return response
@@ -103,11 +115,41 @@ class GraphQLTransport:
         return data
 
 
+def _read_body(response: requests.Response, deadline_s: float) -> None:
+    """Take the whole body, unless it is too large or comes too slowly. Raises RequestException or BackendUnavailable.
+
+    A time-out of requests bounds only the pause between two pieces.
+    """
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_content(_CHUNK_BYTES):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY_BYTES or time.monotonic() > deadline_s:
+            response.close()
+            why = "too slowly" if size <= MAX_BODY_BYTES else f"with more than {MAX_BODY_BYTES} bytes"
+            raise BackendUnavailable(f"{response.url} answered {why}")
+    # Where requests itself keeps a body that it has read; its own way to read one knows no bound.
+    response._content = b"".join(parts)
+
+
 def _json(response: requests.Response) -> Any:
     try:
-        return response.json()
-    except ValueError as error:
+        # Not response.json(): NaN and the like, which no answer of this dialect holds, could not be sent back.
+        return json.loads(response.content, parse_constant=_refused_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise BackendUnavailable(f"{response.url} answered {response.status_code} with no JSON") from error
+
+
+def _refused_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"no number of this world: {text:.20}")
+    return number
 
 
 def _raise_for_status(response: requests.Response) -> None:
@@ -119,8 +161,8 @@ def _raise_for_status(response: requests.Response) -> None:
     if status in _PASSING_STATUS:
         raise BackendUnavailable(f"{response.url} answered HTTP {status}", retry_after_s=_retry_after_s(response))
     try:
-        errors = response.json().get("errors")
-    except (ValueError, AttributeError):
+        errors = _json(response).get("errors")
+    except (BackendUnavailable, AttributeError):
         errors = None
     if errors:
         raise _refusal(errors)
@@ -131,16 +173,18 @@ def _raise_for_status(response: requests.Response) -> None:
 
 def _retry_after_s(response: requests.Response) -> float | None:
     try:
-        return max(0.0, float(response.headers["Retry-After"]))
+        wish_s = float(response.headers["Retry-After"])
+        return min(wish_s, _LONGEST_WISH_S) if wish_s >= 0 else None  # and so for NaN
     except (KeyError, ValueError):  # absent, or the HTTP-date form, which no server of this dialect sends
         return None
 
 
 def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    message = str(first.get("message") or errors)
+    message = _shown(first.get("message") or errors)
     extensions = first.get("extensions")
     code = extensions.get("code") if isinstance(extensions, dict) else None
+    code = code if isinstance(code, str) else None
     if "UNAUTHENTICATED" in (code, message) or "Malformed Authorization header" in message:
         return NotAuthorized(message, code)
     if _CLAIM_LOST_TEXT in message or code == _VERSION_LOCK_CODE:
@@ -148,3 +192,12 @@ def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:
     if code == "API_ERROR":
         return BackendUnavailable(message)
     return BackendRefused(message, code)
+
+
+def _shown(value: Any) -> str:
+    """What a server says, as a text of bounded length that can be logged."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        text = "something nested very deeply"
+    return text[:_MOST_CHARACTERS].encode("utf-8", "backslashreplace").decode()

@@ -160,7 +160,7 @@ def _edge_row(flow_id: str, ids: Mapping[str, str], edge: Mapping[str, Any]) -> 
     ends = {}
     for end in ("upstream_task", "downstream_task"):
         slug = slug_of(edge, end)
-        if slug not in ids:
+        if slug is None or slug not in ids:
             raise Refused(f"an edge names the task {slug!r} as its {end}, but the flow has no such task")
         ends[f"{end}_id"] = ids[slug]
     return {

@@ -1,0 +1,46 @@
+"""A trouble that lasts is told when it begins, when it changes and when it is over; not at each try."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+
+class Trouble:
+    """What one piece of work meets again and again; `what` completes "Cannot ...".
+
+    Usable from several threads.
+    """
+
+    def __init__(self, what: str, log: Logger) -> None:
+        self._what = what
+        self._log = log
+        self._lock = threading.Lock()
+        self._kind: tuple[object, ...] | None = None
+        self._since_s = 0.0
+        self._times = 0
+
+    def met(self, error: BaseException) -> None:
+        """It did not work, because of `error`; told as a warning only where the last one was of another kind."""
+        kind = (type(error), getattr(error, "errno", None))
+        with self._lock:
+            news = kind != self._kind
+            if self._kind is None:
+                self._since_s, self._times = time.monotonic(), 0
+            self._kind = kind
+            self._times += 1
+        level = "WARNING" if news else "DEBUG"
+        self._log.log(level, "Cannot {} now, trying on: {}: {}", self._what, type(error).__name__, error)
+
+    def over(self) -> None:
+        """It worked; told once when it had not before."""
+        with self._lock:
+            if self._kind is None:
+                return
+            self._kind = None
+            lasted_s, times = time.monotonic() - self._since_s, self._times
+        self._log.info("Can {} again, after {:.0f} s and {} failed tries", self._what, lasted_s, times)

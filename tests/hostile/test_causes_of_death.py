@@ -1,0 +1,257 @@
+"""Each way to die has its own message, true and graded; the state and the run's log both tell it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flowherd import LocalAgent
+from flowherd.backends.memory import MemoryBackend
+from flowherd.config import load_settings
+from flowherd.decisions import verdict
+from flowherd.states import RunState
+from flowherd.values import StateReport
+from flowherd_runner.contract import files, reasons
+from flowherd_runner.contract.oom import oom_count
+from tests.support.agents import going, wait_for_end
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+@dataclass
+class Stage:
+    """One agent, its backend, and a run that is asleep."""
+
+    agent: LocalAgent
+    backend: MemoryBackend
+    state_dir: Path
+    run_id: str = ""
+
+    def runner_pid(self) -> int:
+        return int(json.loads((self.state_dir / "runs" / self.run_id / files.STARTED_FILE).read_text())["pid"])
+
+    def flow_pid(self) -> int:
+        return int(json.loads((self.state_dir / "runs" / self.run_id / files.STARTED_FILE).read_text())["flow_pid"])
+
+
+SLEEP = ["sleep", "100"]
+HOG = [sys.executable, "-c", "kept = []\nwhile True: kept.append(bytearray(20_000_000))"]
+CROWD = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; wait"]
+
+
+def nothing(stage: Stage) -> None:
+    """The run comes to its end by itself."""
+
+
+CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[Stage], None], RunState, str, str, str]] = {
+    # name: (argv, run_config, what is done, state, reason, grade, a word of the message)
+    "exit code": (["sh", "-c", "exit 7"], {}, nothing, RunState.FAILED, "exited", "proven", "code 7"),
+    "cancel": (
+        SLEEP,
+        {},
+        lambda s: s.backend.cancel(s.run_id) and None,
+        RunState.CANCELLED,
+        "cancelled",
+        "proven",
+        "cancelled",
+    ),
+    "timeout": (
+        SLEEP,
+        {"limits": {"run_time_s": 0.3}},
+        nothing,
+        RunState.FAILED,
+        "timeout",
+        "proven",
+        "limit of 0.3 s",
+    ),
+    "memory": (
+        HOG,
+        {"limits": {"memory_bytes": 200_000_000}},
+        nothing,
+        RunState.FAILED,
+        "memory_limit",
+        "proven",
+        "Memory limit",
+    ),
+    "processes": (
+        CROWD,
+        {"limits": {"processes": 4}},
+        nothing,
+        RunState.FAILED,
+        "process_limit",
+        "proven",
+        "Process limit",
+    ),
+    "foreign TERM to the runner": (
+        SLEEP,
+        {},
+        lambda s: os.kill(s.runner_pid(), signal.SIGTERM),
+        RunState.FAILED,
+        "terminated",
+        "proven",
+        f"SIGTERM (15) from pid {os.getpid()}",
+    ),
+    "foreign KILL of the flow": (
+        SLEEP,
+        {},
+        lambda s: os.kill(s.flow_pid(), signal.SIGKILL),
+        RunState.FAILED,
+        "signal",
+        "proven",
+        "SIGKILL, which flowherd did not send",
+    ),
+    "foreign KILL of the runner": (
+        SLEEP,
+        {},
+        lambda s: os.kill(s.runner_pid(), signal.SIGKILL),
+        RunState.FAILED,
+        "lost",
+        "proven",
+        "runner of this flow run was killed",
+    ),
+}
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with on_stage(tmp_path / "state") as stage:
+        yield stage
+
+
+def on_stage(state_dir: Path, **overrides: object) -> StageContext:
+    return StageContext(state_dir, overrides)
+
+
+class StageContext:
+    def __init__(self, state_dir: Path, overrides: dict[str, object]) -> None:
+        backend = MemoryBackend()
+        settings = load_settings({"agent.state_dir": str(state_dir), "agent.watch_interval": 0.1, **overrides})
+        self.stage = Stage(LocalAgent(backend=backend, hostname_label=False, settings=settings), backend, state_dir)
+        self._going = going(self.stage.agent)
+
+    def __enter__(self) -> Stage:
+        self._going.__enter__()
+        return self.stage
+
+    def __exit__(self, *error: object) -> None:
+        self._going.__exit__(*error)
+
+
+def start(stage: Stage, argv: list[str], run_config: dict[str, object]) -> None:
+    config = {"grace_s": 0.5, **run_config}
+    stage.run_id = stage.backend.add_run({"type": "Command", "argv": argv}, run_config=config)
+    wait_until(lambda: stage.backend.state(stage.run_id) is not RunState.SCHEDULED)
+    wait_until(lambda: any(report.flow_run_id == stage.run_id for report in stage.backend.history))
+
+
+def final_report(backend: MemoryBackend, run_id: str) -> StateReport:
+    wait_for_end(backend, run_id)
+    return [report for report in backend.history if report.flow_run_id == run_id][-1]
+
+
+def test_every_cause_has_its_own_true_and_graded_message(stage: Stage) -> None:
+    messages = {}
+    for name, (argv, config, act, state, reason, grade, word) in CAUSES.items():
+        start(stage, argv, config)
+        act(stage)
+        told = final_report(stage.backend, stage.run_id)
+        assert (told.state, told.reason, told.grade) == (state, reason, grade), (name, told)
+        assert word in told.message, (name, told.message)
+        assert any(told.message.rstrip(".") in line for line in stage.backend.log(stage.run_id)), name
+        messages[name] = told.message
+    assert len(set(messages.values())) == len(messages)
+    assert not any("probable" in message for message in messages.values())
+
+
+def test_the_agents_stop_is_told_as_such(tmp_path: Path) -> None:
+    with on_stage(tmp_path / "state", **{"agent.on_stop": "cancel"}) as stage:
+        start(stage, SLEEP, {})
+    told = final_report(stage.backend, stage.run_id)
+    assert (told.state, told.reason, told.grade) == (RunState.CANCELLED, "agent_stop", "proven")
+    assert "agent was stopped" in told.message
+
+
+def test_a_reboot_is_told_by_the_boot_id_and_nobody_is_signalled(tmp_path: Path) -> None:
+    """A copied run directory of a run that goes: its runner's pid is taken, and must not be taken for this run's."""
+    with on_stage(tmp_path / "first") as first:
+        start(first, SLEEP, {})
+        copy = str(uuid.uuid4())
+        target = tmp_path / "second" / "runs" / copy
+        shutil.copytree(first.state_dir / "runs" / first.run_id, target)
+        for name in (files.SPEC_FILE, files.STARTED_FILE):
+            text = (target / name).read_text().replace(first.run_id, copy)
+            record = json.loads(text)
+            (target / name).write_text(
+                json.dumps({**record, "boot_id": "of yesterday"} if "boot_id" in record else record)
+            )
+        backend = MemoryBackend()
+        with_copy = LocalAgent(
+            backend=backend,
+            hostname_label=False,
+            settings=load_settings({"agent.state_dir": str(tmp_path / "second")}),
+        )
+        with going(with_copy):
+            wait_until(lambda: not target.exists(), what="the end of the copied run")
+        assert first.backend.state(first.run_id) is RunState.RUNNING
+        first.backend.cancel(first.run_id)
+        wait_for_end(first.backend, first.run_id)
+    told = verdict.of_lost_runner("of yesterday", "of today", 0)
+    assert (told.reason, told.grade) == (reasons.REASON_REBOOT, "proven")
+
+
+def limited_memory_group() -> Path | None:
+    """A fresh memory cgroup (v1) of 64 MiB, where this process may make one."""
+    root = Path("/sys/fs/cgroup/memory")
+    group = root / f"flowherd-test-{uuid.uuid4().hex[:8]}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(64 << 20))
+    except OSError:
+        return None
+    return group
+
+
+def test_a_kill_by_the_kernel_for_want_of_memory_is_told_as_probable(stage: Stage) -> None:
+    """By the host's own counter: that proves that the killer struck, not whom."""
+    group = limited_memory_group()
+    if group is None or oom_count(None) is None:
+        pytest.skip("no memory cgroup can be made here, or /proc/vmstat has no oom_kill")
+    try:
+        eat = f"echo $$ > {group}/cgroup.procs; exec {sys.executable} -c 'x = bytearray(500_000_000)'"
+        start(stage, ["sh", "-c", eat], {})
+        told = final_report(stage.backend, stage.run_id)
+    finally:
+        wait_until(lambda: _removed(group), what="the end of the cgroup")
+    assert (told.state, told.reason, told.grade) == (RunState.FAILED, reasons.REASON_OOM, "probable")
+    assert "probable: by the kernel's out-of-memory killer" in told.message
+    assert any("oom_kill in /proc/vmstat rose" in line for line in stage.backend.log(stage.run_id))
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:
+        return not group.exists()
+    return True
+
+
+@pytest.mark.parametrize("reason", ["signal", "oom_killer", "lost", "a-word-of-a-later-release"])
+def test_every_message_of_a_probable_cause_says_so(reason: str) -> None:
+    found = verdict.of_exit_record({"reason": reason, "grade": "probable", "evidence": "x", "signal": 9})
+    assert "probable" in found.message
+
+
+def test_a_runner_lost_while_the_killer_struck_is_probably_its_victim() -> None:
+    assert "probable" in verdict.of_lost_runner("a", "a", 0, oom_kills=1).message
+    assert "probable" not in verdict.of_lost_runner("a", "a", 0, oom_kills=0).message
+    assert "probable" not in verdict.of_lost_runner("a", "b", 0, oom_kills=1).message

@@ -1,0 +1,277 @@
+"""When the host has nothing left to give: runs go on, the agent survives, and one line says what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flowherd import LocalAgent
+from flowherd.backends.memory import MemoryBackend
+from flowherd.config import load_settings
+from flowherd.decisions.suspension import suspended_s
+from flowherd.states import RunState
+from flowherd.store.run_directory import RunDirectory
+from flowherd_runner.contract import files
+from flowherd_runner.contract.journal import STREAM_STDOUT, pack_record, unpack_records
+from tests.support.agents import going, wait_for_end
+from tests.support.commands import READY, Background, CommandLine, background
+from tests.support.server import ServerProcess, running_server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def server(no_process_left: None, tmp_path: Path) -> Iterator[ServerProcess]:
+    with running_server(tmp_path / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def command(server: ServerProcess, tmp_path: Path) -> CommandLine:
+    """The command line on that server, whose agents do not wait long between looks."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "server.json").write_text(json.dumps({"url": server.url}))  # for CommandLine.client
+    env = {"PREFECT__CLOUD__API": server.url, "FLOWHERD__RUNS__MAX_JOURNAL_BYTES": str(4 * MIB)}
+    return CommandLine(home, env)
+
+
+@pytest.fixture
+def agent(command: CommandLine) -> Iterator[Background]:
+    with background(command, "start", until=READY) as agent:
+        yield agent
+
+
+def started_run(command: CommandLine, name: str, script: str) -> str:
+    command("register", name, "--command", "--", "sh", "-c", script)
+    return command.run(name)
+
+
+def state(command: CommandLine, run_id: str) -> str:
+    return str(command.runs()[run_id]["state"])
+
+
+def wait_for_state(command: CommandLine, run_id: str, wanted: str, timeout_s: float = 30) -> None:
+    wait_until(lambda: state(command, run_id) == wanted, timeout_s=timeout_s, what=f"{run_id} to be {wanted}")
+
+
+def test_a_flood_of_output_is_capped_takes_no_memory_and_delays_no_other_run(
+    command: CommandLine, agent: Background
+) -> None:
+    line = "x" * 999
+    flood = started_run(command, "flood", f"yes {line} | head -c {300 * MIB}")
+    wait_until(lambda: state(command, flood) in ("Running", "Success"))
+    family = [psutil.Process(agent.process.pid), *psutil.Process(agent.process.pid).children(recursive=True)]
+    begun_s = time.monotonic()
+    other = started_run(command, "other", "echo here")
+    command.wait_for_ends([other], timeout_s=20)
+    other_took_s = time.monotonic() - begun_s
+    peak = 0
+    while state(command, flood) == "Running":
+        peak = max(peak, *(process.memory_info().rss for process in family if process.is_running()))
+        assert time.monotonic() < begun_s + 60
+    assert state(command, flood) == "Success"
+    assert peak < 250 * MIB, f"{peak / MIB:.0f} MiB"
+    assert other_took_s < 10, f"the other run took {other_took_s:.1f} s"
+    text = command("logs", flood, "--json").stdout
+    assert len(text) < 12 * MIB
+    messages = [json.loads(each)["message"] for each in text.splitlines()]
+    assert any("reached its limit" in message for message in messages)
+    assert any("lines came after the log was full" in message for message in messages)
+
+
+@pytest.fixture
+def small_disk(no_process_left: None, tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mount.returncode != 0:
+        pytest.skip(f"cannot mount a file system: {mount.stderr.decode(errors='replace').strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill_up(place: Path) -> Path:
+    """Take all that is left of the file system."""
+    ballast = place / "ballast"
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
+
+
+def lines_about(captured: str, words: str) -> list[str]:
+    return [line for line in captured.splitlines() if words in line]
+
+
+def local_agent(backend: MemoryBackend, state_dir: Path) -> LocalAgent:
+    loaded = load_settings({"agent.state_dir": str(state_dir), "cloud.logging_heartbeat": 0.05})
+    return LocalAgent(backend=backend, hostname_label=False, settings=loaded)
+
+
+def test_a_disk_that_fills_up_while_a_run_goes_costs_lines_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
+    backend = MemoryBackend()
+    go, ready, more = tmp_path / "go", tmp_path / "ready", tmp_path / "more"
+    script = (
+        f"echo before; touch {ready}; while [ ! -e {more} ]; do sleep 0.02; done; "
+        f"for i in $(seq 2000); do echo line $i of a log that has no room; done; "
+        f"touch {ready}2; while [ ! -e {go} ]; do sleep 0.02; done; echo after"
+    )
+    with going(local_agent(backend, small_disk / "state")):
+        run_id = backend.add_run({"type": "Command", "argv": ["sh", "-c", script]}, run_config={"working_dir": "/"})
+        wait_until(lambda: ready.exists() and backend.state(run_id) is RunState.RUNNING)
+        ballast = fill_up(small_disk)
+        more.touch()
+        wait_until(Path(f"{ready}2").exists)
+        ballast.unlink()
+        time.sleep(1.1)  # the runner asks a disk that refused once a second
+        go.touch()
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+    assert "before" in backend.log(run_id)
+    assert "after" in backend.log(run_id)
+    assert any("left out because the disk refused them" in line for line in backend.log(run_id))
+
+
+def test_with_a_full_disk_nothing_is_claimed_and_that_is_said_once(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = MemoryBackend()
+    with going(local_agent(backend, small_disk / "state")) as agent:
+        wait_until(lambda: agent._opened)
+        ballast = fill_up(small_disk)
+        run_id = backend.add_run({"type": "Command", "argv": ["true"]}, run_config={"working_dir": "/"})
+        wait_until(lambda: agent._intending._times >= 3, what="three tries")
+        assert backend.state(run_id) is RunState.SCHEDULED
+        ballast.unlink()
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+    told = capsys.readouterr().err
+    assert len(lines_about(told, "Cannot claim flow runs")) == 1
+    assert len(lines_about(told, "Can claim flow runs, for none can be written down again")) == 1
+
+
+def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine, agent: Background) -> None:
+    go = command.home / "go"
+    first = started_run(command, "first", f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
+    wait_for_state(command, first, "Running")
+    pid = agent.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, before[1]))
+    second = command.run("first")
+    wait_until(lambda: "Too many open files" in agent.text(), what=lambda: agent.text())
+    assert agent.process.poll() is None
+    time.sleep(1)
+    size = len(agent.text())
+    assert size < 20_000, "it says it again and again"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    go.touch()
+    ends = command.wait_for_ends([first, second])
+    assert ends[first]["state"] == "Success"
+    assert ends[second]["state"] in ("Success", "Failed")
+    third = command.run("first")
+    assert command.wait_for_ends([third])[third]["state"] == "Success"
+
+
+@contextlib.contextmanager
+def pids_group(pid: int) -> Iterator[Path]:
+    """A cgroup of the pids controller with the process and all that it has started, without a limit yet."""
+    for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
+        group = root / f"flowherd-test-{uuid.uuid4().hex[:8]}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / "pids.max").exists():
+            break
+        group.rmdir()
+    else:
+        pytest.skip("no cgroup of the pids controller can be made here")
+    process = psutil.Process(pid)
+    for one in [process, *process.children(recursive=True)]:
+        (group / "cgroup.procs").write_text(str(one.pid))
+    try:
+        yield group
+    finally:
+        for left in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(left)
+        wait_until(lambda: _gone(group), what="the end of the cgroup")
+
+
+def _gone(group: Path) -> bool:
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
+
+
+def test_an_agent_that_may_start_no_process_survives_and_the_run_says_why(
+    command: CommandLine, agent: Background
+) -> None:
+    first = started_run(command, "quick", "echo done")
+    assert command.wait_for_ends([first])[first]["state"] == "Success"
+    with pids_group(agent.process.pid) as group:
+        (group / "pids.max").write_text((group / "pids.current").read_text())
+        second = command.run("quick")
+        end = command.wait_for_ends([second])[second]
+        assert end["state"] == "Failed"
+        assert "Resource temporarily unavailable" in end["message"]
+        assert agent.process.poll() is None
+        (group / "pids.max").write_text("max")
+        third = command.run("quick")
+        assert command.wait_for_ends([third])[third]["state"] == "Success"
+
+
+def test_an_agent_that_was_stopped_for_a_while_says_so_and_believes_nothing_false(
+    command: CommandLine, agent: Background
+) -> None:
+    go = command.home / "go"
+    script = f"while [ ! -e {go} ]; do sleep 0.05; done; echo done"
+    ended, going_on = started_run(command, "sleeper", script), command.run("sleeper")
+    wait_for_state(command, going_on, "Running")
+    wait_for_state(command, ended, "Running")
+    # The longest wait is then the next one, so the stop falls into it.
+    wait_until(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_SLEEPING)
+    os.kill(agent.process.pid, signal.SIGSTOP)
+    try:
+        time.sleep(15)
+    finally:
+        os.kill(agent.process.pid, signal.SIGCONT)
+    wait_until(lambda: "suspended for" in agent.text(), what=lambda: agent.text())
+    assert state(command, going_on) == "Running"
+    go.touch()
+    assert {end["state"] for end in command.wait_for_ends([ended, going_on]).values()} == {"Success"}
+    assert len(lines_about(agent.text(), "suspended for")) == 1
+
+
+def test_a_wait_that_took_too_long_means_a_suspension() -> None:
+    assert suspended_s(10.0, 10.5) is None
+    assert suspended_s(0.25, 2.0) is None
+    assert suspended_s(10.0, 3610.0) == 3600.0
+
+
+def test_a_clock_that_was_set_back_does_not_turn_the_order_of_a_journal(tmp_path: Path) -> None:
+    """The runner counts on by the monotonic clock; the agent's own last line must come after it all the same."""
+    ahead_ns = time.time_ns() + 5 * 3600 * 10**9
+    (tmp_path / files.JOURNAL_FILE).write_bytes(pack_record(STREAM_STDOUT, 20, ahead_ns, b"five hours ahead"))
+    RunDirectory(tmp_path, str(uuid.uuid4())).append_notice("the end", 20)
+    times = [record.time_ns for record in unpack_records((tmp_path / files.JOURNAL_FILE).read_bytes())]
+    assert len(times) == 2
+    assert times[0] < times[1]
