@@ -21,7 +21,8 @@ from graphql import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowherd.api import AgentApi, ApiFacts
+from flowherd.api import AgentApi, ApiFacts, Load
+from flowherd.control import Control
 from flowherd.decisions.health import Health
 from flowherd.server.service import SCHEMA
 from tests.support.leftovers import none_left
@@ -44,7 +45,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def api() -> Iterator[AgentApi]:
     runs = [{"id": "x", "flow": 'a\nb"c\\', "memory_bytes": 5}]
-    facts = ApiFacts(name="a", health=lambda: Health(well=True), poke=lambda: None, runs=lambda: runs)
+    facts = ApiFacts(
+        name="a",
+        health=lambda: Health(well=True),
+        poke=lambda: None,
+        runs=lambda: runs,
+        control=Control(lambda: None),
+        load=lambda: Load(runs=1),
+    )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()
     yield api
@@ -67,6 +75,12 @@ PATHS = st.one_of(
             b"/api/health",
             b"/api/poke",
             b"/api/runs",
+            b"/api/agent",
+            b"/api/pause",
+            b"/api/resume",
+            b"/api/drain?deadline_s=nan",
+            b"/api/drain?deadline_s=1e999",
+            b"/api/restart",
             b"/metrics",
             b"/agents/x/wake",
             b"/agents/" + str(uuid.uuid4()).encode() + b"/wake?seen=0&timeout=0",
@@ -174,7 +188,7 @@ def test_the_server_answers_any_bytes_without_an_internal_error(server: ServerPr
     assert not is_internal_error(answer), answer[:300]
 
 
-@pytest.mark.parametrize("path", ["/api/health", "/api/runs", "/metrics", "/api/poke"])
+@pytest.mark.parametrize("path", ["/api/health", "/api/runs", "/api/agent", "/metrics"])
 @given(host=st.text(max_size=20), token=st.text(max_size=20))
 @fuzz(25)
 def test_any_header_text_gets_an_answer_of_the_agents_api(api: AgentApi, path: str, host: str, token: str) -> None:
