@@ -158,6 +158,7 @@ class LocalAgent(Agent):
     def _cgroups(self) -> cgroups.Cgroups | None:
         found = cgroups.find_delegated() if self.loaded.settings.agent.cgroup == "auto" else None
         if found is not None:
+            found.sweep()
             self.logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
         return found
 

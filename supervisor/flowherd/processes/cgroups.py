@@ -18,6 +18,7 @@ from loguru import logger
 #: The kernel still counts a killed process for a moment.
 _REMOVE_DEADLINE_S = 2.0
 _LOOK_S = 0.02
+_SWEEP_AGE_S = 60.0
 _PREFIX = "flowherd-"
 #: The runner is in its run's cgroup too, and a limit that the agent enforces itself is to be met first.
 _MEMORY_ROOM_BYTES = 32 * 1024 * 1024
@@ -38,6 +39,13 @@ class Cgroups:
     def path_for(self, run_id: str, attempt: str) -> Path:
         """Where the cgroup of one start of a run is, whether it is there or not."""
         return self.parent / f"{_PREFIX}{run_id}-{attempt}"
+
+    def sweep(self) -> None:
+        """Take away what runs left whose spec was lost: only empty ones, and none that may be entered just now."""
+        for path in self.parent.glob(f"{_PREFIX}*-*-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_ctime > _SWEEP_AGE_S:
+                    path.rmdir()  # refused by the kernel while anybody is in it
 
 
 def create(path: Path, limits: Mapping[str, int | float]) -> bool:
