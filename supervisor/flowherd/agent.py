@@ -328,8 +328,7 @@ class Agent:
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="deploy") as executor:
             _start_threads(executor, workers)
             while not self._is_to_stop(signals) and (self.max_polls is None or polls < self.max_polls):
-                self._last_beat_s = time.monotonic()
-                notify("WATCHDOG=1")
+                self._beat()
                 self.heartbeat()
                 pause_s = self._pace.after_poll(self.agent_process(executor))
                 polls += 1
@@ -348,6 +347,11 @@ class Agent:
                 "The agent was suspended for {:.0f} s: stopped by a signal, or the host slept or was overloaded",
                 missing_s,
             )
+
+    def _beat(self) -> None:
+        """The loop goes round."""
+        self._last_beat_s = time.monotonic()
+        notify("WATCHDOG=1")
 
     def _is_to_stop(self, signals: StopSignals) -> bool:
         if signals.count > 0:

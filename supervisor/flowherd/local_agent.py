@@ -6,17 +6,13 @@ running. docs/design.md, sections 2, 4 and 5, tell the life of a run; the method
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowherd import faults
@@ -29,15 +25,16 @@ from flowherd.control_socket import ControlSocket
 from flowherd.decisions.adoption import Finding, conclude
 from flowherd.decisions.health import Hold
 from flowherd.decisions.limits import mebibytes
-from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan, planned_before
-from flowherd.errors import ClaimLost, DeployError, RunDirectoryDamaged, UnsupportedStorage
-from flowherd.notify import notify
+from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan
+from flowherd.errors import ClaimLost, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.processes import cgroups
-from flowherd.processes.fork_server import ForkServers, StartedRunner, environment_for_runs
-from flowherd.processes.runner_process import RunnerProcess
+from flowherd.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.runs import retention
 from flowherd.runs.courier import Courier, CourierSettings
+from flowherd.runs.figures import figures
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
+from flowherd.runs.starting import Intent, start
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
@@ -45,44 +42,20 @@ from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
 from flowherd.trouble import Trouble
 from flowherd.values import FlowRun, StoredState
+from flowherd.winding_down import FLUSH_TIMEOUT_S, WindingDown
 from flowherd_runner.contract import files, reasons
 
 #: How long an ended run's directory is kept when its log is nowhere else.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
-#: The flow process exists a few milliseconds after its runner.
-_FLOW_PID_TIMEOUT_S = 2.0
-#: The last words of the runs get so long when the agent stops.
-_FLUSH_TIMEOUT_S = 5.0
 _SWEEP_INTERVAL_S = 600.0
-_STEP_S = 0.2
-#: A start that finds its fork server dead is tried again with another one, so often in all.
-_START_TRIES = 3
+#: No pause is cut shorter than this.
+_SHORTEST_PAUSE_S = 0.2
 #: What a run of ours that was never started may be in; Running when its start was told and not carried out.
 _TO_BE_STARTED = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 #: A backend is asked so often within the time after which it counts as lost.
 _ASKED_WITHIN_LIMIT = 4
 #: In the state directory while the agent is paused.
 _PAUSED_FILE = "paused"
-
-
-@dataclass(kw_only=True)
-class _Intent:
-    """A run that is written down, and the descriptor that holds its lock until a runner does."""
-
-    run: Run
-    lock_fd: int | None
-
-    def release(self) -> None:
-        """Let the lock go, unless a runner has it too."""
-        if self.lock_fd is not None:
-            os.close(self.lock_fd)
-            self.lock_fd = None
-
-    def lock_again(self) -> bool:
-        """Whether the lock is ours alone: no runner was given it that still lives."""
-        self.release()
-        self.lock_fd = self.run.directory.try_lock()
-        return self.lock_fd is not None
 
 
 class LocalAgent(Agent):
@@ -131,15 +104,13 @@ class LocalAgent(Agent):
             self.labels.append(host)
         self._roster = Roster()
         #: Runs that are written down and whose runner was not started yet.
-        self._intents: dict[str, _Intent] = {}
+        self._intents: dict[str, Intent] = {}
         self._next_sweep_s = 0.0
         self._intending = Trouble("claim flow runs, for none can be written down", self.logger)
         self._opening = threading.Lock()
         self._opened = False
         self.control.usual_stop = own.on_stop or "detach"
         self._control_socket: ControlSocket | None = None
-        #: The signals that have done what they are for.
-        self._used_signals = 0
 
     # -- the parts, made when they are first needed
 
@@ -223,7 +194,7 @@ class LocalAgent(Agent):
         """Take over one run of an earlier agent, by the table of docs/design.md, section 5."""
         for name in directory.set_strangers_aside():
             self.logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
-        if directory.is_nobodys() and self._remove(directory):
+        if directory.is_nobodys() and retention.remove(directory):
             return
         run = self._run_of_earlier_agent(directory)
         if run.delivered:
@@ -237,7 +208,7 @@ class LocalAgent(Agent):
         )
         run.log.info("Found a run of an earlier agent: {}", finding.value, action="adopt")
         if finding is Finding.NEVER_RAN and lock_fd is not None:
-            self._intents[run.id] = _Intent(run=run, lock_fd=lock_fd)
+            self._intents[run.id] = Intent(run=run, lock_fd=lock_fd)
             return
         if lock_fd is not None:
             os.close(lock_fd)
@@ -296,7 +267,7 @@ class LocalAgent(Agent):
             self._intending.over()
         super().update_state(flow_run)
 
-    def _intend(self, flow_run: FlowRun) -> _Intent:
+    def _intend(self, flow_run: FlowRun) -> Intent:
         claim = self._claim_token(flow_run)
         failure: UnsupportedStorage | None = None
         try:
@@ -309,7 +280,7 @@ class LocalAgent(Agent):
         lock_fd = directory.create(spec)
         run = Run(directory, spec, self._has_news)
         run.failure = failure
-        return _Intent(run=run, lock_fd=lock_fd)
+        return Intent(run=run, lock_fd=lock_fd)
 
     def _defaults(self) -> AgentDefaults:
         settings = self.loaded.settings
@@ -327,11 +298,7 @@ class LocalAgent(Agent):
         super()._forget_claim(flow_run)
         intent = self._intents.pop(flow_run.id, None)
         if intent is not None:
-            self._drop(intent)
-
-    def _drop(self, intent: _Intent) -> None:
-        intent.run.directory.remove()
-        intent.release()
+            intent.drop()
 
     def _settle_uncertain(self, executor: ThreadPoolExecutor) -> None:
         """Also the claims of an earlier agent that was gone before it could start their runs."""
@@ -344,14 +311,14 @@ class LocalAgent(Agent):
         for run_id, intent in found.items():
             self._settle_found(intent, stored.get(run_id))
 
-    def _settle_found(self, intent: _Intent, stored: StoredState | None) -> None:
+    def _settle_found(self, intent: Intent, stored: StoredState | None) -> None:
         run = intent.run
         if stored is not None and stored.state in CLAIMABLE:
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
             run.log.info("Not ours, or ended meanwhile; dropped", action="drop")
             del self._intents[run.id]
-            self._drop(intent)
+            intent.drop()
             return
         run.starting = True
         self._roster.add(run)
@@ -379,56 +346,12 @@ class LocalAgent(Agent):
             raise intent.run.failure
         return f"PID: {self._start_runner(intent) or 'not known yet'}"
 
-    def _start_runner(self, intent: _Intent) -> int | None:
-        run = intent.run
-        if run.cgroup is not None:
-            cgroups.create(run.cgroup, run.limits)
-        runner = self._ask_for_runner(intent)
-        del self._intents[run.id]
-        intent.release()
-        if runner is not None:
-            with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
-                run.meet(RunnerProcess(runner.pid, runner.start_ticks))
-        run.starting = False
-        self._watcher.wake()
-        run.flow_pid = self._flow_pid(run)
-        faults.point("before-running")
-        if run.flow_pid is not None:
-            run.note_running(run.flow_pid)
-        faults.point("after-running")
-        return run.flow_pid or (runner.pid if runner is not None else None)
+    def _start_runner(self, intent: Intent) -> int | None:
+        def handed_on() -> None:
+            del self._intents[intent.run.id]
+            self._watcher.wake()
 
-    def _ask_for_runner(self, intent: _Intent) -> StartedRunner | None:
-        """The runner that a fork server has started; None when its fork server died before it said which it is.
-
-        Another fork server is asked when the first died and started nothing, which the lock and the record of a start
-        tell. Raises DeployError.
-        """
-        directory = intent.run.directory
-        runtime = planned_before(intent.run.spec).runtime
-        for tries_left in reversed(range(_START_TRIES)):
-            server = self._fork_servers.get(runtime)
-            try:
-                assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
-                return server.start_runner(directory.path, intent.lock_fd)
-            except DeployError as error:
-                if server.alive or not tries_left:
-                    raise
-                intent.run.log.warning("Its fork server died, looking what came of it: {}", error)
-            # A runner that was started and is gone has left a record, or has not come to the user's code.
-            if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
-                return None
-        raise AssertionError("the last try returns or raises")
-
-    def _flow_pid(self, run: Run) -> int | None:
-        """The pid of the flow process, which the runner writes down right after it has forked it."""
-        deadline_s = time.monotonic() + _FLOW_PID_TIMEOUT_S
-        while time.monotonic() < deadline_s and not run.ended:
-            started = run.directory.started()
-            if started is not None and started.flow_pid is not None:
-                return started.flow_pid
-            time.sleep(0.001)
-        return run.flow_pid
+        return start(intent, self._fork_servers, handed_on)
 
     def mark_failed(self, flow_run: FlowRun, exc: BaseException) -> None:
         """The run could not be started. Its end goes the way of every run's end, so it survives a silent backend."""
@@ -460,7 +383,7 @@ class LocalAgent(Agent):
         """Remove the directories of runs that ended long enough ago; end runs whose backend is away too long."""
         if time.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
-            self._sweep()
+            retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)
         self._end_lost_contact()
         super().heartbeat()
 
@@ -485,33 +408,15 @@ class LocalAgent(Agent):
             return keep_s
         return 0.0 if self.log_to_cloud else _KEEP_WITHOUT_CLOUD_LOGS_S
 
-    def _sweep(self) -> None:
-        for directory in self._state.found_runs():
-            if directory.flow_run_id in self._roster or directory.flow_run_id in self._intents:
-                continue
-            try:
-                outbox = directory.outbox()
-            except RunDirectoryDamaged as error:
-                self.logger.bind(run_id=directory.flow_run_id).warning("Left alone: {}", error)
-                continue
-            if outbox.final and not outbox.reports and directory.ended_at() + self._keep_s <= time.time():
-                self._remove(directory)
-
-    def _remove(self, directory: RunDirectory) -> bool:
-        """Take an old directory away, unless a runner or a new start of the flow run has it; whether it is gone."""
-        lock_fd = directory.try_lock()
-        if lock_fd is None:
-            return False
-        directory.remove()
-        os.close(lock_fd)
-        return True
+    def _is_in_use(self, flow_run_id: str) -> bool:
+        return flow_run_id in self._roster or flow_run_id in self._intents
 
     def _on_wake(self) -> None:
         self._courier.look_for_cancellations()
         super()._on_wake()
 
     def _run_figures(self) -> list[dict[str, Any]]:
-        return [_figures(run) for run in self._roster.living()]
+        return [figures(run) for run in self._roster.living()]
 
     # -- what holds it back
 
@@ -541,7 +446,7 @@ class LocalAgent(Agent):
         """Short enough to ask the backend several times before it counts as away too long."""
         limit_s = self.loaded.settings.cloud.lost_contact_limit
         pause_s = super()._checked_pause_s(pause_s)
-        return pause_s if limit_s is None else min(pause_s, max(_STEP_S, limit_s / _ASKED_WITHIN_LIMIT))
+        return pause_s if limit_s is None else min(pause_s, max(_SHORTEST_PAUSE_S, limit_s / _ASKED_WITHIN_LIMIT))
 
     def _end_lost_contact(self) -> None:
         limit_s = self.loaded.settings.cloud.lost_contact_limit
@@ -555,54 +460,11 @@ class LocalAgent(Agent):
     # -- stop
 
     def _wind_down(self, signals: StopSignals) -> None:
-        """What was asked for, else on_stop; each further signal moves one step further (docs/design.md, section 10)."""
+        """What was asked for, else on_stop; then the last words of the runs go out."""
         self.control.leave(Departure())  # unless that was asked for: the polls were over
-        departure = self.control.departure or Departure()
-        step = departure.on_stop
-        self._used_signals = min(signals.count, 1)
-        detail = "The agent was stopped and ended its flow runs."
-        if step == "drain":
-            given_s = departure.deadline_s
-            deadline_s = self.loaded.settings.agent.drain_deadline if given_s is None else given_s
-            step = "detach" if self._drain(signals, deadline_s) else "cancel"
-            detail = "The agent was drained: the flow run had not ended at the deadline."
-        if step == "cancel":
-            self._end_all(signals, detail)
-        self._wait(lambda: self._courier.idle() or not self.health().well, signals, _FLUSH_TIMEOUT_S)
-
-    def _drain(self, signals: StopSignals, deadline_s: float) -> bool:
-        until = datetime.now(timezone.utc) + timedelta(seconds=deadline_s)
-        words = f"The agent is draining; this run may go on until {until:%Y-%m-%d %H:%M:%S} UTC and is ended then."
-        living = self._roster.living()
-        for run in living:
-            run.note(words, logging.WARNING, f"drain-{self.control.instance}")
-        self.logger.info("Draining: waiting for {} flow run(s) until {:%Y-%m-%d %H:%M:%S} UTC", len(living), until)
-        return self._wait(lambda: not self._roster.living(), signals, deadline_s)
-
-    def _end_all(self, signals: StopSignals, detail: str) -> None:
-        living = self._roster.living()
-        for run in living:
-            run.ask_to_stop(reasons.REASON_AGENT_STOP, detail)
-        longest_s = max((run.grace_s for run in living), default=0.0) + 2 * _FLUSH_TIMEOUT_S
-        if not self._wait(lambda: not self._roster.living(), signals, longest_s):
-            self.logger.warning("Not waiting longer for {} flow run(s) to end", len(self._roster.living()))
-
-    def _wait(self, condition: Callable[[], bool], signals: StopSignals, timeout_s: float) -> bool:
-        """Wait for a condition; False when the time is over or a further signal says to go on.
-
-        Each signal ends one wait, also one that came before the wait began.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        while not condition():
-            if signals.count > self._used_signals:
-                self._used_signals += 1
-                return False
-            if time.monotonic() > deadline_s:
-                return False
-            self._last_beat_s = time.monotonic()
-            notify("WATCHDOG=1")
-            self._waker.wait(_STEP_S)
-        return True
+        winding_down = WindingDown(self._roster, signals, self._waker, self._beat, self.control.instance)
+        winding_down.carry_out(self.control.departure or Departure(), self.loaded.settings.agent.drain_deadline)
+        winding_down.wait(lambda: self._courier.idle() or not self.health().well, FLUSH_TIMEOUT_S)
 
     def cleanup(self) -> None:
         """Stop what `setup` started, in the opposite order; the runs go on."""
@@ -624,21 +486,3 @@ class LocalAgent(Agent):
         if "_state" in self.__dict__:
             self._state.close()
         super().cleanup()
-
-
-def _figures(run: Run) -> dict[str, Any]:
-    usage = run.tree.usage
-    return {
-        "id": run.id,
-        "name": run.name,
-        "flow": run.flow_name,
-        "state": run.state.value,
-        "pid": run.flow_pid,
-        "runner_pid": run.runner.pid if run.runner is not None else None,
-        "deployed_at": run.deployed_at.isoformat(),
-        "memory_bytes": usage.memory_bytes,
-        "peak_memory_bytes": usage.peak_memory_bytes,
-        "cpu_time_s": round(usage.cpu_time_s, 2),
-        "processes": usage.processes,
-        "stopping": run.stop.reason if run.stop is not None else None,
-    }

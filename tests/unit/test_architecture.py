@@ -24,7 +24,7 @@ LAYERS = [
     ["control"],
     ["api"],
     ["control_socket"],
-    ["agent"],
+    ["agent", "winding_down"],
     ["local_agent"],
     ["server", "supervisord"],
     ["cli", "__main__"],
