@@ -24,7 +24,7 @@ STATIC = [
 
 
 #: Without a record of failed tests (nothing was collected, say) there is nothing to try again, and that is a failure.
-_ONLY_FAILED = ["--last-failed-no-failures", "none"]
+_ONLY_FAILED = ["--verbose", "--last-failed-no-failures", "none"]
 
 
 def run(name: str, command: list[str]) -> bool:
