@@ -227,6 +227,20 @@ def test_a_run_whose_log_the_backend_refuses_ends_all_the_same_and_costs_few_req
     assert len(requests) < 60
 
 
+def test_a_refused_heartbeat_keeps_no_run_from_being_cancelled(
+    backend: MemoryBackend, make_agent: Callable[..., LocalAgent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run_ids: Any) -> None:
+        raise BackendRefused("no heartbeats here")
+
+    monkeypatch.setattr(backend, "heartbeat", refuse)
+    with going(make_agent()):
+        run_id = backend.add_run({"type": "Command", "argv": ["sleep", "120"]})
+        wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
+        backend.cancel(run_id)
+        assert wait_for_end(backend, run_id) is RunState.CANCELLED
+
+
 def test_show_flow_logs_mirrors_the_output(
     make_agent: Callable[..., LocalAgent],
     backend: MemoryBackend,

@@ -282,9 +282,17 @@ class Courier:
             return
         living = [run.id for run in self._roster.living() if run.state is RunState.RUNNING]
         if living:
-            self._backend.heartbeat(living)
-            self._on_contact()
+            self._send_heartbeat(living)
         self._next_heartbeat_s = time.monotonic() + self._settings.heartbeat_interval_s
+
+    def _send_heartbeat(self, run_ids: list[str]) -> None:
+        try:
+            self._backend.heartbeat(run_ids)
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:  # a sign of life that nobody wants must not keep anything else from its way
+            logger.warning("The backend does not take heartbeats: {}", error)
+        self._on_contact()
 
     def _cancellations(self) -> None:
         living = {run.id: run for run in self._roster.living() if run.stop is None}
