@@ -22,7 +22,7 @@ from loguru import logger
 
 from flowherd import faults
 from flowherd.api import AgentApi, ApiFacts, Load
-from flowherd.backends.discovery import open_backend
+from flowherd.backends.opening import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.control import Control, Departure

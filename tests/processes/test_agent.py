@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -187,13 +188,10 @@ def test_a_claim_that_cannot_be_looked_up_yet_is_settled_at_a_later_poll() -> No
 def test_many_agents_on_one_backend_never_both_deploy(backend: MemoryBackend) -> None:
     runs = [backend.add_run(COMMAND) for _ in range(30)]
     agents = [Recording(name=f"agent-{n}", backend=backend) for n in range(5)]
-    threads = [threading.Thread(target=agent.start, args=(QUICK,)) for agent in agents]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: sum(len(agent.deployed) for agent in agents) >= len(runs))
-    for agent, thread in zip(agents, threads, strict=True):
-        agent.stop()
-        thread.join()
+    with contextlib.ExitStack() as stack:
+        for agent in agents:
+            stack.enter_context(going(agent))
+        wait_until(lambda: sum(len(agent.deployed) for agent in agents) >= len(runs))
     assert sorted(run_id for agent in agents for run_id in agent.deployed) == sorted(runs)
 
 
@@ -221,13 +219,10 @@ def test_agents_of_one_host_never_both_deploy_even_where_the_backend_ignores_ver
     careless = Careless()
     runs = [careless.add_run(COMMAND) for _ in range(40)]
     agents = [Recording(name=f"agent-{n}", backend=careless) for n in range(4)]
-    threads = [threading.Thread(target=agent.start, args=(QUICK,)) for agent in agents]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: sum(len(agent.deployed) for agent in agents) >= len(runs))
-    for agent, thread in zip(agents, threads, strict=True):
-        agent.stop()
-        thread.join()
+    with contextlib.ExitStack() as stack:
+        for agent in agents:
+            stack.enter_context(going(agent))
+        wait_until(lambda: sum(len(agent.deployed) for agent in agents) >= len(runs))
     assert sorted(run_id for agent in agents for run_id in agent.deployed) == sorted(runs)
 
 

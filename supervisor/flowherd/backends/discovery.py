@@ -9,11 +9,7 @@ from pathlib import Path
 import psutil
 import requests
 
-from flowherd.backends.graphql.agent import GraphQLBackend
-from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
-from flowherd.errors import ConfigurationError
 
 #: How long a running server may take to say that it is well.
 _HEALTH_TIMEOUT_S = 3.0
@@ -47,23 +43,6 @@ def running_server(server_file: Path) -> Api | None:
     if not psutil.pid_exists(pid) or not _is_well(address):
         return None
     return Api(address=address, found_by=str(server_file), embedded_pid=pid)
-
-
-def open_backend(loaded: LoadedSettings) -> Backend:
-    """The agent's connection. Raises ConfigurationError when no API is known or its address is none."""
-    api = find_api(loaded)
-    if api is None:
-        raise ConfigurationError(
-            "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
-        )
-    own_token = loaded.settings.cloud.agent.auth_token
-    try:
-        transport = GraphQLTransport(
-            api.address, own_token or client_token(loaded, api), loaded.settings.cloud.request_timeout
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
-    return GraphQLBackend(transport)
 
 
 def client_token(loaded: LoadedSettings, api: Api) -> str:
