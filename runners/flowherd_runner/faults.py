@@ -9,6 +9,8 @@ import fcntl
 import os
 import signal
 
+from flowherd_runner.contract.identity import own_start_ticks
+
 _DIRECTORY = os.environ.get("FLOWHERD_FAULTS")
 
 
@@ -21,7 +23,7 @@ def point(name: str) -> None:
         left = int(file.read().split()[0]) - 1
         if left >= 0:  # less: somebody has died here already, and the file says who
             file.seek(0)
-            file.write("{} {}\n".format(left, os.getpid()))
+            file.write("{} {} {}\n".format(left, os.getpid(), own_start_ticks()))
             file.truncate()
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -12,6 +12,8 @@ import os
 import signal
 from pathlib import Path
 
+from flowherd_runner.contract.identity import own_start_ticks
+
 _DIRECTORY = os.environ.get("FLOWHERD_FAULTS")
 
 
@@ -24,7 +26,7 @@ def point(name: str) -> None:
         left = int(file.read().split()[0]) - 1
         if left >= 0:  # less: somebody has died here already, and the file says who
             file.seek(0)
-            file.write(f"{left} {os.getpid()}\n")
+            file.write(f"{left} {os.getpid()} {own_start_ticks()}\n")
             file.truncate()
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

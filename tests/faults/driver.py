@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flowherd.errors import BackendError
+from flowherd_runner.contract.oom import oom_count
 from tests.faults import plan
 from tests.faults.evidence import Facts, Identity, facts, is_final, still_alive
-from tests.faults.invariants import Kills, Violation, check
+from tests.faults.invariants import Kills, Violation, attribute_points, check
 from tests.faults.plan import Fault, PlannedRun
 from tests.faults.report import Report
 from tests.faults.stage import Stage, stage
@@ -50,8 +51,9 @@ class Session:
         self._created_s: dict[str, float] = {}
         self._final: set[str] = set()
         self._kills: dict[str, Kills] = defaultdict(Kills)
-        #: Runners that died at a fault point, by pid, with the point's name.
-        self._points: list[tuple[str, int]] = []
+        #: Who died at a fault point, and at which.
+        self._points: list[tuple[str, Identity]] = []
+        self._oom_kills = oom_count(None)
         #: Runs whose cancellation the server has confirmed.
         self._cancelled: set[str] = set()
         self._hanging_since_s: dict[str, float] = {}
@@ -197,9 +199,9 @@ class Session:
             self._report.faults[f"killed {victim}"] += 1
 
     def _note_points(self) -> None:
-        for point, pid in self._stage.fired():
+        for point, who in self._stage.fired():
             self._report.faults[f"died at {point}"] += 1
-            self._points.append((point, pid))
+            self._points.append((point, who))
 
     def _after(self, delay_s: float, action: Callable[[], object]) -> None:
         self._later.append((time.monotonic() + delay_s, action))
@@ -211,8 +213,8 @@ class Session:
     # -- the end
 
     def _calm(self) -> None:
-        self._note_points()
         self._stage.disarm()
+        self._note_points()
         self._stage.proxy.storm(False)
         self._later.clear()
         for agent in self._stage.agents:
@@ -220,8 +222,10 @@ class Session:
 
     def _finish(self) -> None:
         self._look()
-        for run_id in self._stage.database.states():
-            self._examine(run_id)
+        found = {run_id: facts(self._stage.facts, run_id) for run_id in self._stage.database.states()}
+        attribute_points(self._points, found, self._kills)
+        for run_id in found:
+            self._examine(run_id, found[run_id])
         for complaint in self._complaints():
             self._break("programs that ended by themselves", "-", complaint)
         left = carriers(self._stage.mark)
@@ -238,10 +242,10 @@ class Session:
         for kind, count in self._stage.proxy.injected.items():
             self._report.faults[f"request {kind}"] += count
 
-    def _examine(self, run_id: str) -> None:
-        stored, found = self._stage.database.run(run_id), facts(self._stage.facts, run_id)
+    def _examine(self, run_id: str, found: Facts) -> None:
+        stored = self._stage.database.run(run_id)
         kills = self._kills[run_id]
-        attribute_points(self._points, found, kills)
+        kills.oom_on_host = oom_count(None) != self._oom_kills
         self._report.runs += 1
         self._report.ends[f"{stored.state} ({stored.reason})"] += 1
         self._report.lines += len(stored.lines)
@@ -256,20 +260,6 @@ class Session:
 
     def _break(self, kind: str, run_id: str, evidence: str) -> None:
         self._report.violations.append(Violation(kind=kind, run_id=run_id, evidence=evidence))
-
-
-def attribute_points(points: list[tuple[str, int]], found: Facts, kills: Kills) -> None:
-    """Note in `kills` when the run's runner died at one of `points`, and take that one out.
-
-    A runner is known by its pid; where no user code ran, by its having died before that.
-    """
-    runners = {one.pid for one in found.runners}
-    for point, pid in list(points):
-        if not point.startswith("runner-"):
-            continue
-        if pid in runners or (not found.flows and not kills.runner and point in plan.BEFORE_USER_CODE):
-            kills.runner = True
-            points.remove((point, pid))
 
 
 def send(target: Identity, number: signal.Signals) -> bool:

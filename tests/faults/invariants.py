@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flowherd_runner.contract import reasons
-from tests.faults.evidence import Facts, Stored, is_final
+from tests.faults import plan
+from tests.faults.evidence import Facts, Identity, Stored, is_final
 
 #: The end that the flow chose: state, reason, and what the message must say.
 _OWN_ENDS = {
@@ -20,6 +21,7 @@ _LOST = ("Failed", reasons.REASON_LOST, "")
 _CANCELLED = ("Cancelled", reasons.REASON_CANCELLED, "")
 #: The server itself ends a run of which no agent has told yet that it runs.
 _CANCELLED_BY_SERVER = ("Cancelled", None, "")
+_PROBABLY_OOM = ("Failed", reasons.REASON_OOM, "probable")
 _NOT_STARTED = ("Failed", reasons.REASON_NOT_STARTED, "")
 
 End = tuple[str, str | None, str]
@@ -42,6 +44,34 @@ class Kills:
     flow: list[str] = field(default_factory=list)
     runner: bool = False
     cancelled: bool = False
+    #: The kernel's out-of-memory killer struck on this host meanwhile, whomever: a SIGKILL is probably its doing then.
+    oom_on_host: bool = False
+
+
+def attribute_points(
+    points: Iterable[tuple[str, Identity]], found: Mapping[str, Facts], kills: Mapping[str, Kills]
+) -> list[tuple[str, Identity]]:
+    """Note in `kills` whose runner died at one of `points`; the deaths that are nobody's.
+
+    A runner is known by the pid and start ticks that its flow wrote down. What died before that is known only by
+    there being a run without a trace of user code, so those are given out last.
+    """
+    owner = {runner: run_id for run_id, facts in found.items() for runner in facts.runners}
+    unknown = []
+    for point, who in points:
+        if who in owner:
+            kills[owner[who]].runner = True
+        else:
+            unknown.append((point, who))
+    traceless = (run_id for run_id, facts in found.items() if not facts.flows and not kills[run_id].runner)
+    left = []
+    for point, who in unknown:
+        run_id = next(traceless, None) if point in plan.BEFORE_USER_CODE else None
+        if run_id is None:
+            left.append((point, who))
+        else:
+            kills[run_id].runner = True
+    return left
 
 
 def check(stored: Stored, facts: Facts, kills: Kills) -> Iterator[Violation]:
@@ -89,6 +119,8 @@ def possible_ends(facts: Facts, kills: Kills) -> list[End]:
     if facts.end == "raise":
         ends.append(_RAISING_COMMAND)
     ends += [("Failed", reasons.REASON_SIGNAL, name) for name in kills.flow]
+    if kills.oom_on_host and "SIGKILL" in kills.flow:
+        ends.append(_PROBABLY_OOM)
     if kills.runner:
         ends.append(_LOST)
     if kills.cancelled:

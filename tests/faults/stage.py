@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -12,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.graphql.user import UserClient
@@ -186,23 +189,31 @@ class Stage:
         return found
 
     def arm(self, point: str, count: int = 1) -> None:
-        """Whoever passes `point` for the `count`-th time from now on dies there."""
+        """Whoever passes `point` for the `count`-th time from now on dies there, unless somebody is to die already."""
         temporary = self.base / "point.new"
-        temporary.write_text(f"{count} 0\n")
-        temporary.rename(self.points / point)
+        temporary.write_text(f"{count} 0 0\n")
+        with contextlib.suppress(FileExistsError):
+            (self.points / point).hardlink_to(temporary)
+        temporary.unlink()
 
     def disarm(self) -> None:
-        """Nobody dies at a point any more."""
+        """Nobody dies at a point any more; who has died already is told by `fired`."""
         for path in self.points.iterdir():
-            path.unlink()
+            with _locked(path) as file:
+                if int(file.read().split()[0]) > 0:
+                    path.unlink()
+                    file.seek(0)
+                    file.write("0 0 0\n")  # for who has opened it and waits for the lock
 
-    def fired(self) -> Iterator[tuple[str, int]]:
-        """Points at which somebody has died since the last look, and the pids of the dead."""
+    def fired(self) -> Iterator[tuple[str, Identity]]:
+        """Points at which somebody has died since the last look, and who."""
         for path in list(self.points.iterdir()):
-            left, pid = path.read_text().split()[:2]
-            if int(left) == 0:
-                path.unlink()
-                yield path.name, int(pid)
+            with _locked(path) as file:
+                left, pid, ticks = map(int, file.read().split())
+                if left == 0:
+                    path.unlink()
+            if left == 0:
+                yield path.name, Identity(pid, ticks)
 
     def run_directories(self) -> list[str]:
         """What the agents have kept of runs."""
@@ -231,6 +242,14 @@ class Stage:
             "FLOWHERD_HOME": str(self.base / "home"),
         }
         return environment | {"FLOWHERD__CLOUD__REQUEST_TIMEOUT": "5", "FLOWHERD__AGENT__GRACE": "2"}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[TextIO]:
+    """The instruction file, while nobody else reads or writes it: flowherd.faults takes the same lock."""
+    with path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.evidence import Facts, Identity, Stored
-from tests.faults.invariants import Kills, check
+from tests.faults.invariants import Kills, attribute_points, check
 
 FLOW, RUNNER = Identity(1, 1), Identity(2, 1)
 TRUE = Stored(
@@ -66,3 +66,27 @@ def test_a_killed_flow_must_be_told_with_its_signal() -> None:
     told = replace(TRUE, state="Failed", reason="signal", message="killed by SIGTERM")
     assert kinds(told, facts(end=None), Kills(flow=["SIGTERM"])) == set()
     assert kinds(told, facts(end=None), Kills(flow=["SIGKILL"])) == {"wrong cause"}
+
+
+def test_a_kill_may_be_told_as_probably_the_kernels_only_when_the_kernel_killed_somebody_of_the_host() -> None:
+    told = replace(TRUE, state="Failed", reason="oom_killer", message="killed by SIGKILL (probable: ...)")
+    assert kinds(told, facts(end=None), Kills(flow=["SIGKILL"], oom_on_host=True)) == set()
+    assert kinds(told, facts(end=None), Kills(flow=["SIGKILL"])) == {"wrong cause"}
+    assert kinds(told, facts(end=None), Kills(flow=["SIGTERM"], oom_on_host=True)) == {"wrong cause"}
+
+
+def test_a_death_at_a_point_is_its_own_runs_whichever_run_is_looked_at_first() -> None:
+    """One runner died before any code of its run, another after: neither is given the death of the other."""
+    found = {"never ran": Facts(), "ran": facts()}
+    kills = {"never ran": Kills(), "ran": Kills()}
+    unknown = Identity(7, 7)
+    left = attribute_points([("runner-after-go", RUNNER), ("runner-at-birth", unknown)], found, kills)
+    assert kills == {"never ran": Kills(runner=True), "ran": Kills(runner=True)}
+    assert left == []
+
+
+def test_a_process_that_has_the_pid_of_one_that_died_at_a_point_is_not_taken_for_it() -> None:
+    kills = {"ran": Kills()}
+    namesake = ("runner-after-go", Identity(RUNNER.pid, RUNNER.ticks + 1))
+    assert attribute_points([namesake], {"ran": facts()}, kills) == [namesake]
+    assert kills == {"ran": Kills()}

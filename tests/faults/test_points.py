@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.faults import plan, proxy
-from tests.faults.driver import attribute_points, send
+from tests.faults.driver import send
 from tests.faults.evidence import Identity, facts, is_final, still_alive
-from tests.faults.invariants import Kills, check
+from tests.faults.invariants import Kills, attribute_points, check
 from tests.faults.stage import Stage
 from tests.support.leftovers import carriers
 from tests.support.waiting import wait_until
@@ -48,15 +48,16 @@ def flow_of(kit: Stage, run_id: str) -> Identity:
     return facts(kit.facts, run_id).flows[0]
 
 
-def check_all(kit: Stage, run_ids: list[str], kills: dict[str, Kills], points: list[tuple[str, int]]) -> None:
+def check_all(kit: Stage, run_ids: list[str], kills: dict[str, Kills], points: list[tuple[str, Identity]]) -> None:
     """All promises about these runs, which have ended."""
     left = {run_id: still_alive(facts(kit.facts, run_id)) for run_id in run_ids}
     assert not any(left.values()), left
     tend_until(kit, lambda: not kit.run_directories(), f"the end of the directories {kit.run_directories()}")
+    found = {run_id: facts(kit.facts, run_id) for run_id in run_ids}
+    killed = {run_id: kills.get(run_id, Kills()) for run_id in run_ids}
+    attribute_points(points, found, killed)
     for run_id in run_ids:
-        found, killed = facts(kit.facts, run_id), kills.get(run_id, Kills())
-        attribute_points(points, found, killed)
-        assert list(check(kit.database.run(run_id), found, killed)) == []
+        assert list(check(kit.database.run(run_id), found[run_id], killed[run_id])) == []
     others = [line for line in carriers(kit.mark) if not any(name in line for name in _STAGE_PROGRAMS)]
     assert others == []
 
@@ -65,7 +66,7 @@ def check_all(kit: Stage, run_ids: list[str], kills: dict[str, Kills], points: l
 def test_a_death_at_any_point_breaks_no_promise(kit: Stage, point: str) -> None:
     kit.arm(point)
     run_ids = [create(kit, child="forked"), create(kit, "code", command=True), create(kit, "raise", child="program")]
-    fired: list[tuple[str, int]] = []
+    fired: list[tuple[str, Identity]] = []
 
     def over() -> bool:
         fired.extend(kit.fired())

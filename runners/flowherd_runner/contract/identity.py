@@ -20,6 +20,13 @@ def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
     return int(fields[1]), int(fields[19]), fields[0].decode()
 
 
+def own_start_ticks() -> int:
+    """The start ticks of this process."""
+    status = process_status(os.getpid())
+    assert status is not None
+    return status[1]
+
+
 def boot_id() -> str:
     """The kernel's name for this boot (random(4))."""
     with open("/proc/sys/kernel/random/boot_id") as file:
