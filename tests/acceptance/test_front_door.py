@@ -37,10 +37,11 @@ def checkout(tmp_path: Path) -> Path:
     return place
 
 
-def test_ci_runs_the_readmes_test_command() -> None:
+def test_ci_runs_the_readmes_test_command_and_lets_no_peer_be_missing() -> None:
     command = shell_blocks()[1].strip()
     assert "\n" not in command
-    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert "export FLOWHERD_REQUIRE_PEERS=1" in lines[: lines.index(command)]
 
 
 @pytest.mark.timeout(600)
