@@ -23,7 +23,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 
 from flowherd.errors import ConfigurationError
-from flowherd.server.tables import METADATA, SCHEMA_VERSION, TENANT
+from flowherd.server.migrations import bring_up_to_date
+from flowherd.server.tables import SCHEMA_VERSION, TENANT
 from flowherd.server.times import now_us
 
 FILE_NAME = "flowherd.sqlite"
@@ -123,7 +124,7 @@ def _prepare(connection: Connection, path: Path) -> None:
             f"{path} was written by a newer flowherd (layout {version}, this one knows {SCHEMA_VERSION}); "
             "upgrade flowherd, or choose another data directory"
         )
-    METADATA.create_all(connection)
+    bring_up_to_date(connection)
     connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
     if connection.execute(select(TENANT.c.id).limit(1)).first() is None:
         tenant = {"id": str(uuid4()), "slug": "default", "name": "default", "created": now_us()}

@@ -2,7 +2,7 @@
 
 The GraphQL schema and the compiler of its arguments are generated from here, so a column or a relationship that is
 added here can be selected, filtered and sorted by at once. Times are microseconds since the epoch (times.py).
-Column(info={"hidden": True}) keeps a column out of GraphQL.
+Column(info={"hidden": True}) keeps a column out of GraphQL, and Table(info={"hidden": True}) a table.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sqlalchemy import (
     text,
 )
 
-#: Stored in the database file; raised when a released shape changes.
-SCHEMA_VERSION = 1
+#: Stored in the database file; raised when a released shape changes (migrations.py).
+SCHEMA_VERSION = 2
 
 
 class UuidText(String):
@@ -52,7 +52,7 @@ class Json(JSON):
 METADATA = MetaData()
 
 
-def _table(name: str, *columns: Any) -> Table:
+def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
     # The order of insertion is the order of rows that no order_by decides; a UUID would give none.
     return Table(
         name,
@@ -61,6 +61,7 @@ def _table(name: str, *columns: Any) -> Table:
         Column("id", UuidText, nullable=False, unique=True),
         *columns,
         sqlite_autoincrement=True,
+        info={"hidden": hidden},
     )
 
 
@@ -122,6 +123,7 @@ FLOW = _table(
     UniqueConstraint("version_group_id", "version"),
     Index("flow_by_name", "name"),
     Index("flow_by_project", "project_id"),
+    Index("flow_by_group", "flow_group_id"),
     Index("flow_with_active_schedule", "is_schedule_active", sqlite_where=text("is_schedule_active")),
 )
 TASK = _table(
@@ -147,6 +149,8 @@ EDGE = _table(
     Column("key", String),
     Column("mapped", Boolean, nullable=False),
     Index("edge_by_flow", "flow_id"),
+    Index("edge_by_upstream_task", "upstream_task_id"),
+    Index("edge_by_downstream_task", "downstream_task_id"),
 )
 FLOW_RUN = _table(
     "flow_run",
@@ -212,10 +216,13 @@ TASK_RUN = _table(
     _time("start_time"),
     _time("end_time"),
     _time("heartbeat"),
+    # Who last took it, where it waited to be taken: what makes a repeated claim recognisable.
+    Column("claim", String, info={"hidden": True}),
     _time("created", nullable=False),
     _time("updated", nullable=False),
     UniqueConstraint("flow_run_id", "task_id", "map_index"),
     Index("task_run_by_task", "task_id"),
+    Index("task_run_by_state", "state", "state_timestamp"),
 )
 TASK_RUN_STATE = _table(
     "task_run_state",
@@ -255,8 +262,56 @@ AGENT = _table(
     Column("type", String, nullable=False),
     Column("labels", Json, nullable=False),
     Column("core_version", String),
+    Column("agent_config_id", UuidText),
     _time("last_queried"),
     _time("created", nullable=False),
+)
+AGENT_CONFIG = _table(
+    "agent_config",
+    _reference("tenant_id", "tenant"),
+    Column("name", String),
+    Column("settings", Json, nullable=False),
+    _time("created", nullable=False),
+    _time("updated", nullable=False),
+)
+TASK_RUN_ARTIFACT = _table(
+    "task_run_artifact",
+    _reference("tenant_id", "tenant"),
+    _reference("task_run_id", "task_run"),
+    Column("kind", String, nullable=False),
+    Column("data", Json, nullable=False),
+    _time("created", nullable=False),
+    _time("updated", nullable=False),
+    Index("task_run_artifact_by_task_run", "task_run_id"),
+)
+KEY_VALUE = _table(
+    "key_value",
+    _reference("tenant_id", "tenant"),
+    Column("key", String, nullable=False),
+    Column("value", Json),
+    _time("created", nullable=False),
+    _time("updated", nullable=False),
+    UniqueConstraint("tenant_id", "key"),
+)
+TASK_TAG_LIMIT = _table(
+    "task_tag_limit",
+    _reference("tenant_id", "tenant"),
+    Column("tag", String, nullable=False),
+    Column("limit", Integer, nullable=False),
+    _time("created", nullable=False),
+    _time("updated", nullable=False),
+    UniqueConstraint("tenant_id", "tag"),
+)
+# Hidden: a secret is asked for by its name, one at a time, and no filter can feel its way along a value.
+SECRET = _table(
+    "secret",
+    _reference("tenant_id", "tenant"),
+    Column("name", String, nullable=False),
+    Column("value", Json),
+    _time("created", nullable=False),
+    _time("updated", nullable=False),
+    UniqueConstraint("tenant_id", "name"),
+    hidden=True,
 )
 
 
@@ -297,11 +352,18 @@ _relate(TASK_RUN, "task_id", "task", TASK, "task_runs")
 _relate(TASK_RUN_STATE, "task_run_id", "task_run", TASK_RUN, "states")
 _relate(LOG, "flow_run_id", "flow_run", FLOW_RUN, "logs")
 _relate(LOG, "task_run_id", "task_run", TASK_RUN, "logs")
+_relate(AGENT, "agent_config_id", "agent_config", AGENT_CONFIG, "agents")
+_relate(TASK_RUN_ARTIFACT, "task_run_id", "task_run", TASK_RUN, "artifacts")
 
 
 def insertion_order(table: Table) -> str:
     """The column that grows with every row that is added to `table`."""
     return "seq" if "seq" in table.c else "id"
+
+
+def visible_tables() -> list[Table]:
+    """The tables that GraphQL shows."""
+    return [table for table in METADATA.tables.values() if not table.info.get("hidden")]
 
 
 def visible_columns(table: Table) -> list[Column[Any]]:

@@ -31,7 +31,7 @@ from flowherd.server.graphql.compiler import ORDER_WORDS, Arguments
 from flowherd.server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
 from flowherd.server.graphql.scalars import TABLE_JSON, scalar_of
 from flowherd.server.operations import Operation
-from flowherd.server.tables import METADATA, RELATIONSHIPS, visible_columns
+from flowherd.server.tables import RELATIONSHIPS, visible_columns, visible_tables
 
 ORDER = GraphQLEnumType("order_by", {word: word for word in ORDER_WORDS})
 
@@ -55,7 +55,7 @@ def build_schema(
     """The schema of all tables and `operations`; `fields` are further fields of the query root."""
     types = _Types(computed)
     query = dict(fields)
-    for table in METADATA.tables.values():
+    for table in visible_tables():
         query.update(types.root_fields(table))
     mutation = {operation.name: _mutation_field(operation) for operation in operations}
     return GraphQLSchema(GraphQLObjectType("Query", query), GraphQLObjectType("Mutation", mutation))
@@ -68,7 +68,7 @@ class _Types:
         self._computed = computed
         self._needs = {(each.table, each.name): each.columns for each in computed}
         self._comparisons: dict[str, GraphQLInputObjectType] = {}
-        tables = METADATA.tables.values()
+        tables = visible_tables()
         self._rows = {table.name: self._row_type(table) for table in tables}
         self._aggregates = {table.name: _aggregate_type(table) for table in tables}
         self._columns = {table.name: _column_enum(table) for table in tables}

@@ -1,0 +1,65 @@
+"""Database files of earlier releases, kept as they were left: opened, they have this one's tables and their rows."""
+
+from __future__ import annotations
+
+import gzip
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from flowherd.server.database import Database
+from flowherd.server.tables import FLOW_RUN, LOG, SCHEMA_VERSION, TASK_RUN, TENANT
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+
+
+def shape(path: Path) -> dict[str, Any]:
+    """Columns of each table, and the indexes, whatever their order."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        columns = {name: connection.execute(f'PRAGMA table_xinfo("{name}")').fetchall() for (name,) in tables}
+        indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'").fetchall()
+    # Without the column's place, which is last for one that was added.
+    return {"indexes": set(indexes), **{name: {row[1:] for row in rows} for name, rows in columns.items()}}
+
+
+def kept(name: str, directory: Path) -> Path:
+    path = directory / "kept.sqlite"
+    path.write_bytes(gzip.decompress((FIXTURES / f"{name}.sqlite.gz").read_bytes()))
+    return path
+
+
+def test_a_database_of_layout_1_becomes_what_a_new_one_is(tmp_path: Path) -> None:
+    path = kept("database-1", tmp_path)
+    Database(path).close()
+    Database(tmp_path / "new.sqlite").close()
+    assert shape(path) == shape(tmp_path / "new.sqlite")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_nothing_of_a_database_of_layout_1_is_lost_and_all_of_it_can_be_used(tmp_path: Path) -> None:
+    path = kept("database-1", tmp_path)
+    for _ in range(2):
+        with closing(Database(path)) as database, database.reading() as connection:
+            runs = {run["name"]: run for run in connection.execute(select(FLOW_RUN)).mappings()}
+            assert {name: runs[name]["state"] for name in ("ended", "going", "waiting")} == {
+                "ended": "Success",
+                "going": "Running",
+                "waiting": "Scheduled",
+            }
+            assert len(runs) == 5
+            assert runs["waiting"]["parameters"] == {"x": 1}
+            assert runs["ended"]["duration"] == runs["ended"]["end_time"] - runs["ended"]["start_time"]
+            assert list(connection.execute(select(LOG.c.message).order_by(LOG.c.id)).scalars()) == [
+                "a line",
+                "another",
+            ]
+            assert {row.claim for row in connection.execute(select(TASK_RUN.c.claim))} == {None}
+    with closing(Database(path)) as database, database.writing() as connection:
+        connection.execute(insert(TENANT), {"id": "second", "slug": "second", "name": "second", "created": 0})
+        connection.execute(TASK_RUN.update().values(claim="mine"))
