@@ -47,11 +47,21 @@ def read_document(value: Any) -> FlowDocument:
     return FlowDocument(
         whole=whole,
         name=name,
-        parameters=_named(whole, "parameters", "name"),
-        tasks=_named(whole, "tasks", "slug"),
-        edges=_mappings(whole, "edges"),
+        parameters=_named("serialized_flow.parameters", whole.get("parameters"), "name"),
+        tasks=read_tasks("serialized_flow.tasks", whole.get("tasks")),
+        edges=read_edges("serialized_flow.edges", whole.get("edges")),
         **optional,
     )
+
+
+def read_tasks(what: str, value: Any) -> list[dict[str, Any]]:
+    """The tasks in the JSON value `value`; none is an empty list. Raises Refused for one without a slug."""
+    return _named(what, value, "slug")
+
+
+def read_edges(what: str, value: Any) -> list[dict[str, Any]]:
+    """The edges in the JSON value `value`; none is an empty list. Raises Refused."""
+    return _mappings(what, value)
 
 
 def decompress(text: str) -> Any:
@@ -93,18 +103,17 @@ def _mapping(what: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _mappings(whole: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    values = whole.get(key)
+def _mappings(what: str, values: Any) -> list[dict[str, Any]]:
     if values is None:
         return []
     if not isinstance(values, list):
-        raise Refused(f"serialized_flow.{key} must be a list")
-    return [_mapping(f"serialized_flow.{key}[{index}]", value) for index, value in enumerate(values)]
+        raise Refused(f"{what} must be a list")
+    return [_mapping(f"{what}[{index}]", value) for index, value in enumerate(values)]
 
 
-def _named(whole: Mapping[str, Any], key: str, name: str) -> list[dict[str, Any]]:
-    values = _mappings(whole, key)
-    for index, value in enumerate(values):
+def _named(what: str, values: Any, name: str) -> list[dict[str, Any]]:
+    found = _mappings(what, values)
+    for index, value in enumerate(found):
         if not isinstance(value.get(name), str):
-            raise Refused(f"serialized_flow.{key}[{index}].{name} must be a text")
-    return values
+            raise Refused(f"{what}[{index}].{name} must be a text")
+    return found

@@ -22,7 +22,7 @@ from flowherd.server.graphql.scalars import UUID_INPUT
 from flowherd.server.graphql.schema import ComputedField, build_schema
 from flowherd.server.mutations import OPERATIONS
 from flowherd.server.mutations.agents import note_agent
-from flowherd.server.mutations.projects import tenant_of
+from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Caller, Effects, Input, Operation
 from flowherd.server.pruning import prune
 from flowherd.server.scheduler import schedule_all

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from flowherd.server.mutations import agents, cancel, flow_runs, flows, logs, projects, queue, schedules, states
+from flowherd.server.mutations import (
+    agents,
+    cancel,
+    flow_parts,
+    flow_runs,
+    flows,
+    logs,
+    projects,
+    queue,
+    schedules,
+    states,
+    tenants,
+)
 from flowherd.server.operations import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
+    *tenants.OPERATIONS,
     *projects.OPERATIONS,
     *flows.OPERATIONS,
+    *flow_parts.OPERATIONS,
     *schedules.OPERATIONS,
     *flow_runs.OPERATIONS,
     *queue.OPERATIONS,

@@ -12,7 +12,7 @@ from sqlalchemy import Table, insert, select, update
 
 from flowherd.server.graphql.scalars import UUID_INPUT
 from flowherd.server.labels import normal_labels
-from flowherd.server.mutations.projects import tenant_of
+from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Input, Operation
 from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
 

@@ -1,4 +1,4 @@
-"""Registering and archiving flows."""
+"""Registering, archiving and deleting flows."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from uuid import uuid4
 
 from graphql import GraphQLInputType, GraphQLNonNull, GraphQLScalarType
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
 
 from flowherd.server.auto_runs import cancel_waiting_runs
-from flowherd.server.documents import FlowDocument, decompress, read_document, slug_of
+from flowherd.server.documents import FlowDocument, decompress, read_document
+from flowherd.server.flow_graph import add_edges, add_tasks
 from flowherd.server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd.server.mutations.schedules import activate_schedule, deactivate_schedule, flow_row
 from flowherd.server.operations import Call, Input, Operation
-from flowherd.server.refusals import Refused, not_found
-from flowherd.server.tables import EDGE, FLOW, FLOW_GROUP, PROJECT, TASK
-from flowherd.server.times import SECOND_US
+from flowherd.server.refusals import not_found
+from flowherd.server.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT
+from flowherd.states import FINISHED
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ def _create_flow(call: Call, registration: _Registration) -> Mapping[str, Any]:
     live = _live_version(call, version_group_id)
     if key is not None and live is not None and group["settings"].get("idempotency_key") == key:
         return {"id": live}
-    flow_id = _insert_flow(call, project, group, document)
-    _insert_tasks(call, flow_id, document)
+    flow_id = _insert_flow(call, project, group, registration)
+    add_tasks(call, flow_id, document.tasks)
+    add_edges(call, flow_id, document.edges)
     if key is not None:
         settings = {**group["settings"], "idempotency_key": key}
         call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == group["id"]), {"settings": settings})
@@ -94,7 +96,8 @@ def _live_version(call: Call, version_group_id: str) -> str | None:
     return call.connection.execute(query.order_by(FLOW.c.version.desc()).limit(1)).scalar()
 
 
-def _insert_flow(call: Call, project: RowMapping, group: RowMapping, document: FlowDocument) -> str:
+def _insert_flow(call: Call, project: RowMapping, group: RowMapping, registration: _Registration) -> str:
+    document = registration.document
     highest = select(func.max(FLOW.c.version)).where(FLOW.c.version_group_id == group["name"])
     flow_id = str(uuid4())
     row = {
@@ -105,7 +108,7 @@ def _insert_flow(call: Call, project: RowMapping, group: RowMapping, document: F
         "version_group_id": group["name"],
         "version": (call.connection.execute(highest).scalar() or 0) + 1,
         "name": document.name,
-        "description": _text(document.whole.get("description")),
+        "description": registration.given.get("description") or _text(document.whole.get("description")),
         "archived": False,
         "core_version": _text(document.whole.get("__version__")) or call.caller.core_version,
         "settings": {},
@@ -121,55 +124,6 @@ def _insert_flow(call: Call, project: RowMapping, group: RowMapping, document: F
     }
     call.connection.execute(insert(FLOW), row)
     return flow_id
-
-
-def _insert_tasks(call: Call, flow_id: str, document: FlowDocument) -> None:
-    mapped = {slug_of(edge, "downstream_task") for edge in document.edges if edge.get("mapped")}
-    ids: dict[str, str] = {}
-    rows = []
-    for task in document.tasks:
-        if task["slug"] not in ids:  # repeats are ignored, as by the real server
-            ids[task["slug"]] = str(uuid4())
-            rows.append(_task_row(call, flow_id, ids[task["slug"]], task, task["slug"] in mapped))
-    if rows:
-        call.connection.execute(insert(TASK), rows)
-    edges = [_edge_row(flow_id, ids, edge) for edge in document.edges]
-    if edges:
-        call.connection.execute(insert(EDGE), edges)
-
-
-def _task_row(call: Call, flow_id: str, task_id: str, task: Mapping[str, Any], mapped: bool) -> dict[str, Any]:
-    retries, delay_s, tags = task.get("max_retries"), task.get("retry_delay"), task.get("tags")
-    return {
-        "id": task_id,
-        "flow_id": flow_id,
-        "slug": task["slug"],
-        "name": _text(task.get("name")),
-        "description": _text(task.get("description")),
-        "type": _text(task.get("type")),
-        "mapped": mapped,
-        "max_retries": retries if isinstance(retries, int) else None,
-        "retry_delay": round(delay_s * SECOND_US) if isinstance(delay_s, (int, float)) else None,
-        "cache_key": _text(task.get("cache_key")),
-        "tags": tags if isinstance(tags, list) else [],
-        "created": call.now,
-    }
-
-
-def _edge_row(flow_id: str, ids: Mapping[str, str], edge: Mapping[str, Any]) -> dict[str, Any]:
-    ends = {}
-    for end in ("upstream_task", "downstream_task"):
-        slug = slug_of(edge, end)
-        if slug is None or slug not in ids:
-            raise Refused(f"an edge names the task {slug!r} as its {end}, but the flow has no such task")
-        ends[f"{end}_id"] = ids[slug]
-    return {
-        "id": str(uuid4()),
-        "flow_id": flow_id,
-        "key": _text(edge.get("key")),
-        "mapped": edge.get("mapped") is True,
-        **ends,
-    }
 
 
 def _text(value: Any) -> str | None:
@@ -201,6 +155,24 @@ def _archive_flow(call: Call, given: Input) -> Mapping[str, Any]:
     return {"success": True}
 
 
+def _delete_flow(call: Call, given: Input) -> Mapping[str, Any]:
+    """The flow with all that is its; its runs that go on are to be ended."""
+    flow = flow_row(call, given["flow_id"])
+    delete_flows(call, FLOW.c.id == flow["id"])
+    return {"success": True}
+
+
+def delete_flows(call: Call, which: ColumnElement[bool]) -> None:
+    """Delete the flows that `which` says, and their groups where no version is left."""
+    flows = select(FLOW.c.id).where(which)
+    agents = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.flow_id.in_(flows), FLOW_RUN.c.state.not_in(sorted(FINISHED)))
+    call.effects.agents.update(agent for agent in call.connection.execute(agents.distinct()).scalars() if agent)
+    groups = call.connection.execute(select(FLOW.c.flow_group_id).where(which).distinct()).scalars().all()
+    call.connection.execute(delete(FLOW).where(which))
+    empty = FLOW_GROUP.c.id.in_(groups), ~select(FLOW.c.id).where(FLOW.c.flow_group_id == FLOW_GROUP.c.id).exists()
+    call.connection.execute(delete(FLOW_GROUP).where(*empty))
+
+
 def _create_arguments(serialized_flow: GraphQLScalarType) -> dict[str, GraphQLInputType]:
     return {
         "project_id": GraphQLNonNull(UUID_INPUT),
@@ -208,6 +180,7 @@ def _create_arguments(serialized_flow: GraphQLScalarType) -> dict[str, GraphQLIn
         "set_schedule_active": GraphQLBoolean,
         "version_group_id": GraphQLString,
         "idempotency_key": GraphQLString,
+        "description": GraphQLString,
     }
 
 
@@ -231,5 +204,11 @@ OPERATIONS = (
         arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
         answer={"success": GraphQLBoolean},
         handle=_archive_flow,
+    ),
+    Operation(
+        name="delete_flow",
+        arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_flow,
     ),
 )

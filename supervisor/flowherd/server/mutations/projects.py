@@ -7,27 +7,18 @@ from typing import Any
 from uuid import uuid4
 
 from graphql import GraphQLNonNull
-from graphql.type import GraphQLString
-from sqlalchemy import Connection, insert, select
+from graphql.type import GraphQLBoolean, GraphQLString
+from sqlalchemy import delete, insert, select
 
 from flowherd.server.graphql.scalars import UUID_INPUT
+from flowherd.server.mutations.flows import delete_flows
+from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Input, Operation
 from flowherd.server.refusals import Refused, not_found
-from flowherd.server.tables import PROJECT, TENANT
+from flowherd.server.tables import FLOW, PROJECT
 
 #: The exact text that Prefect's client looks for before it goes on with the project that is there.
 _DUPLICATE = "Uniqueness violation."
-
-
-def tenant_of(connection: Connection, given: str | None) -> str:
-    """The tenant that is meant: the given one, else the first, which is there from the start."""
-    query = select(TENANT.c.id).order_by(TENANT.c.seq).limit(1)
-    if given is not None:
-        query = query.where(TENANT.c.id == given)
-    found: str | None = connection.execute(query).scalar()
-    if found is None:
-        raise not_found("tenant", given)
-    return found
 
 
 def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
@@ -49,6 +40,15 @@ def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
     return row
 
 
+def _delete_project(call: Call, given: Input) -> Mapping[str, Any]:
+    """The project with its flows and all that is theirs."""
+    project_id = given["project_id"]
+    delete_flows(call, FLOW.c.project_id == project_id)
+    if not call.connection.execute(delete(PROJECT).where(PROJECT.c.id == project_id)).rowcount:
+        raise not_found("project", project_id)
+    return {"success": True}
+
+
 OPERATIONS = (
     Operation(
         name="create_project",
@@ -59,5 +59,11 @@ OPERATIONS = (
         },
         answer={"id": UUID_INPUT},
         handle=_create_project,
+    ),
+    Operation(
+        name="delete_project",
+        arguments={"project_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_project,
     ),
 )

@@ -12,7 +12,7 @@ from sqlalchemy import and_, or_, select
 from flowherd.server.graphql.scalars import TIME_INPUT, UUID_INPUT
 from flowherd.server.labels import labels_match_sql
 from flowherd.server.mutations.agents import note_agent
-from flowherd.server.mutations.projects import tenant_of
+from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Input, Operation
 from flowherd.server.tables import FLOW_RUN, TASK_RUN
 from flowherd.states import CLAIMABLE, RunState
