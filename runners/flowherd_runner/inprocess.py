@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional
 from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.logcapture import flush_streams, install
+from flowherd_runner.logcapture import flush_streams
 
 _OWN_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LOGGER = "flow"
@@ -27,13 +27,12 @@ _MAX_MESSAGE_CHARS = 5000
 
 
 def enter(flow: Flow, argv: List[str]) -> None:
-    """Make the forked interpreter the run's own: environment, paths, streams, logging, random numbers."""
+    """Make the forked interpreter the run's own: environment, paths, streams, random numbers."""
     _adopt_environment(flow.environment)
     sys.argv = argv
     # multiprocessing's spawn would import boot.py as its main module.
     sys.modules["__main__"] = ModuleType("__main__")
     _open_streams()
-    install(flow.sender, flow.spec.log_level)
     _reseed()
 
 
@@ -117,12 +116,17 @@ def _report(flow: Flow, error: BaseException) -> None:
     trimmed = _user_frames(error.__traceback__)
     message = "".join(traceback.format_exception(type(error), error, trimmed)).rstrip("\n")
     flow.sender.record(logging.ERROR, _LOGGER, message)
-    flow.sender.send({"exception": {"type": _type_name(type(error)), "message": _text(error)}})
+    flow.sender.send({"exception": describe_exception(error)})
     if sys.excepthook is not sys.__excepthook__:
         try:
             sys.excepthook(type(error), error, trimmed)
         except BaseException:  # the user's hook; the interpreter prints its error and goes on too
             traceback.print_exc()
+
+
+def describe_exception(error: BaseException) -> Dict[str, str]:
+    """What the runner is told about `error`: see channel.py."""
+    return {"type": _type_name(type(error)), "message": _text(error)}
 
 
 def _user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:

@@ -6,7 +6,7 @@ Lives in the user's process: it never raises into the user's code and stays sile
 import logging
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from flowherd_runner import channel
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
@@ -39,8 +39,8 @@ class RecordSender:
             return False
         return True
 
-    def record(self, level: int, logger: str, message: str) -> None:
-        """Send one record, and mark its place in the streams."""
+    def record(self, level: int, logger: str, message: str, task_run_id: Optional[str] = None) -> None:
+        """Send one record, of a task run or of the flow run itself, and mark its place in the streams."""
         flush_streams()
         if os.getpid() != self._pid:  # the user's code has forked
             self._pid, self._sent = os.getpid(), 0
@@ -50,6 +50,8 @@ class RecordSender:
             stream for stream, expected in self._streams.items() if file_identity(_FD_OF_STREAM[stream]) == expected
         ]
         record = {"logger": channel.shorten(logger, 1000), "message": channel.shorten(message)}
+        if task_run_id is not None:
+            record["task_run_id"] = channel.shorten(task_run_id, 1000)
         if self.send({"record": record, "level": level, "id": identity, "markers": marked}):
             self._mark(marked, make_marker(self._token, identity))
 

@@ -157,7 +157,9 @@ class Output:
         if "notice" in message:
             self._journal.notice(self._mask.text(str(message["notice"])))
             return
-        record = self._masked(message.get("record"), ("logger", "message"))
+        given = message.get("record")
+        optional = ("task_run_id",) if isinstance(given, dict) and "task_run_id" in given else ()
+        record = self._masked(given, ("logger", "message", *optional))
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
         self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])

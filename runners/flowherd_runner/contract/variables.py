@@ -13,4 +13,8 @@ PARAMETER_PREFIX = "FLOWHERD_PARAM_"
 
 # Kinds of run: spec.json names one of them under "kind".
 KIND_COMMAND = "command"  # target: {"argv": [str, ...]}
+KIND_PREFECT = "prefect"  # target: {}; what Prefect must know is in the environment, as an agent of its own sets it
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
+
+#: What a fork server for runs of the kind "prefect" imports: of any version, all that such a run needs of it.
+PREFECT_PRELOAD = ("flowherd_runner.prefect.warm",)

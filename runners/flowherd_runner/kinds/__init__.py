@@ -2,8 +2,8 @@
 
 from typing import Callable, Dict, NamedTuple, NoReturn
 
-from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PYTHON
-from flowherd_runner.kinds import command, python
+from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT, KIND_PYTHON
+from flowherd_runner.kinds import command, prefect, python
 from flowherd_runner.kinds.flow import Flow
 
 
@@ -18,5 +18,6 @@ class Kind(NamedTuple):
 
 KINDS: Dict[str, Kind] = {
     KIND_COMMAND: Kind(command.run, in_fork=False),
+    KIND_PREFECT: Kind(prefect.run, in_fork=True),
     KIND_PYTHON: Kind(python.run, in_fork=True),
 }

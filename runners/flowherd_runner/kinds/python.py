@@ -10,6 +10,7 @@ from typing import Any, Callable, NoReturn, Tuple
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.logcapture import install
 
 
 def run(flow: Flow) -> NoReturn:
@@ -17,6 +18,7 @@ def run(flow: Flow) -> NoReturn:
     ref = flow.spec.target.get("ref")
     where, name = parse_ref(ref)
     enter(flow, [where + ":" + name])
+    install(flow.sender, flow.spec.log_level)
     run_and_exit(flow, lambda: find(where, name, flow)(**flow.spec.parameters))
 
 

@@ -1,0 +1,96 @@
+"""Prefect's logging in a run: what its handler would have sent to the backend goes to the runner instead.
+
+The handler class itself is given another `emit`, so every logger that has one of its instances, or gets one later, the
+user's own loggers included, logs through the journal. Levels and texts are Prefect's own, of either version.
+"""
+
+import functools
+import importlib
+import logging
+from typing import Any, Callable, List, Optional
+
+#: Puts one record into the journal: level, logger, text, task run.
+Send = Callable[[int, str, str, Optional[str]], None]
+#: Marks a record that was sent, for more than one of its loggers may have a handler.
+_SENT = "_flowherd_sent"
+
+
+def redirect(send: Send) -> None:
+    """Let Prefect's records go to `send` only, at the levels of the configuration that holds now.
+
+    Loggers that were set up with an earlier configuration are put back as if they had never been.
+    """
+    module: Any = importlib.import_module("prefect.utilities.logging")
+    _replace_handler(module, send)
+    for logger in _set_up_loggers(module):
+        if logger is not module.prefect_logger:
+            logger.setLevel(logging.NOTSET)
+        logger.handlers = [one for one in logger.handlers if not _is_prefects(module, one)]
+    _replace_set_up(module)
+    module.configure_logging()
+    module.configure_extra_loggers()
+    diagnostic = logging.getLogger("client.diagnostics")  # made at import in newer versions
+    if diagnostic.handlers:
+        diagnostic.setLevel(module.context.config.logging.level)
+
+
+def _set_up_loggers(module: Any) -> List[logging.Logger]:
+    known = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    loggers = [one for one in known if isinstance(one, logging.Logger)]
+    return [one for one in loggers if any(isinstance(handler, module.CloudHandler) for handler in one.handlers)]
+
+
+def _is_prefects(module: Any, handler: logging.Handler) -> bool:
+    return isinstance(handler, module.CloudHandler) or type(handler) is logging.StreamHandler
+
+
+def _replace_set_up(module: Any) -> None:
+    """Loggers that Prefect sets up from now on print nothing: what they log is in the journal already."""
+    original: Callable[[str], logging.Logger] = module._create_logger
+
+    @functools.wraps(original)
+    def create(name: str) -> logging.Logger:
+        before = list(logging.getLogger(name).handlers)
+        logger = original(name)
+        logger.handlers = [one for one in logger.handlers if one in before or type(one) is not logging.StreamHandler]
+        return logger
+
+    module._create_logger = create
+
+
+def _replace_handler(module: Any, send: Send) -> None:
+    handler: Any = module.CloudHandler
+    context: Any = module.context
+    text = _newer_text if hasattr(module, "LOG_MANAGER") else _older_text
+
+    def emit(self: logging.Handler, record: logging.LogRecord) -> None:
+        if hasattr(record, _SENT):
+            return
+        try:
+            if hasattr(module, "LOG_MANAGER") and record.levelno < _configured_level(context):
+                return
+            setattr(record, _SENT, True)
+            send(record.levelno, record.name, text(self, record), context.get("task_run_id"))
+        except RecursionError:
+            raise
+        except Exception:  # logging's own rule: a record that cannot be formatted is handleError's
+            self.handleError(record)
+
+    handler.emit = emit
+
+
+def _configured_level(context: Any) -> int:
+    level = getattr(logging, str(context.config.logging.level), logging.INFO)
+    return level if isinstance(level, int) else logging.INFO
+
+
+def _newer_text(handler: logging.Handler, record: logging.LogRecord) -> str:
+    return handler.format(record)
+
+
+def _older_text(handler: logging.Handler, record: logging.LogRecord) -> str:
+    """The message and, on lines of its own, the exception; older versions leave the stack out."""
+    text = record.getMessage()
+    if record.exc_info and not record.exc_text:
+        record.exc_text = logging.Formatter().formatException(record.exc_info)
+    return text if record.exc_text is None else text + "\n" + record.exc_text
