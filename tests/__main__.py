@@ -23,6 +23,8 @@ STATIC = [
 ]
 
 
+#: Tests mostly wait for processes. A file stays with one worker, so a module's server is started once.
+_SEVERAL_AT_ONCE = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
 #: Without a record of failed tests (nothing was collected, say) there is nothing to try again, and that is a failure.
 _ONLY_FAILED = ["--verbose", "--last-failed-no-failures", "none"]
 
@@ -44,7 +46,8 @@ def main() -> int:
     selection = ["tests/unit"] if options.quick else []
     tests = [PYTHON, "-m", "pytest", "-q", *selection, *options.pytest]
     failed = [name for name, command in STATIC if not run(name, command)]
-    if not run("tests", tests) and not run("failed tests again, alone", [*tests, "--last-failed", *_ONLY_FAILED]):
+    again = [*tests, "--last-failed", *_ONLY_FAILED]
+    if not run("tests", [*tests, *_SEVERAL_AT_ONCE]) and not run("failed tests again, alone", again):
         failed.append("tests")
     print(f"failed: {', '.join(failed)}" if failed else "all passed")
     return 1 if failed else 0

@@ -15,7 +15,7 @@ from flowherd.server.refusals import Refused
 
 
 def compressed(data: bytes) -> str:
-    return base64.b64encode(gzip.compress(data)).decode()
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
 def test_a_document_is_kept_whole_beside_what_the_server_needs_of_it() -> None:
