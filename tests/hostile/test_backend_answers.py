@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from flowherd import Agent
 from flowherd.backends.graphql.agent import GraphQLBackend
-from flowherd.backends.graphql.transport import MAX_BODY_BYTES, GraphQLTransport
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.http import MAX_BODY_BYTES
 from flowherd.config import load_settings
 from flowherd.decisions.spec import AgentDefaults, plan
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized, UnsupportedStorage

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from loguru import logger
 
-from flowherd.backends.graphql import answers
+from flowherd.backends import answers
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerTraits
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
