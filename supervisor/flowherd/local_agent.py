@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from flowherd import faults
@@ -25,8 +26,10 @@ from flowherd.control_socket import ControlSocket
 from flowherd.decisions.adoption import Finding, conclude
 from flowherd.decisions.health import Hold
 from flowherd.decisions.limits import mebibytes
-from flowherd.decisions.spec import AgentDefaults, Runtime, outline, plan
-from flowherd.errors import ClaimLost, RunDirectoryDamaged, UnsupportedStorage
+from flowherd.decisions.prefect_environment import EngineSettings
+from flowherd.decisions.runtimes import RuntimeRule
+from flowherd.decisions.spec import AgentDefaults, outline, plan
+from flowherd.errors import ClaimLost, ConfigurationError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.processes import cgroups
 from flowherd.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.runs import retention
@@ -34,6 +37,7 @@ from flowherd.runs.courier import Courier, CourierSettings
 from flowherd.runs.figures import figures
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
+from flowherd.runs.runtimes import checked_rules, to_warm
 from flowherd.runs.starting import Intent, start
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
@@ -109,6 +113,8 @@ class LocalAgent(Agent):
         self._intending = Trouble("claim flow runs, for none can be written down", self.logger)
         self._opening = threading.Lock()
         self._opened = False
+        #: Where Prefect runs go that name no directory, as with Prefect's own agents.
+        self._started_in = str(Path.cwd())
         self.control.usual_stop = own.on_stop or "detach"
         self._control_socket: ControlSocket | None = None
 
@@ -124,6 +130,10 @@ class LocalAgent(Agent):
     @functools.cached_property
     def _fork_servers(self) -> ForkServers:
         return ForkServers(self._state.path, environment_for_runs(os.environ))
+
+    @functools.cached_property
+    def _runtimes(self) -> tuple[RuntimeRule, ...]:
+        return checked_rules(self.loaded.settings.runtimes, environment_for_runs(os.environ))
 
     @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
@@ -154,9 +164,10 @@ class LocalAgent(Agent):
     # -- start
 
     def setup(self) -> None:
-        """Open the state directory, adopt what lives in it, warm the default fork server, and connect.
+        """Open the state directory, adopt what lives in it, warm the fork servers, and connect.
 
-        Raises StateDirectoryBusy when another agent has the state directory.
+        Raises StateDirectoryBusy when another agent has the state directory, ConfigurationError when a runtime of the
+        settings cannot serve.
         """
         self._open()
         self._serve_control()
@@ -167,8 +178,10 @@ class LocalAgent(Agent):
             if self._opened:
                 return
             self.logger.debug("State directory {}", self._state.path)
+            rules = self._runtimes
             self._adopt_all()
-            self._fork_servers.get(Runtime(preload=tuple(self.loaded.settings.agent.preload)))
+            for runtime in to_warm(rules, self.loaded.settings.agent.preload):
+                self._fork_servers.get(runtime)
             self._watcher.start()
             self._courier.start()
             self._opened = True
@@ -289,9 +302,28 @@ class LocalAgent(Agent):
             import_paths=self.import_paths,
             limits=settings.runs.limits.model_dump(),
             preload=settings.agent.preload,
+            runtimes=self._runtimes,
+            engine=self._engine_settings(),
             grace_s=settings.agent.grace,
             max_line_bytes=settings.runs.max_line_bytes,
             max_journal_bytes=settings.runs.max_journal_bytes,
+        )
+
+    def _engine_settings(self) -> EngineSettings | None:
+        try:
+            access = self.backend.engine_access()
+        except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
+            access = None
+        if access is None:
+            return None
+        return EngineSettings(
+            access=access,
+            backend=self.loaded.settings.backend,
+            labels=self.labels,
+            working_dir=self._started_in,
+            python_path=os.environ.get("PYTHONPATH", ""),
+            import_paths=[str(Path(path).expanduser().absolute()) for path in self.import_paths],
+            env_vars=self.env_vars,
         )
 
     def _forget_claim(self, flow_run: FlowRun) -> None:

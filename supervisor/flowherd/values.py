@@ -37,6 +37,8 @@ class Flow(_Readable):
     run_config: Mapping[str, Any] | None = None
     #: The older dialect's counterpart of run_config.
     environment: Mapping[str, Any] | None = None
+    #: The version of Prefect that registered it, where one did and the server tells.
+    core_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,9 @@ class FlowRun(_Readable):
     #: Set on this run; wins over the flow's.
     run_config: Mapping[str, Any] | None = None
     scheduled_start_time: datetime | None = None
+    #: What an agent must carry to take it.
+    labels: tuple[str, ...] = ()
+    #: Those that wait and are due; only such a run may be handed out while it is Running.
     task_runs: tuple[TaskRun, ...] = ()
 
 
@@ -114,6 +119,18 @@ class LogLine:
     #: Names the line within its run for ever, so that a resent one is recognised; None where it cannot.
     line_id: str | None = None
     task_run_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineAccess:
+    """How a flow's own engine reaches the backend: with the agent's own address and token."""
+
+    #: The API's address as it was given.
+    api: str
+    #: Where its operations are posted to.
+    endpoint: str
+    token: str = field(default="", repr=False)
+    tenant_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,7 @@ class OverGraphQL:
             "edges": [],
             "reference_tasks": [],
             "storage": STORAGE,
+            "__version__": "1.4.1",
             "run_config": {"type": "LocalRun", "labels": labels},
         }
         flow = self.user.create_flow(self.user.ensure_project("default"), document)
@@ -146,6 +147,18 @@ def test_runs_are_listed_by_the_label_rule(
 def test_a_listed_run_carries_what_is_needed_to_start_it(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"], {"x": [1, "two"]}), ["a"])
     assert (run.state, run.parameters, dict(run.flow.storage)) == (RunState.SCHEDULED, {"x": [1, "two"]}, STORAGE)
+    assert run.labels == ("a",)
+
+
+def test_which_prefect_registered_a_flow_is_read_where_the_server_tells(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        peer = OverGraphQL(server.url)
+        peer.backend.connect()
+        assert ready(peer.backend, peer.add_run(["a"]), ["a"]).flow.core_version == "1.4.1"
+        access = peer.backend.engine_access()
+        assert access is not None and (access.api, access.endpoint) == (server.url, f"{server.url}/graphql")
+        peer.backend.close()
+        peer.user.close()
 
 
 def test_runs_in_the_exclusion_are_not_listed(peer: Peer, backend: Backend) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from flowherd.backends.protocol import ServerTraits
 from flowherd.errors import BackendRefused, ClaimLost, IllegalTransition
 from flowherd.states import CLAIMABLE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
-from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, StoredState, Wake
+from flowherd.values import AgentIdentity, EngineAccess, Flow, FlowRun, LogLine, StateReport, StoredState, Wake
 
 
 class MemoryBackend:
@@ -62,6 +62,7 @@ class MemoryBackend:
                 serialized_state={"type": "Scheduled"},
                 flow=Flow(id=str(uuid.uuid4()), name=name, storage=storage, run_config=run_config),
                 parameters=parameters or {},
+                labels=tuple(labels),
                 scheduled_start_time=datetime.now(timezone.utc),
             )
             self._wake()
@@ -151,6 +152,9 @@ class MemoryBackend:
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         with self._lock:
             return {run_id: self._stored(run_id) for run_id in flow_run_ids if run_id in self._runs}
+
+    def engine_access(self) -> EngineAccess | None:
+        return None
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         deadline_s = time.monotonic() + timeout_s

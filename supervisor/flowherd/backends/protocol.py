@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, StoredState, Wake
+from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, StateReport, StoredState, Wake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,10 @@ class Backend(Protocol):
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         """What the backend holds for these runs; an unknown id is left out."""
+        ...
+
+    def engine_access(self) -> EngineAccess | None:
+        """How a flow's own engine reports to this backend, once `connect` has returned; None where none can."""
         ...
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:

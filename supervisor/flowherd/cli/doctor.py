@@ -64,7 +64,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield agent.check_spool(loaded)
     yield from agent.check_leftovers(loaded, pid)
     yield agent.check_supervisor(pid)
-    yield agent.check_fork_server(loaded)
+    yield from agent.check_fork_servers(loaded)
     yield from host.check_disk("disk", loaded.paths.state_dir)
     if not loaded.paths.state_dir.is_relative_to(loaded.paths.home):
         yield from host.check_disk("home's disk", loaded.paths.home)

@@ -44,6 +44,7 @@ FLAGS = {
     "agent.limit": "--limit",
     "agent.on_stop": "--on-stop",
     "agent.preload": "--preload",
+    "runtimes": "--runtime",
     "logging.json_lines": "--log-json",
     "logging.file": "--log-file",
 }
@@ -117,6 +118,14 @@ def start(
     preload: Annotated[
         list[str] | None, typer.Option(metavar="MODULE", help="Import this once for all runs; repeatable.")
     ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PYTHON[;...]",
+            help="Another Python, or virtual environment, for some Python and Prefect runs: "
+            "'old=/opt/old;core=0.*'; also ;labels=A,B ;flows=X* ;preload=M. Repeatable; the first match serves.",
+        ),
+    ] = None,
     log_json: Annotated[bool | None, typer.Option("--log-json", help="Its own log as JSON lines.")] = None,
     log_file: Annotated[str | None, typer.Option(metavar="FILE", help="Its own log to this file too, rotated.")] = None,
 ) -> None:
@@ -142,6 +151,7 @@ def start(
         "agent.limit": limit,
         "agent.on_stop": on_stop.value if on_stop else None,
         "agent.preload": preload or None,
+        "runtimes": runtime or None,
         "logging.json_lines": log_json,
         "logging.file": log_file,
     }

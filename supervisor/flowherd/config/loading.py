@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flowherd.config.catalogue import LEAVES, PREFIXES, value_of
@@ -71,7 +71,13 @@ class LoadedSettings:
         value = value_of(self.settings, dotted)
         if LEAVES[dotted].secret:
             return MASK if value else ""
-        return dict.fromkeys(value, MASK) if LEAVES[dotted].masked else value
+        if LEAVES[dotted].masked:
+            return dict.fromkeys(value, MASK)
+        return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _plain(item: Any) -> Any:
+    return item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item
 
 
 def load_settings(

@@ -6,10 +6,12 @@ is; flowherd's own settings are beside them under [agent], [server], [runs] and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from flowherd.config.runtime_texts import runtime_from_text
 
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -137,6 +139,24 @@ class Server(_Section):
     schedule_ahead: int = Field(default=10, ge=1, le=100, description="runs that a schedule creates ahead")
 
 
+class RuntimeSection(BaseModel):
+    """[[runtimes]]: another interpreter, and the Python and Prefect runs that it serves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="what to call it")
+    interpreter: str = Field(min_length=1, description="a Python, or the directory of a virtual environment")
+    preload: list[str] = Field(default=[], description="modules that it imports once for all its runs")
+    labels: list[str] = Field(default=[], description="it serves runs that carry one of them")
+    flows: list[str] = Field(default=[], description="it serves flows of these names; * and ? stand for anything")
+    core_version: str | None = Field(default=None, description="and flows that this Prefect registered, as in 0.*")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return runtime_from_text(value) if isinstance(value, str) else value
+
+
 class Logging(_Section):
     """[logging]: the agent's own log."""
 
@@ -158,5 +178,8 @@ class Settings(_Section):
     cloud: Cloud = Cloud()
     agent: AgentSection = AgentSection()
     runs: RunsSection = RunsSection()
+    runtimes: list[RuntimeSection] = Field(
+        default=[], description="other interpreters, and what they are for; the first that serves a run is taken"
+    )
     server: Server = Server()
     logging: Logging = Logging()

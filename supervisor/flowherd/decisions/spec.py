@@ -1,4 +1,7 @@
-"""From a flow run to what its runner is told: the contents of spec.json. Decides, writes nothing."""
+"""From a flow run to what its runner is told: the contents of spec.json. Decides, writes nothing.
+
+What Prefect's engine must find in its environment is prefect_environment's, which interpreter serves a run runtimes'.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.decisions.limits import seconds, usable_limits
+from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment
+from flowherd.decisions.runtimes import PREFECT_MODULES, Runtime, RuntimeRule, first_serving, together
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
 from flowherd_runner.contract import journal, variables
 
 #: Names of variables whose values are not for a log.
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE)
+#: Named like a secret, and none: masking its value would take every "false" out of a log.
+_NO_SECRETS = frozenset({"PREFECT__CLOUD__USE_LOCAL_SECRETS"})
 _RUN_CONFIGS = frozenset({"LocalRun", "UniversalRun"})
+#: What Prefect can store a flow in and no process of this host can run.
+_UNSUPPORTED = frozenset({"Docker"})
 _LIMITS = ("run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s")
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a fork server is: an interpreter and the modules that it has imported before it forks."""
-
-    interpreter: str = sys.executable
-    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,12 @@ class AgentDefaults:
     env_vars: Mapping[str, str] = field(default_factory=dict)
     import_paths: Sequence[str] = ()
     limits: Mapping[str, float | int | None] = field(default_factory=dict)
+    #: For its own interpreter.
     preload: Sequence[str] = ()
+    #: Other interpreters, and what they are for; the first that serves a run is taken.
+    runtimes: Sequence[RuntimeRule] = ()
+    #: For flows that Prefect's own engine runs; None where the backend has no API for one.
+    engine: EngineSettings | None = None
     grace_s: float = 10.0
     max_line_bytes: int = journal.MAX_LINE_BYTES
     max_journal_bytes: int = journal.MAX_JOURNAL_BYTES
@@ -58,26 +64,44 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
     """
     kind, target = _kind_and_target(flow_run)
     config = _run_config(flow_run)
-    env = {**defaults.env_vars, **_strings(config.get("env"))}
-    runtime = Runtime(_interpreter(config), _preload(config, defaults))
+    runtime = _runtime(flow_run, kind, config, defaults)
+    surroundings = _of_engine if kind == variables.KIND_PREFECT else _of_ours
     spec = {
         **outline(flow_run, claim),
         "interpreter": runtime.interpreter,
         "preload": list(runtime.preload),
         "kind": kind,
         "target": target,
-        "parameters": dict(flow_run.parameters or {}),
-        "env": env,
-        "masked_env": sorted(name for name in env if _SECRET_NAME.search(name)),
-        "working_dir": _expanded(config.get("working_dir")),
-        "import_paths": [str(Path(path).expanduser().absolute()) for path in defaults.import_paths],
+        **surroundings(flow_run, config, defaults),
         "user": config.get("user"),
         "limits": _limits(config.get("limits"), defaults.limits),
         "grace_s": seconds(config.get("grace_s"), defaults.grace_s),
         "max_line_bytes": defaults.max_line_bytes,
         "max_journal_bytes": defaults.max_journal_bytes,
     }
-    return Plan(runtime, spec)
+    return Plan(runtime, {**spec, "masked_env": _secrets(spec["env"])})
+
+
+def _of_ours(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
+    return {
+        "parameters": dict(flow_run.parameters or {}),
+        "env": {**defaults.env_vars, **_strings(config.get("env"))},
+        "working_dir": _expanded(config.get("working_dir")),
+        "import_paths": [str(Path(path).expanduser().absolute()) for path in defaults.import_paths],
+    }
+
+
+def _of_engine(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
+    """Prefect's engine gets its parameters from the backend, and its import paths by PYTHONPATH."""
+    if defaults.engine is None:
+        raise UnsupportedStorage(f"{_unsupported(flow_run)}: this backend has no API that its engine could report to")
+    working_dir = _expanded(config.get("working_dir")) or defaults.engine.working_dir
+    env = prefect_environment(flow_run, _strings(config.get("env")), working_dir, defaults.engine)
+    return {"parameters": {}, "env": env, "working_dir": working_dir, "import_paths": []}
+
+
+def _secrets(env: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in env if _SECRET_NAME.search(name) and name not in _NO_SECRETS)
 
 
 def outline(flow_run: FlowRun, claim: str) -> dict[str, Any]:
@@ -116,26 +140,42 @@ def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
         if isinstance(ref, str) and ":" in ref:
             return variables.KIND_PYTHON, {"ref": ref}
         raise UnsupportedStorage("Python storage needs ref, as in module:function or path/to/file.py:function")
-    raise UnsupportedStorage(f"Unsupported Storage type: {kind!r}; this agent runs Command and Python")
+    if not isinstance(kind, str) or not kind or kind in _UNSUPPORTED:
+        raise UnsupportedStorage(f"{_unsupported(flow_run)}: no process of this host can run it")
+    core_version = flow_run.flow.core_version
+    return variables.KIND_PREFECT, {"flow_run_id": flow_run.id, "core_version": core_version, "storage": kind}
+
+
+def _unsupported(flow_run: FlowRun) -> str:
+    return f"Unsupported Storage type: {(flow_run.flow.storage or {}).get('type')!r:.80}"
 
 
 def _run_config(flow_run: FlowRun) -> Mapping[str, Any]:
     config = flow_run.run_config or flow_run.flow.run_config or {}
     if str(config.get("type", "LocalRun")) not in _RUN_CONFIGS:
-        raise UnsupportedStorage(f"Unsupported run config type: {config.get('type')!r}; this agent runs LocalRun")
+        raise UnsupportedStorage(
+            f"Unsupported run config type: {config.get('type')!r}; this agent runs LocalRun and UniversalRun"
+        )
     return config
 
 
-def _interpreter(config: Mapping[str, Any]) -> str:
-    return _word("interpreter", _expanded(config.get("interpreter")) or sys.executable)
+def _runtime(flow_run: FlowRun, kind: str, config: Mapping[str, Any], defaults: AgentDefaults) -> Runtime:
+    """The interpreter that the run config names, else that of the first rule that serves the run, else the agent's own.
 
-
-def _preload(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[str, ...]:
+    Each has its own preloads: what one interpreter has, another may not have. A command needs no interpreter.
+    """
+    rule = first_serving(flow_run, defaults.runtimes) if kind != variables.KIND_COMMAND else None
+    explicit = _expanded(config.get("interpreter"))
+    preload: tuple[str, ...]
+    if explicit is not None and explicit != sys.executable:
+        interpreter, preload = _word("interpreter", explicit), ()
+    elif explicit is None and rule is not None:
+        interpreter, preload = rule.interpreter, rule.preload
+    else:
+        interpreter, preload = sys.executable, _modules(defaults.preload)
     chosen = config.get("preload")
-    # The agent's own choice is for its own interpreter; another one may not have those modules.
-    if chosen is None and _interpreter(config) != sys.executable:
-        return ()
-    return _modules(defaults.preload if chosen is None else chosen)
+    preload = preload if chosen is None else _modules(chosen)
+    return Runtime(interpreter, together(PREFECT_MODULES, preload) if kind == variables.KIND_PREFECT else preload)
 
 
 def _modules(names: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -22,8 +23,9 @@ from loguru import logger
 
 import flowherd_runner
 from flowherd import faults
-from flowherd.decisions.spec import Runtime
+from flowherd.decisions.runtimes import Runtime
 from flowherd.errors import DeployError
+from flowherd.processes.interpreters import program_of
 from flowherd_runner.contract import files, messages
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
@@ -31,6 +33,9 @@ _BOOT = Path(flowherd_runner.__file__).resolve().parent / "boot.py"
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
 _READY_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 30.0
+#: So often a fork server may end while it imports its modules before one without them is started.
+_STILLBORN = 2
+_LAST_WORDS = 1000
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,24 @@ class ForkServer:
         try:
             return self._ready.result(_READY_TIMEOUT_S)
         except (FutureTimeout, ConnectionError) as error:
+            words = self._last_words()
             raise DeployError(
-                f"the fork server for {self.runtime.interpreter} did not start; its output is in {self._log_file}"
+                f"the fork server for {self.runtime.interpreter} did not start"
+                + (f": {words}" if words else f"; its output is in {self._log_file}")
             ) from error
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it had imported its modules, so that its end has nothing to do with them."""
+        return self._ready.done() and self._ready.exception() is None
+
+    def _last_words(self) -> str:
+        """The last line of its output, which tells why an interpreter or an import ended it."""
+        try:
+            lines = self._log_file.read_bytes()[-_LAST_WORDS:].decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return lines[-1].strip() if lines else ""
 
     def start_runner(self, directory: Path, lock_fd: int) -> StartedRunner:
         """Start the runner of a run directory and hand it the locked descriptor, which the caller still closes.
@@ -165,7 +185,7 @@ class ForkServer:
 def _start(
     runtime: Runtime, env: Mapping[str, str], log_file: Path, fd: int, ours: socket.socket
 ) -> subprocess.Popen[bytes]:
-    argv = [runtime.interpreter, str(_BOOT), "forkserver", "--fd", str(fd)]
+    argv = [program_of(runtime.interpreter), str(_BOOT), "forkserver", "--fd", str(fd)]
     for module in runtime.preload:
         argv += ["--preload", module]
     # Its own session: a terminal's Ctrl-C is for the agent. Its own output: nobody who waits for the end of the
@@ -193,26 +213,42 @@ def _start(
 
 
 class ForkServers:
-    """One fork server a runtime, started when it is first needed and again after it has died."""
+    """One fork server a runtime, started when it is first needed and again after it has died.
+
+    Modules whose import ends the process are left to the runs: they import them themselves, slower, and fail alone.
+    """
 
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
         self._directory = directory
         self._env = env
         self._lock = threading.Lock()
         self._servers: dict[Runtime, ForkServer] = {}
+        #: How often one ended before it was ready.
+        self._stillborn: Counter[Runtime] = Counter()
 
     def get(self, runtime: Runtime) -> ForkServer:
         """The fork server of `runtime`, perhaps still importing. Raises DeployError when it cannot be started."""
         with self._lock:
             server = self._servers.get(runtime)
+            if server is not None and not server.alive:
+                self._bury(server)
+            if self._stillborn[runtime] >= _STILLBORN and runtime.preload:
+                runtime = Runtime(runtime.interpreter)
+                server = self._servers.get(runtime)
             if server is None or not server.alive:
-                if server is not None:
-                    logger.warning("The fork server (pid {}) is gone; starting another", server.pid)
-                    server.close()
                 server = ForkServer(runtime, self._env, self._log_file(runtime))
                 self._servers[runtime] = server
                 logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
             return server
+
+    def _bury(self, server: ForkServer) -> None:
+        logger.warning("The fork server (pid {}) is gone; starting another", server.pid)
+        server.close()
+        runtime = server.runtime
+        self._stillborn[runtime] = 0 if server.was_ready else self._stillborn[runtime] + 1
+        if self._stillborn[runtime] == _STILLBORN and runtime.preload:
+            modules = ", ".join(runtime.preload)
+            logger.error("{} ends while it imports {}; each run imports for itself now", runtime.interpreter, modules)
 
     def close(self) -> None:
         """End them all; the runners go on."""
@@ -235,4 +271,5 @@ def environment_for_runs(agent_environment: Mapping[str, str]) -> dict[str, str]
 def _is_the_agents_own(name: str) -> bool:
     if name in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
         return True
-    return name.startswith(("PREFECT__", "FLOWHERD__")) and "TOKEN" in name
+    # Not all that begins with PREFECT__: PREFECT__CONTEXT__SECRETS__A_TOKEN is a secret of the flows.
+    return name.startswith(("PREFECT__CLOUD__", "FLOWHERD__")) and ("TOKEN" in name or "API_KEY" in name)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flowherd import faults
 from flowherd.decisions.spec import planned_before
 from flowherd.errors import DeployError
 from flowherd.processes import cgroups
-from flowherd.processes.fork_server import ForkServers, StartedRunner
+from flowherd.processes.fork_server import ForkServer, ForkServers, StartedRunner
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.run import Run
+from flowherd_runner.contract.variables import KIND_PREFECT
 
 #: A start that finds its fork server dead is tried again with another one, so often in all.
 _START_TRIES = 3
@@ -82,6 +84,7 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     for tries_left in reversed(range(_START_TRIES)):
         server = fork_servers.get(runtime)
         try:
+            _require_prefect(server, intent.run.spec)
             assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
             return server.start_runner(directory.path, intent.lock_fd)
         except DeployError as error:
@@ -92,6 +95,19 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
         if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
             return None
     raise AssertionError("the last try returns or raises")
+
+
+def _require_prefect(server: ForkServer, spec: Mapping[str, Any]) -> None:
+    """Raises DeployError, which says what to do, when the run needs Prefect and this interpreter has none."""
+    error = server.wait_ready().get("failed", {}).get("prefect")
+    if error is None or spec.get("kind") != KIND_PREFECT:
+        return
+    interpreter = server.runtime.interpreter
+    missing = f"no module named prefect in {interpreter}" if "No module named 'prefect'" in error else None
+    raise DeployError(
+        f"{missing or f'cannot import prefect in {interpreter}: {error}'}; name a runtime that has it, for this flow's "
+        "labels, name or Prefect version: flowherd start --runtime NAME=VIRTUAL-ENVIRONMENT, or [[runtimes]]"
+    )
 
 
 def _flow_pid(run: Run) -> int | None:

@@ -16,7 +16,18 @@ from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerTraits
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
-from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, StoredState, TaskRun, Wake, checked_id
+from flowherd.values import (
+    AgentIdentity,
+    EngineAccess,
+    Flow,
+    FlowRun,
+    LogLine,
+    StateReport,
+    StoredState,
+    TaskRun,
+    Wake,
+    checked_id,
+)
 
 #: A waiting task run of a running flow run must have been due this long, as the original agent has it: its flow's
 #: own process gets the first chance.
@@ -30,12 +41,14 @@ _NOT_THE_DIALECT = (KeyError, IndexError, TypeError, ValueError, AttributeError,
 
 T = TypeVar("T")
 
-_FLOW = "flow { id name environment storage version }"
 _TASK_RUNS = 'task_runs(where: {{state_start_time: {{_lte: "{due}"}}}}) {{ id version task_id serialized_state }}'
-_RUN_FIELDS = "id version state serialized_state parameters"
-#: Known to servers of the 1.x days and to the embedded one.
-_NEWER_RUN_FIELDS = "name scheduled_start_time run_config"
-_NEWER_FLOW = "flow { id name environment storage version run_config }"
+#: What is asked of a flow run and of its flow, the newest servers first; the last is what servers of 0.13's days know.
+_FIELDS = (
+    ("name scheduled_start_time run_config labels", "run_config core_version"),
+    ("name scheduled_start_time run_config", "run_config"),
+    ("", "core_version"),
+    ("", ""),
+)
 
 
 class GraphQLBackend:
@@ -46,7 +59,8 @@ class GraphQLBackend:
         self._transport = transport
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
-        self._newer_fields = True
+        #: How far down _FIELDS this server made us go.
+        self._fields = 0
         #: Whether the server knows line ids; None until it was asked.
         self._line_ids: bool | None = None
         #: Ids of runs that were left out and told of.
@@ -162,6 +176,13 @@ class GraphQLBackend:
             stored = (_stored_state(row) for row in answers.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
 
+    def engine_access(self) -> EngineAccess | None:
+        """The same address and token as here."""
+        transport = self._transport
+        return EngineAccess(
+            api=transport.api, endpoint=transport.endpoint, token=transport.token, tenant_id=self._tenant_id
+        )
+
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Hold a request that the server answers when there is something."""
         answer = self._transport.get(
@@ -202,15 +223,21 @@ class GraphQLBackend:
             f'{{id: {{_in: {json.dumps(ids)}}}, _or: [{{state: {{_eq: "Scheduled"}}}}, '
             f'{{state: {{_eq: "Running"}}, task_runs: {{state_start_time: {{_lte: "{due}"}}}}}}]}}'
         )
-        if self._newer_fields:
-            fields = f"{_RUN_FIELDS} {_NEWER_RUN_FIELDS} {_NEWER_FLOW} {_TASK_RUNS.format(due=due)}"
+        for number in range(self._fields, len(_FIELDS) - 1):
             try:
-                return self._rows(where, fields)
-            except BackendRefused:  # a server of the 0.13 days does not know the newer fields
-                self._newer_fields = False
-        return self._rows(where, f"{_RUN_FIELDS} {_FLOW} {_TASK_RUNS.format(due=due)}")
+                rows = self._rows(where, number, due)
+            except NotAuthorized:
+                raise
+            except BackendRefused:  # a server that does not know all the fields
+                continue
+            self._fields = number
+            return rows
+        return self._rows(where, len(_FIELDS) - 1, due)
 
-    def _rows(self, where: str, fields: str) -> list[Mapping[str, Any]]:
+    def _rows(self, where: str, number: int, due: str) -> list[Mapping[str, Any]]:
+        of_run, of_flow = _FIELDS[number]
+        flow = f"flow {{ id name environment storage version {of_flow} }}"
+        fields = f"id version state serialized_state parameters {of_run} {flow} {_TASK_RUNS.format(due=due)}"
         answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
         return answers.mappings(answer["flow_run"])
 
@@ -281,6 +308,7 @@ def _flow_run(row: Mapping[str, Any]) -> FlowRun:
         parameters=answers.mapping(row.get("parameters") or {}),
         run_config=answers.mapping_or_none(row.get("run_config")),
         scheduled_start_time=answers.time_or_none(row.get("scheduled_start_time")),
+        labels=_labels(row, flow),
         flow=Flow(
             id=answers.text(flow["id"]),
             name=answers.text(flow["name"]),
@@ -288,9 +316,19 @@ def _flow_run(row: Mapping[str, Any]) -> FlowRun:
             storage=answers.mapping(flow.get("storage") or {}),
             run_config=answers.mapping_or_none(flow.get("run_config")),
             environment=answers.mapping_or_none(flow.get("environment")),
+            core_version=answers.text_or_none(flow.get("core_version")),
         ),
         task_runs=tuple(_task_runs(answers.mappings(row.get("task_runs")))),
     )
+
+
+def _labels(row: Mapping[str, Any], flow: Mapping[str, Any]) -> tuple[str, ...]:
+    """The run's own, or on servers that have none those of the first place where a flow keeps them."""
+    for place in (row, row.get("run_config"), flow.get("run_config"), flow.get("environment")):
+        labels = place.get("labels") if isinstance(place, Mapping) else None
+        if labels is not None:
+            return tuple(answers.text(label) for label in answers.sequence(labels))
+    return ()
 
 
 def _task_runs(rows: Iterable[Mapping[str, Any]]) -> Iterable[TaskRun]:

@@ -32,6 +32,8 @@ class GraphQLTransport:
 
     def __init__(self, api: str, token: str = "", timeout_s: float = 15.0) -> None:
         parts = urlsplit(api)
+        self.api = api
+        self.token = token
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"not an http(s) address: {api!r}")
         self.origin = f"{parts.scheme}://{parts.netloc}"

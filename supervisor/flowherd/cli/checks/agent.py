@@ -18,9 +18,10 @@ from flowherd.cli.explanation import local_facts
 from flowherd.cli.lock_holder import lock_holder
 from flowherd.config import LoadedSettings
 from flowherd.decisions.limits import mebibytes
-from flowherd.decisions.spec import Runtime
+from flowherd.decisions.runtimes import PREFECT_MODULES, Runtime, together
 from flowherd.errors import DeployError
 from flowherd.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.processes.interpreters import ask
 from flowherd.store.run_directory import RunDirectory
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
 from flowherd.values import checked_id
@@ -105,29 +106,45 @@ def check_supervisor(pid: int | None) -> Finding:
     return warn("supervisor", "nobody starts the agent again when it dies", advice)
 
 
-def check_fork_server(loaded: LoadedSettings) -> Finding:
-    """Whether the interpreter and the preloaded modules of the settings work, and how long that takes."""
-    preload = tuple(loaded.settings.agent.preload)
+def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
+    """Whether each interpreter of the settings and its preloaded modules work, and how long that takes."""
+    yield _fork_server("fork server", Runtime(preload=tuple(loaded.settings.agent.preload)), "agent.preload")
+    for section in loaded.settings.runtimes:
+        name = f"runtime {section.name}"
+        try:
+            found = ask(section.interpreter, environment_for_runs(os.environ))
+        except DeployError as error:
+            yield bad(name, str(error), "correct its interpreter (runtimes, --runtime); no agent starts until then")
+            continue
+        preload = together(PREFECT_MODULES if found.has_prefect else (), section.preload)
+        yield _fork_server(name, Runtime(found.program, preload), "its preload")
+        if not found.has_prefect:
+            advice = f"`{found.program} -m pip install prefect==...`, unless it is for Python flows only"
+            yield warn(name, f"there is no module named prefect in {found.program}", advice)
+
+
+def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:
     with tempfile.TemporaryDirectory(prefix="flowherd-doctor-") as place:
         servers = ForkServers(Path(place), environment_for_runs(os.environ))
         started_s = time.monotonic()
         try:
-            said = servers.get(Runtime(preload=preload)).wait_ready()
+            said = servers.get(runtime).wait_ready()
         except DeployError as error:
             log = "".join(path.read_text(errors="replace") for path in Path(place).glob("*.log"))
-            return bad("fork server", f"{error}: {log.strip()[-300:]}", "correct agent.preload; see the error")
+            return bad(name, f"{error}: {log.strip()[-300:]}", f"correct {setting}; see the error")
         finally:
             servers.close()
-    took = f"is ready in {time.monotonic() - started_s:.2f} s with {', '.join(preload) or 'nothing preloaded'}"
+    took = f"is ready in {time.monotonic() - started_s:.2f} s with {', '.join(runtime.preload) or 'nothing preloaded'}"
+    took = f"Python {said.get('python')} {took}"
     failed = said.get("failed") or {}
     if failed:
         names = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        return bad("fork server", f"cannot import {names}", "correct agent.preload, or install what is missing")
+        return bad(name, f"cannot import {names}", f"correct {setting}, or install what is missing")
     if said.get("threads", 1) > 1:
         words = "the preloaded modules start threads, so every run starts its own interpreter"
-        return warn("fork server", words, "preload other modules (agent.preload)")
+        return warn(name, words, f"preload other modules ({setting})")
     slow = "preload fewer modules; the first runs after a start wait for it"
-    return warn("fork server", took, slow) if time.monotonic() - started_s > _SLOW_START_S else ok("fork server", took)
+    return warn(name, took, slow) if time.monotonic() - started_s > _SLOW_START_S else ok(name, took)
 
 
 def check_leftovers(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding]:

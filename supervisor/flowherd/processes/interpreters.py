@@ -1,0 +1,82 @@
+"""Other Pythons of this host: which program a setting means, and whether it can serve runs. Starts it once to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowherd.errors import DeployError
+
+#: The child side's grammar.
+LEAST_VERSION = (3, 7)
+_ANSWER_TIMEOUT_S = 30.0
+#: Read by any Python since 2.6. Without the current directory on its path, as a fork server has it.
+_QUESTION = """
+import json, sys
+sys.path[:] = [path for path in sys.path if path]
+try:
+    from importlib.util import find_spec
+    prefect = find_spec("prefect") is not None
+except Exception:
+    prefect = False
+print(json.dumps({"version": list(sys.version_info[:3]), "prefect": prefect}))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """A Python that was started and answered."""
+
+    program: str
+    version: tuple[int, int, int]
+    #: A package of that name can be found; whether it can be imported is another question.
+    has_prefect: bool
+
+
+def program_of(interpreter: str) -> str:
+    """The program that `interpreter` means: itself, what it is on PATH, or the python of that virtual environment.
+
+    Never resolved further: by the path of the link a Python knows which virtual environment it is of.
+    """
+    path = Path(interpreter).expanduser()
+    if path.is_dir():
+        return str((path / "bin" / "python").absolute())
+    if os.sep not in interpreter:
+        return shutil.which(interpreter) or interpreter
+    return str(path.absolute())
+
+
+def ask(interpreter: str, env: Mapping[str, str]) -> Interpreter:
+    """What there is under this name. Raises DeployError, with what to do, when it cannot serve runs."""
+    program = program_of(interpreter)
+    try:
+        said = subprocess.run(
+            [program, "-c", _QUESTION],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ANSWER_TIMEOUT_S,
+            check=True,
+        ).stdout
+        answer = json.loads(said.splitlines()[-1])
+        first, second, third = answer["version"]
+    except subprocess.CalledProcessError as error:
+        words = error.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        raise DeployError(f"{program} does not work (exit code {error.returncode}): {words[-1]:.300}") from error
+    except OSError as error:
+        raise DeployError(f"{program} cannot be started: {error.strerror or error}; {_what_to_do(program)}") from error
+    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
+        raise DeployError(f"{program} does not answer as a Python: {error!r:.200}") from error
+    if (first, second) < LEAST_VERSION:
+        least = ".".join(map(str, LEAST_VERSION))
+        raise DeployError(f"{program} is Python {first}.{second}, too old: flowherd's runners need {least} or newer")
+    return Interpreter(program=program, version=(first, second, third), has_prefect=bool(answer["prefect"]))
+
+
+def _what_to_do(program: str) -> str:
+    return f"name a Python, or the directory of a virtual environment (`python3 -m venv` makes one), not {program}"

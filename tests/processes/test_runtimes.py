@@ -1,0 +1,124 @@
+"""Other interpreters: looked at before the agent starts, warmed then, and chosen by the rules of the settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from flowherd import LocalAgent
+from flowherd.backends.memory import MemoryBackend
+from flowherd.config import load_settings
+from flowherd.decisions.runtimes import Runtime
+from flowherd.errors import ConfigurationError, DeployError
+from flowherd.processes.fork_server import ForkServers
+from flowherd.processes.interpreters import ask, program_of
+from flowherd.states import RunState
+from tests.support.agents import going, wait_for_end
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """The directory of a virtual environment, as far as a Python needs one: without pip it is made in no time."""
+    directory = tmp_path / "environment"
+    (directory / "bin").mkdir(parents=True)
+    (directory / "bin" / "python").symlink_to(sys.executable)
+    shutil.copy(Path(sys.prefix) / "pyvenv.cfg", directory)
+    return directory
+
+
+def program(directory: Path, script: str) -> str:
+    path = directory / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def agent_with(*runtimes: Mapping[str, object], backend: MemoryBackend | None = None) -> LocalAgent:
+    settings = load_settings({"runtimes": list(runtimes)})
+    return LocalAgent(backend=backend or MemoryBackend(), hostname_label=False, settings=settings)
+
+
+def test_a_virtual_environment_and_the_python_in_it_are_the_same(environment: Path) -> None:
+    inside = str(environment / "bin" / "python")
+    assert program_of(str(environment)) == program_of(inside) == inside
+    found = ask(str(environment), os.environ)
+    assert (found.program, found.version[:2], found.has_prefect) == (inside, sys.version_info[:2], False)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (None, "cannot be started"),
+        ("echo 'no such thing' >&2; exit 3", "no such thing"),
+        ("exit 0", "does not answer as a Python"),
+        ('echo \'{"version": [3, 6, 9], "prefect": true}\'', "too old"),
+        ('echo \'{"version": [2, 7, 18], "prefect": false}\'', "too old"),
+    ],
+)
+def test_what_cannot_serve_is_refused_with_the_reason(tmp_path: Path, script: str | None, words: str) -> None:
+    interpreter = str(tmp_path / "nothing") if script is None else program(tmp_path, script)
+    with pytest.raises(DeployError, match=words):
+        ask(interpreter, os.environ)
+
+
+def test_an_agent_does_not_start_with_runtimes_that_cannot_serve_and_names_them_all(environment: Path) -> None:
+    agent = agent_with(
+        {"name": "gone", "interpreter": "/no/such/python"},
+        {"name": "empty", "interpreter": str(environment), "core_version": "1.*"},
+        {"name": "twice", "interpreter": str(environment)},
+        {"name": "twice", "interpreter": str(environment)},
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        agent.start()
+    for words in (
+        "'gone': /no/such/python cannot be started",
+        "'empty': no module named prefect",
+        "'twice' is there twice",
+    ):
+        assert words in str(caught.value)
+
+
+def test_the_rule_that_serves_a_run_gives_it_a_warm_interpreter(environment: Path, tmp_path: Path) -> None:
+    flows = tmp_path / "flows.py"
+    flows.write_text("import sys\ndef tell(): print(sys.executable, 'csv' in sys.modules)")
+    backend = MemoryBackend()
+    section = {"name": "own", "interpreter": str(environment), "preload": ["csv"], "labels": ["here"]}
+    with going(agent_with(section, backend=backend)) as agent:
+        agent.labels.append("here")
+        wait_until(lambda: len(agent._fork_servers._servers) == 2)
+        run_id = backend.add_run({"type": "Python", "ref": f"{flows}:tell"}, labels=["here"])
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+        assert len(agent._fork_servers._servers) == 2
+    assert f"{environment}/bin/python True" in backend.log(run_id)
+
+
+def test_modules_whose_import_ends_the_interpreter_are_left_to_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "deadly.py").write_text("import os; os._exit(9)")
+    servers = ForkServers(tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path)})
+    try:
+        runtime = Runtime(preload=("deadly",))
+        for _ in range(2):
+            with pytest.raises(DeployError):
+                servers.get(runtime).wait_ready()
+        plain = servers.get(runtime)
+        assert plain.wait_ready()["preloaded"] == []
+        assert servers.get(runtime) is plain
+    finally:
+        servers.close()
+
+
+def test_an_interpreter_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
+    servers = ForkServers(tmp_path, os.environ)
+    try:
+        with pytest.raises(DeployError, match="no licence"):
+            servers.get(Runtime(program(tmp_path, "echo 'no licence' >&2; exit 3"))).wait_ready()
+    finally:
+        servers.close()

@@ -1,0 +1,193 @@
+"""What is decided about runs of Prefect's own engine: which interpreter, and what it finds in its environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from typing import Any
+
+import pytest
+
+from flowherd.decisions.prefect_environment import EngineSettings
+from flowherd.decisions.runtimes import PREFECT_MODULES, RuntimeRule
+from flowherd.decisions.spec import AgentDefaults, plan, planned_before
+from flowherd.errors import UnsupportedStorage
+from flowherd.states import RunState
+from flowherd.values import EngineAccess, Flow, FlowRun
+from flowherd_runner.contract.variables import KIND_PREFECT
+
+LOCAL = {"type": "Local", "flows": {"etl-1": "/flows/etl.prefect"}}
+ACCESS = EngineAccess(api="http://host:4200", endpoint="http://host:4200/graphql", token="se-cret", tenant_id="t-1")
+
+
+def run_of(version: str | None, storage: dict[str, Any] = LOCAL, labels: tuple[str, ...] = (), **flow: Any) -> FlowRun:
+    return FlowRun(
+        id=str(uuid.uuid4()),
+        name="test",
+        version=1,
+        state=RunState.SCHEDULED,
+        serialized_state={},
+        labels=labels,
+        parameters={"x": 1},
+        flow=Flow(id=str(uuid.uuid4()), name="etl-1", storage=storage, core_version=version, **flow),
+    )
+
+
+def defaults(*runtimes: RuntimeRule, access: EngineAccess = ACCESS, **engine: Any) -> AgentDefaults:
+    settings = EngineSettings(access=access, labels=["a", "b"], working_dir="/agent", **engine)
+    return AgentDefaults(runtimes=runtimes, engine=settings, preload=["json"])
+
+
+def env_of(flow_run: FlowRun, agent: AgentDefaults) -> dict[str, str]:
+    env: dict[str, str] = plan(flow_run, agent, "token").spec["env"]
+    return env
+
+
+class TestSpec:
+    @pytest.mark.parametrize("storage", ["Local", "Module", "GitHub", "S3", "SomethingNewer"])
+    def test_every_storage_but_ours_and_docker_is_prefects_business(self, storage: str) -> None:
+        run = run_of("1.4.1", {"type": storage})
+        spec = plan(run, defaults(), "token").spec
+        assert spec["kind"] == KIND_PREFECT
+        assert spec["target"] == {"flow_run_id": run.id, "core_version": "1.4.1", "storage": storage}
+
+    @pytest.mark.parametrize("storage", [{"type": "Docker"}, {}, {"type": None}, {"type": ["x"]}])
+    def test_docker_and_no_storage_at_all_are_refused(self, storage: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="Unsupported Storage"):
+            plan(run_of("1.4.1", storage), defaults(), "token")
+
+    @pytest.mark.parametrize("config", ["DockerRun", "KubernetesRun", "ECSRun", "VertexRun"])
+    def test_run_configs_of_other_platforms_are_refused(self, config: str) -> None:
+        with pytest.raises(ValueError, match=config):
+            plan(run_of("1.4.1", run_config={"type": config}), defaults(), "token")
+
+    def test_without_an_api_for_its_engine_a_prefect_flow_is_refused(self) -> None:
+        with pytest.raises(UnsupportedStorage, match="no API"):
+            plan(run_of("1.4.1"), AgentDefaults(), "token")
+
+    def test_a_plan_can_be_read_back_from_its_spec(self) -> None:
+        made = plan(run_of("0.13.1"), defaults(), "token")
+        assert planned_before(made.spec).runtime == made.runtime
+
+    def test_it_runs_where_its_local_run_says_else_where_the_agent_was_started(self) -> None:
+        assert plan(run_of("1.4.1"), defaults(), "token").spec["working_dir"] == "/agent"
+        config = {"type": "LocalRun", "working_dir": "/work"}
+        assert plan(run_of("1.4.1", run_config=config), defaults(), "token").spec["working_dir"] == "/work"
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize("version", ["0.13.1", "0.15.2", "1.4.1", "1.4.1+12.gabcdef", None, "nonsense"])
+    def test_every_version_finds_its_run_and_its_backend_and_leaves_logs_and_heartbeats_to_us(
+        self, version: str | None
+    ) -> None:
+        run = run_of(version)
+        env = env_of(run, defaults())
+        assert env["PREFECT__CONTEXT__FLOW_RUN_ID"] == run.id
+        assert env["PREFECT__CONTEXT__FLOW_ID"] == run.flow.id
+        assert env["PREFECT__BACKEND"] == "server"
+        assert (env["PREFECT__CLOUD__API"], env["PREFECT__CLOUD__GRAPHQL"]) == (ACCESS.api, ACCESS.endpoint)
+        assert env["PREFECT__CLOUD__AUTH_TOKEN"] == env["PREFECT__CLOUD__API_KEY"] == "se-cret"
+        assert env["PREFECT__CLOUD__AGENT__LABELS"] == "['a', 'b']"
+        assert env["PREFECT__LOGGING__LOG_TO_CLOUD"] == env["PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"] == "false"
+        assert env["PREFECT__CLOUD__HEARTBEAT_MODE"] == "off"
+        assert env["PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS"] == "prefect.engine.cloud.CloudFlowRunner"
+
+    def test_only_versions_before_1_are_told_a_task_runner(self) -> None:
+        """From 1.0 on a flow that is run inside of a task would take it too."""
+        name = "PREFECT__ENGINE__TASK_RUNNER__DEFAULT_CLASS"
+        assert [name in env_of(run_of(version), defaults()) for version in ("0.13.1", "0.15.2", "1.4.1", None)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+
+    def test_before_0_14_all_is_logged_and_later_what_the_host_says(self) -> None:
+        name = "PREFECT__LOGGING__LEVEL"
+        assert env_of(run_of("0.13.1"), defaults())[name] == "DEBUG"
+        assert name not in env_of(run_of("1.4.1"), defaults())
+
+    def test_a_flow_that_does_not_tell_its_version_is_old_when_it_has_an_environment_and_no_run_config(self) -> None:
+        old = run_of(None, environment={"type": "LocalEnvironment", "labels": []})
+        assert env_of(old, defaults())["PREFECT__LOGGING__LEVEL"] == "DEBUG"
+
+    def test_no_token_is_no_variable(self) -> None:
+        env = env_of(run_of("1.4.1"), defaults(access=EngineAccess(api="http://h", endpoint="http://h/graphql")))
+        assert not [name for name in env if "TOKEN" in name or "API_KEY" in name or "TENANT" in name]
+
+    def test_before_0_14_the_agents_variables_win_over_all_but_what_is_ours(self) -> None:
+        given = {"PREFECT__CLOUD__USE_LOCAL_SECRETS": "true", "PREFECT__LOGGING__LEVEL": "INFO"}
+        ours = {"PREFECT__CONTEXT__FLOW_RUN_ID": "x", "PREFECT__LOGGING__LOG_TO_CLOUD": "true"}
+        run = run_of("0.13.1")
+        env = env_of(run, defaults(env_vars={**given, **ours}))
+        assert given.items() <= env.items()
+        assert env["PREFECT__CONTEXT__FLOW_RUN_ID"] == run.id
+        assert env["PREFECT__LOGGING__LOG_TO_CLOUD"] == "false"
+
+    def test_later_the_run_config_wins_over_the_agent_and_the_protocol_over_both(self) -> None:
+        agent = {"A": "agent", "B": "agent", "PREFECT__LOGGING__LEVEL": "ERROR", "PREFECT__BACKEND": "cloud"}
+        config = {"type": "UniversalRun", "env": {"B": "run", "PREFECT__CLOUD__USE_LOCAL_SECRETS": "true"}}
+        env = env_of(run_of("1.4.1", run_config=config), defaults(env_vars=agent))
+        assert (env["A"], env["B"], env["PREFECT__LOGGING__LEVEL"]) == ("agent", "run", "ERROR")
+        assert (env["PREFECT__BACKEND"], env["PREFECT__CLOUD__USE_LOCAL_SECRETS"]) == ("server", "false")
+
+    def test_import_paths_stand_as_each_versions_agent_puts_them(self) -> None:
+        config = {"type": "LocalRun", "working_dir": "/work"}
+        agent = defaults(python_path="/inherited", import_paths=["/p"])
+        old, new = run_of("0.13.1", run_config=config), run_of("1.4.1", run_config=config)
+        assert env_of(old, agent)["PYTHONPATH"].split(os.pathsep) == ["/inherited", "/agent", "/p"]
+        assert env_of(new, agent)["PYTHONPATH"].split(os.pathsep) == ["/work", "/inherited", "/p"]
+        assert plan(new, agent, "token").spec["import_paths"] == []
+
+    def test_a_python_path_of_the_agents_is_added_to_before_0_14_and_stands_alone_later(self) -> None:
+        agent = defaults(env_vars={"PYTHONPATH": "/given"}, python_path="/inherited")
+        assert env_of(run_of("0.13.1"), agent)["PYTHONPATH"].split(os.pathsep) == ["/given", "/agent"]
+        assert env_of(run_of("1.4.1"), agent)["PYTHONPATH"] == "/given"
+
+    def test_tokens_and_secrets_are_masked_and_the_word_false_is_not(self) -> None:
+        config = {"type": "LocalRun", "env": {"PREFECT__CONTEXT__SECRETS__DB": "x"}}
+        masked = plan(run_of("1.4.1", run_config=config), defaults(), "token").spec["masked_env"]
+        assert masked == ["PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "PREFECT__CONTEXT__SECRETS__DB"]
+
+    def test_the_token_is_in_no_repr(self) -> None:
+        assert "se-cret" not in repr(ACCESS) and "se-cret" not in repr(defaults())
+
+
+class TestRuntimes:
+    old = RuntimeRule(name="old", interpreter="/old/bin/python", core_version="0.*")
+    gpu = RuntimeRule(name="gpu", interpreter="/gpu/bin/python", labels=frozenset({"gpu", "cuda"}), preload=("torch",))
+    etl = RuntimeRule(name="etl", interpreter="/etl/bin/python", flows=("etl-*", "load"))
+
+    def test_the_first_whose_conditions_are_all_met_serves(self) -> None:
+        agent = defaults(self.old, self.gpu, self.etl)
+        chosen = [
+            plan(run_of(version, labels=labels), agent, "token").runtime.interpreter
+            for version, labels in [("0.13.1", ("gpu",)), ("1.4.1", ("cuda", "x")), ("1.4.1", ()), (None, ())]
+        ]
+        assert chosen == ["/old/bin/python", "/gpu/bin/python", "/etl/bin/python", "/etl/bin/python"]
+
+    def test_all_conditions_of_one_must_be_met(self) -> None:
+        rule = RuntimeRule(name="x", interpreter="/x", labels=frozenset({"a"}), flows=("other",))
+        assert not rule.serves(run_of("1.4.1", labels=("a",)))
+
+    def test_without_a_match_the_agents_own_interpreter_serves(self) -> None:
+        assert plan(run_of("1.4.1"), defaults(self.old), "token").runtime.interpreter == sys.executable
+
+    def test_the_interpreter_of_the_run_config_wins(self) -> None:
+        run = run_of("0.13.1", run_config={"type": "LocalRun", "interpreter": "/mine/bin/python"})
+        assert plan(run, defaults(self.old), "token").runtime.interpreter == "/mine/bin/python"
+
+    def test_prefects_own_modules_come_first_whatever_else_is_preloaded(self) -> None:
+        run = run_of("1.4.1", labels=("gpu",))
+        assert plan(run, defaults(self.gpu), "token").runtime.preload == (*PREFECT_MODULES, "torch")
+        assert plan(run, defaults(), "token").runtime.preload == (*PREFECT_MODULES, "json")
+        chosen = run_of("1.4.1", run_config={"type": "LocalRun", "preload": ["prefect", "numpy"]})
+        assert plan(chosen, defaults(), "token").runtime.preload == (*PREFECT_MODULES, "numpy")
+
+    def test_python_flows_are_served_too_and_commands_need_no_interpreter(self) -> None:
+        python, command = {"type": "Python", "ref": "m:f"}, {"type": "Command", "argv": ["true"]}
+        agent = defaults(self.etl)
+        assert plan(run_of(None, python), agent, "token").runtime.interpreter == "/etl/bin/python"
+        assert plan(run_of(None, python), agent, "token").runtime.preload == ()
+        assert plan(run_of(None, command), agent, "token").runtime.interpreter == sys.executable
