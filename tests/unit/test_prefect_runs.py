@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from flowherd.decisions.prefect_environment import EngineSettings
-from flowherd.decisions.runtimes import PREFECT_MODULES, RuntimeRule
+from flowherd.decisions.runtimes import RuntimeRule
 from flowherd.decisions.spec import AgentDefaults, plan, planned_before
 from flowherd.errors import UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
-from flowherd_runner.contract.variables import KIND_PREFECT
+from flowherd_runner.contract.variables import KIND_PREFECT, PREFECT_PRELOAD
 
 LOCAL = {"type": "Local", "flows": {"etl-1": "/flows/etl.prefect"}}
 ACCESS = EngineAccess(api="http://host:4200", endpoint="http://host:4200/graphql", token="se-cret", tenant_id="t-1")
@@ -180,10 +180,10 @@ class TestRuntimes:
 
     def test_prefects_own_modules_come_first_whatever_else_is_preloaded(self) -> None:
         run = run_of("1.4.1", labels=("gpu",))
-        assert plan(run, defaults(self.gpu), "token").runtime.preload == (*PREFECT_MODULES, "torch")
-        assert plan(run, defaults(), "token").runtime.preload == (*PREFECT_MODULES, "json")
+        assert plan(run, defaults(self.gpu), "token").runtime.preload == (*PREFECT_PRELOAD, "torch")
+        assert plan(run, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "json")
         chosen = run_of("1.4.1", run_config={"type": "LocalRun", "preload": ["prefect", "numpy"]})
-        assert plan(chosen, defaults(), "token").runtime.preload == (*PREFECT_MODULES, "numpy")
+        assert plan(chosen, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "numpy")
 
     def test_python_flows_are_served_too_and_commands_need_no_interpreter(self) -> None:
         python, command = {"type": "Python", "ref": "m:f"}, {"type": "Command", "argv": ["true"]}

@@ -9,9 +9,6 @@ from fnmatch import fnmatchcase
 
 from flowherd.values import FlowRun
 
-#: What a run of Prefect's engine imports in any version: once in the fork server, and not in each run.
-PREFECT_MODULES = ("prefect", "prefect.engine.cloud", "prefect.cli.execute")
-
 
 @dataclass(frozen=True)
 class Runtime:

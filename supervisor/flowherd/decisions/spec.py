@@ -16,7 +16,7 @@ from typing import Any
 
 from flowherd.decisions.limits import seconds, usable_limits
 from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment
-from flowherd.decisions.runtimes import PREFECT_MODULES, Runtime, RuntimeRule, first_serving, together
+from flowherd.decisions.runtimes import Runtime, RuntimeRule, first_serving, together
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
 from flowherd_runner.contract import journal, variables
@@ -175,7 +175,9 @@ def _runtime(flow_run: FlowRun, kind: str, config: Mapping[str, Any], defaults: 
         interpreter, preload = sys.executable, _modules(defaults.preload)
     chosen = config.get("preload")
     preload = preload if chosen is None else _modules(chosen)
-    return Runtime(interpreter, together(PREFECT_MODULES, preload) if kind == variables.KIND_PREFECT else preload)
+    return Runtime(
+        interpreter, together(variables.PREFECT_PRELOAD, preload) if kind == variables.KIND_PREFECT else preload
+    )
 
 
 def _modules(names: object) -> tuple[str, ...]:

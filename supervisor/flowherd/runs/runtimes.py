@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from loguru import logger
 
 from flowherd.config.settings import RuntimeSection
-from flowherd.decisions.runtimes import PREFECT_MODULES, Runtime, RuntimeRule, together
+from flowherd.decisions.runtimes import Runtime, RuntimeRule, together
 from flowherd.errors import ConfigurationError, DeployError
 from flowherd.processes.interpreters import ask
+from flowherd_runner.contract.variables import PREFECT_PRELOAD
 
 
 def checked_rules(sections: Sequence[RuntimeSection], env: Mapping[str, str]) -> tuple[RuntimeRule, ...]:
@@ -40,9 +41,9 @@ def to_warm(rules: Sequence[RuntimeRule], own_preload: Sequence[str]) -> Iterato
     """
     yield Runtime(preload=tuple(own_preload))
     if importlib.util.find_spec("prefect") is not None:
-        yield Runtime(preload=together(PREFECT_MODULES, own_preload))
+        yield Runtime(preload=together(PREFECT_PRELOAD, own_preload))
     for rule in rules:
-        yield Runtime(rule.interpreter, together(PREFECT_MODULES, rule.preload) if rule.has_prefect else rule.preload)
+        yield Runtime(rule.interpreter, together(PREFECT_PRELOAD, rule.preload) if rule.has_prefect else rule.preload)
 
 
 def _checked(section: RuntimeSection, env: Mapping[str, str]) -> RuntimeRule | str:

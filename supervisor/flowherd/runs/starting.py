@@ -16,7 +16,7 @@ from flowherd.processes import cgroups
 from flowherd.processes.fork_server import ForkServer, ForkServers, StartedRunner
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.run import Run
-from flowherd_runner.contract.variables import KIND_PREFECT
+from flowherd_runner.contract.variables import KIND_PREFECT, PREFECT_PRELOAD
 
 #: A start that finds its fork server dead is tried again with another one, so often in all.
 _START_TRIES = 3
@@ -99,7 +99,8 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
 
 def _require_prefect(server: ForkServer, spec: Mapping[str, Any]) -> None:
     """Raises DeployError, which says what to do, when the run needs Prefect and this interpreter has none."""
-    error = server.wait_ready().get("failed", {}).get("prefect")
+    failed = server.wait_ready().get("failed", {})
+    error = next((str(failed[name]) for name in PREFECT_PRELOAD if name in failed), None)
     if error is None or spec.get("kind") != KIND_PREFECT:
         return
     interpreter = server.runtime.interpreter
