@@ -182,7 +182,7 @@ class TestRuntimes:
         run = run_of("1.4.1", labels=("gpu",))
         assert plan(run, defaults(self.gpu), "token").runtime.preload == (*PREFECT_PRELOAD, "torch")
         assert plan(run, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "json")
-        chosen = run_of("1.4.1", run_config={"type": "LocalRun", "preload": ["prefect", "numpy"]})
+        chosen = run_of("1.4.1", run_config={"type": "LocalRun", "preload": [PREFECT_PRELOAD[0], "numpy"]})
         assert plan(chosen, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "numpy")
 
     def test_python_flows_are_served_too_and_commands_need_no_interpreter(self) -> None:

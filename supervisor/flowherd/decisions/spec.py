@@ -175,9 +175,8 @@ def _runtime(flow_run: FlowRun, kind: str, config: Mapping[str, Any], defaults: 
         interpreter, preload = sys.executable, _modules(defaults.preload)
     chosen = config.get("preload")
     preload = preload if chosen is None else _modules(chosen)
-    return Runtime(
-        interpreter, together(variables.PREFECT_PRELOAD, preload) if kind == variables.KIND_PREFECT else preload
-    )
+    needed = variables.PREFECT_PRELOAD if kind == variables.KIND_PREFECT else ()
+    return Runtime(interpreter, together(needed, preload))
 
 
 def _modules(names: object) -> tuple[str, ...]:
