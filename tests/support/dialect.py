@@ -133,6 +133,35 @@ class Client:
         """Report a state that is refused; the message."""
         return self.refused("set_flow_run_states", states=[report(run_id, state, version, claim)])
 
+    def going_run(self, *slugs: str, **document: Any) -> tuple[str, dict[str, str]]:
+        """A Running run of a new flow with these tasks, and its task runs' ids by the slugs."""
+        run_id = self.create_run(self.flow(tasks=[{"slug": slug, "tags": [slug]} for slug in slugs], **document))
+        self.report(run_id, "Submitted")
+        self.report(run_id, "Running")
+        rows = self.run(run_id, "task_runs { id task { slug } }")["task_runs"]
+        return run_id, {row["task"]["slug"]: row["id"] for row in rows}
+
+    def task_run(self, task_run_id: str, fields: str = "state version") -> Any:
+        """Some fields of a task run."""
+        return self.ask(f'{{ task_run_by_pk(id: "{task_run_id}") {{ {fields} }} }}')["task_run_by_pk"]
+
+    def report_task(
+        self, task_run_id: str, state: str, version: int | None = None, claim: str | None = None, **more: Any
+    ) -> str:
+        """Report a task run's state that is not refused; the status that comes back."""
+        answer = self.do("set_task_run_states", states=[task_report(task_run_id, state, version, claim, **more)])
+        assert answer["states"][0]["id"] == task_run_id
+        return str(answer["states"][0]["status"])
+
+    def report_task_refused(
+        self, task_run_id: str, state: str, version: int | None = None, claim: str | None = None, **more: Any
+    ) -> tuple[str, str]:
+        """Report a task run's state that is refused; message and code."""
+        states = [task_report(task_run_id, state, version, claim, **more)]
+        body = self.answer(_mutation("set_task_run_states"), {"input": {"states": states}}).json()
+        assert body["data"] == {"set_task_run_states": None}, body
+        return body["errors"][0]["message"], body["errors"][0]["extensions"]["code"]
+
     def wake(self, seen: int = 0, timeout: float = 20) -> int:
         """This agent's number, once it is not `seen`."""
         response = self.server.get(f"/agents/{self.agent_id}/wake", params={"seen": seen, "timeout": timeout})
@@ -152,6 +181,15 @@ def report(
     context = {"flowherd": marks} if marks else {}
     serialized = {"type": state, "message": f"now {state}", "context": context, **more}
     return {"flow_run_id": run_id, "version": version, "state": serialized}
+
+
+def task_report(
+    task_run_id: str, state: str, version: int | None = None, claim: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """One entry of set_task_run_states."""
+    entry = report(task_run_id, state, version, claim, **more)
+    entry["task_run_id"] = entry.pop("flow_run_id")
+    return entry
 
 
 def _mutation(operation: str) -> str:

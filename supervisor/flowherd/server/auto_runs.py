@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, select
 
+from flowherd.server.new_states import plain_state
 from flowherd.server.operations import Call
 from flowherd.server.runs import Wanted, create_run, flow_group_row
 from flowherd.server.schedules import Firing, next_firings
-from flowherd.server.state_changes import enter_state, flow_run_row, plain_state
+from flowherd.server.state_changes import enter_state, flow_run_row
 from flowherd.server.tables import FLOW, FLOW_RUN
 from flowherd.server.times import format_time
 from flowherd.states import Event, RunState, after

@@ -9,6 +9,8 @@ BAD_USER_INPUT = "BAD_USER_INPUT"
 NOT_FOUND = "NOT_FOUND"
 #: A state change that the run's present state or version does not allow.
 STATE_REFUSED = "STATE_REFUSED"
+#: A Running for a version that is not the stored one; Prefect's engine then goes by what is stored.
+VERSION_LOCKED = "VERSION_LOCKING_ERROR"
 #: Passing trouble; the dialect's clients send the same again when they read this word.
 API_ERROR = "API_ERROR"
 INTERNAL = "INTERNAL_SERVER_ERROR"

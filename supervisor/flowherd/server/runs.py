@@ -12,10 +12,12 @@ from sqlalchemy import RowMapping, insert, select
 from flowherd.server.documents import check_labels
 from flowherd.server.labels import normal_labels
 from flowherd.server.names import random_name
+from flowherd.server.new_states import plain_state
 from flowherd.server.operations import Call
 from flowherd.server.refusals import Refused
-from flowherd.server.state_changes import enter_state, flow_run_row, plain_state, state_row
-from flowherd.server.tables import FLOW_GROUP, FLOW_RUN, TASK, TASK_RUN, TASK_RUN_STATE
+from flowherd.server.state_changes import enter_state, flow_run_row
+from flowherd.server.tables import FLOW_GROUP, FLOW_RUN, TASK
+from flowherd.server.task_runs import create_task_runs
 from flowherd.server.times import format_time
 from flowherd.states import RunState
 
@@ -49,7 +51,9 @@ def create_run(call: Call, flow: RowMapping, wanted: Wanted) -> str:
     group = flow_group_row(call, flow)
     row = _run_row(call, flow, group, wanted)
     call.connection.execute(insert(FLOW_RUN), row)
-    _create_task_runs(call, flow["id"], row["id"])
+    # One for each task: the flow's process finds its tasks by them.
+    tasks = call.connection.execute(select(TASK.c.id, TASK.c.cache_key).where(TASK.c.flow_id == flow["id"]))
+    create_task_runs(call, row["id"], [(task.id, task.cache_key) for task in tasks])
     scheduled = plain_state(
         RunState.SCHEDULED, "Flow run scheduled.", call.now, wanted.start_us, start_time=format_time(wanted.start_us)
     )
@@ -110,32 +114,3 @@ def _labels(flow: RowMapping, group: RowMapping, wanted: Wanted) -> list[str]:
         if labels is not None:
             return normal_labels(check_labels("labels", list(labels)) or ())
     return []
-
-
-def _create_task_runs(call: Call, flow_id: str, flow_run_id: str) -> None:
-    """One for each task: the flow's process finds its tasks by them."""
-    tasks = call.connection.execute(select(TASK.c.id, TASK.c.cache_key).where(TASK.c.flow_id == flow_id)).all()
-    pending = plain_state(RunState.PENDING, "Task run created", call.now)
-    task_runs, states = [], []
-    for task_id, cache_key in tasks:
-        state = state_row(call, "task_run_id", str(uuid4()), 0, pending)
-        states.append(state)
-        task_runs.append(
-            {
-                "id": state["task_run_id"],
-                "flow_run_id": flow_run_id,
-                "task_id": task_id,
-                "map_index": -1,
-                "cache_key": cache_key,
-                "version": 0,
-                "state": state["state"],
-                "serialized_state": state["serialized_state"],
-                "state_message": state["message"],
-                "state_timestamp": call.now,
-                "created": call.now,
-                "updated": call.now,
-            }
-        )
-    if task_runs:
-        call.connection.execute(insert(TASK_RUN), task_runs)
-        call.connection.execute(insert(TASK_RUN_STATE), states)

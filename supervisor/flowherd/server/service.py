@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphql import GraphQLField, GraphQLNonNull, GraphQLObjectType
-from graphql.type import GraphQLBoolean, GraphQLString
+from graphql import GraphQLNonNull
+from graphql.type import GraphQLBoolean
 from loguru import logger
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,37 +18,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from flowherd.server.database import Database
 from flowherd.server.graphql.execution import Answer, execute
 from flowherd.server.graphql.loader import Budget
-from flowherd.server.graphql.scalars import UUID_INPUT
 from flowherd.server.graphql.schema import ComputedField, build_schema
 from flowherd.server.mutations import OPERATIONS
 from flowherd.server.mutations.agents import note_agent
-from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Caller, Effects, Input, Operation
 from flowherd.server.pruning import prune
+from flowherd.server.root_fields import ROOT_FIELDS
 from flowherd.server.scheduler import schedule_all
-from flowherd.server.tables import AGENT, FLOW_RUN
+from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
+from flowherd.server.task_state_changes import HANDED_OUT_AFTER_US
 from flowherd.server.times import now_us
 from flowherd.server.wake import WakeBoard
-from flowherd.states import CLAIMABLE
+from flowherd.states import CLAIMABLE, RunState
 
 _PRUNE_INTERVAL_S = 3600.0
 _RETRY_S = 10.0
 
 
-def _auth_info(_root: Any, info: Any) -> Mapping[str, Any]:
-    # One token is all there is, and whoever has it may be an agent.
-    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, None)}
-
-
-_AUTH_INFO = GraphQLObjectType(
-    "auth_info", {"api_token_scope": GraphQLField(GraphQLString), "tenant_id": GraphQLField(UUID_INPUT)}
-)
 SCHEMA = build_schema(
     OPERATIONS,
-    {
-        "hello": GraphQLField(GraphQLString, resolve=lambda _root, _info: "hello"),
-        "auth_info": GraphQLField(_AUTH_INFO, resolve=_auth_info),
-    },
+    ROOT_FIELDS,
     [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",))],
 )
 
@@ -169,8 +158,18 @@ class RequestContext:
 
 def _waiting_runs(database: Database) -> Effects:
     """Runs that an earlier server left waiting for their time; agents that return look at what is due by themselves."""
-    waiting = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.labels).where(
-        FLOW_RUN.c.state.in_(sorted(CLAIMABLE)), FLOW_RUN.c.state_start_time > now_us()
+    waiting, now = sorted(CLAIMABLE), now_us()
+    runs = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.labels).where(
+        FLOW_RUN.c.state.in_(waiting), FLOW_RUN.c.state_start_time > now
+    )
+    tasks = (
+        select(TASK_RUN.c.state_start_time + HANDED_OUT_AFTER_US, FLOW_RUN.c.labels)
+        .join(FLOW_RUN, FLOW_RUN.c.id == TASK_RUN.c.flow_run_id)
+        .where(
+            TASK_RUN.c.state.in_(waiting),
+            TASK_RUN.c.state_start_time > now - HANDED_OUT_AFTER_US,
+            FLOW_RUN.c.state == RunState.RUNNING.value,
+        )
     )
     with database.reading() as connection:
-        return Effects(due=[(at_us, labels) for at_us, labels in connection.execute(waiting)])
+        return Effects(due=[(at_us, labels) for query in (runs, tasks) for at_us, labels in connection.execute(query)])

@@ -13,6 +13,8 @@ from flowherd.server.mutations import (
     queue,
     schedules,
     states,
+    task_runs,
+    task_states,
     tenants,
 )
 from flowherd.server.operations import Operation
@@ -26,6 +28,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *flow_runs.OPERATIONS,
     *queue.OPERATIONS,
     *states.OPERATIONS,
+    *task_runs.OPERATIONS,
+    *task_states.OPERATIONS,
     *cancel.OPERATIONS,
     *logs.OPERATIONS,
     *agents.OPERATIONS,

@@ -9,8 +9,9 @@ from graphql import GraphQLNonNull
 from graphql.type import GraphQLString
 
 from flowherd.server.graphql.scalars import UUID_INPUT
+from flowherd.server.new_states import plain_state
 from flowherd.server.operations import Call, Input, Operation
-from flowherd.server.state_changes import enter_state, flow_run_row, plain_state
+from flowherd.server.state_changes import enter_state, flow_run_row
 from flowherd.states import FINISHED, Event, RunState, after
 
 

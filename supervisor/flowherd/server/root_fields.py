@@ -1,0 +1,51 @@
+"""Fields of the query root that are no tables: what the dialect asks for beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLArgument, GraphQLField, GraphQLNonNull, GraphQLObjectType
+from graphql.type import GraphQLInt, GraphQLString
+from sqlalchemy import select
+
+from flowherd.server.graphql.scalars import JSON_INPUT, UUID_INPUT
+from flowherd.server.mutations.tenants import tenant_of
+from flowherd.server.refusals import not_found
+from flowherd.server.tables import TASK_RUN
+
+
+def _auth_info(_root: Any, info: Any) -> Mapping[str, Any]:
+    # One token is all there is, and whoever has it may be an agent.
+    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, None)}
+
+
+def _task_run_info(_root: Any, info: Any, task_run_id: str) -> Mapping[str, Any]:
+    columns = (TASK_RUN.c.id, TASK_RUN.c.version, TASK_RUN.c.state, TASK_RUN.c.serialized_state)
+    query = select(*columns).where(TASK_RUN.c.id == task_run_id)
+    found = info.context.connection.execute(query).mappings().first()
+    if found is None:
+        raise not_found("task run", task_run_id)
+    return dict(found)
+
+
+_AUTH_INFO = GraphQLObjectType(
+    "auth_info", {"api_token_scope": GraphQLField(GraphQLString), "tenant_id": GraphQLField(UUID_INPUT)}
+)
+_TASK_RUN_INFO = GraphQLObjectType(
+    "task_run_info",
+    {
+        "id": GraphQLField(UUID_INPUT),
+        "version": GraphQLField(GraphQLInt),
+        "state": GraphQLField(GraphQLString),
+        "serialized_state": GraphQLField(JSON_INPUT),
+    },
+)
+_ID = GraphQLArgument(GraphQLNonNull(UUID_INPUT))
+
+ROOT_FIELDS: Mapping[str, GraphQLField] = {
+    "hello": GraphQLField(GraphQLString, resolve=lambda _root, _info: "hello"),
+    "auth_info": GraphQLField(_AUTH_INFO, resolve=_auth_info),
+    # What Prefect's engine goes by after a version lock.
+    "get_task_run_info": GraphQLField(_TASK_RUN_INFO, {"task_run_id": _ID}, _task_run_info),
+}

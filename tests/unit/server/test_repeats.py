@@ -1,0 +1,82 @@
+"""Which report is one that was sent again: by token, by agent and time, by words and time."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import Connection, RowMapping
+
+from flowherd.server.mutations.repeats import repeats_claim, repeats_start
+from flowherd.server.mutations.reports import read_report
+from flowherd.server.operations import Call, Caller
+from flowherd.server.times import SECOND_US
+from flowherd.states import RunState
+
+AGENT = "00000000-0000-0000-0000-00000000000a"
+OTHER = "00000000-0000-0000-0000-00000000000b"
+
+
+def call(age_s: float, agent_id: str | None = None) -> Call:
+    """One that comes so long after the state was entered, at 0."""
+    return Call(cast(Connection, None), Caller(agent_id), round(age_s * SECOND_US), 1)
+
+
+def run(state: str, claim: str | None = None, version: int = 2, **serialized: Any) -> RowMapping:
+    row = {"state": state, "version": version, "claim": claim, "state_timestamp": 0}
+    return cast(RowMapping, {**row, "serialized_state": {"type": state, **serialized}})
+
+
+def report(state: str, version: int | None = None, **more: Any) -> Any:
+    given = {"id": "x", "version": version, "state": {"type": state, **more}}
+    return read_report(given, "id", frozenset(RunState))
+
+
+@pytest.mark.parametrize(
+    ("age_s", "agent_id", "state", "repeats"),
+    [
+        (15, AGENT, "Submitted", True),
+        (120, AGENT, "Submitted", True),
+        (0.1, AGENT, "Submitted", False),  # another agent of the same id
+        (8.5, AGENT, "Submitted", False),
+        (200, AGENT, "Submitted", False),
+        (15, AGENT, "Running", False),  # somebody got an answer and started it
+        (15, OTHER, "Submitted", False),
+        (15, None, "Submitted", False),
+    ],
+)
+def test_an_agent_without_a_token_repeats_its_claim_when_it_had_to_wait_for_the_answer(
+    age_s: float, agent_id: str | None, state: str, repeats: bool
+) -> None:
+    taken = run(state, f"agent:{AGENT}")
+    assert repeats_claim(call(age_s, agent_id), taken, report("Submitted", 1)) is repeats
+
+
+def test_a_token_says_it_at_any_time() -> None:
+    mine = report("Submitted", 1, context={"flowherd": {"claim": "mine"}})
+    for age_s in (0, 1000):
+        assert repeats_claim(call(age_s, AGENT), run("Submitted", "mine"), mine)
+        assert repeats_claim(call(age_s), run("Running", "mine"), mine)
+        assert not repeats_claim(call(age_s), run("Submitted", "theirs"), mine)
+        assert not repeats_claim(call(age_s), run("Submitted"), report("Submitted", 1))
+        assert not repeats_claim(call(age_s), run("Success", "mine"), mine)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "version", "message", "state", "repeats"),
+    [
+        (0, 1, "m", "Running", True),
+        (60, 1, "m", "Running", True),
+        (70, 1, "m", "Running", False),
+        (0, 2, "m", "Running", False),
+        (0, 0, "m", "Running", False),
+        (0, None, "m", "Running", False),
+        (0, 1, "other", "Running", False),
+        (0, 1, "m", "Retrying", False),
+    ],
+)
+def test_an_engine_repeats_its_start_word_for_word_and_soon(
+    age_s: float, version: int | None, message: str, state: str, repeats: bool
+) -> None:
+    started = run(state, version=2, message="m")
+    assert repeats_start(call(age_s), started, report("Running", version, message=message)) is repeats
