@@ -31,11 +31,12 @@ from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.kinds import KINDS
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
 from flowherd_runner.spec import RunSpec, read_spec
-from flowherd_runner.stopping import overdue, requested_stop
+from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
 from flowherd_runner.tree import Process, Tree
 from flowherd_runner.verdict import End, Stop, verdict
 
@@ -102,6 +103,8 @@ class Runner:
         self._signals = signals
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
+        kind = KINDS.get(spec.kind)
+        self._polite = TERMINATE if kind is None else kind.stop
         self._tree = Tree(spec.flow_run_id)
         self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
@@ -239,7 +242,10 @@ class Runner:
         self._stop = stop
         self._kill_at_s = time.monotonic() + stop.grace_s
         if stop.grace_s > 0:
-            self._signal_group(signal.SIGTERM)
+            if self._polite.to_group:
+                self._signal_group(self._polite.number)
+            else:
+                os.kill(self._flow_pid, self._polite.number)
             self._signal_group(signal.SIGCONT)
 
     def _signal_group(self, number: int) -> None:
@@ -257,7 +263,7 @@ class Runner:
         """End what is left of the run, take the rest of its output, and put the end on record."""
         faults.point("runner-before-clearing")
         clearing = Clearing(self._tree, self._reap, self._pump)
-        if self._kill_at_s is not None:
+        if self._kill_at_s is not None and self._polite.to_group:
             # It was asked to end: its group has as long as the flow process itself would have had.
             clearing.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
         leftovers = clearing.run()

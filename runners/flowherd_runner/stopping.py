@@ -1,11 +1,26 @@
-"""Why a runner is asked to end its run: the signal that came, and what stop.json says about it."""
+"""Why a runner is asked to end its run, and how it asks the run: the signals that come and those that go."""
 
-from typing import Any, Dict
+import signal
+from typing import Any, Dict, NamedTuple
 
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
 from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT
 from flowherd_runner.osapi import Signal
 from flowherd_runner.verdict import Stop, signal_name
+
+
+class PoliteSignal(NamedTuple):
+    """What asks a flow process to end, before it is killed."""
+
+    number: int
+    #: Whether all that shares its group is asked too.
+    to_group: bool
+
+
+#: What every program understands.
+TERMINATE = PoliteSignal(signal.SIGTERM, to_group=True)
+#: For a program that unwinds by itself when its main thread is interrupted, and ends what it has started.
+INTERRUPT = PoliteSignal(signal.SIGINT, to_group=False)
 
 
 def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:

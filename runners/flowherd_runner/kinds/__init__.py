@@ -5,6 +5,7 @@ from typing import Callable, Dict, NamedTuple, NoReturn
 from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT, KIND_PYTHON
 from flowherd_runner.kinds import command, prefect, python
 from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.stopping import INTERRUPT, TERMINATE, PoliteSignal
 
 
 class Kind(NamedTuple):
@@ -14,10 +15,12 @@ class Kind(NamedTuple):
     run: Callable[[Flow], NoReturn]
     #: Whether the user's code runs in the fork itself, and so wants what the interpreter had set up.
     in_fork: bool
+    #: What asks it to end.
+    stop: PoliteSignal = TERMINATE
 
 
 KINDS: Dict[str, Kind] = {
     KIND_COMMAND: Kind(command.run, in_fork=False),
-    KIND_PREFECT: Kind(prefect.run, in_fork=True),
+    KIND_PREFECT: Kind(prefect.run, in_fork=True, stop=INTERRUPT),
     KIND_PYTHON: Kind(python.run, in_fork=True),
 }

@@ -11,6 +11,7 @@ from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
 from flowherd_runner.prefect import configuration, execution, heartbeats, logs
+from flowherd_runner.prefect.interruption import Interruption
 
 
 def run(flow: Flow) -> NoReturn:
@@ -23,11 +24,15 @@ def run(flow: Flow) -> NoReturn:
 
 def _execute(flow: Flow) -> None:
     _prepare(flow)
+    interruption = Interruption()
+    interruption.install()
     try:
         execution.execute()
     except execution.CommandFailed as failed:
         flow.sender.send({"exception": describe_exception(failed.error)})
         sys.exit(failed.exit_code)
+    finally:
+        interruption.pass_on()
 
 
 def _prepare(flow: Flow) -> None:
