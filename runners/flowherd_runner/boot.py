@@ -14,7 +14,7 @@ import sys
 _FORK_SERVER_BROKEN = 71
 
 
-def _load_package():
+def load_package():
     # type: () -> None
     """Make `flowherd_runner` importable, and nothing that lies beside it."""
     import importlib.util
@@ -36,7 +36,7 @@ def main():
     # Python put this file's directory first, where our pipes, runner and so on would hide modules of the same names.
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[0]
-    _load_package()
+    load_package()
     from flowherd_runner.programs import run_program
 
     run_program(sys.argv[1:])

@@ -6,7 +6,7 @@ Lives in the user's process: it never raises into the user's code and stays sile
 import logging
 import os
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from flowherd_runner import channel
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
@@ -28,6 +28,11 @@ class RecordSender:
         self._streams = {stream: file_identity(number) for stream, number in _FD_OF_STREAM.items()}
         self._pid = 0
         self._sent = 0
+
+    @property
+    def address(self) -> Tuple[int, bytes]:
+        """What another sender of this run is made of, in a process that has the descriptor too."""
+        return self._fd, self._token
 
     def send(self, message: Dict[str, Any]) -> bool:
         """Send one message; False when the runner, or the descriptor, is gone."""

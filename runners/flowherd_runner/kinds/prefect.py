@@ -10,7 +10,7 @@ from typing import NoReturn
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.prefect import configuration, execution, heartbeats, logs
+from flowherd_runner.prefect import configuration, execution, spawned
 from flowherd_runner.prefect.interruption import Interruption
 
 
@@ -42,5 +42,5 @@ def _prepare(flow: Flow) -> None:
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect: {}".format(sys.executable, error)) from error
     configuration.renew()
-    logs.redirect(flow.sender.record)
-    heartbeats.take_over()
+    spawned.arrange(flow.sender)
+    spawned.include(flow.sender)
