@@ -4,7 +4,6 @@ The handler class itself is given another `emit`, so every logger that has one o
 user's own loggers included, logs through the journal. Levels and texts are Prefect's own, of either version.
 """
 
-import functools
 import importlib
 import logging
 from typing import Any, Callable, List, Optional
@@ -23,15 +22,15 @@ def redirect(send: Send) -> None:
     module: Any = importlib.import_module("prefect.utilities.logging")
     _replace_handler(module, send)
     for logger in _set_up_loggers(module):
-        if logger is not module.prefect_logger:
-            logger.setLevel(logging.NOTSET)
         logger.handlers = [one for one in logger.handlers if not _is_prefects(module, one)]
-    _replace_set_up(module)
+        logger.setLevel(logging.NOTSET)
+    logging.getLogger("CloudHandler").handlers = []  # where older versions tell of records that they could not send
     module.configure_logging()
     module.configure_extra_loggers()
-    diagnostic = logging.getLogger("client.diagnostics")  # made at import in newer versions
-    if diagnostic.handlers:
-        diagnostic.setLevel(module.context.config.logging.level)
+    for logger in _set_up_loggers(module):
+        # Prefect prints too what it sends; here that is in the run's log already.
+        logger.handlers = [one for one in logger.handlers if type(one) is not logging.StreamHandler]
+    _renew_diagnostics(module)
 
 
 def _set_up_loggers(module: Any) -> List[logging.Logger]:
@@ -44,18 +43,12 @@ def _is_prefects(module: Any, handler: logging.Handler) -> bool:
     return isinstance(handler, module.CloudHandler) or type(handler) is logging.StreamHandler
 
 
-def _replace_set_up(module: Any) -> None:
-    """Loggers that Prefect sets up from now on print nothing: what they log is in the journal already."""
-    original: Callable[[str], logging.Logger] = module._create_logger
-
-    @functools.wraps(original)
-    def create(name: str) -> logging.Logger:
-        before = list(logging.getLogger(name).handlers)
-        logger = original(name)
-        logger.handlers = [one for one in logger.handlers if one in before or type(one) is not logging.StreamHandler]
-        return logger
-
-    module._create_logger = create
+def _renew_diagnostics(module: Any) -> None:
+    """Newer versions set up the client's own logger when they are imported; it prints, when it is asked to."""
+    logger = logging.Logger.manager.loggerDict.get("client.diagnostics")
+    if isinstance(logger, logging.Logger):
+        logger.handlers = []
+        module.create_diagnostic_logger(logger.name)
 
 
 def _replace_handler(module: Any, send: Send) -> None:
