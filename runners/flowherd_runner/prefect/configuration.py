@@ -7,6 +7,7 @@ again from the run's environment and files into the same object.
 import importlib
 import os
 import signal
+import sys
 from typing import Any, Dict
 
 _USER_FILE = "~/.prefect/config.toml"
@@ -19,6 +20,7 @@ def renew() -> None:
     _reload()
     _reset_context()
     _reinstall_handler()
+    _reload_dask()
 
 
 def _reload() -> None:
@@ -63,3 +65,13 @@ def _reinstall_handler() -> None:
         signal.signal(29, module.sig_handler)
     except (ImportError, AttributeError, ValueError, OSError):
         return  # as Prefect itself has it
+
+
+def _reload_dask() -> None:
+    """Dask reads its configuration when it is imported too, and its own function reads it again in place."""
+    module: Any = sys.modules.get("dask.config")
+    if module is None:
+        return
+    if hasattr(module, "_get_paths"):
+        module.paths[:] = module._get_paths()  # they lie below the run's own home
+    module.refresh()

@@ -3,10 +3,27 @@
 Imports nothing that starts a thread, opens a connection or reads what belongs to one run.
 """
 
+import contextlib
 import importlib
 
-#: Every version has the first; the others are what it imports on the way to a flow's first task.
-_NEEDED = ("prefect", "prefect.engine.cloud", "prefect.cli.execute")
+#: Prefect, and what a run of it imports on the way to its first task.
+_NEEDED = (
+    "prefect",
+    "prefect.engine.cloud",
+    "prefect.cli.execute",
+    "encodings.idna",
+    "encodings.unicode_escape",
+    "multiprocessing.dummy",
+    "multiprocessing.popen_fork",
+    "multiprocessing.synchronize",
+    "netrc",
+    "shlex",
+)
+#: What flows on Dask import on top; half a second of a run, if it were not here.
+_WANTED = ("distributed", "dask.delayed", "dask.multiprocessing", "dask.threaded")
 
 for _name in _NEEDED:
     importlib.import_module(_name)
+for _name in _WANTED:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_name)
