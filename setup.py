@@ -56,6 +56,7 @@ setup(
         "sqlalchemy>=2.0",
         "prometheus-client>=0.20",
         "croniter>=2.0",
+        "python-dateutil>=2.8",
         "tzdata",
         "tomli>=2.0; python_version < '3.11'",
     ],

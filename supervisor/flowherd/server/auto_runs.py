@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import md5
 from typing import Any
 
@@ -11,8 +11,9 @@ from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from flowherd.server.new_states import plain_state
 from flowherd.server.operations import Call
-from flowherd.server.runs import Wanted, create_run, flow_group_row
-from flowherd.server.schedules import Firing, next_firings
+from flowherd.server.refusals import Refused
+from flowherd.server.runs import Wanted, create_run, flow_group_row, missing_parameters
+from flowherd.server.schedules import Firing, clock_parameters, clocks_of, next_firings
 from flowherd.server.state_changes import enter_state, flow_run_row
 from flowherd.server.tables import FLOW, FLOW_RUN
 from flowherd.server.times import format_time
@@ -25,6 +26,18 @@ def schedule_of(call: Call, flow: RowMapping) -> dict[str, Any] | None:
     """The schedule that counts for a flow: its group's, else its own."""
     schedule: dict[str, Any] | None = flow_group_row(call, flow)["schedule"] or flow["schedule"]
     return schedule
+
+
+def check_parameters(call: Call, flow: RowMapping, schedule: Mapping[str, Any]) -> None:
+    """Raises Refused when a clock's runs would lack a parameter, however far away the clock's first time is."""
+    defaults = flow_group_row(call, flow)["default_parameters"]
+    for clock in clocks_of(schedule):
+        missing = missing_parameters(flow, {**defaults, **clock_parameters(clock)})
+        if missing:
+            raise Refused(
+                f"the schedule of flow {flow['name']} cannot be switched on: neither its clocks nor its group give "
+                f"the required parameters {', '.join(sorted(missing))}"
+            )
 
 
 def active_flow_ids(connection: Connection) -> Sequence[str]:

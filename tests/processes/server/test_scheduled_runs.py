@@ -83,6 +83,33 @@ def test_a_schedule_whose_runs_would_lack_a_parameter_is_refused(client: Client)
     assert runs(client, flow) == []
 
 
+def test_a_clock_that_fires_in_years_is_asked_for_its_parameters_too(client: Client) -> None:
+    parameters = [{"name": "x", "required": True}]
+    given = {**HOURLY["clocks"][0], "parameter_defaults": {"x": 1}}
+    late = {
+        "type": "IntervalClock",
+        "interval": 3_600_000_000,
+        "start_date": {"dt": "2199-01-01T00:00:00", "tz": "UTC"},
+    }
+    flow = client.flow(schedule={"clocks": [given, late]}, parameters=parameters, set_schedule_active=False)
+    assert "x" in client.refused("set_schedule_active", flow_id=flow)
+    flow = client.flow(schedule={"clocks": [given]}, parameters=parameters)
+    assert len(runs(client, flow)) == AHEAD
+
+
+def test_filters_and_adjustments_of_a_schedule_make_its_runs(client: Client) -> None:
+    def function(name: str, **kwargs: Any) -> dict[str, Any]:
+        return {"fn": f"prefect.schedules.{name}", "kwargs": kwargs}
+
+    schedule = {
+        **HOURLY,
+        "or_filters": [function("filters.at_time", t="//time:09:00:00")],
+        "adjustments": [function("adjustments.add", interval="//timedelta:60.0")],
+    }
+    times = [run["scheduled_start_time"] for run in runs(client, client.flow(schedule=schedule))]
+    assert [time[11:19] for time in times] == ["09:01:00"] * AHEAD
+
+
 def test_a_schedule_that_this_server_cannot_follow_is_refused_before_anything_is_stored(client: Client) -> None:
     document = {"name": "f", "schedule": {"clocks": [{"type": "RRuleClock"}]}}
     project = client.project()

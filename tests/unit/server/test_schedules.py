@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,12 +96,56 @@ def test_several_clocks_are_merged_and_keep_their_own_parameters_and_labels() ->
     ]
 
 
+#: What prefect.schedules of Prefect 1.4.1 answers; where `also_0_13` is true, that of 0.13.1 too.
+PREFECT = json.loads(Path(__file__).with_name("prefect_schedules.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in PREFECT])
+def test_a_schedule_fires_when_prefect_says_that_it_does(case: dict[str, Any]) -> None:
+    expected = sorted({parse_time(text) for text in case["times"]})
+    found = next_firings(case["schedule"], parse_time(case["after"]), len(expected))
+    assert [format_time(firing.at_us) for firing in found] == [format_time(at_us) for at_us in expected]
+
+
+def test_a_zone_that_is_only_an_offset_is_one_too() -> None:
+    clock = {"type": "CronClock", "cron": "0 8 * * *", "start_date": {"dt": "2026-03-01T00:00:00", "tz": "-05:30"}}
+    assert firings(clock, count=1) == ["2026-03-27T13:30:00"]
+
+
+def test_filters_that_leave_nothing_end_the_search() -> None:
+    filters = [{"fn": "prefect.schedules.filters.on_date", "kwargs": {"month": 2, "day": 30}}]
+    schedule = {"clocks": [{"type": "IntervalClock", "interval": HOUR}], "filters": filters}
+    assert next_firings(schedule, parse_time(NOW), 1) == []
+
+
+def test_two_times_that_are_adjusted_to_one_are_one_run() -> None:
+    clock = {"type": "IntervalClock", "interval": 24 * HOUR, "start_date": "2026-03-01T08:00:00Z"}
+    schedule = {"clocks": [clock], "adjustments": [{"fn": "prefect.schedules.adjustments.next_weekday", "kwargs": {}}]}
+    found = next_firings(schedule, parse_time("2026-03-27T10:00:00Z"), 2)
+    assert [format_time(firing.at_us)[:10] for firing in found] == ["2026-03-30", "2026-03-31"]
+
+
+def _rule(rule: str, **more: Any) -> dict[str, Any]:
+    return {"type": "RRuleClock", "rrule_obj": {"type": "rrule", "rr": f"RRULE:{rule}", **more}}
+
+
 @pytest.mark.parametrize(
     "schedule",
     [
         {"clocks": None},
         {"clocks": ["daily"]},
-        {"clocks": [], "filters": [{"fn": "prefect.schedules.filters.is_weekday"}]},
+        {"clocks": [], "filters": [{"fn": "prefect.schedules.filters.is_holiday"}]},
+        {"clocks": [], "filters": [{"fn": "os.system", "kwargs": {"command": "true"}}]},
+        {"clocks": [], "filters": ["prefect.schedules.filters.is_weekday"]},
+        {"clocks": [], "filters": {"fn": "prefect.schedules.filters.is_weekday"}},
+        {"clocks": [], "or_filters": [{"fn": "prefect.schedules.filters.at_time", "kwargs": {}}]},
+        {"clocks": [], "not_filters": [{"fn": "prefect.schedules.filters.at_time", "kwargs": {"t": "//time:25:00"}}]},
+        {"clocks": [], "adjustments": [{"fn": "prefect.schedules.adjustments.add", "kwargs": {"interval": 5}}]},
+        {"clocks": [], "filters": [{"fn": "prefect.schedules.filters.is_day_of_week", "kwargs": {"day_of_week": "3"}}]},
+        {"clocks": [_rule("FREQ=OFTEN")]},
+        {"clocks": [_rule("FREQ=DAILY", _dtstart="noon")]},
+        {"clocks": [_rule("FREQ=DAILY" + ";BYHOUR=1" * 1000)]},
+        {"clocks": [{"type": "RRuleClock", "rrule_obj": {"type": "rruleset", "_rdate": "today"}}]},
         {"clocks": [{"type": "RRuleClock"}]},
         {"clocks": [{"type": "IntervalClock", "interval": 1000}]},
         {"clocks": [{"type": "IntervalClock", "interval": True}]},

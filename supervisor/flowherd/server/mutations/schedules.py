@@ -9,7 +9,7 @@ from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean
 from sqlalchemy import RowMapping, select, update
 
-from flowherd.server.auto_runs import create_auto_runs, delete_auto_runs, schedule_of
+from flowherd.server.auto_runs import check_parameters, create_auto_runs, delete_auto_runs, schedule_of
 from flowherd.server.graphql.scalars import UUID_INPUT
 from flowherd.server.operations import Call, Input, Operation
 from flowherd.server.refusals import Refused, not_found
@@ -29,8 +29,10 @@ def activate_schedule(call: Call, flow: RowMapping) -> bool:
 
     Raises Refused when it is one that this server cannot follow, or its runs would lack a parameter.
     """
-    if schedule_of(call, flow) is None:
+    schedule = schedule_of(call, flow)
+    if schedule is None:
         return False
+    check_parameters(call, flow, schedule)
     _set_active(call, flow["id"], True)
     create_auto_runs(call, flow)
     call.effects.schedules = True
