@@ -90,6 +90,8 @@ class StateReport:
     #: Cause and its grade, in the words of flowherd_runner.contract.reasons; None before the end.
     reason: str | None = None
     grade: str | None = None
+    #: How the process ended, of a flow run whose own engine reports its states: what is told follows from both.
+    of_process: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,15 @@ class StoredState:
     message: str | None = None
     #: The token of the claim or report that led to it, when it came from a flowherd agent.
     claim: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a flow run stands at the backend together with its task runs."""
+
+    state: RunState
+    #: What its task runs are in that wait for another start of the flow run.
+    waiting: frozenset[RunState] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

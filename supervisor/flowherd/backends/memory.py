@@ -16,7 +16,17 @@ from typing import Any
 from flowherd.backends.protocol import ServerTraits
 from flowherd.errors import BackendRefused, ClaimLost, IllegalTransition
 from flowherd.states import CLAIMABLE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
-from flowherd.values import AgentIdentity, EngineAccess, Flow, FlowRun, LogLine, StateReport, StoredState, Wake
+from flowherd.values import (
+    AgentIdentity,
+    EngineAccess,
+    Flow,
+    FlowRun,
+    LogLine,
+    Standing,
+    StateReport,
+    StoredState,
+    Wake,
+)
 
 
 class MemoryBackend:
@@ -152,6 +162,10 @@ class MemoryBackend:
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         with self._lock:
             return {run_id: self._stored(run_id) for run_id in flow_run_ids if run_id in self._runs}
+
+    def standing(self, flow_run_id: str) -> Standing | None:
+        with self._lock:
+            return Standing(state=self._runs[flow_run_id].state) if flow_run_id in self._runs else None
 
     def engine_access(self) -> EngineAccess | None:
         return None

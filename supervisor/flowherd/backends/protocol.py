@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, StateReport, StoredState, Wake
+from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, Standing, StateReport, StoredState, Wake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,10 @@ class Backend(Protocol):
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         """What the backend holds for these runs; an unknown id is left out."""
+        ...
+
+    def standing(self, flow_run_id: str) -> Standing | None:
+        """What the backend holds for this run and for its waiting task runs; None for an unknown id."""
         ...
 
     def engine_access(self) -> EngineAccess | None:

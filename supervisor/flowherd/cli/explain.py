@@ -129,7 +129,9 @@ def _evidence(found: RunView | None, notices: list[NoticeView], local: LocalFact
         return str(local.exit.get("evidence"))
     if found is None or not found.finished:
         return None
-    return next((x.message for x in reversed(notices) if x.message.startswith(f"{found.state}: ")), None)
+    told = next((x.message for x in reversed(notices) if x.message.startswith(f"{found.state}: ")), None)
+    # Of a run with an engine of its own flowherd tells what became of the process, and not of the flow.
+    return told or next((x.message for x in reversed(notices) if x.message.startswith("The ")), None)
 
 
 def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]:

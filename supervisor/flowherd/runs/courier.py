@@ -20,6 +20,7 @@ from loguru import logger
 from flowherd import faults
 from flowherd.backends.protocol import Backend
 from flowherd.decisions.backoff import retry_pause_s
+from flowherd.decisions.engine_end import Outcome, outcome
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.logs.journal_reader import read_batch
 from flowherd.logs.mirror import Mirror
@@ -38,6 +39,8 @@ _REFUSED_LINES = 3
 _REQUEST_BYTES = 2 * 1024 * 1024
 #: A run whose journal cannot be read is reported without the rest of its log after so long.
 _UNREADABLE_S = 60.0
+#: A run that is finished at the backend gets so long to end its process too, unless it was cancelled.
+LINGER_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,7 @@ class CourierSettings:
     log_interval_s: float
     heartbeat_interval_s: float
     cancellation_interval_s: float
+    linger_s: float = LINGER_S
     #: False: write no line of log to the backend at all.
     send_logs: bool
     mirror: bool
@@ -102,6 +106,8 @@ class Courier:
         self._waker = Waker()
         self._closed = False
         self._failures = 0
+        #: Living runs that are finished at the backend, since when.
+        self._finished_since_s: dict[str, float] = {}
         self._unreadable_since_s: dict[str, float] = {}
         self._not_before_s = 0.0
         self._next_heartbeat_s = 0.0
@@ -245,15 +251,28 @@ class Courier:
                 return
             kind = "end" if report.state in FINISHED else "start"
             faults.point(f"before-report-{kind}")
-            self._report(run, report)
+            told = self._outcome(report)
+            if told.report is not None:
+                self._report(run, told.report)
             faults.point(f"after-report-{kind}")
-            run.acknowledge(report)
+            run.acknowledge(report, told.state if report.of_process else None)
+            if report.of_process:
+                run.log.info("The flow run is {}", told.state, action="report", told=told.report is not None)
         if run.delivered:
             self._refused.pop(run.id, None)
+            self._finished_since_s.pop(run.id, None)
             faults.point("before-remove")
             if self._mirror is not None:
                 self._mirror.forget(run.id)
             self._on_delivered(run)
+
+    def _outcome(self, report: StateReport) -> Outcome:
+        """What is to be told: the report itself, or for a run with an engine of its own what follows from it."""
+        if not report.of_process:
+            return Outcome(report=report, state=report.state)
+        standing = self._backend.standing(report.flow_run_id)
+        self._on_contact()
+        return outcome(report, standing)
 
     def _log_is_delivered(self, run: Run) -> bool:
         if not self._settings.send_logs:
@@ -303,5 +322,18 @@ class Courier:
         stored = self._backend.stored_states(list(living))
         self._on_contact()
         for run_id, held in stored.items():
-            if run_id in living and held.state in (RunState.CANCELLING, RunState.CANCELLED):
-                living[run_id].ask_to_stop(reasons.REASON_CANCELLED, "The flow run was cancelled.")
+            if run_id in living:
+                self._follow(living[run_id], held.state)
+
+    def _follow(self, run: Run, held: RunState) -> None:
+        """End the run when the backend wants it to end, or counts it as ended."""
+        if held in (RunState.CANCELLING, RunState.CANCELLED):
+            run.ask_to_stop(reasons.REASON_CANCELLED, "The flow run was cancelled.")
+        elif held not in FINISHED:
+            self._finished_since_s.pop(run.id, None)
+        else:
+            # Its own engine has said so and is about to end; or somebody has, and then nothing will end it.
+            since_s = self._finished_since_s.setdefault(run.id, time.monotonic())
+            if not run.has_engine or time.monotonic() - since_s >= self._settings.linger_s:
+                words = f"The flow run is {held} at the backend, and its process still lived."
+                run.ask_to_stop(reasons.REASON_CANCELLED, words)

@@ -50,7 +50,7 @@ def settle(run: Run) -> bool:
     finally:
         os.close(lock_fd)
     level = "INFO" if decided.state == RunState.SUCCESS else "WARNING"
-    run.log.log(level, "{}: {}", decided.state, decided.message, action="end", reason=decided.reason)
+    run.log.log(level, "{}", _conclusion(run, decided), action="end", reason=decided.reason)
     if run.runner is not None:
         run.runner.close()
     return True
@@ -148,7 +148,7 @@ def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None
 
 
 def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
-    parts = [_sentence(f"{decided.state}: {decided.message}")]
+    parts = [_sentence(_conclusion(run, decided))]
     if decided.reason not in _SELF_EVIDENT and decided.evidence and decided.evidence not in decided.message:
         parts.append(_sentence(f"Cause {decided.grade}: {decided.evidence}"))
     if record:
@@ -156,6 +156,11 @@ def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
         parts.append(f"CPU {_number(record.get('cpu_time_s')):.2f} s, peak memory {mebibytes(int(peak))}.")
     parts.append(_audit(record))
     return " ".join(part for part in parts if part)
+
+
+def _conclusion(run: Run, decided: Verdict) -> str:
+    """State and cause; of a run with an engine of its own only what became of its process: more is not known here."""
+    return decided.message if run.has_engine else f"{decided.state}: {decided.message}"
 
 
 def _sentence(text: str) -> str:

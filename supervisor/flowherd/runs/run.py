@@ -28,6 +28,7 @@ from flowherd.store.run_directory import Outbox, RunDirectory, Started
 from flowherd.trouble import Trouble
 from flowherd.values import LogLine, StateReport
 from flowherd_runner.contract import files, identity
+from flowherd_runner.contract.variables import KIND_PREFECT
 
 #: Beyond a run's grace time, for the runner to end the tree and to write its record.
 _RUNNER_MARGIN_S = 5.0
@@ -57,6 +58,8 @@ class Run:
         self.claim = _text(spec.get("claim"))
         #: Tells this start of the flow run from an earlier one.
         self.attempt = _text(spec.get("attempt"))
+        #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
+        self.has_engine = spec.get("kind") == KIND_PREFECT
         #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
         self.starting = False
         self.runner: RunnerProcess | None = None
@@ -129,7 +132,7 @@ class Run:
             runner.send(SIGTERM)
 
     def note_running(self, pid: int | None) -> None:
-        """The flow process is there, or was: tell the backend, once."""
+        """The flow process is there, or was: tell the backend, once, unless an engine does."""
         self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
 
     def observe(self, tree: Tree) -> None:
@@ -200,6 +203,7 @@ class Run:
             pid=self.flow_pid,
             reason=verdict.reason,
             grade=verdict.grade,
+            of_process=self.has_engine,
         )
 
     @property
@@ -212,11 +216,11 @@ class Run:
         """The backend knows how the run ended."""
         return self._outbox.final and not self._outbox.reports
 
-    def acknowledge(self, report: StateReport) -> None:
-        """The backend has `report`."""
+    def acknowledge(self, report: StateReport, state: RunState | None = None) -> None:
+        """The backend has `report`, or needs it no more, and with `state` the run is in that now."""
         with self._lock:
             reports = tuple(kept for kept in self._outbox.reports if kept is not report)
-            self._store(replace(self._outbox, reports=reports))
+            self._store(replace(self._outbox, reports=reports, state=state or self._outbox.state))
 
     def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
         with self._lock:
@@ -231,7 +235,9 @@ class Run:
                 claim=self.claim or None,
                 **facts,
             )
-            self._store(Outbox(reports=(*self._outbox.reports, report), final=self.ended, state=moved))
+            told_by_engine = self.has_engine and not self.ended
+            reports = self._outbox.reports if told_by_engine else (*self._outbox.reports, report)
+            self._store(Outbox(reports=reports, final=self.ended, state=moved))
         self._changed()
 
     def _store(self, outbox: Outbox) -> None:

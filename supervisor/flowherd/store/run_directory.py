@@ -18,7 +18,7 @@ from typing import Any
 
 from flowherd import faults
 from flowherd.errors import RunDirectoryDamaged
-from flowherd.states import FINISHED, RunState
+from flowherd.states import FINISHED, WAITING, RunState
 from flowherd.values import StateReport
 from flowherd_runner.contract import files, journal
 
@@ -54,7 +54,8 @@ class Outbox:
     reports: tuple[StateReport, ...] = ()
     #: The run's end is decided; when `reports` is empty too, the backend knows all that there is to know.
     final: bool = False
-    #: What the run is in after all the reports, acknowledged or not.
+    #: What the run is in after all the reports, acknowledged or not; once `final`, also what it waits in for its next
+    #: start, which will have a directory content of its own.
     state: RunState = RunState.SUBMITTED
 
 
@@ -345,12 +346,13 @@ def _report_from_json(item: Mapping[str, Any], flow_run_id: str) -> StateReport:
         at=at,
         version=None if version is None else _count(version),
         pid=None if pid is None else _pid(pid),
+        of_process=item.get("of_process") is True,
         **{name: _text(value) for name, value in optional.items()},
     )
 
 
 def _consistent(outbox: Outbox) -> Outbox:
-    if outbox.final is not (outbox.state in FINISHED):
+    if outbox.final is not (outbox.state in FINISHED | WAITING):
         raise ValueError(f"final is {outbox.final!r} in state {outbox.state}")
     if not outbox.final and outbox.state not in _BEFORE_THE_END:
         raise ValueError(f"a run here is never {outbox.state}")

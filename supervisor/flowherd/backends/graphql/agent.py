@@ -22,6 +22,7 @@ from flowherd.values import (
     Flow,
     FlowRun,
     LogLine,
+    Standing,
     StateReport,
     StoredState,
     TaskRun,
@@ -175,6 +176,20 @@ class GraphQLBackend:
         with self._understanding("the states"):
             stored = (_stored_state(row) for row in answers.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
+
+    def standing(self, flow_run_id: str) -> Standing | None:
+        """One query for the run and for those of its task runs that wait."""
+        waiting = json.dumps(sorted(CLAIMABLE))
+        fields = f"state task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
+        where = f"{{id: {{_eq: {json.dumps(flow_run_id)}}}}}"
+        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
+        with self._understanding("the run's state"):
+            for row in answers.mappings(answer["flow_run"]):
+                tasks = answers.mappings(row.get("task_runs"))
+                return Standing(
+                    state=RunState(row["state"]), waiting=frozenset(RunState(task["state"]) for task in tasks)
+                )
+        return None
 
     def engine_access(self) -> EngineAccess | None:
         """The same address and token as here."""
