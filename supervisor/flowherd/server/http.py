@@ -140,12 +140,18 @@ def _json(what: str, data: str | bytes) -> Any:
 
 
 def _caller(request: Request) -> Caller:
-    agent_id = request.headers.get("x-prefect-agent-id", "")
+    return Caller(
+        agent_id=_uuid_header(request, "x-prefect-agent-id"),
+        core_version=request.headers.get("x-prefect-core-version"),
+        tenant_id=_uuid_header(request, "x-prefect-tenant-id"),
+    )
+
+
+def _uuid_header(request: Request, name: str) -> str | None:
     try:
-        known: str | None = str(UUID(agent_id))
+        return str(UUID(request.headers.get(name, "")))
     except ValueError:  # absent, or not one of ours
-        known = None
-    return Caller(agent_id=known, core_version=request.headers.get("x-prefect-core-version"))
+        return None
 
 
 def _uuid(text: str) -> str:

@@ -36,6 +36,8 @@ class Caller:
     agent_id: str | None = None
     #: X-PREFECT-CORE-VERSION.
     core_version: str | None = None
+    #: X-PREFECT-TENANT-ID, where it is a UUID.
+    tenant_id: str | None = None
 
 
 @dataclass(frozen=True)

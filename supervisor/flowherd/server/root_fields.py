@@ -17,7 +17,7 @@ from flowherd.server.tables import TASK_RUN
 
 def _auth_info(_root: Any, info: Any) -> Mapping[str, Any]:
     # One token is all there is, and whoever has it may be an agent.
-    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, None)}
+    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, info.context.caller)}
 
 
 def _task_run_info(_root: Any, info: Any, task_run_id: str) -> Mapping[str, Any]:

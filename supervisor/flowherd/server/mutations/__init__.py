@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from flowherd.server.mutations import (
+    agent_configs,
     agents,
     cancel,
+    flow_groups,
     flow_parts,
     flow_runs,
     flows,
@@ -24,6 +26,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *projects.OPERATIONS,
     *flows.OPERATIONS,
     *flow_parts.OPERATIONS,
+    *flow_groups.OPERATIONS,
     *schedules.OPERATIONS,
     *flow_runs.OPERATIONS,
     *queue.OPERATIONS,
@@ -33,4 +36,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *cancel.OPERATIONS,
     *logs.OPERATIONS,
     *agents.OPERATIONS,
+    *agent_configs.OPERATIONS,
 )

@@ -8,12 +8,14 @@ from uuid import uuid4
 
 from graphql import GraphQLInputType, GraphQLList, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Table, delete, insert, select, update
 
 from flowherd.server.graphql.scalars import UUID_INPUT
 from flowherd.server.labels import normal_labels
+from flowherd.server.mutations.agent_configs import agent_config_row
 from flowherd.server.mutations.tenants import tenant_of
 from flowherd.server.operations import Call, Input, Operation
+from flowherd.server.refusals import not_found
 from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
 
 
@@ -25,8 +27,11 @@ def note_agent(call: Call) -> None:
 
 
 def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
+    config_id = given.get("agent_config_id")
+    if config_id is not None:
+        agent_config_row(call, config_id)
     identity = {
-        "tenant_id": tenant_of(call.connection, given.get("tenant_id")),
+        "tenant_id": tenant_of(call.connection, call.caller, given.get("tenant_id")),
         "type": given["type"],
         "name": given.get("name"),
         "labels": normal_labels(given.get("labels") or ()),
@@ -38,10 +43,19 @@ def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
     if agent_id is None:
         agent_id = str(uuid4())
         row = {"id": agent_id, **identity, "last_queried": call.now, "created": call.now}
-        call.connection.execute(insert(AGENT), row)
+        call.connection.execute(insert(AGENT), {**row, "agent_config_id": config_id})
     else:
-        call.connection.execute(update(AGENT).where(AGENT.c.id == agent_id), {"last_queried": call.now})
+        changed = {"last_queried": call.now, "agent_config_id": config_id}
+        call.connection.execute(update(AGENT).where(AGENT.c.id == agent_id), changed)
     return {"id": agent_id}
+
+
+def _delete_agent(call: Call, given: Input) -> Mapping[str, Any]:
+    """It is no longer listed; its runs keep its id."""
+    agent_id = given["agent_id"]
+    if not call.connection.execute(delete(AGENT).where(AGENT.c.id == agent_id)).rowcount:
+        raise not_found("agent", agent_id)
+    return {"success": True}
 
 
 def _heartbeat(table: Table, key: str) -> Operation:
@@ -73,6 +87,12 @@ OPERATIONS = (
         },
         answer={"id": UUID_INPUT},
         handle=_register_agent,
+    ),
+    Operation(
+        name="delete_agent",
+        arguments={"agent_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_agent,
     ),
     _heartbeat(FLOW_RUN, "flow_run_id"),
     _heartbeat(TASK_RUN, "task_run_id"),

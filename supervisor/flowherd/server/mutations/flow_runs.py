@@ -1,4 +1,4 @@
-"""Creating and deleting flow runs."""
+"""Creating, naming, labelling and deleting flow runs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 from graphql import GraphQLList, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import RowMapping, delete, select
+from sqlalchemy import RowMapping, delete, select, update
 
 from flowherd.server.documents import check_labels, optional_mapping
 from flowherd.server.graphql.scalars import JSON_INPUT, TIME_INPUT, UUID_INPUT
+from flowherd.server.labels import normal_labels
 from flowherd.server.operations import Call, Input, Operation
 from flowherd.server.refusals import Refused, not_found
 from flowherd.server.runs import Wanted, create_run
 from flowherd.server.state_changes import flow_run_row
 from flowherd.server.tables import FLOW, FLOW_RUN
+from flowherd.states import CLAIMABLE
 
 
 def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
@@ -60,6 +62,28 @@ def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
     return {"success": True}
 
 
+def _set_flow_run_name(call: Call, given: Input) -> Mapping[str, Any]:
+    if not given["name"].strip():
+        raise Refused("a flow run's name cannot be empty")
+    _change(call, flow_run_row(call, given["flow_run_id"]), name=given["name"])
+    return {"success": True}
+
+
+def _set_flow_run_labels(call: Call, given: Input) -> Mapping[str, Any]:
+    """Other agents may take it from now on."""
+    run = flow_run_row(call, given["flow_run_id"])
+    labels = normal_labels(given["labels"])
+    _change(call, run, labels=labels)
+    if run["state"] in CLAIMABLE and run["state_start_time"] is not None:
+        call.effects.due.append((run["state_start_time"], labels))
+    return {"success": True}
+
+
+def _change(call: Call, run: RowMapping, **columns: Any) -> None:
+    changed = {**columns, "updated": call.now}
+    call.connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]), changed)
+
+
 OPERATIONS = (
     Operation(
         name="create_flow_run",
@@ -82,5 +106,20 @@ OPERATIONS = (
         arguments={"flow_run_id": GraphQLNonNull(UUID_INPUT)},
         answer={"success": GraphQLBoolean},
         handle=_delete_flow_run,
+    ),
+    Operation(
+        name="set_flow_run_name",
+        arguments={"flow_run_id": GraphQLNonNull(UUID_INPUT), "name": GraphQLNonNull(GraphQLString)},
+        answer={"success": GraphQLBoolean},
+        handle=_set_flow_run_name,
+    ),
+    Operation(
+        name="set_flow_run_labels",
+        arguments={
+            "flow_run_id": GraphQLNonNull(UUID_INPUT),
+            "labels": GraphQLNonNull(GraphQLList(GraphQLNonNull(GraphQLString))),
+        },
+        answer={"success": GraphQLBoolean},
+        handle=_set_flow_run_labels,
     ),
 )

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, 
 from flowherd.server.auto_runs import cancel_waiting_runs
 from flowherd.server.documents import FlowDocument, decompress, read_document
 from flowherd.server.flow_graph import add_edges, add_tasks
+from flowherd.server.flow_settings import flow_settings
 from flowherd.server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd.server.mutations.schedules import activate_schedule, deactivate_schedule, flow_row
 from flowherd.server.operations import Call, Input, Operation
@@ -111,7 +112,7 @@ def _insert_flow(call: Call, project: RowMapping, group: RowMapping, registratio
         "description": registration.given.get("description") or _text(document.whole.get("description")),
         "archived": False,
         "core_version": _text(document.whole.get("__version__")) or call.caller.core_version,
-        "settings": {},
+        "settings": flow_settings(group["settings"]),
         "environment": document.environment,
         "run_config": document.run_config,
         "storage": document.storage,

@@ -22,7 +22,7 @@ _DUPLICATE = "Uniqueness violation."
 
 
 def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
-    tenant_id = tenant_of(call.connection, given.get("tenant_id"))
+    tenant_id = tenant_of(call.connection, call.caller, given.get("tenant_id"))
     name = given["name"]
     if not name.strip():
         raise Refused("a project's name cannot be empty")

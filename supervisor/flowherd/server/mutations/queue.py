@@ -40,7 +40,7 @@ def _get_runs_in_queue(call: Call, given: Input) -> Mapping[str, Any]:
     query = (
         select(FLOW_RUN.c.id)
         .where(
-            FLOW_RUN.c.tenant_id == tenant_of(call.connection, given.get("tenant_id")),
+            FLOW_RUN.c.tenant_id == tenant_of(call.connection, call.caller, given.get("tenant_id")),
             or_(due, again),
             labels_match_sql(FLOW_RUN.c.labels, given.get("labels") or ()),
         )

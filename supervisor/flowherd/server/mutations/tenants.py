@@ -9,24 +9,30 @@ from uuid import uuid4
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLString
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, RowMapping, insert, select
 
 from flowherd.server.graphql.scalars import UUID_INPUT
-from flowherd.server.operations import Call, Input, Operation
+from flowherd.server.operations import Call, Caller, Input, Operation
 from flowherd.server.refusals import Refused, not_found
 from flowherd.server.tables import TENANT
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def tenant_of(connection: Connection, given: str | None) -> str:
-    """The tenant that is meant: the given one, else the first."""
-    query = select(TENANT.c.id).order_by(TENANT.c.seq).limit(1)
-    if given is not None:
-        query = query.where(TENANT.c.id == given)
-    found: str | None = connection.execute(query).scalar()
+def tenant_of(connection: Connection, caller: Caller, given: str | None = None) -> str:
+    """The id of the tenant that is meant: the given one, else the caller's, else the first."""
+    return str(tenant_row(connection, caller, given)["id"])
+
+
+def tenant_row(connection: Connection, caller: Caller, given: str | None = None) -> RowMapping:
+    """The tenant that is meant. Raises Refused when there is none with this id."""
+    wanted = caller.tenant_id if given is None else given
+    query = select(TENANT).order_by(TENANT.c.seq).limit(1)
+    if wanted is not None:
+        query = query.where(TENANT.c.id == wanted)
+    found = connection.execute(query).mappings().first()
     if found is None:
-        raise not_found("tenant", given)
+        raise not_found("tenant", wanted)
     return found
 
 
