@@ -179,6 +179,7 @@ def test_a_limit_that_cannot_be_set_is_told(fork_server: ForkServer) -> None:
         ("python", {"ref": "nowhere.py:main"}, {}, "no such file: "),
         ("python", {"ref": "main"}, {}, "not of the form module:function"),
         ("python", {}, {}, "not of the form module:function"),
+        ("prefect", {}, {}, "cannot import Prefect: No module named 'prefect'"),
         ("unknown", {}, {}, "runs of the kind 'unknown' are not known here, only command, prefect, python"),
     ],
 )  # fmt: skip
