@@ -25,7 +25,8 @@ _LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; the exit code."""
     logger.remove()
-    logger.add(sys.stderr, level="INFO", format=_LOG_FORMAT)
+    # Without the values of variables, which may be a secret.
+    logger.add(sys.stderr, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
     try:
         run(_options(_parser().parse_args(arguments)))
     except ConfigurationError as error:

@@ -93,6 +93,8 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
         pool_size=4,
         max_overflow=64,
         json_serializer=_dump_json,
+        # An error's text goes to the log, and what was to be stored may be a secret.
+        hide_parameters=True,
     )
 
     def configure(connection: sqlite3.Connection, _record: object) -> None:
