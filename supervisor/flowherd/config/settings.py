@@ -137,6 +137,20 @@ class Server(_Section):
         default=30 * 86400.0, ge=0, description="seconds to keep finished runs and their logs; 0 keeps all"
     )
     schedule_ahead: int = Field(default=10, ge=1, le=100, description="runs that a schedule creates ahead")
+    heartbeat_timeout: float = Field(
+        default=600.0, gt=0, description="seconds without a heartbeat after which a run counts as dead"
+    )
+    zombie_interval: float = Field(
+        default=120.0,
+        ge=0,
+        description="seconds between looks for dead task runs and cancelled flow runs; 0 never looks",
+    )
+    lazarus_interval: float = Field(
+        default=600.0, ge=0, description="seconds between looks for dead flow runs to start again; 0 never looks"
+    )
+    lazarus_attempts: int = Field(
+        default=3, ge=0, description="times that a dead flow run is started again before it has failed"
+    )
 
 
 class RuntimeSection(BaseModel):

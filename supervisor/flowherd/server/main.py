@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
@@ -25,6 +25,7 @@ from flowherd.server.database import FILE_NAME, Database
 from flowherd.server.guard import check_binding
 from flowherd.server.http import create_app
 from flowherd.server.places import announced, held_directory
+from flowherd.server.rescue import RescueOptions
 from flowherd.server.service import Service
 from flowherd.signals import Waker, catching_stop_signals
 
@@ -53,6 +54,8 @@ class ServerOptions:
     keep_finished_s: float = 0.0
     #: Runs that a schedule creates ahead.
     schedule_ahead: int = 10
+    #: What is done about runs without a heartbeat.
+    rescue: RescueOptions = field(default_factory=RescueOptions)
     #: Stop as soon as stdin ends, which is when the process that started this one is gone.
     stop_with_parent: bool = False
     #: Called with the server's URL once it answers.
@@ -70,6 +73,12 @@ class ServerOptions:
             token=server.token,
             keep_finished_s=server.keep_finished,
             schedule_ahead=server.schedule_ahead,
+            rescue=RescueOptions(
+                heartbeat_timeout_s=server.heartbeat_timeout,
+                zombie_interval_s=server.zombie_interval,
+                lazarus_interval_s=server.lazarus_interval,
+                lazarus_attempts=server.lazarus_attempts,
+            ),
             stop_with_parent=stop_with_parent,
             on_ready=lambda url: print(f"flowherd server ready at {url} (data in {paths.data_dir})", flush=True),
         )
@@ -90,7 +99,7 @@ def run(options: ServerOptions) -> None:
 
 
 async def _serve(options: ServerOptions, database: Database, listener: socket.socket) -> None:
-    service = Service(database, options.schedule_ahead, options.keep_finished_s)
+    service = Service(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
     url = _url(options.host, listener.getsockname()[1])
     config = uvicorn.Config(
         create_app(service, options.host, options.token),

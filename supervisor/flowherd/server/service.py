@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from graphql import GraphQLNonNull
@@ -23,6 +24,7 @@ from flowherd.server.mutations import OPERATIONS
 from flowherd.server.mutations.agents import note_agent
 from flowherd.server.operations import Call, Caller, Effects, Input, Operation
 from flowherd.server.pruning import prune
+from flowherd.server.rescue import Attention, Rescue, RescueOptions
 from flowherd.server.root_fields import ROOT_FIELDS
 from flowherd.server.scheduler import schedule_all
 from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
@@ -45,12 +47,13 @@ SCHEMA = build_schema(
 class Service:
     """One running server, without its sockets. Made in the event loop; `answer` and the like are for worker threads."""
 
-    def __init__(self, database: Database, schedule_ahead: int, keep_finished_s: float) -> None:
+    def __init__(self, database: Database, schedule_ahead: int, keep_finished_s: float, rescue: RescueOptions) -> None:
         self.database = database
         self._loop = asyncio.get_running_loop()
         self.board = WakeBoard(self._loop)
         self.schedule_ahead = schedule_ahead
         self._keep_finished_s = keep_finished_s
+        self._rescue_options = rescue
         self._schedules_changed = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,7 +61,7 @@ class Service:
     def start(self) -> None:
         """Begin what runs by itself."""
         self.board.apply(_waiting_runs(self.database))
-        self._tasks = [asyncio.create_task(self._schedule()), asyncio.create_task(self._prune())]
+        self._tasks = [asyncio.create_task(each) for each in (self._schedule(), self._prune(), *self._rescues())]
 
     def release(self) -> None:
         """End the waits of agents, so that their connections can close."""
@@ -113,6 +116,26 @@ class Service:
             except SQLAlchemyError as error:
                 logger.error("schedules could not be followed, next try in {} s: {}", _RETRY_S, error)
                 pause_s = _RETRY_S
+
+    def _rescues(self) -> Iterator[Coroutine[Any, Any, None]]:
+        rescue, options = Rescue(self.database, self.schedule_ahead, lambda: self._stopping), self._rescue_options
+        if options.zombie_interval_s > 0:
+            yield self._rescue(options.zombie_interval_s, rescue.end_zombies)
+        if options.lazarus_interval_s > 0:
+            resurrect = partial(rescue.resurrect, attempts=options.lazarus_attempts)
+            yield self._rescue(options.lazarus_interval_s, resurrect)
+
+    async def _rescue(self, interval_s: float, rescue: Callable[[int], Effects]) -> None:
+        attention = Attention(self._rescue_options.heartbeat_timeout_s)
+        while True:
+            await asyncio.sleep(interval_s)
+            stale_before_us = attention.stale_before(interval_s)
+            if stale_before_us is None:
+                continue
+            try:
+                self.board.apply(await asyncio.to_thread(rescue, stale_before_us))
+            except SQLAlchemyError as error:
+                logger.error("runs without a heartbeat could not be looked after: {}", error)
 
     async def _prune(self) -> None:
         while True:

@@ -18,6 +18,8 @@ from flowherd.server.times import SECOND_US
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 
 _FINISHED_NAMES = sorted(FINISHED)
+#: Somebody has the flow run again, whose last heartbeat may be days old after a long retry or a pause.
+_SIGNS_OF_LIFE = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 #: A process that lives waits itself for its task's next try; agents look so much later, as the dialect's own do.
 HANDED_OUT_AFTER_US = 3 * SECOND_US
 
@@ -38,6 +40,9 @@ def enter_task_state(call: Call, task_run: RowMapping, state: NewState) -> None:
     if state.type is RunState.RUNNING:
         changed["heartbeat"] = call.now
     call.connection.execute(update(TASK_RUN).where(TASK_RUN.c.id == task_run["id"]), changed)
+    if state.type in _SIGNS_OF_LIFE:
+        run = update(FLOW_RUN).where(FLOW_RUN.c.id == task_run["flow_run_id"])
+        call.connection.execute(run, {"heartbeat": call.now})
     if state.type in CLAIMABLE and state.start_us is not None:
         _tell(call, task_run, state.start_us)
 

@@ -1,0 +1,266 @@
+"""Runs without a heartbeat: which are rescued, which are left alone, and what is written about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from flowherd.server.database import Database
+from flowherd.server.mutations import OPERATIONS
+from flowherd.server.operations import Call, Caller, Effects
+from flowherd.server.rescue import Attention, Rescue
+from flowherd.server.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
+from flowherd.server.times import SECOND_US, now_us
+
+MINUTE_US = 60 * SECOND_US
+TASKS = [{"slug": "once"}, {"slug": "thrice", "name": "thrice", "max_retries": 2, "retry_delay": 30}]
+_OPERATIONS = {operation.name: operation for operation in OPERATIONS}
+
+
+class World:
+    """One flow with two tasks, driven by the server's own mutations."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.rescue = Rescue(database, 1, lambda: False)
+        project = self.do("create_project", name="p")["id"]
+        document = {"name": "f", "tasks": TASKS, "edges": []}
+        self.flow = self.do("create_flow", project_id=project, serialized_flow=document)["id"]
+
+    def do(self, name: str, /, **given: Any) -> Mapping[str, Any]:
+        operation = _OPERATIONS[name]
+        prepared = operation.prepare(given)
+        with self.database.writing(durable=False) as connection:
+            return operation.handle(Call(connection, Caller(), now_us(), 1), prepared)
+
+    def run(self, state: str = "Running", heartbeat_age_us: int = 11 * MINUTE_US) -> str:
+        """A flow run that went so far, and was heard of then."""
+        run_id: str = self.do("create_flow_run", flow_id=self.flow)["id"]
+        for each in ("Submitted", "Running", "Cancelling"):
+            self.do("set_flow_run_states", states=[{"flow_run_id": run_id, "state": {"type": each}}])
+            if each == state:
+                break
+        self.age(run_id, heartbeat_age_us)
+        return run_id
+
+    def age(self, run_id: str, heartbeat_age_us: int = 11 * MINUTE_US) -> None:
+        with self.database.writing(durable=False) as connection:
+            heard = {"heartbeat": now_us() - heartbeat_age_us}
+            connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run_id), heard)
+
+    def task(self, run_id: str, slug: str, *states: Any) -> str:
+        """The task run of `slug`, put through `states`."""
+        text = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id == run_id).order_by(TASK_RUN.c.seq)
+        with self.database.reading() as connection:
+            found = list(connection.execute(text).scalars())
+        task_run_id: str = found[[task["slug"] for task in TASKS].index(slug)]
+        for state in states:
+            self.do("set_task_run_states", states=[{"task_run_id": task_run_id, "state": {"type": state}}])
+        return task_run_id
+
+    def row(self, table: Any, key: str) -> Any:
+        with self.database.reading() as connection:
+            return connection.execute(select(table).where(table.c.id == key)).mappings().one()
+
+    def log(self) -> list[tuple[str, str, str]]:
+        with self.database.reading() as connection:
+            return [tuple(row) for row in connection.execute(select(LOG.c.name, LOG.c.level, LOG.c.message))]
+
+    def pass_zombies(self, age_us: int = 10 * MINUTE_US) -> Effects:
+        return self.rescue.end_zombies(now_us() - age_us)
+
+    def pass_lazarus(self, age_us: int = 10 * MINUTE_US, attempts: int = 3) -> Effects:
+        return self.rescue.resurrect(now_us() - age_us, attempts)
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+def test_a_task_run_without_a_heartbeat_is_retried_as_often_as_its_task_says_and_then_has_failed(world: World) -> None:
+    run = world.run()
+    task = world.task(run, "thrice", "Running")
+    for attempt in (1, 2):
+        world.age(run)
+        before = now_us()
+        effects = world.pass_zombies()
+        row = world.row(TASK_RUN, task)
+        assert (row["state"], row["serialized_state"]["run_count"]) == ("Retrying", attempt)
+        assert 30 * SECOND_US <= row["state_start_time"] - before < 40 * SECOND_US
+        assert [at_us > row["state_start_time"] for at_us, _ in effects.due] == [True]
+        world.task(run, "thrice", "Running")
+    world.age(run)
+    world.pass_zombies()
+    assert world.row(TASK_RUN, task)["state"] == "Failed"
+    assert world.row(FLOW_RUN, run)["state"] == "Running"
+    no_heartbeat = "No heartbeat detected from the remote task; "
+    assert world.log() == [
+        ("prefect-server.ZombieKiller.TaskRun", "ERROR", no_heartbeat + text)
+        for text in (
+            "retrying the run. This will be retry 1 of 2.",
+            "retrying the run. This will be retry 2 of 2.",
+            f"marking the task run {task} (None) as failed.",
+        )
+    ]
+
+
+def test_a_retry_keeps_the_inputs_that_the_task_had(world: World) -> None:
+    run = world.run()
+    task = world.task(run, "thrice")
+    state = {"type": "Running", "cached_inputs": {"x": {"type": "PrefectResult", "location": "1"}}}
+    world.do("set_task_run_states", states=[{"task_run_id": task, "state": state}])
+    world.age(run)
+    world.pass_zombies()
+    assert world.row(TASK_RUN, task)["serialized_state"]["cached_inputs"] == state["cached_inputs"]
+
+
+def test_a_task_of_a_run_that_is_being_cancelled_fails_and_so_does_the_run(world: World) -> None:
+    run = world.run()
+    task = world.task(run, "thrice", "Running")
+    world.do("cancel_flow_run", flow_run_id=run)
+    world.age(run)
+    world.pass_zombies()
+    assert (world.row(TASK_RUN, task)["state"], world.row(FLOW_RUN, run)["state"]) == ("Failed", "Failed")
+    assert world.log()[-1] == (
+        "prefect-server.ZombieKiller.FlowRun",
+        "ERROR",
+        "No heartbeat detected from the flow run; marking the run as failed.",
+    )
+    assert world.row(FLOW_RUN, run)["end_time"] is not None
+
+
+@pytest.mark.parametrize("state", ["Submitted", "Running"])
+def test_lazarus_starts_a_dead_run_again_three_times_and_then_it_has_failed(world: World, state: str) -> None:
+    run = world.run(state)
+    for attempt in (1, 2, 3):
+        effects = world.pass_lazarus()
+        row = world.row(FLOW_RUN, run)
+        assert (row["state"], row["times_resurrected"], row["claim"]) == ("Scheduled", attempt, None)
+        assert [at_us <= now_us() for at_us, _ in effects.due] == [True]
+        for each in ("Submitted", "Running"):
+            world.do("set_flow_run_states", states=[{"flow_run_id": run, "state": {"type": each}}])
+        world.age(run)
+    world.pass_lazarus()
+    assert world.row(FLOW_RUN, run)["state"] == "Failed"
+    again = [f"Rescheduled by a Lazarus process. This is attempt {n}." for n in (1, 2, 3)]
+    given_up = "A Lazarus process attempted to reschedule this run 3 times without success. Marking as failed."
+    expected = [*(("INFO", text) for text in again), ("ERROR", given_up)]
+    assert world.log() == [("prefect-server.Lazarus.FlowRun", *line) for line in expected]
+
+
+@pytest.mark.parametrize("task_state", ["Scheduled", "Paused", "Resume", "Retrying", "Running"])
+def test_lazarus_leaves_a_run_alone_of_which_a_task_waits_or_runs(world: World, task_state: str) -> None:
+    run = world.run()
+    world.task(run, "once", task_state)
+    world.age(run)
+    world.pass_lazarus()
+    assert world.row(FLOW_RUN, run)["state"] == "Running"
+
+
+@pytest.mark.parametrize("task_state", ["Success", "Failed", "Submitted", "Mapped"])
+def test_tasks_that_have_ended_or_went_no_further_keep_no_run_alive(world: World, task_state: str) -> None:
+    run = world.run()
+    if task_state == "Submitted":
+        world.task(run, "once", "Retrying")
+    world.task(run, "once", task_state)
+    world.age(run)
+    world.pass_lazarus()
+    assert world.row(FLOW_RUN, run)["state"] == "Scheduled"
+
+
+def test_what_has_a_heartbeat_or_is_finished_or_waits_is_left_alone(world: World) -> None:
+    alive, cancelling = world.run(heartbeat_age_us=MINUTE_US), world.run("Cancelling", heartbeat_age_us=MINUTE_US)
+    task = world.task(alive, "once", "Running")
+    waiting = world.do("create_flow_run", flow_id=world.flow)["id"]
+    finished = world.run()
+    world.do("set_flow_run_states", states=[{"flow_run_id": finished, "state": {"type": "Success"}}])
+    world.pass_zombies()
+    world.pass_lazarus()
+    states = [world.row(FLOW_RUN, run)["state"] for run in (alive, cancelling, waiting, finished)]
+    assert states == ["Running", "Cancelling", "Scheduled", "Success"]
+    assert world.row(TASK_RUN, task)["state"] == "Running"
+    assert world.log() == []
+
+
+@pytest.mark.parametrize(
+    ("switch", "zombies", "lazarus"),
+    [("disable_flow_heartbeat", False, False), ("disable_flow_lazarus_process", True, False)],
+)
+def test_a_group_that_has_switched_it_off_is_left_alone(
+    world: World, switch: str, zombies: bool, lazarus: bool
+) -> None:
+    _turn(world, switch)
+    run, cancelling = world.run(), world.run("Cancelling")
+    task = world.task(run, "once", "Running")
+    dead = world.run()
+    world.age(run)
+    world.pass_zombies()
+    assert (world.row(TASK_RUN, task)["state"] == "Failed") is zombies
+    assert (world.row(FLOW_RUN, cancelling)["state"] == "Failed") is zombies
+    world.pass_lazarus()
+    assert (world.row(FLOW_RUN, dead)["state"] == "Scheduled") is lazarus
+
+
+def _turn(world: World, switch: str) -> None:
+    world.do(switch, flow_id=world.flow)
+
+
+def test_a_report_that_comes_between_the_look_and_the_rescue_goes_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = world.run(), world.run()
+    still = Rescue._still
+
+    @contextmanager
+    def late(self: Rescue, query: Any, effects: Effects) -> Any:
+        world.age(alive, 0)
+        with still(self, query, effects) as call:
+            yield call
+
+    monkeypatch.setattr(Rescue, "_still", late)
+    world.pass_lazarus()
+    assert (world.row(FLOW_RUN, dead)["state"], world.row(FLOW_RUN, alive)["state"]) == ("Scheduled", "Running")
+
+
+def test_a_task_that_is_taken_again_is_a_sign_of_life(world: World) -> None:
+    run = world.run()
+    world.task(run, "once", "Retrying")
+    world.age(run)
+    world.task(run, "once", "Submitted")
+    world.pass_lazarus()
+    assert world.row(FLOW_RUN, run)["state"] == "Running"
+    world.age(run)
+    task = world.task(run, "once", "Running")
+    world.pass_zombies()
+    assert world.row(TASK_RUN, task)["state"] == "Running"
+
+
+def test_each_rescue_is_a_row_of_the_history(world: World) -> None:
+    run = world.run()
+    task = world.task(run, "once", "Running")
+    world.age(run)
+    world.pass_zombies()
+    with world.database.reading() as connection:
+        query = select(TASK_RUN_STATE.c.state, TASK_RUN_STATE.c.version).where(TASK_RUN_STATE.c.task_run_id == task)
+        assert [tuple(row) for row in connection.execute(query)] == [("Pending", 0), ("Running", 1), ("Failed", 2)]
+
+
+def test_nothing_is_dead_before_the_server_has_listened_as_long_as_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000 * SECOND_US]
+    monkeypatch.setattr("flowherd.server.rescue.now_us", lambda: clock[0])
+    attention = Attention(timeout_s=60)
+
+    def after(seconds: float) -> int | None:
+        clock[0] += round(seconds * SECOND_US)
+        stale_before_us = attention.stale_before(interval_s=20)
+        return None if stale_before_us is None else (clock[0] - stale_before_us) // SECOND_US
+
+    assert [after(20) for _ in range(4)] == [None, None, 60, 60]
+    # The host was asleep, or its clock was set.
+    assert [after(3600), after(20), after(20), after(20)] == [None, None, None, 60]
+    assert after(-3600) is None
