@@ -20,10 +20,10 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd import faults
 from flowherd.api import AgentApi, ApiFacts, Load
 from flowherd.backends.opening import open_backend
 from flowherd.backends.protocol import Backend, ServerTraits
+from flowherd.claims import Claims
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.control import Control, Departure
 from flowherd.decisions import health
@@ -34,8 +34,7 @@ from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, Cl
 from flowherd.logs import agent_log
 from flowherd.notify import notify
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
-from flowherd.states import CLAIMABLE, RunState
-from flowherd.store.claim_lock import claiming_alone
+from flowherd.states import RunState
 from flowherd.trouble import Trouble
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 
@@ -92,8 +91,7 @@ class Agent:
         self._given_backend = backend
         self._traits: ServerTraits | None = None
         self._identity = uuid.uuid4().hex
-        #: Claims of which it is not known whether they were carried out.
-        self._uncertain: dict[str, FlowRun] = {}
+        self._claims = Claims()
         self._waker = Waker()
         self._pace = PollPace()
         self._stopping = threading.Event()
@@ -166,7 +164,7 @@ class Agent:
             if time.monotonic() < self._not_before_s:
                 return False
             self._connect()
-            self._settle_uncertain(executor)
+            self._settle_claims(executor)
             # Also while nothing is claimed: the backend is to know that the agent is there, and the agent that it is.
             flow_runs = self.query_flow_runs()
             if self._holds_back():
@@ -212,33 +210,21 @@ class Agent:
             self._forget_claim(flow_run)
             return
         except BackendUnavailable as error:
-            self._uncertain[flow_run.id] = flow_run
             self._heed(error)
             self.logger.warning("Whether flow run {} is claimed is not known yet: {}", flow_run.id, error)
             return
         except Exception as error:  # the boundary of one run
             self._give_up(flow_run, error)
             return
-        self._uncertain.pop(flow_run.id, None)
         self._deploy_claimed(flow_run)
 
     def update_state(self, flow_run: FlowRun) -> None:
         """Claim the flow run: Scheduled -> Submitted, and its waiting task runs likewise.
 
-        A claim whose answer is lost is looked up, and so is one at a backend that does not arbitrate.
-
         Raises ClaimLost when another agent has it, BackendUnavailable when that cannot be known now.
         """
-        token = self._claim_token(flow_run)
         arbitrated = self._traits is not None and self._traits.arbitrates
-        if arbitrated or flow_run.state not in CLAIMABLE:
-            self._claim(flow_run, token)
-        else:
-            with claiming_alone(self.backend.address):
-                self._holds(flow_run, token)  # ClaimLost when it is no longer waiting
-                self._claim(flow_run, token)
-                if not self._holds(flow_run, token):
-                    raise ClaimLost(f"the claim of flow run {flow_run.id} did not stay")
+        self._claims.take(self.backend, flow_run, self._claim_token(flow_run), arbitrated=arbitrated)
         self._note_contact()
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
@@ -502,40 +488,18 @@ class Agent:
         self._write_run_log(flow_run, str(error) or repr(error), logging.ERROR)
         self.mark_failed(flow_run=flow_run, exc=error)
 
-    def _claim(self, flow_run: FlowRun, token: str) -> None:
-        faults.point("before-claim")
-        try:
-            self.backend.claim(flow_run, token)
-            faults.point("after-claim")
-        except BackendUnavailable as error:
-            if not self._holds(flow_run, token):
-                raise BackendUnavailable(f"no answer to the claim: {error}") from error
-
-    def _holds(self, flow_run: FlowRun, token: str) -> bool:
-        """Whether the backend holds our claim. Raises BackendError, ClaimLost among them when another has it."""
-        stored = self.backend.stored_states([flow_run.id]).get(flow_run.id)
-        if stored is None or (stored.claim != token and stored.state not in CLAIMABLE):
-            raise ClaimLost(f"flow run {flow_run.id} is {stored.state if stored else 'gone'} and not ours")
-        return stored.claim == token
-
-    def _settle_uncertain(self, executor: ThreadPoolExecutor) -> None:
-        """Look up the claims that got no answer. One that did not arrive stays listed: it may still be under way."""
-        for flow_run in list(self._uncertain.values()):
-            if flow_run.id in self.submitting_flow_runs:
-                continue
-            try:
-                held = self._holds(flow_run, self._claim_token(flow_run))
-            except ClaimLost as error:
-                self.logger.debug("Flow run {} is not ours: {}", flow_run.id, error)
-                self._forget_claim(flow_run)
-                continue
-            if held:
-                del self._uncertain[flow_run.id]
-                self._in_background(executor, self._deploy_claimed, flow_run)
+    def _settle_claims(self, executor: ThreadPoolExecutor) -> None:
+        """Look up the claims that got no answer, and go on with those that were won."""
+        settled = self._claims.settle(self.backend, self._claim_token, self.submitting_flow_runs)
+        for flow_run, reason in settled.lost:
+            self.logger.debug("Flow run {} is not ours: {}", flow_run.id, reason)
+            self._forget_claim(flow_run)
+        for flow_run in settled.won:
+            self._in_background(executor, self._deploy_claimed, flow_run)
 
     def _forget_claim(self, flow_run: FlowRun) -> None:
         """The claim came to nothing."""
-        self._uncertain.pop(flow_run.id, None)
+        self._claims.forget(flow_run.id)
 
     def _api_facts(self) -> ApiFacts:
         return ApiFacts(

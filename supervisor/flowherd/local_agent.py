@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -332,16 +332,23 @@ class LocalAgent(Agent):
         if intent is not None:
             intent.drop()
 
-    def _settle_uncertain(self, executor: ThreadPoolExecutor) -> None:
+    def _settle_claims(self, executor: ThreadPoolExecutor) -> None:
         """Also the claims of an earlier agent that was gone before it could start their runs."""
-        super()._settle_uncertain(executor)
-        skip = self.submitting_flow_runs | set(self._uncertain)
+        super()._settle_claims(executor)
+        skip = self.submitting_flow_runs | set(self._claims.uncertain)
         found = {run_id: intent for run_id, intent in list(self._intents.items()) if run_id not in skip}
         if not found:
             return
-        stored = self.backend.stored_states(list(found))
+        stored = self._stored_claims([intent.run for intent in found.values()])
         for run_id, intent in found.items():
             self._settle_found(intent, stored.get(run_id))
+
+    def _stored_claims(self, runs: Collection[Run]) -> dict[str, StoredState]:
+        """What says who has these runs: their own states, or those of the task runs through which they were taken."""
+        stored = self.backend.stored_states([run.id for run in runs if not run.taken_through])
+        tasks = self.backend.stored_task_states([run.taken_through for run in runs if run.taken_through])
+        through = {run.id: tasks[run.taken_through] for run in runs if run.taken_through in tasks}
+        return {**stored, **through}
 
     def _settle_found(self, intent: Intent, stored: StoredState | None) -> None:
         run = intent.run

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flowherd.states import RunState
+from flowherd.states import CLAIMABLE, RunState
 
 
 class _Readable:
@@ -159,6 +159,17 @@ class AgentIdentity:
     type: str
     name: str
     labels: tuple[str, ...]
+
+
+def waiting_task_runs(flow_run: FlowRun) -> tuple[TaskRun, ...]:
+    """Those of its due task runs that an agent may take, by id."""
+    waiting = (task_run for task_run in flow_run.task_runs if task_run.serialized_state.get("type") in CLAIMABLE)
+    return tuple(sorted(waiting, key=lambda task_run: task_run.id))
+
+
+def deciding_task_run(flow_run: FlowRun) -> TaskRun | None:
+    """The task run through which this flow run is taken; None for one that is taken by its own state."""
+    return None if flow_run.state in CLAIMABLE else next(iter(waiting_task_runs(flow_run)), None)
 
 
 def checked_id(flow_run_id: str) -> str:

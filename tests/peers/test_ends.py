@@ -216,6 +216,43 @@ def test_the_process_outlives_the_agent_and_its_end_is_told_by_the_next(ground: 
     assert "SIGKILL" in ground.message(run_id)
 
 
+def test_a_run_that_was_taken_again_and_not_started_is_started_by_the_next_agent(
+    ground: Ground, tmp_path: Path
+) -> None:
+    with none_left():
+        with going(ground.agent()) as agent:
+            run_id = ground.start("wait for a retry", tmp_path)
+            wait_until(lambda: ground.task(run_id)["state"] == "Retrying", timeout_s=40)
+            wait_until(lambda: gone(agent, run_id))
+        ground.let_go_on(run_id, "Retrying")
+        dying = ground.agent()
+        dying.agent_connect()
+        (flow_run,) = [run for run in dying.query_flow_runs() if run.id == run_id]
+        dying.update_state(flow_run)
+        dying.cleanup()
+        assert ground.task(run_id)["state"] == "Submitted"
+        with going(ground.agent()):
+            assert ground.wait_for_end(run_id) == "Success"
+    assert (tmp_path / "begun").read_text() == "xx"
+
+
+def test_a_kept_directory_gives_way_to_the_next_start(ground: Ground, tmp_path: Path) -> None:
+    with none_left(), going(ground.agent(**{"runs.keep": 3600.0})) as agent:
+        run_id = ground.start("pause", tmp_path)
+        wait_until(lambda: ground.task(run_id)["state"] == "Paused", timeout_s=40)
+        wait_until(lambda: gone(agent, run_id))
+        directory = agent._state.run_directory(run_id)
+        first = directory.spec()["attempt"]
+        assert directory.outbox().state == "Paused"
+        ground.let_go_on(run_id, "Resume")
+        agent.poke()
+        assert ground.wait_for_end(run_id) == "Success"
+        wait_until(lambda: gone(agent, run_id))
+        assert directory.outbox().state == "Success"
+        assert directory.spec()["attempt"] != first
+    assert sum(line.startswith("begun in") for line in ground.log(run_id)) == 2
+
+
 def test_an_interpreter_without_prefect_is_named_with_what_to_do(ground: Ground, tmp_path: Path) -> None:
     with none_left(), going(ground.agent(runtimes=None)):
         run_id = ground.start("end well", tmp_path)

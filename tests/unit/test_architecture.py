@@ -24,6 +24,7 @@ LAYERS = [
     ["control"],
     ["api"],
     ["control_socket"],
+    ["claims"],
     ["agent", "winding_down"],
     ["local_agent"],
     ["server", "supervisord"],

@@ -163,6 +163,9 @@ class MemoryBackend:
         with self._lock:
             return {run_id: self._stored(run_id) for run_id in flow_run_ids if run_id in self._runs}
 
+    def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
+        return {}  # its flows have no tasks
+
     def standing(self, flow_run_id: str) -> Standing | None:
         with self._lock:
             return Standing(state=self._runs[flow_run_id].state) if flow_run_id in self._runs else None

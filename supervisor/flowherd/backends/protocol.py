@@ -52,8 +52,12 @@ class Backend(Protocol):
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Take `flow_run` for the holder of `token`: Scheduled -> Submitted, and its waiting task runs too.
 
+        One that is Running keeps its state and is taken through its waiting task runs, of which the first decides
+        (values.deciding_task_run).
+
         Raises ClaimLost when somebody else has it. After BackendUnavailable it may or may not have been taken:
-        `stored_states` tells whose token is there. Claiming again with the same token is a success.
+        `stored_states`, or `stored_task_states`, tells whose token is there. Claiming again with the same token is a
+        success.
         """
         ...
 
@@ -71,6 +75,10 @@ class Backend(Protocol):
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         """What the backend holds for these runs; an unknown id is left out."""
+        ...
+
+    def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """The same of task runs, by their ids."""
         ...
 
     def standing(self, flow_run_id: str) -> Standing | None:

@@ -18,7 +18,7 @@ from flowherd.decisions.limits import seconds, usable_limits
 from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment
 from flowherd.decisions.runtimes import Runtime, RuntimeRule, first_serving, together
 from flowherd.errors import UnsupportedStorage
-from flowherd.values import FlowRun
+from flowherd.values import FlowRun, deciding_task_run
 from flowherd_runner.contract import journal, variables
 
 #: Names of variables whose values are not for a log.
@@ -106,7 +106,9 @@ def _secrets(env: Mapping[str, str]) -> list[str]:
 
 def outline(flow_run: FlowRun, claim: str) -> dict[str, Any]:
     """What every spec.json holds, also that of a run that this agent cannot start."""
+    deciding = deciding_task_run(flow_run)
     return {
+        "taken_through": None if deciding is None else deciding.id,
         "flow_run_id": flow_run.id,
         "flow_run_name": flow_run.name,
         "flow_name": flow_run.flow.name,

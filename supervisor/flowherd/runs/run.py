@@ -56,6 +56,8 @@ class Run:
         self.name = _text(spec.get("flow_run_name")) or self.id
         self.flow_name = _text(spec.get("flow_name"))
         self.claim = _text(spec.get("claim"))
+        #: The task run that carries the claim; empty where the flow run itself does.
+        self.taken_through = _text(spec.get("taken_through"))
         #: Tells this start of the flow run from an earlier one.
         self.attempt = _text(spec.get("attempt"))
         #: The flow's own engine reports its states; the agent fills in what that cannot say any more.

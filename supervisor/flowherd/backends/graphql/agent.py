@@ -14,7 +14,7 @@ from loguru import logger
 from flowherd.backends import answers
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerTraits
-from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import (
     AgentIdentity,
@@ -28,6 +28,8 @@ from flowherd.values import (
     TaskRun,
     Wake,
     checked_id,
+    deciding_task_run,
+    waiting_task_runs,
 )
 
 #: A waiting task run of a running flow run must have been due this long, as the original agent has it: its flow's
@@ -117,31 +119,33 @@ class GraphQLBackend:
         with self._understanding("the flow runs"):
             rows = {row["id"]: row for row in self._details(ids, now) if isinstance(row.get("id"), str)}
         found = (self._usable(rows[run_id], _flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
-        return [flow_run for flow_run in found if flow_run is not None]
+        return [flow_run for flow_run in found if flow_run is not None and _can_be_taken(flow_run)]
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Submitted, wrapping the state that it was in; its waiting task runs likewise."""
-        if flow_run.state in CLAIMABLE:
-            state = _state_json(
-                StateReport(
-                    flow_run_id=flow_run.id,
-                    state=RunState.SUBMITTED,
-                    message="Submitted for execution",
-                    at=datetime.now(timezone.utc),
-                    claim=token,
-                ),
-                wrapped=flow_run.serialized_state,
-            )
-            self._set_flow_run_state(flow_run.id, flow_run.version, state)
-        for task_run in flow_run.task_runs:
-            if task_run.serialized_state.get("type") in CLAIMABLE:
-                submitted = {
-                    "type": "Submitted",
-                    "message": "Submitted for execution.",
-                    "state": task_run.serialized_state,
-                }
-                change = {"task_run_id": task_run.id, "version": task_run.version, "state": submitted}
-                self._mutate("set_task_run_states", {"states": [change]}, "states { id status message }")
+        submitted = StateReport(
+            flow_run_id=flow_run.id,
+            state=RunState.SUBMITTED,
+            message="Submitted for execution",
+            at=datetime.now(timezone.utc),
+            claim=token,
+        )
+        deciding = deciding_task_run(flow_run)
+        if deciding is None:
+            wrapped = _state_json(submitted, wrapped=flow_run.serialized_state)
+            self._set_flow_run_state(flow_run.id, flow_run.version, wrapped)
+        else:
+            self._submit_task_run(deciding, submitted)
+        for task_run in waiting_task_runs(flow_run):
+            if task_run is not deciding:
+                # One that has gone on meanwhile is its engine's business; the flow run is ours all the same.
+                with contextlib.suppress(ClaimLost):
+                    self._submit_task_run(task_run, submitted)
+
+    def _submit_task_run(self, task_run: TaskRun, submitted: StateReport) -> None:
+        state = _state_json(submitted, wrapped=task_run.serialized_state)
+        change = {"task_run_id": task_run.id, "version": task_run.version, "state": state}
+        self._mutate("set_task_run_states", {"states": [change]}, "states { id status message }")
 
     def report(self, report: StateReport) -> None:
         """Set the state."""
@@ -176,6 +180,19 @@ class GraphQLBackend:
         with self._understanding("the states"):
             stored = (_stored_state(row) for row in answers.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
+
+    def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """What the server holds for these task runs."""
+        if not task_run_ids:
+            return {}
+        where = f"{{id: {{_in: {json.dumps(sorted(task_run_ids))}}}}}"
+        fields = "id flow_run_id version state serialized_state"
+        rows = self._transport.execute(f"query {{ task_run(where: {where}) {{ {fields} }} }}")
+        with self._understanding("the states of task runs"):
+            return {
+                answers.text(row["id"]): _stored_state({**row, "id": row["flow_run_id"]})
+                for row in answers.mappings(rows["task_run"])
+            }
 
     def standing(self, flow_run_id: str) -> Standing | None:
         """One query for the run and for those of its task runs that wait."""
@@ -335,6 +352,11 @@ def _flow_run(row: Mapping[str, Any]) -> FlowRun:
         ),
         task_runs=tuple(_task_runs(answers.mappings(row.get("task_runs")))),
     )
+
+
+def _can_be_taken(flow_run: FlowRun) -> bool:
+    """Not one that goes on and whose task runs wait for nobody: somebody has been faster between two queries."""
+    return flow_run.state in CLAIMABLE or deciding_task_run(flow_run) is not None
 
 
 def _labels(row: Mapping[str, Any], flow: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,177 @@
+"""A flow run that is Running and waits with a task run is taken through that, by one agent, over a real server."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from flowherd.backends.graphql.agent import GraphQLBackend
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.claims import Claims, holds
+from flowherd.errors import BackendUnavailable, ClaimLost
+from flowherd.states import RunState
+from flowherd.values import AgentIdentity, FlowRun, deciding_task_run
+from tests.support.dialect import Client
+from tests.support.leftovers import none_left
+from tests.support.server import ServerProcess, running_server
+
+LABEL = "taking-again"
+
+
+class LosesAnswers(GraphQLBackend):
+    """A connection that breaks once each claim was carried out; with `arrives` False, before."""
+
+    arrives = True
+    #: Later questions get no answer either.
+    silent = False
+
+    def claim(self, flow_run: FlowRun, token: str) -> None:
+        if self.arrives:
+            super().claim(flow_run, token)
+        raise BackendUnavailable("the answer was lost")
+
+    def stored_task_states(self, task_run_ids: Any) -> Any:
+        if self.silent:
+            raise BackendUnavailable("no answer")
+        return super().stored_task_states(task_run_ids)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with none_left(), running_server(tmp_path_factory.mktemp("taking") / "data") as server:
+        yield server
+
+
+def connected(server: ServerProcess, kind: type[GraphQLBackend] = GraphQLBackend) -> GraphQLBackend:
+    backend = kind(GraphQLTransport(server.url))
+    backend.connect()
+    backend.register(AgentIdentity(type="Test", name=str(uuid.uuid4()), labels=(LABEL,)))
+    return backend
+
+
+def task(name: str) -> dict[str, Any]:
+    return {"slug": f"{name}-1", "name": name, "type": "prefect.tasks.Task", "tags": [], "mapped": False}
+
+
+def waiting_run(client: Client, *waits: str, age_s: float = 60.0) -> str:
+    """A run that is Running, with one task run in each of the states `waits`, due since `age_s`."""
+    tasks = [task(f"task{number}") for number in range(len(waits))]
+    config = {"type": "LocalRun", "labels": [LABEL]}
+    run_id = client.create_run(client.flow(tasks=tasks, storage={"type": "Local"}, run_config=config))
+    for state in ("Submitted", "Running"):
+        client.report(run_id, state)
+    rows = client.run(run_id, "task_runs { id }")["task_runs"]
+    due = (datetime.now(timezone.utc) - timedelta(seconds=age_s)).isoformat()
+    for row, state in zip(rows, waits, strict=True):
+        change = {"type": state, "start_time": due, "message": "waits", "run_count": 1}
+        client.do("set_task_run_states", states=[{"task_run_id": row["id"], "version": None, "state": change}])
+    return run_id
+
+
+def listed(backend: GraphQLBackend, run_id: str) -> FlowRun | None:
+    return next((run for run in backend.ready_runs([LABEL], ()) if run.id == run_id), None)
+
+
+def found(backend: GraphQLBackend, run_id: str) -> FlowRun:
+    run = listed(backend, run_id)
+    assert run is not None, "the run is not listed"
+    return run
+
+
+@pytest.mark.parametrize("waits", ["Scheduled", "Retrying", "Paused", "Resume"])
+def test_it_is_handed_out_and_taken_by_one(server: ServerProcess, waits: str) -> None:
+    client, backend = Client(server), connected(server)
+    run = found(backend, waiting_run(client, waits))
+    backend.claim(run, "mine")
+    assert listed(backend, run.id) is None
+    with pytest.raises(ClaimLost):
+        backend.claim(run, "another's")
+    backend.claim(run, "mine")
+    assert client.run(run.id)["state"] == "Running"
+    deciding = deciding_task_run(run)
+    assert deciding is not None
+    stored = backend.stored_task_states([deciding.id])[deciding.id]
+    assert (stored.state, stored.claim, stored.flow_run_id) == (RunState.SUBMITTED, "mine", run.id)
+
+
+def test_the_flows_own_process_has_the_first_chance(server: ServerProcess) -> None:
+    assert listed(connected(server), waiting_run(Client(server), "Retrying", age_s=1.0)) is None
+
+
+def test_all_that_waits_is_taken_together_and_the_first_decides(server: ServerProcess) -> None:
+    backend = connected(server)
+    run = found(backend, waiting_run(Client(server), "Retrying", "Resume", "Retrying"))
+    backend.claim(run, "mine")
+    stored = backend.stored_task_states([task_run.id for task_run in run.task_runs])
+    assert [state.claim for state in stored.values()] == ["mine"] * 3
+    with pytest.raises(ClaimLost):
+        backend.claim(run, "another's")
+
+
+def test_of_many_simultaneous_claims_one_wins(server: ServerProcess) -> None:
+    backend = connected(server)
+    run = found(backend, waiting_run(Client(server), "Retrying", "Retrying"))
+    won: list[str] = []
+
+    def take(token: str) -> None:
+        try:
+            Claims().take(backend, run, token, arbitrated=True)
+        except ClaimLost:
+            return
+        won.append(token)
+
+    threads = [threading.Thread(target=take, args=(str(number),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1 and holds(backend, run, won[0])
+
+
+def test_a_claim_whose_answer_was_lost_is_read_back_from_the_task_run(server: ServerProcess) -> None:
+    backend = connected(server, LosesAnswers)
+    run = found(backend, waiting_run(Client(server), "Retrying"))
+    Claims().take(backend, run, "mine", arbitrated=True)
+    with pytest.raises(ClaimLost):
+        Claims().take(backend, run, "another's", arbitrated=True)
+
+
+def test_a_claim_that_cannot_be_read_back_is_settled_later(server: ServerProcess) -> None:
+    backend = LosesAnswers(GraphQLTransport(server.url))
+    run = found(backend, waiting_run(Client(server), "Retrying"))
+    claims = Claims()
+    backend.silent = True
+    with pytest.raises(BackendUnavailable):
+        claims.take(backend, run, "mine", arbitrated=True)
+    backend.silent = False
+    assert claims.settle(backend, lambda _: "mine", skip={run.id}).won == []
+    assert [one.id for one in claims.settle(backend, lambda _: "mine", skip=()).won] == [run.id]
+    assert not claims.uncertain
+
+
+def test_a_claim_that_did_not_arrive_stays_uncertain_and_one_of_another_is_lost(server: ServerProcess) -> None:
+    backend = LosesAnswers(GraphQLTransport(server.url))
+    backend.arrives = False
+    run = found(backend, waiting_run(Client(server), "Retrying"))
+    claims = Claims()
+    with pytest.raises(BackendUnavailable):
+        claims.take(backend, run, "mine", arbitrated=True)
+    settled = claims.settle(backend, lambda _: "mine", skip=())
+    assert (settled.won, settled.lost, list(claims.uncertain)) == ([], [], [run.id])
+    connected(server).claim(run, "another's")
+    assert [one.id for one, _ in claims.settle(backend, lambda _: "mine", skip=()).lost] == [run.id]
+    assert not claims.uncertain
+
+
+def test_without_arbitration_the_claim_is_looked_at_before_and_after(server: ServerProcess) -> None:
+    backend = connected(server)
+    run = found(backend, waiting_run(Client(server), "Resume"))
+    Claims().take(backend, run, "mine", arbitrated=False)
+    with pytest.raises(ClaimLost):
+        Claims().take(backend, run, "another's", arbitrated=False)
+    assert holds(backend, run, "mine")
