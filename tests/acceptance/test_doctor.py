@@ -141,16 +141,18 @@ def test_processes_of_a_run_without_its_runner_are_left_over(command: CommandLin
 def test_a_delegated_cgroup_is_recognised_and_its_lack_explained(tmp_path: Path) -> None:
     """Over directories of the same shape: this host may have neither."""
     proc, root = tmp_path / "proc", tmp_path / "cgroup"
-    (proc / "self").mkdir(parents=True)
-    (proc / "self" / "cgroup").write_text("0::/agent.service\n")
+    for pid in ("self", "77"):
+        (proc / pid).mkdir(parents=True)
     root.mkdir()
-    assert "no cgroup v2" in check_cgroup(None, proc, root).detail
-    (root / "cgroup.controllers").write_text("cpu memory pids\n")
-    own = root / "agent.service"
-    own.mkdir()
-    assert check_cgroup(None, proc, root).grade == "warn"
-    (own / "cgroup.procs").touch()
-    (own / "cgroup.controllers").write_text("cpu\n")
-    assert "memory, pids" in check_cgroup(None, proc, root).detail
-    (own / "cgroup.controllers").write_text("cpu memory pids\n")
-    assert check_cgroup(None, proc, root).grade == "ok"
+    (proc / "self" / "cgroup").write_text("0::/user.slice\n")
+    (root / "user.slice").mkdir()
+    assert "nobody has handed this shell" in check_cgroup(None, proc).detail
+    (proc / "self" / "mountinfo").write_text(f"36 35 0:30 / {root} rw - cgroup2 cgroup2 rw\n")
+    assert check_cgroup(None, proc).grade == "warn"
+    # The agent, at the top of a container's own hierarchy.
+    (proc / "77" / "cgroup").write_text("0::/\n")
+    (root / "cgroup.subtree_control").write_text("cpu\n")
+    assert "memory, pids" in check_cgroup(77, proc).detail
+    (root / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    assert check_cgroup(77, proc).grade == "ok"
+    assert check_cgroup(None, proc).grade == "warn"

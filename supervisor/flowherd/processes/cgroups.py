@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,45 @@ def clear(path: Path) -> int:
     return strays
 
 
-def find_delegated() -> Cgroups | None:
-    """Where this process may make cgroups; None where nobody has handed it a place.
+@dataclass(frozen=True)
+class Place:
+    """A cgroup below which a process may make others; `is_free` when no process stands in it itself."""
 
-    systemd marks what it delegates (systemd.resource-control(5), Delegate=). With DelegateSubgroup= this process stands
+    path: Path
+    is_free: bool
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """What cgroups below it have, or can be given."""
+        return frozenset(_words(self.path / ("cgroup.controllers" if self.is_free else "cgroup.subtree_control")))
+
+
+def find_delegated() -> Cgroups | None:
+    """Where this process may make cgroups, with all controllers that it may enable; None where it may make none."""
+    place = delegated_place("self")
+    if place is None:
+        return None
+    if place.is_free:
+        _enable(place.path)
+    return Cgroups(place.path)
+
+
+def delegated_place(pid: int | str, proc: Path = Path("/proc")) -> Place | None:
+    """Where the process may make cgroups; None where nobody has handed it a place. Changes nothing.
+
+    systemd marks what it delegates (systemd.resource-control(5), Delegate=). With DelegateSubgroup= the process stands
     in a leaf below the marked one, and only then controllers can be enabled for runs beside it: in a cgroup that holds
     processes itself the next start of the service would fail. At the top of its own cgroup namespace, as in a
     container, there is nobody else to ask.
     """
-    own, mount = _own_cgroup(), _mount()
+    mount = _mount(proc)
+    own = _own_cgroup(pid, proc)
     if own is None or mount is None:
         return None
     if own != mount[1] and _is_marked(own.parent) and os.access(own.parent, os.W_OK):
-        _enable(own.parent)
-        return Cgroups(own.parent)
+        return Place(own.parent, is_free=True)
     if (_is_marked(own) or own == mount[1]) and os.access(own, os.W_OK):
-        return Cgroups(own)
+        return Place(own, is_free=False)
     return None
 
 
@@ -127,21 +151,21 @@ def _enable(parent: Path) -> None:
             _write(parent / "cgroup.subtree_control", f"+{controller}")
 
 
-def _own_cgroup() -> Path | None:
-    """Where this process stands in the unified hierarchy (cgroups(7): "0::PATH" below the mount of type cgroup2)."""
-    mount = _mount()
+def _own_cgroup(pid: int | str, proc: Path) -> Path | None:
+    """Where the process stands in the unified hierarchy (cgroups(7): "0::PATH" below the mount of type cgroup2)."""
+    mount = _mount(proc)
     with contextlib.suppress(OSError, StopIteration):
-        own = next(line[3:] for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::"))
+        own = next(line[3:] for line in _lines(proc / str(pid) / "cgroup") if line.startswith("0::"))
         if mount is not None and (own + "/").startswith(mount[0].rstrip("/") + "/"):
             path = mount[1] / own.removeprefix(mount[0].rstrip("/")).strip("/")
             return path if path.is_dir() else None
     return None
 
 
-def _mount() -> tuple[str, Path] | None:
+def _mount(proc: Path = Path("/proc")) -> tuple[str, Path] | None:
     """Which cgroup the mount of type cgroup2 shows, and where (proc(5), mountinfo)."""
     with contextlib.suppress(OSError):
-        for fields in map(str.split, _lines(Path("/proc/self/mountinfo"))):
+        for fields in map(str.split, _lines(proc / "self" / "mountinfo")):
             if "-" in fields and fields[fields.index("-") + 1] == "cgroup2":
                 return fields[3], Path(fields[4])
     return None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd.cli.checks.finding import Finding, bad, ok, warn
+from flowherd.processes.cgroups import delegated_place
 
 _LITTLE_ROOM_BYTES, _NO_ROOM_BYTES = 1 << 30, 100 << 20
 _FEW_INODES, _NO_INODES = 10_000, 1_000
@@ -17,7 +18,6 @@ _FEW_FILES = 4096
 _FEW_PROCESSES = 1024
 _FEW_PIDS = 8192
 _PR_GET_CHILD_SUBREAPER = 37
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("memory", "pids")
 
 
@@ -73,24 +73,19 @@ def check_kernel() -> Iterator[Finding]:
         yield bad("sub-reaper", words, "Linux 3.4 has it; a sandbox (seccomp) may forbid it")
 
 
-def check_cgroup(agent_pid: int | None, proc: Path = Path("/proc"), root: Path = _CGROUP_ROOT) -> Finding:
+def check_cgroup(agent_pid: int | None, proc: Path = Path("/proc")) -> Finding:
     """Whether a run can get a cgroup of its own, for its limits and its end; all holds without, less exactly."""
     advice = "run the agent as a systemd service with Delegate=yes (`flowherd install systemd`); all holds without, by "
     advice += "watching the processes"
-    if not (root / "cgroup.controllers").exists():
-        return warn("cgroup", f"{root} is no cgroup v2 hierarchy", "boot with it: systemd.unified_cgroup_hierarchy=1")
-    lines = (proc / str(agent_pid or "self") / "cgroup").read_text().splitlines()
-    path = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if path is None:
-        return warn("cgroup", "this process is in no cgroup v2", advice)
-    own = root / path.lstrip("/")
-    if not (os.access(own, os.W_OK) and os.access(own / "cgroup.procs", os.W_OK)):
-        return warn("cgroup", f"{own} is not ours to divide", advice)
-    there = (own / "cgroup.controllers").read_text().split()
-    missing = [name for name in _CONTROLLERS if name not in there]
+    whose = "the agent" if agent_pid is not None else "this shell"
+    place = delegated_place("self" if agent_pid is None else agent_pid, proc)
+    if place is None:
+        return warn("cgroup", f"nobody has handed {whose} a cgroup (v2) to divide", advice)
+    missing = [name for name in _CONTROLLERS if name not in place.controllers]
     if missing:
-        return warn("cgroup", f"{own} has no controller {', '.join(missing)}", advice)
-    return ok("cgroup", f"{own} is ours, with {', '.join(_CONTROLLERS)}")
+        words = f"{place.path} is {whose}'s to divide, but gives its runs no controller {', '.join(missing)}"
+        return warn("cgroup", words, f"DelegateSubgroup= in the unit; or {advice}")
+    return ok("cgroup", f"{place.path} is {whose}'s to divide, with {', '.join(_CONTROLLERS)}")
 
 
 def _limit(pid: int | None, kind: int) -> tuple[int, int]:
