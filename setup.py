@@ -57,6 +57,7 @@ setup(
         "prometheus-client>=0.20",
         "croniter>=2.0",
         "python-dateutil>=2.8",
+        "websockets>=15",
         "tzdata",
         "tomli>=2.0; python_version < '3.11'",
     ],

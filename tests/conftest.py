@@ -15,7 +15,7 @@ from tests.support.leftovers import none_left
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """No setting of the caller's reaches a test; HOME and FLOWHERD_HOME are empty directories."""
     for name in list(os.environ):
-        if name.startswith(("PREFECT__", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")):
+        if name.startswith(("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")):
             monkeypatch.delenv(name)
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))

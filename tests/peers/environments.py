@@ -29,6 +29,9 @@ import pytest
 #: Each Prefect and the Python that it runs on.
 PYTHONS = {"0.13.1": "3.8", "1.4.1": "3.9"}
 OLD, NEW = PYTHONS
+#: The one whose server is the backend; the same for it.
+THIRD = "3.8.5"
+_ALL = {**PYTHONS, THIRD: "3.12"}
 
 _PINS = Path(__file__).with_name("pins")
 #: Of whoever started the tests; each test has a home of its own.
@@ -152,7 +155,7 @@ def _complete(directory: Path) -> bool:
 
 
 def _make(version: str, directory: Path) -> None:
-    python = interpreter(PYTHONS[version])
+    python = interpreter(_ALL[version])
     shutil.rmtree(directory, ignore_errors=True)
     _run(python, "-m", "venv", str(directory))
     # Wheels only: quick, and no package's set-up code depends on what this machine has.
@@ -179,7 +182,7 @@ def _locked(path: Path) -> Iterator[None]:
 def main() -> int:
     """Make them all; 1 if one cannot be had."""
     failed = 0
-    for version in PYTHONS:
+    for version in _ALL:
         try:
             print(f"Prefect {version}: {peer(version).directory}", flush=True)
         except Unavailable as error:

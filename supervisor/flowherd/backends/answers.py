@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+#: What reading a value of another shape raises.
+NOT_THE_DIALECT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _TOKEN = re.compile(r"[!-~]{1,200}")
 
 

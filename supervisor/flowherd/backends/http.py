@@ -54,6 +54,8 @@ class HttpClient:
             _read_body(response, time.monotonic() + timeout_s + _BODY_TIME_S)
         except (requests.RequestException, ValueError) as error:  # ValueError: a header that is no text
             raise BackendUnavailable(f"no answer from {url}: {error}") from error
+        if response.status_code >= 500:  # servers break connections after such an answer without saying so in it
+            session.close()
         return response
 
     def close(self) -> None:

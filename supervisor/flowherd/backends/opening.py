@@ -1,4 +1,7 @@
-"""The agent's connection to the backend that was found; the finding itself, for commands too, is in discovery."""
+"""The agent's connection to the backend that was found; the finding itself, for commands too, is in discovery.
+
+A work pool of Prefect 3, where the settings name one; else an API of Prefect 0.x/1.x, which may be the embedded server.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ from flowherd.backends.discovery import client_token, find_api
 from flowherd.backends.graphql.agent import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import Backend
-from flowherd.config import LoadedSettings
+from flowherd.config import LoadedSettings, Source
 from flowherd.errors import ConfigurationError
 
 
 def open_backend(loaded: LoadedSettings) -> Backend:
     """The agent's connection. Raises ConfigurationError when no API is known or its address is none."""
+    return _work_pool(loaded) if loaded.settings.prefect3.pool else _graphql(loaded)
+
+
+def _graphql(loaded: LoadedSettings) -> Backend:
     api = find_api(loaded)
     if api is None:
         raise ConfigurationError(
@@ -25,3 +32,35 @@ def open_backend(loaded: LoadedSettings) -> Backend:
     except ValueError as error:
         raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
     return GraphQLBackend(transport)
+
+
+def _work_pool(loaded: LoadedSettings) -> Backend:
+    # Here and not above: an agent of the other dialect needs none of it.
+    from flowherd.backends.prefect3.agent import Prefect3Backend
+    from flowherd.backends.prefect3.pool import WorkPool
+    from flowherd.backends.prefect3.transport import Prefect3Transport
+
+    own = loaded.settings.prefect3
+    name = _api_setting(loaded)
+    address = own.api if name == "prefect3.api" else loaded.settings.cloud.api
+    if not address:
+        raise ConfigurationError(
+            f"no API is known for the work pool {own.pool!r}: set PREFECT_API_URL, or prefect3.api, or choose a profile"
+        )
+    try:
+        transport = Prefect3Transport(
+            address,
+            api_key=own.api_key,
+            auth_string=own.auth_string,
+            timeout_s=loaded.settings.cloud.request_timeout,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"{name}, from {loaded.origins[name]}: {error}") from error
+    pool = WorkPool(transport, own.pool, own.work_queues, create=own.create_pool)
+    return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch)
+
+
+def _api_setting(loaded: LoadedSettings) -> str:
+    """The setting that holds the address: what a person typed just now is meant for this."""
+    typed = loaded.origins["cloud.api"].source is Source.ARGUMENT
+    return "cloud.api" if typed or not loaded.settings.prefect3.api else "prefect3.api"

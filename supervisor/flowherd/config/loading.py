@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from flowherd.config.catalogue import LEAVES, PREFIXES, value_of
 from flowherd.config.origins import Origin, Source
+from flowherd.config.prefect3_sources import from_profile, from_variables
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
     Found,
@@ -103,7 +104,8 @@ def load_settings(
     prefect = _prefect_file(_prefect_path(environ), environ)
     fallbacks: Found = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
-    settings = _checked([arguments, *environments, own, prefect, fallbacks], origins)
+    weaker = [own, prefect, from_profile(environ), fallbacks]
+    settings = _checked([arguments, *environments, from_variables(environ), *weaker], origins)
     return LoadedSettings(
         settings=settings,
         origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in LEAVES},

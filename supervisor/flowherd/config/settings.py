@@ -1,7 +1,8 @@
 """Every setting with its default and its bounds, as frozen values; where values come from is `sources`' business.
 
 Section and key names are Prefect 0.13's where it had the setting, so that its configuration file is readable as it
-is; flowherd's own settings are beside them under [agent], [server], [runs] and [logging].
+is; flowherd's own settings are beside them under [agent], [server], [runs], [prefect3] and
+[logging].
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ def _checked_api(address: str) -> str:
     return address
 
 
+def _checked_pool(name: str) -> str:
+    if any(character in "/%&<>" for character in name):
+        raise ValueError("names of work pools, queues and workers have none of / % & < >")
+    return name
+
+
 def _checked_token(token: str) -> str:
     token = token.strip()
     if not all("!" <= character <= "~" for character in token):
@@ -33,6 +40,8 @@ def _checked_token(token: str) -> str:
 
 #: A secret, or nothing; kept out of every repr.
 Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
+#: A name that Prefect 3 puts into paths, or nothing.
+PoolName = Annotated[str, AfterValidator(_checked_pool)]
 #: The address of an API, or nothing.
 ApiAddress = Annotated[str, AfterValidator(_checked_api)]
 
@@ -171,6 +180,19 @@ class RuntimeSection(BaseModel):
         return runtime_from_text(value) if isinstance(value, str) else value
 
 
+class Prefect3(_Section):
+    """[prefect3]: a work pool of a Prefect 3 server, in place of Prefect 0.x/1.x's API."""
+
+    pool: PoolName = Field(default="", description="process work pool that the agent serves; empty is none")
+    work_queues: list[PoolName] = Field(default=[], description="its queues that runs are taken from; empty is all")
+    worker_name: PoolName = Field(default="", description="the agent's name as a worker; empty is NAME@HOST")
+    create_pool: bool = Field(default=True, description="make the pool where it is missing")
+    prefetch: float = Field(default=10.0, ge=0, description="seconds before they are due that runs are looked for")
+    api: ApiAddress = Field(default="", description="address of its API, which ends in /api; empty is cloud.api")
+    api_key: Token = Field(default="", description="API key, where the server asks for one")
+    auth_string: Token = Field(default="", description="NAME:PASSWORD, where the server asks for that")
+
+
 class Logging(_Section):
     """[logging]: the agent's own log."""
 
@@ -196,4 +218,5 @@ class Settings(_Section):
         default=[], description="other interpreters, and what they are for; the first that serves a run is taken"
     )
     server: Server = Server()
+    prefect3: Prefect3 = Prefect3()
     logging: Logging = Logging()

@@ -39,8 +39,6 @@ _TASK_RUN_AGE_S = 3.0
 _WAKE_MARGIN_S = 10.0
 #: Of one answer; more than any host can start between two polls.
 _MOST_RUNS = 1000
-#: What reading a value of another shape raises.
-_NOT_THE_DIALECT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 T = TypeVar("T")
 
@@ -232,7 +230,7 @@ class GraphQLBackend:
         """What comes from outside may have any shape; one that is not the dialect's is as good as no answer."""
         try:
             yield
-        except _NOT_THE_DIALECT as error:
+        except answers.NOT_THE_DIALECT as error:
             raise BackendUnavailable(f"cannot understand {what} that {self.address} sent: {error!r:.200}") from error
 
     def _usable(self, value: Any, read: Callable[[Any], T]) -> T | None:
@@ -242,7 +240,7 @@ class GraphQLBackend:
         """
         try:
             return read(value)
-        except _NOT_THE_DIALECT as error:
+        except answers.NOT_THE_DIALECT as error:
             about = f"{value.get('id') if isinstance(value, dict) else value!r}"[:80]
             if about not in self._told and len(self._told) < _MOST_RUNS:
                 self._told.add(about)

@@ -1,0 +1,117 @@
+"""From a polled row to the flow run that an agent plans: its flow, its deployment, and how its pool has it run."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from flowherd.backends import answers
+from flowherd.backends.prefect3.held_values import HeldValues
+from flowherd.backends.prefect3.job import Job, job, merged
+from flowherd.backends.prefect3.rows import RunRow
+from flowherd.backends.prefect3.states import run_state
+from flowherd.backends.prefect3.transport import Prefect3Transport
+from flowherd.errors import BackendRefused
+from flowherd.values import Flow, FlowRun
+
+#: The word for what this backend hands out, in `Flow.storage`.
+STORAGE_TYPE = "Prefect3"
+_MOST_FLOWS = 1000
+#: A deployment's answer, so far as a run's start needs it.
+_OF_DEPLOYMENT = ("entrypoint", "path", "pull_steps", "storage_document_id", "version")
+
+
+class DeploymentGone(Exception):
+    """The run's deployment was deleted; nobody knows any more where its code is."""
+
+
+class Descriptions:
+    """Describes the runs of one poll. Made anew for each, for deployments, blocks and variables may change."""
+
+    def __init__(
+        self, transport: Prefect3Transport, template: Mapping[str, Any], worker_name: str, flow_names: FlowNames
+    ) -> None:
+        self._transport = transport
+        self._template = template
+        self._worker_name = worker_name
+        self._flow_names = flow_names
+        self._held = HeldValues(transport)
+        self._deployments: dict[str, Mapping[str, Any]] = {}
+
+    def flow_run(self, row: RunRow) -> FlowRun:
+        """The run with all that its start needs.
+
+        What makes it impossible to run stands in `storage["refused"]`, so that the run can be claimed and its end can
+        say so. Raises DeploymentGone, and what requests raise.
+        """
+        flow_name = self._flow_names.name_of(row.flow_id)
+        deployment = self._deployment(row.deployment_id) if row.deployment_id else {}
+        storage = {name: deployment.get(name) for name in _OF_DEPLOYMENT}
+        storage |= {"type": STORAGE_TYPE, "deployment_id": row.deployment_id, "deployment": deployment.get("name")}
+        config: dict[str, Any] = {"type": "LocalRun", "env": self._environment(row, flow_name, deployment)}
+        try:
+            own = self._job(row, deployment)
+        except (ValueError, TypeError, KeyError) as error:
+            storage["refused"] = f"The job variables cannot be used: {error}"
+        else:
+            config |= {"command": own.command, "stream_output": own.stream_output, "working_dir": own.working_dir}
+            config["env"] = {name: value for name, value in {**config["env"], **own.env}.items() if value is not None}
+        return FlowRun(
+            id=row.id,
+            name=row.name,
+            version=row.run_count,
+            state=run_state(row),
+            serialized_state=row.state or {"type": row.state_type, "name": row.state_name},
+            flow=Flow(id=row.flow_id, name=flow_name, storage=storage),
+            parameters=row.parameters,
+            run_config=config,
+            scheduled_start_time=row.due_at,
+        )
+
+    def _job(self, row: RunRow, deployment: Mapping[str, Any]) -> Job:
+        variables = merged(answers.mapping(deployment.get("job_variables") or {}), row.job_variables)
+        return job(self._template, variables, os.environ, self._held.by_prefix())
+
+    def _deployment(self, deployment_id: str) -> Mapping[str, Any]:
+        if deployment_id not in self._deployments:
+            try:
+                self._deployments[deployment_id] = answers.mapping(self._transport.get(f"/deployments/{deployment_id}"))
+            except BackendRefused as error:
+                if error.code == "404":
+                    raise DeploymentGone(f"Deployment {deployment_id} no longer exists.") from error
+                raise
+        return self._deployments[deployment_id]
+
+    def _environment(self, row: RunRow, flow_name: str, deployment: Mapping[str, Any]) -> dict[str, str | None]:
+        """What Prefect's worker sets for every run; job variables win over it."""
+        return {
+            "PREFECT_API_URL": self._transport.address,
+            "PREFECT_API_KEY": self._transport.api_key or None,
+            "PREFECT_API_AUTH_STRING": self._transport.auth_string or None,
+            "PREFECT__FLOW_RUN_ID": row.id,
+            "PREFECT__FLOW_ID": row.flow_id,
+            "PREFECT__FLOW_NAME": flow_name,
+            "PREFECT__DEPLOYMENT_ID": row.deployment_id,
+            "PREFECT__DEPLOYMENT_NAME": answers.text_or_none(deployment.get("name")),
+            "PREFECT__WORKER_NAME": self._worker_name,
+        }
+
+
+class FlowNames:
+    """Names of flows by id; a flow keeps its name, so each is asked for once."""
+
+    def __init__(self, transport: Prefect3Transport) -> None:
+        self._transport = transport
+        self._known: OrderedDict[str, str] = OrderedDict()
+
+    def name_of(self, flow_id: str) -> str:
+        """The flow's name."""
+        name = self._known.get(flow_id)
+        if name is None:
+            row = answers.mapping(self._transport.get(f"/flows/{flow_id}"))
+            name = self._known[flow_id] = answers.text(row["name"])
+            while len(self._known) > _MOST_FLOWS:
+                self._known.popitem(last=False)
+        return name

@@ -1,0 +1,75 @@
+"""Flow runs as the server's answers hold them, read value by value."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from flowherd.backends import answers
+from flowherd.values import checked_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """What is read of a flow run."""
+
+    id: str
+    name: str
+    flow_id: str
+    deployment_id: str | None
+    state_type: str
+    state_name: str
+    message: str | None = None
+    #: Given to the state by whoever proposed it.
+    transition_id: UUID | None = None
+    #: How often it has been Running.
+    run_count: int = 0
+    #: When it is to start; None when no time is set.
+    due_at: datetime | None = None
+    #: It waits for its next try within the process that made the last one.
+    retries_in_process: bool = False
+    #: Its process has ended and another one is to go on once it is resumed.
+    suspended: bool = False
+    infrastructure_pid: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+    #: The whole state, where the answer has one; a poll's has none.
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_row(value: Any) -> RunRow:
+    """Raises ValueError, TypeError or KeyError for what is no flow run."""
+    row = answers.mapping(value)
+    run_id = checked_id(row["id"])
+    state = answers.mapping(row.get("state") or {})
+    details = answers.mapping(state.get("state_details") or {})
+    policy = answers.mapping(row.get("empirical_policy") or {})
+    return RunRow(
+        id=run_id,
+        name=answers.text_or_none(row.get("name")) or run_id,
+        flow_id=checked_id(row["flow_id"]),
+        deployment_id=None if row.get("deployment_id") is None else checked_id(row["deployment_id"]),
+        state_type=answers.text(state.get("type") or row["state_type"]),
+        state_name=answers.text(state.get("name") or row.get("state_name") or ""),
+        message=answers.text_or_none(state.get("message")),
+        transition_id=uuid_or_none(details.get("transition_id")),
+        run_count=answers.whole(row.get("run_count") or 0),
+        due_at=answers.time_or_none(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
+        retries_in_process=policy.get("retry_type") == "in_process",
+        suspended=details.get("pause_reschedule") is True,
+        infrastructure_pid=answers.text_or_none(row.get("infrastructure_pid")),
+        parameters=answers.mapping(row.get("parameters") or {}),
+        job_variables=answers.mapping(row.get("job_variables") or {}),
+        state=state,
+    )
+
+
+def uuid_or_none(value: Any) -> UUID | None:
+    """A UUID, or None for anything else."""
+    with contextlib.suppress(TypeError, ValueError, AttributeError):
+        return UUID(value)
+    return None

@@ -1,0 +1,127 @@
+"""Lines of flow runs' logs in the server's shape and in requests that it takes.
+
+The server knows no line ids, so a line is recognised by its run, time, logger, level and text: flowherd's times
+increase strictly within a run, which makes that as good as an id. Before the first request about a run, and after one
+whose answer was lost, the server is asked what it has of the lines that are to be sent. A request that is still under
+way at that time is not seen; its lines can be there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from flowherd.backends import answers
+from flowherd.backends.prefect3.transport import Prefect3Transport
+from flowherd.errors import BackendUnavailable
+from flowherd.values import LogLine
+
+#: Before the name of a raw stream, which tells its lines from records that the run itself has logged.
+RAW_LOGGER = "flowherd."
+_RAW_STREAMS = frozenset({"stdout", "stderr"})
+_REQUEST_BYTES = 900_000
+_REQUEST_LINES = 1000
+#: Prefect's own client cuts there; a database row of any size would be taken.
+_MOST_CHARACTERS = 900_000
+#: Of one answer to a question for logs.
+_PAGE = 200
+#: Runs whose logs are known not to hold anything unexpected.
+_MOST_KNOWN = 10_000
+
+_Key = tuple[datetime | None, str, int, str]
+
+
+class RunLogs:
+    """Writes lines, each once so far as that can be known. From several threads."""
+
+    def __init__(self, transport: Prefect3Transport) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    def write(self, lines: Sequence[LogLine]) -> None:
+        """Raises BackendUnavailable when some of the lines may not have arrived; sending all again is right then."""
+        for batch in _batches(_row(line) for line in lines):
+            self._send(batch)
+
+    def _send(self, rows: list[dict[str, Any]]) -> None:
+        run_ids = {row["flow_run_id"] for row in rows}
+        for run_id in sorted(run_ids - set(self._known)):
+            rows = self._without_stored(run_id, rows)
+        if not rows:
+            self._remember(run_ids)
+            return
+        try:
+            self._transport.post("/logs/", rows, once=True)
+        except BackendUnavailable:
+            self._forget(run_ids)
+            raise
+        self._remember(run_ids)
+
+    def _without_stored(self, run_id: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        times = [row["timestamp"] for row in rows if row["flow_run_id"] == run_id]
+        stored = set(self._stored(run_id, min(times), max(times)))
+        return [row for row in rows if row["flow_run_id"] != run_id or _key(row) not in stored]
+
+    def _stored(self, run_id: str, first: str, last: str) -> Iterator[_Key]:
+        wanted = {"flow_run_id": {"any_": [run_id]}, "timestamp": {"after_": first, "before_": last}}
+        offset = 0
+        while True:
+            page = self._transport.post("/logs/filter", {"logs": wanted, "limit": _PAGE, "offset": offset})
+            try:
+                rows = answers.mappings(page)
+                yield from (_key(row) for row in rows)
+            except (KeyError, TypeError, ValueError) as error:
+                raise BackendUnavailable(f"cannot understand the log of {run_id}: {error!r:.200}") from error
+            if len(rows) < _PAGE:
+                return
+            offset += len(rows)
+
+    def _remember(self, run_ids: Iterable[str]) -> None:
+        with self._lock:
+            self._known.update(dict.fromkeys(run_ids))
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+
+    def _forget(self, run_ids: Iterable[str]) -> None:
+        with self._lock:
+            for run_id in run_ids:
+                self._known.pop(run_id, None)
+
+
+def _row(line: LogLine) -> dict[str, Any]:
+    return {
+        "flow_run_id": line.flow_run_id,
+        "task_run_id": line.task_run_id,
+        "timestamp": line.at.isoformat(),
+        "name": _text(RAW_LOGGER + line.stream if line.stream in _RAW_STREAMS else line.logger),
+        "level": int(line.level),
+        "message": _text(line.message)[:_MOST_CHARACTERS],
+    }
+
+
+def _text(text: str) -> str:
+    """What the server can store: halves of characters make it fail, and so would every later try; NUL it takes out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _key(row: Any) -> _Key:
+    return (answers.time_or_none(row["timestamp"]), row["name"], row["level"], row["message"])
+
+
+def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        length = len(json.dumps(row))
+        if batch and (size + length > _REQUEST_BYTES or len(batch) == _REQUEST_LINES):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,146 @@
+"""A real Prefect 3 server of its own for each module, and what a user does at it. Its environment is of tests/peers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.peers.environments import THIRD, required_peer
+from tests.support.waiting import wait_until
+
+#: Generous: it makes its database, and the machine may be busy with other tests.
+_START_S = 90.0
+_STOP_S = 20.0
+
+
+class PrefectServer:
+    """`prefect server start` with a database of its own, and what a user does at it by plain requests."""
+
+    def __init__(self, home: Path, **variables: str) -> None:
+        self._command = required_peer(THIRD).prefect
+        self._home = home
+        self._variables = variables
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = _free_port()
+        self.api = f"http://127.0.0.1:{self.port}/api"
+        self._session = requests.Session()
+        self._session.trust_env = False
+        if "PREFECT_SERVER_API_AUTH_STRING" in variables:
+            name, _, password = variables["PREFECT_SERVER_API_AUTH_STRING"].partition(":")
+            self._session.auth = (name, password)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
+        with (self._home / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._command, *arguments],
+                env=self.environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._home,
+            )
+        wait_until(self._answers, timeout_s=_START_S, what=lambda: (self._home / "server.log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        """Ask it to end, and see to it."""
+        self._session.close()
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(_STOP_S)
+        self._process = None
+
+    def environ(self) -> dict[str, str]:
+        """For its own processes: nothing of this person's, and nothing sent to anybody."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        return {
+            **kept,
+            "HOME": str(self._home),
+            "PREFECT_HOME": str(self._home),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._home}/prefect.db",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+            "DO_NOT_TRACK": "1",
+            **self._variables,
+        }
+
+    # -- what a user does
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """One request, again while its database is locked; the JSON answer."""
+        (response,) = wait_until(lambda: self._unless_busy(method, path, body), what=f"{method} {path}")
+        assert response.ok, f"{method} {path}: {response.status_code} {response.text[:500]}"
+        return response.json() if response.content else None
+
+    def add_pool(self, name: str, **facts: Any) -> None:
+        self.ask("POST", "/work_pools/", {"name": name, "type": "process", "base_job_template": {}, **facts})
+
+    def add_deployment(self, pool: str, name: str = "deployment", **facts: Any) -> str:
+        flow = self.ask("POST", "/flows/", {"name": f"flow of {name}"})
+        body = {"name": name, "flow_id": flow["id"], "work_pool_name": pool, "entrypoint": "flows.py:main", **facts}
+        return str(self.ask("POST", "/deployments/", body)["id"])
+
+    def add_run(self, deployment: str, **facts: Any) -> str:
+        body = {"state": {"type": "SCHEDULED"}, **facts}
+        return str(self.ask("POST", f"/deployments/{deployment}/create_flow_run", body)["id"])
+
+    def run(self, run_id: str) -> Any:
+        return self.ask("GET", f"/flow_runs/{run_id}")
+
+    def state(self, run_id: str) -> str:
+        return str(self.run(run_id)["state"]["type"])
+
+    def set_state(self, run_id: str, state_type: str, force: bool = False, **facts: Any) -> str:
+        body = {"state": {"type": state_type, **facts}, "force": force}
+        return str(self.ask("POST", f"/flow_runs/{run_id}/set_state", body)["status"])
+
+    def log(self, run_id: str) -> list[dict[str, Any]]:
+        asked = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+        rows: list[dict[str, Any]] = self.ask("POST", "/logs/filter", asked)
+        return rows
+
+    def _unless_busy(self, method: str, path: str, body: Any) -> list[requests.Response]:
+        try:
+            response = self._session.request(method, self.api + path, json=body, timeout=30)
+        except requests.ConnectionError:  # it breaks connections on which it has answered so
+            return []
+        return [] if response.status_code == 503 else [response]
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, "the server has ended"
+        try:
+            return self._session.get(f"{self.api}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+
+@contextmanager
+def running_prefect(home: Path, **variables: str) -> Iterator[PrefectServer]:
+    """The server, ready; it is gone at the end of the block."""
+    server = PrefectServer(home, **variables)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
