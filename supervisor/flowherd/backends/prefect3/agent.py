@@ -125,6 +125,10 @@ class Prefect3Backend:
                         stored[row.id] = self._stored(row)
         return stored
 
+    def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """None: task runs of Prefect 3 are never handed out."""
+        return {}
+
     def standing(self, flow_run_id: str) -> Standing | None:
         """The run's state; Cancelling too where its dying engine has forced Crashed over that.
 

@@ -1,0 +1,121 @@
+"""How job variables become a job: the rules of Prefect 3's process worker, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flowherd.backends.prefect3 import templating
+from flowherd.backends.prefect3.job import PROCESS_TEMPLATE, Job, job, merged
+
+
+def made(variables: dict[str, Any], template: Any = PROCESS_TEMPLATE, environ: dict[str, str] | None = None) -> Job:
+    held = {"blocks.secret.key": "s3cret", "variables.site": "north", "variables.list": [1, 2]}
+    look_up = {
+        templating.BLOCKS: lambda name: held[f"blocks.{name}"],
+        templating.VARIABLES: lambda name: held.get(f"variables.{name}", ""),
+    }
+    return job(template, variables, environ or {}, look_up)
+
+
+def with_env(own: Any, default: Any = None) -> dict[str, Any]:
+    """The template with its own `env`, and a default for the variable."""
+    properties = {**PROCESS_TEMPLATE["variables"]["properties"], "env": {"type": "object", "default": default}}
+    return {
+        "job_configuration": {**PROCESS_TEMPLATE["job_configuration"], "env": own},
+        "variables": {"properties": properties},
+    }
+
+
+def test_without_variables_everything_is_as_prefects_worker_has_it() -> None:
+    assert made({}) == made({}, {}) == Job(command=None, env={}, stream_output=True, working_dir=None)
+
+
+def test_variables_are_put_in_with_their_types() -> None:
+    given = {"command": "python -c 1", "env": {"A": "1", "N": 2, "GONE": None}, "stream_output": False}
+    assert made({**given, "working_dir": "/work"}) == Job(
+        command="python -c 1", env={"A": "1", "N": "2", "GONE": None}, stream_output=False, working_dir="/work"
+    )
+
+
+def test_a_variable_that_is_null_is_not_set() -> None:
+    assert made({"command": None, "working_dir": None, "env": None}) == Job()
+
+
+def test_env_is_merged_from_the_template_its_default_and_the_variables() -> None:
+    template = with_env({"A": "template", "B": "template", "C": "template"}, {"B": "default", "C": "default"})
+    assert made({"env": {"C": "given"}}, template).env == {"A": "template", "B": "default", "C": "given"}
+
+
+def test_dotted_names_mean_nested_ones_and_nested_ones_win() -> None:
+    assert made({"env.A": "dotted", "env.B": "dotted", "env": {"B": "nested"}}).env == {"A": "dotted", "B": "nested"}
+
+
+def test_a_runs_own_variables_win_over_its_deployments() -> None:
+    of_deployment = {"env": {"A": "1", "B": "1"}, "command": "x"}
+    assert merged(of_deployment, {"env": {"B": "2"}, "stream_output": False}) == {
+        "env": {"A": "1", "B": "2"},
+        "command": "x",
+        "stream_output": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ prefect.blocks.secret.key }}", "s3cret"),
+        ("key={{prefect.blocks.secret.key}}!", "key=s3cret!"),
+        ("{{ prefect.variables.site }}", "north"),
+        ("{{ prefect.variables.list }}", "[1, 2]"),
+        ("{{ prefect.variables.nowhere }}/x", "/x"),
+        ("{{ prefect.variables.site }} {{ prefect.blocks.secret.key }}", "north s3cret"),
+        ("no {{ placeholder in it", "no {{ placeholder in it"),
+    ],
+)
+def test_what_the_server_holds_is_put_in_after_the_variables(text: str, value: str) -> None:
+    assert made({"env": {"A": text}}).env == {"A": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{{ $PLACE }}", "here"),
+        ("{{ $NOWHERE }}", ""),
+        ("{{ name }}-{{ unknown }}", "n-"),
+        ("{{ env.A }}", "1"),
+        ("{{ labels }}", "{'l': [5]}"),
+        ("{{ labels.l[0] }}", "5"),
+    ],
+)
+def test_a_template_uses_variables_by_path_and_the_workers_environment(text: str, value: str) -> None:
+    given = {"name": "n", "env": {"A": "1"}, "labels": {"l": [5]}}
+    assert made(given, with_env({"X": text}), {"PLACE": "here"}).env["X"] == value
+
+
+def test_a_key_whose_variable_is_unknown_is_left_out() -> None:
+    assert made({}, with_env({"X": "{{ unknown }}", "Y": "1"})).env == {"Y": "1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "template"),
+    [
+        ({"stream_output": "often"}, PROCESS_TEMPLATE),
+        ({"env": ["A"]}, PROCESS_TEMPLATE),
+        ({"command": 5}, PROCESS_TEMPLATE),
+        ({"a.b": 1, "a.b.c": 2}, PROCESS_TEMPLATE),
+        ({}, {"job_configuration": []}),
+        ({}, {"job_configuration": {}, "variables": {"properties": {"env": 1}}}),
+    ],
+)
+def test_what_cannot_be_used_is_refused(variables: dict[str, Any], template: Any) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        made(variables, template)
+
+
+def test_a_template_without_end_is_refused() -> None:
+    nested: Any = "x"
+    for _ in range(100):
+        nested = [nested]
+    with pytest.raises(ValueError, match="too deeply"):
+        made({}, with_env({"X": nested}))
