@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,16 @@ class Ground:
         fields = "states(order_by: {version: asc}) { state }"
         return [row["state"] for row in self.client.run(run_id, fields)["states"]]
 
+    def lines(self, run_id: str) -> list[dict[str, Any]]:
+        fields = "logs(order_by: {timestamp: asc}) { message task_run_id }"
+        rows: list[dict[str, Any]] = self.client.run(run_id, fields)["logs"]
+        return rows
+
     def log(self, run_id: str) -> list[str]:
-        rows = self.client.run(run_id, "logs(order_by: {timestamp: asc}) { message }")["logs"]
-        return [row["message"] for row in rows]
+        return [row["message"] for row in self.lines(run_id)]
+
+    def pid(self, run_id: str) -> str:
+        return next(line.rpartition(" ")[2] for line in self.log(run_id) if "PID: " in line)
 
     def task(self, run_id: str, slug: str = "act") -> dict[str, Any]:
         fields = "task_runs { id version state serialized_state task { slug } }"
@@ -132,6 +140,10 @@ def test_the_engine_tells_running_and_success_and_the_agent_nothing_beside_it(
     wait_until(lambda: any(line.startswith("The flow process exited with code 0.") for line in ground.log(run_id)))
     assert not any("Success" in line and "flow process" in line for line in ground.log(run_id))
     assert f"begun in {Path.cwd()}" in ground.log(run_id)
+    task_runs = {row["message"]: row["task_run_id"] for row in ground.lines(run_id)}
+    assert task_runs[f"begun in {Path.cwd()}"] == ground.task(run_id)["id"]
+    assert task_runs["Submitted for execution: PID: " + ground.pid(run_id)] is None
+    assert ground.client.run(run_id, "heartbeat")["heartbeat"] is not None
 
 
 def test_a_killed_engine_is_failed_at_once_with_the_cause(ground: Ground, agent: LocalAgent, tmp_path: Path) -> None:
@@ -184,6 +196,34 @@ def test_a_run_that_somebody_sets_to_cancelled_loses_its_process(
     assert ground.state(run_id) == "Cancelled"
 
 
+def test_a_run_that_somebody_sets_to_failed_loses_its_process_after_the_time_that_an_engine_has_to_end(
+    ground: Ground, agent: LocalAgent, tmp_path: Path
+) -> None:
+    run_id = ground.start("go on", tmp_path)
+    wait_until((tmp_path / "begun").exists, timeout_s=40)
+    settings = agent._courier._settings
+    agent._courier._settings = replace(settings, linger_s=0.5, cancellation_interval_s=0.2)
+    agent._courier.look_for_cancellations()
+    ground.client.report(run_id, "Failed")
+    wait_until(lambda: gone(agent, run_id), timeout_s=40)
+    assert ground.states(run_id)[-1] == "Failed"
+    assert ground.message(run_id) == "now Failed"
+
+
+def test_modules_that_start_threads_cost_a_start_of_the_interpreter_and_nothing_else(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import threading, time; threading.Thread(target=time.sleep, args=[600], daemon=True).start()"
+    (tmp_path / "threaded.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with none_left(), going(ground.agent(runtimes=[f"peer={ground.peer.directory};preload=threaded"])) as agent:
+        run_id = ground.start("end well", tmp_path)
+        assert ground.wait_for_end(run_id) == "Success"
+        wait_until(lambda: gone(agent, run_id))
+    assert ground.states(run_id) == ["Scheduled", "Submitted", "Running", "Success"]
+    assert sum(line.startswith("begun in") for line in ground.log(run_id)) == 1
+
+
 def test_a_run_that_is_handed_out_again_is_not_started_while_its_process_lives(
     ground: Ground, agent: LocalAgent, tmp_path: Path
 ) -> None:
@@ -213,6 +253,22 @@ def test_the_process_outlives_the_agent_and_its_end_is_told_by_the_next(ground: 
         os.kill(pid, signal.SIGKILL)
         with going(ground.agent()):
             assert ground.wait_for_end(run_id) == "Failed"
+    assert "SIGKILL" in ground.message(run_id)
+
+
+def test_an_end_while_the_server_is_away_is_judged_when_it_is_back(ground: Ground, tmp_path: Path) -> None:
+    """That no process is left is seen by the ground, of which the new server is a part."""
+    with going(ground.agent()) as agent:
+        run_id = ground.start("go on", tmp_path)
+        wait_until((tmp_path / "begun").exists, timeout_s=40)
+        run = living(agent, run_id)
+        assert run is not None
+        ground.server.stop()
+        os.kill(wait_until(lambda: run.flow_pid), signal.SIGKILL)
+        wait_until(lambda: run.ended)
+        assert not run.delivered
+        ground.server.start()
+        assert ground.wait_for_end(run_id) == "Failed"
     assert "SIGKILL" in ground.message(run_id)
 
 

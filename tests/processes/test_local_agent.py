@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.errors import BackendRefused
 from flowherd.states import FINISHED, RunState
+from flowherd.values import StateReport
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
@@ -153,6 +155,20 @@ def test_cancelling_ends_the_whole_tree_those_that_ignore_term_too(
     wait_until(lambda: backend.state(run_id) is RunState.RUNNING and ready.exists())
     assert backend.cancel(run_id) is RunState.CANCELLING
     assert wait_for_end(backend, run_id) is RunState.CANCELLED
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.SUCCESS])
+def test_a_run_that_somebody_sets_to_a_final_state_loses_its_processes(
+    agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], tmp_path: Path, state: RunState
+) -> None:
+    ready = tmp_path / "ready"
+    run_id = run("family", {"ready": str(ready)}, grace_s=0.3)
+    wait_until(lambda: backend.state(run_id) is RunState.RUNNING and ready.exists())
+    now = datetime.now(timezone.utc)
+    backend.report(StateReport(flow_run_id=run_id, state=state, message="by hand", at=now, claim="a person"))
+    agent._courier.look_for_cancellations()
+    wait_until(lambda: run_id not in agent._roster)
+    assert (backend.state(run_id), backend.message(run_id)) == (state, "by hand")
 
 
 def test_unsupported_storage_fails_the_run_and_says_why(agent: LocalAgent, backend: MemoryBackend) -> None:

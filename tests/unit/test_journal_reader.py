@@ -40,6 +40,15 @@ def test_a_line_has_all_that_the_record_has(tmp_path: Path) -> None:
     assert (three.stream, three.logger, three.message) == ("flowherd", "flowherd", "ours")
 
 
+def test_a_record_of_a_task_names_its_task_run_and_what_is_no_id_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    task_run_id = str(uuid.uuid4())
+    given = [task_run_id, "../..", 5, None]
+    said = [json.dumps({"logger": "x", "message": "y", "task_run_id": one}) for one in given]
+    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(said)))
+    assert [line.task_run_id for line in read_lines(path, RUN)] == [task_run_id, None, None, None]
+
+
 def test_bytes_that_are_no_text_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(record(b"\xff\x00\xc3\xa9"))

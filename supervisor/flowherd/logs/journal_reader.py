@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from flowherd.values import LogLine
+from flowherd.values import LogLine, checked_id
 from flowherd_runner.contract.files import open_regular
 from flowherd_runner.contract.journal import (
     HEADER_BYTES,
@@ -77,7 +77,7 @@ def read_lines(path: Path, flow_run_id: str, start_offset: int = 0) -> Iterator[
 
 
 def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
-    logger, message = _content(record)
+    logger, message, task_run_id = _content(record)
     return LogLine(
         flow_run_id=flow_run_id,
         at=_EPOCH + timedelta(microseconds=record.time_ns // 1000),
@@ -87,21 +87,31 @@ def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
         # PostgreSQL's text, which other servers of the dialect store lines in, cannot hold a NUL.
         message=message.replace("\x00", "\\x00"),
         line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
+        task_run_id=task_run_id,
     )
 
 
-def _content(record: Record) -> tuple[str, str]:
-    """Logger and message of a record; bytes that are no UTF-8 are shown as \\xNN."""
+def _content(record: Record) -> tuple[str, str, str | None]:
+    """Logger, message and task run of a record; bytes that are no UTF-8 are shown as \\xNN."""
     text = record.payload.decode("utf-8", "backslashreplace")
     if record.stream not in (STREAM_LOG, STREAM_NOTICE):
-        return STREAM_NAMES.get(record.stream, ""), text
+        return STREAM_NAMES.get(record.stream, ""), text, None
     try:
         value: Any = json.loads(text)
     except (
         ValueError,
         RecursionError,
     ):  # written by a runner of another release, or cut: the text itself is what there is
-        return STREAM_NAMES[record.stream], text
+        return STREAM_NAMES[record.stream], text, None
     if not isinstance(value, dict):
-        return STREAM_NAMES[record.stream], text
-    return str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))
+        return STREAM_NAMES[record.stream], text, None
+    logger, message = str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))
+    return logger, message, _task_run_id(value.get("task_run_id"))
+
+
+def _task_run_id(value: Any) -> str | None:
+    """The id, where it is one: a journal may hold anything, and no line is lost for the sake of its task."""
+    try:
+        return checked_id(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
