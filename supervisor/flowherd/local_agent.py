@@ -216,7 +216,8 @@ class LocalAgent(Agent):
         # Whether the records can be used is found out where the run's end is concluded: runs/ending.py.
         finding = conclude(
             lock_held=lock_fd is None,
-            exit_recorded=run.ended or directory.had(files.EXIT_FILE),
+            # Its log says already how it ended: it is not started after that.
+            exit_recorded=run.ended or directory.had(files.EXIT_FILE) or directory.end_is_told(),
             started=directory.had(files.STARTED_FILE),
         )
         run.log.info("Found a run of an earlier agent: {}", finding.value, action="adopt")

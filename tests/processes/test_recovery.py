@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,8 +15,11 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.decisions.runtimes import Runtime
+from flowherd.processes.fork_server import ForkServer
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.run import Run
+from flowherd.runs.starting import Intent
 from flowherd.states import RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
@@ -80,6 +85,51 @@ def test_a_run_that_never_ran_and_whose_end_is_told_is_not_started(
     with going(make_agent()):
         wait_until(lambda: not directory.path.exists())
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_run_that_never_ran_and_whose_log_tells_its_end_is_not_started_after_that(
+    make_agent: Callable[[], LocalAgent],
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
+    tmp_path: Path,
+) -> None:
+    """The agent before had seen the runner die before the user's code, had written so, and died before it told more."""
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["touch", str(tmp_path / "ran")])
+    directory.append_notice("Failed: The runner ended before it started the flow.", logging.ERROR)
+    with going(make_agent()):
+        assert wait_for_end(backend, run_id) is RunState.FAILED
+    assert not (tmp_path / "ran").exists()
+    assert [line for line in backend.log(run_id) if "Failed: " in line or "Success: " in line] == [
+        "Failed: The runner ended before it started the flow."
+    ]
+
+
+def test_a_program_that_is_being_started_is_not_taken_for_the_runner(
+    clean_environment: Path, backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
+) -> None:
+    """Between fork and exec it has the run's lock open, as it has all descriptors of the agent."""
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    directory = left_behind(run_id, ["true"])
+    intent = Intent(run=Run(directory, directory.spec(), lambda: None), lock_fd=directory.try_lock())
+    ready = threading.Event()
+    enough = threading.Event()
+
+    def start_fork_servers() -> None:
+        while not enough.is_set():
+            ForkServer(Runtime(interpreter="true"), dict(os.environ), clean_environment / "log").close()
+            ready.set()
+
+    starter = threading.Thread(target=start_fork_servers)
+    starter.start()
+    try:
+        ready.wait(30)
+        lost = sum(not intent.lock_again() for _ in range(3000))
+    finally:
+        enough.set()
+        starter.join()
+        intent.release()
+    assert lost == 0
 
 
 def test_what_is_left_of_a_half_removed_directory_means_nothing(

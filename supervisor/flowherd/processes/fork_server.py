@@ -25,6 +25,7 @@ import flowherd_runner
 from flowherd import faults
 from flowherd.decisions.runtimes import Runtime
 from flowherd.errors import DeployError
+from flowherd.processes import forks
 from flowherd.processes.interpreters import program_of
 from flowherd_runner.contract import files, messages
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
@@ -196,15 +197,16 @@ def _start(
         ours.close()
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            env={**env, RUN_ID_VARIABLE: NO_RUN_ID},
-            pass_fds=[fd],
-            start_new_session=True,
-        )
+        with forks.NONE_UNDER_WAY:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                env={**env, RUN_ID_VARIABLE: NO_RUN_ID},
+                pass_fds=[fd],
+                start_new_session=True,
+            )
     except (OSError, ValueError) as error:
         ours.close()
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from flowherd.processes import forks
 from flowherd_runner.contract import identity
 
 
@@ -27,7 +28,8 @@ def only_holder(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
-    holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
+    with forks.NONE_UNDER_WAY:
+        holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
     status = identity.process_status(holders[0]) if len(holders) == 1 else None
     return (holders[0], status[1]) if status is not None else None
 

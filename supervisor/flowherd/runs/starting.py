@@ -12,7 +12,7 @@ from typing import Any
 from flowherd import faults
 from flowherd.decisions.spec import planned_before
 from flowherd.errors import DeployError
-from flowherd.processes import cgroups
+from flowherd.processes import cgroups, forks
 from flowherd.processes.fork_server import ForkServer, ForkServers, StartedRunner
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.run import Run
@@ -39,8 +39,9 @@ class Intent:
 
     def lock_again(self) -> bool:
         """Whether the lock is ours alone: no runner was given it that still lives."""
-        self.release()
-        self.lock_fd = self.run.directory.try_lock()
+        with forks.NONE_UNDER_WAY:  # a fork server that is being started would pass for the runner
+            self.release()
+            self.lock_fd = self.run.directory.try_lock()
         return self.lock_fd is not None
 
     def drop(self) -> None:

@@ -222,7 +222,7 @@ class RunDirectory:
         """
         payload = json.dumps({"logger": _AGENT_LOGGER, "message": message}).encode()
         last = self._last_record()
-        if last is not None and last.stream == journal.STREAM_NOTICE and _is_the_agents(last.payload):
+        if _is_the_agents(last):
             return
         self._drop_torn(last)
         time_ns = max(time.time_ns(), last.time_ns + 1000 if last else 0)
@@ -232,6 +232,10 @@ class RunDirectory:
             os.write(fd, record)
         finally:
             os.close(fd)
+
+    def end_is_told(self) -> bool:
+        """Whether an agent has concluded how the run ended and ended the journal with it."""
+        return _is_the_agents(self._last_record())
 
     def journal_bytes(self) -> int:
         """How long the journal is now."""
@@ -320,9 +324,11 @@ class RunDirectory:
             raise RunDirectoryDamaged(f"{self.path / name} cannot be read: {error}") from error
 
 
-def _is_the_agents(payload: bytes) -> bool:
+def _is_the_agents(record: journal.Record | None) -> bool:
+    if record is None or record.stream != journal.STREAM_NOTICE:
+        return False
     try:
-        content = json.loads(payload)
+        content = json.loads(record.payload)
     except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and content.get("logger") == _AGENT_LOGGER
