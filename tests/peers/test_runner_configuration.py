@@ -1,0 +1,131 @@
+"""A forked Prefect knows what a fresh one would: compared whole, name by name, so that nothing is forgotten."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowherd_runner.contract.variables import PREFECT_PRELOAD
+from tests.peers.environments import PYTHONS, Peer, required_peer
+from tests.peers.runner_stage import clean_environment
+from tests.support.runner import ForkServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.usefixtures("no_process_left")]
+
+PROGRAM = Path(__file__).with_name("programs") / "prefect_state.py"
+#: A value of its own for everything that Prefect's own parts read from the configuration.
+SETTINGS = {
+    "PREFECT__BACKEND": "cloud",
+    "PREFECT__DEBUG": "true",
+    "PREFECT__SERVER__HOST": "http://elsewhere",
+    "PREFECT__LOGGING__FORMAT": "own %(message)s",
+    "PREFECT__LOGGING__DATEFMT": "%Y",
+    "PREFECT__LOGGING__EXTRA_LOGGERS": "['mine', 'yours.a']",
+    "PREFECT__LOGGING__LOG_ATTRIBUTES": "['flow_name']",
+    "PREFECT__LOGGING__LOG_TO_CLOUD": "false",
+    "PREFECT__TASKS__DEFAULTS__MAX_RETRIES": "3",
+    "PREFECT__TASKS__DEFAULTS__RETRY_DELAY": "5",
+    "PREFECT__TASKS__DEFAULTS__TIMEOUT": "7",
+    "PREFECT__FLOWS__CHECKPOINTING": "true",
+    "PREFECT__FLOWS__EAGER_EDGE_VALIDATION": "true",
+    "PREFECT__FLOWS__DEFAULTS__STORAGE__DEFAULT_CLASS": "prefect.storage.Module",
+    "PREFECT__ENGINE__EXECUTOR__DEFAULT_CLASS": "prefect.executors.LocalDaskExecutor",
+    "PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": "prefect.engine.cloud.CloudFlowRunner",
+    "PREFECT__ENGINE__TASK_RUNNER__DEFAULT_CLASS": "prefect.engine.cloud.CloudTaskRunner",
+    "PREFECT__CLOUD__API": "http://nowhere",
+    "PREFECT__CLOUD__AUTH_TOKEN": "a token",
+    "PREFECT__CLOUD__API_KEY": "a key",
+    "PREFECT__CLOUD__AGENT__LABELS": "['one', 'two']",
+    "PREFECT__CLOUD__REQUEST_TIMEOUT": "99",
+    "PREFECT__CLOUD__HEARTBEAT_INTERVAL": "3",
+    "PREFECT__CLOUD__CHECK_CANCELLATION_INTERVAL": "2",
+    "PREFECT__CLOUD__USE_LOCAL_SECRETS": "false",
+    "PREFECT__CONTEXT__SECRETS__Mine": "a secret",
+    "PREFECT__CONTEXT__FLOW_RUN_ID": "a run",
+    "PREFECT__NOT__KNOWN": "of the user's own",
+}
+#: Used by commands that a run does not call; found by this test.
+_OF_COMMANDS = ("prefect.cli.server.", "prefect.cli.auth.AUTH_TOKEN_SETTINGS_PATH", "prefect.agent.kubernetes.agent.")
+
+
+@pytest.fixture(params=PYTHONS)
+def peer(request: pytest.FixtureRequest) -> Peer:
+    return required_peer(request.param)
+
+
+def of_a_fresh_interpreter(peer: Peer, env: dict[str, str], file: Path) -> dict[str, str]:
+    subprocess.run([peer.python, PROGRAM, file], env={**clean_environment(), **env}, check=True, timeout=60)
+    return _read(file)
+
+
+def of_a_fork(peer: Peer, before: dict[str, str], env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """After the same steps as a run's, under a fork server that was started with `before` around it."""
+    fork_server = ForkServer(str(peer.python), tmp_path / "runs", preload=PREFECT_PRELOAD, env=before)
+    try:
+        file = tmp_path / "forked.json"
+        run = fork_server.python(
+            "import os, runpy\n"
+            "def main():\n"
+            "    from flowherd_runner.prefect import configuration, logs\n"
+            f"    for name in {sorted(set(before) - set(env))!r}: os.environ.pop(name)\n"
+            "    configuration.renew()\n"
+            "    logs.redirect(lambda *record: None)\n"
+            f"    runpy.run_path({str(PROGRAM)!r})['write']({str(file)!r})\n",
+            env=env,
+        )
+        assert run.wait()["exit_code"] == 0, run.describe()
+        return _read(file)
+    finally:
+        fork_server.close()
+
+
+def _read(file: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads(file.read_text())
+    return {name: text for name, text in found.items() if not name.startswith(_OF_COMMANDS)}
+
+
+def test_nothing_of_the_fork_servers_configuration_is_left_in_a_run(peer: Peer, tmp_path: Path) -> None:
+    homes = [tmp_path / "before", tmp_path / "home"]
+    for number, home in enumerate(homes):
+        (home / ".prefect").mkdir(parents=True)
+        (home / ".prefect" / "config.toml").write_text(f"[fromfile]\nnumber = {number}\n")
+        (home / ".prefect" / "backend.toml").write_text('backend = "server"\n')
+    before = {
+        "HOME": str(homes[0]),
+        "PREFECT__LOGGING__EXTRA_LOGGERS": "['theirs']",
+        "PREFECT__LOGGING__LEVEL": "ERROR",
+        "PREFECT__CONTEXT__LEAK": "1",
+        "PREFECT__ONLY__BEFORE": "1",
+        "PREFECT__USER_CONFIG_PATH": str(homes[0] / "none"),
+    }
+    env = {"HOME": str(homes[1]), **SETTINGS}
+    forked = of_a_fork(peer, before, env, tmp_path)
+    fresh = of_a_fresh_interpreter(peer, env, tmp_path / "fresh.json")
+    different = {name for name in {*fresh, *forked} if fresh.get(name) != forked.get(name)}
+    # What its records go through is ours.
+    assert different == {"prefect.utilities.logging.CloudHandler.emit"}
+    assert "fromfile', \"Config [('number', '1')]" in fresh["prefect.config"]
+
+
+def test_dask_reads_the_runs_own_settings(peer: Peer, tmp_path: Path) -> None:
+    fork_server = ForkServer(
+        str(peer.python), tmp_path / "runs", preload=PREFECT_PRELOAD, env={"DASK_NUM_WORKERS": "7"}
+    )
+    try:
+        code = (
+            "def main():\n"
+            "    from flowherd_runner.prefect import configuration\n"
+            "    configuration.renew()\n"
+            "    import dask.config\n"
+            "    print(dask.config.get('num_workers'), dask.config.get('own.from_file'))\n"
+        )
+        (tmp_path / ".config" / "dask").mkdir(parents=True)
+        (tmp_path / ".config" / "dask" / "own.yaml").write_text("own:\n  from_file: yes\n")
+        run = fork_server.python(code, env={"HOME": str(tmp_path), "DASK_NUM_WORKERS": "3"})
+        assert run.wait()["exit_code"] == 0, run.describe()
+        assert run.lines() == ["3 True"]
+    finally:
+        fork_server.close()
