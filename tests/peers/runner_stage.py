@@ -53,20 +53,16 @@ class Stage:
         assert done.returncode == 0, done.stdout + done.stderr
         self.flows = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("IDS "))[4:])
 
-    def prepare(self, flow: str, **given: Any) -> PrefectRun:
-        """A run of that flow, claimed, and its directory; `env` is added to what an agent would set."""
-        return self._prepare(self.fork_server, flow, **given)
-
-    def start(self, flow: str, **given: Any) -> PrefectRun:
-        """A run of that flow, on its way."""
-        run = self.prepare(flow, **given)
-        self.fork_server.start(run.process)
+    def start(self, flow: str, fork_server: ForkServer | None = None, **given: Any) -> PrefectRun:
+        """A run of that flow, on its way, under this fork server or another."""
+        run = self.prepare(flow, fork_server, **given)
+        (fork_server or self.fork_server).start(run.process)
         return run
 
-    def _prepare(
+    def prepare(
         self,
-        fork_server: ForkServer,
         flow: str,
+        fork_server: ForkServer | None = None,
         *,
         parameters: dict[str, Any] | None = None,
         context: dict[str, Any] | None = None,
@@ -74,10 +70,12 @@ class Stage:
         token: str = "",
         **spec: Any,
     ) -> PrefectRun:
+        """A run of that flow, claimed, and its directory; `env` is added to what an agent would set."""
         run_id = self.client.create_run(self.flows[flow], parameters=parameters or {}, context=context or {})
         self.client.report(run_id, "Submitted")
         told = self.environment(run_id, self.flows[flow], token)
-        process = fork_server.prepare(KIND_PREFECT, {}, env={"HOME": str(self.home), **told, **(env or {})}, **spec)
+        whole = {"HOME": str(self.home), **told, **(env or {})}
+        process = (fork_server or self.fork_server).prepare(KIND_PREFECT, {}, env=whole, **spec)
         return PrefectRun(self.client, run_id, process)
 
     def environment(self, run_id: str, flow_id: str, token: str = "") -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from flowherd_runner.contract.variables import PREFECT_PRELOAD
 from tests.peers.environments import PYTHONS, required_peer
 from tests.peers.runner_stage import PrefectRun, Stage, on_stage
+from tests.support.runner import ForkServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -239,6 +242,63 @@ def test_the_engine_starts_no_process_for_heartbeats(stage: Stage) -> None:
     ended(run)
     assert run.states[-1] == "Success"
     assert run.process.lines("stdout") == ["heartbeat processes: []"]
+
+
+def test_old_task_runs_get_the_heartbeats_that_old_servers_go_by(stage: Stage) -> None:
+    if stage.peer.new:
+        pytest.skip(f"Prefect {stage.peer.version} has no heartbeats of task runs")
+    run = stage.start("waiting", parameters={"seconds": 2.0}, env={"PREFECT__CLOUD__HEARTBEAT_INTERVAL": "0.2"})
+    ended(run)
+    fields = "task_runs { task { name } heartbeat states { state timestamp } }"
+    row = next(row for row in run.client.run(run.id, fields)["task_runs"] if row["task"]["name"] == "wait")
+    running = next(state["timestamp"] for state in row["states"] if state["state"] == "Running")
+    late = datetime.fromisoformat(row["heartbeat"]) - datetime.fromisoformat(running)
+    assert late.total_seconds() > 1.0
+
+
+def test_an_interruption_by_the_engine_and_one_by_the_agent_are_one(stage: Stage) -> None:
+    run = stage.start("working", env={"PREFECT__CLOUD__CHECK_CANCELLATION_INTERVAL": "0.2"})
+    run.process.wait_for_line("working on 1")
+    started = run.process.started
+    assert started is not None
+    run.client.do("cancel_flow_run", flow_run_id=run.id)
+    for _ in range(3):
+        os.kill(started["flow_pid"], signal.SIGINT)
+    run.process.stop(grace_s=10.0)
+    assert ended(run)["exit_code"] == 0
+    assert run.states[-1] == "Cancelled"
+    assert "cleaned up 1" in run.process.lines("stdout")
+
+
+def test_without_a_warm_fork_the_results_are_the_same(stage: Stage, tmp_path: Path) -> None:
+    """A preloaded module that starts a thread forbids forking; each runner is then an interpreter of its own."""
+    (tmp_path / "threaded.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    env = {"HOME": str(stage.home), "PYTHONPATH": str(tmp_path)}
+    cold = ForkServer(str(stage.peer.python), tmp_path / "runs", preload=["threaded", *PREFECT_PRELOAD], env=env)
+    try:
+        assert cold.ready["threads"] == 2
+        run = stage.start("speaking", fork_server=cold, env={"PREFECT__LOGGING__LEVEL": "INFO"})
+        assert ended(run)["exit_code"] == 0
+        working = stage.start("working", fork_server=cold)
+        working.process.wait_for_line("working on 1")
+        working.client.do("cancel_flow_run", flow_run_id=working.id)
+        working.process.stop(grace_s=10.0)
+        ended(working)
+    finally:
+        cold.close()
+    assert run.states == ["Scheduled", "Submitted", "Running", "Success"]
+    assert working.states[-1] == "Cancelled"
+    warm = stage.start("speaking", env={"PREFECT__LOGGING__LEVEL": "INFO"})
+    ended(warm)
+
+    def told(run: PrefectRun) -> list[tuple[str, int, str, str | None]]:
+        # The engine's own frames are in the stack; those above them are not the same.
+        return [(name, level, text.splitlines()[0], task) for name, level, text, task in run.records()]
+
+    assert told(run) == told(warm)
+    assert run.process.lines("stdout", "stderr") == warm.process.lines("stdout", "stderr")
 
 
 def test_a_flow_that_cannot_be_loaded_is_reported_by_prefect_itself(stage: Stage) -> None:
