@@ -50,6 +50,14 @@ SETTINGS = {
 #: Used by commands that a run does not call; found by this test.
 _OF_COMMANDS = ("prefect.cli.server.", "prefect.cli.auth.AUTH_TOKEN_SETTINGS_PATH", "prefect.agent.kubernetes.agent.")
 
+#: What the records go through, and the shortcuts.
+_OURS = {
+    "prefect.utilities.logging.CloudHandler.emit",
+    "prefect.configuration.load_toml",
+    "prefect.configuration.Config.copy",
+    "prefect.utilities.context.merge_dicts",
+}
+
 
 @pytest.fixture(params=PYTHONS)
 def peer(request: pytest.FixtureRequest) -> Peer:
@@ -105,8 +113,7 @@ def test_nothing_of_the_fork_servers_configuration_is_left_in_a_run(peer: Peer, 
     forked = of_a_fork(peer, before, env, tmp_path)
     fresh = of_a_fresh_interpreter(peer, env, tmp_path / "fresh.json")
     different = {name for name in {*fresh, *forked} if fresh.get(name) != forked.get(name)}
-    # What its records go through is ours.
-    assert different == {"prefect.utilities.logging.CloudHandler.emit"}
+    assert different == _OURS
     assert "fromfile', \"Config [('number', '1')]" in fresh["prefect.config"]
 
 
@@ -127,5 +134,41 @@ def test_dask_reads_the_runs_own_settings(peer: Peer, tmp_path: Path) -> None:
         run = fork_server.python(code, env={"HOME": str(tmp_path), "DASK_NUM_WORKERS": "3"})
         assert run.wait()["exit_code"] == 0, run.describe()
         assert run.lines() == ["3 True"]
+    finally:
+        fork_server.close()
+
+
+#: Whether copies are copies, down to the last section, and take what is put into them as sections do.
+COPIES = """
+import prefect
+from prefect.configuration import Config, config
+copy = config.copy()
+assert copy == config and type(copy) is type(copy.cloud) is type(copy.server.ui) is Config
+copy.server.ui.port = "other"
+assert config.server.ui.port != "other" and copy.copy().server.ui.port == "other"
+copy["new"] = {"section": {"key": 1}}
+assert copy.new.section.key == copy.copy().new.section.key == 1 and "new" not in config
+assert copy.to_dict()["new"] == {"section": {"key": 1}}
+with prefect.context(config={"cloud": {"api": "another"}}, colour="red"):
+    assert prefect.context.config.cloud.api == "another"
+    assert prefect.context.config.cloud.graphql == config.cloud.graphql
+    with prefect.context(dict(prefect.context)):
+        assert prefect.context.config.cloud.api == "another"
+        prefect.context.config.cloud.api = "changed inside"
+    assert prefect.context.config.cloud.api == "another"
+assert prefect.context.config == config and "colour" not in prefect.context
+"""
+
+
+@pytest.mark.parametrize("shortcuts", [False, True])
+def test_configuration_and_context_behave_the_same_with_our_shortcuts(
+    peer: Peer, shortcuts: bool, tmp_path: Path
+) -> None:
+    preload = PREFECT_PRELOAD if shortcuts else ("prefect",)
+    fork_server = ForkServer(str(peer.python), tmp_path / "runs", preload=preload, env={"HOME": str(tmp_path)})
+    try:
+        run = fork_server.python(f"def main():\n    exec({COPIES!r}, {{}})\n    print('all hold')\n")
+        assert run.wait()["exit_code"] == 0, run.describe()
+        assert run.lines() == ["all hold"]
     finally:
         fork_server.close()

@@ -6,6 +6,8 @@ Imports nothing that starts a thread, opens a connection or reads what belongs t
 import contextlib
 import importlib
 
+from flowherd_runner.prefect import shortcuts
+
 #: Prefect, and what a run of it imports on the way to its first task.
 _NEEDED = (
     "prefect",
@@ -27,3 +29,4 @@ for _name in _NEEDED:
 for _name in _WANTED:
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
+shortcuts.take()
