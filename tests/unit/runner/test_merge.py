@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowherd_runner.masking import Mask
@@ -178,6 +178,7 @@ def test_what_waits_behind_a_missing_marker_is_bounded() -> None:
     assert len(taken) == 1 + 2 * MAX_WAITING_BYTES // len(chunk)
 
 
+@settings(suppress_health_check=list(HealthCheck), deadline=None)  # a busy host is slow, not wrong
 @given(st.data())
 def test_one_process_keeps_its_order_however_its_output_is_read(data: st.DataObject) -> None:
     """Every print and every record in program order per stream, and records exactly between their neighbours."""
