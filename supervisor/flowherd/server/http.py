@@ -29,6 +29,8 @@ _MOST_IGNORED_BYTES = 4 * MAX_BODY_BYTES
 #: Where the different releases of Prefect's client look for the same thing.
 GRAPHQL_PATHS = ("/graphql", "/graphql/", "/graphql/graphql", "/graphql/alpha")
 MAX_WAIT_S = 60.0
+#: The event loop reads a request, then the connection's end behind it, and tells of that one pass later.
+_PASSES_TO_SEE_THE_END = 3
 
 
 def create_app(service: Service, host: str, token: str) -> Starlette:
@@ -63,6 +65,8 @@ class _Endpoints:
             raise HTTPException(400, 'the body must be a JSON object with a text under "query"')
         if name is not None and not isinstance(name, str):
             raise HTTPException(400, "operationName must be a text")
+        if await _gave_up(request):
+            return Response(status_code=499)  # nobody is there to read it
         answer = await run_in_threadpool(self._service.answer, text, variables, name, _caller(request))
         return JSONResponse(answer.body, status_code=answer.status)
 
@@ -98,6 +102,16 @@ class _Endpoints:
 
     async def poke(self, request: Request) -> Response:
         return JSONResponse({"agents": self._service.board.poke()})
+
+
+async def _gave_up(request: Request) -> bool:
+    """Whether the client has gone already, as those have that asked while the server was stopped or starved.
+
+    What they asked for they will ask for again, and two of the same would look like two clients.
+    """
+    for _ in range(_PASSES_TO_SEE_THE_END):
+        await asyncio.sleep(0)
+    return await request.is_disconnected()
 
 
 async def _body(request: Request) -> bytes:

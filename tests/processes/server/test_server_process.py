@@ -161,3 +161,21 @@ def test_finished_runs_are_forgotten_when_their_time_is_over(tmp_path: Path) -> 
         left = client.ask("{ flow_run { id } log_aggregate { aggregate { count } } }")
         assert [run["id"] for run in left["flow_run"]] == [recent, waiting]
         assert left["log_aggregate"]["aggregate"]["count"] == 6_000
+
+
+def test_what_a_client_asked_for_that_gave_up_meanwhile_is_not_done(tmp_path: Path) -> None:
+    """Prefect 1.x gives up after 15 s and asks again: both requests wait for a server that was stopped, or starved."""
+    with running_server(tmp_path / "data") as server:
+        body = json.dumps({"query": 'mutation { create_project(input: {name: "twice"}) { id } }'}).encode()
+        head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as client:
+                    client.sendall(request)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        assert Client(server).ask("{ project { id } }") == {"project": []}
+        # Whoever waits for the answer gets it.
+        assert Client(server).do("create_project", name="twice")["id"]
