@@ -1,4 +1,4 @@
-"""One real Prefect 3 server for each module."""
+"""One real Prefect 3 server for all tests here; it takes long to start."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.peers3.environment import PrefectServer, running_prefect
 from tests.support.leftovers import none_left
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A server that all tests of the module share; each has a work pool of its own."""
+    """A server that all tests share; each has a work pool of its own."""
     with none_left(), running_prefect(tmp_path_factory.mktemp("prefect-3")) as server:
         yield server

@@ -1,4 +1,4 @@
-"""A real Prefect 3 server of its own for each module, and what a user does at it. Its environment is of tests/peers."""
+"""A real Prefect 3 server, and what a user does at it. Its environment is of tests/peers."""
 
 from __future__ import annotations
 

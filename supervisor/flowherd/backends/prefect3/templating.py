@@ -48,12 +48,21 @@ def filled(template: Any, variables: Mapping[str, Any], environ: Mapping[str, st
 
 
 def resolved(template: Any, prefix: str, find: Callable[[str], Any]) -> Any:
-    """`template` with what `find` returns for the placeholders whose names begin with `prefix`, without the prefix."""
+    """`template` with what `find` returns for the placeholders whose names begin with `prefix`, without the prefix.
 
-    def value(name: str) -> Any:
+    Raises ValueError when a block's value has parts and is to stand within other text.
+    """
+
+    def whole(name: str) -> Any:
         return find(name.removeprefix(prefix)) if name.startswith(prefix) else _LEFT
 
-    return _replaced(template, value, value, _MOST_LEVELS)
+    def part(name: str) -> Any:
+        value = whole(name)
+        if prefix == BLOCKS and isinstance(value, list | dict):
+            raise ValueError(f"{{{{ {name} }}}} has parts and cannot stand within other text")
+        return value
+
+    return _replaced(template, whole, part, _MOST_LEVELS)
 
 
 def looked_up(values: Any, path: str) -> Any:
