@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +22,7 @@ from sqlalchemy.exc import DatabaseError
 
 from flowherd.errors import ConfigurationError
 from flowherd.server.migrations import bring_up_to_date
+from flowherd.server.postgres import add_to
 from flowherd.server.tables import SCHEMA_VERSION, TENANT
 from flowherd.server.times import now_us
 
@@ -103,8 +102,7 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name}={value}")
-        for name, count, function in _FUNCTIONS:
-            connection.create_function(name, count, function, deterministic=True)
+        add_to(connection)
 
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -136,51 +134,3 @@ def _prepare(connection: Connection, path: Path) -> None:
 def _dump_json(value: Any) -> str:
     # Lone surrogates of a careless client must not make a row that cannot be encoded.
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-
-
-# What Postgres has and SQLite has not, for the compiler.
-
-
-def _json_contains(whole: str | None, part: str | None) -> bool | None:
-    """Postgres' `whole @> part` for jsonb."""
-    if whole is None or part is None:
-        return None
-    return _contains(json.loads(whole), json.loads(part))
-
-
-def _contains(whole: Any, part: Any) -> bool:
-    if isinstance(whole, dict):
-        return isinstance(part, dict) and all(k in whole and _contains(whole[k], part[k]) for k in part)
-    if isinstance(whole, list):
-        # An array contains a bare scalar that is one of its elements.
-        parts = part if isinstance(part, list) else [] if isinstance(part, dict) else [part]
-        return not isinstance(part, dict) and all(any(_contains(w, p) for w in whole) for p in parts)
-    return bool(whole == part)
-
-
-def _json_equal(one: str | None, other: str | None) -> bool | None:
-    """Whether two JSON texts say the same."""
-    if one is None or other is None:
-        return None
-    return bool(json.loads(one) == json.loads(other))
-
-
-def _like(text: str | None, pattern: str | None, ignore_case: int) -> bool | None:
-    """Postgres' LIKE and ILIKE; SQLite's own ignores the case of ASCII letters always."""
-    if text is None or pattern is None:
-        return None
-    return _like_pattern(pattern, bool(ignore_case)).fullmatch(text) is not None
-
-
-@lru_cache(maxsize=64)
-def _like_pattern(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
-    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
-
-
-_FUNCTIONS: tuple[tuple[str, int, Callable[..., bool | None]], ...] = (
-    ("fh_json_contains", 2, _json_contains),
-    ("fh_json_equal", 2, _json_equal),
-    ("fh_like", 3, _like),
-)

@@ -15,6 +15,9 @@ _ISO = re.compile(
 )
 
 
+_DURATION = re.compile(r"(-)?(\d{1,9}):(\d{2}):(\d{2})(?:\.(\d+))?", re.ASCII)
+
+
 def now_us() -> int:
     """The wall clock."""
     return time.time_ns() // 1000
@@ -67,3 +70,14 @@ def format_duration(duration_us: int) -> str:
     seconds, rest = divmod(abs(duration_us), SECOND_US)
     sign = "-" if duration_us < 0 else ""
     return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:06d}"
+
+
+def parse_duration(text: str) -> int:
+    """Microseconds of HH:MM:SS.ffffff, with a sign or without. Raises ValueError when it is none."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a span of time as HH:MM:SS: {text!r}")
+    sign, hours, minutes, seconds, fraction = match.groups()
+    whole_s = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+    duration_us = whole_s * SECOND_US + int((fraction or "0")[:6].ljust(6, "0"))
+    return -duration_us if sign else duration_us

@@ -7,31 +7,28 @@ type and no connection.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     FromClause,
     Select,
     Table,
     and_,
-    bindparam,
     exists,
     false,
     func,
-    literal,
     not_,
     or_,
     select,
     true,
 )
 
+from flowherd.server.graphql.operators import OPERATORS, comparable, one_of
 from flowherd.server.refusals import Refused
-from flowherd.server.tables import RELATIONSHIPS, Json, Relationship, insertion_order
+from flowherd.server.tables import RELATIONSHIPS, Relationship, insertion_order
 
 #: Conditions on a table, for whichever alias of it a query uses.
 Condition = Callable[[FromClause], ColumnElement[bool]]
@@ -120,7 +117,7 @@ def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> t
 
 def _of_parents(scope: FromClause, parents: Parents) -> ColumnElement[bool]:
     column = scope.c[parents.column]
-    return column == parents.keys[0] if len(parents.keys) == 1 else _one_of(column, parents.keys)
+    return column == parents.keys[0] if len(parents.keys) == 1 else one_of(column, parents.keys)
 
 
 def _ranked(
@@ -130,7 +127,7 @@ def _ranked(
     inner = table.alias()
     key = insertion_order(table)
     place = func.row_number().over(
-        partition_by=[inner.c[name] for name in group], order_by=_order(table, inner, arguments.order_by)
+        partition_by=[comparable(inner.c[name]) for name in group], order_by=_order(table, inner, arguments.order_by)
     )
     ranked = select(inner.c[key].label("key"), place.label("place")).where(condition(inner)).subquery()
     chosen = select(ranked.c.key).where(ranked.c.place > offset)
@@ -187,59 +184,10 @@ def _compare(column: ColumnElement[Any], operators: Mapping[str, Any]) -> Column
     parts = []
     for operator, value in operators.items():
         if value is not None:
-            parts.append(_OPERATORS[operator](column, value))
+            parts.append(OPERATORS[operator](column, value))
         elif operator == "_eq" and column.key in _NULL_IS_NO_MATCH:
             parts.append(false())
     return and_(true(), *parts)
-
-
-def _same_json(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    same: ColumnElement[bool] = func.fh_json_equal(column, json.dumps(value), type_=Boolean)
-    return same
-
-
-def _equal(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    return _same_json(column, value).is_(True) if isinstance(column.type, Json) else column == value
-
-
-def _unequal(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-    return _same_json(column, value).is_(False) if isinstance(column.type, Json) else column != value
-
-
-def _one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    if isinstance(column.type, Json):
-        return or_(false(), *(_equal(column, value) for value in values))
-    # As one JSON parameter: a list may be longer than SQLite has room for parameters.
-    listed = func.json_each(bindparam(None, json.dumps(list(values)))).table_valued("value").alias()
-    return column.in_(select(listed.c.value))
-
-
-def _none_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    return and_(column.is_not(None), not_(_one_of(column, values)))
-
-
-def _is_null(column: ColumnElement[Any], value: bool) -> ColumnElement[bool]:
-    return column.is_(None) if value else column.is_not(None)
-
-
-def _like(ignore_case: int) -> Callable[[ColumnElement[Any], Any], ColumnElement[bool]]:
-    return lambda column, value: func.fh_like(column, value, literal(ignore_case)).is_(True)
-
-
-_OPERATORS: dict[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]] = {
-    "_eq": _equal,
-    "_neq": _unequal,
-    "_in": lambda column, value: _one_of(column, _listed(value)),
-    "_nin": lambda column, value: _none_of(column, _listed(value)),
-    "_lt": lambda column, value: column < value,
-    "_lte": lambda column, value: column <= value,
-    "_gt": lambda column, value: column > value,
-    "_gte": lambda column, value: column >= value,
-    "_is_null": _is_null,
-    "_like": _like(0),
-    "_ilike": _like(1),
-    "_contains": lambda column, value: func.fh_json_contains(column, json.dumps(value)).is_(True),
-}
 
 
 def _order(table: Table, scope: FromClause, order_by: Sequence[Mapping[str, Any]]) -> list[ColumnElement[Any]]:
@@ -264,7 +212,7 @@ def _order_keys(
             continue
         if relationship is None:
             nullable = depth > 0 or table.c[name].nullable is not False
-            keys.append(_directed(reach(scope.c[name]), value, nullable))
+            keys.append(_directed(comparable(reach(scope.c[name])), value, nullable))
         else:
             target = relationship.target.alias()
             link = target.c[relationship.target_column] == scope.c[relationship.source_column]

@@ -10,7 +10,7 @@ from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
 from sqlalchemy import Boolean, Column, Integer, String
 
 from flowherd.server.tables import LOG, DurationUs, Json, TimeUs, UuidText
-from flowherd.server.times import format_duration, format_time, parse_time
+from flowherd.server.times import format_duration, format_time, parse_duration, parse_time
 
 
 def parse_uuid(value: Any) -> str:
@@ -32,6 +32,13 @@ def _parse_integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 63:
         raise GraphQLError(f"not a 64-bit integer: {value!r}")
     return value
+
+
+def _parse_interval(value: Any) -> int:
+    try:
+        return parse_duration(value)
+    except (ValueError, TypeError):
+        raise GraphQLError(f"not a span of time as HH:MM:SS: {value!r}") from None
 
 
 def _as_it_is(value: Any) -> Any:
@@ -67,7 +74,7 @@ INTERVAL = GraphQLScalarType(
     "interval",
     description="HH:MM:SS.ffffff",
     coerce_output_value=format_duration,
-    coerce_input_value=_parse_integer,
+    coerce_input_value=_parse_interval,
 )
 #: Of the mutations.
 UUID_INPUT, TIME_INPUT, JSON_INPUT = _uuid("UUID"), _time("DateTime"), _json("JSON")

@@ -29,6 +29,7 @@ from sqlalchemy import Table
 
 from flowherd.server.graphql.compiler import ORDER_WORDS, Arguments
 from flowherd.server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
+from flowherd.server.graphql.operators import OF_JSON, OF_KEY, OF_KEYS, OF_LIST, OF_TEXT, OF_VALUE
 from flowherd.server.graphql.scalars import TABLE_JSON, scalar_of
 from flowherd.server.operations import Operation
 from flowherd.server.tables import RELATIONSHIPS, visible_columns, visible_tables
@@ -171,12 +172,14 @@ class _Types:
 
 
 def _comparison_type(scalar: GraphQLScalarType) -> GraphQLInputObjectType:
-    operators: dict[str, Any] = dict.fromkeys(("_eq", "_neq", "_lt", "_lte", "_gt", "_gte"), scalar)
-    operators.update(dict.fromkeys(("_in", "_nin"), GraphQLList(GraphQLNonNull(scalar))), _is_null=GraphQLBoolean)
+    operators: dict[str, Any] = dict.fromkeys(OF_VALUE, scalar)
+    operators.update(dict.fromkeys(OF_LIST, GraphQLList(GraphQLNonNull(scalar))), _is_null=GraphQLBoolean)
     if scalar is GraphQLString:
-        operators.update(_like=GraphQLString, _ilike=GraphQLString)
+        operators.update(dict.fromkeys(OF_TEXT, GraphQLString))
     if scalar is TABLE_JSON:
-        operators.update(_contains=TABLE_JSON)
+        operators.update(dict.fromkeys(OF_JSON, TABLE_JSON))
+        operators.update(dict.fromkeys(OF_KEY, GraphQLString))
+        operators.update(dict.fromkeys(OF_KEYS, GraphQLList(GraphQLNonNull(GraphQLString))))
     fields = {name: GraphQLInputField(kind) for name, kind in operators.items()}
     return GraphQLInputObjectType(f"{scalar.name}_comparison_exp", fields)
 

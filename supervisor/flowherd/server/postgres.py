@@ -1,0 +1,109 @@
+"""What Postgres has and SQLite has not, for the compiler of conditions: LIKE, and jsonb's operators and order. Pure.
+
+With null on either side a function's answer is null, as SQL has it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+#: The collation under which texts of JSON compare as jsonb values do.
+JSON_COLLATION = "fh_json"
+
+
+def add_to(connection: sqlite3.Connection) -> None:
+    """Make all of it known to `connection`."""
+    for name, count, function in _FUNCTIONS:
+        connection.create_function(name, count, function, deterministic=True)
+    connection.create_collation(JSON_COLLATION, _text_order)
+
+
+def json_order(one: Any, other: Any) -> int:
+    """Below, at or above 0: jsonb's order. Objects are above arrays, booleans, numbers, texts and null, in this order;
+    of two objects or arrays the longer one is above.
+    """
+    kind = _kind(one)
+    if kind != _kind(other):
+        return kind - _kind(other)
+    if not isinstance(one, (dict, list)):
+        return 0 if one is None else (one > other) - (one < other)
+    if len(one) != len(other):
+        return len(one) - len(other)
+    ones, others = _parts(one), _parts(other)
+    return next((order for order in map(json_order, ones, others) if order), 0)
+
+
+def _kind(value: Any) -> int:
+    if isinstance(value, bool):  # which Python takes for numbers
+        return 3
+    return next(rank for rank, kind in enumerate(_KINDS) if isinstance(value, kind))
+
+
+_KINDS: tuple[Any, ...] = (type(None), str, (int, float), bool, list, dict)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    keys = sorted(value, key=lambda key: (len(key.encode()), key))  # as jsonb keeps them
+    return [part for key in keys for part in (key, value[key])]
+
+
+def json_contains(whole: Any, part: Any) -> bool:
+    """`whole @> part`. An array contains a bare scalar that is one of its elements, but no array in an array does."""
+    if isinstance(whole, list) and not isinstance(part, (list, dict)):
+        part = [part]
+    return _contains(whole, part)
+
+
+def _contains(whole: Any, part: Any) -> bool:
+    if isinstance(whole, dict):
+        return isinstance(part, dict) and all(k in whole and _contains(whole[k], part[k]) for k in part)
+    if isinstance(whole, list):
+        return isinstance(part, list) and all(any(_contains(w, p) for w in whole) for p in part)
+    return json_order(whole, part) == 0
+
+
+def json_has_keys(value: Any, keys: list[str], needs_all: bool) -> bool:
+    """`value ?& keys` or `value ?| keys`: keys of an object, texts of an array, or the text itself."""
+    found = value if isinstance(value, (dict, list)) else [value]
+    return (all if needs_all else any)(key in found for key in keys)
+
+
+def like(text: str, pattern: str, ignore_case: bool) -> bool:
+    """LIKE and ILIKE; SQLite's own ignores the case of ASCII letters always."""
+    return _like_pattern(pattern, ignore_case).fullmatch(text) is not None
+
+
+@lru_cache(maxsize=64)
+def _like_pattern(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
+    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+
+
+def _text_order(one: str, other: str) -> int:
+    return 0 if one == other else json_order(json.loads(one), json.loads(other))
+
+
+def _null_for_null(function: Callable[..., bool], texts_of_json: int) -> Callable[..., bool | None]:
+    """`function` over SQL's values, of which the first `texts_of_json` are JSON."""
+
+    def called(*values: Any) -> bool | None:
+        if None in values:
+            return None
+        return function(*map(json.loads, values[:texts_of_json]), *values[texts_of_json:])
+
+    return called
+
+
+_FUNCTIONS: tuple[tuple[str, int, Callable[..., bool | None]], ...] = (
+    ("fh_json_contains", 2, _null_for_null(json_contains, 2)),
+    ("fh_json_has_keys", 3, _null_for_null(lambda value, keys, every: json_has_keys(value, keys, bool(every)), 2)),
+    ("fh_like", 3, _null_for_null(lambda text, pattern, ignore: like(text, pattern, bool(ignore)), 0)),
+)
