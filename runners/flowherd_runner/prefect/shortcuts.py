@@ -43,7 +43,7 @@ def _shorten_copy(kind: Any, example: Any) -> None:
 def _is_same(one: Any, other: Any) -> bool:
     if type(one) is not type(other) or one != other:
         return False
-    return not isinstance(one, dict) or all(_is_same(getattr(one, key), getattr(other, key)) for key in other)
+    return not isinstance(one, dict) or all(_is_same(one[key], other[key]) for key in other)
 
 
 def _reading(load_toml: Callable[[str], Dict[str, Any]], path: str) -> Callable[[str], Dict[str, Any]]:
