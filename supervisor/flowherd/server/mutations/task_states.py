@@ -79,7 +79,7 @@ def _may_run(call: Call, task_run: RowMapping, report: Report) -> TagLimit | Non
 
 def _queue(call: Call, task_run: RowMapping, full: TagLimit) -> Mapping[str, Any]:
     """Let the task's process wait for a slot; it asks again by itself."""
-    message = f"Queued: {full.limit} task runs with the tag {full.tag!r} are running, which is its limit"
+    message = f"Queued: the tag {full.tag!r} has as many task runs running as it may ({full.limit})"
     if task_run["state"] != RunState.QUEUED:
         wrapped = {"state": task_run["serialized_state"], "start_time": format_time(call.now)}
         # Without a time of its own, so that no agent takes it for one that nobody waits for.
