@@ -27,11 +27,10 @@ from flowherd.server.pruning import prune
 from flowherd.server.rescue import Attention, Rescue, RescueOptions
 from flowherd.server.root_fields import ROOT_FIELDS
 from flowherd.server.scheduler import schedule_all
-from flowherd.server.tables import AGENT, FLOW_RUN, TASK_RUN
-from flowherd.server.task_state_changes import HANDED_OUT_AFTER_US
+from flowherd.server.tables import AGENT
 from flowherd.server.times import now_us
+from flowherd.server.waiting import waiting
 from flowherd.server.wake import WakeBoard
-from flowherd.states import CLAIMABLE, RunState
 
 _PRUNE_INTERVAL_S = 3600.0
 _RETRY_S = 10.0
@@ -60,7 +59,7 @@ class Service:
 
     def start(self) -> None:
         """Begin what runs by itself."""
-        self.board.apply(_waiting_runs(self.database))
+        self.board.apply(waiting(self.database))
         self._tasks = [asyncio.create_task(each) for each in (self._schedule(), self._prune(), *self._rescues())]
 
     def release(self) -> None:
@@ -177,22 +176,3 @@ class RequestContext:
     def connected(self, agent_id: str) -> bool:
         """Whether the agent holds a connection now: the computed field agent.connected."""
         return self.service.board.is_connected(agent_id)
-
-
-def _waiting_runs(database: Database) -> Effects:
-    """Runs that an earlier server left waiting for their time; agents that return look at what is due by themselves."""
-    waiting, now = sorted(CLAIMABLE), now_us()
-    runs = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.labels).where(
-        FLOW_RUN.c.state.in_(waiting), FLOW_RUN.c.state_start_time > now
-    )
-    tasks = (
-        select(TASK_RUN.c.state_start_time + HANDED_OUT_AFTER_US, FLOW_RUN.c.labels)
-        .join(FLOW_RUN, FLOW_RUN.c.id == TASK_RUN.c.flow_run_id)
-        .where(
-            TASK_RUN.c.state.in_(waiting),
-            TASK_RUN.c.state_start_time > now - HANDED_OUT_AFTER_US,
-            FLOW_RUN.c.state == RunState.RUNNING.value,
-        )
-    )
-    with database.reading() as connection:
-        return Effects(due=[(at_us, labels) for query in (runs, tasks) for at_us, labels in connection.execute(query)])
