@@ -473,7 +473,9 @@ class LocalAgent(Agent):
         return Hold(word="spool full", reason=words)
 
     def _spool_bytes(self) -> int:
-        return sum(run.directory.unsent_bytes() for run in self._roster) if self.log_to_cloud else 0
+        if not self.log_to_cloud:
+            return 0
+        return sum(run.directory.unsent_bytes() for run in self._roster if run.sends_logs)
 
     def _load(self) -> Load:
         return Load(runs=len(self._roster.living()), limit=self.limit, spool_bytes=self._spool_bytes())

@@ -154,6 +154,20 @@ class TestEnvironment:
         assert "se-cret" not in repr(ACCESS) and "se-cret" not in repr(defaults())
 
 
+class TestLogs:
+    @pytest.mark.parametrize("name", ["PREFECT__LOGGING__LOG_TO_CLOUD", "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS"])
+    @pytest.mark.parametrize(("value", "sent"), [("false", False), ("False", False), ("true", True), ("", True)])
+    def test_a_run_may_keep_its_log_from_the_backend(self, name: str, value: str, sent: bool) -> None:
+        config = {"type": "UniversalRun", "env": {name: value}}
+        of_run = plan(run_of("1.4.1", run_config=config), defaults(), "token").spec
+        of_agent = plan(run_of("0.13.1"), defaults(env_vars={name: value}), "token").spec
+        assert of_run["send_logs"] is of_agent["send_logs"] is sent
+        assert of_run["env"][name] == of_agent["env"][name] == "false"
+
+    def test_it_goes_there_otherwise(self) -> None:
+        assert plan(run_of("1.4.1"), defaults(), "token").spec["send_logs"] is True
+
+
 class TestRuntimes:
     old = RuntimeRule(name="old", interpreter="/old/bin/python", core_version="0.*")
     gpu = RuntimeRule(name="gpu", interpreter="/gpu/bin/python", labels=frozenset({"gpu", "cuda"}), preload=("torch",))

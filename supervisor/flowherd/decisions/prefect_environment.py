@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from flowherd.values import EngineAccess, Flow, FlowRun
 
 _ENGINE = "prefect.engine.cloud."
+#: By what the engine of one version or another knows whether to send its log to the backend itself.
+_LOG_SWITCHES = ("PREFECT__LOGGING__LOG_TO_CLOUD", "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS")
+_NO = frozenset({"false", "0"})
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
 
@@ -56,6 +59,12 @@ def prefect_environment(
     return {**env, **_ours(flow_run)}
 
 
+def sends_logs(chosen: Mapping[str, str], settings: EngineSettings) -> bool:
+    """Whether the run's log is to reach the backend: a run, or the agent's -e, may say no, and not yes against it."""
+    said = {**settings.env_vars, **chosen}
+    return not any(said.get(name, "").strip().lower() in _NO for name in _LOG_SWITCHES)
+
+
 def _required(flow_run: FlowRun, settings: EngineSettings) -> dict[str, str]:
     access = settings.access
     env = {
@@ -87,8 +96,7 @@ def _ours(flow_run: FlowRun) -> dict[str, str]:
     return {
         "PREFECT__CONTEXT__FLOW_RUN_ID": flow_run.id,
         "PREFECT__CONTEXT__FLOW_ID": flow_run.flow.id,
-        "PREFECT__LOGGING__LOG_TO_CLOUD": "false",
-        "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS": "false",
+        **dict.fromkeys(_LOG_SWITCHES, "false"),
         "PREFECT__CLOUD__HEARTBEAT_MODE": "off",
     }
 

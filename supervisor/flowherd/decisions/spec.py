@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.decisions.limits import seconds, usable_limits
-from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment
+from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment, sends_logs
 from flowherd.decisions.runtimes import Runtime, RuntimeRule, first_serving, together
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun, deciding_task_run
@@ -96,8 +96,14 @@ def _of_engine(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefa
     if defaults.engine is None:
         raise UnsupportedStorage(f"{_unsupported(flow_run)}: this backend has no API that its engine could report to")
     working_dir = _expanded(config.get("working_dir")) or defaults.engine.working_dir
-    env = prefect_environment(flow_run, _strings(config.get("env")), working_dir, defaults.engine)
-    return {"parameters": {}, "env": env, "working_dir": working_dir, "import_paths": []}
+    chosen = _strings(config.get("env"))
+    return {
+        "parameters": {},
+        "env": prefect_environment(flow_run, chosen, working_dir, defaults.engine),
+        "send_logs": sends_logs(chosen, defaults.engine),
+        "working_dir": working_dir,
+        "import_paths": [],
+    }
 
 
 def _secrets(env: Mapping[str, str]) -> list[str]:

@@ -69,6 +69,8 @@ class _Parcel:
 
 def _pack(run: Run, max_bytes: int) -> _Parcel:
     start = run.directory.forwarded()
+    if not run.sends_logs:
+        return _Parcel(run=run, notes=run.notes(), lines=[], start=start, end=start)
     try:
         lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
         run.delivering.over()
@@ -275,7 +277,7 @@ class Courier:
         return outcome(report, standing)
 
     def _log_is_delivered(self, run: Run) -> bool:
-        if not self._settings.send_logs:
+        if not (self._settings.send_logs and run.sends_logs):
             return True
         try:
             batch, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)

@@ -62,6 +62,8 @@ class Run:
         self.attempt = _text(spec.get("attempt"))
         #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
         self.has_engine = spec.get("kind") == KIND_PREFECT
+        #: What it prints and logs is for the backend too.
+        self.sends_logs = spec.get("send_logs") is not False
         #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
         self.starting = False
         self.runner: RunnerProcess | None = None

@@ -253,16 +253,19 @@ class GraphQLBackend:
             f'{{id: {{_in: {json.dumps(ids)}}}, _or: [{{state: {{_eq: "Scheduled"}}}}, '
             f'{{state: {{_eq: "Running"}}, task_runs: {{state_start_time: {{_lte: "{due}"}}}}}}]}}'
         )
-        for number in range(self._fields, len(_FIELDS) - 1):
+        refusal: BackendRefused | None = None
+        for number in range(self._fields, len(_FIELDS)):
             try:
                 rows = self._rows(where, number, due)
             except NotAuthorized:
                 raise
-            except BackendRefused:  # a server that does not know all the fields
+            except BackendRefused as error:  # perhaps a server that does not know all the fields
+                refusal = error
                 continue
             self._fields = number
             return rows
-        return self._rows(where, len(_FIELDS) - 1, due)
+        assert refusal is not None, "the last fields are asked for, or were refused"
+        raise refusal
 
     def _rows(self, where: str, number: int, due: str) -> list[Mapping[str, Any]]:
         of_run, of_flow = _FIELDS[number]
