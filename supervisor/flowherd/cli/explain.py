@@ -15,9 +15,10 @@ from flowherd.cli.arguments import ApiOption, RunArgument
 from flowherd.cli.failures import CommandError
 from flowherd.cli.output import note, print_json, print_table, say
 from flowherd.errors import BackendUnavailable
+from flowherd.states import RunState
 
 if TYPE_CHECKING:
-    from flowherd.backends.graphql.run_history import NoticeView, StateView
+    from flowherd.backends.graphql.run_history import NoticeView, StateView, WaitingTaskView
     from flowherd.backends.graphql.user import AgentView, RunView
     from flowherd.cli.explanation import Happening, LocalFacts
     from flowherd.config import LoadedSettings
@@ -52,16 +53,17 @@ def explain(
 
 def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     from flowherd.cli.explanation import leftovers, shipping, timeline
-    from flowherd.cli.waiting_reasons import standing
+    from flowherd.cli.waiting_reasons import standing, waiting_words
     from flowherd.config import load_settings
 
     found: RunView | None = None
     states: list[StateView] = []
     notices: list[NoticeView] = []
     agents: list[AgentView] = []
+    tasks: list[WaitingTaskView] = []
     trouble: BackendUnavailable | CommandError | None = None
     try:
-        found, states, notices, agents = _at_backend(text, api)
+        found, states, notices, agents, tasks = _at_backend(text, api)
     except (BackendUnavailable, CommandError) as error:
         if isinstance(error, CommandError) and error.exit_code not in _TRY_DIRECTORY:
             raise
@@ -80,7 +82,7 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
         "reason": last.reason if last else None,
         "grade": last.grade if last else None,
         "evidence": _evidence(found, notices, local),
-        "waiting": standing(found, agents, here, now) if found else [],
+        "waiting": [*standing(found, agents, here, now), *waiting_words(tasks, now)] if found else [],
         "timeline": [asdict(happening) for happening in timeline(found, states, notices, local, agent)],
         "log": shipping(local),
         "journal_bytes": local.journal_bytes if local else None,
@@ -93,13 +95,16 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     }
 
 
-def _at_backend(text: str, api: str | None) -> tuple[RunView, list[StateView], list[NoticeView], list[AgentView]]:
+def _at_backend(
+    text: str, api: str | None
+) -> tuple[RunView, list[StateView], list[NoticeView], list[AgentView], list[WaitingTaskView]]:
     from flowherd.cli.lookup import find_run
 
     client, _ = open_client(api)
     found = find_run(client, text)
     history = client.history(found.id)
-    return found, history.states(), history.notices(), client.agents()
+    tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
+    return found, history.states(), history.notices(), client.agents(), tasks
 
 
 def _in_directory(text: str, loaded: LoadedSettings, state_dir: str | None) -> LocalFacts | None:

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from flowherd.backends.graphql.run_history import WaitingTaskView
 from flowherd.backends.graphql.user import AgentView, RunView, missing_labels
 from flowherd.cli.texts import local_time, span
-from flowherd.states import CLAIMABLE
+from flowherd.states import CLAIMABLE, RunState
 
 #: How long a due run may wait for an agent that takes it before that is worth a word: the longest pause between polls.
 _POLL_S = 10.0
+#: Of a run's waiting tasks, so many are named.
+_MOST_TASKS = 5
 
 
 def standing(
@@ -26,6 +29,24 @@ def standing(
     if run.state in CLAIMABLE:
         return _unclaimed(run, agents, local, now)
     return _claimed(run, agents, now)
+
+
+def waiting_words(tasks: Sequence[WaitingTaskView], now: datetime) -> list[str]:
+    """Sentences on what a run that has begun waits for, when its own engine left tasks waiting."""
+    words = []
+    for task in tasks[:_MOST_TASKS]:
+        if task.due is None or task.state == RunState.PAUSED:
+            until = "until somebody resumes it"
+        elif task.due > now:
+            until = f"until {local_time(task.due, now)}, in {span((task.due - now).total_seconds())}"
+        else:
+            until = "and is due"
+        words.append(f"Its task {task.task!r} is {task.state} {until}.")
+    if len(tasks) > _MOST_TASKS:
+        words.append(f"{len(tasks) - _MOST_TASKS} more of its tasks wait.")
+    if tasks:
+        words.append("When a task is due and no process of the run lives, an agent starts the run again.")
+    return words
 
 
 def _unclaimed(

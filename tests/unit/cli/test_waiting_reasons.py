@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from flowherd.backends.graphql.run_history import WaitingTaskView
 from flowherd.backends.graphql.user import AgentView, RunView
-from flowherd.cli.waiting_reasons import standing
+from flowherd.cli.waiting_reasons import standing, waiting_words
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -31,6 +32,21 @@ def said(run: RunView, *agents: AgentView, **local: dict[str, Any]) -> str:
 
 def test_a_finished_run_waits_for_nothing() -> None:
     assert standing(run("Success"), [agent()], {}, NOW) == []
+
+
+def test_tasks_that_wait_are_named_with_what_they_wait_for() -> None:
+    tasks = [
+        WaitingTaskView(task="load", state="Retrying", due=NOW + timedelta(minutes=30)),
+        WaitingTaskView(task="ask", state="Paused", due=None),
+        WaitingTaskView(task="asked", state="Resume", due=NOW),
+    ]
+    retry, pause, resumed, again = waiting_words(tasks, NOW)
+    assert "'load' is Retrying until" in retry and "in 30m00s" in retry
+    assert "'ask' is Paused until somebody resumes it" in pause
+    assert "'asked' is Resume and is due" in resumed
+    assert "starts the run again" in again
+    assert waiting_words([], NOW) == []
+    assert "2 more" in " ".join(waiting_words(tasks[:1] * 7, NOW))
 
 
 def test_a_run_of_the_future_is_not_due() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word, arguments
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.states import CLAIMABLE
 
 #: Of flowherd's own lines in a run's log, the first so many.
 _NOTICES = 500
@@ -37,6 +38,16 @@ class NoticeView:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class WaitingTaskView:
+    """A task run that waits, of a flow run that its own engine has begun."""
+
+    task: str
+    state: str
+    #: None while it waits for a person.
+    due: datetime | None
+
+
 class RunHistory:
     """The history of one flow run. Every method raises BackendUnavailable or BackendRefused."""
 
@@ -57,6 +68,19 @@ class RunHistory:
         given = arguments(where=where, order_by={"timestamp": Word("asc")}, limit=_NOTICES)
         rows = self._transport.execute(f"query {{ log{given} {{ timestamp message }} }}")["log"]
         return [NoticeView(at=parsed_time(row["timestamp"]), message=row["message"] or "") for row in rows]
+
+    def waiting_tasks(self) -> list[WaitingTaskView]:
+        """Those of its task runs that wait for a retry or a person, the earliest first."""
+        where = {"flow_run_id": {"_eq": self._run_id}, "state": {"_in": sorted(CLAIMABLE)}}
+        given = arguments(where=where, order_by={"state_start_time": Word("asc")}, limit=_NOTICES)
+        fields = "state state_start_time task { name }"
+        rows = self._transport.execute(f"query {{ task_run{given} {{ {fields} }} }}")["task_run"]
+        return [
+            WaitingTaskView(
+                task=row["task"]["name"] or "", state=row["state"], due=parsed_time(row["state_start_time"])
+            )
+            for row in rows
+        ]
 
 
 def _state(row: Mapping[str, Any]) -> StateView:
