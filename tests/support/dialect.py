@@ -27,6 +27,7 @@ _SELECTIONS = {
             "register_edges",
             "delete_flow",
             "delete_flow_run",
+            "disable_flow_heartbeat",
             "delete_project",
             "set_flow_run_name",
             "set_flow_run_labels",

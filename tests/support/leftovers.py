@@ -13,9 +13,9 @@ from tests.support.waiting import wait_until
 VARIABLE = "FLOWHERD_TEST_MARK"
 
 
-def carriers(mark: str) -> list[str]:
+def carriers(mark: str, variable: str = VARIABLE) -> list[str]:
     """The living processes other than this one whose environment carries `mark`, as "pid command line"."""
-    wanted = f"{VARIABLE}={mark}".encode()
+    wanted = f"{variable}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
