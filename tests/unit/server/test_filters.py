@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from graphql import GraphQLInputObjectType
+from graphql import GraphQLInputObjectType, GraphQLObjectType
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Table
@@ -168,6 +168,47 @@ def test_each_relationship_selects_filters_counts_and_sorts(world: World, table:
                     for row in world.rows[table.name]
                 ]
                 assert world.ids(table, None, {name: {"id": word}}) == [r["id"] for r in ordered(keyed, [("@", word)])]
+
+
+@EACH_TABLE
+def test_each_column_can_be_measured(world: World, table: Table) -> None:
+    rows = world.rows[table.name]
+    aggregate = SCHEMA.type_map[f"{table.name}_aggregate_fields"]
+    assert isinstance(aggregate, GraphQLObjectType)
+    for function, measure in (("max", max), ("min", min), ("sum", sum), ("avg", lambda v: sum(v) / len(v))):
+        if function not in aggregate.fields:
+            continue
+        measured = aggregate.fields[function].type
+        assert isinstance(measured, GraphQLObjectType)
+        for name in measured.fields:
+            values = [row[name] for row in rows if row[name] is not None]
+            found = world.ask(f"{{ {table.name}_aggregate {{ aggregate {{ value: {function} {{ it: {name} }} }} }} }}")
+            expected = as_sent(table.c[name], measure(values)) if values else None  # type: ignore[operator]
+            assert found == {f"{table.name}_aggregate": {"aggregate": {"value": {"it": expected}}}}, (function, name)
+
+
+@EACH_TABLE
+def test_each_column_can_be_counted_with_and_without_repeats(world: World, table: Table) -> None:
+    for column in visible_columns(table):
+        values = [row[column.name] for row in world.rows[table.name] if row[column.name] is not None]
+        text = (
+            f"all: count once: count(columns: {column.name}, distinct: true) "
+            f"some: count(columns: [{column.name}]) rows: count(columns: [id, {column.name}], distinct: true)"
+        )
+        found = world.ask(f"{{ {table.name}_aggregate {{ aggregate {{ {text} }} }} }}")[f"{table.name}_aggregate"]
+        rows, distinct = len(world.rows[table.name]), len({repr(value) for value in values})
+        assert found["aggregate"] == {"all": rows, "once": distinct, "some": len(values), "rows": rows}, column
+
+
+def test_aggregates_of_nested_rows_count_for_each_parent_and_list_its_rows(world: World) -> None:
+    flow_run = TABLES["flow_run"]
+    text = "states_aggregate(order_by: {version: desc}, limit: 2) { nodes { id } aggregate { count max { version } } }"
+    for row, shown in zip(world.rows["flow_run"], world.ask(f"{{ flow_run {{ {text} }} }}")["flow_run"], strict=True):
+        states = ordered(related(world.rows, flow_run, row, "states"), [("version", "desc")])[:2]
+        assert shown["states_aggregate"] == {
+            "nodes": [{"id": state["id"]} for state in states],
+            "aggregate": {"count": len(states), "max": {"version": states[0]["version"] if states else None}},
+        }
 
 
 @st.composite

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -83,18 +83,47 @@ def select_rows(
     return query
 
 
+@dataclass(frozen=True)
+class Measure:
+    """One number or value over all rows: count, max, min, sum or avg, of no column or of some."""
+
+    function: str
+    columns: Sequence[str] = ()
+    distinct: bool = False
+
+
 def count_rows(table: Table, arguments: Arguments, parents: Parents | None = None) -> Select[Any]:
     """How many rows `arguments` ask for: one number, or with `parents` pairs of key and number."""
+    return measure_rows(table, [Measure("count")], arguments, parents)
+
+
+def measure_rows(
+    table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None = None
+) -> Select[Any]:
+    """The measures of the rows that `arguments` ask for: one row of them, or with `parents` a key before each row."""
     scope = table.alias()
     condition, limit, offset = _condition(table, arguments, parents)
-    counted = insertion_order(table) if parents is None else parents.column
-    rows = select(scope.c[counted]).where(condition(scope))
+    needed = {insertion_order(table), *(name for measure in measures for name in measure.columns)}
+    rows = select(*(scope.c[name] for name in sorted(needed | ({parents.column} if parents else set()))))
+    rows = rows.where(condition(scope))
     if limit is not None or offset:
+        rows = rows.order_by(*_order(table, scope, arguments.order_by))
         rows = rows.limit(-1 if limit is None else limit).offset(offset)
     found = rows.subquery()
+    values = [_measured(found, measure).label(f"measure_{at}") for at, measure in enumerate(measures)]
     if parents is None:
-        return select(func.count()).select_from(found)
-    return select(found.c[counted], func.count()).group_by(found.c[counted])
+        return select(*values).select_from(found)
+    return select(found.c[parents.column], *values).group_by(found.c[parents.column])
+
+
+def _measured(found: FromClause, measure: Measure) -> ColumnElement[Any]:
+    columns = [comparable(found.c[name]) for name in measure.columns]
+    if measure.function != "count":
+        return cast(ColumnElement[Any], getattr(func, measure.function)(*columns))
+    if len(columns) == 1:
+        return func.count(columns[0].distinct() if measure.distinct else columns[0])
+    # A row of several columns is never null itself.
+    return func.count(func.json_array(*columns).distinct()) if columns and measure.distinct else func.count()
 
 
 def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> tuple[Condition, int | None, int]:

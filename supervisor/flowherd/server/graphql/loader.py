@@ -23,7 +23,7 @@ from graphql.execution import get_argument_values
 from graphql.type import GraphQLIncludeDirective, GraphQLSkipDirective
 from sqlalchemy import Connection, Select, Table
 
-from flowherd.server.graphql.compiler import Arguments, Parents, count_rows, select_rows
+from flowherd.server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
 from flowherd.server.refusals import Refused
 from flowherd.server.tables import RELATIONSHIPS, Relationship
 
@@ -90,9 +90,9 @@ class Loader:
                     row[nested_key(response_key)] = related(row[relationship.source_column])
         return rows
 
-    def count(self, table: Table, arguments: Arguments) -> int:
-        """The number of rows of `table` that `arguments` ask for."""
-        return cast(int, self.connection.execute(count_rows(table, arguments)).scalar_one())
+    def aggregate(self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments) -> Row:
+        """What `nodes` select of an aggregate over the rows of `table` that `arguments` ask for, by response key."""
+        return self._aggregates(table, nodes, arguments, None)(None)
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
         """The arguments of a table field of the type `type_name`."""
@@ -142,8 +142,7 @@ class Loader:
         parents = Parents(relationship.target_column, keys)
         arguments = self.arguments(table.name, nodes[0]) if relationship.many else Arguments()
         if nodes[0].name.value != relationship.name:  # the aggregate beside it
-            counts = self.connection.execute(count_rows(relationship.target, arguments, parents)).all()
-            return lambda key, found=dict(counts): found.get(key, 0)  # type: ignore[misc]
+            return self._aggregates(relationship.target, nodes, arguments, parents)
         children = self.rows(relationship.target, nodes, arguments, parents) if keys else []
         if not relationship.many:
             return {child[relationship.target_column]: child for child in children}.get
@@ -151,6 +150,63 @@ class Loader:
         for child in children:
             groups[child[relationship.target_column]].append(child)
         return groups.get
+
+    def _aggregates(
+        self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None
+    ) -> Callable[[Any], Row]:
+        """What `nodes` select of an aggregate, for each parent by its key; without parents the key is None."""
+        selected = list(self._fields(nodes))
+        places = list(self._places(table, selected))
+        measured = self._measured(table, [measure for _, measure in places], arguments, parents)
+        listed = {
+            key: self._listed(table, found, arguments, parents) for key, name, found in selected if name == "nodes"
+        }
+
+        def of(key: Any) -> Row:
+            row: Row = {name: rows(key) for name, rows in listed.items()}
+            for (path, measure), value in zip(places, measured.get(key, [None] * len(places)), strict=True):
+                inner = row
+                for step in path[:-1]:
+                    inner = inner.setdefault(step, {})
+                inner[path[-1]] = 0 if value is None and measure.function == "count" else value
+            return row
+
+        return of
+
+    def _places(
+        self, table: Table, selected: Sequence[tuple[str, str, Sequence[FieldNode]]]
+    ) -> Iterator[tuple[tuple[str, ...], Measure]]:
+        """What is to be measured, and by which response keys it is found in the answer."""
+        fields = cast(GraphQLObjectType, self.info.schema.type_map[f"{table.name}_aggregate_fields"]).fields
+        for key, name, nodes in selected:
+            for function_key, function, inner in self._fields(nodes) if name == "aggregate" else ():
+                if function == "count":
+                    given = get_argument_values(fields["count"], inner[0], self.info.variable_values)
+                    measure = Measure("count", given.get("columns") or (), bool(given.get("distinct")))
+                    yield (key, function_key), measure
+                elif not function.startswith("__"):
+                    for column_key, column, _ in self._fields(inner):
+                        if not column.startswith("__"):
+                            yield (key, function_key, column_key), Measure(function, (column,))
+
+    def _measured(
+        self, table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None
+    ) -> dict[Any, Sequence[Any]]:
+        if not measures or (parents is not None and not parents.keys):
+            return {}
+        rows = self.connection.execute(measure_rows(table, measures, arguments, parents)).all()
+        return {None: rows[0]} if parents is None else {row[0]: row[1:] for row in rows}
+
+    def _listed(
+        self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None
+    ) -> Callable[[Any], list[Row]]:
+        if parents is None:
+            rows = self.rows(table, nodes, arguments)
+            return lambda _key: rows
+        groups: dict[Any, list[Row]] = {key: [] for key in parents.keys}
+        for row in self.rows(table, nodes, arguments, parents) if parents.keys else []:
+            groups[row[parents.column]].append(row)
+        return lambda key: groups.get(key, [])
 
     def _fields(self, nodes: Sequence[FieldNode]) -> Iterator[tuple[str, str, Sequence[FieldNode]]]:
         """What is selected inside `nodes`: response key, field name, and the nodes that have that response key."""

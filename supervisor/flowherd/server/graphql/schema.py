@@ -24,16 +24,24 @@ from graphql import (
     GraphQLScalarType,
     GraphQLSchema,
 )
-from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
+from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLInt, GraphQLString
 from sqlalchemy import Table
 
 from flowherd.server.graphql.compiler import ORDER_WORDS, Arguments
 from flowherd.server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
 from flowherd.server.graphql.operators import OF_JSON, OF_KEY, OF_KEYS, OF_LIST, OF_TEXT, OF_VALUE
-from flowherd.server.graphql.scalars import TABLE_JSON, scalar_of
+from flowherd.server.graphql.scalars import BIGINT, TABLE_JSON, scalar_of
 from flowherd.server.operations import Operation
 from flowherd.server.tables import RELATIONSHIPS, visible_columns, visible_tables
 
+_ORDERED: dict[str, GraphQLScalarType | None] = dict.fromkeys(("Int", "bigint", "String", "timestamptz", "interval"))
+#: Of which columns, by their scalar, each can be asked, and what comes out where that is not the column's own scalar.
+MEASURES: dict[str, dict[str, GraphQLScalarType | None]] = {
+    "max": _ORDERED,
+    "min": _ORDERED,
+    "sum": dict.fromkeys(("Int", "bigint"), BIGINT),
+    "avg": dict.fromkeys(("Int", "bigint"), GraphQLFloat),
+}
 ORDER = GraphQLEnumType("order_by", {word: word for word in ORDER_WORDS})
 
 
@@ -71,7 +79,7 @@ class _Types:
         self._comparisons: dict[str, GraphQLInputObjectType] = {}
         tables = visible_tables()
         self._rows = {table.name: self._row_type(table) for table in tables}
-        self._aggregates = {table.name: _aggregate_type(table) for table in tables}
+        self._aggregates = {table.name: self._aggregate_type(table) for table in tables}
         self._columns = {table.name: _column_enum(table) for table in tables}
         self._where = {table.name: self._where_type(table) for table in tables}
         self._order = {table.name: self._order_type(table) for table in tables}
@@ -85,7 +93,7 @@ class _Types:
             ),
             f"{table.name}_by_pk": GraphQLField(self._rows[table.name], {"id": key}, self._resolve_row(table)),
             table.name + AGGREGATE_SUFFIX: GraphQLField(
-                self._aggregates[table.name], self._arguments(table), self._resolve_count(table)
+                self._aggregates[table.name], self._arguments(table), self._resolve_aggregate(table)
             ),
         }
 
@@ -113,12 +121,38 @@ class _Types:
 
         return resolve
 
-    def _resolve_count(self, table: Table) -> Any:
-        def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> int:
+    def _resolve_aggregate(self, table: Table) -> Any:
+        def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> Row:
             loader = Loader(info.context.connection, info, self._needs)
-            return loader.count(table, loader.arguments("Query", info.field_nodes[0]))
+            return loader.aggregate(table, info.field_nodes, loader.arguments("Query", info.field_nodes[0]))
 
         return resolve
+
+    def _aggregate_type(self, table: Table) -> GraphQLObjectType:
+        return GraphQLObjectType(
+            table.name + AGGREGATE_SUFFIX,
+            lambda: {
+                "aggregate": GraphQLField(self._aggregate_fields(table), resolve=_by_response_key),
+                "nodes": GraphQLField(
+                    GraphQLNonNull(GraphQLList(GraphQLNonNull(self._rows[table.name]))), resolve=_by_response_key
+                ),
+            },
+        )
+
+    def _aggregate_fields(self, table: Table) -> GraphQLObjectType:
+        columns = GraphQLList(GraphQLNonNull(self._columns[table.name]))
+        arguments = {"columns": GraphQLArgument(columns), "distinct": GraphQLArgument(GraphQLBoolean)}
+        fields = {"count": GraphQLField(GraphQLNonNull(GraphQLInt), arguments, _by_response_key)}
+        for function, kinds in MEASURES.items():
+            measured = {
+                column.name: GraphQLField(kinds[scalar_of(column).name] or scalar_of(column), resolve=_by_response_key)
+                for column in visible_columns(table)
+                if scalar_of(column).name in kinds
+            }
+            if measured:
+                kind = GraphQLObjectType(f"{table.name}_{function}_fields", measured)
+                fields[function] = GraphQLField(kind, resolve=_by_response_key)
+        return GraphQLObjectType(f"{table.name}_aggregate_fields", fields)
 
     def _row_type(self, table: Table) -> GraphQLObjectType:
         return GraphQLObjectType(table.name, lambda: self._row_fields(table))
@@ -189,20 +223,16 @@ def _column_enum(table: Table) -> GraphQLEnumType:
     return GraphQLEnumType(f"{table.name}_select_column", dict(zip(names, names, strict=True)))
 
 
-def _aggregate_type(table: Table) -> GraphQLObjectType:
-    # A row of it is the number itself.
-    count = GraphQLField(GraphQLNonNull(GraphQLInt), resolve=lambda number, _info: number)
-    fields = GraphQLObjectType(f"{table.name}_aggregate_fields", {"count": count})
-    inner = GraphQLField(GraphQLNonNull(fields), resolve=lambda number, _info: number)
-    return GraphQLObjectType(table.name + AGGREGATE_SUFFIX, {"aggregate": inner})
-
-
 def _nullable_or_not(column: Any, scalar: GraphQLScalarType) -> GraphQLOutputType:
     return scalar if column.nullable else GraphQLNonNull(scalar)
 
 
 def _column_of_row(row: Row, info: GraphQLResolveInfo[Any]) -> Any:
     return row[info.field_name]
+
+
+def _by_response_key(selected: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
+    return selected[str(info.path.key)]
 
 
 def _nested(row: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
