@@ -15,7 +15,7 @@ import pytest
 from flowherd.backends.prefect3.agent import Prefect3Backend
 from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.transport import Prefect3Transport
-from flowherd.errors import BackendRefused, ClaimLost
+from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 from tests.peers3.environment import PrefectServer
@@ -106,10 +106,23 @@ def test_a_pool_that_is_not_to_be_made_is_refused(prefect: PrefectServer, pool: 
 
 def test_a_pool_that_is_deleted_is_made_again(prefect: PrefectServer, backend: Prefect3Backend, pool: str) -> None:
     prefect.ask("DELETE", f"/work_pools/{pool}")
-    with pytest.raises(Exception, match="is gone"):
+    with pytest.raises(BackendUnavailable, match="is gone"):
         backend.ready_runs([], ())
     assert backend.ready_runs([], ()) == []
     assert prefect.ask("GET", f"/work_pools/{pool}")["name"] == pool
+
+
+def test_the_events_of_a_pool_that_was_made_again_wake_too(
+    prefect: PrefectServer, backend: Prefect3Backend, pool: str
+) -> None:
+    backend.wait_for_wake(0, 0.1)
+    prefect.ask("DELETE", f"/work_pools/{pool}")
+    with pytest.raises(BackendUnavailable):
+        backend.ready_runs([], ())
+    seen = backend.wait_for_wake(0, 0.1).sequence
+    seen = backend.wait_for_wake(seen, 0.3).sequence
+    prefect.add_run(prefect.add_deployment(pool))
+    woken(backend, seen)
 
 
 # -- the poll

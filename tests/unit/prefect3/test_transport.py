@@ -128,11 +128,16 @@ def test_a_404_that_is_not_prefects_is_unavailable(canned: Canned, transport: Pr
         transport.get("/x")
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"{", b"NaN", b"[1e999]", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"NaN", b"[1e999]", b"[" * 100_000])
 def test_an_answer_that_is_no_json_is_unavailable(canned: Canned, transport: Prefect3Transport, body: bytes) -> None:
     canned.answers = [(200, {}, body)]
     with pytest.raises(BackendUnavailable):
         transport.get("/x")
+
+
+def test_nothing_is_an_answer_where_the_status_says_so(canned: Canned, transport: Prefect3Transport) -> None:
+    canned.answers = [(204, {}, b"")]
+    assert transport.patch("/x", {}) is None
 
 
 def test_a_server_that_wants_a_token_for_changes_is_asked_for_one(canned: Canned, transport: Prefect3Transport) -> None:

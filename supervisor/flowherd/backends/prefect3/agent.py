@@ -17,7 +17,7 @@ from flowherd.backends.prefect3.events import Wakes
 from flowherd.backends.prefect3.orchestration import Orchestration
 from flowherd.backends.prefect3.pool import MOST_RUNS, WorkPool, soonest
 from flowherd.backends.prefect3.reporting import Reports
-from flowherd.backends.prefect3.rows import RunRow, run_row
+from flowherd.backends.prefect3.rows import RunRow, objects, run_row
 from flowherd.backends.prefect3.run_log import RunLogs
 from flowherd.backends.prefect3.states import CANCELLING, CRASHED, PENDING, run_state
 from flowherd.backends.prefect3.tokens import ClaimTokens
@@ -120,7 +120,7 @@ class Prefect3Backend:
             asked = {"flow_runs": {"id": {"any_": ids[start : start + MOST_RUNS]}}, "limit": MOST_RUNS}
             answer = self._transport.post("/flow_runs/filter", asked)
             with self._understanding("the states"):
-                for row in map(run_row, answers.mappings(answer)):
+                for row in map(run_row, objects(answer)):
                     if row.id in flow_run_ids:
                         stored[row.id] = self._stored(row)
         return stored

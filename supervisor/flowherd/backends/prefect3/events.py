@@ -48,6 +48,8 @@ class Wakes:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._connection: Connection | None = None
+        #: The pool whose events the connection carries; one that is made again has another id.
+        self._listens_to = ""
 
     def expect(self, in_s: float | None) -> None:
         """A run is known to become due then; None when none is known."""
@@ -108,8 +110,10 @@ class Wakes:
         return state_type in (SCHEDULED, CANCELLING) or (state_type in TERMINAL and self._limited())
 
     def _connected(self) -> Connection:
-        if self._connection is not None:
+        pool_id = self._pool_id()
+        if self._connection is not None and self._listens_to == pool_id:
             return self._connection
+        self.close()
         with ExitStack() as stack:
             connection: Connection = stack.enter_context(
                 connect(
@@ -122,28 +126,29 @@ class Wakes:
                     compression=None,
                 )
             )
-            self._greet(connection)
+            self._greet(connection, pool_id)
             with self._lock:
-                self._connection, self._stack = connection, stack.pop_all()
+                self._connection, self._listens_to, self._stack = connection, pool_id, stack.pop_all()
         self._sequence += 1  # whatever happened while nobody listened
         return connection
 
-    def _greet(self, connection: Connection) -> None:
+    def _greet(self, connection: Connection, pool_id: str) -> None:
         token = self._transport.auth_string or self._transport.api_key or None
         connection.send(json.dumps({"type": "auth", "token": token}))
         answer = answers.mapping(json.loads(connection.recv(timeout=_TIMEOUT_S)))
         if answer.get("type") != "auth_success":
             raise ValueError(f"the credentials are not accepted: {answer!r:.100}")
-        connection.send(json.dumps({"type": "filter", "backfill": False, "filter": self._filter()}))
+        connection.send(json.dumps({"type": "filter", "backfill": False, "filter": _filter(pool_id)}))
 
-    def _filter(self) -> dict[str, Any]:
-        now = datetime.now(timezone.utc)
-        return {
-            "occurred": {
-                "since": (now - timedelta(days=1)).isoformat(),
-                "until": (now + timedelta(days=_FOR_DAYS)).isoformat(),
-            },
-            "event": {"prefix": ["prefect.flow-run."]},
-            "resource": {"labels": {"prefect.state-type": sorted({SCHEDULED, CANCELLING, *TERMINAL})}},
-            "related": {"id": [f"prefect.work-pool.{self._pool_id()}"]},
-        }
+
+def _filter(pool_id: str) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    return {
+        "occurred": {
+            "since": (now - timedelta(days=1)).isoformat(),
+            "until": (now + timedelta(days=_FOR_DAYS)).isoformat(),
+        },
+        "event": {"prefix": ["prefect.flow-run."]},
+        "resource": {"labels": {"prefect.state-type": sorted({SCHEDULED, CANCELLING, *TERMINAL})}},
+        "related": {"id": [f"prefect.work-pool.{pool_id}"]},
+    }

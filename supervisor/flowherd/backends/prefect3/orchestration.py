@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from flowherd.backends import answers
-from flowherd.backends.prefect3.rows import RunRow, run_row, uuid_or_none
+from flowherd.backends.prefect3.rows import RunRow, objects, run_row, uuid_or_none
 from flowherd.backends.prefect3.transport import Prefect3Transport
 
 
@@ -53,7 +53,7 @@ class Orchestration:
 
     def history(self, run_id: str) -> list[Mapping[str, Any]]:
         """The states that the run was in, oldest first."""
-        rows = answers.mappings(self._transport.get("/flow_run_states/", {"flow_run_id": run_id}))
+        rows = objects(self._transport.get("/flow_run_states/", {"flow_run_id": run_id}))
         return sorted(rows, key=lambda row: str(row.get("timestamp")))
 
     def propose(self, run_id: str, proposal: Proposal, *, force: bool = False) -> Decision:

@@ -13,6 +13,7 @@ from loguru import logger
 
 from flowherd.backends import answers
 from flowherd.backends.prefect3.job import PROCESS_TEMPLATE
+from flowherd.backends.prefect3.rows import objects
 from flowherd.backends.prefect3.transport import Prefect3Transport, segment
 from flowherd.errors import BackendError, BackendRefused, NotAuthorized
 
@@ -64,7 +65,7 @@ class WorkPool:
             raise BackendRefused(
                 f"the work pool {self.name!r} is of type {row.get('type')!r:.40}; flowherd serves pools of type process"
             )
-        queues = answers.mappings(self._transport.post(f"{self._path}/queues/filter", {}))
+        queues = objects(self._transport.post(f"{self._path}/queues/filter", {}))
         self._make_queues({answers.text(queue["name"]) for queue in queues})
         limits = [row.get("concurrency_limit"), *(queue.get("concurrency_limit") for queue in queues)]
         self._facts = PoolFacts(
@@ -102,7 +103,7 @@ class WorkPool:
         asked: dict[str, Any] = {"scheduled_before": before.isoformat(), "limit": MOST_RUNS}
         if self._queues:
             asked["work_queue_names"] = self._queues
-        listed = answers.mappings(self._transport.post(f"{self._path}/get_scheduled_flow_runs", asked))
+        listed = objects(self._transport.post(f"{self._path}/get_scheduled_flow_runs", asked))
         return [entry.get("flow_run") for entry in listed]
 
     def forget(self) -> None:

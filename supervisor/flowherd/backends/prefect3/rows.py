@@ -68,6 +68,13 @@ def run_row(value: Any) -> RunRow:
     )
 
 
+def objects(value: Any) -> list[Mapping[str, Any]]:
+    """A list of JSON objects. Nothing is not an empty one: who takes it for that finds no runs where there are some."""
+    if value is None:
+        raise TypeError("nothing in place of a list")
+    return answers.mappings(value)
+
+
 def uuid_or_none(value: Any) -> UUID | None:
     """A UUID, or None for anything else."""
     with contextlib.suppress(TypeError, ValueError, AttributeError):

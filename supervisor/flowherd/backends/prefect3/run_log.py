@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from flowherd.backends import answers
+from flowherd.backends.prefect3.rows import objects
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
 from flowherd.values import LogLine
@@ -75,7 +76,7 @@ class RunLogs:
             asked = {"logs": wanted, "limit": _PAGE, "offset": number * _PAGE}
             page = self._transport.post("/logs/filter", asked)
             try:
-                keys = [_key(row) for row in answers.mappings(page)]
+                keys = [_key(row) for row in objects(page)]
             except answers.NOT_THE_DIALECT as error:
                 raise BackendUnavailable(f"cannot understand the log of {run_id}: {error!r:.200}") from error
             yield from keys

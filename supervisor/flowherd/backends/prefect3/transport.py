@@ -90,7 +90,8 @@ class Prefect3Transport:
             self._attach_csrf_token()
             response = self._send(method, path, **content)
         _raise_for_status(response)
-        return json_of(response) if response.content else None
+        # Nothing is an answer only where the status says so: elsewhere it is what is left of one that was cut.
+        return None if response.status_code == 204 else json_of(response)
 
     def _send(self, method: str, path: str, **content: Any) -> requests.Response:
         asked_s, asked_at = time.monotonic(), datetime.now(timezone.utc)

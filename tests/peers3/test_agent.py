@@ -1,0 +1,44 @@
+"""A whole agent at a work pool, as far as it goes: it claims, and a flow that it cannot run ends with the reason."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from flowherd.backends.prefect3.agent import Prefect3Backend
+from flowherd.config import load_settings
+from flowherd.local_agent import LocalAgent
+from tests.peers3.environment import PrefectServer
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_an_agent_is_chosen_by_its_settings_and_ends_what_it_cannot_run(prefect: PrefectServer, tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "PREFECT_API_URL": prefect.api, "FLOWHERD__PREFECT3__POOL": "of an agent"}
+    agent = LocalAgent(name="herder", settings=load_settings(environ=environ))
+    assert isinstance(agent.backend, Prefect3Backend)
+    worker = threading.Thread(target=use, args=(agent, prefect))
+    worker.start()
+    agent.start()
+    worker.join()
+    workers = prefect.ask("POST", "/work_pools/of an agent/workers/filter", {})
+    assert [worker["name"].partition("@")[0] for worker in workers] == ["herder"]
+    (run,) = prefect.ask("POST", "/flow_runs/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
+    assert (run["state"]["type"], "Prefect3" in run["state"]["message"]) == ("CRASHED", True)
+    assert any(row["level"] >= 40 and "Prefect3" in row["message"] for row in prefect.log(run["id"]))
+
+
+def use(agent: LocalAgent, prefect: PrefectServer) -> None:
+    """What a user does: a deployment once the pool is there, and a run of it."""
+    try:
+        wait_until(
+            lambda: prefect.ask("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
+        )
+        run_id = prefect.add_run(prefect.add_deployment("of an agent"))
+        wait_until(lambda: prefect.state(run_id) == "CRASHED", timeout_s=60)
+        wait_until(lambda: prefect.log(run_id))
+    finally:
+        agent.stop()
