@@ -15,7 +15,7 @@ from flowherd.backends.prefect3.agent import Prefect3Backend
 from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable, ClaimLost
-from flowherd.states import RunState
+from flowherd.states import FINISHED, RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 from tests.faults.proxy import Proxy
 from tests.peers3.environment import PrefectServer
@@ -115,18 +115,26 @@ class Interrupted(Prefect3Transport):
     """Does something before it sends a proposal: another worker was in between."""
 
     before_proposal: Callable[[], None] = staticmethod(lambda: None)
+    #: The answer to the next proposal does not come.
+    loses_answer = False
 
     def post(self, path: str, body: Any, *, once: bool = False) -> Any:
-        if path.endswith("/set_state") and not body["force"]:
+        proposes = path.endswith("/set_state") and not body["force"]
+        if proposes:
             self.before_proposal()
-        return super().post(path, body, once=once)
+        answer = super().post(path, body, once=once)
+        if proposes and self.loses_answer:
+            raise BackendUnavailable("lost")
+        return answer
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["answered", "unanswered"])
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CRASHED"])
-def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str, end: str) -> None:
+def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str, end: str, lost: bool) -> None:
     """Another worker claims, runs and finishes between the last look and the claim, which the server then accepts."""
     prefect.add_pool(pool)
     transport = Interrupted(prefect.api, timeout_s=20)
+    transport.loses_answer = lost
     backend = Prefect3Backend(transport, WorkPool(transport, pool))
     run_id = prefect.add_run(prefect.add_deployment(pool))
     (run,) = backend.ready_runs([], ())
@@ -138,8 +146,10 @@ def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str,
         wait_until(lambda: time.monotonic() > started_s + 0.15)  # no run is quicker
 
     transport.before_proposal = elsewhere  # type: ignore[method-assign]
-    with pytest.raises(ClaimLost, match="ran elsewhere"):
+    with pytest.raises(BackendUnavailable if lost else ClaimLost, match=r"lost|ran elsewhere"):
         backend.claim(run, "mine")
+    stored = backend.stored_states([run_id])[run_id]  # as the agent asks when no answer came
+    assert (stored.state in FINISHED, stored.claim) == (True, None)
     row = prefect.run(run_id)
     assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == (end, "by another", 1)
     assert types(prefect, run_id) == ["SCHEDULED", "PENDING", "RUNNING", end, "PENDING", end]

@@ -205,6 +205,8 @@ class Prefect3Backend:
         return len(states) > 1 and states[-2].get("type") == CANCELLING
 
     def _stored(self, row: RunRow) -> StoredState:
+        if row.state_type == PENDING and not self._claims.settle(row.id):
+            row = self._orchestration.read(row.id)
         return StoredState(
             flow_run_id=row.id,
             version=row.run_count,

@@ -2,19 +2,23 @@
 
 It guards only runs that wait or are in flight: whoever asks for one that has run and finished meanwhile gets it too,
 and the flow would run a second time. So the run is read again just before the claim. What slips through between that
-look and the claim is found by the count of its starts, and is put back into the state that it had finished in.
+look and the claim shows in the run's history, where a claim must follow upon the state that was looked at; a claim that
+does not is undone.
 """
 
 from __future__ import annotations
 
 import time
-from uuid import uuid4
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
 
 from loguru import logger
 
+from flowherd.backends import answers
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
-from flowherd.backends.prefect3.rows import RunRow
-from flowherd.backends.prefect3.states import PENDING, SCHEDULED, TERMINAL, waits_in_process
+from flowherd.backends.prefect3.rows import RunRow, uuid_or_none
+from flowherd.backends.prefect3.states import PENDING, SCHEDULED, waits_in_process
 from flowherd.backends.prefect3.tokens import ClaimTokens
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, ClaimLost
@@ -32,6 +36,8 @@ class Claims:
         self._transport = transport
         self._orchestration = orchestration
         self._tokens = tokens
+        #: Claims that got no answer yet: their transition ids, and the runs as they were before.
+        self._unsettled: dict[str, tuple[UUID, RunRow]] = {}
 
     def claim(self, run_id: str, token: str, worker_name: str) -> None:
         """Take the run for the holder of `token`; a success too when the token is there already.
@@ -42,17 +48,34 @@ class Claims:
         looked_s = time.monotonic()
         before = self._read(run_id)
         if (before.state_type, before.transition_id) == (PENDING, transition_id):
+            self._undo_if_late(run_id, transition_id, None)
             return
         self._check(before)
+        self._unsettled[run_id] = transition_id, before
         # Its name is the type's own, "Pending": the server lets one "Submitting" follow upon another worker's Pending.
         message = f"Claimed by flowherd worker {worker_name}"
         decision = self._orchestration.propose(
             run_id, Proposal(type=PENDING, message=message, transition_id=transition_id)
         )
         if not decision.stands:
+            del self._unsettled[run_id]
             raise ClaimLost(f"flow run {run_id} was not given to us: {decision.reason}")
         if time.monotonic() - looked_s > _SHORTEST_RUN_S:
-            self._check_not_run_meanwhile(before)
+            self._undo_if_late(run_id, transition_id, before)
+        self._unsettled.pop(run_id, None)
+
+    def settle(self, run_id: str) -> bool:
+        """Look at a claim of ours whose answer did not come; whether it stands, so far as it is known here."""
+        if run_id not in self._unsettled:
+            return True
+        transition_id, before = self._unsettled[run_id]
+        try:
+            self._undo_if_late(run_id, transition_id, before)
+            stands = True
+        except ClaimLost:
+            stands = False
+        self._unsettled.pop(run_id, None)  # not where the server did not answer: then it is looked at again
+        return stands
 
     def _read(self, run_id: str) -> RunRow:
         try:
@@ -69,21 +92,31 @@ class Claims:
         if early_s > DUE_WITHIN_S:
             raise ClaimLost(f"flow run {row.id} is not due for {early_s:.1f} s")
 
-    def _check_not_run_meanwhile(self, before: RunRow) -> None:
-        now = self._read(before.id)
-        if now.run_count == before.run_count:
+    def _undo_if_late(self, run_id: str, transition_id: UUID, looked_at: RunRow | None) -> None:
+        """Put back what a claim has replaced that came too late, and raise ClaimLost then."""
+        states = self._orchestration.history(run_id)
+        if len(states) < 2 or _transition_id(states[-1]) != transition_id:
+            return  # not claimed, or another state followed: whoever looks finds out
+        replaced = states[-2]
+        if replaced.get("type") == SCHEDULED and _is_what_was_looked_at(replaced, looked_at):
             return
-        states = self._orchestration.history(before.id)
-        finished = [state for state in states if state.get("type") in TERMINAL]
-        logger.warning("Flow run {} ran elsewhere while it was claimed; its end is put back", before.id)
-        if finished:
-            last = finished[-1]
-            proposal = Proposal(
-                type=last["type"],
-                name=last.get("name"),
-                message=last.get("message") or "",
-                data=last.get("data"),
-                transition_id=uuid4(),
-            )
-            self._orchestration.propose(before.id, proposal, force=True)
-        raise ClaimLost(f"flow run {before.id} ran elsewhere meanwhile")
+        logger.warning("Flow run {} ran elsewhere while it was claimed; its state is put back", run_id)
+        proposal = Proposal(
+            type=answers.text(replaced["type"]),
+            name=answers.text_or_none(replaced.get("name")),
+            message=answers.text_or_none(replaced.get("message")) or "",
+            data=replaced.get("data"),
+            details=answers.mapping(replaced.get("state_details") or {}),
+            transition_id=uuid4(),
+        )
+        self._orchestration.propose(run_id, proposal, force=True)
+        raise ClaimLost(f"flow run {run_id} ran elsewhere meanwhile")
+
+
+def _is_what_was_looked_at(replaced: Mapping[str, Any], looked_at: RunRow | None) -> bool:
+    # The server itself renames what waits too long, which makes it another state.
+    return looked_at is None or replaced.get("id") == looked_at.state.get("id") or replaced.get("name") == "Late"
+
+
+def _transition_id(state: Mapping[str, Any]) -> UUID | None:
+    return uuid_or_none(answers.mapping(state.get("state_details") or {}).get("transition_id"))
