@@ -149,6 +149,11 @@ class Server(_Section):
     heartbeat_timeout: float = Field(
         default=600.0, gt=0, description="seconds without a heartbeat after which a run counts as dead"
     )
+    agent_timeout: float = Field(
+        default=0.0,
+        ge=0,
+        description="the same for runs of flowherd's agents, which outlive those; 0 waits for the agent, however long",
+    )
     zombie_interval: float = Field(
         default=120.0,
         ge=0,

@@ -75,6 +75,7 @@ class ServerOptions:
             schedule_ahead=server.schedule_ahead,
             rescue=RescueOptions(
                 heartbeat_timeout_s=server.heartbeat_timeout,
+                agent_timeout_s=server.agent_timeout,
                 zombie_interval_s=server.zombie_interval,
                 lazarus_interval_s=server.lazarus_interval,
                 lazarus_attempts=server.lazarus_attempts,

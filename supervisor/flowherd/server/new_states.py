@@ -12,6 +12,9 @@ from sqlalchemy import RowMapping
 from flowherd.server.operations import Call
 from flowherd.states import FINISHED, RunState
 
+#: How a claim begins that carried no token: by the agent of Prefect that made it. All others are of flowherd's agents.
+BY_PREFECTS_AGENT = "agent:"
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewState:

@@ -2,7 +2,8 @@
 
 A zombie is a task run that is Running, or a flow run that is Cancelling, whose flow run nobody heartbeats any more: the
 task run is retried or failed, the flow run failed. Lazarus puts flow runs that are Submitted or Running, and of which
-nothing runs or waits, back into the queue. Words, thresholds and what is left alone are the real server's.
+nothing runs or waits, back into the queue. Words, thresholds and what is left alone are the real server's, but for
+runs that a flowherd agent has claimed: those outlive their agent, which tells of them when it is back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Row, RowMapping, Select, and_, func, inser
 
 from flowherd.server.database import Database
 from flowherd.server.flow_settings import HEARTBEAT, LAZARUS
-from flowherd.server.new_states import plain_state
+from flowherd.server.new_states import BY_PREFECTS_AGENT, plain_state
 from flowherd.server.operations import Call, Caller, Effects
 from flowherd.server.state_changes import enter_state, flow_run_row
 from flowherd.server.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, TASK, TASK_RUN, TASK_RUN_STATE
@@ -40,12 +41,39 @@ class RescueOptions:
 
     #: Without a heartbeat for so long.
     heartbeat_timeout_s: float = 600.0
+    #: The same for a run that a flowherd agent has claimed; 0 is never, for the run may go on without its agent.
+    agent_timeout_s: float = 0.0
     #: 0 is never.
     zombie_interval_s: float = 120.0
     #: 0 is never.
     lazarus_interval_s: float = 600.0
     #: So many times a flow run is put back into the queue; then it has failed.
     lazarus_attempts: int = 3
+
+    def stale(self, before_us: int) -> Stale:
+        """What is dead when heartbeats `before_us` are too old."""
+        if not self.agent_timeout_s:
+            return Stale(before_us=before_us)
+        more_s = max(0.0, self.agent_timeout_s - self.heartbeat_timeout_s)
+        return Stale(before_us=before_us, claimed_before_us=before_us - round(more_s * SECOND_US))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stale:
+    """Which heartbeats are too old."""
+
+    before_us: int
+    #: Of runs that a flowherd agent has claimed; None: none is.
+    claimed_before_us: int | None = None
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Of a flow run: nobody has heartbeat for it in time."""
+        ours = func.coalesce(FLOW_RUN.c.claim.not_like(f"{BY_PREFECTS_AGENT}%"), False)
+        of_others = and_(~ours, FLOW_RUN.c.heartbeat <= self.before_us)
+        if self.claimed_before_us is None:
+            return of_others
+        return or_(of_others, and_(ours, FLOW_RUN.c.heartbeat <= self.claimed_before_us))
 
 
 class Attention:
@@ -81,22 +109,20 @@ class Rescue:
         self._schedule_ahead = schedule_ahead
         self._stopping = stopping
 
-    def end_zombies(self, stale_before_us: int) -> Effects:
+    def end_zombies(self, stale: Stale) -> Effects:
         """Retry or fail task runs, and fail cancelled flow runs, that have no heartbeat; what came of it."""
         effects = Effects()
-        tasks = sum(
-            self._end_task(row.id, stale_before_us, effects) for row in self._found(zombie_tasks(stale_before_us))
-        )
-        runs = sum(self._end_run(row.id, stale_before_us, effects) for row in self._found(zombie_runs(stale_before_us)))
+        tasks = sum(self._end_task(row.id, stale, effects) for row in self._found(zombie_tasks(stale)))
+        runs = sum(self._end_run(row.id, stale, effects) for row in self._found(zombie_runs(stale)))
         if tasks or runs:
             logger.warning("{} task runs and {} cancelled flow runs had no heartbeat any more", tasks, runs)
         return effects
 
-    def resurrect(self, stale_before_us: int, attempts: int) -> Effects:
+    def resurrect(self, stale: Stale, attempts: int) -> Effects:
         """Put dead flow runs back into the queue, or fail them after so many `attempts`; what came of it."""
         effects = Effects()
-        dead = self._found(dead_runs(stale_before_us))
-        count = sum(self._resurrect_one(row.id, stale_before_us, attempts, effects) for row in dead)
+        dead = self._found(dead_runs(stale))
+        count = sum(self._resurrect_one(row.id, stale, attempts, effects) for row in dead)
         if count:
             logger.warning("{} flow runs had no heartbeat any more and were looked after by Lazarus", count)
         return effects
@@ -118,64 +144,64 @@ class Rescue:
         effects.due.extend(call.effects.due)
         effects.agents.update(call.effects.agents)
 
-    def _end_task(self, task_run_id: str, stale_before_us: int, effects: Effects) -> bool:
-        query = zombie_tasks(stale_before_us).where(TASK_RUN.c.id == task_run_id)
+    def _end_task(self, task_run_id: str, stale: Stale, effects: Effects) -> bool:
+        query = zombie_tasks(stale).where(TASK_RUN.c.id == task_run_id)
         with self._still(query, effects) as call:
             if call is not None:
                 _end_task(call, task_run_id)
             return call is not None
 
-    def _end_run(self, flow_run_id: str, stale_before_us: int, effects: Effects) -> bool:
-        query = zombie_runs(stale_before_us).where(FLOW_RUN.c.id == flow_run_id)
+    def _end_run(self, flow_run_id: str, stale: Stale, effects: Effects) -> bool:
+        query = zombie_runs(stale).where(FLOW_RUN.c.id == flow_run_id)
         with self._still(query, effects) as call:
             if call is not None:
                 _change_run(call, flow_run_id, Event.FAIL, _NO_FLOW_HEARTBEAT)
                 _log(call, "ZombieKiller.FlowRun", "ERROR", _NO_FLOW_HEARTBEAT, flow_run_id)
             return call is not None
 
-    def _resurrect_one(self, flow_run_id: str, stale_before_us: int, attempts: int, effects: Effects) -> bool:
-        query = dead_runs(stale_before_us).where(FLOW_RUN.c.id == flow_run_id)
+    def _resurrect_one(self, flow_run_id: str, stale: Stale, attempts: int, effects: Effects) -> bool:
+        query = dead_runs(stale).where(FLOW_RUN.c.id == flow_run_id)
         with self._still(query, effects) as call:
             if call is not None:
                 _resurrect(call, flow_run_id, attempts)
             return call is not None
 
 
-def zombie_tasks(stale_before_us: int) -> Select[tuple[str]]:
+def zombie_tasks(stale: Stale) -> Select[tuple[str]]:
     """Task runs that are said to run in a flow run without a heartbeat."""
     return (
         select(TASK_RUN.c.id)
         .join(FLOW_RUN, FLOW_RUN.c.id == TASK_RUN.c.flow_run_id)
         .where(
             TASK_RUN.c.state == RunState.RUNNING.value,
-            FLOW_RUN.c.heartbeat <= stale_before_us,
+            stale.condition,
             ~_switched_off(HEARTBEAT),
         )
         .order_by(TASK_RUN.c.state_timestamp)
     )
 
 
-def zombie_runs(stale_before_us: int) -> Select[tuple[str]]:
+def zombie_runs(stale: Stale) -> Select[tuple[str]]:
     """Flow runs that are to end and have no heartbeat: nobody will say that they have ended."""
     return (
         select(FLOW_RUN.c.id)
         .where(
             FLOW_RUN.c.state == RunState.CANCELLING.value,
-            FLOW_RUN.c.heartbeat <= stale_before_us,
+            stale.condition,
             ~_switched_off(HEARTBEAT),
         )
         .order_by(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq)
     )
 
 
-def dead_runs(stale_before_us: int) -> Select[tuple[str]]:
+def dead_runs(stale: Stale) -> Select[tuple[str]]:
     """Flow runs that are said to run, or to be about to, of which nothing runs or waits."""
     goes_on = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id == FLOW_RUN.c.id, TASK_RUN.c.state.in_(_GOES_ON))
     return (
         select(FLOW_RUN.c.id)
         .where(
             FLOW_RUN.c.state.in_([RunState.RUNNING.value, RunState.SUBMITTED.value]),
-            FLOW_RUN.c.heartbeat <= stale_before_us,
+            stale.condition,
             ~goes_on.exists(),
             ~or_(_switched_off(HEARTBEAT), _switched_off(LAZARUS)),
         )

@@ -24,7 +24,7 @@ from flowherd.server.mutations import OPERATIONS
 from flowherd.server.mutations.agents import note_agent
 from flowherd.server.operations import Call, Caller, Effects, Input, Operation
 from flowherd.server.pruning import prune
-from flowherd.server.rescue import Attention, Rescue, RescueOptions
+from flowherd.server.rescue import Attention, Rescue, RescueOptions, Stale
 from flowherd.server.root_fields import ROOT_FIELDS
 from flowherd.server.scheduler import schedule_all
 from flowherd.server.tables import AGENT
@@ -124,7 +124,7 @@ class Service:
             resurrect = partial(rescue.resurrect, attempts=options.lazarus_attempts)
             yield self._rescue(options.lazarus_interval_s, resurrect)
 
-    async def _rescue(self, interval_s: float, rescue: Callable[[int], Effects]) -> None:
+    async def _rescue(self, interval_s: float, rescue: Callable[[Stale], Effects]) -> None:
         attention = Attention(self._rescue_options.heartbeat_timeout_s)
         while True:
             await asyncio.sleep(interval_s)
@@ -132,7 +132,7 @@ class Service:
             if stale_before_us is None:
                 continue
             try:
-                self.board.apply(await asyncio.to_thread(rescue, stale_before_us))
+                self.board.apply(await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us)))
             except SQLAlchemyError as error:
                 logger.error("runs without a heartbeat could not be looked after: {}", error)
 

@@ -46,18 +46,28 @@ def test_a_dead_run_comes_back_to_the_agents_and_fails_when_that_does_not_help(c
     agent = client.agent(label)
     run_id = client.create_run(labels=[label])
     seen = agent.wake()
-    agent.report(run_id, "Submitted", claim="first")
-    agent.report(run_id, "Running", claim="first")
+    agent.report(run_id, "Submitted")
+    agent.report(run_id, "Running")
     assert agent.wake(seen) != seen
     assert agent.queue(label) == [run_id]
-    assert "State update failed" in client.report_refused(run_id, "Success", claim="first")
-    agent.report(run_id, "Submitted", claim="second")
+    assert "State update failed" in client.report_refused(run_id, "Success")
+    agent.report(run_id, "Submitted")
     wait_for(client, run_id, "Failed")
     assert client.run(run_id, "times_resurrected") == {"times_resurrected": 1}
     assert [message.split(".")[0] for message in messages(client, run_id)] == [
         "Rescheduled by a Lazarus process",
         "A Lazarus process attempted to reschedule this run 1 times without success",
     ]
+
+
+def test_a_run_that_goes_on_without_its_flowherd_agent_is_left_to_it(client: Client) -> None:
+    claimed, unclaimed = client.create_run(), client.create_run()
+    client.report(claimed, "Submitted", claim="agent")
+    client.report(claimed, "Running", claim="agent")
+    client.report(unclaimed, "Submitted")
+    wait_for(client, unclaimed, "Scheduled")
+    assert client.run(claimed)["state"] == "Running"
+    client.report(claimed, "Success", claim="agent")
 
 
 def test_a_task_that_died_is_handed_out_again_with_its_flow_run(client: Client) -> None:

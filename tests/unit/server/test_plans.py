@@ -13,8 +13,10 @@ from sqlalchemy.dialects import sqlite
 from flowherd.server.database import Database
 from flowherd.server.mutations import OPERATIONS
 from flowherd.server.operations import Call, Caller
-from flowherd.server.rescue import dead_runs, zombie_runs, zombie_tasks
+from flowherd.server.rescue import Stale, dead_runs, zombie_runs, zombie_tasks
 from flowherd.server.waiting import waiting_runs, waiting_task_runs
+
+_STALE = Stale(before_us=2, claimed_before_us=1)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def compiled(query: Select[Any]) -> tuple[str, tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "query",
-    [zombie_tasks(1), zombie_runs(1), dead_runs(1), waiting_runs(1), waiting_task_runs(1)],
+    [zombie_tasks(_STALE), zombie_runs(_STALE), dead_runs(_STALE), waiting_runs(1), waiting_task_runs(1)],
     ids=["zombie tasks", "zombie runs", "dead runs", "waiting runs", "waiting task runs"],
 )
 def test_what_the_server_looks_for_by_itself_is_found_by_an_index(database: Database, query: Select[Any]) -> None:

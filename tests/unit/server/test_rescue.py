@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from flowherd.server.database import Database
 from flowherd.server.mutations import OPERATIONS
 from flowherd.server.operations import Call, Caller, Effects
-from flowherd.server.rescue import Attention, Rescue
+from flowherd.server.rescue import Attention, Rescue, RescueOptions, Stale
 from flowherd.server.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
 from flowherd.server.times import SECOND_US, now_us
 
@@ -71,10 +71,15 @@ class World:
             return [tuple(row) for row in connection.execute(select(LOG.c.name, LOG.c.level, LOG.c.message))]
 
     def pass_zombies(self, age_us: int = 10 * MINUTE_US) -> Effects:
-        return self.rescue.end_zombies(now_us() - age_us)
+        return self.rescue.end_zombies(Stale(before_us=now_us() - age_us))
 
     def pass_lazarus(self, age_us: int = 10 * MINUTE_US, attempts: int = 3) -> Effects:
-        return self.rescue.resurrect(now_us() - age_us, attempts)
+        return self.rescue.resurrect(Stale(before_us=now_us() - age_us), attempts)
+
+    def claim(self, run_id: str) -> None:
+        """As if a flowherd agent had said of every state that it is its."""
+        with self.database.writing(durable=False) as connection:
+            connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run_id), {"claim": f"agent/{run_id}"})
 
 
 @pytest.fixture
@@ -264,3 +269,25 @@ def test_nothing_is_dead_before_the_server_has_listened_as_long_as_the_timeout(m
     # The host was asleep, or its clock was set.
     assert [after(3600), after(20), after(20), after(20)] == [None, None, None, 60]
     assert after(-3600) is None
+
+
+def test_what_a_flowherd_agent_has_claimed_waits_for_that_agent(world: World) -> None:
+    """The run outlives its agent, which says what became of it when it is back; started again it would run twice."""
+    running, cancelling = world.run(), world.run("Cancelling")
+    task = world.task(running, "thrice", "Running")
+    for run in (running, cancelling):
+        world.age(run)
+        world.claim(run)
+    world.pass_zombies()
+    world.pass_lazarus()
+    assert world.row(TASK_RUN, task)["state"] == "Running"
+    assert [world.row(FLOW_RUN, run)["state"] for run in (running, cancelling)] == ["Running", "Cancelling"]
+
+
+@pytest.mark.parametrize(("agent_timeout_s", "state"), [(0, "Running"), (60 * 60, "Running"), (60, "Scheduled")])
+def test_how_long_a_claimed_run_waits_can_be_set(world: World, agent_timeout_s: float, state: str) -> None:
+    run = world.run(heartbeat_age_us=30 * MINUTE_US)
+    world.claim(run)
+    options = RescueOptions(agent_timeout_s=agent_timeout_s)
+    world.rescue.resurrect(options.stale(now_us() - 10 * MINUTE_US), 3)
+    assert world.row(FLOW_RUN, run)["state"] == state

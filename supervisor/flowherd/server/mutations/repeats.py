@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import RowMapping
 
 from flowherd.server.mutations.reports import Report
+from flowherd.server.new_states import BY_PREFECTS_AGENT
 from flowherd.server.operations import Call
 from flowherd.server.times import SECOND_US
 from flowherd.states import RunState
@@ -26,7 +27,7 @@ def claim_of(call: Call, report: Report) -> str | None:
     """Who claims: the token that was sent, else the agent; None where nobody can know."""
     if report.claim is not None:
         return report.claim
-    return None if call.caller.agent_id is None else f"agent:{call.caller.agent_id}"
+    return None if call.caller.agent_id is None else f"{BY_PREFECTS_AGENT}{call.caller.agent_id}"
 
 
 def repeats_claim(call: Call, run: RowMapping, report: Report) -> bool:
