@@ -37,7 +37,7 @@ from flowherd.runs.courier import Courier, CourierSettings
 from flowherd.runs.figures import figures
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
-from flowherd.runs.runtimes import checked_rules, to_warm
+from flowherd.runs.runtimes import checked_rules, preload_of_engine, to_warm
 from flowherd.runs.starting import Intent, start
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
@@ -180,7 +180,8 @@ class LocalAgent(Agent):
             self.logger.debug("State directory {}", self._state.path)
             rules = self._runtimes
             self._adopt_all()
-            for runtime in to_warm(rules, self.loaded.settings.agent.preload):
+            settings = self.loaded.settings
+            for runtime in to_warm(rules, settings.agent.preload, preload_of_engine(settings)):
                 self._fork_servers.get(runtime)
             self._watcher.start()
             self._courier.start()

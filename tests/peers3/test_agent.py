@@ -27,8 +27,8 @@ def test_an_agent_is_chosen_by_its_settings_and_ends_what_it_cannot_run(prefect:
     workers = prefect.ask("POST", "/work_pools/of an agent/workers/filter", {})
     assert [worker["name"].partition("@")[0] for worker in workers] == ["herder"]
     (run,) = prefect.ask("POST", "/flow_runs/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
-    assert (run["state"]["type"], "Prefect3" in run["state"]["message"]) == ("CRASHED", True)
-    assert any(row["level"] >= 40 and "Prefect3" in row["message"] for row in prefect.log(run["id"]))
+    assert run["state"]["type"] == "CRASHED" and "no block secret/gone" in run["state"]["message"]
+    assert any(row["level"] >= 40 and "no block secret/gone" in row["message"] for row in prefect.log(run["id"]))
 
 
 def use(agent: LocalAgent, prefect: PrefectServer) -> None:
@@ -37,7 +37,8 @@ def use(agent: LocalAgent, prefect: PrefectServer) -> None:
         wait_until(
             lambda: prefect.ask("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
         )
-        run_id = prefect.add_run(prefect.add_deployment("of an agent"))
+        env = {"A": "{{ prefect.blocks.secret.gone }}"}
+        run_id = prefect.add_run(prefect.add_deployment("of an agent", job_variables={"env": env}))
         wait_until(lambda: prefect.state(run_id) == "CRASHED", timeout_s=60)
         wait_until(lambda: prefect.log(run_id))
     finally:

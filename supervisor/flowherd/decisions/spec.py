@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ _NO_SECRETS = frozenset({"PREFECT__CLOUD__USE_LOCAL_SECRETS"})
 _RUN_CONFIGS = frozenset({"LocalRun", "UniversalRun"})
 #: What Prefect can store a flow in and no process of this host can run.
 _UNSUPPORTED = frozenset({"Docker"})
+#: What the backend of a work pool calls the storage of what it hands out.
+_PREFECT_3 = "Prefect3"
+#: What each kind's fork server has imported before the first run.
+_NEEDED = {variables.KIND_PREFECT: variables.PREFECT_PRELOAD, variables.KIND_PREFECT3: variables.PREFECT3_PRELOAD}
 _LIMITS = ("run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s")
 
 
@@ -65,21 +70,29 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
     kind, target = _kind_and_target(flow_run)
     config = _run_config(flow_run)
     runtime = _runtime(flow_run, kind, config, defaults)
-    surroundings = _of_engine if kind == variables.KIND_PREFECT else _of_ours
     spec = {
         **outline(flow_run, claim),
         "interpreter": runtime.interpreter,
         "preload": list(runtime.preload),
         "kind": kind,
         "target": target,
-        **surroundings(flow_run, config, defaults),
+        **_surroundings(flow_run, kind)(flow_run, config, defaults),
         "user": config.get("user"),
         "limits": _limits(config.get("limits"), defaults.limits),
         "grace_s": seconds(config.get("grace_s"), defaults.grace_s),
         "max_line_bytes": defaults.max_line_bytes,
         "max_journal_bytes": defaults.max_journal_bytes,
     }
-    return Plan(runtime, {**spec, "masked_env": _secrets(spec["env"])})
+    secrets = {*_secrets(spec["env"]), *_strings_of(config.get("secret_env"))}
+    return Plan(runtime, {**spec, "masked_env": sorted(secrets)})
+
+
+def _surroundings(
+    flow_run: FlowRun, kind: str
+) -> Callable[[FlowRun, Mapping[str, Any], AgentDefaults], dict[str, Any]]:
+    if (flow_run.flow.storage or {}).get("type") == _PREFECT_3:
+        return _of_work_pool
+    return _of_engine if kind == variables.KIND_PREFECT else _of_ours
 
 
 def _of_ours(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
@@ -103,6 +116,19 @@ def _of_engine(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefa
         "send_logs": sends_logs(chosen, defaults.engine),
         "working_dir": working_dir,
         "import_paths": [],
+    }
+
+
+def _of_work_pool(_flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
+    """The backend has composed the environment as Prefect's own worker does, and gives the engine its parameters.
+
+    A command of the run's own is to bring Prefect's engine to life too, so its run counts as one of an engine.
+    """
+    return {
+        **_of_ours(_flow_run, config, defaults),
+        "parameters": {},
+        "has_engine": True,
+        "tells_start": True,
     }
 
 
@@ -138,6 +164,8 @@ def planned_before(spec: Mapping[str, Any]) -> Plan:
 def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
     storage = flow_run.flow.storage or {}
     kind = storage.get("type")
+    if kind == _PREFECT_3:
+        return _of_prefect_3(flow_run, storage)
     if kind == "Command":
         argv = storage.get("argv")
         if isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv):
@@ -152,6 +180,21 @@ def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
         raise UnsupportedStorage(f"{_unsupported(flow_run)}: no process of this host can run it")
     core_version = flow_run.flow.core_version
     return variables.KIND_PREFECT, {"flow_run_id": flow_run.id, "core_version": core_version, "storage": kind}
+
+
+def _of_prefect_3(flow_run: FlowRun, storage: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if storage.get("refused"):
+        raise UnsupportedStorage(str(storage["refused"]))
+    command = _run_config(flow_run).get("command")
+    if command is None:
+        return variables.KIND_PREFECT3, {"flow_run_id": flow_run.id, "entrypoint": storage.get("entrypoint")}
+    try:
+        argv = shlex.split(_word("command", command))
+    except ValueError as error:
+        raise UnsupportedStorage(f"The job variable command cannot be used: {error}: {command!r:.200}") from error
+    if not argv:
+        raise UnsupportedStorage("The job variable command has no word in it")
+    return variables.KIND_COMMAND, {"argv": argv}
 
 
 def _unsupported(flow_run: FlowRun) -> str:
@@ -183,8 +226,7 @@ def _runtime(flow_run: FlowRun, kind: str, config: Mapping[str, Any], defaults: 
         interpreter, preload = sys.executable, _modules(defaults.preload)
     chosen = config.get("preload")
     preload = preload if chosen is None else _modules(chosen)
-    needed = variables.PREFECT_PRELOAD if kind == variables.KIND_PREFECT else ()
-    return Runtime(interpreter, together(needed, preload))
+    return Runtime(interpreter, together(_NEEDED.get(kind, ()), preload))
 
 
 def _modules(names: object) -> tuple[str, ...]:
@@ -214,6 +256,10 @@ def _strings(env: object) -> dict[str, str]:
     if not isinstance(env, Mapping):
         return {}
     return {str(name): str(value) for name, value in env.items() if value is not None}
+
+
+def _strings_of(names: object) -> list[str]:
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
 def _expanded(path: object) -> str | None:

@@ -61,7 +61,9 @@ class Run:
         #: Tells this start of the flow run from an earlier one.
         self.attempt = _text(spec.get("attempt"))
         #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
-        self.has_engine = spec.get("kind") == KIND_PREFECT
+        self.has_engine = spec.get("kind") == KIND_PREFECT or spec.get("has_engine") is True
+        #: The backend is told all the same where the run's process is.
+        self.tells_start = not self.has_engine or spec.get("tells_start") is True
         #: What it prints and logs is for the backend too.
         self.sends_logs = spec.get("send_logs") is not False
         #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
@@ -136,7 +138,7 @@ class Run:
             runner.send(SIGTERM)
 
     def note_running(self, pid: int | None) -> None:
-        """The flow process is there, or was: tell the backend, once, unless an engine does."""
+        """The flow process is there, or was: tell the backend, once, unless an engine does and that is enough."""
         self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
 
     def observe(self, tree: Tree) -> None:
@@ -239,8 +241,8 @@ class Run:
                 claim=self.claim or None,
                 **facts,
             )
-            told_by_engine = self.has_engine and not self.ended
-            reports = self._outbox.reports if told_by_engine else (*self._outbox.reports, report)
+            is_told = self.ended or self.tells_start
+            reports = (*self._outbox.reports, report) if is_told else self._outbox.reports
             self._store(Outbox(reports=reports, final=self.ended, state=moved))
         self._changed()
 

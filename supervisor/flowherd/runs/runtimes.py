@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from loguru import logger
 
-from flowherd.config.settings import RuntimeSection
+from flowherd.config.settings import RuntimeSection, Settings
 from flowherd.decisions.runtimes import Runtime, RuntimeRule, together
 from flowherd.errors import ConfigurationError, DeployError
 from flowherd.processes.interpreters import ask
-from flowherd_runner.contract.variables import PREFECT_PRELOAD
+from flowherd_runner.contract.variables import PREFECT3_PRELOAD, PREFECT_PRELOAD
 
 
 def checked_rules(sections: Sequence[RuntimeSection], env: Mapping[str, str]) -> tuple[RuntimeRule, ...]:
@@ -34,16 +34,22 @@ def checked_rules(sections: Sequence[RuntimeSection], env: Mapping[str, str]) ->
     return tuple(answer for answer in answers if isinstance(answer, RuntimeRule))
 
 
-def to_warm(rules: Sequence[RuntimeRule], own_preload: Sequence[str]) -> Iterator[Runtime]:
+def preload_of_engine(settings: Settings) -> tuple[str, ...]:
+    """What the runs of Prefect's own engine need that these settings' backend hands out."""
+    return PREFECT3_PRELOAD if settings.prefect3.pool else PREFECT_PRELOAD
+
+
+def to_warm(rules: Sequence[RuntimeRule], own_preload: Sequence[str], of_engine: Sequence[str]) -> Iterator[Runtime]:
     """What runs may ask for, apart from what single flows name: each has its fork server started before the first run.
 
     For each interpreter with Prefect the one for Prefect runs, and the agent's own without too, for all other runs.
+    `of_engine` is what the Prefect runs of the agent's backend need.
     """
     yield Runtime(preload=tuple(own_preload))
     if importlib.util.find_spec("prefect") is not None:
-        yield Runtime(preload=together(PREFECT_PRELOAD, own_preload))
+        yield Runtime(preload=together(of_engine, own_preload))
     for rule in rules:
-        yield Runtime(rule.interpreter, together(PREFECT_PRELOAD, rule.preload) if rule.has_prefect else rule.preload)
+        yield Runtime(rule.interpreter, together(of_engine, rule.preload) if rule.has_prefect else rule.preload)
 
 
 def _checked(section: RuntimeSection, env: Mapping[str, str]) -> RuntimeRule | str:

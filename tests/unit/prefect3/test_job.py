@@ -119,3 +119,21 @@ def test_a_template_without_end_is_refused() -> None:
         nested = [nested]
     with pytest.raises(ValueError, match="too deeply"):
         made({}, with_env({"X": nested}))
+
+
+def test_values_of_the_environment_that_blocks_gave_are_known_as_secrets() -> None:
+    env = {
+        "A": "{{ prefect.blocks.secret.key }}",
+        "B": "key={{ prefect.blocks.secret.key }}",
+        "C": "x",
+        "D": "{{ $D }}",
+    }
+    assert made({"env": {**env, "E": "{{ prefect.variables.site }}"}}).secret_env == ("A", "B")
+
+
+def test_of_an_environment_that_is_a_block_all_is_secret() -> None:
+    def found(_name: str) -> dict[str, str]:
+        return {"A": "1", "B": "2"}
+
+    template = with_env("{{ prefect.blocks.json.env }}")
+    assert job(template, {}, {}, {templating.BLOCKS: found, templating.VARIABLES: str}).secret_env == ("A", "B")

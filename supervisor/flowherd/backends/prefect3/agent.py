@@ -63,6 +63,8 @@ class Prefect3Backend:
         self._logs = RunLogs(transport)
         self._flow_names = FlowNames(transport)
         self._wakes = Wakes(transport, lambda: self._pool.facts.id, lambda: self._pool.facts.limited)
+        #: By which runtimes are chosen, for the server does not tell which Prefect a flow was made with.
+        self._server_version = ""
         #: Ids of runs that were left out and told of.
         self._told: set[str] = set()
 
@@ -72,6 +74,7 @@ class Prefect3Backend:
             version = answers.text(self._transport.get("/admin/version"))
         if not version.startswith("3."):
             raise BackendRefused(f"{self.address} is Prefect {version:.40}; work pools are served of Prefect 3 only")
+        self._server_version = version
         with self._understanding("the work pool"):
             self._pool.refresh()
         return ServerTraits(name=f"Prefect {version:.40}, work pool {self._pool.name}", arbitrates=True, wakes=True)
@@ -185,7 +188,9 @@ class Prefect3Backend:
 
     def _described(self, rows: Sequence[RunRow]) -> list[FlowRun]:
         template = self._pool.facts.base_job_template
-        descriptions = Descriptions(self._transport, template, self._worker_name, self._flow_names)
+        descriptions = Descriptions(
+            self._transport, template, self._worker_name, self._flow_names, self._server_version
+        )
         found = []
         for row in rows:
             try:

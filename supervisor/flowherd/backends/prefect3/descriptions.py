@@ -31,12 +31,18 @@ class Descriptions:
     """Describes the runs of one poll. Made anew for each, for deployments, blocks and variables may change."""
 
     def __init__(
-        self, transport: Prefect3Transport, template: Mapping[str, Any], worker_name: str, flow_names: FlowNames
+        self,
+        transport: Prefect3Transport,
+        template: Mapping[str, Any],
+        worker_name: str,
+        flow_names: FlowNames,
+        server_version: str = "",
     ) -> None:
         self._transport = transport
         self._template = template
         self._worker_name = worker_name
         self._flow_names = flow_names
+        self._server_version = server_version
         self._held = HeldValues(transport)
         self._deployments: dict[str, Mapping[str, Any]] = {}
 
@@ -57,6 +63,7 @@ class Descriptions:
             storage["refused"] = f"The job variables cannot be used: {error}"
         else:
             config |= {"command": own.command, "stream_output": own.stream_output, "working_dir": own.working_dir}
+            config["secret_env"] = list(own.secret_env)
             config["env"] = {name: value for name, value in {**config["env"], **own.env}.items() if value is not None}
         return FlowRun(
             id=row.id,
@@ -64,7 +71,8 @@ class Descriptions:
             version=row.run_count,
             state=run_state(row),
             serialized_state=row.state or {"type": row.state_type, "name": row.state_name},
-            flow=Flow(id=row.flow_id, name=flow_name, storage=storage),
+            flow=Flow(id=row.flow_id, name=flow_name, storage=storage, core_version=self._server_version or None),
+            labels=row.tags,
             parameters=row.parameters,
             run_config=config,
             scheduled_start_time=row.due_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowherd.backends import answers
@@ -74,6 +74,8 @@ class Job:
     env: Mapping[str, str | None] = field(default_factory=dict)
     stream_output: bool = True
     working_dir: str | None = None
+    #: Names of `env` whose values are of blocks, as a whole or in part.
+    secret_env: tuple[str, ...] = ()
 
 
 def job(
@@ -99,9 +101,11 @@ def job(
     if isinstance(configuration.get("env"), dict) and values.get("env"):
         configuration["env"] = {**configuration["env"], **answers.mapping(values["env"])}
     configuration = templating.filled(configuration, values, environ)
-    for prefix in (templating.BLOCKS, templating.VARIABLES):
-        configuration = templating.resolved(configuration, prefix, look_up[prefix])
-    return _job(configuration)
+    without_blocks = configuration.get("env")
+    configuration = templating.resolved(configuration, templating.BLOCKS, look_up[templating.BLOCKS])
+    secret_env = _changed(without_blocks, configuration.get("env"))
+    configuration = templating.resolved(configuration, templating.VARIABLES, look_up[templating.VARIABLES])
+    return replace(_job(configuration), secret_env=secret_env)
 
 
 def merged(of_deployment: Mapping[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +149,12 @@ def _deeply(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         own = merged.get(key)
         merged[key] = _deeply(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _changed(before: Any, after: Any) -> tuple[str, ...]:
+    """The names of `after` whose values were others before, or were not there: all where the mapping itself was not."""
+    known = before if isinstance(before, dict) else {}
+    return tuple(name for name, value in after.items() if known.get(name) != value) if isinstance(after, dict) else ()
 
 
 def _job(configuration: Mapping[str, Any]) -> Job:

@@ -37,6 +37,7 @@ class RunRow:
     infrastructure_pid: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     job_variables: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     #: The whole state, where the answer has one; a poll's has none.
     state: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,6 +65,7 @@ def run_row(value: Any) -> RunRow:
         infrastructure_pid=answers.text_or_none(row.get("infrastructure_pid")),
         parameters=answers.mapping(row.get("parameters") or {}),
         job_variables=answers.mapping(row.get("job_variables") or {}),
+        tags=tuple(map(answers.text, row.get("tags") or ())),
         state=state,
     )
 

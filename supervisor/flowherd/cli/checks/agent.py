@@ -22,11 +22,11 @@ from flowherd.decisions.runtimes import Runtime, together
 from flowherd.errors import DeployError
 from flowherd.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.processes.interpreters import ask
+from flowherd.runs.runtimes import preload_of_engine
 from flowherd.store.run_directory import RunDirectory
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
 from flowherd.values import checked_id
 from flowherd_runner.contract import identity
-from flowherd_runner.contract.variables import PREFECT_PRELOAD
 
 _SLOW_START_S = 10.0
 
@@ -117,7 +117,7 @@ def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
         except DeployError as error:
             yield bad(name, str(error), "correct its interpreter (runtimes, --runtime); no agent starts until then")
             continue
-        preload = together(PREFECT_PRELOAD if found.has_prefect else (), section.preload)
+        preload = together(preload_of_engine(loaded.settings) if found.has_prefect else (), section.preload)
         yield _fork_server(name, Runtime(found.program, preload), "its preload")
         if not found.has_prefect:
             advice = f"`{found.program} -m pip install prefect==...`, unless it is for Python flows only"

@@ -1,0 +1,90 @@
+"""What is decided about runs of a Prefect 3 work pool: kind, environment, secrets, interpreter."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowherd.decisions.runtimes import RuntimeRule
+from flowherd.decisions.spec import AgentDefaults, plan
+from flowherd.errors import UnsupportedStorage
+from flowherd.runs.run import Run
+from flowherd.states import RunState
+from flowherd.store.run_directory import RunDirectory
+from flowherd.values import Flow, FlowRun
+from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, PREFECT3_PRELOAD
+
+
+def run_of(tags: tuple[str, ...] = (), refused: str | None = None, **config: Any) -> FlowRun:
+    storage = {"type": "Prefect3", "entrypoint": "flows.py:main", **({"refused": refused} if refused else {})}
+    run_config = {"type": "LocalRun", "env": {}, "command": None, "working_dir": None, **config}
+    return FlowRun(
+        id=str(uuid.uuid4()),
+        name="test",
+        version=0,
+        state=RunState.SCHEDULED,
+        serialized_state={},
+        labels=tags,
+        parameters={"x": 1},
+        run_config=run_config,
+        flow=Flow(id=str(uuid.uuid4()), name="etl", storage=storage, core_version="3.8.5"),
+    )
+
+
+def spec_of(run: FlowRun, **defaults: Any) -> Any:
+    return plan(run, AgentDefaults(**defaults), "token").spec
+
+
+def test_a_run_is_its_engines_which_gets_parameters_and_code_from_the_server() -> None:
+    run = run_of(env={"A": "run"}, working_dir="/work")
+    spec = spec_of(run, env_vars={"A": "agent", "B": "agent"}, preload=["json"], import_paths=["/p"])
+    assert (spec["kind"], spec["target"]) == (KIND_PREFECT3, {"flow_run_id": run.id, "entrypoint": "flows.py:main"})
+    assert (spec["parameters"], spec["working_dir"], spec["import_paths"]) == ({}, "/work", ["/p"])
+    assert spec["env"] == {"A": "run", "B": "agent"}
+    assert spec["preload"] == [*PREFECT3_PRELOAD, "json"]
+
+
+def test_a_command_is_run_in_place_of_the_engine_with_the_same_environment() -> None:
+    spec = spec_of(run_of(env={"A": "1"}, command="poetry run 'my engine' {x}"))
+    assert (spec["kind"], spec["target"]) == (KIND_COMMAND, {"argv": ["poetry", "run", "my engine", "{x}"]})
+    assert (spec["env"], spec["parameters"], spec["has_engine"]) == ({"A": "1"}, {}, True)
+
+
+@pytest.mark.parametrize("command", ["a 'b", " ", "a\0b"])
+def test_a_command_that_is_none_is_refused(command: str) -> None:
+    with pytest.raises(UnsupportedStorage, match="command"):
+        spec_of(run_of(command=command))
+
+
+def test_a_run_whose_job_variables_cannot_be_used_is_refused_with_the_reason() -> None:
+    with pytest.raises(UnsupportedStorage, match="no such block"):
+        spec_of(run_of(refused="no such block"))
+
+
+def test_credentials_and_what_came_from_blocks_are_masked() -> None:
+    env = {"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "n:p", "PREFECT_API_URL": "u", "DSN": "from a block"}
+    masked = spec_of(run_of(env=env, secret_env=["DSN"]))["masked_env"]
+    assert masked == ["DSN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"]
+
+
+def test_runtimes_are_chosen_by_tags_flows_and_the_servers_version() -> None:
+    gpu = RuntimeRule(name="gpu", interpreter="/gpu", labels=frozenset({"gpu"}), preload=("torch",))
+    third = RuntimeRule(name="third", interpreter="/third", core_version="3.*")
+    chosen = [plan(run_of(tags), AgentDefaults(runtimes=(gpu, third)), "token").runtime for tags in (("gpu",), ())]
+    assert [runtime.interpreter for runtime in chosen] == ["/gpu", "/third"]
+    assert [runtime.preload for runtime in chosen] == [(*PREFECT3_PRELOAD, "torch"), PREFECT3_PRELOAD]
+
+
+def test_where_its_process_is_is_told_though_its_engine_says_running(tmp_path: Path) -> None:
+    flow_run = run_of()
+    directory = RunDirectory(tmp_path, flow_run.id)
+    spec = spec_of(flow_run)
+    run = Run(directory, spec, lambda: None)
+    directory.create(spec)
+    run.note_running(77)
+    assert [(report.state, report.pid, report.of_process) for report in run.pending.reports] == [
+        (RunState.RUNNING, 77, False)
+    ]
