@@ -20,6 +20,7 @@ from flowherd.config.sources import (
     Found,
     FoundSource,
     bad_value,
+    from_api_key,
     from_arguments,
     from_environment,
     from_file,
@@ -105,7 +106,7 @@ def load_settings(
     fallbacks: Found = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
     weaker = [own, prefect, from_profile(environ), fallbacks]
-    settings = _checked([arguments, *environments, from_variables(environ), *weaker], origins)
+    settings = _checked([arguments, *environments, from_api_key(environ), from_variables(environ), *weaker], origins)
     return LoadedSettings(
         settings=settings,
         origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in LEAVES},

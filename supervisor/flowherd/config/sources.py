@@ -1,6 +1,6 @@
 """The places that settings come from, as pydantic-settings sources, the strongest first.
 
-    arguments > FLOWHERD__* > PREFECT__* > flowherd's own file > Prefect's file > defaults
+    arguments > FLOWHERD__* > PREFECT__* > Prefect 1's API key > flowherd's own file > Prefect's file > defaults
 
 pydantic-settings would merge a mapping that two sources set; here the stronger source's value stands alone, so each
 source gives only what no stronger one has given, and notes where it had it from.
@@ -19,6 +19,9 @@ from flowherd.config.catalogue import FILE_SUFFIX, LEAVES, Leaf
 from flowherd.config.origins import Origin, Source
 from flowherd.config.texts import from_text, plain
 from flowherd.errors import ConfigurationError
+
+#: Prefect 1 calls by this name what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN, and knows no other for agents.
+API_KEY = "PREFECT__CLOUD__API_KEY"
 
 #: A setting as a source has it: its value and where it is from.
 Found = Mapping[str, tuple[Any, Origin]]
@@ -77,6 +80,13 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> Found:
             origin = Origin(source=Source.ENVIRONMENT, name=name + FILE_SUFFIX, path=path)
             found[leaf.dotted] = (read_secret_file(path, name + FILE_SUFFIX), origin)
     return found
+
+
+def from_api_key(environ: Mapping[str, str]) -> Found:
+    """The agent's token, where the environment has an API key of Prefect 1."""
+    key = environ.get(API_KEY)
+    origin = Origin(source=Source.ENVIRONMENT, name=API_KEY)
+    return {"cloud.agent.auth_token": (key, origin)} if key else {}
 
 
 def from_file(values: Mapping[str, Any], path: Path, source: Source) -> Found:

@@ -233,3 +233,15 @@ def test_every_setting_can_be_set_by_either_prefix() -> None:
     for prefix in ("FLOWHERD__", "PREFECT__"):
         loaded = load_settings(environ={"HOME": "/nowhere", LEAVES["runs.limits.memory_bytes"].variable(prefix): "5"})
         assert value_of(loaded.settings, "runs.limits.memory_bytes") == 5
+
+
+def test_the_api_key_of_prefect_1_is_the_agents_token_unless_a_variable_names_one(person: Person) -> None:
+    token = "cloud.agent.auth_token"
+    person.write(person.own_file, '[cloud.agent]\nauth_token = "of-the-file"\n')
+    person.environ["PREFECT__CLOUD__API_KEY"] = "the-key"
+    loaded = person.load()
+    assert value_of(loaded.settings, token) == "the-key"
+    assert loaded.origins[token].source is Source.ENVIRONMENT and "PREFECT__CLOUD__API_KEY" in str(loaded.origins[token])
+    assert loaded.masked(token) != "the-key" and loaded.warnings == ()
+    person.environ["PREFECT__CLOUD__AGENT__AUTH_TOKEN"] = "the-token"
+    assert value_of(person.load().settings, token) == "the-token"
