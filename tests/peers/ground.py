@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,10 +145,12 @@ def real_agent(ground: Ground, *options: str, label: str = "real", **more: str) 
 
 
 @contextmanager
-def flowherd_agent(ground: Ground, *options: str, label: str = "flowherd", **more: str) -> Iterator[Going]:
-    """flowherd's agent, whose runs of Prefect's flows have the same interpreter."""
+def flowherd_agent(
+    ground: Ground, *options: str, label: str = "flowherd", runtimes: Sequence[str] = (), **more: str
+) -> Iterator[Going]:
+    """flowherd's agent, whose runs of Prefect's flows have the same interpreter unless `runtimes` says otherwise."""
     address = f"http://127.0.0.1:{_free_port()}"
-    runtime = f"prefect={ground.peer.python}"
+    rules = [word for rule in runtimes or [f"prefect={ground.peer.python}"] for word in ("--runtime", rule)]
     command = [
         sys.executable,
         "-m",
@@ -161,7 +163,7 @@ def flowherd_agent(ground: Ground, *options: str, label: str = "flowherd", **mor
         "--on-stop",
         "cancel",
     ]
-    command += ["--agent-address", address, "--runtime", runtime, *options]
+    command += ["--agent-address", address, *rules, *options]
     environ = ground.environment(FLOWHERD_HOME=str(ground.place / "flowherd"), **more)
     with _going(label, address, command, environ, ground.place, "waiting for flow runs") as agent:
         yield agent

@@ -20,7 +20,7 @@ from flowherd.config.origins import Origin, Source
 from flowherd.config.texts import from_text, plain
 from flowherd.errors import ConfigurationError
 
-#: Prefect 1 calls by this name what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN, and knows no other for agents.
+#: Prefect 1's name for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN; its agents know no other.
 API_KEY = "PREFECT__CLOUD__API_KEY"
 
 #: A setting as a source has it: its value and where it is from.

@@ -241,7 +241,9 @@ def test_the_api_key_of_prefect_1_is_the_agents_token_unless_a_variable_names_on
     person.environ["PREFECT__CLOUD__API_KEY"] = "the-key"
     loaded = person.load()
     assert value_of(loaded.settings, token) == "the-key"
-    assert loaded.origins[token].source is Source.ENVIRONMENT and "PREFECT__CLOUD__API_KEY" in str(loaded.origins[token])
+    assert loaded.origins[token].source is Source.ENVIRONMENT and "PREFECT__CLOUD__API_KEY" in str(
+        loaded.origins[token]
+    )
     assert loaded.masked(token) != "the-key" and loaded.warnings == ()
     person.environ["PREFECT__CLOUD__AGENT__AUTH_TOKEN"] = "the-token"
     assert value_of(person.load().settings, token) == "the-token"
