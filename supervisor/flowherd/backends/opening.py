@@ -13,9 +13,12 @@ from flowherd.config import LoadedSettings, Source
 from flowherd.errors import ConfigurationError
 
 
-def open_backend(loaded: LoadedSettings) -> Backend:
-    """The agent's connection. Raises ConfigurationError when no API is known or its address is none."""
-    return _work_pool(loaded) if loaded.settings.prefect3.pool else _graphql(loaded)
+def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
+    """The agent's connection. Raises ConfigurationError when no API is known or its address is none.
+
+    With `only_look` connecting makes no work pool and no queue.
+    """
+    return _work_pool(loaded, only_look=only_look) if loaded.settings.prefect3.pool else _graphql(loaded)
 
 
 def _graphql(loaded: LoadedSettings) -> Backend:
@@ -34,7 +37,7 @@ def _graphql(loaded: LoadedSettings) -> Backend:
     return GraphQLBackend(transport)
 
 
-def _work_pool(loaded: LoadedSettings) -> Backend:
+def _work_pool(loaded: LoadedSettings, *, only_look: bool) -> Backend:
     # Here and not above: an agent of the other dialect needs none of it.
     from flowherd.backends.prefect3.agent import Prefect3Backend
     from flowherd.backends.prefect3.pool import WorkPool
@@ -56,7 +59,8 @@ def _work_pool(loaded: LoadedSettings) -> Backend:
         )
     except ValueError as error:
         raise ConfigurationError(f"{name}, from {loaded.origins[name]}: {error}") from error
-    pool = WorkPool(transport, own.pool, own.work_queues, create=own.create_pool)
+    queues = () if only_look else own.work_queues
+    pool = WorkPool(transport, own.pool, queues, create=own.create_pool and not only_look)
     return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch)
 
 

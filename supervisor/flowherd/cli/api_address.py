@@ -21,6 +21,14 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
     from flowherd.config import load_settings
 
     loaded = load_settings({"cloud.api": api}, argument_names={"cloud.api": "--api"})
+    pool = loaded.settings.prefect3.pool
+    if pool and not api:
+        raise CommandError(
+            f"the settings name the work pool {pool!r} (from {loaded.origins['prefect3.pool']}); Prefect's own command "
+            "speaks with its server: `prefect flow-run ls`, `inspect`, `logs`, `cancel`. flowherd's explain and logs "
+            "tell what lies on this host, and --api asks a server of Prefect 0.x/1.x",
+            UNREACHABLE,
+        )
     found = find_api(loaded)
     if found is None:
         raise CommandError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowherd.cli import exit_codes
+from flowherd.cli import completion, exit_codes
 from flowherd.cli.output import is_terminal, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ def doctor(
     name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name (default: the settings')")] = None,
     state_dir: Annotated[str | None, typer.Option(metavar="DIR", help="The agent's state directory.")] = None,
     api: Annotated[str | None, typer.Option("-a", "--api", metavar="URL", help="API address.")] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The work pool of a Prefect 3 server that the agent serves.",
+            autocompletion=completion.pools,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
 ) -> None:
     """Check all that an agent needs: API, token, clock, disk, limits, kernel, supervisor, fork server, leftovers.
@@ -39,8 +47,13 @@ def doctor(
     from flowherd.config import load_settings
 
     logger.remove()  # what the parts that are tried have to say is said by the findings
-    given = {"cloud.agent.name": name, "agent.state_dir": state_dir, "cloud.api": api}
-    flags = {"cloud.agent.name": "--name", "agent.state_dir": "--state-dir", "cloud.api": "--api"}
+    given = {"cloud.agent.name": name, "agent.state_dir": state_dir, "cloud.api": api, "prefect3.pool": pool}
+    flags = {
+        "cloud.agent.name": "--name",
+        "agent.state_dir": "--state-dir",
+        "cloud.api": "--api",
+        "prefect3.pool": "--pool",
+    }
     loaded = load_settings(given, argument_names=flags)
     findings = list(_findings(loaded))
     well = all(finding.grade != "bad" for finding in findings)
@@ -52,12 +65,13 @@ def doctor(
 
 
 def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
-    from flowherd.cli.checks import agent, backend, host
+    from flowherd.cli.checks import agent, backend, host, work_pool
     from flowherd.cli.checks.finding import warn
 
     for warning in loaded.warnings:
         yield warn("settings", warning, "correct it; `flowherd config` shows all settings and where they come from")
-    yield from backend.check_backend(loaded)
+    check_backend = work_pool.check_work_pool if loaded.settings.prefect3.pool else backend.check_backend
+    yield from check_backend(loaded)
     pid = agent.agent_pid(loaded)
     yield agent.check_directory(loaded)
     yield from agent.check_agent(loaded, pid)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowherd.cli import texts
+from flowherd.cli import completion, texts
 from flowherd.cli.output import note, warn
 
 if TYPE_CHECKING:
@@ -25,11 +25,15 @@ Examples:
   flowherd start -a http://10.0.0.5:4200 -n builder -l gpu -e CUDA_VISIBLE_DEVICES=0,1
 
   FLOWHERD__CLOUD__AGENT__AUTH_TOKEN=... flowherd start -a https://api.example.com --limit 4
+
+  flowherd start --pool machines --api http://10.0.0.5:4200/api --runtime 'new=/opt/prefect-3'
 """
 
 #: The flag of each setting, for messages about bad values.
 FLAGS = {
     "cloud.agent.auth_token": "--token",
+    "prefect3.pool": "--pool",
+    "prefect3.work_queues": "--work-queue",
     "cloud.api": "--api",
     "cloud.agent.name": "--name",
     "cloud.agent.level": "--verbose",
@@ -74,6 +78,18 @@ def start(
     ] = None,
     api: Annotated[
         str | None, typer.Option("-a", "--api", metavar="URL", help="API address (default: the embedded server)")
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Serve this process work pool of a Prefect 3 server, which --api, PREFECT_API_URL or a profile names.",
+            autocompletion=completion.pools,
+        ),
+    ] = None,
+    work_queue: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this queue of the pool; repeatable.", autocompletion=completion.queues),
     ] = None,
     name: Annotated[str | None, typer.Option("-n", "--name", help="The agent's name (default: agent)")] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Tell more: level DEBUG.")] = False,
@@ -132,12 +148,17 @@ def start(
     """Start the agent: take flow runs that match its labels and run each in a process tree of its own.
 
     Without an API address it uses the embedded server that runs on this host, or brings one up beside itself.
+
+    With --pool it is a worker of a Prefect 3 server, and no server is brought up. The pool's queues choose the runs,
+    and labels play no part.
     """
     from flowherd.config import load_settings
 
     overrides: dict[str, Any] = {
         "cloud.agent.auth_token": token,
         "cloud.api": api,
+        "prefect3.pool": pool,
+        "prefect3.work_queues": work_queue or None,
         "cloud.agent.name": name,
         "cloud.agent.level": "DEBUG" if verbose else None,
         "cloud.agent.labels": label or None,
@@ -156,6 +177,8 @@ def start(
         "logging.file": log_file,
     }
     loaded = load_settings(overrides, argument_names=FLAGS)
+    if work_queue and not loaded.settings.prefect3.pool:
+        raise typer.BadParameter("--work-queue is a queue of a work pool; name that with --pool")
     for warning in loaded.warnings:
         warn(warning)
     with ExitStack() as stack:
@@ -170,7 +193,7 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     from flowherd.cli.embedded import embedded_server
     from flowherd.config import load_settings
 
-    if loaded.settings.cloud.api:
+    if loaded.settings.prefect3.pool or loaded.settings.cloud.api:
         return loaded
     found = running_server(loaded.paths.server_file)
     if found is not None:
