@@ -20,7 +20,7 @@ from flowherd.errors import BackendError
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport
 
-RUN_ID = str(uuid.uuid4())
+RUN_ID = "b41e4542-ec18-4b08-8cc5-dd319f3c0a11"
 RUN = FlowRun(
     id=RUN_ID,
     name="run",
