@@ -242,10 +242,11 @@ class Runner:
         self._stop = stop
         self._kill_at_s = time.monotonic() + stop.grace_s
         if stop.grace_s > 0:
+            number = self._polite.number_for(stop.reason)
             if self._polite.to_group:
-                self._signal_group(self._polite.number)
+                self._signal_group(number)
             else:
-                os.kill(self._flow_pid, self._polite.number)
+                os.kill(self._flow_pid, number)
             self._signal_group(signal.SIGCONT)
 
     def _signal_group(self, number: int) -> None:

@@ -1,10 +1,10 @@
 """Why a runner is asked to end its run, and how it asks the run: the signals that come and those that go."""
 
 import signal
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional
 
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
-from flowherd_runner.contract.reasons import REASON_TERMINATED, REASON_TIMEOUT
+from flowherd_runner.contract.reasons import REASON_CANCELLED, REASON_TERMINATED, REASON_TIMEOUT
 from flowherd_runner.osapi import Signal
 from flowherd_runner.verdict import Stop, signal_name
 
@@ -15,12 +15,22 @@ class PoliteSignal(NamedTuple):
     number: int
     #: Whether all that shares its group is asked too.
     to_group: bool
+    #: In place of `number` when the run is to end for another reason than that it was cancelled.
+    unless_cancelled: Optional[int] = None
+
+    def number_for(self, reason: str) -> int:
+        """The signal that asks for an end for that reason."""
+        if reason == REASON_CANCELLED or self.unless_cancelled is None:
+            return self.number
+        return self.unless_cancelled
 
 
 #: What every program understands.
 TERMINATE = PoliteSignal(signal.SIGTERM, to_group=True)
 #: For a program that unwinds by itself when its main thread is interrupted, and ends what it has started.
 INTERRUPT = PoliteSignal(signal.SIGINT, to_group=False)
+#: For one that must know whether it is cancelled: it then says so itself, and of any other end it says nothing.
+INTERRUPT_OR_RELEASE = PoliteSignal(signal.SIGINT, to_group=False, unless_cancelled=signal.SIGHUP)
 
 
 def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:

@@ -1,0 +1,97 @@
+"""The work of `python -m prefect.engine` for one flow run, and what Prefect's worker does before and behind it."""
+
+import importlib
+import inspect
+import os
+import traceback
+from typing import Any, Optional
+from uuid import UUID
+
+from flowherd_runner.errors import NotStarted
+from flowherd_runner.prefect3 import settings, workspace
+from flowherd_runner.prefect3.termination import Termination
+
+_RUN_ID = "PREFECT__FLOW_RUN_ID"
+
+
+class Execution:
+    """One flow run. `flow_run_id` is the server's."""
+
+    def __init__(self, flow_run_id: UUID, termination: Termination) -> None:
+        self._flow_run_id = flow_run_id
+        self._termination = termination
+        self._engine: Any = importlib.import_module("prefect.engine")
+        self._flow_engine: Any = importlib.import_module("prefect.flow_engine")
+        self._flow: Optional[Any] = None
+
+    def execute(self) -> None:
+        """Run it; its engine reports what comes of it. Raises SystemExit with the code that the engine ends with."""
+        try:
+            with self._engine.handle_engine_signals(self._flow_run_id):
+                self._run()
+        finally:
+            if self._termination.intent == "cancel":
+                self._run_cancellation_hooks()
+
+    def _run(self) -> None:
+        client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
+        flow_run = client.read_flow_run(self._flow_run_id)
+        logger = self._flow_engine.flow_run_logger(flow_run=flow_run)
+        self._prepare(client, flow_run)
+        try:
+            flow = self._flow = self._flow_engine.load_flow(flow_run)
+        except Exception:
+            logger.error("Unexpected exception encountered when trying to load flow", exc_info=True)
+            raise
+        metrics: Any = importlib.import_module("prefect._internal.metrics")
+        with metrics.RunMetrics(flow_run, flow):
+            result = self._flow_engine.run_flow(flow, flow_run=flow_run, error_logger=logger)
+            self._engine._drive_run_flow_result(flow, result)
+
+    def _prepare(self, client: Any, flow_run: Any) -> None:
+        before = settings.origin()
+        try:
+            command = workspace.prepare(client, flow_run)
+        except Exception:
+            traceback.print_exc()
+            raise
+        if command is not None:
+            os.execvpe(command[0], command, dict(os.environ))
+        if settings.origin() != before:
+            settings.renew()
+
+    def _run_cancellation_hooks(self) -> None:
+        """As the worker does for a run that its server has as Cancelling, once its code has ended."""
+        hooks = getattr(self._flow, "on_cancellation_hooks", None)
+        if not hooks:
+            return
+        client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
+        flow_run = client.read_flow_run(self._flow_run_id)
+        if flow_run.state is None or not (flow_run.state.is_cancelling() or flow_run.state.is_cancelled()):
+            return
+        logger = self._flow_engine.flow_run_logger(flow_run, self._flow)
+        for hook in hooks:
+            try:
+                logger.info("Running hook %r in response to entering state %r", _name(hook), flow_run.state.name)
+                done = hook(self._flow, flow_run, flow_run.state)
+                if inspect.isawaitable(done):
+                    importlib.import_module("asyncio").run(_wait_for(done))
+            except Exception:  # the user's code; the others have their turn too
+                logger.exception("An error was encountered while running hook %r", _name(hook))
+
+
+async def _wait_for(done: Any) -> None:
+    await done
+
+
+def _name(hook: Any) -> str:
+    return str(getattr(hook, "__name__", type(hook).__name__))
+
+
+def flow_run_id() -> UUID:
+    """Of the environment. Raises NotStarted when there is none."""
+    value = os.environ.get(_RUN_ID, "")
+    try:
+        return UUID(value)
+    except ValueError:
+        raise NotStarted("{} is not the id of a flow run: {!r}".format(_RUN_ID, value)) from None

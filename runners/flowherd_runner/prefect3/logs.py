@@ -1,0 +1,52 @@
+"""Prefect 3's logging in a run: what its handler would have sent to the API goes to the runner instead.
+
+So records outlive an API that is away and a run that is killed. Prefect itself still says which record is sent, at
+which level and of which task run. Records of a subflow belong to a flow run of their own, which a journal cannot say
+yet: they go the way that Prefect has for them.
+"""
+
+import importlib
+import logging
+from typing import Any, Callable, Dict, Optional
+
+#: Puts one record into the journal: level, logger, text, task run.
+Send = Callable[[int, str, str, Optional[str]], None]
+#: Marks a record that is in the run's log, so that it is not printed there too.
+_SENT = "_flowherd_sent"
+
+
+def redirect(send: Send, flow_run_id: str) -> None:
+    """Let what is logged for this flow run go to `send`, and not to the console as well."""
+    handlers: Any = importlib.import_module("prefect.logging.handlers")
+    _mark_sent(handlers.APILogHandler)
+    _print_others_only(handlers.PrefectConsoleHandler)
+
+    def take(log: Dict[str, Any]) -> None:
+        if str(log.get("flow_run_id")) == flow_run_id:
+            task_run_id = log.get("task_run_id")
+            send(log["level"], log["name"], log["message"], None if task_run_id is None else str(task_run_id))
+        else:
+            handlers.APILogWorker.instance().send(log)
+
+    handlers.set_api_log_sink(take)
+
+
+def _mark_sent(handler: Any) -> None:
+    prepare = handler.prepare
+
+    def marking(self: logging.Handler, record: logging.LogRecord) -> Any:
+        prepared = prepare(self, record)
+        setattr(record, _SENT, True)
+        return prepared
+
+    handler.prepare = marking
+
+
+def _print_others_only(handler: Any) -> None:
+    emit = handler.emit
+
+    def emit_others(self: logging.Handler, record: logging.LogRecord) -> None:
+        if not hasattr(record, _SENT):
+            emit(self, record)
+
+    handler.emit = emit_others

@@ -1,0 +1,36 @@
+"""How a Prefect 3 run is asked to end: as its own worker asks it, without the worker's socket.
+
+Prefect's engine tells a termination that its supervisor wants from any other by an intent that has been put down before
+the signal. Then it unwinds the user's code and leaves the run's next state to the supervisor; without one it would
+report Crashed. SIGINT stands for a cancellation, SIGHUP for every other end that flowherd wants; a SIGTERM is somebody
+else's, and Prefect's own affair.
+"""
+
+import importlib
+import signal
+from types import FrameType
+from typing import Any, Optional
+
+_INTENT = {signal.SIGINT: "cancel", signal.SIGHUP: "relinquish"}
+
+
+class Termination:
+    """The first request unwinds the run; later ones do nothing, the unwinding is once."""
+
+    def __init__(self) -> None:
+        self.intent: Optional[str] = None
+
+    def install(self) -> None:
+        """Take both signals over, in the main thread."""
+        self._listener: Any = importlib.import_module("prefect._internal.control_listener")
+        self._error: Any = importlib.import_module("prefect.exceptions").TerminationSignal
+        for number in _INTENT:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: Optional[FrameType]) -> None:
+        if self.intent is not None:
+            return
+        self.intent = _INTENT[signal.Signals(number)]
+        # Not by _set_intent: the interrupted code may hold its lock.
+        self._listener._intent = self.intent
+        raise self._error(signal=int(signal.SIGTERM))

@@ -1,0 +1,29 @@
+"""What a fork server imports so that runs of Prefect 3 flows need not: to be named as its preload.
+
+Imports nothing that starts a thread, opens a connection or reads what belongs to one run.
+"""
+
+import contextlib
+import importlib
+
+#: Prefect, and what a run of it imports on the way to its first line and to its end.
+_NEEDED = ("prefect", "prefect.engine", "prefect.flow_engine")
+_WANTED = (
+    "prefect.runner._workspace_resolver",
+    "prefect.runner._workspace_starter",
+    "prefect.runner._workspace_supervisor",
+    "prefect.deployments.steps.pull",
+    "prefect.task_engine",
+    "prefect.task_runners",
+    "prefect.events.clients",
+    "prefect.events.worker",
+    "encodings.idna",
+    "netrc",
+)
+
+
+for _name in _NEEDED:
+    importlib.import_module(_name)
+for _name in _WANTED:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_name)

@@ -1,0 +1,106 @@
+"""A real Prefect 3 server, deployments on it, and a fork server that has imported that Prefect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowherd_runner.contract.journal import STREAM_NAMES
+from flowherd_runner.contract.variables import KIND_PREFECT3, PREFECT3_PRELOAD
+from tests.peers.environments import THIRD, required_peer
+from tests.peers3.environment import PrefectServer
+from tests.support.runner import ForkServer, Run
+
+_FLOWS = Path(__file__).with_name("programs")
+_STARTS_A_THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
+
+
+@dataclass
+class Stage:
+    """Deployments of one pool, and the fork server that runs them."""
+
+    prefect: PrefectServer
+    place: Path
+    fork_server: ForkServer
+    deployments: dict[str, str] = field(default_factory=dict)
+
+    def deployment(self, flow: str) -> str:
+        """Of that flow of programs/flows.py, reached by a pull step."""
+        if flow not in self.deployments:
+            steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(_FLOWS)}}]
+            self.deployments[flow] = self.prefect.add_deployment(
+                "stage", flow, entrypoint=f"flows.py:{flow}", pull_steps=steps
+            )
+        return self.deployments[flow]
+
+    def prepare(self, flow: str, *, env: dict[str, str] | None = None, **facts: Any) -> FlowRun:
+        """A claimed run of that flow, and its directory."""
+        run_id = self.prefect.add_run(self.deployment(flow), **facts)
+        assert self.prefect.set_state(run_id, "PENDING") == "ACCEPT"
+        home = self.place / "run-home"
+        told = {"HOME": str(home), "PREFECT_API_URL": self.prefect.api, "PREFECT__FLOW_RUN_ID": run_id}
+        return FlowRun(self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, {}, env={**told, **(env or {})}))
+
+    def start(self, flow: str, **given: Any) -> FlowRun:
+        """A run of that flow, on its way."""
+        run = self.prepare(flow, **given)
+        self.fork_server.start(run.process)
+        return run
+
+    @contextmanager
+    def threaded_fork_server(self, directory: Path) -> Iterator[ForkServer]:
+        """One that cannot fork, for a module that it imports starts a thread: its runs go by exec."""
+        (directory / "starts_a_thread.py").write_text(_STARTS_A_THREAD)
+        python = str(required_peer(THIRD).python)
+        fork_server = ForkServer(
+            python, directory / "runs", preload=("starts_a_thread",), env={"PYTHONPATH": str(directory)}
+        )
+        try:
+            yield fork_server
+        finally:
+            fork_server.close()
+
+
+@dataclass
+class FlowRun:
+    """One run: what the server knows of it, and its process."""
+
+    prefect: PrefectServer
+    id: str
+    process: Run
+
+    @property
+    def states(self) -> list[str]:
+        rows = self.prefect.ask("GET", f"/flow_run_states/?flow_run_id={self.id}")
+        return [row["name"] for row in rows]
+
+    def end(self) -> dict[str, Any]:
+        return self.process.wait(60)
+
+    def records(self) -> list[tuple[str, int, str, str | None]]:
+        """Logger, level, message and task run of every record in the journal."""
+        found = [record for record in self.process.records() if STREAM_NAMES[record.stream] == "log"]
+        said = [(record.level, json.loads(record.payload)) for record in found]
+        return [(one["logger"], level, one["message"], one.get("task_run_id")) for level, one in said]
+
+    def messages(self) -> list[str]:
+        return [message for _, _, message, _ in self.records()]
+
+
+@contextmanager
+def on_stage(prefect: PrefectServer, place: Path) -> Iterator[Stage]:
+    """All of it, ready; nothing of it is left at the end of the block."""
+    (place / "run-home").mkdir(parents=True)
+    prefect.add_pool("stage")
+    env = {name: value for name, value in prefect.environ().items() if name == "HOME"}
+    fork_server = ForkServer(
+        str(required_peer(THIRD).python), place / "runs", preload=PREFECT3_PRELOAD, env={"DO_NOT_TRACK": "1", **env}
+    )
+    try:
+        yield Stage(prefect, place, fork_server)
+    finally:
+        fork_server.close()
