@@ -66,10 +66,11 @@ def format_time(at_us: int) -> str:
 
 
 def format_duration(duration_us: int) -> str:
-    """HH:MM:SS.ffffff, as the dialect shows intervals."""
+    """HH:MM:SS, and a fraction where there is one, as Postgres shows intervals of less than a day."""
     seconds, rest = divmod(abs(duration_us), SECOND_US)
     sign = "-" if duration_us < 0 else ""
-    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:06d}"
+    fraction = f".{rest:06d}".rstrip("0") if rest else ""
+    return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{fraction}"
 
 
 def parse_duration(text: str) -> int:

@@ -42,3 +42,5 @@ def test_anything_else_is_refused(text: str) -> None:
 
 def test_durations_read_as_hours_minutes_seconds() -> None:
     assert format_duration(93_784_000_005) == "26:03:04.000005"
+    assert format_duration(60_000_000) == "00:01:00"
+    assert format_duration(-1_500_000) == "-00:00:01.5"
