@@ -13,6 +13,9 @@ from typing import Any, Dict, List, Tuple
 #: Files of the working directory that Prefect reads settings from.
 _FILES = ("prefect.toml", "pyproject.toml", ".env")
 
+#: Begins variables that tell the engine of its run, and are no settings.
+_ABOUT_THE_RUN = "PREFECT__"
+
 
 def renew() -> None:
     """Let Prefect know what it would know had it been imported just now. Raises what Prefect raises for bad values."""
@@ -24,7 +27,8 @@ def renew() -> None:
 
 def origin() -> Tuple[Dict[str, str], List[str]]:
     """What Prefect's settings come from, so far as a run's preparation may change it: variables, files found here."""
-    variables = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT")}
+    named = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_")}
+    variables = {name: value for name, value in named.items() if not name.startswith(_ABOUT_THE_RUN)}
     return variables, [str(Path(name).resolve()) for name in _FILES if os.path.isfile(name)]
 
 

@@ -17,8 +17,13 @@ _WANTED = (
     "prefect.task_runners",
     "prefect.events.clients",
     "prefect.events.worker",
+    "prefect.utilities.visualization",
+    "anyio._backends._asyncio",
     "encodings.idna",
+    "graphviz",
     "netrc",
+    "pydantic.v1",
+    "rich._emoji_codes",
 )
 
 
