@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 _PROGRAM = Path(__file__).with_name("programs") / "herded.py"
 _FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending")
 _POOL = "herded"
+_SECRET = "{{ prefect.blocks.secret.herded }}"
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _END_S = 60.0
 
@@ -51,13 +52,25 @@ class Herd:
         return done.stdout
 
     def deploy(self) -> None:
+        self.keep_secret("herded", "hush-hush")
         (self._place / "flows.py").write_bytes(_PROGRAM.read_bytes())
-        of_pool = f"work_pool:\n      name: {_POOL}\n      job_variables:\n        env:\n          GIVEN: with it\n"
+        of_pool = (
+            f"work_pool:\n      name: {_POOL}\n      job_variables:\n        env:\n          SECRET: '{_SECRET}'\n"
+        )
         parts = [f"  - name: it\n    entrypoint: flows.py:{flow}\n    {of_pool}" for flow in _FLOWS]
         (self._place / "prefect.yaml").write_text("name: herded\ndeployments:\n" + "".join(parts))
         self.by_hand("deploy", "--all")
         rows = self.prefect.ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [_POOL]}}})
         self.deployments = {row["entrypoint"].partition(":")[2]: row["id"] for row in rows}
+
+    def keep_secret(self, name: str, value: str) -> None:
+        self.prefect.ask("POST", "/block_types/install_system_block_types")
+        kind = self.prefect.ask("GET", "/block_types/slug/secret")["id"]
+        schemas = self.prefect.ask(
+            "POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+        )
+        block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schemas[0]["id"]}
+        self.prefect.ask("POST", "/block_documents/", block)
 
     def start(self) -> Any:
         python = required_peer(THIRD).python
@@ -123,10 +136,11 @@ def test_a_deployment_is_completed_with_all_its_output_at_the_server_each_line_o
     assert herd.states(run_id) == ["SCHEDULED", "PENDING", "RUNNING", "COMPLETED"]
     herd.wait_for_process_end(run_id)
     said = herd.messages(run_id)
-    for line in ("hello herd", "raw output", "of a child", "halving 6"):
+    for line in ("hello herd", "raw output", "of a child", "the secret is ***", "halving 6"):
         assert said.count(line) == 1, herd.story(run_id)
     raw = {row["name"] for row in herd.prefect.log(run_id) if row["message"] in ("raw output", "of a child")}
     assert raw == {"flowherd.stdout"}
+    assert any(row["task_run_id"] for row in herd.prefect.log(run_id) if row["message"] == "halving 6")
     row = herd.prefect.run(run_id)
     assert row["infrastructure_pid"] and row["labels"]["prefect.worker.name"].startswith("herder@")
 

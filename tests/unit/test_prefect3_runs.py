@@ -64,6 +64,12 @@ def test_a_run_whose_job_variables_cannot_be_used_is_refused_with_the_reason() -
         spec_of(run_of(refused="no such block"))
 
 
+@pytest.mark.parametrize("shown", [True, False])
+def test_whether_output_is_shown_beside_the_agent_is_a_job_variable(shown: bool, tmp_path: Path) -> None:
+    flow_run = run_of(stream_output=shown)
+    assert Run(RunDirectory(tmp_path, flow_run.id), spec_of(flow_run), lambda: None).shows_output is shown
+
+
 def test_credentials_and_what_came_from_blocks_are_masked() -> None:
     env = {"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "n:p", "PREFECT_API_URL": "u", "DSN": "from a block"}
     masked = spec_of(run_of(env=env, secret_env=["DSN"]))["masked_env"]

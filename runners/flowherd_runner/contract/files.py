@@ -7,6 +7,7 @@ spec.json, written by the agent:
     send_logs      bool: whether the journal is for the backend too; absent is true; the agent's own
     has_engine     bool: the flow's own engine reports its states, whatever the kind; the agent's own
     tells_start    bool: the backend is told where the process of a run with an engine is; the agent's own
+    show_output    bool: --show-flow-logs shows it; absent is true; the agent's own
     taken_through  str | null: the task run that carries it, of a flow run that was Running and waited; the agent's own
     kind, target   see variables.py
     parameters     object

@@ -53,7 +53,7 @@ def _work_pool(loaded: LoadedSettings, *, only_look: bool) -> Backend:
     try:
         transport = Prefect3Transport(
             address,
-            api_key=own.api_key,
+            api_key=_api_key(loaded),
             auth_string=own.auth_string,
             timeout_s=loaded.settings.cloud.request_timeout,
         )
@@ -62,6 +62,12 @@ def _work_pool(loaded: LoadedSettings, *, only_look: bool) -> Backend:
     queues = () if only_look else own.work_queues
     pool = WorkPool(transport, own.pool, queues, create=own.create_pool and not only_look)
     return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch)
+
+
+def _api_key(loaded: LoadedSettings) -> str:
+    """A token that was typed is meant for this server; one of other sources is the other dialect's."""
+    typed = loaded.origins["cloud.agent.auth_token"].source is Source.ARGUMENT
+    return loaded.settings.cloud.agent.auth_token if typed else loaded.settings.prefect3.api_key
 
 
 def _api_setting(loaded: LoadedSettings) -> str:

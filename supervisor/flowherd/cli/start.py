@@ -73,7 +73,7 @@ def start(
         typer.Option(
             "-t",
             "--token",
-            help="API token. Others can read a command line: rather use the variable, as in the examples.",
+            help="API token, or key of a --pool. Others can read a command line: rather use the variable, as below.",
         ),
     ] = None,
     api: Annotated[

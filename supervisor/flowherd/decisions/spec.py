@@ -129,6 +129,7 @@ def _of_work_pool(_flow_run: FlowRun, config: Mapping[str, Any], defaults: Agent
         "parameters": {},
         "has_engine": True,
         "tells_start": True,
+        "show_output": config.get("stream_output") is not False,
     }
 
 

@@ -189,7 +189,7 @@ class Courier:
 
     def _mirror_all(self) -> None:
         if self._mirror is not None:
-            for run in self._roster:
+            for run in filter(lambda run: run.shows_output, self._roster):
                 with contextlib.suppress(OSError, ValueError):  # the delivery tells of a journal that cannot be read
                     self._mirror.show(run.id, run.name, run.directory.journal, run.directory.forwarded)
 

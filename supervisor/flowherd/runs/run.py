@@ -66,6 +66,8 @@ class Run:
         self.tells_start = not self.has_engine or spec.get("tells_start") is True
         #: What it prints and logs is for the backend too.
         self.sends_logs = spec.get("send_logs") is not False
+        #: Its output may be shown where the agent was started.
+        self.shows_output = spec.get("show_output") is not False
         #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
         self.starting = False
         self.runner: RunnerProcess | None = None

@@ -20,6 +20,7 @@ def greeting(name: str = "world") -> int:
     print("hello", name)
     os.write(1, b"raw output\n")
     os.system("echo of a child")
+    os.system("echo the secret is $SECRET")
     return half(6)
 
 

@@ -73,6 +73,14 @@ def test_an_address_that_was_typed_wins_over_all(home: Path) -> None:
     assert api(loaded(home, cloud__api="http://typed:1/api")) == "http://typed:1/api"
 
 
+def test_a_token_that_was_typed_is_the_key_and_one_of_the_other_dialect_is_not_sent(home: Path) -> None:
+    def key(settings: LoadedSettings) -> object:
+        return open_backend(settings)._transport.api_key  # type: ignore[attr-defined]
+
+    assert key(loaded(home, cloud__agent__auth_token="typed")) == "typed"
+    assert key(loaded(home, {"PREFECT__CLOUD__AGENT__AUTH_TOKEN": "another-servers"})) == "site-key"
+
+
 def test_the_configured_api_is_used_where_prefect_3_says_nothing(tmp_path: Path) -> None:
     assert api(loaded(tmp_path, {"FLOWHERD__CLOUD__API": "http://cloud/api"})) == "http://cloud/api"
 
