@@ -29,7 +29,7 @@ from flowherd.decisions.limits import mebibytes
 from flowherd.decisions.prefect_environment import EngineSettings
 from flowherd.decisions.runtimes import RuntimeRule
 from flowherd.decisions.spec import AgentDefaults, outline, plan
-from flowherd.errors import ClaimLost, ConfigurationError, RunDirectoryDamaged, UnsupportedStorage
+from flowherd.errors import ClaimLost, ConfigurationError, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.processes import cgroups
 from flowherd.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.runs import retention
@@ -356,6 +356,10 @@ class LocalAgent(Agent):
         run = intent.run
         if stored is not None and stored.state in CLAIMABLE:
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
+        if stored is not None and stored.claim == run.claim and stored.state is RunState.CANCELLING:
+            self._roster.add(run)
+            self._fail(run, DeployError("it was cancelled before it could be started"))
+            return
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
             run.log.info("Not ours, or ended meanwhile; dropped", action="drop")
             del self._intents[run.id]

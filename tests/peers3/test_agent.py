@@ -11,6 +11,7 @@ from flowherd.backends.prefect3.agent import Prefect3Backend
 from flowherd.config import load_settings
 from flowherd.local_agent import LocalAgent
 from tests.peers3.environment import PrefectServer
+from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -43,3 +44,22 @@ def use(agent: LocalAgent, prefect: PrefectServer) -> None:
         wait_until(lambda: prefect.log(run_id))
     finally:
         agent.stop()
+
+
+def test_a_claimed_run_that_was_cancelled_before_it_was_started_is_ended_by_the_next_agent(
+    prefect: PrefectServer, tmp_path: Path
+) -> None:
+    """Nobody else would: it would be Cancelling for ever."""
+    prefect.add_pool("cut short")
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "after-claim").write_text("1\n")
+    command = CommandLine(tmp_path / "home", {"HOME": str(tmp_path), "FLOWHERD_FAULTS": str(faults)})
+    start = ("start", "--pool", "cut short", "--api", prefect.api)
+    with background(command, *start, until=READY) as first:
+        run_id = prefect.add_run(prefect.add_deployment("cut short"))
+        first.process.wait(60)
+    assert prefect.state(run_id) == "PENDING"
+    assert prefect.set_state(run_id, "CANCELLING") == "ACCEPT"
+    with background(command, *start, until=READY):
+        wait_until(lambda: prefect.state(run_id) == "CANCELLED", timeout_s=60)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from loguru import logger
 
@@ -17,7 +18,7 @@ from flowherd.backends.prefect3.events import Wakes
 from flowherd.backends.prefect3.orchestration import Orchestration
 from flowherd.backends.prefect3.pool import MOST_RUNS, WorkPool, soonest
 from flowherd.backends.prefect3.reporting import Reports
-from flowherd.backends.prefect3.rows import RunRow, objects, run_row
+from flowherd.backends.prefect3.rows import RunRow, objects, run_row, uuid_or_none
 from flowherd.backends.prefect3.run_log import RunLogs
 from flowherd.backends.prefect3.states import CANCELLING, CRASHED, PENDING, run_state
 from flowherd.backends.prefect3.tokens import ClaimTokens
@@ -217,8 +218,19 @@ class Prefect3Backend:
             version=row.run_count,
             state=run_state(row),
             message=row.message,
-            claim=self._tokens.token(row.transition_id, row.id) if row.state_type == PENDING else None,
+            claim=self._tokens.token(self._claims_transition(row), row.id),
         )
+
+    def _claims_transition(self, row: RunRow) -> UUID | None:
+        """The transition id of the claim that a run still stands by, also where it was cancelled before its start."""
+        if row.state_type == PENDING:
+            return row.transition_id
+        if row.state_type != CANCELLING:
+            return None
+        before = [state for state in self._orchestration.history(row.id) if state.get("type") != CANCELLING]
+        if not before or before[-1].get("type") != PENDING:
+            return None
+        return uuid_or_none(answers.mapping(before[-1].get("state_details") or {}).get("transition_id"))
 
     def _usable(self, value: Any) -> RunRow | None:
         """One run's part of an answer; None, and a word about it once, when it cannot be read."""
