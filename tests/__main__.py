@@ -21,6 +21,8 @@ STATIC = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."]),
     ("types", [PYTHON, "-m", "mypy", "supervisor", "runners"]),
 ]
+#: Before the tests, for installing takes longer than one test may.
+ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.peers.environments"])
 
 
 #: Tests mostly wait for processes. A file stays with one worker, so a module's server is started once.
@@ -45,7 +47,8 @@ def main() -> int:
     options = parser.parse_args()
     selection = ["tests/unit"] if options.quick else []
     tests = [PYTHON, "-m", "pytest", "-q", *selection, *options.pytest]
-    failed = [name for name, command in STATIC if not run(name, command)]
+    steps = STATIC if options.quick else [*STATIC, ENVIRONMENTS]
+    failed = [name for name, command in steps if not run(name, command)]
     again = [*tests, "--last-failed", *_ONLY_FAILED]
     if not run("tests", [*tests, *_SEVERAL_AT_ONCE]) and not run("failed tests again, alone", again):
         failed.append("tests")

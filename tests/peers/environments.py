@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -180,15 +181,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def main() -> int:
-    """Make them all; 1 if one cannot be had."""
-    failed = 0
-    for version in _ALL:
-        try:
-            print(f"Prefect {version}: {peer(version).directory}", flush=True)
-        except Unavailable as error:
-            print(f"Prefect {version}: {error}", file=sys.stderr)
-            failed = 1
-    return failed
+    """Make them all at once; 1 if one cannot be had and all are required."""
+    with ThreadPoolExecutor() as executor:
+        made = list(executor.map(_sought, _ALL))
+    for version, found in zip(_ALL, made, strict=True):
+        print(f"Prefect {version}: {found if isinstance(found, Unavailable) else found.directory}", flush=True)
+    return int(_REQUIRED and any(isinstance(found, Unavailable) for found in made))
 
 
 if __name__ == "__main__":
