@@ -37,7 +37,7 @@ def with_default(name: str, default: Any, **configuration: Any) -> dict[str, Any
 
 CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (template(), {}),
-    (template(), {"command": "python x.py", "stream_output": False, "working_dir": "/work/./dir"}),
+    (template(), {"command": "python x.py", "stream_output": False, "working_dir": "/srv/./dir"}),
     (template(), {"command": "", "working_dir": "relative/dir"}),
     (template(), {"command": None, "env": {"A": "1", "GONE": None}}),
     (template(), {"env": {"A": 1, "B": 2.5, "C": True}}),
@@ -107,6 +107,7 @@ def test_a_job_is_that_of_prefects_own_worker(prefect: PrefectServer, theirs: li
     try:
         made = job(pool_template, variables, {"FLOWHERD_CASE": "here"}, HeldValues(transport).by_prefix())
         ours = dataclasses.asdict(made)
+        del ours["secret_env"]  # a word of ours: which values came from blocks
     except (ValueError, TypeError, KeyError):
         ours = None
     transport.close()
