@@ -94,7 +94,9 @@ class ServerProcess:
     def post(self, path: str, **content: Any) -> requests.Response:
         """A plain POST with the token; `headers` are added."""
         headers = {**self._headers(), **content.pop("headers", {})}
-        return requests.post(self.url + path, headers=headers, timeout=30, **content)
+        with requests.Session() as session:
+            session.trust_env = False  # tests ask from several threads, and os.environ changes between tests
+            return session.post(self.url + path, headers=headers, timeout=30, **content)
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
