@@ -7,6 +7,7 @@ and its end, however it comes, means nothing to the runners that it has forked.
 import array
 import gc
 import importlib
+import json
 import os
 import selectors
 import signal
@@ -15,12 +16,14 @@ import sys
 import traceback
 import warnings
 from collections import deque
-from typing import Any, Deque, Dict, List, NoReturn, Optional, Tuple
+from contextlib import contextmanager
+from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from flowherd_runner import faults, osapi
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
+from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.runner import STOP_SIGNALS, run
 
 _BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
@@ -38,7 +41,8 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Blocked before any module is imported: a thread that one of them starts must not take the signal instead.
     signals = osapi.SignalQueue({signal.SIGCHLD})
-    preloaded, failed = _preload(preload)
+    with _import_environment():
+        preloaded, failed = _preload(preload)
     gc.collect()
     gc.freeze()
     # What a preloaded module keeps open it may want to use in the run.
@@ -47,6 +51,22 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     }
     ForkServer(socket.socket(fileno=fd), signals, kept_fds).serve(preloaded, failed)
     os._exit(0)
+
+
+@contextmanager
+def _import_environment() -> Iterator[None]:
+    """The environment that the runs will have, so far as it is known beforehand; afterwards that of before."""
+    variables = json.loads(os.environ.pop(IMPORT_ENVIRONMENT_VARIABLE, "{}"))
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:

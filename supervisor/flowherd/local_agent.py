@@ -129,7 +129,12 @@ class LocalAgent(Agent):
 
     @functools.cached_property
     def _fork_servers(self) -> ForkServers:
-        return ForkServers(self._state.path, environment_for_runs(os.environ))
+        try:
+            variables = self.backend.engine_variables()
+        except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
+            variables = {}
+        of_all_runs = {**self.env_vars, **variables} if variables else {}
+        return ForkServers(self._state.path, environment_for_runs(os.environ), of_all_runs)
 
     @functools.cached_property
     def _runtimes(self) -> tuple[RuntimeRule, ...]:

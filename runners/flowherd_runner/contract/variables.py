@@ -2,6 +2,9 @@
 
 #: Set in every process of a run; also how a process that left the session is recognised as the run's.
 RUN_ID_VARIABLE = "FLOWHERD_FLOW_RUN_ID"
+#: In the environment of a fork server, as a JSON object: variables that the runs' environments will have, for modules
+#: that read the environment when they are imported. No run sees it.
+IMPORT_ENVIRONMENT_VARIABLE = "FLOWHERD_IMPORT_ENVIRONMENT"
 #: What a fork server's own environment has under that name, as long as any run's id: see marking.py.
 NO_RUN_ID = "-" * 36
 RUN_NAME_VARIABLE = "FLOWHERD_FLOW_RUN_NAME"

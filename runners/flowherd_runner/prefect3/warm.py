@@ -5,6 +5,10 @@ Imports nothing that starts a thread, opens a connection or reads what belongs t
 
 import contextlib
 import importlib
+import os
+from typing import Iterator
+
+from flowherd_runner.prefect3 import companions, settings, tls
 
 #: Prefect, and what a run of it imports on the way to its first line and to its end.
 _NEEDED = ("prefect", "prefect.engine", "prefect.flow_engine")
@@ -27,8 +31,24 @@ _WANTED = (
 )
 
 
-for _name in _NEEDED:
-    importlib.import_module(_name)
-for _name in _WANTED:
-    with contextlib.suppress(ImportError):
+@contextlib.contextmanager
+def _away() -> Iterator[None]:
+    """In a directory without files that Prefect reads settings from: the agent's own says nothing about its runs."""
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+with _away():
+    for _name in _NEEDED:
         importlib.import_module(_name)
+    for _name in _WANTED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(_name)
+    settings.note_import()
+    tls.share()
+    companions.begin_later()

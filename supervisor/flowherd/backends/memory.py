@@ -173,6 +173,9 @@ class MemoryBackend:
     def engine_access(self) -> EngineAccess | None:
         return None
 
+    def engine_variables(self) -> Mapping[str, str]:
+        return {}
+
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         deadline_s = time.monotonic() + timeout_s
         with self._lock:

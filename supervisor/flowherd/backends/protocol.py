@@ -6,7 +6,7 @@ subclasses) when it will not. Retrying, spooling and back-off are the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,6 +87,10 @@ class Backend(Protocol):
 
     def engine_access(self) -> EngineAccess | None:
         """How a flow's own engine reports to this backend, once `connect` has returned; None where none can."""
+        ...
+
+    def engine_variables(self) -> Mapping[str, str]:
+        """Variables that the environment of every run has that an engine runs, known before the first one."""
         ...
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:

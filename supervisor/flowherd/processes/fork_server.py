@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from flowherd.errors import DeployError
 from flowherd.processes import forks
 from flowherd.processes.interpreters import program_of
 from flowherd_runner.contract import files, messages
-from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
 
 _BOOT = Path(flowherd_runner.__file__).resolve().parent / "boot.py"
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
@@ -218,11 +219,14 @@ class ForkServers:
     """One fork server a runtime, started when it is first needed and again after it has died.
 
     Modules whose import ends the process are left to the runs: they import them themselves, slower, and fail alone.
+
+    `env` is the environment that the runs' own are made of; `of_all_runs` are variables that each of them will have, in
+    which the modules are imported.
     """
 
-    def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
         self._directory = directory
-        self._env = env
+        self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
         self._lock = threading.Lock()
         self._servers: dict[Runtime, ForkServer] = {}
         #: How often one ended before it was ready.

@@ -213,6 +213,10 @@ class GraphQLBackend:
             api=transport.api, endpoint=transport.endpoint, token=transport.token, tenant_id=self._tenant_id
         )
 
+    def engine_variables(self) -> Mapping[str, str]:
+        """None: what Prefect's engine made of its environment at import is renewed for each run."""
+        return {}
+
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Hold a request that the server answers when there is something."""
         answer = self._transport.get(

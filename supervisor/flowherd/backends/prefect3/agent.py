@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from loguru import logger
 
 from flowherd.backends import answers
 from flowherd.backends.prefect3.claiming import DUE_WITHIN_S, Claims
-from flowherd.backends.prefect3.descriptions import DeploymentGone, Descriptions, FlowNames
+from flowherd.backends.prefect3.descriptions import DeploymentGone, Descriptions, FlowNames, access_variables
 from flowherd.backends.prefect3.events import Wakes
 from flowherd.backends.prefect3.orchestration import Orchestration
 from flowherd.backends.prefect3.pool import MOST_RUNS, WorkPool, soonest
@@ -152,6 +152,10 @@ class Prefect3Backend:
     def engine_access(self) -> EngineAccess | None:
         """None: what an engine of Prefect 3 needs is in the environment of each run that is handed out."""
         return None
+
+    def engine_variables(self) -> Mapping[str, str]:
+        """Address and credentials: unless a run's job variables replace them, its Prefect is ready as imported."""
+        return access_variables(self._transport)
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait for an event of the pool's runs, or until a run that is known becomes due."""

@@ -95,9 +95,7 @@ class Descriptions:
     def _environment(self, row: RunRow, flow_name: str, deployment: Mapping[str, Any]) -> dict[str, str | None]:
         """What Prefect's worker sets for every run; job variables win over it."""
         return {
-            "PREFECT_API_URL": self._transport.address,
-            "PREFECT_API_KEY": self._transport.api_key or None,
-            "PREFECT_API_AUTH_STRING": self._transport.auth_string or None,
+            **access_variables(self._transport),
             "PREFECT__FLOW_RUN_ID": row.id,
             "PREFECT__FLOW_ID": row.flow_id,
             "PREFECT__FLOW_NAME": flow_name,
@@ -105,6 +103,16 @@ class Descriptions:
             "PREFECT__DEPLOYMENT_NAME": answers.text_or_none(deployment.get("name")),
             "PREFECT__WORKER_NAME": self._worker_name,
         }
+
+
+def access_variables(transport: Prefect3Transport) -> dict[str, str]:
+    """How Prefect's own client reaches the same API."""
+    variables = {
+        "PREFECT_API_URL": transport.address,
+        "PREFECT_API_KEY": transport.api_key,
+        "PREFECT_API_AUTH_STRING": transport.auth_string,
+    }
+    return {name: value for name, value in variables.items() if value}
 
 
 class FlowNames:
