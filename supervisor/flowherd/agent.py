@@ -36,7 +36,7 @@ from flowherd.notify import notify
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.states import RunState
 from flowherd.trouble import Trouble
-from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
+from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, Wake
 
 #: How long the backend may hold a wait for work; a broken connection is noticed at the latest then.
 _WAKE_WAIT_S = 20.0
@@ -380,9 +380,10 @@ class Agent:
     def _wind_down(self, signals: StopSignals) -> None:
         """Between the last poll and `cleanup`; what becomes of the runs."""
 
-    def _on_wake(self) -> None:
+    def _on_wake(self, wake: Wake) -> None:
         """The backend has something for this agent."""
-        self.poke()
+        if wake.work:
+            self.poke()
 
     def _claim_token(self, flow_run: FlowRun) -> str:
         return self._token_for(flow_run.id)
@@ -452,16 +453,16 @@ class Agent:
         seen = 0
         while not self._stopping.is_set():
             try:
-                sequence = self.backend.wait_for_wake(seen, _WAKE_WAIT_S).sequence
+                wake = self.backend.wait_for_wake(seen, _WAKE_WAIT_S)
                 self._note_contact()
             except Exception as error:  # this thread must not end before the agent
                 self.logger.debug("No wake connection, trying again: {!r}", error)
                 wish_s = self._heed(error) if isinstance(error, BackendError) else 0.0
                 self._stopping.wait(max(_WAKE_RETRY_S, wish_s))
                 continue
-            if sequence != seen and not self._stopping.is_set():
-                seen = sequence
-                self._on_wake()
+            if wake.sequence != seen and not self._stopping.is_set():
+                seen = wake.sequence
+                self._on_wake(wake)
                 # A server whose number changes with every question must not keep this thread busy.
                 self._stopping.wait(_WAKE_PAUSE_S)
         self.backend.close()

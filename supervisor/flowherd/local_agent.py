@@ -45,7 +45,7 @@ from flowherd.states import CLAIMABLE, RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.store.state_directory import StateDirectory
 from flowherd.trouble import Trouble
-from flowherd.values import FlowRun, StoredState
+from flowherd.values import FlowRun, StoredState, Wake
 from flowherd.winding_down import FLUSH_TIMEOUT_S, WindingDown
 from flowherd_runner.contract import files, reasons
 
@@ -232,7 +232,7 @@ class LocalAgent(Agent):
             return
         if lock_fd is not None:
             os.close(lock_fd)
-        self._roster.add(run)
+        self._look_after(run)
 
     def _run_of_earlier_agent(self, directory: RunDirectory) -> Run:
         """The run with what its directory says of it; a damaged spec or outbox costs only what it said."""
@@ -259,14 +259,11 @@ class LocalAgent(Agent):
     def query_flow_runs(self) -> list[FlowRun]:
         """The flow runs that are due and for which there is room, without those that live here already."""
         here = {run.id for run in self._roster}
-        busy = len({run.id for run in self._roster.living()} | set(self.submitting_flow_runs))
+        room = self._room()
         # Asked without room too: so the backend knows that the agent is there, and the agent that the backend is.
         found = [flow_run for flow_run in super().query_flow_runs() if flow_run.id not in here]
-        if self.limit is None:
-            return found
-        room = max(0, self.limit - busy)
-        if len(found) > room:
-            self.logger.debug("No room for all: {} due, {} of {} are going", len(found), busy, self.limit)
+        if room is not None and len(found) > room:
+            self.logger.debug("No room for all: {} due, room for {} of {}", len(found), room, self.limit)
         return found[:room]
 
     # -- intent and claim
@@ -362,7 +359,7 @@ class LocalAgent(Agent):
         if stored is not None and stored.state in CLAIMABLE:
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
         if stored is not None and stored.claim == run.claim and stored.state is RunState.CANCELLING:
-            self._roster.add(run)
+            self._look_after(run)
             self._fail(run, DeployError("it was cancelled before it could be started"))
             return
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
@@ -371,7 +368,7 @@ class LocalAgent(Agent):
             intent.drop()
             return
         run.starting = True
-        self._roster.add(run)
+        self._look_after(run)
         try:
             self._start_runner(intent)
         except Exception as error:  # the boundary of one run
@@ -391,7 +388,7 @@ class LocalAgent(Agent):
             self._open()
             intent = self._intents[flow_run.id] = self._intend(flow_run)
         intent.run.starting = True
-        self._roster.add(intent.run)
+        self._look_after(intent.run)
         if intent.run.failure is not None:
             raise intent.run.failure
         return f"PID: {self._start_runner(intent) or 'not known yet'}"
@@ -437,6 +434,11 @@ class LocalAgent(Agent):
         self._end_lost_contact()
         super().heartbeat()
 
+    def _look_after(self, run: Run) -> None:
+        """From now on watcher and courier do."""
+        self._roster.add(run)
+        self._has_news()
+
     def _has_news(self) -> None:
         self._courier.wake()
 
@@ -461,9 +463,18 @@ class LocalAgent(Agent):
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._roster or flow_run_id in self._intents
 
-    def _on_wake(self) -> None:
-        self._courier.look_for_cancellations()
-        super()._on_wake()
+    def _on_wake(self, wake: Wake) -> None:
+        if wake.ends:
+            self._courier.look_for_cancellations()
+        if self._room() != 0:  # else the end of a run leads to the next look
+            super()._on_wake(wake)
+
+    def _room(self) -> int | None:
+        """For so many more runs; None is for any number."""
+        if self.limit is None:
+            return None
+        busy = len({run.id for run in self._roster.living()} | set(self.submitting_flow_runs))
+        return max(0, self.limit - busy)
 
     def _run_figures(self) -> list[dict[str, Any]]:
         return [figures(run) for run in self._roster.living()]

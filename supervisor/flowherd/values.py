@@ -150,6 +150,9 @@ class Wake:
 
     #: Counts what there was to tell; handed back with the next wait.
     sequence: int
+    #: Whether there may be runs to be started, and such as are to be ended.
+    work: bool = True
+    ends: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

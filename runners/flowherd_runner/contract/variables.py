@@ -17,7 +17,9 @@ PARAMETER_PREFIX = "FLOWHERD_PARAM_"
 # Kinds of run: spec.json names one of them under "kind".
 KIND_COMMAND = "command"  # target: {"argv": [str, ...]}
 KIND_PREFECT = "prefect"  # target: {}; what Prefect must know is in the environment, as an agent of its own sets it
-KIND_PREFECT3 = "prefect3"  # target: {"flow_run_id": str, "entrypoint": str | null}; all else is in the environment
+# target: {"flow_run_id": str, "entrypoint": str | null, and where the agent has them, as the server answered:
+# "flow_run": {...}, "deployment": {...}}; all else is in the environment
+KIND_PREFECT3 = "prefect3"
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
 
 #: What a fork server for runs of the kind "prefect" imports: of any version, all that such a run needs of it.

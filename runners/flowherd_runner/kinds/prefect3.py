@@ -10,7 +10,7 @@ from typing import NoReturn
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.prefect3 import execution, logs, settings, termination
+from flowherd_runner.prefect3 import documents, execution, logs, settings, termination
 
 
 def run(flow: Flow) -> NoReturn:
@@ -32,7 +32,7 @@ def _execute(flow: Flow) -> None:
     settings.renew()
     logs.redirect(flow.sender.record, str(flow_run_id))
     try:
-        execution.Execution(flow_run_id, asked).execute()
+        execution.Execution(flow_run_id, documents.Documents(flow.spec.target), asked).execute()
     except SystemExit as ended:
         if ended.code and ended.__context__ is not None:
             flow.sender.send({"exception": describe_exception(ended.__context__)})

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.prefect3 import settings, workspace
+from flowherd_runner.prefect3.documents import Documents
+from flowherd_runner.prefect3.pull_events import PullEvents
 from flowherd_runner.prefect3.termination import Termination
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
@@ -17,8 +19,10 @@ _RUN_ID = "PREFECT__FLOW_RUN_ID"
 class Execution:
     """One flow run. `flow_run_id` is the server's."""
 
-    def __init__(self, flow_run_id: UUID, termination: Termination) -> None:
+    def __init__(self, flow_run_id: UUID, documents: Documents, termination: Termination) -> None:
         self._flow_run_id = flow_run_id
+        self._documents = documents
+        self._pull_events = PullEvents()
         self._termination = termination
         self._engine: Any = importlib.import_module("prefect.engine")
         self._flow_engine: Any = importlib.import_module("prefect.flow_engine")
@@ -30,12 +34,13 @@ class Execution:
             with self._engine.handle_engine_signals(self._flow_run_id):
                 self._run()
         finally:
+            self._pull_events.finish()
             if self._termination.intent == "cancel":
                 self._run_cancellation_hooks()
 
     def _run(self) -> None:
         client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
-        flow_run = client.read_flow_run(self._flow_run_id)
+        flow_run = self._documents.flow_run(client, self._flow_run_id)
         logger = self._flow_engine.flow_run_logger(flow_run=flow_run)
         self._prepare(client, flow_run)
         try:
@@ -51,11 +56,13 @@ class Execution:
     def _prepare(self, client: Any, flow_run: Any) -> None:
         before = settings.origin()
         try:
-            command = workspace.prepare(client, flow_run)
+            with self._pull_events.gathering():
+                command = workspace.prepare(client, flow_run, self._documents)
         except Exception:
             traceback.print_exc()
             raise
         if command is not None:
+            self._pull_events.finish()
             os.execvpe(command[0], command, dict(os.environ))
         if settings.origin() != before:
             settings.renew()

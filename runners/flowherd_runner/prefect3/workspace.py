@@ -9,6 +9,8 @@ import os
 import sys
 from typing import Any, List, Optional
 
+from flowherd_runner.prefect3.documents import Documents
+
 _RESOLVER = "prefect.runner._workspace_resolver"
 _STARTER = "prefect.runner._workspace_starter"
 _SUPERVISOR = "prefect.runner._workspace_supervisor"
@@ -17,7 +19,7 @@ _ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
 _SUPERVISED = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 
 
-def prepare(client: Any, flow_run: Any) -> Optional[List[str]]:
+def prepare(client: Any, flow_run: Any, documents: Documents) -> Optional[List[str]]:
     """Fetch and enter the code of `flow_run`; the command to become when its project wants to be run by one (uv).
 
     Raises what Prefect raises when the code cannot be had.
@@ -25,17 +27,16 @@ def prepare(client: Any, flow_run: Any) -> Optional[List[str]]:
     os.environ[_SUPERVISED] = "false"
     command = None
     if flow_run.deployment_id is not None and importlib.util.find_spec(_RESOLVER) is not None:
-        command = _enter(client, flow_run)
+        command = _enter(flow_run, documents.deployment(client, flow_run.deployment_id))
     # As `python -m prefect.engine` would find modules from there.
     sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
     return command
 
 
-def _enter(client: Any, flow_run: Any) -> Optional[List[str]]:
+def _enter(flow_run: Any, deployment: Any) -> Optional[List[str]]:
     supervisor: Any = importlib.import_module(_SUPERVISOR)
     given = {name: value for name, value in os.environ.items() if supervisor._runner_owns_environment_key(name)}
-    deployment = client.read_deployment(flow_run.deployment_id)
     workspace = importlib.import_module("anyio").run(_pull, flow_run, deployment)
     environment = importlib.import_module(_STARTER).workspace_environment(workspace)
     os.environ["PYTHONPATH"] = environment["PYTHONPATH"]

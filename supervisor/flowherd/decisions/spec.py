@@ -188,7 +188,12 @@ def _of_prefect_3(flow_run: FlowRun, storage: Mapping[str, Any]) -> tuple[str, d
         raise UnsupportedStorage(str(storage["refused"]))
     command = _run_config(flow_run).get("command")
     if command is None:
-        return variables.KIND_PREFECT3, {"flow_run_id": flow_run.id, "entrypoint": storage.get("entrypoint")}
+        known = storage.get("documents") or {}
+        return variables.KIND_PREFECT3, {
+            "flow_run_id": flow_run.id,
+            "entrypoint": storage.get("entrypoint"),
+            **{name: known[name] for name in ("flow_run", "deployment") if name in known},
+        }
     try:
         argv = shlex.split(_word("command", command))
     except ValueError as error:

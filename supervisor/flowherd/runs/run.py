@@ -187,7 +187,7 @@ class Run:
         )
         with self._lock:
             self._notes.append(line)
-        self._changed()
+        self._tell()
 
     def notes(self) -> list[LogLine]:
         """The lines of `note` that were not forgotten yet."""
@@ -246,7 +246,12 @@ class Run:
             is_told = self.ended or self.tells_start
             reports = (*self._outbox.reports, report) if is_told else self._outbox.reports
             self._store(Outbox(reports=reports, final=self.ended, state=moved))
-        self._changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Now, but what is said while an engine begins has the time of its next lines: both ask the same server."""
+        if self.ended or not self.has_engine:
+            self._changed()
 
     def _store(self, outbox: Outbox) -> None:
         self._outbox = outbox

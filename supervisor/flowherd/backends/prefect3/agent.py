@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +14,13 @@ from loguru import logger
 
 from flowherd.backends import answers
 from flowherd.backends.prefect3.claiming import DUE_WITHIN_S, Claims
-from flowherd.backends.prefect3.descriptions import DeploymentGone, Descriptions, FlowNames, access_variables
+from flowherd.backends.prefect3.descriptions import (
+    DeploymentGone,
+    Deployments,
+    Descriptions,
+    FlowNames,
+    access_variables,
+)
 from flowherd.backends.prefect3.events import Wakes
 from flowherd.backends.prefect3.orchestration import Orchestration
 from flowherd.backends.prefect3.pool import MOST_RUNS, WorkPool, soonest
@@ -63,6 +70,7 @@ class Prefect3Backend:
         self._reports = Reports(transport, self._orchestration, self._tokens, pool)
         self._logs = RunLogs(transport)
         self._flow_names = FlowNames(transport)
+        self._deployments = Deployments(transport)
         self._wakes = Wakes(transport, lambda: self._pool.facts.id, lambda: self._pool.facts.limited)
         #: By which runtimes are chosen, for the server does not tell which Prefect a flow was made with.
         self._server_version = ""
@@ -102,7 +110,10 @@ class Prefect3Backend:
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Scheduled -> Pending; the transition id carries the token."""
         with self._understanding("the claim"):
-            self._claims.claim(flow_run.id, token, self._worker_name)
+            document = ((flow_run.flow.storage or {}).get("documents") or {}).get("flow_run")
+            described = None if document is None else run_row(document)
+            if self._claims.claim(flow_run.id, token, self._worker_name, described):
+                self._logs.begin(flow_run.id)
 
     def report(self, report: StateReport) -> None:
         """An end that the run's engine could not tell; for Running, only where its process is."""
@@ -160,7 +171,7 @@ class Prefect3Backend:
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait for an event of the pool's runs, or until a run that is known becomes due."""
         with self._understanding("the work pool"):
-            return Wake(sequence=self._wakes.wait(seen, timeout_s))
+            return self._wakes.wait(seen, timeout_s)
 
     def close(self) -> None:
         """Close this thread's connection and the stream of events."""
@@ -181,6 +192,7 @@ class Prefect3Backend:
         return [row for row in due if row.id not in exclude]
 
     def _listed(self, before: datetime) -> list[RunRow]:
+        asked_s = time.monotonic()
         try:
             listed = self._pool.scheduled_runs(before)
         except BackendRefused as error:
@@ -188,13 +200,13 @@ class Prefect3Backend:
                 self._pool.forget()
                 raise BackendUnavailable(f"the work pool is gone: {error}") from error
             raise
-        rows = (self._usable(value) for value in listed)
-        return [row for row in rows if row is not None]
+        rows = [row for value in listed if (row := self._usable(value)) is not None]
+        self._claims.note_poll(asked_s, rows)
+        return rows
 
     def _described(self, rows: Sequence[RunRow]) -> list[FlowRun]:
-        template = self._pool.facts.base_job_template
         descriptions = Descriptions(
-            self._transport, template, self._worker_name, self._flow_names, self._server_version
+            self._transport, self._pool, self._worker_name, self._flow_names, self._deployments, self._server_version
         )
         found = []
         for row in rows:

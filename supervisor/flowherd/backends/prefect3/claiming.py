@@ -1,15 +1,16 @@
 """Taking a flow run: the server's orchestration gives it to one of all who ask at the same time.
 
 It guards only runs that wait or are in flight: whoever asks for one that has run and finished meanwhile gets it too,
-and the flow would run a second time. So the run is read again just before the claim. What slips through between that
-look and the claim shows in the run's history, where a claim must follow upon the state that was looked at; a claim that
-does not is undone.
+and the flow would run a second time. So the run is read again just before the claim, unless the poll that told of it
+has just been made. What slips through between that look and the claim shows in the run's history, where a claim must
+follow upon the state that was looked at; a claim that does not is undone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -29,6 +30,15 @@ _SHORTEST_RUN_S = 0.1
 DUE_WITHIN_S = 0.05
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A run as the server had it."""
+
+    #: When it was asked for (monotonic).
+    at_s: float
+    row: RunRow
+
+
 class Claims:
     """Claims flow runs for one worker."""
 
@@ -38,18 +48,26 @@ class Claims:
         self._tokens = tokens
         #: Claims that got no answer yet: their transition ids, and the runs as they were before.
         self._unsettled: dict[str, tuple[UUID, RunRow]] = {}
+        #: What the last poll told of.
+        self._polled: dict[str, _Look] = {}
 
-    def claim(self, run_id: str, token: str, worker_name: str) -> None:
-        """Take the run for the holder of `token`; a success too when the token is there already.
+    def note_poll(self, asked_s: float, rows: Iterable[RunRow]) -> None:
+        """A poll that was made then (monotonic) has told of these runs."""
+        self._polled = {row.id: _Look(asked_s, row) for row in rows}
+
+    def claim(self, run_id: str, token: str, worker_name: str, described: RunRow | None = None) -> bool:
+        """Take the run for the holder of `token`; False when the holder had it already.
+
+        `described` is the run as it is to be started; what has changed since is not.
 
         Raises ClaimLost when somebody else has it, it has finished, or it is not to be started now.
         """
         transition_id = self._tokens.transition_id(token, run_id)
-        looked_s = time.monotonic()
-        before = self._read(run_id)
+        look = self._look(run_id, described)
+        before = look.row
         if (before.state_type, before.transition_id) == (PENDING, transition_id):
             self._undo_if_late(run_id, transition_id, None)
-            return
+            return False
         self._check(before)
         self._unsettled[run_id] = transition_id, before
         # Its name is the type's own, "Pending": the server lets one "Submitting" follow upon another worker's Pending.
@@ -60,9 +78,10 @@ class Claims:
         if not decision.stands:
             del self._unsettled[run_id]
             raise ClaimLost(f"flow run {run_id} was not given to us: {decision.reason}")
-        if time.monotonic() - looked_s > _SHORTEST_RUN_S:
+        if time.monotonic() - look.at_s > _SHORTEST_RUN_S:
             self._undo_if_late(run_id, transition_id, before)
         self._unsettled.pop(run_id, None)
+        return True
 
     def settle(self, run_id: str) -> bool:
         """Look at a claim of ours whose answer did not come; whether it stands, so far as it is known here."""
@@ -77,13 +96,20 @@ class Claims:
         self._unsettled.pop(run_id, None)  # not where the server did not answer: then it is looked at again
         return stands
 
-    def _read(self, run_id: str) -> RunRow:
+    def _look(self, run_id: str, described: RunRow | None) -> _Look:
+        polled = self._polled.pop(run_id, None)
+        now_s = time.monotonic()
+        if polled is not None and now_s - polled.at_s < _SHORTEST_RUN_S:
+            return polled
         try:
-            return self._orchestration.read(run_id)
+            row = self._orchestration.read(run_id)
         except BackendRefused as error:
             if error.code == "404":
                 raise ClaimLost(f"flow run {run_id} is gone") from error
             raise
+        if described is not None and _what_is_run(row) != _what_is_run(described):
+            raise ClaimLost(f"flow run {run_id} was changed since it was described; the next poll describes it anew")
+        return _Look(now_s, row)
 
     def _check(self, row: RunRow) -> None:
         if row.state_type != SCHEDULED or waits_in_process(row):
@@ -115,7 +141,12 @@ class Claims:
 
 def _is_what_was_looked_at(replaced: Mapping[str, Any], looked_at: RunRow | None) -> bool:
     # The server itself renames what waits too long, which makes it another state.
-    return looked_at is None or replaced.get("id") == looked_at.state.get("id") or replaced.get("name") == "Late"
+    return looked_at is None or replaced.get("id") == looked_at.state_id or replaced.get("name") == "Late"
+
+
+def _what_is_run(row: RunRow) -> tuple[Any, ...]:
+    """All that a description of the run is made of and that can be changed."""
+    return row.name, row.parameters, row.job_variables, row.tags, row.deployment_id
 
 
 def _transition_id(state: Mapping[str, Any]) -> UUID | None:

@@ -19,15 +19,14 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from flowherd.backends import answers
-from flowherd.backends.prefect3.states import CANCELLING, SCHEDULED, TERMINAL
+from flowherd.backends.prefect3.states import CANCELLED, CANCELLING, SCHEDULED, TERMINAL
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
+from flowherd.values import Wake
 
 _TIMEOUT_S = 10.0
 #: A look at the clock while nothing comes: runs that are known to become due wake too.
 _SLICE_S = 1.0
-#: Events that belong together come together; one wake is for all that come within this time.
-_GATHER_S = 0.02
 _MOST_BYTES = 4 * 1024 * 1024
 #: The server hears only of events until a given time; this is far away.
 _FOR_DAYS = 365
@@ -44,6 +43,8 @@ class Wakes:
         self._pool_id = pool_id
         self._limited = limited
         self._sequence = 0
+        #: What the events since the last wake were about.
+        self._work = self._ends = False
         self._due_s: float | None = None
         self._lock = threading.Lock()
         self._stack = ExitStack()
@@ -55,8 +56,8 @@ class Wakes:
         """A run is known to become due then; None when none is known."""
         self._due_s = None if in_s is None else time.monotonic() + in_s
 
-    def wait(self, seen: int, timeout_s: float) -> int:
-        """The count, as soon as it differs from `seen`, or once the time is over. One thread at a time.
+    def wait(self, seen: int, timeout_s: float) -> Wake:
+        """What there is, as soon as its count differs from `seen`, or once the time is over. One thread at a time.
 
         Raises BackendUnavailable when the stream breaks or cannot be had.
         """
@@ -68,7 +69,9 @@ class Wakes:
         except (WebSocketException, OSError, ValueError, TypeError, KeyError) as error:
             self.close()
             raise BackendUnavailable(f"no events from {self._transport.address}: {error!r:.200}") from error
-        return self._sequence
+        wake = Wake(sequence=self._sequence, work=self._work, ends=self._ends)
+        self._work = self._ends = False
+        return wake
 
     def close(self) -> None:
         """Break the connection; a wait under way in another thread fails."""
@@ -82,32 +85,26 @@ class Wakes:
         if self._due_s is not None and now_s >= self._due_s:
             self._due_s = None
             self._sequence += 1
+            self._work = True
         return now_s >= deadline_s
 
     def _take(self, connection: Connection, deadline_s: float) -> None:
         until_s = min(deadline_s, self._due_s if self._due_s is not None else deadline_s)
+        timeout_s = min(max(until_s - time.monotonic(), 0.0), _SLICE_S)
         try:
-            message = connection.recv(timeout=min(max(until_s - time.monotonic(), 0.0), _SLICE_S))
-            while not self._wakes(message):
-                message = connection.recv(timeout=0)
-        except TimeoutError:
-            return
-        self._sequence += 1
-        self._take_all(connection)
-
-    @staticmethod
-    def _take_all(connection: Connection) -> None:
-        until_s = time.monotonic() + _GATHER_S
-        try:
-            while (left_s := until_s - time.monotonic()) > 0:
-                connection.recv(timeout=left_s)
+            while True:  # all that has come; one wake is for all of them
+                self._note(connection.recv(timeout=timeout_s))
+                timeout_s = 0.0
         except TimeoutError:
             pass
+        if self._work or self._ends:
+            self._sequence += 1
 
-    def _wakes(self, message: str | bytes) -> bool:
+    def _note(self, message: str | bytes) -> None:
         event = answers.mapping(answers.mapping(json.loads(message)).get("event") or {})
         state_type = answers.mapping(event.get("resource") or {}).get("prefect.state-type")
-        return state_type in (SCHEDULED, CANCELLING) or (state_type in TERMINAL and self._limited())
+        self._work |= state_type == SCHEDULED or (state_type in TERMINAL and self._limited())
+        self._ends |= state_type in (CANCELLING, CANCELLED)
 
     def _connected(self) -> Connection:
         pool_id = self._pool_id()
@@ -130,6 +127,7 @@ class Wakes:
             with self._lock:
                 self._connection, self._listens_to, self._stack = connection, pool_id, stack.pop_all()
         self._sequence += 1  # whatever happened while nobody listened
+        self._work = self._ends = True
         return connection
 
     def _greet(self, connection: Connection, pool_id: str) -> None:

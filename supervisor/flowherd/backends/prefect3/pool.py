@@ -31,6 +31,8 @@ class PoolFacts:
 
     id: str
     base_job_template: Mapping[str, Any] = field(default_factory=dict)
+    #: Names of its queues by their ids.
+    queues: Mapping[str, str] = field(default_factory=dict)
     #: It or one of its queues lets only so many runs go at the same time.
     limited: bool = False
 
@@ -71,6 +73,7 @@ class WorkPool:
         self._facts = PoolFacts(
             id=answers.header_value(row["id"]),
             base_job_template=answers.mapping(row.get("base_job_template") or {}),
+            queues={answers.text(queue["id"]): answers.text(queue["name"]) for queue in queues},
             limited=any(limit is not None for limit in limits),
         )
         return self._facts

@@ -38,8 +38,11 @@ class RunRow:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     job_variables: Mapping[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    state_id: str | None = None
     #: The whole state, where the answer has one; a poll's has none.
     state: Mapping[str, Any] = field(default_factory=dict)
+    #: All of it, as it was answered.
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def run_row(value: Any) -> RunRow:
@@ -66,7 +69,9 @@ def run_row(value: Any) -> RunRow:
         parameters=answers.mapping(row.get("parameters") or {}),
         job_variables=answers.mapping(row.get("job_variables") or {}),
         tags=tuple(map(answers.text, row.get("tags") or ())),
+        state_id=answers.text_or_none(state.get("id") or row.get("state_id")),
         state=state,
+        document=row,
     )
 
 

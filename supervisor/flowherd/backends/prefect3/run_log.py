@@ -51,6 +51,10 @@ class RunLogs:
         for batch in _batches(_row(line) for line in lines):
             self._send(batch)
 
+    def begin(self, run_id: str) -> None:
+        """The run has just been claimed here: nothing of what is to be written of it can be there yet."""
+        self._remember([run_id])
+
     def _send(self, rows: list[dict[str, Any]]) -> None:
         run_ids = {row["flow_run_id"] for row in rows}
         for run_id in sorted(run_ids - set(self._known)):
