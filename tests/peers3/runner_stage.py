@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,24 +26,39 @@ class Stage:
     prefect: PrefectServer
     place: Path
     fork_server: ForkServer
+    pool: str = "stage"
     deployments: dict[str, str] = field(default_factory=dict)
 
     def deployment(self, flow: str) -> str:
         """Of that flow of programs/flows.py, reached by a pull step."""
         if flow not in self.deployments:
-            steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(_FLOWS)}}]
-            self.deployments[flow] = self.prefect.add_deployment(
-                "stage", flow, entrypoint=f"flows.py:{flow}", pull_steps=steps
-            )
+            self.deployments[flow] = self.deployment_at(_FLOWS, flow)
         return self.deployments[flow]
 
-    def prepare(self, flow: str, *, env: dict[str, str] | None = None, **facts: Any) -> FlowRun:
-        """A claimed run of that flow, and its directory."""
-        run_id = self.prefect.add_run(self.deployment(flow), **facts)
+    def deployment_at(self, directory: Path, flow: str) -> str:
+        """Of that flow of flows.py there."""
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}]
+        name = f"{flow} in {directory.name}"
+        return self.prefect.add_deployment(self.pool, name, entrypoint=f"flows.py:{flow}", pull_steps=steps)
+
+    def prepare(
+        self,
+        flow: str,
+        *,
+        env: dict[str, str] | None = None,
+        deployment: str | None = None,
+        known: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: {},
+        **facts: Any,
+    ) -> FlowRun:
+        """A claimed run of that flow, and its directory; `known` makes of its row what the agent has read already."""
+        run_id = self.prefect.add_run(deployment or self.deployment(flow), **facts)
+        target = known(self.prefect.run(run_id))
         assert self.prefect.set_state(run_id, "PENDING") == "ACCEPT"
         home = self.place / "run-home"
         told = {"HOME": str(home), "PREFECT_API_URL": self.prefect.api, "PREFECT__FLOW_RUN_ID": run_id}
-        return FlowRun(self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, {}, env={**told, **(env or {})}))
+        return FlowRun(
+            self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, target, env={**told, **(env or {})})
+        )
 
     def start(self, flow: str, **given: Any) -> FlowRun:
         """A run of that flow, on its way."""
@@ -92,15 +107,15 @@ class FlowRun:
 
 
 @contextmanager
-def on_stage(prefect: PrefectServer, place: Path) -> Iterator[Stage]:
+def on_stage(prefect: PrefectServer, place: Path, pool: str = "stage") -> Iterator[Stage]:
     """All of it, ready; nothing of it is left at the end of the block."""
     (place / "run-home").mkdir(parents=True)
-    prefect.add_pool("stage")
+    prefect.add_pool(pool)
     env = {name: value for name, value in prefect.environ().items() if name == "HOME"}
     fork_server = ForkServer(
         str(required_peer(THIRD).python), place / "runs", preload=PREFECT3_PRELOAD, env={"DO_NOT_TRACK": "1", **env}
     )
     try:
-        yield Stage(prefect, place, fork_server)
+        yield Stage(prefect, place, fork_server, pool)
     finally:
         fork_server.close()

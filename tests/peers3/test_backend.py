@@ -17,8 +17,9 @@ from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost
 from flowherd.states import RunState
-from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
+from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, Wake
 from tests.peers3.environment import PrefectServer
+from tests.support.waiting import wait_until
 
 #: The server takes long to start on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -119,8 +120,8 @@ def test_the_events_of_a_pool_that_was_made_again_wake_too(
     prefect.ask("DELETE", f"/work_pools/{pool}")
     with pytest.raises(BackendUnavailable):
         backend.ready_runs([], ())
-    seen = backend.wait_for_wake(0, 0.1).sequence
-    seen = backend.wait_for_wake(seen, 0.3).sequence
+    seen = backend.wait_for_wake(0, 0.1)
+    seen = backend.wait_for_wake(seen.sequence, 0.3)
     prefect.add_run(prefect.add_deployment(pool))
     woken(backend, seen)
 
@@ -447,24 +448,67 @@ def test_a_flood_of_lines_is_cut_into_requests(
     assert [int(row["message"].split()[0]) for row in prefect.log(run_id)] == list(range(30))
 
 
+# -- what is read beforehand
+
+
+def test_the_engine_is_handed_the_run_and_its_deployment_as_the_server_has_them(
+    prefect: PrefectServer, backend: Prefect3Backend, deployment: str
+) -> None:
+    run_id = prefect.add_run(deployment, parameters={"x": 1}, tags=["t"])
+    known = (ready(backend, run_id).flow.storage or {})["documents"]
+    of_server = prefect.run(run_id)
+    differs = {name for name in of_server if of_server[name] != known["flow_run"].get(name)}
+    assert differs == {"state", "estimated_start_time_delta"}
+    assert known["deployment"] == prefect.ask("GET", f"/deployments/{deployment}")
+
+
+def test_a_run_that_was_changed_since_it_was_described_is_described_anew(
+    prefect: PrefectServer, backend: Prefect3Backend, deployment: str
+) -> None:
+    run_id = prefect.add_run(deployment, parameters={"x": 1})
+    run = ready(backend, run_id)
+    prefect.ask("PATCH", f"/flow_runs/{run_id}", {"parameters": {"x": 2}})
+    polled_s = time.monotonic()
+    wait_until(lambda: time.monotonic() > polled_s + 0.2, what="the poll to be some time ago")
+    with pytest.raises(ClaimLost, match="changed since"):
+        backend.claim(run, "mine")
+    assert prefect.state(run_id) == "SCHEDULED"
+    run = ready(backend, run_id)
+    backend.claim(run, "mine")
+    assert run.parameters == {"x": 2} and prefect.state(run_id) == "PENDING"
+
+
+def test_a_run_that_is_made_after_a_change_of_its_deployment_is_described_by_the_changed_one(
+    prefect: PrefectServer, backend: Prefect3Backend, deployment: str
+) -> None:
+    first = ready(backend, prefect.add_run(deployment))
+    prefect.ask("PATCH", f"/deployments/{deployment}", {"entrypoint": "other.py:main"})
+    second = ready(backend, prefect.add_run(deployment))
+    entrypoints = [(run.flow.storage or {})["entrypoint"] for run in (first, second)]
+    assert entrypoints == ["flows.py:main", "other.py:main"]
+
+
 # -- wakes
 
 
 def test_an_agent_is_woken_by_a_due_run_and_by_a_cancelled_one(
     prefect: PrefectServer, backend: Prefect3Backend, deployment: str
 ) -> None:
-    seen = backend.wait_for_wake(0, 1.0).sequence  # the stream is there
+    seen = backend.wait_for_wake(0, 1.0)  # the stream is there
+    assert seen.work and seen.ends
     run_id = claimed(prefect, backend, deployment)
     seen = woken(backend, seen)
+    assert (seen.work, seen.ends) == (True, False)
     prefect.set_state(run_id, "RUNNING")
     prefect.set_state(run_id, "CANCELLING")
-    woken(backend, seen)
+    seen = woken(backend, seen)
+    assert (seen.work, seen.ends) == (False, True)
 
 
-def woken(backend: Prefect3Backend, seen: int) -> int:
-    sequence = backend.wait_for_wake(seen, 10.0).sequence
-    assert sequence != seen, "not woken"
-    return sequence
+def woken(backend: Prefect3Backend, seen: Wake) -> Wake:
+    wake = backend.wait_for_wake(seen.sequence, 10.0)
+    assert wake.sequence != seen.sequence, "not woken"
+    return wake
 
 
 def test_an_agent_is_woken_when_a_run_that_it_knows_becomes_due(
@@ -474,7 +518,7 @@ def test_an_agent_is_woken_when_a_run_that_it_knows_becomes_due(
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
     run_id = prefect.add_run(deployment, state=state)
     assert backend.ready_runs([], ()) == []
-    seen, deadline_s = 0, time.monotonic() + 10
+    seen, deadline_s = Wake(sequence=0), time.monotonic() + 10
     while not (listed := backend.ready_runs([], ())):  # another event may wake before
         seen = woken(backend, seen)
         assert time.monotonic() < deadline_s

@@ -124,3 +124,24 @@ async def working_later() -> None:
 def killing_itself() -> None:
     get_run_logger().info("last words")
     os.kill(os.getpid(), 9)
+
+
+@flow
+def looking_at_all() -> None:
+    """All settings, and every logger that has a level or a handler."""
+    known = [("", logging.getLogger()), *sorted(logging.Logger.manager.loggerDict.items())]
+    loggers = {
+        name: [logger.level, logger.propagate, sorted(type(handler).__name__ for handler in logger.handlers)]
+        for name, logger in known
+        if isinstance(logger, logging.Logger) and (logger.level or logger.handlers)
+    }
+    settings = get_current_settings().to_environment_variables(exclude_unset=False, include_secrets=True)
+    sys.stdout.write("SEEN " + json.dumps({"settings": settings, "loggers": loggers}) + "\n")
+
+
+@flow
+def stepping() -> None:
+    """Tasks without an end, until somebody suspends it."""
+    for number in range(600):
+        speak(f"step {number}")
+        time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, encode_message
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
+from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from tests.support.runner import BOOT, ForkServer
 from tests.support.waiting import wait_until
 
@@ -38,6 +40,23 @@ def test_a_module_that_ends_the_interpreter_does_not_end_it(start_fork_server: S
     (tmp_path / "quitter.py").write_text("import sys; sys.exit(3)")
     server = start_fork_server(preload=["quitter"], env={"PYTHONPATH": str(tmp_path)})
     assert server.ready["failed"] == {"quitter": "SystemExit: 3"}
+
+
+def test_modules_are_imported_in_the_environment_that_the_runs_will_have(
+    start_fork_server: StartForkServer, tmp_path: Path
+) -> None:
+    (tmp_path / "reader.py").write_text("import os\nseen = [os.environ.get(name) for name in ('NEW', 'OLD')]")
+    variables = json.dumps({"NEW": "1", "OLD": "2"})
+    env = {"PYTHONPATH": str(tmp_path), "OLD": "0", IMPORT_ENVIRONMENT_VARIABLE: variables}
+    server = start_fork_server(preload=["reader"], env=env)
+    code = f"""
+import os, reader
+def main():
+    print(reader.seen, [os.environ.get(name) for name in ("NEW", "OLD", "{IMPORT_ENVIRONMENT_VARIABLE}")])
+"""
+    run = server.python(code)
+    run.wait()
+    assert run.lines() == ["['1', '2'] [None, '0', None]"]
 
 
 def test_messages_that_mean_nothing_are_refused_and_harm_nothing(fork_server: ForkServer, tmp_path: Path) -> None:
