@@ -1,0 +1,217 @@
+"""From a run of a Prefect 3 deployment being created to its first user line: flowherd beside Prefect's process worker.
+
+    python benchmarks/work_pools.py [--runs 9] [--burst 40] [--limit 4]
+
+One real server, a work pool for each, one flow with a pull step; both serve at once and the runs take turns, so
+whatever else the machine does meets both alike.
+
+    default       the worker as `prefect worker start` has it (it asks every 10 s); runs are created at random moments
+    fastest       the worker asks every 0.2 s, below which it does not get quicker
+    floor         `python -m prefect.engine` by hand on a claimed run, without pull step: what one import costs at least
+    burst         many runs created at once with a limit: runs a second until the last one is Completed
+    idle          CPU of both, of one core, while nothing is to be done
+
+A run's creation is the server's time of it; the first user line is the time that the flow writes down itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.peers.environments import THIRD, peer
+from tests.peers3.environment import PrefectServer, running_prefect
+from tests.support.commands import READY, CommandLine, background
+from tests.support.waiting import wait_until
+
+OURS, THEIRS = "flowherd", "worker"
+#: The worker's longest pause at its defaults, and more.
+PAUSES_S = (2.0, 14.0)
+SHORT_PAUSES_S = (0.5, 2.0)
+IDLE_S = 30.0
+FLOW = """
+import os, time
+from pathlib import Path
+from prefect import flow
+
+@flow
+def first():
+    place = Path({place!r}) / (os.environ["PREFECT__FLOW_RUN_ID"] + ".new")
+    place.write_text(repr(time.time()))
+    place.rename(place.with_suffix(".first"))
+"""
+
+
+class Bench:
+    """One server with a pool and a deployment for each."""
+
+    def __init__(self, server: PrefectServer, place: Path) -> None:
+        self.server = server
+        self.place = place
+        self.firsts = place / "firsts"
+        self.firsts.mkdir()
+        (place / "flows.py").write_text(FLOW.format(place=str(self.firsts)))
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(place)}}]
+        self.deployments = {}
+        for pool in (OURS, THEIRS):
+            server.add_pool(pool)
+            self.deployments[pool] = server.add_deployment(
+                pool, f"of {pool}", entrypoint="flows.py:first", pull_steps=steps
+            )
+        kept = {name: value for name, value in server.environ().items() if not name.startswith("PREFECT_SERVER")}
+        self.environ = {**kept, "PREFECT_API_URL": server.api, "PREFECT_HOME": str(place / "client")}
+
+    def create(self, pool: str) -> tuple[str, float]:
+        """A run, and the server's time of its creation."""
+        body = {"state": {"type": "SCHEDULED"}}
+        row = self.server.ask("POST", f"/deployments/{self.deployments[pool]}/create_flow_run", body)
+        return row["id"], datetime.fromisoformat(row["created"].replace("Z", "+00:00")).timestamp()
+
+    def first_line(self, run_id: str) -> float:
+        path = self.firsts / f"{run_id}.first"
+        wait_until(path.exists, timeout_s=120, what=lambda: f"the first line of {self.server.run(run_id)['state']}")
+        return float(path.read_text())
+
+    def once(self, pool: str) -> float:
+        """Seconds from a run's creation to its first user line."""
+        run_id, created = self.create(pool)
+        waited = self.first_line(run_id) - created
+        self.wait_for_end([run_id])
+        return waited
+
+    def wait_for_end(self, run_ids: list[str]) -> None:
+        """Asks rarely: the server has better things to do."""
+        asked = {"flow_runs": {"id": {"any_": run_ids}, "state": {"type": {"any_": ["COMPLETED"]}}}}
+        deadline_s = time.monotonic() + 60 + 10 * len(run_ids)
+        while self.server.ask("POST", "/flow_runs/count", asked) < len(run_ids):
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"not all of {len(run_ids)} runs were completed")
+            time.sleep(0.5)
+
+    def burst(self, pool: str, count: int) -> float:
+        """Runs a second."""
+        began = time.monotonic()
+        self.wait_for_end([self.create(pool)[0] for _ in range(count)])
+        return count / (time.monotonic() - began)
+
+    def floor(self) -> float:
+        """Seconds from the start of a bare engine to the first line of a run that is claimed by hand."""
+        run_id, _ = self.create(THEIRS)
+        self.server.set_state(run_id, "PENDING")
+        environ = {**self.environ, "PREFECT__FLOW_RUN_ID": run_id, "PREFECT__FLOW_ENTRYPOINT": "flows.py:first"}
+        began = time.time()
+        command = [str(peer(THIRD).python), "-m", "prefect.engine"]
+        done = subprocess.run(command, env=environ, cwd=self.place, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.decode()[-2000:])
+        return self.first_line(run_id) - began
+
+    @contextmanager
+    def worker(self, query_s: float | None, limit: int | None = None) -> Iterator[psutil.Process]:
+        """Prefect's own, with what it keeps below it."""
+        command = [str(peer(THIRD).prefect), "worker", "start", "--pool", THEIRS, "--type", "process"]
+        command += ["--limit", str(limit)] if limit else []
+        environ = {**self.environ, **({"PREFECT_WORKER_QUERY_SECONDS": str(query_s)} if query_s else {})}
+        with (self.place / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, env=environ, cwd=self.place, stdout=log, stderr=log)
+        try:
+            self.once(THEIRS)  # it serves, and its caches are warm
+            yield psutil.Process(process.pid)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+    @contextmanager
+    def agent(self, limit: int | None = None) -> Iterator[psutil.Process]:
+        home = self.place / f"agent-{limit}"
+        command = CommandLine(home, {"HOME": str(self.place), "PREFECT_HOME": str(self.place / "client")})
+        options = ["--pool", OURS, "--api", self.server.api, "--runtime", f"third={peer(THIRD).python};core=3.*"]
+        options += ["--limit", str(limit)] if limit else []
+        with background(command, "start", "-n", "bench", *options, until=READY) as going:
+            self.once(OURS)
+            yield psutil.Process(going.process.pid)
+
+
+def told(name: str, pool: str, values: list[float]) -> float:
+    median = statistics.median(values)
+    spread = f"({min(values):.2f} to {max(values):.2f}, n={len(values)})"
+    print(f"  {name:10} {pool:9} median {median:6.2f} s   {spread}", flush=True)
+    return median
+
+
+def compare(bench: Bench, name: str, runs: int, pauses_s: tuple[float, float]) -> None:
+    seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    for number in range(runs):
+        for pool in (OURS, THEIRS) if number % 2 else (THEIRS, OURS):
+            time.sleep(random.uniform(*pauses_s))
+            seconds[pool].append(bench.once(pool))
+    medians = {pool: told(name, pool, values) for pool, values in seconds.items()}
+    print(f"  {name:10} worker / flowherd: {medians[THEIRS] / medians[OURS]:.1f}\n", flush=True)
+
+
+def idle(processes: dict[str, psutil.Process]) -> None:
+    before = {name: cpu_s(process) for name, process in processes.items()}
+    time.sleep(IDLE_S)
+    for name, process in processes.items():
+        print(f"  idle       {name:9} {(cpu_s(process) - before[name]) / IDLE_S:.2%} of a core", flush=True)
+    print(flush=True)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    every = [process, *process.children(recursive=True)]
+    return sum(sum(one.cpu_times()[:2]) for one in every)
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> None:
+    with bench.agent() as agent:
+        with bench.worker(None) as worker:
+            compare(bench, "default", options.runs, PAUSES_S)
+            idle({OURS: agent, THEIRS: worker})
+        with bench.worker(0.2):
+            compare(bench, "fastest", options.runs, SHORT_PAUSES_S)
+    told("floor", "engine", [bench.floor() for _ in range(options.runs)])
+    rates: dict[str, list[float]] = {OURS: [], THEIRS: []}
+    for _ in range(options.bursts):
+        with bench.agent(options.limit):
+            rates[OURS].append(bench.burst(OURS, options.burst))
+        with bench.worker(1.0, options.limit):
+            rates[THEIRS].append(bench.burst(THEIRS, options.burst))
+    for pool, values in rates.items():
+        shown = ", ".join(f"{rate:.2f}" for rate in values)
+        print(f"  burst      {pool:9} {options.burst} runs, limit {options.limit}: {shown} runs/s", flush=True)
+    print(f"  burst      flowherd / worker: {statistics.median(rates[OURS]) / statistics.median(rates[THEIRS]):.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=9, help="runs of each kind for each")
+    parser.add_argument("--burst", type=int, default=40, help="runs at once")
+    parser.add_argument("--bursts", type=int, default=1, help="bursts for each")
+    parser.add_argument("--limit", type=int, default=4, help="flow runs at the same time in a burst")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name, ExitStack() as stack:
+        place = Path(name)
+        server = stack.enter_context(running_prefect(place / "server"))
+        print(f"Prefect {THIRD}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
+        measure(Bench(server, place), options)
+    print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
+
+
+if __name__ == "__main__":
+    main()
