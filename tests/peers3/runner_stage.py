@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowherd_runner.contract.journal import STREAM_NAMES
-from flowherd_runner.contract.variables import KIND_PREFECT3, PREFECT3_PRELOAD
+from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, KIND_PREFECT3, PREFECT3_PRELOAD
 from tests.peers.environments import THIRD, required_peer
 from tests.peers3.environment import PrefectServer
 from tests.support.runner import ForkServer, Run
@@ -27,19 +27,21 @@ class Stage:
     place: Path
     fork_server: ForkServer
     pool: str = "stage"
+    #: Of programs/.
+    file: str = "flows.py"
     deployments: dict[str, str] = field(default_factory=dict)
 
     def deployment(self, flow: str) -> str:
-        """Of that flow of programs/flows.py, reached by a pull step."""
+        """Of that flow of the stage's file, reached by a pull step."""
         if flow not in self.deployments:
             self.deployments[flow] = self.deployment_at(_FLOWS, flow)
         return self.deployments[flow]
 
     def deployment_at(self, directory: Path, flow: str) -> str:
-        """Of that flow of flows.py there."""
+        """Of that flow of such a file there."""
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}]
         name = f"{flow} in {directory.name}"
-        return self.prefect.add_deployment(self.pool, name, entrypoint=f"flows.py:{flow}", pull_steps=steps)
+        return self.prefect.add_deployment(self.pool, name, entrypoint=f"{self.file}:{flow}", pull_steps=steps)
 
     def prepare(
         self,
@@ -107,15 +109,21 @@ class FlowRun:
 
 
 @contextmanager
-def on_stage(prefect: PrefectServer, place: Path, pool: str = "stage") -> Iterator[Stage]:
-    """All of it, ready; nothing of it is left at the end of the block."""
+def on_stage(
+    prefect: PrefectServer, place: Path, pool: str = "stage", file: str = "flows.py", **of_all_runs: str
+) -> Iterator[Stage]:
+    """All of it, ready; nothing of it is left at the end of the block.
+
+    `of_all_runs` are variables that the agent knows before the first run, and the fork server imports Prefect with.
+    """
     (place / "run-home").mkdir(parents=True)
     prefect.add_pool(pool)
-    env = {name: value for name, value in prefect.environ().items() if name == "HOME"}
-    fork_server = ForkServer(
-        str(required_peer(THIRD).python), place / "runs", preload=PREFECT3_PRELOAD, env={"DO_NOT_TRACK": "1", **env}
-    )
+    env = {"DO_NOT_TRACK": "1", "HOME": prefect.environ()["HOME"]}
+    if of_all_runs:
+        env[IMPORT_ENVIRONMENT_VARIABLE] = json.dumps(of_all_runs)
+    python = str(required_peer(THIRD).python)
+    fork_server = ForkServer(python, place / "runs", preload=PREFECT3_PRELOAD, env=env)
     try:
-        yield Stage(prefect, place, fork_server, pool)
+        yield Stage(prefect, place, fork_server, pool, file)
     finally:
         fork_server.close()
