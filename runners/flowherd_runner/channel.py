@@ -1,6 +1,6 @@
 """What a flow process tells its runner beside its output: one JSON object a message on a SOCK_SEQPACKET pair.
 
-  {"record": {"logger": str, "message": str, "task_run_id"?: str},
+  {"record": {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str},
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
   {"exception": {"type": str, "message": str}}   a Python callable raised
   {"not_started": text}                          the user's code was not reached

@@ -44,8 +44,18 @@ class RecordSender:
             return False
         return True
 
-    def record(self, level: int, logger: str, message: str, task_run_id: Optional[str] = None) -> None:
-        """Send one record, of a task run or of the flow run itself, and mark its place in the streams."""
+    def record(
+        self,
+        level: int,
+        logger: str,
+        message: str,
+        task_run_id: Optional[str] = None,
+        flow_run_id: Optional[str] = None,
+    ) -> None:
+        """Send one record, of a task run or of the flow run itself, and mark its place in the streams.
+
+        `flow_run_id` is that of a subflow, whose records belong to a flow run of their own.
+        """
         flush_streams()
         if os.getpid() != self._pid:  # the user's code has forked
             self._pid, self._sent = os.getpid(), 0
@@ -55,8 +65,9 @@ class RecordSender:
             stream for stream, expected in self._streams.items() if file_identity(_FD_OF_STREAM[stream]) == expected
         ]
         record = {"logger": channel.shorten(logger, 1000), "message": channel.shorten(message)}
-        if task_run_id is not None:
-            record["task_run_id"] = channel.shorten(task_run_id, 1000)
+        for name, value in (("task_run_id", task_run_id), ("flow_run_id", flow_run_id)):
+            if value is not None:
+                record[name] = channel.shorten(value, 1000)
         if self.send({"record": record, "level": level, "id": identity, "markers": marked}):
             self._mark(marked, make_marker(self._token, identity))
 

@@ -23,6 +23,8 @@ _MAX_MESSAGES = 256
 _LAST_ROUNDS = 100
 #: Plain output has no level of its own; the stream tells which it was.
 _OUTPUT_LEVEL = 20
+#: Of a record, beside its logger and message.
+_OPTIONAL = ("task_run_id", "flow_run_id")
 
 
 class ReadingEnds(NamedTuple):
@@ -158,7 +160,7 @@ class Output:
             self._journal.notice(self._mask.text(str(message["notice"])))
             return
         given = message.get("record")
-        optional = ("task_run_id",) if isinstance(given, dict) and "task_run_id" in given else ()
+        optional = [key for key in _OPTIONAL if isinstance(given, dict) and key in given]
         record = self._masked(given, ("logger", "message", *optional))
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")

@@ -130,6 +130,8 @@ class LogLine:
     #: Names the line within its run for ever, so that a resent one is recognised; None where it cannot.
     line_id: str | None = None
     task_run_id: str | None = None
+    #: Where a subflow has logged it: the flow run that it belongs to at a backend where subflows have their own.
+    subflow_run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,11 @@ def waiting_task_runs(flow_run: FlowRun) -> tuple[TaskRun, ...]:
 def deciding_task_run(flow_run: FlowRun) -> TaskRun | None:
     """The task run through which this flow run is taken; None for one that is taken by its own state."""
     return None if flow_run.state in CLAIMABLE else next(iter(waiting_task_runs(flow_run)), None)
+
+
+def subflow_mark(flow_run_id: str) -> str:
+    """What marks a line as a subflow's where the lines of one run are shown together."""
+    return f"[subflow {flow_run_id[:8]}]"
 
 
 def checked_id(flow_run_id: str) -> str:

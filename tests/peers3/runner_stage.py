@@ -100,12 +100,18 @@ class FlowRun:
 
     def records(self) -> list[tuple[str, int, str, str | None]]:
         """Logger, level, message and task run of every record in the journal."""
-        found = [record for record in self.process.records() if STREAM_NAMES[record.stream] == "log"]
-        said = [(record.level, json.loads(record.payload)) for record in found]
-        return [(one["logger"], level, one["message"], one.get("task_run_id")) for level, one in said]
+        return [(one["logger"], level, one["message"], one.get("task_run_id")) for level, one in self._payloads()]
 
     def messages(self) -> list[str]:
         return [message for _, _, message, _ in self.records()]
+
+    def messages_of(self, subflow_run_id: str | None) -> list[str]:
+        """Those of that subflow; of the run itself for None."""
+        return [one["message"] for _, one in self._payloads() if one.get("flow_run_id") == subflow_run_id]
+
+    def _payloads(self) -> list[tuple[int, dict[str, Any]]]:
+        found = [record for record in self.process.records() if STREAM_NAMES[record.stream] == "log"]
+        return [(record.level, json.loads(record.payload)) for record in found]
 
 
 @contextmanager

@@ -83,6 +83,12 @@ class Herd:
     def messages(self, run_id: str) -> list[str]:
         return [row["message"] for row in self.prefect.log(run_id)]
 
+    def parts(self, run_id: str) -> list[str]:
+        """What the run's subflows have said, in order, as the server has it."""
+        asked = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"}
+        subflows = self.prefect.ask("POST", "/flow_runs/filter", asked)
+        return [text for row in subflows for text in self.messages(row["id"]) if text.startswith("part ")]
+
     def wait_for_line(self, run_id: str, text: str) -> None:
         wait_until(lambda: text in self.messages(run_id), timeout_s=_END_S, what=lambda: self.story(run_id))
 
@@ -160,6 +166,7 @@ def test_a_killed_flow_process_is_a_crash_with_its_cause(herd: Herd) -> None:
     assert herd.end(run_id) == "CRASHED"
     assert "SIGKILL" in herd.prefect.run(run_id)["state"]["message"], herd.story(run_id)
     assert "about to die" in herd.messages(run_id)
+    assert herd.parts(run_id) == ["part one"]
 
 
 @pytest.mark.usefixtures("agent")
@@ -214,3 +221,4 @@ def test_runs_outlive_a_killed_agent_and_the_next_one_adopts_them(
         assert herd.end(run_id) == "COMPLETED", herd.story(run_id)
         herd.wait_for_line(run_id, "it is there")
         assert herd.messages(run_id).count("waiting") == 1
+        assert herd.parts(run_id) == ["part before", "part behind"]

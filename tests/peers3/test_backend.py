@@ -419,6 +419,24 @@ def test_lines_are_kept_in_order_and_once_when_they_are_sent_again(
     later.close()
 
 
+def test_lines_of_subflows_are_their_own_flow_runs_and_kept_once_too(
+    prefect: PrefectServer, backend: Prefect3Backend, pool: str, deployment: str
+) -> None:
+    run_id, subflows, at = (
+        prefect.add_run(deployment),
+        [str(uuid.uuid4()) for _ in range(2)],
+        datetime.now(timezone.utc),
+    )
+    owners = [None, *subflows]
+    lines = [line(run_id, n, at, subflow_run_id=owners[n % 3]) for n in range(15)]
+    backend.write_logs(lines[:9])
+    later = new_backend(prefect, pool)
+    later.write_logs(lines[3:])
+    for first, owner in enumerate([run_id, *subflows]):
+        assert [row["message"] for row in prefect.log(owner)] == [f"line {n}" for n in range(first, 15, 3)]
+    later.close()
+
+
 def test_raw_output_is_marked_by_its_loggers_name(
     prefect: PrefectServer, backend: Prefect3Backend, deployment: str
 ) -> None:

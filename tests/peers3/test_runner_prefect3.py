@@ -64,14 +64,20 @@ def test_a_coroutine_flow_runs(stage: Stage) -> None:
     assert run.states[-1] == "Completed" and "later hello" in run.messages()
 
 
-def test_the_records_of_a_subflow_reach_the_flow_run_that_is_its_own(stage: Stage) -> None:
+def test_the_records_of_a_subflow_are_journaled_as_those_of_a_flow_run_of_its_own(stage: Stage) -> None:
     run = stage.start("outer")
     assert run.end()["exit_code"] == 0
-    assert "behind the subflow" in run.messages() and "of the subflow" not in run.messages()
+    assert "behind the subflow" in run.messages_of(None) and "of the subflow" not in run.messages_of(None)
     asked = {"flow_runs": {"parent_flow_run_id": {"any_": [run.id]}}}
     (subflow,) = stage.prefect.ask("POST", "/flow_runs/filter", asked)
     assert subflow["state"]["type"] == "COMPLETED"
-    assert "of the subflow" in [row["message"] for row in stage.prefect.log(subflow["id"])]
+    of_it = run.messages_of(subflow["id"])
+    assert of_it.count("of the subflow") == 1 and of_it[-1] == "Finished in state Completed()"
+    of_task = [task for _, _, text, task in run.records() if text == "says of a subflow's task"]
+    assert len(of_task) == 1 and of_task[0] is not None and "says of a subflow's task" in of_it
+    # Nobody has sent them to the server meanwhile.
+    assert stage.prefect.log(subflow["id"]) == []
+    assert "of the subflow" not in "\n".join(run.process.lines("stderr"))
 
 
 def test_a_flow_is_tried_again_by_its_own_engine(stage: Stage) -> None:

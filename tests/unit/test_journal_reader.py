@@ -49,6 +49,17 @@ def test_a_record_of_a_task_names_its_task_run_and_what_is_no_id_is_none(tmp_pat
     assert [line.task_run_id for line in read_lines(path, RUN)] == [task_run_id, None, None, None]
 
 
+def test_a_record_of_a_subflow_names_its_flow_run_and_stays_a_line_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    subflow_run_id = str(uuid.uuid4())
+    given = [subflow_run_id, "../..", 5, None, RUN, subflow_run_id.upper()]
+    said = [json.dumps({"logger": "x", "message": "y", "flow_run_id": one}) for one in given]
+    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(said)))
+    lines = list(read_lines(path, RUN))
+    assert [line.subflow_run_id for line in lines] == [subflow_run_id, None, None, None, None, None]
+    assert {line.flow_run_id for line in lines} == {RUN}
+
+
 def test_bytes_that_are_no_text_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(record(b"\xff\x00\xc3\xa9"))

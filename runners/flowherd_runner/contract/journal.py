@@ -13,7 +13,9 @@ MAX_JOURNAL_BYTES = 1024 * 1024 * 1024
 
 STREAM_STDOUT = 1  # payload: one line as the process wrote it, without its newline
 STREAM_STDERR = 2  # the same
-STREAM_LOG = 3  # payload: JSON {"logger": str, "message": str, "task_run_id"?: str} of one logging record
+# payload: JSON {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str} of one logging record; the
+# last where that belongs to a flow run of its own, a subflow's, and not to that of the journal
+STREAM_LOG = 3
 STREAM_NOTICE = 4  # payload: JSON {"message": str} in flowherd's own words about this run
 
 STREAM_NAMES = {

@@ -1,16 +1,16 @@
 """Prefect 3's logging in a run: what its handler would have sent to the API goes to the runner instead.
 
 So records outlive an API that is away and a run that is killed. Prefect itself still says which record is sent, at
-which level and of which task run. Records of a subflow belong to a flow run of their own, which a journal cannot say
-yet: they go the way that Prefect has for them.
+which level and of which task run and flow run: those of a subflow belong to one of their own. What a task without any
+flow run logs goes the way that Prefect has for it.
 """
 
 import importlib
 import logging
 from typing import Any, Callable, Dict, Optional
 
-#: Puts one record into the journal: level, logger, text, task run.
-Send = Callable[[int, str, str, Optional[str]], None]
+#: Puts one record into the journal: level, logger, text, task run, and the flow run where it is a subflow's.
+Send = Callable[[int, str, str, Optional[str], Optional[str]], None]
 #: Marks a record that is in the run's log, so that it is not printed there too.
 _SENT = "_flowherd_sent"
 
@@ -22,13 +22,18 @@ def redirect(send: Send, flow_run_id: str) -> None:
     _print_others_only(handlers.PrefectConsoleHandler)
 
     def take(log: Dict[str, Any]) -> None:
-        if str(log.get("flow_run_id")) == flow_run_id:
-            task_run_id = log.get("task_run_id")
-            send(log["level"], log["name"], log["message"], None if task_run_id is None else str(task_run_id))
-        else:
+        owner, task_run_id = _text(log.get("flow_run_id")), _text(log.get("task_run_id"))
+        if owner is None:
             handlers.APILogWorker.instance().send(log)
+        else:
+            subflow = None if owner == flow_run_id else owner
+            send(log["level"], log["name"], log["message"], task_run_id, subflow)
 
     handlers.set_api_log_sink(take)
+
+
+def _text(identity: Any) -> Optional[str]:
+    return None if identity is None else str(identity)
 
 
 def _mark_sent(handler: Any) -> None:

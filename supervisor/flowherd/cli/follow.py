@@ -37,6 +37,8 @@ class Line:
     level: str
     logger: str
     message: str
+    #: Of a line from a journal that a subflow has logged.
+    subflow_run_id: str | None = None
 
 
 Emit = Callable[[Iterable[Line]], None]
@@ -125,7 +127,14 @@ def emit_journal(tail: JournalTail, emit: Emit) -> None:
 
 def from_journal(line: LogLine) -> Line:
     """A journal's line as it is shown."""
-    return Line(at=line.at, stream=line.stream, level=level_name(line.level), logger=line.logger, message=line.message)
+    return Line(
+        at=line.at,
+        stream=line.stream,
+        level=level_name(line.level),
+        logger=line.logger,
+        message=line.message,
+        subflow_run_id=line.subflow_run_id,
+    )
 
 
 def level_name(level: int) -> str:

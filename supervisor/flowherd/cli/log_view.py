@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from flowherd.cli.follow import Line
 from flowherd.cli.output import LEVEL_STYLES, console, is_terminal, json_line, safe
+from flowherd.values import subflow_mark
 
 
 def emit_nothing(lines: Iterable[Line]) -> None:
@@ -19,7 +20,8 @@ def emit_json(lines: Iterable[Line]) -> None:
     """One object a line."""
     for line in lines:
         fields = {"timestamp": line.at, "stream": line.stream, "level": line.level, "logger": line.logger}
-        print(json_line({**fields, "message": line.message}))
+        of_subflow = {"subflow_run_id": line.subflow_run_id} if line.subflow_run_id else {}
+        print(json_line({**fields, "message": line.message, **of_subflow}))
     sys.stdout.flush()
 
 
@@ -53,4 +55,7 @@ def _tag(line: Line) -> str:
 
 
 def _said(line: Line) -> str:
-    return f"{line.logger}: {line.message}" if line.stream == "log" else line.message
+    if line.stream != "log":
+        return line.message
+    owner = f"{line.logger} {subflow_mark(line.subflow_run_id)}" if line.subflow_run_id else line.logger
+    return f"{owner}: {line.message}"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowherd.values import LogLine, checked_id
 from flowherd_runner.contract.files import open_regular
@@ -77,40 +77,50 @@ def read_lines(path: Path, flow_run_id: str, start_offset: int = 0) -> Iterator[
 
 
 def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
-    logger, message, task_run_id = _content(record)
+    content = _content(record)
     return LogLine(
         flow_run_id=flow_run_id,
         at=_EPOCH + timedelta(microseconds=record.time_ns // 1000),
         stream=STREAM_NAMES.get(record.stream, "log"),
         level=record.level or (logging.ERROR if record.stream == STREAM_STDERR else logging.INFO),
-        logger=logger,
+        logger=content.logger,
         # PostgreSQL's text, which other servers of the dialect store lines in, cannot hold a NUL.
-        message=message.replace("\x00", "\\x00"),
+        message=content.message.replace("\x00", "\\x00"),
         line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
-        task_run_id=task_run_id,
+        task_run_id=content.task_run_id,
+        subflow_run_id=None if content.flow_run_id == flow_run_id else content.flow_run_id,
     )
 
 
-def _content(record: Record) -> tuple[str, str, str | None]:
-    """Logger, message and task run of a record; bytes that are no UTF-8 are shown as \\xNN."""
+class _Content(NamedTuple):
+    """Of a record."""
+
+    logger: str
+    message: str
+    task_run_id: str | None = None
+    flow_run_id: str | None = None
+
+
+def _content(record: Record) -> _Content:
+    """What a record says; bytes that are no UTF-8 are shown as \\xNN."""
     text = record.payload.decode("utf-8", "backslashreplace")
     if record.stream not in (STREAM_LOG, STREAM_NOTICE):
-        return STREAM_NAMES.get(record.stream, ""), text, None
+        return _Content(STREAM_NAMES.get(record.stream, ""), text)
     try:
         value: Any = json.loads(text)
     except (
         ValueError,
         RecursionError,
     ):  # written by a runner of another release, or cut: the text itself is what there is
-        return STREAM_NAMES[record.stream], text, None
+        return _Content(STREAM_NAMES[record.stream], text)
     if not isinstance(value, dict):
-        return STREAM_NAMES[record.stream], text, None
+        return _Content(STREAM_NAMES[record.stream], text)
     logger, message = str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))
-    return logger, message, _task_run_id(value.get("task_run_id"))
+    return _Content(logger, message, _id(value.get("task_run_id")), _id(value.get("flow_run_id")))
 
 
-def _task_run_id(value: Any) -> str | None:
-    """The id, where it is one: a journal may hold anything, and no line is lost for the sake of its task."""
+def _id(value: Any) -> str | None:
+    """The id, where it is one: a journal may hold anything, and no line is lost for the sake of its task or subflow."""
     try:
         return checked_id(value) if isinstance(value, str) else None
     except ValueError:

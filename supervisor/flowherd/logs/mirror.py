@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from flowherd.logs.journal_reader import read_batch
+from flowherd.values import subflow_mark
 
 _BATCH_BYTES = 256 * 1024
 
@@ -24,7 +25,8 @@ class Mirror:
         while True:
             lines, end = read_batch(journal, run_id, offset, _BATCH_BYTES)
             for line in lines:
-                self._out.write(f"{name} | {line.message}\n")
+                owner = f"{name} {subflow_mark(line.subflow_run_id)}" if line.subflow_run_id else name
+                self._out.write(f"{owner} | {line.message}\n")
             self._offsets[run_id] = end
             if end == offset:
                 break

@@ -40,6 +40,7 @@ async def speaking_later(word: str = "hello") -> None:
 @flow
 def inner() -> None:
     get_run_logger().info("of the subflow")
+    speak("of a subflow's task")
 
 
 @flow

@@ -32,8 +32,14 @@ def endless() -> None:
 
 
 @flow
+def part(name: str) -> None:
+    get_run_logger().info("part %s", name)
+
+
+@flow
 def deadly() -> None:
     print("about to die", flush=True)
+    part("one")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -51,7 +57,9 @@ def suspending() -> None:
 
 @flow
 def patient(file: str) -> None:
+    part("before")
     print("waiting", flush=True)
     while not Path(file).exists():
         time.sleep(0.05)
+    part("behind")
     print("it is there", flush=True)

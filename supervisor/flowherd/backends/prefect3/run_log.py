@@ -1,9 +1,9 @@
 """Lines of flow runs' logs in the server's shape and in requests that it takes.
 
 The server knows no line ids, so a line is recognised by its run, time, logger, level and text: flowherd's times
-increase strictly within a run, which makes that as good as an id. Before the first request about a run, and after one
-whose answer was lost, the server is asked what it has of the lines that are to be sent. A request that is still under
-way at that time is not seen; its lines can be there twice.
+increase strictly within a run, those of its subflows included, which makes that as good as an id. Before the first
+request about a run or subflow, and after one whose answer was lost, the server is asked what it has of the lines that
+are to be sent. A request that is still under way at that time is not seen; its lines can be there twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +35,7 @@ _MOST_PAGES = 100
 #: Runs whose logs are known not to hold anything unexpected.
 _MOST_KNOWN = 10_000
 
-_Key = tuple[datetime | None, str, int, str]
+_Key = tuple[str, datetime | None, str, int, str]
 
 
 class RunLogs:
@@ -48,17 +48,21 @@ class RunLogs:
 
     def write(self, lines: Sequence[LogLine]) -> None:
         """Raises BackendUnavailable when some of the lines may not have arrived; sending all again is right then."""
+        journals = {_owner(line): line.flow_run_id for line in lines}
         for batch in _batches(_row(line) for line in lines):
-            self._send(batch)
+            self._send(batch, journals)
 
     def begin(self, run_id: str) -> None:
         """The run has just been claimed here: nothing of what is to be written of it can be there yet."""
         self._remember([run_id])
 
-    def _send(self, rows: list[dict[str, Any]]) -> None:
+    def _send(self, rows: list[dict[str, Any]], journals: Mapping[str, str]) -> None:
+        """`journals` names the run in whose journal the lines of each run or subflow stand."""
         run_ids = {row["flow_run_id"] for row in rows}
-        for run_id in sorted(run_ids - set(self._known)):
-            rows = self._without_stored(run_id, rows)
+        new = run_ids - set(self._known)
+        # One question for a journal: a run can have as many subflows as lines.
+        for journal in sorted({journals[run_id] for run_id in new}):
+            rows = self._without_stored({run_id for run_id in new if journals[run_id] == journal}, rows)
         if not rows:
             self._remember(run_ids)
             return
@@ -69,20 +73,20 @@ class RunLogs:
             raise
         self._remember(run_ids)
 
-    def _without_stored(self, run_id: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        times = [row["timestamp"] for row in rows if row["flow_run_id"] == run_id]
-        stored = set(self._stored(run_id, min(times), max(times)))
-        return [row for row in rows if row["flow_run_id"] != run_id or _key(row) not in stored]
+    def _without_stored(self, run_ids: set[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        times = [row["timestamp"] for row in rows if row["flow_run_id"] in run_ids]
+        stored = set(self._stored(sorted(run_ids), min(times), max(times)))
+        return [row for row in rows if row["flow_run_id"] not in run_ids or _key(row) not in stored]
 
-    def _stored(self, run_id: str, first: str, last: str) -> Iterator[_Key]:
-        wanted = {"flow_run_id": {"any_": [run_id]}, "timestamp": {"after_": first, "before_": last}}
-        for number in range(_MOST_PAGES):
+    def _stored(self, run_ids: list[str], first: str, last: str) -> Iterator[_Key]:
+        wanted = {"flow_run_id": {"any_": run_ids}, "timestamp": {"after_": first, "before_": last}}
+        for number in range(_MOST_PAGES * len(run_ids)):
             asked = {"logs": wanted, "limit": _PAGE, "offset": number * _PAGE}
             page = self._transport.post("/logs/filter", asked)
             try:
                 keys = [_key(row) for row in objects(page)]
             except answers.NOT_THE_DIALECT as error:
-                raise BackendUnavailable(f"cannot understand the log of {run_id}: {error!r:.200}") from error
+                raise BackendUnavailable(f"cannot understand the log of {run_ids[0]}: {error!r:.200}") from error
             yield from keys
             if len(keys) < _PAGE:
                 return
@@ -99,9 +103,14 @@ class RunLogs:
                 self._known.pop(run_id, None)
 
 
+def _owner(line: LogLine) -> str:
+    """The flow run that the server is to have the line under."""
+    return line.subflow_run_id or line.flow_run_id
+
+
 def _row(line: LogLine) -> dict[str, Any]:
     return {
-        "flow_run_id": line.flow_run_id,
+        "flow_run_id": _owner(line),
         "task_run_id": line.task_run_id,
         "timestamp": line.at.isoformat(),
         "name": _text(RAW_LOGGER + line.stream if line.stream in _RAW_STREAMS else line.logger),
@@ -117,7 +126,8 @@ def _text(text: str) -> str:
 
 def _key(row: Any) -> _Key:
     name, message = answers.text(row["name"]), answers.text(row["message"])
-    return (answers.time_or_none(row["timestamp"]), name, answers.whole(row["level"]), message)
+    run_id, at = answers.text(row["flow_run_id"]), answers.time_or_none(row["timestamp"])
+    return (run_id, at, name, answers.whole(row["level"]), message)
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

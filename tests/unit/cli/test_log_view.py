@@ -1,0 +1,46 @@
+"""Lines of a journal as a person sees them: a subflow's are told from those of the run that it is part of."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from flowherd.cli.follow import from_journal
+from flowherd.cli.log_view import emit_json, emit_text
+from flowherd.logs.journal_reader import read_lines
+from flowherd.logs.mirror import Mirror
+from flowherd_runner.contract.journal import STREAM_LOG, pack_record
+
+RUN, SUBFLOW = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    said = [{"logger": "x", "message": "of the run"}, {"logger": "x", "message": "of it", "flow_run_id": SUBFLOW}]
+    path = tmp_path / "journal"
+    path.write_bytes(
+        b"".join(pack_record(STREAM_LOG, 20, n + 1, json.dumps(one).encode()) for n, one in enumerate(said))
+    )
+    return path
+
+
+def test_text_names_the_subflow(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    emit_text(map(from_journal, read_lines(journal, RUN)))
+    shown = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["x: of the run", f"x [subflow {SUBFLOW[:8]}]: of it"]
+
+
+def test_json_has_the_subflows_id(journal: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    emit_json(map(from_journal, read_lines(journal, RUN)))
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("subflow_run_id") for line in shown] == [None, SUBFLOW]
+
+
+def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
+    out = io.StringIO()
+    Mirror(out).show(RUN, "a-run", journal, lambda: 0)
+    assert out.getvalue().splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
