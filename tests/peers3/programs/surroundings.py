@@ -197,7 +197,7 @@ def _text(value, depth=0):
     if depth > 4:
         return "..."
     if callable(getattr(value, "cache_info", None)):
-        return f"{value.__module__}.{value.__qualname__} {value.cache_info()}"
+        return f"{value.__module__}.{value.__qualname__} caches {value.cache_info().currsize}"
     if isinstance(value, dict) or type(value).__name__ in ("WeakKeyDictionary", "WeakValueDictionary"):
         items = [(_plain(str(key)), _text(one, depth + 1)) for key, one in list(value.items())]
         return f"{type(value).__name__} {sorted(one for one in items if not one[0].startswith('__'))}"
@@ -215,6 +215,11 @@ def _plain(said):
 
 
 def _write_down():
+    """When the thread is gone that tells of the pull steps, which it does a moment after the start."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("(_tell)"):
+            thread.join(30)
+    gc.collect()
     Path.home().joinpath(f"look-{prefect.runtime.flow_run.id}").write_text(json.dumps(look()))
 
 
