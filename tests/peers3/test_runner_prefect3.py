@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +125,11 @@ def test_a_cancelled_run_is_unwound_and_its_state_is_left_to_the_agent(stage: St
     assert run.states == [*STARTED, "Cancelling"]
     assert "cleaned up" in run.process.lines("stdout")
     assert "Flow run was cancelled." in run.messages()
-    assert ("hook at Cancelling" in run.process.lines("stdout")) is (flow == "working")
+    by_hooks = ["hook at Cancelling", "named ['flow', 'flow_run'] at Cancelling", "later at Cancelling"]
+    assert [line for line in run.process.lines("stdout") if " at " in line] == (by_hooks if flow == "working" else [])
+    succeeded = [text.split("'")[1] for text in run.messages() if text.endswith("finished running successfully")]
+    of_flow = ["_hook", "_hook_by_name", "_hook_with_names_of_its_own"]
+    assert succeeded == (of_flow if flow == "working" else [])
 
 
 def test_a_run_that_is_ended_for_another_reason_reports_nothing(stage: Stage) -> None:
@@ -134,6 +139,17 @@ def test_a_run_that_is_ended_for_another_reason_reports_nothing(stage: Stage) ->
     assert run.end()["reason"] == "memory_limit"
     assert run.states == STARTED
     assert run.process.lines("stdout") == ["working", "cleaned up"]
+
+
+def test_a_crash_that_the_engine_reports_runs_the_flows_hooks_in_its_process(stage: Stage) -> None:
+    run = stage.start("terminated")
+    run.process.wait_for_line("working", 60)
+    started = run.process.started
+    assert started is not None
+    os.kill(started["flow_pid"], signal.SIGTERM)
+    run.end()
+    assert run.states == [*STARTED, "Crashed"]
+    assert run.process.lines("stdout") == ["working", "hook at Crashed"]
 
 
 def test_a_killed_run_leaves_its_last_words(stage: Stage) -> None:

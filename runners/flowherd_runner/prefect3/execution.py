@@ -1,14 +1,13 @@
 """The work of `python -m prefect.engine` for one flow run, and what Prefect's worker does before and behind it."""
 
 import importlib
-import inspect
 import os
 import traceback
 from typing import Any, Optional
 from uuid import UUID
 
 from flowherd_runner.errors import NotStarted
-from flowherd_runner.prefect3 import settings, workspace
+from flowherd_runner.prefect3 import hooks, settings, workspace
 from flowherd_runner.prefect3.documents import Documents
 from flowherd_runner.prefect3.pull_events import PullEvents
 from flowherd_runner.prefect3.termination import Termination
@@ -69,30 +68,14 @@ class Execution:
 
     def _run_cancellation_hooks(self) -> None:
         """As the worker does for a run that its server has as Cancelling, once its code has ended."""
-        hooks = getattr(self._flow, "on_cancellation_hooks", None)
-        if not hooks:
+        on_cancellation = getattr(self._flow, "on_cancellation_hooks", None)
+        if not on_cancellation:
             return
         client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
         flow_run = client.read_flow_run(self._flow_run_id)
         if flow_run.state is None or not (flow_run.state.is_cancelling() or flow_run.state.is_cancelled()):
             return
-        logger = self._flow_engine.flow_run_logger(flow_run, self._flow)
-        for hook in hooks:
-            try:
-                logger.info("Running hook %r in response to entering state %r", _name(hook), flow_run.state.name)
-                done = hook(self._flow, flow_run, flow_run.state)
-                if inspect.isawaitable(done):
-                    importlib.import_module("asyncio").run(_wait_for(done))
-            except Exception:  # the user's code; the others have their turn too
-                logger.exception("An error was encountered while running hook %r", _name(hook))
-
-
-async def _wait_for(done: Any) -> None:
-    await done
-
-
-def _name(hook: Any) -> str:
-    return str(getattr(hook, "__name__", type(hook).__name__))
+        hooks.run(on_cancellation, self._flow, flow_run, self._flow_engine.flow_run_logger(flow_run, self._flow))
 
 
 def flow_run_id() -> UUID:

@@ -103,13 +103,31 @@ def _hook(flow, flow_run, state) -> None:
     print("hook at", state.name)
 
 
-@flow(on_cancellation=[_hook])
+def _failing_hook(*_: object) -> None:
+    raise ValueError("of a hook")
+
+
+def _hook_by_name(*, state, **others) -> None:
+    print("named", sorted(others), "at", state.name)
+
+
+async def _hook_with_names_of_its_own(the_flow, run, now) -> None:
+    print("later at", now.name)
+
+
+@flow(on_cancellation=[_hook, _failing_hook, _hook_by_name, _hook_with_names_of_its_own])
 def working() -> None:
     try:
         print("working", flush=True)
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)
+
+
+@flow(on_crashed=[_hook])
+def terminated() -> None:
+    print("working", flush=True)
+    time.sleep(60)
 
 
 @flow
