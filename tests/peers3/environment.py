@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from tests.peers.environments import THIRD, required_peer
+from tests.peers.environments import THIRD, Peer, required_peer
 from tests.support.waiting import wait_until
 
 #: Generous: it makes its database, and the machine may be busy with other tests.
@@ -24,8 +24,8 @@ _STOP_S = 20.0
 class PrefectServer:
     """`prefect server start` with a database of its own, and what a user does at it by plain requests."""
 
-    def __init__(self, home: Path, **variables: str) -> None:
-        self._command = required_peer(THIRD).prefect
+    def __init__(self, home: Path, peer: Peer | None = None, **variables: str) -> None:
+        self._command = (peer or required_peer(THIRD)).prefect
         self._home = home
         self._variables = variables
         self._process: subprocess.Popen[bytes] | None = None
@@ -130,9 +130,9 @@ class PrefectServer:
 
 
 @contextmanager
-def running_prefect(home: Path, **variables: str) -> Iterator[PrefectServer]:
-    """The server, ready; it is gone at the end of the block."""
-    server = PrefectServer(home, **variables)
+def running_prefect(home: Path, peer: Peer | None = None, **variables: str) -> Iterator[PrefectServer]:
+    """The server, ready, of 3.8.5 unless another is given; it is gone at the end of the block."""
+    server = PrefectServer(home, peer, **variables)
     try:
         server.start()
         yield server

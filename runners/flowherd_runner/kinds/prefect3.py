@@ -4,13 +4,15 @@ Its own engine talks to the server and reports the states; its records go throug
 """
 
 import importlib
+import logging
+import os
 import sys
 from typing import NoReturn
 
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.prefect3 import documents, execution, logs, settings, termination
+from flowherd_runner.prefect3 import documents, execution, logs, names, settings, termination
 
 
 def run(flow: Flow) -> NoReturn:
@@ -21,12 +23,22 @@ def run(flow: Flow) -> NoReturn:
     run_and_exit(flow, lambda: _execute(flow))
 
 
+def _become_engine(flow: Flow, why: str) -> NoReturn:
+    """Let Prefect's own command do it all: slower, and its records come as lines of output as well."""
+    flow.sender.record(logging.WARNING, "flowherd", "{}: run by `python -m prefect.engine`".format(why), None)
+    os.execve(sys.executable, [sys.executable, "-m", "prefect.engine"], dict(os.environ))
+
+
 def _execute(flow: Flow) -> None:
     try:
         importlib.import_module("prefect.flow_engine")
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect 3: {}".format(sys.executable, error)) from error
     flow_run_id = execution.flow_run_id()
+    try:
+        names.check()
+    except names.Unknown as unknown:
+        _become_engine(flow, str(unknown))
     asked = termination.Termination()
     asked.install()
     settings.renew()

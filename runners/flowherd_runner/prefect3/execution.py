@@ -7,7 +7,7 @@ from typing import Any, Optional
 from uuid import UUID
 
 from flowherd_runner.errors import NotStarted
-from flowherd_runner.prefect3 import hooks, settings, workspace
+from flowherd_runner.prefect3 import hooks, names, settings, workspace
 from flowherd_runner.prefect3.documents import Documents
 from flowherd_runner.prefect3.pull_events import PullEvents
 from flowherd_runner.prefect3.termination import Termination
@@ -23,14 +23,13 @@ class Execution:
         self._documents = documents
         self._pull_events = PullEvents()
         self._termination = termination
-        self._engine: Any = importlib.import_module("prefect.engine")
         self._flow_engine: Any = importlib.import_module("prefect.flow_engine")
         self._flow: Optional[Any] = None
 
     def execute(self) -> None:
         """Run it; its engine reports what comes of it. Raises SystemExit with the code that the engine ends with."""
         try:
-            with self._engine.handle_engine_signals(self._flow_run_id):
+            with names.engine_signals(self._flow_run_id, self._termination.wanted):
                 self._run()
         finally:
             self._pull_events.finish()
@@ -43,14 +42,12 @@ class Execution:
         logger = self._flow_engine.flow_run_logger(flow_run=flow_run)
         self._prepare(client, flow_run)
         try:
-            flow = self._flow = self._flow_engine.load_flow(flow_run)
+            flow = self._flow = names.load_flow(flow_run)
         except Exception:
             logger.error("Unexpected exception encountered when trying to load flow", exc_info=True)
             raise
-        metrics: Any = importlib.import_module("prefect._internal.metrics")
-        with metrics.RunMetrics(flow_run, flow):
-            result = self._flow_engine.run_flow(flow, flow_run=flow_run, error_logger=logger)
-            self._engine._drive_run_flow_result(flow, result)
+        with names.run_metrics(flow_run, flow):
+            names.drive(flow, names.run_flow(flow, flow_run, logger))
 
     def _prepare(self, client: Any, flow_run: Any) -> None:
         before = settings.origin()

@@ -9,6 +9,8 @@ import importlib
 import logging
 from typing import Any, Callable, Dict, Optional
 
+from flowherd_runner.prefect3 import names
+
 #: Puts one record into the journal: level, logger, text, task run, and the flow run where it is a subflow's.
 Send = Callable[[int, str, str, Optional[str], Optional[str]], None]
 #: Marks a record that is in the run's log, so that it is not printed there too.
@@ -21,15 +23,15 @@ def redirect(send: Send, flow_run_id: str) -> None:
     _mark_sent(handlers.APILogHandler)
     _print_others_only(handlers.PrefectConsoleHandler)
 
-    def take(log: Dict[str, Any]) -> None:
+    def take(log: Dict[str, Any], send_on: Callable[[Dict[str, Any]], None]) -> None:
         owner, task_run_id = _text(log.get("flow_run_id")), _text(log.get("task_run_id"))
         if owner is None:
-            handlers.APILogWorker.instance().send(log)
+            send_on(log)
         else:
             subflow = None if owner == flow_run_id else owner
             send(log["level"], log["name"], log["message"], task_run_id, subflow)
 
-    handlers.set_api_log_sink(take)
+    names.divert_api_logs(take)
 
 
 def _text(identity: Any) -> Optional[str]:

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from flowherd_runner.prefect3 import names
 from flowherd_runner.prefect3.stamps import Stamp, stamp
 
 #: Files of the working directory that Prefect reads settings from, and what is in one that has any.
@@ -59,7 +60,7 @@ def renew() -> None:
         return
     _renew_home()
     _file_cache().clear()
-    importlib.import_module("prefect.context").refresh_global_settings_context()
+    names.renew_settings_context()
     _renew_logging(None)
 
 

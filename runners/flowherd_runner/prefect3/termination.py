@@ -11,6 +11,8 @@ import signal
 from types import FrameType
 from typing import Any, Optional
 
+from flowherd_runner.prefect3 import names
+
 _INTENT = {signal.SIGINT: "cancel", signal.SIGHUP: "relinquish"}
 
 
@@ -22,15 +24,21 @@ class Termination:
 
     def install(self) -> None:
         """Take both signals over, in the main thread."""
-        self._listener: Any = importlib.import_module("prefect._internal.control_listener")
+        self._listener: Any = names.control_listener()
         self._error: Any = importlib.import_module("prefect.exceptions").TerminationSignal
+        names.keep_wanted_ends_quiet(self.wanted)
         for number in _INTENT:
             signal.signal(number, self._handle)
+
+    def wanted(self) -> bool:
+        """Whether flowherd has asked for the end."""
+        return self.intent is not None
 
     def _handle(self, number: int, frame: Optional[FrameType]) -> None:
         if self.intent is not None:
             return
         self.intent = _INTENT[signal.Signals(number)]
-        # Not by _set_intent: the interrupted code may hold its lock.
-        self._listener._intent = self.intent
+        if self._listener is not None:
+            # Not by _set_intent: the interrupted code may hold its lock.
+            self._listener._intent = self.intent
         raise self._error(signal=int(signal.SIGTERM))

@@ -1,0 +1,183 @@
+"""Private names of Prefect that a run uses: where each version has them, and what does their work where one has not.
+
+Tried with the last release of each minor version, 3.0 to 3.9 (docs/prefect3.md says which). What is missing in a
+version that nobody has seen yet is `Unknown`; such a run goes by Prefect's own command instead.
+"""
+
+import contextlib
+import importlib
+import inspect
+from typing import Any, Callable, ContextManager, Dict, Iterator
+
+#: Where `RunMetrics` has been; before 3.8 there is none.
+_METRICS = ("prefect.telemetry._metrics", "prefect._internal.metrics")
+#: What every version from 3.0 on has, and nothing can be done without.
+_NEEDED = {
+    "prefect.flow_engine": ("flow_run_logger", "run_flow", "load_flow_and_flow_run"),
+    "prefect.exceptions": ("Abort", "Pause", "TerminationSignal"),
+    "prefect.context": ("root_settings_context", "GLOBAL_SETTINGS_CONTEXT"),
+    "prefect.settings": ("get_current_settings",),
+    "prefect.client.orchestration": ("get_client",),
+    "prefect.logging.handlers": ("APILogHandler", "APILogWorker", "PrefectConsoleHandler"),
+    "prefect.logging.configuration": ("PROCESS_LOGGING_CONFIG", "load_logging_config", "setup_logging"),
+}
+
+
+class Unknown(Exception):
+    """This Prefect has not what a run in the fork needs."""
+
+
+def check() -> None:
+    """Raises Unknown when one of the names that have no substitute is missing."""
+    missing: Any = []
+    for module, names in _NEEDED.items():
+        found = module_of(module)
+        missing += ["{}.{}".format(module, name) for name in names if not hasattr(found, name)]
+    if missing:
+        version = getattr(module_of("prefect"), "__version__", "?")
+        raise Unknown("Prefect {} has no {}".format(version, ", ".join(missing)))
+
+
+def module_of(name: str) -> Any:
+    """The module; None when this Prefect has none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
+
+
+def control_listener() -> Any:
+    """What keeps the intent of a termination, or None: before 3.6 an engine takes every termination for a crash."""
+    return module_of("prefect._internal.control_listener")
+
+
+def load_flow(flow_run: Any) -> Any:
+    """The flow's function, from where the flow run's deployment has it."""
+    engine: Any = importlib.import_module("prefect.flow_engine")
+    if hasattr(engine, "load_flow"):
+        return engine.load_flow(flow_run)
+    return engine.load_flow_and_flow_run(flow_run.id)[1]  # 3.0, which asks for the flow run once more
+
+
+def run_flow(flow: Any, flow_run: Any, logger: Any) -> Any:
+    """What Prefect's engine returns of it, still to be driven."""
+    engine: Any = importlib.import_module("prefect.flow_engine")
+    known = inspect.signature(engine.run_flow).parameters
+    more = {"error_logger": logger} if "error_logger" in known else {}
+    return engine.run_flow(flow, flow_run=flow_run, **more)
+
+
+def drive(flow: Any, result: Any) -> None:
+    """Execute what `run_flow` has put off: a coroutine, or a generator."""
+    own = getattr(importlib.import_module("prefect.engine"), "_drive_run_flow_result", None)
+    if own is not None:
+        own(flow, result)
+    elif inspect.isasyncgen(result):
+        importlib.import_module("asyncio").run(_exhaust(result))
+    elif inspect.iscoroutine(result):
+        importlib.import_module("asyncio").run(result)
+    elif inspect.isgenerator(result):
+        for _ in result:
+            pass
+
+
+async def _exhaust(generator: Any) -> None:
+    async for _ in generator:
+        pass
+
+
+def run_metrics(flow_run: Any, flow: Any) -> ContextManager[Any]:
+    """Prefect's figures of a run, where it has some."""
+    for name in _METRICS:
+        made = getattr(module_of(name), "RunMetrics", None)
+        if made is not None:
+            return made(flow_run, flow)  # type: ignore[no-any-return]
+    return contextlib.nullcontext()
+
+
+def renew_settings_context() -> None:
+    """Make the settings of a process without any other context from the environment of now."""
+    context: Any = importlib.import_module("prefect.context")
+    if hasattr(context, "refresh_global_settings_context"):
+        context.refresh_global_settings_context()
+    else:
+        context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
+
+
+def divert_api_logs(take: Callable[[Dict[str, Any], Callable[[Dict[str, Any]], None]], None]) -> None:
+    """Let `take` have each record for the API, and what would have sent it there."""
+    handlers: Any = importlib.import_module("prefect.logging.handlers")
+    sender = handlers.APILogWorker.instance
+
+    def divert(log: Dict[str, Any]) -> None:
+        take(log, lambda one: sender().send(one))
+
+    if hasattr(handlers, "set_api_log_sink"):
+        handlers.set_api_log_sink(divert)
+    else:
+        handlers.APILogWorker.instance = staticmethod(lambda *args: _Sender(divert))
+
+
+class _Sender:
+    """Stands for the thread that sends records, which is not started for them."""
+
+    def __init__(self, send: Callable[[Dict[str, Any]], None]) -> None:
+        self.send = send
+
+
+@contextlib.contextmanager
+def engine_signals(flow_run_id: Any, wanted: Callable[[], bool]) -> Iterator[None]:
+    """Turn what an engine raises into the code that its process ends with.
+
+    `wanted` tells whether a termination is one that flowherd has asked for.
+    """
+    if control_listener() is not None:
+        with importlib.import_module("prefect.engine").handle_engine_signals(flow_run_id):
+            yield
+        return
+    errors: Any = importlib.import_module("prefect.exceptions")
+    logger = importlib.import_module("prefect.logging.loggers").get_logger("engine")
+    try:
+        yield
+    except (errors.Abort, errors.Pause) as error:
+        logger.info("Execution of flow run '%s' ends without an end of the flow: %s", flow_run_id, error)
+        raise SystemExit(0) from None
+    except errors.TerminationSignal:
+        if wanted():
+            logger.info("Execution of flow run '%s' was terminated.", flow_run_id)
+            raise SystemExit(0) from None
+        raise
+    except Exception:
+        logger.exception("Execution of flow run '%s' exited with unexpected exception", flow_run_id)
+        raise SystemExit(1)  # noqa: B904 the reason is told by what this came from
+
+
+def keep_wanted_ends_quiet(wanted: Callable[[], bool]) -> None:
+    """Let the engine report no crash for a termination that flowherd has asked for, which tells the end itself.
+
+    From 3.7 on an engine knows that by the intent.
+    """
+    engine: Any = importlib.import_module("prefect.flow_engine")
+    if hasattr(engine, "_SUPERVISOR_OWNED_INTENTS"):
+        return
+    for name in ("FlowRunEngine", "AsyncFlowRunEngine"):
+        if hasattr(engine, name):
+            _silence(getattr(engine, name), wanted)
+
+
+def _silence(engine_class: Any, wanted: Callable[[], bool]) -> None:
+    crash = engine_class.handle_crash
+    if inspect.iscoroutinefunction(crash):
+
+        async def report_later(self: Any, exc: BaseException) -> None:
+            if not wanted():
+                await crash(self, exc)
+
+        engine_class.handle_crash = report_later
+    else:
+
+        def report(self: Any, exc: BaseException) -> None:
+            if not wanted():
+                crash(self, exc)
+
+        engine_class.handle_crash = report
