@@ -27,7 +27,7 @@ from flowherd.decisions.adoption import Finding, conclude
 from flowherd.decisions.health import Hold
 from flowherd.decisions.limits import mebibytes
 from flowherd.decisions.prefect_environment import EngineSettings
-from flowherd.decisions.runtimes import RuntimeRule
+from flowherd.decisions.runtimes import RuntimeRule, newer_than
 from flowherd.decisions.spec import AgentDefaults, outline, plan
 from flowherd.errors import ClaimLost, ConfigurationError, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.processes import cgroups
@@ -37,7 +37,7 @@ from flowherd.runs.courier import Courier, CourierSettings
 from flowherd.runs.figures import figures
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
-from flowherd.runs.runtimes import checked_rules, preload_of_engine, to_warm
+from flowherd.runs.runtimes import checked_rules, lines_of_engine, preload_of_engine, to_warm
 from flowherd.runs.starting import Intent, start
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
@@ -138,7 +138,8 @@ class LocalAgent(Agent):
 
     @functools.cached_property
     def _runtimes(self) -> tuple[RuntimeRule, ...]:
-        return checked_rules(self.loaded.settings.runtimes, environment_for_runs(os.environ))
+        settings = self.loaded.settings
+        return checked_rules(settings.runtimes, environment_for_runs(os.environ), lines_of_engine(settings))
 
     @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
@@ -191,6 +192,18 @@ class LocalAgent(Agent):
             self._watcher.start()
             self._courier.start()
             self._opened = True
+
+    def _connect(self) -> None:
+        before = self._traits
+        super()._connect()
+        if self._traits is None or self._traits is before:
+            return
+        server = self._traits.engine_version
+        for rule in newer_than(server, self._runtimes):
+            words = (
+                "The runtime {!r} has Prefect {}, later than the server's {}: it may ask for what is not known there"
+            )
+            self.logger.warning(words, rule.name, rule.prefect_version, server)
 
     def _serve_control(self) -> None:
         try:

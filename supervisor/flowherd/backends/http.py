@@ -9,6 +9,8 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from threading import local
 from typing import Any
 
@@ -76,12 +78,29 @@ def json_of(response: requests.Response) -> Any:
 
 
 def retry_after_s(response: requests.Response) -> float | None:
-    """How long the server wishes not to be asked; None when it has no such wish."""
+    """How long the server wishes not to be asked, in seconds or until a date (RFC 9110); None when it has no wish."""
+    wish = response.headers.get("Retry-After", "")
     try:
-        wish_s = float(response.headers["Retry-After"])
-        return min(wish_s, _LONGEST_WISH_S) if wish_s >= 0 else None  # and so for NaN
-    except (KeyError, ValueError):  # absent, or the HTTP-date form, which no server of these dialects sends
+        wish_s = float(wish)
+    except ValueError:
+        wish_s = _seconds_until(wish, response.headers.get("Date", ""))
+    return min(wish_s, _LONGEST_WISH_S) if wish_s >= 0 else None  # and so for NaN
+
+
+def _seconds_until(date: str, now: str) -> float:
+    """From `now`, what the server's clock said: this host's may be another. NaN where `date` is none."""
+    until = _moment(date)
+    if until is None:
+        return math.nan
+    return max((until - (_moment(now) or datetime.now(timezone.utc))).total_seconds(), 0.0)
+
+
+def _moment(date: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
         return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def shown(value: Any) -> str:

@@ -25,6 +25,8 @@ class ServerTraits:
     knows_line_ids: bool = False
     #: `wait_for_wake` works.
     wakes: bool = False
+    #: The version of its engine; empty where it does not matter to the runs.
+    engine_version: str = ""
 
 
 class Backend(Protocol):

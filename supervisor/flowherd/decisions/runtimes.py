@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -33,8 +33,14 @@ class RuntimeRule:
     flows: tuple[str, ...] = ()
     #: The version of Prefect that the flow was registered with, as in "0.*"; None is any, and none too.
     core_version: str | None = None
-    #: Prefect is installed there.
+    #: Prefect is installed there, of a line that the agent's backend serves.
     has_prefect: bool = True
+    #: Of that Prefect, where it is known.
+    prefect_version: str | None = None
+
+    def is_meant_for(self, lines: Collection[str]) -> bool:
+        """Whether its `core_version` names one of these lines of Prefect, "3" say, or all."""
+        return self.core_version is not None and self.core_version[:1] in {*lines, "*", "?", "["}
 
     def serves(self, flow_run: FlowRun) -> bool:
         """Whether this runtime is for the run."""
@@ -49,6 +55,18 @@ class RuntimeRule:
 def first_serving(flow_run: FlowRun, rules: Iterable[RuntimeRule]) -> RuntimeRule | None:
     """The first of `rules` that is for the run, if any is."""
     return next((rule for rule in rules if rule.serves(flow_run)), None)
+
+
+def newer_than(server_version: str, rules: Iterable[RuntimeRule]) -> list[RuntimeRule]:
+    """Those whose Prefect is of a later minor version than the server: what it asks for may be unknown there."""
+    server = _minor(server_version)
+    return [rule for rule in rules if server and rule.prefect_version and _minor(rule.prefect_version) > server]
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    """The first two numbers; nothing where there are none."""
+    parts = version.split(".")[:2]
+    return tuple(map(int, parts)) if len(parts) == 2 and all(part.isdecimal() for part in parts) else ()
 
 
 def together(*modules: Sequence[str]) -> tuple[str, ...]:

@@ -24,7 +24,12 @@ try:
     prefect = find_spec("prefect") is not None
 except Exception:
     prefect = False
-print(json.dumps({"version": list(sys.version_info[:3]), "prefect": prefect}))
+try:
+    from importlib.metadata import version
+    installed = version("prefect") if prefect else None
+except Exception:
+    installed = None
+print(json.dumps({"version": list(sys.version_info[:3]), "prefect": prefect, "installed": installed}))
 """
 
 
@@ -36,6 +41,8 @@ class Interpreter:
     version: tuple[int, int, int]
     #: A package of that name can be found; whether it can be imported is another question.
     has_prefect: bool
+    #: Its version; None where that is not known (Python 3.7 cannot tell, nor can a package that was put there by hand).
+    prefect_version: str | None = None
 
 
 def program_of(interpreter: str) -> str:
@@ -75,7 +82,12 @@ def ask(interpreter: str, env: Mapping[str, str]) -> Interpreter:
     if (first, second) < LEAST_VERSION:
         least = ".".join(map(str, LEAST_VERSION))
         raise DeployError(f"{program} is Python {first}.{second}, too old: flowherd's runners need {least} or newer")
-    return Interpreter(program=program, version=(first, second, third), has_prefect=bool(answer["prefect"]))
+    return Interpreter(
+        program=program,
+        version=(first, second, third),
+        has_prefect=bool(answer["prefect"]),
+        prefect_version=answer.get("installed"),
+    )
 
 
 def _what_to_do(program: str) -> str:

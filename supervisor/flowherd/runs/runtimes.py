@@ -6,7 +6,7 @@ Which of them serves a run is decided by decisions/runtimes.py; their fork serve
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from loguru import logger
@@ -14,19 +14,26 @@ from loguru import logger
 from flowherd.config.settings import RuntimeSection, Settings
 from flowherd.decisions.runtimes import Runtime, RuntimeRule, together
 from flowherd.errors import ConfigurationError, DeployError
-from flowherd.processes.interpreters import ask
+from flowherd.processes.interpreters import Interpreter, ask
 from flowherd_runner.contract.variables import PREFECT3_PRELOAD, PREFECT_PRELOAD
 
 
-def checked_rules(sections: Sequence[RuntimeSection], env: Mapping[str, str]) -> tuple[RuntimeRule, ...]:
-    """The rules of the settings, after each interpreter has answered.
+def lines_of_engine(settings: Settings) -> frozenset[str]:
+    """First numbers of the versions of Prefect whose engine can carry out what these settings' backend hands out."""
+    return frozenset({"3"}) if settings.prefect3.pool else frozenset({"0", "1"})
+
+
+def checked_rules(
+    sections: Sequence[RuntimeSection], env: Mapping[str, str], lines: Collection[str]
+) -> tuple[RuntimeRule, ...]:
+    """The rules of the settings, after each interpreter has answered. `lines` are those of the backend's engine.
 
     Raises ConfigurationError, which names all that cannot be used and says what to do.
     """
     if not sections:
         return ()
     with ThreadPoolExecutor(max_workers=len(sections)) as executor:
-        answers = list(executor.map(lambda section: _checked(section, env), sections))
+        answers = list(executor.map(lambda section: _checked(section, env, lines), sections))
     wrong = [answer for answer in answers if isinstance(answer, str)]
     wrong += [f"the runtime {name!r} is there twice" for name in _doubled(sections)]
     if wrong:
@@ -52,27 +59,42 @@ def to_warm(rules: Sequence[RuntimeRule], own_preload: Sequence[str], of_engine:
         yield Runtime(rule.interpreter, together(of_engine, rule.preload) if rule.has_prefect else rule.preload)
 
 
-def _checked(section: RuntimeSection, env: Mapping[str, str]) -> RuntimeRule | str:
+def _checked(section: RuntimeSection, env: Mapping[str, str], lines: Collection[str]) -> RuntimeRule | str:
     try:
         found = ask(section.interpreter, env)
     except DeployError as error:
         return f"runtime {section.name!r}: {error}"
-    if not found.has_prefect:
-        words = f"runtime {section.name!r}: no module named prefect in {found.program}"
-        if section.core_version is not None:
-            return f"{words}, and it is to serve flows of Prefect {section.core_version}: install it there"
-        logger.warning("{}; it can serve Python flows only", words)
-    version = ".".join(map(str, found.version))
-    logger.debug("Runtime {!r}: Python {} at {}", section.name, version, found.program)
-    return RuntimeRule(
+    rule = RuntimeRule(
         name=section.name,
         interpreter=found.program,
         preload=tuple(section.preload),
         labels=frozenset(section.labels),
         flows=tuple(section.flows),
         core_version=section.core_version,
-        has_prefect=found.has_prefect,
+        has_prefect=has_engine(found, lines),
+        prefect_version=found.prefect_version,
     )
+    if not rule.has_prefect:
+        words = f"runtime {section.name!r}: {what_is_there(found)}"
+        if rule.core_version is not None and (rule.is_meant_for(lines) or not found.has_prefect):
+            return f"{words}, and it is to serve flows of Prefect {rule.core_version}: install it there"
+        if rule.core_version is None:
+            logger.warning("{}; it can serve Python flows only", words)
+    version = ".".join(map(str, found.version))
+    logger.debug("Runtime {!r}: Python {} at {}", section.name, version, found.program)
+    return rule
+
+
+def has_engine(found: Interpreter, lines: Collection[str]) -> bool:
+    """Whether its Prefect is of one of these lines; one whose version is not known is taken for it."""
+    return found.has_prefect and (found.prefect_version is None or found.prefect_version.partition(".")[0] in lines)
+
+
+def what_is_there(found: Interpreter) -> str:
+    """Words for the Prefect that an interpreter has, when it is not the one that is needed."""
+    if not found.has_prefect:
+        return f"no module named prefect in {found.program}"
+    return f"Prefect {found.prefect_version or 'of an unknown version'} in {found.program}"
 
 
 def _doubled(sections: Sequence[RuntimeSection]) -> list[str]:

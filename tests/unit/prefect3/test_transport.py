@@ -82,6 +82,27 @@ def test_passing_trouble_is_unavailable(canned: Canned, transport: Prefect3Trans
     assert caught.value.retry_after_s == (None if status == 301 else 7.0)
 
 
+@pytest.mark.parametrize(
+    ("wish", "now", "seconds"),
+    [
+        ("Tue, 24 Nov 2026 10:00:09 GMT", "Tue, 24 Nov 2026 10:00:02 GMT", 7.0),  # whatever this host's clock says
+        ("Tue, 24 Nov 2026 10:00:00 GMT", "Tue, 24 Nov 2026 10:00:02 GMT", 0.0),
+        ("Sunday, 06-Nov-94 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT", 1.0),
+        ("Fri, 24 Dec 2027 10:00:00 GMT", "Tue, 24 Nov 2026 10:00:00 GMT", 900.0),
+        ("soon", "Tue, 24 Nov 2026 10:00:02 GMT", None),
+        ("-3", "", None),
+        ("nan", "", None),
+    ],
+)
+def test_until_when_a_server_wishes_not_to_be_asked_may_be_a_date(
+    canned: Canned, transport: Prefect3Transport, wish: str, now: str, seconds: float | None
+) -> None:
+    canned.answers = [(429, {"Retry-After": wish, "Date": now}, b"")]
+    with pytest.raises(BackendUnavailable) as caught:
+        transport.get("/x")
+    assert caught.value.retry_after_s == seconds
+
+
 def test_a_busy_server_is_asked_again_and_not_where_that_could_do_harm(
     canned: Canned, transport: Prefect3Transport
 ) -> None:

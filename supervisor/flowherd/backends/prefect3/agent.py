@@ -86,7 +86,8 @@ class Prefect3Backend:
         self._server_version = version
         with self._understanding("the work pool"):
             self._pool.refresh()
-        return ServerTraits(name=f"Prefect {version:.40}, work pool {self._pool.name}", arbitrates=True, wakes=True)
+        name = f"Prefect {version:.40}, work pool {self._pool.name}"
+        return ServerTraits(name=name, arbitrates=True, wakes=True, engine_version=version)
 
     def check_token(self) -> None:
         """Raises NotAuthorized when the server does not accept the credentials. Prefect 3 has no scopes."""

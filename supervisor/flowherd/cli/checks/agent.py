@@ -22,7 +22,7 @@ from flowherd.decisions.runtimes import Runtime, together
 from flowherd.errors import DeployError
 from flowherd.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.processes.interpreters import ask
-from flowherd.runs.runtimes import preload_of_engine
+from flowherd.runs.runtimes import has_engine, lines_of_engine, preload_of_engine, what_is_there
 from flowherd.store.run_directory import RunDirectory
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
 from flowherd.values import checked_id
@@ -117,11 +117,13 @@ def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
         except DeployError as error:
             yield bad(name, str(error), "correct its interpreter (runtimes, --runtime); no agent starts until then")
             continue
-        preload = together(preload_of_engine(loaded.settings) if found.has_prefect else (), section.preload)
+        serves = has_engine(found, lines_of_engine(loaded.settings))
+        preload = together(preload_of_engine(loaded.settings) if serves else (), section.preload)
         yield _fork_server(name, Runtime(found.program, preload), "its preload")
-        if not found.has_prefect:
-            advice = f"`{found.program} -m pip install prefect==...`, unless it is for Python flows only"
-            yield warn(name, f"there is no module named prefect in {found.program}", advice)
+        if not serves:
+            line = " or ".join(sorted(lines_of_engine(loaded.settings)))
+            advice = f"the backend's runs need Prefect {line}: `{found.program} -m pip install prefect==...`"
+            yield warn(name, what_is_there(found), f"{advice}, unless it is for Python flows only")
 
 
 def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:
