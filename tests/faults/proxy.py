@@ -12,6 +12,7 @@ from collections.abc import Callable
 _HTML = b"<html><body>Sorry</body></html>"
 _ANSWERS = {
     "503": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "429": b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     "HTML": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
     + b"Content-Length: %d\r\n\r\n%b" % (len(_HTML), _HTML),
 }

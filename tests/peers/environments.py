@@ -32,7 +32,9 @@ PYTHONS = {"0.13.1": "3.8", "1.4.1": "3.9"}
 OLD, NEW = PYTHONS
 #: The one whose server is the backend; the same for it.
 THIRD = "3.8.5"
-_ALL = {**PYTHONS, THIRD: "3.12"}
+#: An earlier minor version of it, for servers and runtimes that are not of the same version.
+EARLIER_THIRD = "3.4.25"
+_ALL = {**PYTHONS, THIRD: "3.12", EARLIER_THIRD: "3.12"}
 
 _PINS = Path(__file__).with_name("pins")
 #: Of whoever started the tests; each test has a home of its own.

@@ -27,18 +27,19 @@ class PrefectServer:
     def __init__(self, home: Path, peer: Peer | None = None, **variables: str) -> None:
         self._command = (peer or required_peer(THIRD)).prefect
         self._home = home
-        self._variables = variables
+        #: Of its own processes, from its next start on.
+        self.variables = variables
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self._session = requests.Session()
         self._session.trust_env = False
-        if "PREFECT_SERVER_API_AUTH_STRING" in variables:
-            name, _, password = variables["PREFECT_SERVER_API_AUTH_STRING"].partition(":")
-            self._session.auth = (name, password)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        if "PREFECT_SERVER_API_AUTH_STRING" in self.variables:
+            name, _, password = self.variables["PREFECT_SERVER_API_AUTH_STRING"].partition(":")
+            self._session.auth = (name, password)
         self._home.mkdir(parents=True, exist_ok=True)
         arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
         with (self._home / "server.log").open("ab") as log:
@@ -76,7 +77,7 @@ class PrefectServer:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
             "DO_NOT_TRACK": "1",
-            **self._variables,
+            **self.variables,
         }
 
     # -- what a user does
@@ -110,8 +111,18 @@ class PrefectServer:
         return str(self.ask("POST", f"/flow_runs/{run_id}/set_state", body)["status"])
 
     def log(self, run_id: str) -> list[dict[str, Any]]:
-        asked = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
-        rows: list[dict[str, Any]] = self.ask("POST", "/logs/filter", asked)
+        rows: list[dict[str, Any]] = []
+        while len(rows) % 200 == 0:  # the most that one answer holds
+            asked = {
+                "logs": {"flow_run_id": {"any_": [run_id]}},
+                "limit": 200,
+                "offset": len(rows),
+                "sort": "TIMESTAMP_ASC",
+            }
+            page = self.ask("POST", "/logs/filter", asked)
+            rows += page
+            if not page:
+                break
         return rows
 
     def _unless_busy(self, method: str, path: str, body: Any) -> list[requests.Response]:

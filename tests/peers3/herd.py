@@ -12,7 +12,7 @@ from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 
 _PROGRAM = Path(__file__).with_name("programs") / "herded.py"
-_FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending")
+_FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending", "counting")
 _SECRET = "{{ prefect.blocks.secret.herded }}"
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 END_S = 60.0
@@ -69,10 +69,11 @@ class Herd:
         block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schemas[0]["id"]}
         self.prefect.ask("POST", "/block_documents/", block)
 
-    def start(self) -> Any:
+    def start(self, **variables: str) -> Any:
         runtime = f"third={self.peer.python};core=3.*"
         options = ("--pool", self._pool, "--api", self.prefect.api, "--runtime", runtime)
-        return background(self.command, "start", "-n", "herder", *options, until=READY)
+        command = CommandLine(self.command.home, {**self.command.env, **variables})
+        return background(command, "start", "-n", "herder", *options, until=READY)
 
     def run(self, flow: str, **facts: Any) -> str:
         return self.prefect.add_run(self.deployments[flow], **facts)

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.timeout(300)
 
 #: Such as leave nothing under way at the server when the client has seen them.
-KINDS = ["refused", "unanswered", "half an answer", "503", "HTML"]
+KINDS = ["refused", "unanswered", "half an answer", "503", "429", "HTML"]
 _numbers = itertools.count()
 
 

@@ -1,6 +1,6 @@
 """Private names of Prefect that a run uses: where each version has them, and what does their work where one has not.
 
-Tried with the last release of each minor version, 3.0 to 3.9 (docs/prefect3.md says which). What is missing in a
+Tried with versions from 3.0 to 3.9 (docs/prefect3.md says which). What is missing in a
 version that nobody has seen yet is `Unknown`; such a run goes by Prefect's own command instead.
 """
 
@@ -9,7 +9,7 @@ import importlib
 import inspect
 from typing import Any, Callable, ContextManager, Dict, Iterator
 
-#: Where `RunMetrics` has been; before 3.8 there is none.
+#: Where `RunMetrics` has been; before 3.7 there is none.
 _METRICS = ("prefect.telemetry._metrics", "prefect._internal.metrics")
 #: What every version from 3.0 on has, and nothing can be done without.
 _NEEDED = {
@@ -155,7 +155,7 @@ def engine_signals(flow_run_id: Any, wanted: Callable[[], bool]) -> Iterator[Non
 def keep_wanted_ends_quiet(wanted: Callable[[], bool]) -> None:
     """Let the engine report no crash for a termination that flowherd has asked for, which tells the end itself.
 
-    From 3.7 on an engine knows that by the intent.
+    From 3.8 on an engine knows that by the intent.
     """
     engine: Any = importlib.import_module("prefect.flow_engine")
     if hasattr(engine, "_SUPERVISOR_OWNED_INTENTS"):

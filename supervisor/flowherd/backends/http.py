@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -27,6 +28,8 @@ _CHUNK_BYTES = 64 * 1024
 _BODY_TIME_S = 30.0
 #: A server that is not to be asked for longer than this is asked all the same.
 _LONGEST_WISH_S = 900.0
+#: The object that urllib3 names before it says what happened.
+_POOL_WORDS = re.compile(r"^<?HTTPS?Connection(Pool)?\b.*?(?:\)|>): ")
 #: Of a server's message.
 _MOST_CHARACTERS = 2000
 
@@ -55,7 +58,7 @@ class HttpClient:
             )
             _read_body(response, time.monotonic() + timeout_s + _BODY_TIME_S)
         except (requests.RequestException, ValueError) as error:  # ValueError: a header that is no text
-            raise BackendUnavailable(f"no answer from {url}: {error}") from error
+            raise BackendUnavailable(f"no answer from {url}: {_why(error)}") from error
         if response.status_code >= 500:  # servers break connections after such an answer without saying so in it
             session.close()
         return response
@@ -85,6 +88,16 @@ def retry_after_s(response: requests.Response) -> float | None:
     except ValueError:
         wish_s = _seconds_until(wish, response.headers.get("Date", ""))
     return min(wish_s, _LONGEST_WISH_S) if wish_s >= 0 else None  # and so for NaN
+
+
+def _why(error: Exception) -> str:
+    """What stands behind an error of requests, without the pools and objects around it."""
+    cause = error.args[0] if error.args else error
+    text = str(getattr(cause, "reason", None) or cause)
+    told = _POOL_WORDS.sub("", text)
+    if "WRONG_VERSION_NUMBER" in told:
+        return f"{told}; there is no TLS, so its address may begin with http://"
+    return told
 
 
 def _seconds_until(date: str, now: str) -> float:

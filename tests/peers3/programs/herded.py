@@ -63,3 +63,13 @@ def patient(file: str) -> None:
         time.sleep(0.05)
     part("behind")
     print("it is there", flush=True)
+
+
+@flow
+def counting(file: str) -> None:
+    number = 0
+    while not Path(file).exists():
+        number += 1
+        print(number, flush=True)
+        time.sleep(0.1)
+    print("last", number, flush=True)
