@@ -81,6 +81,18 @@ class Stage:
         finally:
             fork_server.close()
 
+    @contextmanager
+    def fork_server_of_another_prefect(self, directory: Path) -> Iterator[ForkServer]:
+        """One whose Prefect has lost a private name that runs in the fork need."""
+        (directory / "loses_a_name.py").write_text("import prefect.flow_engine as it; del it.load_flow_and_flow_run")
+        python = str(required_peer(THIRD).python)
+        preload = (*PREFECT3_PRELOAD, "loses_a_name")
+        fork_server = ForkServer(python, directory / "runs", preload=preload, env={"PYTHONPATH": str(directory)})
+        try:
+            yield fork_server
+        finally:
+            fork_server.close()
+
 
 @dataclass
 class FlowRun:

@@ -218,3 +218,13 @@ def test_a_run_by_exec_in_a_fresh_interpreter_is_the_same(stage: Stage, tmp_path
         assert run.end()["exit_code"] == 0
     assert run.states == [*STARTED, "Completed"]
     assert "says hello 1" in run.messages() and run.process.lines("stdout") == ["by a child"]
+
+
+def test_a_prefect_without_the_private_names_runs_the_flow_by_its_own_command(stage: Stage, tmp_path: Path) -> None:
+    with stage.fork_server_of_another_prefect(tmp_path) as fork_server:
+        other = Stage(stage.prefect, stage.place, fork_server, stage.deployments)
+        run = other.start("speaking")
+        assert run.end()["exit_code"] == 0, run.process.describe()
+    assert stage.prefect.state(run.id) == "COMPLETED"
+    (why,) = run.messages()
+    assert "has no prefect.flow_engine.load_flow_and_flow_run: run by `python -m prefect.engine`" in why
