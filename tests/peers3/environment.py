@@ -30,7 +30,7 @@ class PrefectServer:
         #: Of its own processes, from its next start on.
         self.variables = variables
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
         self._session = requests.Session()
         self._session.trust_env = False
@@ -151,7 +151,8 @@ def running_prefect(home: Path, peer: Peer | None = None, **variables: str) -> I
         server.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody has at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
