@@ -6,11 +6,10 @@ the server has their states and their logs.
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -163,7 +162,9 @@ class Fleet:
 
     def story(self) -> str:
         ended, left = self.count(*_TERMINAL), {host.name: len(host.directories()) for host in self.hosts}
-        return f"{ended} of {len(self.runs)} ended, {left} not all told\n" + "\n".join(h.said[-3000:] for h in self.hosts)
+        return f"{ended} of {len(self.runs)} ended, {left} not all told\n" + "\n".join(
+            h.said[-3000:] for h in self.hosts
+        )
 
     def close(self) -> None:
         self.let_go()
@@ -203,7 +204,15 @@ class Fleet:
         name = f"{'engine' if engine else 'program'} {seconds} {'patient' if patient else 'brisk'}"
         release = str(self.release) if patient else ""
         if not engine:
-            words = [sys.executable, "-I", "-S", str(_PROGRAMS / "fleet_job.py"), str(self.place), str(seconds), release]
+            words = [
+                sys.executable,
+                "-I",
+                "-S",
+                str(_PROGRAMS / "fleet_job.py"),
+                str(self.place),
+                str(seconds),
+                release,
+            ]
             variables = {"command": shlex.join(word for word in words if word)}
             return self.prefect.add_deployment(POOL, name, job_variables=variables)
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(_PROGRAMS)}}]

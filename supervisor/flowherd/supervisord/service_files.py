@@ -1,4 +1,4 @@
-"""The text of a supervisord program section and of a systemd unit, from the templates in conf/.
+"""The text of a supervisord program section and of a systemd unit, from the templates in conf/: an agent's, a server's.
 
 Quoting is the matter here: each format has its own rules, and a value that a format cannot hold is refused.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
@@ -24,27 +24,50 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """An agent as a service."""
+    """An agent, or a server of Prefect 3, as a service."""
 
     #: The program's or the unit's name.
     name: str
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: systemd only: a file of further variables.
+    #: A file of further variables; for an agent, systemd only.
     environment_file: Path | None = None
     user: str | None = None
     directory: Path
-    #: Between asking the agent to stop and killing it.
+    #: Between asking it to stop and killing it.
     stop_wait_s: int
 
 
 def supervisord_section(service: Service) -> str:
-    """The [program:x] section. Raises ConfigurationError for a value that the format cannot hold."""
-    _check_names(service)
+    """The agent's [program:x] section. Raises ConfigurationError for a value that the format cannot hold."""
     if service.environment_file is not None:
         raise ConfigurationError("supervisord reads no environment file; give the variables with -e, or use systemd")
+    return _section("supervisord.conf", service)
+
+
+def systemd_unit(service: Service) -> str:
+    """The agent's unit file. Raises ConfigurationError for a value that the format cannot hold."""
+    return _unit("flowherd.service", service)
+
+
+def server_section(service: Service) -> str:
+    """The [program:x] section of a Prefect 3 server, which a shell starts once it has read the environment file."""
+    words = service.argv
+    if service.environment_file is not None:
+        script = 'set -a; . "$1"; shift; exec "$@"'
+        words = ["/bin/sh", "-c", script, "sh", str(service.environment_file), *words]
+    return _section("prefect-server.conf", replace(service, argv=words))
+
+
+def server_unit(service: Service) -> str:
+    """The unit file of a Prefect 3 server."""
+    return _unit("prefect-server.service", service)
+
+
+def _section(template: str, service: Service) -> str:
+    _check_names(service)
     pairs = [f"{name}={_supervisord_value(value)}" for name, value in service.environment.items()]
-    return _template("supervisord.conf").substitute(
+    return _template(template).substitute(
         program=service.name,
         command=_supervisord_text(shlex.join(service.argv)),
         environment=_supervisord_text(",".join(pairs)),
@@ -54,13 +77,12 @@ def supervisord_section(service: Service) -> str:
     )
 
 
-def systemd_unit(service: Service) -> str:
-    """The unit file. Raises ConfigurationError for a value that the format cannot hold."""
+def _unit(template: str, service: Service) -> str:
     _check_names(service)
     lines = [f"Environment={_systemd_quoted(f'{name}={value}')}\n" for name, value in service.environment.items()]
     if service.environment_file is not None:
         lines.append(f"EnvironmentFile={_systemd_path(service.environment_file)}\n")
-    return _template("flowherd.service").substitute(
+    return _template(template).substitute(
         unit=service.name,
         # $ stands for a variable in ExecStart alone.
         command=" ".join(_systemd_quoted(word).replace("$", "$$") for word in service.argv),

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import uuid
+from pathlib import Path
 from urllib.parse import urlsplit
 
 LINES = 6
@@ -19,8 +20,8 @@ LINES = 6
 
 def note_start(place):
     """One line for each time that user code was started: the kernel keeps the appended lines whole."""
-    line = "{} {} {}\n".format(os.environ["PREFECT__FLOW_RUN_ID"], os.environ["PREFECT__WORKER_NAME"], time.time())
-    descriptor = os.open(os.path.join(place, "starts"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    line = f"{os.environ['PREFECT__FLOW_RUN_ID']} {os.environ['PREFECT__WORKER_NAME']} {time.time()}\n"
+    descriptor = os.open(Path(place) / "starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, line.encode())
     finally:
@@ -30,7 +31,7 @@ def note_start(place):
 def take_time(seconds, release):
     """As long as that, and until somebody has made the file."""
     until_s = time.monotonic() + seconds
-    while time.monotonic() < until_s or (release and not os.path.exists(release)):
+    while time.monotonic() < until_s or (release and not Path(release).exists()):
         time.sleep(0.05)
 
 
@@ -40,7 +41,7 @@ def tell(state_type):
     details = {"transition_id": str(uuid.uuid4())}
     body = json.dumps({"state": {"type": state_type, "state_details": details}}).encode()
     address = urlsplit(os.environ["PREFECT_API_URL"])
-    path = "{}/flow_runs/{}/set_state".format(address.path, run_id)
+    path = f"{address.path}/flow_runs/{run_id}/set_state"
     while True:
         connection = http.client.HTTPConnection(address.netloc, timeout=60)
         try:
