@@ -156,3 +156,72 @@ def test_what_is_no_supervisord_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty.conf").write_text("[supervisord]\n")
     with pytest.raises(SupervisordError, match="serverurl"):
         find_access(None, str(tmp_path / "empty.conf"))
+
+
+def test_one_command_makes_the_service_of_a_fleets_host(command: CommandLine, tmp_path: Path) -> None:
+    runtime = "third=/opt/prefect 3;core=3.*;preload=pandas"
+    options = ["--pool", "machines", "--work-queue", "big", "--work-queue", "small", "--api", "http://h:4200/api"]
+    more = ["--runtime", runtime, "--limit", "8", "--agent-address", "http://127.0.0.1:8080", "-n", "host-1"]
+    options_of = ServerOptions()
+    options_of.configfile = str(configured(command("install", "supervisord", *options, *more).stdout, tmp_path))
+    options_of.realize(args=[])
+    (program,) = options_of.process_group_configs[0].process_configs
+    words = ["--agent-address", "http://127.0.0.1:8080", "--pool", "machines", "--work-queue", "big"]
+    words += ["--work-queue", "small", "--limit", "8", "--runtime", runtime, "--on-stop", "detach"]
+    assert shlex.split(program.command) == [sys.executable, "-m", "flowherd", "start", "--name", "host-1", *words]
+    assert program.environment == {
+        "FLOWHERD_HOME": str(command.home),
+        "FLOWHERD__PREFECT3__API": "http://h:4200/api",
+    }
+
+
+def test_the_address_that_prefects_own_settings_name_is_the_services_too(command: CommandLine) -> None:
+    knowing = CommandLine(command.home, {"PREFECT_API_URL": "http://h:4200/api"})
+    line = 'Environment="FLOWHERD__PREFECT3__API=http://h:4200/api"'
+    assert line in knowing("install", "systemd", "--pool", "machines").stdout.splitlines()
+    assert "--api URL" in command("install", "systemd", "--pool", "machines").stderr
+
+
+@pytest.mark.parametrize("kind", ["supervisord", "systemd"])
+@pytest.mark.parametrize(
+    ("variable", "flag", "setting"),
+    [
+        ("PREFECT_API_KEY", "--token-file", "prefect3.api_key"),
+        ("PREFECT_API_AUTH_STRING", "--auth-string-file", "prefect3.auth_string"),
+    ],
+)
+def test_credentials_of_a_pool_go_into_files_of_their_own_and_nowhere_else(
+    command: CommandLine, tmp_path: Path, kind: str, variable: str, flag: str, setting: str
+) -> None:
+    knowing = CommandLine(command.home, {variable: f"me:{TOKEN}"})
+    pool = ("--pool", "machines", "--api", "http://h:4200/api")
+    without = knowing("install", kind, *pool)
+    assert TOKEN not in without.stdout + without.stderr
+    assert f"{flag} FILE --write-token-file" in without.stderr
+    path = tmp_path / "secret"
+    done = knowing("install", kind, *pool, flag, str(path), "--write-token-file")
+    assert TOKEN not in done.stdout + done.stderr
+    name = f"FLOWHERD__{setting.upper().replace('.', '__')}_FILE"
+    assert f"{name}={path}" in done.stdout.replace('"', "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    reader = CommandLine(command.home, {name: str(path)})
+    assert str(path) in reader.json("config")[setting]["origin"]
+
+
+def test_what_belongs_to_a_pool_is_refused_without_one(command: CommandLine, tmp_path: Path) -> None:
+    assert "--pool" in command("install", "systemd", "--work-queue", "big", code=2).stderr
+    assert "--pool" in command("install", "systemd", "--auth-string-file", str(tmp_path / "x"), code=2).stderr
+
+
+def test_systemd_accepts_the_unit_of_a_prefect_server(command: CommandLine, tmp_path: Path) -> None:
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        pytest.skip("systemd-analyze is not installed")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "prefect").symlink_to("/bin/true")
+    options = ["--service", "engine", "--user", "root", "--env-file", str(tmp_path / "the env")]
+    path = tmp_path / "engine.service"
+    path.write_text(command("install", "prefect-server", "systemd", str(tmp_path / "venv"), *options).stdout)
+    done = subprocess.run([checker, "verify", str(path)], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "engine.service" in line] == []
+    assert f"EnvironmentFile={tmp_path}/the env" in path.read_text().splitlines()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,7 @@ class Fleet:
         self.runs: list[str] = []
         #: Until this file is there, patient runs go on.
         self.release = place / "release"
+        self._ask_s = 0.0
 
     def start(self) -> None:
         """All agents at once."""
@@ -172,9 +174,11 @@ class Fleet:
             list(executor.map(Host.close, self.hosts))
 
     def _ended(self) -> bool:
-        # The server is asked last: it has enough to do.
-        if len(self.starts()) < len(self.runs) or any(host.directories() for host in self.hosts):
+        # The server is asked last and not all the time: it has enough to do.
+        now_s = time.monotonic()
+        if any(host.directories() for host in self.hosts) or now_s < self._ask_s:
             return False
+        self._ask_s = now_s + 1.0
         return self.count(*_TERMINAL) == len(self.runs)
 
     def _account_of_lines(self, found: Account) -> None:
