@@ -24,7 +24,6 @@ from tests.peers3.programs.fleet_job import LINES
 from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
-POOL = "fleet"
 _PROGRAMS = Path(__file__).with_name("programs")
 _TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 #: The server's own bounds for one request.
@@ -34,8 +33,9 @@ _RUNS_AT_ONCE, _ROWS_AT_ONCE = 100, 200
 class Host:
     """One host's agent; what it keeps outlives it."""
 
-    def __init__(self, name: str, place: Path, limit: int, api: str) -> None:
+    def __init__(self, name: str, place: Path, limit: int, pool: str, api: str) -> None:
         self.name = name
+        self._pool = pool
         self._limit = limit
         place.mkdir(parents=True)
         self.command = CommandLine(place / "home", {"HOME": str(place), "PREFECT_API_URL": api, "DO_NOT_TRACK": "1"})
@@ -45,7 +45,7 @@ class Host:
     def start(self) -> None:
         """Its agent, ready."""
         runtime = f"third={required_peer(THIRD).python};core=3.*"
-        options = ("--pool", POOL, "-n", self.name, "--limit", str(self._limit), "--runtime", runtime)
+        options = ("--pool", self._pool, "-n", self.name, "--limit", str(self._limit), "--runtime", runtime)
         self._agents.append(self._stack.enter_context(background(self.command, "start", *options, until=READY)))
 
     def kill(self) -> None:
@@ -100,8 +100,9 @@ class Fleet:
     def __init__(self, prefect: PrefectServer, place: Path, hosts: int, limit: int) -> None:
         self.prefect = prefect
         self.place = place
+        self.pool = f"of {place.name}"
         names = [f"host-{number}" for number in range(1, hosts + 1)]
-        self.hosts = [Host(name, place / name, limit, prefect.api) for name in names]
+        self.hosts = [Host(name, place / name, limit, self.pool, prefect.api) for name in names]
         self.runs: list[str] = []
         #: Until this file is there, patient runs go on.
         self.release = place / "release"
@@ -218,19 +219,19 @@ class Fleet:
                 release,
             ]
             variables = {"command": shlex.join(word for word in words if word)}
-            return self.prefect.add_deployment(POOL, name, job_variables=variables)
+            return self.prefect.add_deployment(self.pool, name, job_variables=variables)
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(_PROGRAMS)}}]
         given = {"place": str(self.place), "seconds": seconds, "release": release}
         return self.prefect.add_deployment(
-            POOL, name, entrypoint="fleet_flow.py:member", pull_steps=steps, parameters=given
+            self.pool, name, entrypoint="fleet_flow.py:member", pull_steps=steps, parameters=given
         )
 
 
 @contextmanager
 def running_fleet(prefect: PrefectServer, place: Path, hosts: int = 3, limit: int = 6) -> Iterator[Fleet]:
     """Agents, ready; none is left at the end of the block."""
-    prefect.add_pool(POOL)
     fleet = Fleet(prefect, place, hosts, limit)
+    prefect.add_pool(fleet.pool)
     try:
         fleet.start()
         yield fleet

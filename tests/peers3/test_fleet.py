@@ -10,6 +10,7 @@ import pytest
 from tests.peers3.environment import PrefectServer, running_prefect
 from tests.peers3.fleet import Account, Fleet, running_fleet
 from tests.peers3.postgres import Postgres, running_postgres
+from tests.peers3.runner_stage import on_stage
 from tests.support.leftovers import none_left
 from tests.support.waiting import wait_until
 
@@ -21,6 +22,7 @@ _DEADLINE_S = 240.0
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
+    """Around all of it, so the proof that no process is left holds for agents and runs and servers that came again."""
     with none_left(), running_postgres() as server:
         yield server
 
@@ -34,7 +36,7 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def fleet(server: PrefectServer, tmp_path: Path) -> Iterator[Fleet]:
-    with none_left(), running_fleet(server, tmp_path) as fleet:
+    with running_fleet(server, tmp_path) as fleet:
         yield fleet
 
 
@@ -62,6 +64,33 @@ def test_300_runs_on_three_agents_happen_once_each_though_one_is_killed_and_anot
     assert account.runs == _RUNS
     assert set(account.spread) == {host.name for host in fleet.hosts}
     assert {agent for _, agent, _ in fleet.starts()[started:]} >= {victim.name, third.name}
+
+
+def test_a_restart_of_database_and_server_in_the_middle_loses_and_doubles_nothing(
+    fleet: Fleet, postgres: Postgres, server: PrefectServer
+) -> None:
+    fleet.ask_for(36, engine=False, seconds=1.0)
+    wait_until(lambda: len(fleet.starts()) >= 10, timeout_s=_DEADLINE_S, what=fleet.story)
+    postgres.stop()
+    server.stop()
+    postgres.start()
+    server.start()
+    fleet.wait_for_ends(_DEADLINE_S)
+    assert_each_once(fleet.account())
+
+
+def test_a_claimed_run_that_begins_while_the_server_is_away_waits_for_it(server: PrefectServer, tmp_path: Path) -> None:
+    """Prefect's client would give up at the first refused connection of a process."""
+    with on_stage(server, tmp_path) as stage:
+        run = stage.prepare("speaking")
+        server.stop()
+        try:
+            stage.fork_server.start(run.process)
+            wait_until(lambda: run.process.started, what=run.process.describe)
+        finally:
+            server.start()
+        assert run.end()["exit_code"] == 0, run.process.describe()
+        assert run.states == ["Scheduled", "Pending", "Running", "Completed"]
 
 
 def assert_each_once(account: Account) -> None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.prefect3 import documents, execution, logs, names, settings, termination
+from flowherd_runner.prefect3 import documents, execution, logs, names, reconnecting, settings, termination
 
 
 def run(flow: Flow) -> NoReturn:
@@ -42,6 +42,7 @@ def _execute(flow: Flow) -> None:
     asked = termination.Termination()
     asked.install()
     settings.renew()
+    reconnecting.from_the_beginning()
     logs.redirect(flow.sender.record, str(flow_run_id))
     try:
         execution.Execution(flow_run_id, documents.Documents(flow.spec.target), asked).execute()
