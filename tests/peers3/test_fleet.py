@@ -14,7 +14,7 @@ from tests.peers3.runner_stage import on_stage
 from tests.support.leftovers import none_left
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 _RUNS, _ENGINE_RUNS, _PATIENT_RUNS = 300, 24, 6
 _DEADLINE_S = 240.0

@@ -12,7 +12,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from flowherd.errors import ConfigurationError
-from flowherd.supervisord.service_files import Service, supervisord_section, systemd_unit
+from flowherd.supervisord.service_files import Service, server_section, server_unit, supervisord_section, systemd_unit
 
 AWKWARD = [
     "plain",
@@ -123,3 +123,20 @@ def test_systemd_quotes_what_it_would_expand() -> None:
 def test_supervisord_reads_no_environment_file() -> None:
     with pytest.raises(ConfigurationError, match="environment file"):
         supervisord_section(service(environment_file=Path("/etc/default/flowherd")))
+
+
+def test_a_server_under_supervisord_gets_the_variables_of_its_file(tmp_path: Path) -> None:
+    """supervisord reads no file, so the shell that it starts does; values are quoted in it as for systemd."""
+    file = tmp_path / "the env"
+    file.write_text("PLAIN=1\nQUOTED='p$w&rd #1'\n")
+    words = [sys.executable, "-c", "import os; print(os.environ['PLAIN'], os.environ['QUOTED'])"]
+    program = parsed(server_section(service(argv=words, environment_file=file)), tmp_path)
+    done = subprocess.run(shlex.split(program.command), capture_output=True, text=True, check=True)
+    assert done.stdout == "1 p$w&rd #1\n"
+    assert (program.stopasgroup, program.killasgroup) == (True, True)
+
+
+def test_a_server_under_systemd_is_started_again_however_it_ends() -> None:
+    lines = server_unit(service(user="prefect", environment_file=Path("/etc/the env"))).splitlines()
+    for line in ("EnvironmentFile=/etc/the env", "Restart=always", "User=prefect", "StartLimitIntervalSec=0"):
+        assert line in lines
