@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--bursts", type=int, default=1, help="bursts for each")
     parser.add_argument("--limit", type=int, default=4, help="flow runs at the same time in a burst")
     options = parser.parse_args()
-    # The worker ends at an interrupt only where that was not ignored when it was started, as a script's background job is.
+    # The worker ends at an interrupt only where that was not ignored at its start, as it is in a background job.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name, ExitStack() as stack:
         place = Path(name)
