@@ -373,7 +373,7 @@ class LocalAgent(Agent):
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
         if stored is not None and stored.claim == run.claim and stored.state is RunState.CANCELLING:
             self._look_after(run)
-            self._fail(run, DeployError("it was cancelled before it could be started"))
+            self._fail(run, DeployError("It was cancelled before it could be started."))
             return
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
             run.log.info("Not ours, or ended meanwhile; dropped", action="drop")

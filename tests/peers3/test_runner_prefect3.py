@@ -228,3 +228,10 @@ def test_a_prefect_without_the_private_names_runs_the_flow_by_its_own_command(st
     assert stage.prefect.state(run.id) == "COMPLETED"
     (why,) = run.messages()
     assert "has no prefect.flow_engine.load_flow_and_flow_run: run by `python -m prefect.engine`" in why
+
+
+def test_a_process_that_a_flow_has_forked_is_ended_without_a_word_for_the_run(stage: Stage) -> None:
+    run = stage.start("forking")
+    assert run.end()["leftovers_count"] == 1
+    assert run.states == [*STARTED, "Completed"]
+    assert not [text for text in run.messages() if "Crash" in text]

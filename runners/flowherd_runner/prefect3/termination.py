@@ -7,6 +7,7 @@ else's, and Prefect's own affair.
 """
 
 import importlib
+import os
 import signal
 from types import FrameType
 from typing import Any, Optional
@@ -23,12 +24,24 @@ class Termination:
         self.intent: Optional[str] = None
 
     def install(self) -> None:
-        """Take both signals over, in the main thread."""
+        """Take both signals over, in the main thread of this process alone."""
         self._listener: Any = names.control_listener()
         self._error: Any = importlib.import_module("prefect.exceptions").TerminationSignal
         names.keep_wanted_ends_quiet(self.wanted)
         for number in _INTENT:
             signal.signal(number, self._handle)
+        os.register_at_fork(after_in_child=self._release)
+
+    def _release(self) -> None:
+        """What the user's code forks is not the run: ended by a signal, it must not unwind into the engine.
+
+        A copy of the engine would report Crashed, by force and also over an end that the flow itself has come to.
+        """
+        for number in (signal.SIGTERM, *_INTENT):
+            handler = signal.getsignal(number)
+            # Prefect's has no name that all versions know; one of the user's own stays.
+            if handler == self._handle or str(getattr(handler, "__module__", "")).startswith("prefect."):
+                signal.signal(number, signal.SIG_DFL)
 
     def wanted(self) -> bool:
         """Whether flowherd has asked for the end."""

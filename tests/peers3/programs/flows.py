@@ -164,3 +164,15 @@ def stepping() -> None:
     for number in range(600):
         speak(f"step {number}")
         time.sleep(0.1)
+
+
+@flow
+def forking() -> None:
+    """What it forks is in a session of its own, and still there when the flow is at its end."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.write(write, b"!")
+        time.sleep(600)
+        os._exit(0)
+    os.read(read, 1)
