@@ -1,17 +1,12 @@
-"""What is known of the runs from outside: the files that they wrote themselves, and the server's database."""
+"""What is known of the runs from outside: the files that they wrote themselves, and what a server's database holds."""
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from flowherd.states import FINISHED
 
 _LINE = re.compile(r"line (\d+)")
 
@@ -72,10 +67,11 @@ class Stored:
     """What the server holds of a run."""
 
     run_id: str
-    parameters: dict[str, Any]
+    #: Which of its backend's kinds of run it is, where that decides how it may end.
+    sort: str = ""
     state: str
     message: str
-    #: Why it ended, in the words of flowherd_runner.contract.reasons.
+    #: Why it ended, in the words of flowherd_runner.contract.reasons, where the backend keeps that.
     reason: str | None
     #: All states that it has been in, oldest first.
     history: list[str]
@@ -85,53 +81,17 @@ class Stored:
     notices: list[str]
 
 
-class Database:
-    """The server's database, read past the server."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def states(self) -> dict[str, str]:
-        """All runs and what they are in."""
-        with closing(self._connection()) as connection:
-            return dict(connection.execute("SELECT id, state FROM flow_run ORDER BY seq").fetchall())
-
-    def run(self, run_id: str) -> Stored:
-        """One run."""
-        with closing(self._connection()) as connection:
-            query = "SELECT state, serialized_state, state_message, parameters FROM flow_run WHERE id = ?"
-            state, serialized, message, parameters = connection.execute(query, [run_id]).fetchone()
-            query = "SELECT state FROM flow_run_state WHERE flow_run_id = ? ORDER BY version"
-            history = [row[0] for row in connection.execute(query, [run_id])]
-            query = "SELECT message, info FROM log WHERE flow_run_id = ? ORDER BY timestamp, id"
-            log = connection.execute(query, [run_id]).fetchall()
-        ours = (json.loads(serialized).get("context") or {}).get("flowherd") or {}
-        streams = [(text, json.loads(info or "{}").get("stream")) for text, info in log]
-        matches = [_LINE.fullmatch(text) for text, stream in streams if stream in ("stdout", "log")]
-        return Stored(
-            run_id=run_id,
-            parameters=json.loads(parameters),
-            state=state,
-            message=message or "",
-            reason=ours.get("reason"),
-            history=history,
-            lines=[int(match[1]) for match in matches if match],
-            notices=[text for text, stream in streams if stream == "flowherd" and _is_end(text)],
-        )
-
-    def _connection(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=20)
-        connection.execute("PRAGMA query_only = ON")
-        return connection
+def line_numbers(texts: Iterable[str]) -> list[int]:
+    """Of the lines of a log that the run's code has written on purpose."""
+    matches = map(_LINE.fullmatch, texts)
+    return [int(match[1]) for match in matches if match]
 
 
-def _is_end(text: str) -> bool:
-    return text.startswith(tuple(f"{state}: " for state in FINISHED))
-
-
-def is_final(state: str) -> bool:
-    """Whether a state is a final one."""
-    return state in FINISHED
+def read_only(path: Path) -> sqlite3.Connection:
+    """A server's database, past the server."""
+    connection = sqlite3.connect(path, timeout=20)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def still_alive(found: Facts) -> Collection[Identity]:

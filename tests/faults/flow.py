@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 
-def main(facts, ending, seconds, lines, child):
+def main(facts, ending, seconds, lines, child, logger=None):
     path = facts + "/" + os.environ["FLOWHERD_FLOW_RUN_ID"]
     note(path, "start {} {} {} {}".format(os.getpid(), ticks("self"), os.getppid(), ticks(os.getppid())), sync=True)
     if child != "none":
@@ -24,7 +24,7 @@ def main(facts, ending, seconds, lines, child):
     for number in range(lines):
         text = f"line {number}"
         if number % 5 == 4 and os.environ.get("KIT_KIND") != "command":
-            logging.getLogger("kit").warning(text)
+            (logger or logging.getLogger("kit")).warning(text)
         else:
             print(text, flush=True)
         note(path, text)
@@ -64,4 +64,4 @@ def leave_behind(path, kind):
 
 
 if __name__ == "__main__":
-    main(**json.loads(os.environ["FLOWHERD_PARAMETERS"]))
+    main(**json.loads(os.environ.get("KIT_PARAMETERS") or os.environ["FLOWHERD_PARAMETERS"]))

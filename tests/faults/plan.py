@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,18 +45,54 @@ RUNNER_POINTS = (
 BEFORE_USER_CODE = frozenset(RUNNER_POINTS[:4])
 POINTS = AGENT_POINTS + FORK_SERVER_POINTS + RUNNER_POINTS
 
-#: Mean seconds between two faults of a kind.
-_MEAN_PAUSE_S = {
-    "kill flow": 5.0,
-    "kill runner": 6.0,
-    "kill agent": 13.0,
-    "kill fork server": 14.0,
-    "kill server": 31.0,
-    "kill several": 33.0,
-    "stop agent": 27.0,
-    "storm": 17.0,
-    "arm point": 7.0,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How much of everything."""
+
+    #: Mean seconds between two faults of a kind.
+    mean_pause_s: Mapping[str, float]
+    #: Runs that are going or waiting at a time.
+    at_a_time: int
+    #: How many times shorter or longer what is away stays away.
+    away: float = 1.0
+    #: After the last fault everything must come to its end in so long.
+    calm_s: float = 90.0
+
+
+#: For a server and runs that start in tenths of a second.
+QUICK = Pace(
+    mean_pause_s={
+        "kill flow": 5.0,
+        "kill runner": 6.0,
+        "kill agent": 13.0,
+        "kill fork server": 14.0,
+        "kill server": 31.0,
+        "kill several": 33.0,
+        "stop agent": 27.0,
+        "storm": 17.0,
+        "arm point": 7.0,
+    },
+    at_a_time=9,
+)
+#: For a server, agents and runs that start in seconds; a run of it is also cancelled at any moment.
+HEAVY = Pace(
+    mean_pause_s={
+        "kill flow": 7.0,
+        "kill runner": 8.0,
+        "kill agent": 20.0,
+        "kill fork server": 25.0,
+        "kill server": 50.0,
+        "kill several": 70.0,
+        "stop agent": 35.0,
+        "storm": 25.0,
+        "arm point": 7.0,
+        "cancel run": 8.0,
+    },
+    at_a_time=6,
+    away=0.7,
+    calm_s=150.0,
+)
 _KILLABLE = ("flow", "runner", "agent", "fork server", "server")
 
 
@@ -83,28 +119,30 @@ class PlannedRun:
 
     parameters: dict[str, Any]
     command: bool
+    #: Where a run talks to the server itself: past the network that agents have, or by it.
+    direct: bool
     ended_by: str
     ended_after_s: float
 
 
-def faults(seed: int, minutes: float) -> list[Fault]:
+def faults(seed: int, minutes: float, pace: Pace = QUICK) -> list[Fault]:
     """All faults of a session in the order of their times."""
     chosen = random.Random(f"{seed} faults")
     found = []
-    for kind, mean_s in _MEAN_PAUSE_S.items():
+    for kind, mean_s in pace.mean_pause_s.items():
         at_s = chosen.expovariate(1 / mean_s)
         while at_s < 60 * minutes:
-            found.append(_fault(chosen, kind, at_s))
+            found.append(_fault(chosen, kind, at_s, pace.away))
             at_s += chosen.expovariate(1 / mean_s)
     return sorted(found, key=lambda fault: fault.at_s)
 
 
-def _fault(chosen: random.Random, kind: str, at_s: float) -> Fault:
+def _fault(chosen: random.Random, kind: str, at_s: float, away: float) -> Fault:
     return Fault(
         at_s=round(at_s, 3),
         kind=kind,
         pick=chosen.random(),
-        duration_s=round(chosen.choice((0.0, chosen.uniform(0.1, 1.0), chosen.uniform(1.0, 4.0))), 3),
+        duration_s=round(away * chosen.choice((0.0, chosen.uniform(0.1, 1.0), chosen.uniform(1.0, 4.0))), 3),
         point=chosen.choice(POINTS),
         count=chosen.choice((1, 1, 2, 3)),
         victims=tuple(chosen.sample(_KILLABLE, chosen.randint(2, len(_KILLABLE)))),
@@ -113,7 +151,7 @@ def _fault(chosen: random.Random, kind: str, at_s: float) -> Fault:
 
 def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
     """The runs of a session, one after the other, without an end; `facts` is where they write."""
-    chosen = random.Random(f"{seed} runs")
+    chosen, roads = random.Random(f"{seed} runs"), random.Random(f"{seed} roads")
     while True:
         parameters = {
             "facts": facts,
@@ -125,6 +163,7 @@ def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
         yield PlannedRun(
             parameters=parameters,
             command=chosen.random() < 0.2,
+            direct=roads.random() < 0.5,
             ended_by=chosen.choices(("flow", "runner", "user"), (40, 35, 25))[0],
             ended_after_s=chosen.uniform(0.0, 1.5),
         )

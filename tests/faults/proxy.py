@@ -74,7 +74,7 @@ class Proxy:
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target_port())
             while request := await _message(reader):
-                if not await self._pass_on(request, answers, upstream, writer):
+                if not await self._pass_on(request, reader, answers, upstream, writer):
                     break
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # one side is gone, so the other goes too
@@ -89,6 +89,7 @@ class Proxy:
     async def _pass_on(
         self,
         request: bytes,
+        reader: asyncio.StreamReader,
         answers: asyncio.StreamReader,
         upstream: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
@@ -116,7 +117,27 @@ class Proxy:
             return False
         writer.write(answer)
         await writer.drain()
+        if answer.startswith(b"HTTP/1.1 101 "):
+            await self._tunnel((reader, upstream), (answers, writer))
+            return False
         return bool(answer)
+
+    async def _tunnel(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """A connection that has become a websocket: bytes, until one side ends it or a storm comes."""
+        tasks = [asyncio.ensure_future(self._carry(*way)) for way in ways]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if self._fault() is not None:
+                return
+            sink.write(data)
+            await sink.drain()
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:

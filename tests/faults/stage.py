@@ -5,140 +5,49 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import signal
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import UserClient
-from tests.faults.evidence import Database, Identity
+from tests.faults.evidence import Identity
+from tests.faults.program import Program
 from tests.faults.proxy import Proxy
+from tests.faults.sides import Side
+from tests.faults.sides.embedded import Embedded
 from tests.support.leftovers import VARIABLE, carriers
-from tests.support.waiting import wait_until
-
-FLOW_FILE = Path(__file__).with_name("flow.py")
-_READY = re.compile(r"flowherd server ready at http://\S+?:(\d+) ")
-_START_S = 40.0
-_STOP_S = 30.0
-
-
-class Program:
-    """One program that is started again whenever it has died; what it says is kept in one file."""
-
-    def __init__(self, name: str, argv: list[str], env: Mapping[str, str], output: Path) -> None:
-        self.name = name
-        self.argv = argv
-        self.output = output
-        self._env = env
-        self._process: subprocess.Popen[bytes] | None = None
-        self._not_before_s = 0.0
-        self._killed = False
-        #: Exit codes that nobody asked for.
-        self.surprises: list[int] = []
-
-    @property
-    def pid(self) -> int | None:
-        """Of the process that runs now."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
-
-    def start(self) -> None:
-        """Start it."""
-        self._killed = False
-        with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(self._env)
-            )
-
-    def kill(self, away_s: float = 0.0) -> bool:
-        """Kill it, and keep it away for a while; whether it was there."""
-        if self._process is None or self._process.poll() is not None:
-            return False
-        self._killed = True
-        self._process.kill()
-        self._process.wait()
-        self._not_before_s = time.monotonic() + away_s
-        return True
-
-    def send(self, number: signal.Signals) -> bool:
-        """Send it a signal; whether it was there."""
-        if self._process is None or self._process.poll() is not None:
-            return False
-        self._process.send_signal(number)
-        return True
-
-    def tend(self) -> None:
-        """Start it again when it is dead and its time has come."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        if self._process is not None and not self._killed and self._process.returncode != -signal.SIGKILL:
-            self.surprises.append(self._process.returncode)
-        if time.monotonic() >= self._not_before_s:
-            self.start()
-
-    def stop(self) -> int:
-        """Ask it to end; its exit code."""
-        if self._process is None:
-            return 0
-        self.send(signal.SIGCONT)
-        self.send(signal.SIGTERM)
-        try:
-            return self._process.wait(_STOP_S)
-        finally:
-            self._process.kill()
-            self._process.wait()
 
 
 class Stage:
     """All of it, on the directory `base`."""
 
-    def __init__(self, base: Path, seed: int, agents: int) -> None:
+    def __init__(self, base: Path, seed: int, agents: int, side: type[Side] = Embedded) -> None:
         self.base = base
         self.facts = base / "facts"
         self.points = base / "points"
         for directory in (self.facts, self.points):
             directory.mkdir(parents=True)
         self.mark = uuid.uuid4().hex
-        self._port = 0
-        self.server = Program("server", self._server_argv(), self._environment(), base / "server.out")
-        self.proxy = Proxy(lambda: self._port, seed)
-        self.database = Database(base / "server" / "flowherd.sqlite")
+        self.side = side(base, self._environment())
+        self.server = self.side.server
+        self.proxy = Proxy(lambda: self.side.port, seed)
         self.state_dirs = [base / f"agent-{number}" for number in range(agents)]
         self.agents = [
             Program(path.name, self._agent_argv(path), self._environment(), base / f"{path.name}.out")
             for path in self.state_dirs
         ]
-        self._client: UserClient | None = None
 
     # -- as a whole
 
     def start(self) -> None:
-        """Start everything and register the flows."""
-        self.server.start()
-        self._port = int(wait_until(self._announced, timeout_s=_START_S, what=self._server_says)[1])
-        self.server.argv = self._server_argv()
+        """Start everything, with all that is to be run made known."""
+        self.side.start()
         for agent in self.agents:
             agent.start()
-        project = self.client.ensure_project("kit")
-        python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
-        command = {"type": "Command", "argv": [sys.executable, "-S", str(FLOW_FILE)]}
-        self.flow_ids = {
-            False: self.client.create_flow(project, _document("kit-python", python, {})).id,
-            True: self.client.create_flow(project, _document("kit-command", command, {"KIT_KIND": "command"})).id,
-        }
-
-    @property
-    def client(self) -> UserClient:
-        """A person's connection, past the proxy."""
-        if self._client is None:
-            self._client = UserClient(GraphQLTransport(f"http://127.0.0.1:{self._port}", timeout_s=5.0))
-        return self._client
 
     def tend(self) -> None:
         """Start again what is dead."""
@@ -150,7 +59,7 @@ class Stage:
         complaints = []
         for program in (*self.agents, self.server):
             code = program.stop()
-            if code != 0:
+            if code not in (self.side.good_ends if program is self.server else (0,)):
                 complaints.append(f"{program.name} ended with {code} when it was asked to end")
         return complaints
 
@@ -166,8 +75,7 @@ class Stage:
                 except ProcessLookupError:
                     continue
             time.sleep(0.05)
-        if self._client is not None:
-            self._client.close()
+        self.side.close()
         self.proxy.close()
 
     # -- single parts
@@ -217,24 +125,15 @@ class Stage:
 
     def run_directories(self) -> list[str]:
         """What the agents have kept of runs."""
-        return [str(path) for state_dir in self.state_dirs for path in (state_dir / "runs").iterdir()]
-
-    def _announced(self) -> re.Match[str] | None:
-        return _READY.search(self._server_says())
-
-    def _server_says(self) -> str:
-        return self.server.output.read_text() if self.server.output.exists() else ""
-
-    def _server_argv(self) -> list[str]:
-        where = ["--port", str(self._port), "--data-dir", str(self.base / "server"), "--home", str(self.base / "home")]
-        return [sys.executable, "-m", "flowherd.server", *where]
+        return [str(path) for state_dir in self.state_dirs for path in (state_dir / "runs").glob("*")]
 
     def _agent_argv(self, state_dir: Path) -> list[str]:
-        options = ["-n", state_dir.name, "--no-hostname-label", "--state-dir", str(state_dir), "-v"]
-        return [sys.executable, "-m", "flowherd", "start", "-a", f"http://127.0.0.1:{self.proxy.port}", *options]
+        where = self.side.agent_options(f"http://127.0.0.1:{self.proxy.port}")
+        options = ["-n", state_dir.name, "--state-dir", str(state_dir), "-v"]
+        return [sys.executable, "-m", "flowherd", "start", *where, *options]
 
     def _environment(self) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT__", "FLOWHERD_"))}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "FLOWHERD_"))}
         environment |= {
             "HOME": str(self.base),
             VARIABLE: self.mark,
@@ -253,25 +152,11 @@ def _locked(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def stage(base: Path, seed: int, agents: int = 1) -> Iterator[Stage]:
+def stage(base: Path, seed: int, agents: int = 1, side: type[Side] = Embedded) -> Iterator[Stage]:
     """A stage that is up; nothing of it is left afterwards."""
-    built = Stage(base, seed, agents)
+    built = Stage(base, seed, agents, side)
     try:
         built.start()
         yield built
     finally:
         built.clear()
-
-
-def _document(name: str, storage: Mapping[str, object], env: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "name": name,
-        "type": "flowherd.Flow",
-        "schedule": None,
-        "parameters": [],
-        "tasks": [],
-        "edges": [],
-        "reference_tasks": [],
-        "storage": dict(storage),
-        "run_config": {"type": "LocalRun", "env": dict(env)},
-    }

@@ -8,11 +8,11 @@ import pytest
 
 from tests.faults.evidence import Facts, Identity, Stored
 from tests.faults.invariants import Kills, attribute_points, check
+from tests.faults.sides.embedded import EmbeddedRules
 
 FLOW, RUNNER = Identity(1, 1), Identity(2, 1)
 TRUE = Stored(
     run_id="r",
-    parameters={},
     state="Success",
     message="The flow process exited with code 0.",
     reason="exited",
@@ -27,7 +27,7 @@ def facts(*, starts: int = 1, lines: tuple[int, ...] = (0, 1, 2), end: str | Non
 
 
 def kinds(stored: Stored, found: Facts, kills: Kills | None = None) -> set[str]:
-    return {violation.kind for violation in check(stored, found, kills or Kills())}
+    return {violation.kind for violation in check(EmbeddedRules(), stored, found, kills or Kills())}
 
 
 def test_a_true_run_breaks_nothing() -> None:

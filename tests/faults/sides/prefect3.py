@@ -1,0 +1,213 @@
+"""A process work pool of a real Prefect 3 server under the kit.
+
+Three sorts of runs: Prefect's flows in the warm fork, whose engines talk to the server past the network of the agents
+or through it, and commands without an engine.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.faults import plan
+from tests.faults.evidence import Facts, Stored, line_numbers, read_only
+from tests.faults.invariants import End, Kills
+from tests.faults.plan import PlannedRun
+from tests.faults.program import Program
+from tests.faults.sides import Unanswered
+from tests.peers.environments import THIRD, required_peer
+from tests.peers3.environment import PrefectServer
+from tests.support.waiting import wait_until
+
+_CODE = Path(__file__).parent.parent
+_POOL = "kit"
+DIRECT, THROUGH, COMMAND = "flow, past the network", "flow, through the network", "command"
+_START_S = 90.0
+_REQUEST_S = 5.0
+_NEVER_STARTED = "cancelled before it could be started"
+_TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+#: The loggers under which the code's own lines stand.
+_LOGGERS = ("flowherd.stdout", "prefect.flow_runs")
+
+
+class Prefect3Rules:
+    """The engine of a run tells its states; the agent only what the engine cannot tell any more."""
+
+    finals = _TERMINAL
+    agent_ends_runs = False
+    #: Prefect's engine works for a while before the user's code, and may end without having come to it.
+    traceless_points = frozenset(plan.RUNNER_POINTS)
+    _flow_ends: Mapping[str, End] = {
+        "ok": ("COMPLETED", None, ""),
+        "code": ("CRASHED", None, "Python system exit call"),
+        "raise": ("FAILED", None, "as planned"),
+    }
+    #: Nobody reports a command's end but the agent, who does not know what it was to come to.
+    _command_ends: Mapping[str, End] = {
+        "ok": ("CRASHED", None, "exited with code 0"),
+        "code": ("CRASHED", None, "exited with code 3"),
+        "raise": ("CRASHED", None, "exited with code 1"),
+    }
+    _lost: End = ("CRASHED", None, "The runner of this flow run was killed")
+    _not_started: End = ("CRASHED", None, "The runner ended before it started the flow")
+    _probably_oom: End = ("CRASHED", None, "probable")
+    _cancelled: End = ("CANCELLED", None, "")
+    #: An engine says in these words that it could not talk to its server.
+    _unheard: tuple[End, ...] = (
+        ("CRASHED", None, "Execution was interrupted by an unexpected exception"),
+        ("CRASHED", None, "Request to http"),
+        ("CRASHED", None, "while attempting to contact the server"),
+    )
+    _terminated: End = ("CRASHED", None, "Execution was aborted by a termination signal")
+
+    def doubled(self, stored: Stored, kills: Kills) -> Iterator[str]:
+        """It is claimed once, starts once and ends once; Cancelled may correct what a dying engine forced over it."""
+        finals = [state for state in stored.history if state in _TERMINAL]
+        if len(finals) > 1 and not (kills.cancelled and finals == ["CRASHED", "CANCELLED"]):
+            yield f"it ended {len(finals)} times: {stored.history}"
+        if stored.history.count("PENDING") > 1:
+            yield f"it was claimed {stored.history.count('PENDING')} times"
+        if stored.history.count("RUNNING") > (2 if _is_disturbed(stored, kills) else 1):
+            yield f"it was RUNNING {stored.history.count('RUNNING')} times"
+
+    def succeeded(self, stored: Stored) -> bool:
+        return stored.state == "COMPLETED"
+
+    def is_told(self, stored: Stored) -> bool:
+        """Where a process of it was: not where it was cancelled before it was claimed, or before it was started."""
+        return "PENDING" in stored.history and _NEVER_STARTED not in stored.message
+
+    def possible_ends(self, stored: Stored, facts: Facts, kills: Kills) -> list[End]:
+        own = self._command_ends if stored.sort == COMMAND else self._flow_ends
+        ends: list[End] = [own[facts.end]] if facts.end in own else []
+        ends += [("CRASHED", None, name) for name in kills.flow]
+        if "SIGTERM" in kills.flow and stored.sort != COMMAND:
+            ends.append(self._terminated)
+        if kills.oom_on_host and "SIGKILL" in kills.flow:
+            ends.append(self._probably_oom)
+        if kills.runner:
+            ends += [self._lost] if facts.flows else [self._lost, self._not_started]
+        if kills.cancelled:
+            ends.append(self._cancelled)
+        if _is_disturbed(stored, kills):
+            ends += self._unheard
+        return ends
+
+
+def _is_disturbed(stored: Stored, kills: Kills) -> bool:
+    """Whether its engine could not always talk to the server."""
+    return (stored.sort != COMMAND and kills.server_away) or (stored.sort == THROUGH and kills.storm)
+
+
+class Prefect3:
+    """`prefect server start` on SQLite."""
+
+    rules = Prefect3Rules()
+    pace = plan.HEAVY
+    server_words = "prefect server start"
+    #: It ends by the signal itself.
+    good_ends = (0, -15)
+
+    def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
+        home = base / "prefect"
+        home.mkdir()
+        user = PrefectServer(home)
+        self.port, self._api = user.port, user.api
+        self._user = user
+        self._peer = required_peer(THIRD)
+        arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
+        environ = {**user.environ(), **environment, "HOME": str(home), "FLOWHERD_FAULTS": ""}
+        self.server = Program("server", [str(self._peer.prefect), *arguments], environ, base / "server.out")
+        self._path = home / "prefect.db"
+        self._deployments: dict[str, str] = {}
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def start(self) -> None:
+        self.server.start()
+        wait_until(self.answers, timeout_s=_START_S, what=lambda: self.server.output.read_text()[-2000:])
+        self._user.add_pool(_POOL)
+        step = {"prefect.deployments.steps.set_working_directory": {"directory": str(_CODE)}}
+        of_flow: dict[str, Any] = {"entrypoint": "flow3.py:kit", "pull_steps": [step]}
+        direct = {"job_variables": {"env": {"PREFECT_API_URL": self._api}}}
+        self._deployments = {
+            self._user.add_deployment(_POOL, "direct", **of_flow, **direct): DIRECT,
+            self._user.add_deployment(_POOL, "through", **of_flow): THROUGH,
+            self._user.add_deployment(_POOL, "command"): COMMAND,
+        }
+
+    def answers(self) -> bool:
+        try:
+            return self.server.pid is not None and self._session.get(f"{self._api}/health", timeout=1).ok
+        except requests.RequestException:
+            return False
+
+    def agent_options(self, address: str) -> list[str]:
+        runtime = f"third={self._peer.python};core=3.*"
+        return ["--pool", _POOL, "--api", f"{address}/api", "--runtime", runtime]
+
+    def create(self, planned: PlannedRun) -> str:
+        sort = COMMAND if planned.command else DIRECT if planned.direct else THROUGH
+        deployment = next(id_ for id_, its in self._deployments.items() if its == sort)
+        body: dict[str, Any] = {"state": {"type": "SCHEDULED"}}
+        if planned.command:
+            env = {"KIT_KIND": "command", "KIT_PARAMETERS": json.dumps(planned.parameters)}
+            body["job_variables"] = {"command": f"{sys.executable} -S {_CODE / 'flow.py'}", "env": env}
+        else:
+            body["parameters"] = planned.parameters
+        return str(self._ask(f"/deployments/{deployment}/create_flow_run", body)["id"])
+
+    def cancel(self, run_id: str) -> bool:
+        answer = self._ask(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
+        return answer["status"] != "ABORT"
+
+    def states(self) -> dict[str, str]:
+        with closing(read_only(self._path)) as connection:
+            return dict(connection.execute("SELECT id, state_type FROM flow_run ORDER BY created, id").fetchall())
+
+    def run(self, run_id: str) -> Stored:
+        with closing(read_only(self._path)) as connection:
+            return self._stored(connection, run_id)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _ask(self, path: str, body: Any) -> Any:
+        try:
+            response = self._session.post(f"{self._api}{path}", json=body, timeout=_REQUEST_S)
+        except requests.RequestException as error:
+            raise Unanswered(str(error)) from error
+        if response.status_code >= 500:  # its database was locked
+            raise Unanswered(response.text[:200])
+        assert response.ok, f"{path}: {response.status_code} {response.text[:500]}"
+        return response.json()
+
+    def _stored(self, connection: sqlite3.Connection, run_id: str) -> Stored:
+        query = "SELECT state_type, state_id, deployment_id FROM flow_run WHERE id = ?"
+        state, state_id, deployment = connection.execute(query, [run_id]).fetchone()
+        query = "SELECT type, id, message FROM flow_run_state WHERE flow_run_id = ? ORDER BY timestamp, created"
+        states = connection.execute(query, [run_id]).fetchall()
+        query = "SELECT message, name FROM log WHERE flow_run_id = ? ORDER BY timestamp, id"
+        log = connection.execute(query, [run_id]).fetchall()
+        return Stored(
+            run_id=run_id,
+            sort=self._deployments[deployment],
+            state=state,
+            message=next((message for _, id_, message in states if id_ == state_id), None) or "",
+            reason=None,
+            history=[row[0] for row in states],
+            lines=line_numbers(text for text, logger in log if logger in _LOGGERS),
+            notices=[text for text, logger in log if logger == "flowherd" and _is_end(text)],
+        )
+
+
+def _is_end(text: str) -> bool:
+    """What became of the process, which is all that the agent knows."""
+    return text.startswith(("The flow process ", "The flow run was cancelled", "The runner "))
