@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.faults import plan, proxy
 from tests.faults.driver import send
-from tests.faults.evidence import Identity, facts, is_final, still_alive
-from tests.faults.invariants import Kills, attribute_points, check
+from tests.faults.evidence import Identity, facts
+from tests.faults.invariants import Kills
+from tests.faults.sides.embedded import Embedded
+from tests.faults.single import check_all, create, ended, flow_of, tend_until
 from tests.faults.stage import Stage
-from tests.support.leftovers import carriers
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
-#: What a stage consists of; whatever else carries its mark belongs to a run.
-_STAGE_PROGRAMS = ("flowherd.server", "flowherd start", "forkserver")
-
-
-def create(kit: Stage, ending: str = "ok", *, command: bool = False, child: str = "none", seconds: float = 0.3) -> str:
-    parameters: dict[str, Any] = {"ending": ending, "seconds": seconds, "lines": 6, "child": child}
-    return kit.client.create_run(kit.flow_ids[command], parameters={"facts": str(kit.facts), **parameters})
-
-
-def tend_until(kit: Stage, condition: Callable[[], object], what: str) -> None:
-    """Wait, and start again meanwhile what has died."""
-
-    def met() -> object:
-        kit.tend()
-        return condition()
-
-    wait_until(met, timeout_s=45, what=lambda: f"{what}; the agent says:\n{kit.agents[0].output.read_text()[-6000:]}")
-
-
-def ended(kit: Stage, run_ids: list[str]) -> bool:
-    states = kit.database.states()
-    return all(is_final(states[run_id]) for run_id in run_ids)
-
-
-def flow_of(kit: Stage, run_id: str) -> Identity:
-    """Its flow process, once it has come to its planned end and hangs there."""
-    tend_until(kit, lambda: facts(kit.facts, run_id).end == "hang", "the flow's hanging")
-    return facts(kit.facts, run_id).flows[0]
-
-
-def check_all(kit: Stage, run_ids: list[str], kills: dict[str, Kills], points: list[tuple[str, Identity]]) -> None:
-    """All promises about these runs, which have ended."""
-    left = {run_id: still_alive(facts(kit.facts, run_id)) for run_id in run_ids}
-    assert not any(left.values()), left
-    tend_until(kit, lambda: not kit.run_directories(), f"the end of the directories {kit.run_directories()}")
-    found = {run_id: facts(kit.facts, run_id) for run_id in run_ids}
-    killed = {run_id: kills.get(run_id, Kills()) for run_id in run_ids}
-    attribute_points(points, found, killed)
-    for run_id in run_ids:
-        assert list(check(kit.database.run(run_id), found[run_id], killed[run_id])) == []
-    others = [line for line in carriers(kit.mark) if not any(name in line for name in _STAGE_PROGRAMS)]
-    assert others == []
+SIDE = Embedded
 
 
 @pytest.mark.parametrize("point", plan.POINTS)
@@ -104,7 +62,7 @@ def test_a_runner_killed_while_the_agent_is_dead_leaves_nothing(kit: Stage, chil
     assert kit.agents[0].kill(away_s=0.5)
     assert send(facts(kit.facts, run_id).runners[0], 9)
     tend_until(kit, lambda: ended(kit, [run_id]), "the run's end")
-    assert kit.database.run(run_id).reason == "lost"
+    assert kit.side.run(run_id).reason == "lost"
     check_all(kit, [run_id], {run_id: Kills(runner=True)}, [])
 
 
@@ -126,5 +84,5 @@ def test_everything_killed_at_once_is_told_truly(kit: Stage) -> None:
     for one in found:
         assert send(one.runners[0], 9)
     tend_until(kit, lambda: ended(kit, run_ids), "the ends")
-    assert {kit.database.run(run_id).reason for run_id in run_ids} == {"lost"}
+    assert {kit.side.run(run_id).reason for run_id in run_ids} == {"lost"}
     check_all(kit, run_ids, {run_id: Kills(runner=True) for run_id in run_ids}, [])
