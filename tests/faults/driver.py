@@ -194,9 +194,11 @@ class Session:
                 number = random.Random(fault.pick).choice(_SIGNALS)
                 self._kill_of_run(run_id, going[run_id], victim, number)
         elif victim == "agent":
-            self._count(victim, self._one_of(self._stage.agents, fault).kill(fault.duration_s))
+            agent = self._one_of(self._stage.agents, fault)
+            self._count(victim, agent.age_s >= self._side.pace.grown_s and agent.kill(fault.duration_s))
         elif victim == "server":
-            self._count(victim, self._stage.server.kill(fault.duration_s))
+            # One that is starting is left alone: where that takes longer than the next kill, nothing would ever run.
+            self._count(victim, not self._server_away and self._stage.server.kill(fault.duration_s))
             self._server_away = True
         else:
             servers = self._stage.fork_servers()

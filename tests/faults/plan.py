@@ -56,6 +56,8 @@ class Pace:
     at_a_time: int
     #: How many times shorter or longer what is away stays away.
     away: float = 1.0
+    #: An agent that is younger is not killed: it would never get to work.
+    grown_s: float = 0.0
     #: After the last fault everything must come to its end in so long.
     calm_s: float = 90.0
 
@@ -91,6 +93,7 @@ HEAVY = Pace(
     },
     at_a_time=6,
     away=0.7,
+    grown_s=6.0,
     calm_s=150.0,
 )
 _KILLABLE = ("flow", "runner", "agent", "fork server", "server")

@@ -21,6 +21,7 @@ class Program:
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before_s = 0.0
+        self._started_s = 0.0
         self._killed = False
         #: Exit codes that nobody asked for.
         self.surprises: list[int] = []
@@ -30,9 +31,15 @@ class Program:
         """Of the process that runs now."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    @property
+    def age_s(self) -> float:
+        """Since it was started last."""
+        return time.monotonic() - self._started_s
+
     def start(self) -> None:
         """Start it."""
         self._killed = False
+        self._started_s = time.monotonic()
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(self._env)
