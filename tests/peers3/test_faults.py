@@ -128,6 +128,22 @@ class Interrupted(Prefect3Transport):
         return answer
 
 
+class Belated(Prefect3Transport):
+    """Its first proposal stays on the way until it is let go; nobody waits for the answer any more."""
+
+    held: tuple[str, Any] | None = None
+
+    def post(self, path: str, body: Any, *, once: bool = False) -> Any:
+        if path.endswith("/set_state") and self.held is None:
+            self.held = path, body
+            raise BackendUnavailable("no answer")
+        return super().post(path, body, once=once)
+
+    def let_go(self) -> None:
+        assert self.held is not None
+        super().post(*self.held)
+
+
 @pytest.mark.parametrize("lost", [False, True], ids=["answered", "unanswered"])
 @pytest.mark.parametrize("end", ["COMPLETED", "FAILED", "CRASHED"])
 def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str, end: str, lost: bool) -> None:
@@ -153,6 +169,27 @@ def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str,
     row = prefect.run(run_id)
     assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == (end, "by another", 1)
     assert types(prefect, run_id) == ["SCHEDULED", "PENDING", "RUNNING", end, "PENDING", end]
+    backend.close()
+
+
+def test_a_claim_that_arrives_long_after_it_was_given_up_is_undone(prefect: PrefectServer, pool: str) -> None:
+    """Its sender has asked meanwhile, seen that another has the run, and has dropped it."""
+    prefect.add_pool(pool)
+    transport = Belated(prefect.api, timeout_s=20)
+    backend = Prefect3Backend(transport, WorkPool(transport, pool))
+    run_id = prefect.add_run(prefect.add_deployment(pool))
+    (run,) = backend.ready_runs([], ())
+    with pytest.raises(BackendUnavailable):
+        backend.claim(run, "mine")
+    prefect.set_state(run_id, "PENDING")
+    assert backend.stored_states([run_id])[run_id].claim != "mine"
+    prefect.set_state(run_id, "RUNNING")
+    prefect.set_state(run_id, "COMPLETED", message="by another")
+    transport.let_go()
+    assert prefect.state(run_id) == "PENDING"
+    backend.ready_runs([], ())
+    row = prefect.run(run_id)
+    assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == ("COMPLETED", "by another", 1)
     backend.close()
 
 

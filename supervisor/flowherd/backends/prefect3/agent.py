@@ -105,6 +105,7 @@ class Prefect3Backend:
         """Runs of the pool's queues that are due, by queue priority; labels play no part. A sign of life, too."""
         with self._understanding("the scheduled runs"):
             self._pool.beat(self._worker_name)
+            self._claims.look_after_adrift()
             rows = self._due_rows(exclude)
             return self._described(rows) if rows else []
 
@@ -228,7 +229,7 @@ class Prefect3Backend:
         return len(states) > 1 and states[-2].get("type") == CANCELLING
 
     def _stored(self, row: RunRow) -> StoredState:
-        if row.state_type == PENDING and not self._claims.settle(row.id):
+        if not self._claims.settle(row.id):
             row = self._orchestration.read(row.id)
         return StoredState(
             flow_run_id=row.id,

@@ -8,8 +8,9 @@ follow upon the state that was looked at; a claim that does not is undone.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,6 +29,8 @@ from flowherd.errors import BackendRefused, ClaimLost
 _SHORTEST_RUN_S = 0.1
 #: A run that is due within this time is due: clocks and requests are no finer.
 DUE_WITHIN_S = 0.05
+#: A claim that its sender has given up can still reach the server, and be stored, for so long.
+_ADRIFT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Claims:
         self._tokens = tokens
         #: Claims that got no answer yet: their transition ids, and the runs as they were before.
         self._unsettled: dict[str, tuple[UUID, RunRow]] = {}
+        #: Of these, those that the server had not stored when it was asked, and until when (monotonic) they may be.
+        self._adrift: dict[str, tuple[UUID, RunRow, float]] = {}
+        self._adrift_lock = threading.Lock()
         #: What the last poll told of.
         self._polled: dict[str, _Look] = {}
 
@@ -62,6 +68,8 @@ class Claims:
 
         Raises ClaimLost when somebody else has it, it has finished, or it is not to be started now.
         """
+        with self._adrift_lock:  # from here on the answer counts
+            self._adrift.pop(run_id, None)
         transition_id = self._tokens.transition_id(token, run_id)
         look = self._look(run_id, described)
         before = look.row
@@ -88,13 +96,30 @@ class Claims:
         if run_id not in self._unsettled:
             return True
         transition_id, before = self._unsettled[run_id]
+        arrived, stands = True, True
         try:
-            self._undo_if_late(run_id, transition_id, before)
-            stands = True
+            arrived = self._undo_if_late(run_id, transition_id, before)
         except ClaimLost:
             stands = False
         self._unsettled.pop(run_id, None)  # not where the server did not answer: then it is looked at again
+        if not arrived:
+            with self._adrift_lock:
+                self._adrift[run_id] = transition_id, before, time.monotonic() + _ADRIFT_S
         return stands
+
+    def look_after_adrift(self) -> None:
+        """Undo claims that were given up and have come, over what others have made of the run, to the server after all.
+
+        Raises BackendUnavailable; they are looked at again then.
+        """
+        with self._adrift_lock:
+            for run_id, (transition_id, before, until_s) in list(self._adrift.items()):
+                try:
+                    arrived = self._undo_if_late(run_id, transition_id, before)
+                except (ClaimLost, BackendRefused):  # undone, or the run is gone
+                    arrived = True
+                if arrived or time.monotonic() > until_s:
+                    del self._adrift[run_id]
 
     def _look(self, run_id: str, described: RunRow | None) -> _Look:
         polled = self._polled.pop(run_id, None)
@@ -118,15 +143,15 @@ class Claims:
         if early_s > DUE_WITHIN_S:
             raise ClaimLost(f"flow run {row.id} is not due for {early_s:.1f} s")
 
-    def _undo_if_late(self, run_id: str, transition_id: UUID, looked_at: RunRow | None) -> None:
-        """Put back what a claim has replaced that came too late, and raise ClaimLost then."""
+    def _undo_if_late(self, run_id: str, transition_id: UUID, looked_at: RunRow | None) -> bool:
+        """Put back what a claim has replaced that came too late, and raise ClaimLost then; whether it has come."""
         states = self._orchestration.history(run_id)
-        if len(states) < 2 or _transition_id(states[-1]) != transition_id:
-            return  # not claimed, or another state followed: whoever looks finds out
-        replaced = states[-2]
-        if replaced.get("type") == SCHEDULED and _is_what_was_looked_at(replaced, looked_at):
-            return
+        others = _since_it_waited(states, transition_id, looked_at)
+        if not others or not self._is_claimed(run_id, transition_id):
+            # Nothing but the claim, or it is not the claim's any more: whoever looks finds out.
+            return any(_transition_id(state) == transition_id for state in states)
         logger.warning("Flow run {} ran elsewhere while it was claimed; its state is put back", run_id)
+        replaced = others[-1]
         proposal = Proposal(
             type=answers.text(replaced["type"]),
             name=answers.text_or_none(replaced.get("name")),
@@ -138,10 +163,30 @@ class Claims:
         self._orchestration.propose(run_id, proposal, force=True)
         raise ClaimLost(f"flow run {run_id} ran elsewhere meanwhile")
 
+    def _is_claimed(self, run_id: str, transition_id: UUID) -> bool:
+        row = self._orchestration.read(run_id)
+        return (row.state_type, row.transition_id) == (PENDING, transition_id)
 
-def _is_what_was_looked_at(replaced: Mapping[str, Any], looked_at: RunRow | None) -> bool:
+
+def _since_it_waited(
+    states: Sequence[Mapping[str, Any]], transition_id: UUID, looked_at: RunRow | None
+) -> list[Mapping[str, Any]]:
+    """The states, beside the claim's own, that the run was in since it waited to be started, by their times.
+
+    Whether they came before the claim their times do not tell: the server dates a state when it has read the proposal,
+    and a busy one stores it much later, over what has become of the run meanwhile.
+    """
+    others = [state for state in states if _transition_id(state) != transition_id]
+    waiting = [place for place, state in enumerate(others) if _is_what_was_looked_at(state, looked_at)]
+    waiting = waiting or [place for place, state in enumerate(others) if state.get("type") == SCHEDULED]
     # The server itself renames what waits too long, which makes it another state.
-    return looked_at is None or replaced.get("id") == looked_at.state_id or replaced.get("name") == "Late"
+    return [state for state in others[waiting[-1] + 1 if waiting else 0 :] if state.get("name") != "Late"]
+
+
+def _is_what_was_looked_at(state: Mapping[str, Any], looked_at: RunRow | None) -> bool:
+    if looked_at is None:
+        return state.get("type") == SCHEDULED
+    return state.get("id") == looked_at.state_id
 
 
 def _what_is_run(row: RunRow) -> tuple[Any, ...]:
