@@ -39,6 +39,7 @@ def kinds(stored: Stored, found: Facts, kills: Kills | None = None) -> set[str]:
     [
         (TRUE, facts(), Kills()),
         (CRASHED, facts(None), Kills(flow=["SIGKILL"])),
+        (replace(TRUE, history=["SCHEDULED", "PENDING", *TRUE.history[1:], "COMPLETED"]), facts(), Kills()),
         (CANCELLED, facts("hang"), Kills(cancelled=True)),
         (UNHEARD, facts(None), Kills(server_away=True)),
         (replace(UNHEARD, sort=THROUGH), facts(None), Kills(storm=True)),

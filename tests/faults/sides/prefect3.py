@@ -31,6 +31,8 @@ _POOL = "kit"
 DIRECT, THROUGH, COMMAND = "flow, past the network", "flow, through the network", "command"
 _START_S = 90.0
 _REQUEST_S = 5.0
+#: Every exit record was looked over for processes that are left.
+_AUDITS = ("No process was left.", "Left running and ended: ")
 _NEVER_STARTED = "cancelled before it could be started"
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 #: The loggers under which the code's own lines stand.
@@ -64,15 +66,19 @@ class Prefect3Rules:
         ("CRASHED", None, "Execution was interrupted by an unexpected exception"),
         ("CRASHED", None, "Request to http"),
         ("CRASHED", None, "while attempting to contact the server"),
+        ("CRASHED", None, "RuntimeError: Failed to reach API at"),
+        ("CRASHED", None, "json.decoder.JSONDecodeError"),
+        ("CRASHED", None, "httpx."),
     )
     _terminated: End = ("CRASHED", None, "Execution was aborted by a termination signal")
 
     def doubled(self, stored: Stored, kills: Kills) -> Iterator[str]:
-        """It is claimed once, starts once and ends once; Cancelled may correct what a dying engine forced over it."""
+        """It is claimed once, starts once and ends once, but for a claim that came too late and was undone, and `_is_right`."""
         finals = [state for state in stored.history if state in _TERMINAL]
-        if len(finals) > 1 and not (kills.cancelled and finals == ["CRASHED", "CANCELLED"]):
+        undone = stored.history.count("PENDING") == 2 and len(finals) == 2 and finals[0] == finals[1]
+        if len(finals) > 1 and not undone and not _is_right(finals, kills):
             yield f"it ended {len(finals)} times: {stored.history}"
-        if stored.history.count("PENDING") > 1:
+        if stored.history.count("PENDING") > 1 and not undone:
             yield f"it was claimed {stored.history.count('PENDING')} times"
         if stored.history.count("RUNNING") > (2 if _is_disturbed(stored, kills) else 1):
             yield f"it was RUNNING {stored.history.count('RUNNING')} times"
@@ -99,6 +105,13 @@ class Prefect3Rules:
         if _is_disturbed(stored, kills):
             ends += self._unheard
         return ends
+
+
+def _is_right(finals: list[str], kills: Kills) -> bool:
+    """Cancelled may correct what a dying engine has forced, and it tells of a stranger's SIGTERM on its last steps."""
+    if kills.cancelled and finals == ["CRASHED", "CANCELLED"]:
+        return True
+    return "SIGTERM" in kills.flow and finals[1:] == ["CRASHED"]
 
 
 def _is_disturbed(stored: Stored, kills: Kills) -> bool:
@@ -210,4 +223,4 @@ class Prefect3:
 
 def _is_end(text: str) -> bool:
     """What became of the process, which is all that the agent knows."""
-    return text.startswith(("The flow process ", "The flow run was cancelled", "The runner "))
+    return text.startswith(("The flow run was cancelled", "The runner ")) or any(words in text for words in _AUDITS)
