@@ -73,7 +73,7 @@ class Prefect3Rules:
     _terminated: End = ("CRASHED", None, "Execution was aborted by a termination signal")
 
     def doubled(self, stored: Stored, kills: Kills) -> Iterator[str]:
-        """It is claimed once, starts once and ends once, but for a claim that came too late and was undone, and `_is_right`."""
+        """It is claimed once, starts once and ends once; a claim that came too late and was undone is none."""
         finals = [state for state in stored.history if state in _TERMINAL]
         undone = stored.history.count("PENDING") == 2 and len(finals) == 2 and finals[0] == finals[1]
         if len(finals) > 1 and not undone and not _is_right(finals, kills):
