@@ -222,7 +222,7 @@ def test_a_run_by_exec_in_a_fresh_interpreter_is_the_same(stage: Stage, tmp_path
 
 def test_a_prefect_without_the_private_names_runs_the_flow_by_its_own_command(stage: Stage, tmp_path: Path) -> None:
     with stage.fork_server_of_another_prefect(tmp_path) as fork_server:
-        other = Stage(stage.prefect, stage.place, fork_server, stage.deployments)
+        other = Stage(stage.prefect, stage.place, fork_server, deployments=stage.deployments)
         run = other.start("speaking")
         assert run.end()["exit_code"] == 0, run.process.describe()
     assert stage.prefect.state(run.id) == "COMPLETED"

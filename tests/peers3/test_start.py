@@ -39,7 +39,7 @@ def ready_made(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         env={IMPORT_ENVIRONMENT_VARIABLE: json.dumps(variables), "DO_NOT_TRACK": "1"},
     )
     try:
-        yield Stage(stage.prefect, stage.place, fork_server, "start", stage.deployments)
+        yield Stage(stage.prefect, stage.place, fork_server, pool="start", deployments=stage.deployments)
     finally:
         fork_server.close()
 
