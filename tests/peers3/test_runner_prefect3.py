@@ -44,8 +44,9 @@ def test_a_flow_reports_its_states_and_every_record_is_journaled_once(stage: Sta
     assert texts[-1] == ("prefect.flow_runs", 20, "Finished in state Completed()")
     spoken = {text: task for _, _, text, task in said if text.startswith("says")}
     assert sorted(spoken) == ["says \u00e9 1", "says \u00e9 2"]
-    of_server = stage.prefect.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run.id]}}})
-    assert set(spoken.values()) == {row["id"] for row in of_server}
+    asked = {"flow_runs": {"id": {"any_": [run.id]}}}
+    of_server = lambda: {row["id"] for row in stage.prefect.ask("POST", "/task_runs/filter", asked)}  # noqa: E731
+    wait_until(lambda: of_server() == set(spoken.values()), what="the server to make task runs of their events")
     # Nobody has sent them to the server meanwhile.
     assert stage.prefect.log(run.id) == []
 
