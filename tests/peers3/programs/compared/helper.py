@@ -1,0 +1,3 @@
+"""Beside the flows."""
+
+VALUE = "of the helper"

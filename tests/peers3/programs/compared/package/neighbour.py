@@ -1,0 +1,3 @@
+"""Beside the flow in its package."""
+
+VALUE = "of the neighbour"
