@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,13 @@ from tests.support.leftovers import carriers
 from tests.support.waiting import wait_until
 
 THEIRS, OURS = BOTH = ("theirs", "ours")
+#: Whether all is to be run that there is; it takes many minutes.
+ALL = os.environ.get("FLOWHERD_ALL_SCENARIOS") == "1"
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 #: The process worker needs some seconds for each run, and several go at once on a busy machine.
-RUN_S = 120.0
+RUN_S = 180.0
+#: Its SQLite database serves one at a time, and those who wait for runs are not to hinder them.
+_ASKED_EVERY_S = 0.3
 _PROGRAMS = Path(__file__).with_name("programs")
 _OF_A_DEPLOYMENT = (
     "flow_id",
@@ -47,6 +51,10 @@ class Place:
 
     directory: Path
     prefect: PrefectServer
+    pools: tuple[str, str] = BOTH
+
+    def pool(self, who: str) -> str:
+        return self.pools[BOTH.index(who)]
 
     @property
     def flows(self) -> Path:
@@ -108,12 +116,15 @@ class Place:
             self.command("git", *words)
         self.command("git", "branch", "other")
         self.command("git", "clone", "-q", "--bare", ".", str(self.directory / "compared.git"))
+        for pool in self.pools:
+            self.prefect.add_pool(pool)
+
+    def keep_values(self) -> None:
+        """What the flows of programs/compared look up at the server."""
         for name, facts in {"compared": {}, "compared-rate": {"slot_decay_per_second": 10}}.items():
             self.prefect.ask("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1, **facts})
         self.prefect.ask("POST", "/variables/", {"name": "compared_word", "value": "of the variable"})
         self.prefect.keep_secret("compared", "hush-hush")
-        for pool in BOTH:
-            self.prefect.add_pool(pool)
 
     def deploy(self, deployments: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """By Prefect's own command, from one prefect.yaml (JSON is YAML), and copied to our pool; the ids by name."""
@@ -123,13 +134,13 @@ class Place:
         rows: list[dict[str, Any]] = []
         while page := self.prefect.ask("POST", "/deployments/filter", {"limit": 200, "offset": len(rows)}):
             rows += page
-        made = {row["name"]: row["id"] for row in rows if row["work_pool_name"] == THEIRS}
+        made = {row["name"]: row["id"] for row in rows if row["work_pool_name"] == self.pool(THEIRS)}
         return made | {row["name"].replace(THEIRS, OURS): self._copied(row) for row in rows if row["name"] in made}
 
     def _copied(self, row: Mapping[str, Any]) -> str:
         """The same deployment in our pool, all that may be told of one."""
         facts = {name: row[name] for name in _OF_A_DEPLOYMENT}
-        body = {**facts, "name": row["name"].replace(THEIRS, OURS), "work_pool_name": OURS}
+        body = {**facts, "name": row["name"].replace(THEIRS, OURS), "work_pool_name": self.pool(OURS)}
         return str(self.prefect.ask("POST", "/deployments/", body)["id"])
 
     def results(self, who: str, run_ids: Sequence[str]) -> dict[str, str]:
@@ -172,22 +183,21 @@ class Handle:
         return self.prefect.ask(method, path, body)
 
     def wait_for_state(self, *types: str) -> None:
-        wait_until(lambda: self.prefect.state(self.run_id) in types, timeout_s=RUN_S, what=self.story)
+        self._wait(lambda: self.prefect.state(self.run_id) in types)
 
     def wait_for_line(self, text: str) -> None:
-        wait_until(
-            lambda: any(text in row["message"] for row in self.prefect.log(self.run_id)),
-            timeout_s=RUN_S,
-            what=self.story,
-        )
+        self._wait(lambda: any(text in row["message"] for row in self.prefect.log(self.run_id)))
 
     def wait_for_rest(self) -> None:
         """Until nothing of the run's process is there, nor of its log to be sent."""
-        wait_until(lambda: not self.taker.still_has(self.run_id), timeout_s=RUN_S, what=self.story)
+        self._wait(lambda: not self.taker.still_has(self.run_id))
 
     def wait_for_end(self) -> None:
         self.wait_for_state(*TERMINAL)
         self.wait_for_rest()
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        wait_until(condition, timeout_s=RUN_S, what=self.story, every_s=_ASKED_EVERY_S)
 
     def story(self) -> str:
         run = self.prefect.run(self.run_id)
@@ -196,14 +206,15 @@ class Handle:
 
 
 @contextmanager
-def real_worker(place: Place, pool: str = THEIRS) -> Iterator[Taker]:
+def real_worker(place: Place, api: str = "", **more: str) -> Iterator[Taker]:
     """Prefect's own process worker, unmodified; it looks for runs every second."""
-    output = place.directory / f"worker-{pool}.out"
+    pool = place.pool(THEIRS)
+    output = place.directory / "worker.out"
     command = [required_peer(THIRD).prefect, "--no-prompt", "worker", "start", "--pool", pool, "--type", "process"]
-    with output.open("ab") as file:
+    with output.open("wb") as file:
         process = subprocess.Popen(
-            [*command, "--name", pool],
-            env=place.environ(THEIRS),
+            [*command, "--name", "compared"],
+            env={**place.environ(THEIRS), **more, "PREFECT_API_URL": api or place.prefect.api},
             cwd=place.directory,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -219,23 +230,14 @@ def real_worker(place: Place, pool: str = THEIRS) -> Iterator[Taker]:
 
 
 @contextmanager
-def flowherd(place: Place, pool: str = OURS, *options: str, api: str = "") -> Iterator[Taker]:
+def flowherd(place: Place, api: str = "", **more: str) -> Iterator[Taker]:
     """flowherd's agent at a pool, its runs in the same Prefect."""
     home = place.directory / "flowherd"
     home.mkdir(exist_ok=True)
-    command = CommandLine(home, place.environ(OURS))
-    python = required_peer(THIRD).python
-    words = (
-        "-n",
-        "compared",
-        "--pool",
-        pool,
-        "--api",
-        api or place.prefect.api,
-        "--runtime",
-        f"third={python};core=3.*",
-    )
-    with background(command, "start", *words, *options, until=READY) as agent:
+    command = CommandLine(home, {**place.environ(OURS), **more})
+    rule = f"third={required_peer(THIRD).python};core=3.*"
+    words = ("-n", "compared", "--pool", place.pool(OURS), "--api", api or place.prefect.api, "--runtime", rule)
+    with background(command, "start", *words, until=READY) as agent:
         yield Taker(OURS, agent.process, agent.output, home / "agents" / "compared" / "runs")
 
 

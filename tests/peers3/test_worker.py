@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.peers3.environment import PrefectServer
-from tests.peers3.ground import BOTH, OURS, RUN_S, THEIRS, Handle, Place, Taker, flowherd, real_worker
+from tests.peers3.ground import ALL, BOTH, OURS, RUN_S, THEIRS, Handle, Place, Taker, flowherd, real_worker
 from tests.peers3.outcomes import Outcome, outcome, plain
 from tests.peers3.scenarios import SCENARIOS, Scenario
 from tests.support.leftovers import none_left
@@ -23,9 +22,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-#: Set to run all of them, which takes minutes.
-_ALL = os.environ.get("FLOWHERD_ALL_SCENARIOS") == "1"
-CHOSEN = [scenario for scenario in SCENARIOS if scenario.core or _ALL]
+CHOSEN = [scenario for scenario in SCENARIOS if scenario.core or ALL]
 _AT_ONCE = 3
 #: How long the server may take to store what it has been told: task runs come to it as events.
 _SETTLED_S = 20.0
@@ -65,7 +62,7 @@ class Runs:
 
     def run_id(self, who: str, scenario: Scenario) -> str:
         """Once it has ended."""
-        return self._futures[who, scenario.title].result(4 * RUN_S if not _ALL else 1200)
+        return self._futures[who, scenario.title].result(4 * RUN_S if not ALL else 1200)
 
     def outcome(self, who: str, scenario: Scenario) -> Outcome:
         return outcome(self._place.prefect, self.run_id(who, scenario))
@@ -90,6 +87,7 @@ def runs(
 ) -> Iterator[Runs]:
     place = Place(tmp_path_factory.mktemp("compared"), prefect)
     place.prepare()
+    place.keep_values()
     chosen = _wanted(request.session.items)
     inner = Scenario(title="inner", entrypoint="subflows.py:inner")
     deployments = place.deploy([_deployment(place, scenario) for scenario in [*chosen, inner]])
@@ -146,7 +144,7 @@ def test_a_deployment_comes_out_of_flowherd_as_out_of_prefects_process_worker(ru
     def differences() -> list[str]:
         return _differences(runs.outcome(THEIRS, scenario), runs.outcome(OURS, scenario), scenario)
 
-    wait_until(lambda: not differences(), timeout_s=_SETTLED_S, what=lambda: "\n".join(differences()))
+    wait_until(lambda: not differences(), timeout_s=_SETTLED_S, what=lambda: "\n".join(differences()), every_s=1)
     ours = runs.outcome(OURS, scenario)
     assert ours.states[-1][0] == scenario.ends, ours
     for text in scenario.says:

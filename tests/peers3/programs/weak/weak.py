@@ -1,0 +1,85 @@
+"""Flows at which a supervisor shows what it is worth."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+
+@flow(log_prints=True)
+def chattering(file: str) -> None:
+    """Says something ever again until the file is there."""
+    print("chattering")
+    while not Path(file).exists():
+        print("still here")
+        sys.stdout.flush()
+        time.sleep(0.1)
+    print("it is there")
+
+
+@flow(log_prints=True)
+def silent(file: str) -> None:
+    """Says nothing while it waits."""
+    print("waiting")
+    while not Path(file).exists():
+        time.sleep(0.05)
+    get_run_logger().info("it is there")
+
+
+@flow(log_prints=True)
+def leaving(file: str, waits: bool) -> None:
+    """Leaves a process in a session of its own, whose pid it writes down."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
+    Path(file).write_text(str(child.pid))
+    print("left")
+    while waits:
+        time.sleep(0.05)
+
+
+@flow(log_prints=True)
+def deaf() -> None:
+    """Ignores each signal that asks."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    print("deaf")
+    while True:
+        time.sleep(0.05)
+
+
+@flow
+def segfaulting() -> None:
+    get_run_logger().info("last words")
+    ctypes.string_at(0)
+
+
+@flow
+def speaking_plainly() -> None:
+    sys.stdout.write("written\n")
+    sys.stdout.flush()
+    os.write(2, b"of the descriptor\n")
+    subprocess.run([sys.executable, "-c", "print('of a program')"], check=True)
+
+
+@flow
+def filling(mebibytes: int) -> None:
+    held = b"x" * (mebibytes << 20)
+    time.sleep(2)
+    get_run_logger().info("held %d", len(held))
+
+
+@flow(log_prints=True)
+def asking() -> None:
+    """Asks for a word where nobody is; at an input that never ends it does not try."""
+    kind = str(Path("/proc/self/fd/0").readlink())
+    print("input is", kind.partition(":")[0])
+    if kind.startswith("pipe:"):
+        return
+    try:
+        input()
+    except EOFError:
+        print("nobody answers")
