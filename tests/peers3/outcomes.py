@@ -11,9 +11,11 @@ from tests.peers3.environment import PrefectServer
 
 #: What the two say themselves of a run is their own affair.
 _OF_THE_TAKER = ("prefect.flow_runs.worker", "prefect.flow_runs.runner", "prefect.runner", "flowherd")
+#: Of the worker's process that looks for hooks, of a flow that cannot be had.
+_OF_ITS_HOOKS = "Runner failed to retrieve flow to execute"
 _PARTICULARS = [
     # Which way a traceback takes through Prefect depends on which of its threads is first.
-    (re.compile(r' *File "[^"]*/lib/python3[^"]*", line \d+, in .*\n(?: {4,}.*\n)*'), ""),
+    (re.compile(r' *File "[^"]*/(?:lib/python3|flowherd_runner/)[^"]*", line \d+, in .*\n(?: {4,}.*\n)*'), ""),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "HASH"),
     (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
@@ -21,7 +23,7 @@ _PARTICULARS = [
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "TIME"),
     # The engine's own names of task runs, and of subflow runs that are not named.
     (re.compile(r"\b(\w+)-[0-9a-f]{3}\b"), r"\1-KEY"),
-    (re.compile(r"/[\w./~-]*?/(runs/UUID/\w+|tmp\w{8}|prefect-[\w-]+)(?=[/'\"\s:]|$)"), "/FRESH"),
+    (re.compile(r"/[\w./~-]*?/(runs/UUID/\w+|tmp\w{8}(?:prefect)?|prefect-[\w-]+)(?=[/'\"\s:]|$)"), "/FRESH"),
     (re.compile(r"in \d+(\.\d+)? second"), "in N second"),
     (re.compile(r"(?<=pid[ =:])\d+"), "PID"),
 ]
@@ -54,7 +56,8 @@ def outcome(prefect: PrefectServer, run_id: str) -> Outcome:
     run = prefect.run(run_id)
     children = _tasks(prefect, run_id)
     subflows = list(_subflows(prefect, children))
-    words = {row["name"]: f"run of {row['flow']}" for row in subflows if re.fullmatch(r"[a-z]+-[a-z]+", row["name"])}
+    unnamed = [row for row in subflows if re.fullmatch(r"[a-z]+-[a-z]+", row["name"])]
+    words = {row["name"]: f"run of {row['flow']}" for row in unnamed}
     names = {row["id"]: row["name"] for row in children}
     return Outcome(
         states=_states(prefect, f"/flow_run_states/?flow_run_id={run_id}"),
@@ -83,7 +86,9 @@ def _tasks(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:
 def _task(prefect: PrefectServer, row: dict[str, Any], words: dict[str, str]) -> tuple[Any, ...]:
     states = _states(prefect, f"/task_run_states/?task_run_id={row['id']}")
     message = plain((row["state"] or {}).get("message") or "", words)
-    return plain(row["name"], words), states, message, row["run_count"], sorted(row["tags"])
+    # That of a deployment's run has a name that is drawn by lot.
+    name = re.sub(r"^[a-z]+-[a-z]+$", "NAME", plain(row["name"], words))
+    return name, states, message, row["run_count"], sorted(row["tags"])
 
 
 def _subflows(prefect: PrefectServer, tasks: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
@@ -111,7 +116,7 @@ def _lines(prefect: PrefectServer, run_id: str, tasks: dict[str, str], words: di
     return [
         Line(row["name"], row["level"], plain(row["message"], words), plain(tasks.get(row["task_run_id"], "")))
         for row in prefect.log(run_id)
-        if not row["name"].startswith(_OF_THE_TAKER)
+        if not row["name"].startswith(_OF_THE_TAKER) and not row["message"].startswith(_OF_ITS_HOOKS)
     ]
 
 

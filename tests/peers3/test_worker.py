@@ -54,11 +54,18 @@ class Runs:
     def _through(self, taker: Taker, scenario: Scenario) -> str:
         facts = {"name": scenario.title, "parameters": scenario.parameters, **scenario.given}
         deployment = self._deployments[f"{taker.who} {scenario.title}"]
-        run_id = self._place.prefect.add_run(deployment, **self._place.fill(facts, taker.who))
-        handle = Handle(self._place.prefect, taker, run_id)
-        scenario.act(handle)
-        handle.wait_for_end()
-        return run_id
+        filled = self._place.fill(facts, taker.who)
+        while True:
+            handle = Handle(self._place.prefect, taker, self._place.prefect.add_run(deployment, **filled))
+            scenario.act(handle)
+            handle.wait_for_end()
+            if not self._lost_at_the_start(handle.run_id):
+                return handle.run_id
+
+    def _lost_at_the_start(self, run_id: str) -> bool:
+        """Whether the worker has made a crash of its server's having been busy, before it started anything."""
+        message = self._place.prefect.run(run_id)["state"]["message"] or ""
+        return message.startswith("Failed to submit flow run to infrastructure") and " 503 " in message
 
     def run_id(self, who: str, scenario: Scenario) -> str:
         """Once it has ended."""

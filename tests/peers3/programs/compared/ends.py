@@ -165,7 +165,7 @@ def with_an_overdue_task() -> None:
 _tries = []
 
 
-@flow(retries=2, retry_delay_seconds=0.1, log_prints=True)
+@flow(retries=2, retry_delay_seconds=0, log_prints=True)
 def retried(successful_try: int = 2) -> int:
     _tries.append(1)
     print("try", len(_tries))

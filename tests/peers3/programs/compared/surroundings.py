@@ -68,7 +68,7 @@ def in_context() -> None:
     assert isinstance(context, FlowRunContext) and context.flow_run
     print("context", context.flow.name, context.parameters, context.flow_run.name)
     print("runtime", flow_run.name, flow_run.flow_name, deployment.name, deployment.version, sorted(flow_run.tags))
-    print("job variables", (context.flow_run.job_variables or {}).get("env"), flow_run.flow_run_name == flow_run.name)
+    print("job variables", (context.flow_run.job_variables or {}).get("env"))
     settings = get_current_settings()
     print("settings", settings.logging.level, settings.flows.default_retries, settings.results.persist_by_default)
 

@@ -49,9 +49,10 @@ async def gathering() -> list:
     return await asyncio.gather(*(add_later(number) for number in range(3)))
 
 
-@task(log_prints=True)
+@task
 def speaking(text: str) -> None:
-    print("the task says", text)
+    """Prints nothing: Prefect puts `print` back for all threads when one task has ended."""
+    get_run_logger().info("the task says %s", text)
     get_run_logger().warning("the task warns %s", text)
 
 
@@ -144,7 +145,7 @@ def variously() -> None:
     with tags("outer", "inner"):
         add(5)
     print("name", running.name, "params", running.parameters, "flow", running.flow_name)
-    print("tags", sorted(running.tags), "parent", running.parent_flow_run_id, "deployment", running.deployment_name)
+    print("tags", sorted(running.tags), "parent", running.parent_flow_run_id, "job", running.job_variables)
     print("count", running.run_count, "version", running.flow_version, "root", running.root_flow_run_id == running.id)
 
 
