@@ -41,11 +41,9 @@ def looking(names: list[str] | None = None) -> None:
     print("environ", json.dumps({name: os.environ.get(name) for name in names or ()}))
     print("cwd is first", sys.path[0] in ("", str(Path.cwd())), "argv", [Path(word).name for word in sys.argv])
     print("loop", _loop_is_running(), "main thread", threading.current_thread() is threading.main_thread())
-    print("threads", sorted(one.name for one in threading.enumerate() if not one.name.startswith(("Async", "Thread"))))
     print("umask", oct(_umask()), "tty", sys.stdout.isatty())
     print("signals", signal.getsignal(signal.SIGINT) is not None, signal.getsignal(signal.SIGPIPE))
     print("encoding", sys.stdout.encoding, sys.getfilesystemencoding(), "optimized", sys.flags.optimize)
-    print("main", Path(getattr(sys.modules["__main__"], "__file__", "") or "").name)
 
 
 def _umask() -> int:
