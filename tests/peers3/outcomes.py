@@ -11,15 +11,20 @@ from tests.peers3.environment import PrefectServer
 
 #: What the two say themselves of a run is their own affair.
 _OF_THE_TAKER = ("prefect.flow_runs.worker", "prefect.flow_runs.runner", "prefect.runner", "flowherd")
-#: Of the worker's process that looks for hooks, of a flow that cannot be had.
-_OF_ITS_HOOKS = "Runner failed to retrieve flow to execute"
+#: Of the worker's process that looks for hooks, of a flow that cannot be had; and of heartbeats, which a short run of
+#: flowherd's does without.
+_NOT_COMPARED = (
+    "Runner failed to retrieve flow to execute",
+    "Started flow run heartbeat context",
+    "Stopped flow run heartbeat context",
+)
 _PARTICULARS = [
     # Which way a traceback takes through Prefect depends on which of its threads is first.
     (re.compile(r' *File "[^"]*/(?:lib/python3|flowherd_runner/)[^"]*", line \d+, in .*\n(?: {4,}.*\n)*'), ""),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "HASH"),
     (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
-    (re.compile(r"\b(theirs|ours)\b"), "WHO"),
+    (re.compile(r"(?<![a-z])(theirs|ours)\b"), "WHO"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "TIME"),
     # The engine's own names of task runs, and of subflow runs that are not named.
     (re.compile(r"\b(\w+)-[0-9a-f]{3}\b"), r"\1-KEY"),
@@ -116,7 +121,7 @@ def _lines(prefect: PrefectServer, run_id: str, tasks: dict[str, str], words: di
     return [
         Line(row["name"], row["level"], plain(row["message"], words), plain(tasks.get(row["task_run_id"], "")))
         for row in prefect.log(run_id)
-        if not row["name"].startswith(_OF_THE_TAKER) and not row["message"].startswith(_OF_ITS_HOOKS)
+        if not row["name"].startswith(_OF_THE_TAKER) and not row["message"].startswith(_NOT_COMPARED)
     ]
 
 

@@ -265,12 +265,13 @@ _SURROUNDINGS = [
         job_variables={"command": "{python} -m prefect.engine"},
     ),
     of("surroundings.py:printing", "without stream_output", job_variables={"stream_output": False}),
+    # The worker pulls the code before it starts a command; here that is the affair of the engine, if it starts one.
     of(
         "ends.py:completing",
         "by a failing command",
         job_variables={"command": "sh -c 'exit 7'"},
         ends="CRASHED",
-        differs=frozenset({"message"}),
+        differs=frozenset({"message", "lines"}),
     ),
     of(
         "ends.py:completing",
@@ -323,14 +324,16 @@ _SURROUNDINGS = [
     of(
         "surroundings.py:checked",
         "without parameters",
-        ends="FAILED",
+        ends="CRASHED",
+        differs=_MORE_CAUSE,
         deployed=lambda place: {"enforce_parameter_schema": False},
     ),
     of(
         "surroundings.py:checked",
         "with unknown parameters",
         parameters={**_GOOD, "unknown": 1},
-        ends="FAILED",
+        ends="CRASHED",
+        differs=_MORE_CAUSE,
         deployed=lambda place: {"enforce_parameter_schema": False},
     ),
     of(

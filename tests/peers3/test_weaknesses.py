@@ -82,111 +82,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
-# -- causes and output
-
-
-def test_a_segmentation_fault_is_told_by_its_name(weak: Weak, takers: dict[str, Taker]) -> None:
-    runs = {who: weak.run(taker, "segfaulting") for who, taker in takers.items()}
-    messages = {}
-    for who, run in runs.items():
-        run.wait_for_end()
-        state = weak.prefect.run(run.run_id)["state"]
-        assert state["type"] == "CRASHED", run.story()
-        messages[who] = state["message"]
-    assert "-11" in messages[THEIRS] and "SIGSEGV" not in messages[THEIRS], messages
-    assert "SIGSEGV" in messages[OURS], messages
-    # A record that the dying process still had in a thread of its own is lost with it.
-    assert any(message == "last words" for _, message in weak.lines(runs[OURS])), runs[OURS].story()
-
-
-def test_raw_output_and_that_of_programs_is_in_the_runs_log(weak: Weak, takers: dict[str, Taker]) -> None:
-    raw = {"written", "of the descriptor", "of a program"}
-    runs = {who: weak.run(taker, "speaking_plainly") for who, taker in takers.items()}
-    for run in runs.values():
-        run.wait_for_end()
-    assert raw & {message for _, message in weak.lines(runs[THEIRS])} == set()
-    found = {message: logger for logger, message in weak.lines(runs[OURS]) if message in raw}
-    assert found == {
-        "written": "flowherd.stdout",
-        "of the descriptor": "flowherd.stderr",
-        "of a program": "flowherd.stdout",
-    }
-
-
-def test_a_flow_that_reads_its_input_finds_its_end(weak: Weak, takers: dict[str, Taker]) -> None:
-    """The worker's runs have a pipe there that it never closes; a flow that reads it waits for ever."""
-    runs = {who: weak.run(taker, "asking") for who, taker in takers.items()}
-    for run in runs.values():
-        run.wait_for_end()
-    said = {who: [message for _, message in weak.lines(run)] for who, run in runs.items()}
-    assert "input is pipe" in said[THEIRS], said
-    assert "nobody answers" in said[OURS], said
-
-
-def test_a_run_that_takes_more_memory_than_allowed_is_ended_with_that_cause(
-    weak: Weak, takers: dict[str, Taker]
-) -> None:
-    """The worker has no limit to set."""
-    run = weak.run(takers[OURS], "filling", mebibytes=600)
-    run.wait_for_end()
-    state = weak.prefect.run(run.run_id)["state"]
-    assert state["type"] == "CRASHED" and "memory" in state["message"], run.story()
-
-
-# -- processes that stay
-
-
-@pytest.mark.parametrize("waits", [False, True], ids=["after its end", "after a cancellation"])
-def test_a_process_in_a_session_of_its_own_does_not_outlive_the_run(
-    weak: Weak, takers: dict[str, Taker], tmp_path: Path, waits: bool
-) -> None:
-    files = {who: tmp_path / who for who in takers}
-    runs = {who: weak.run(taker, "leaving", file=str(files[who]), waits=waits) for who, taker in takers.items()}
-    for run in runs.values():
-        if waits:
-            run.wait_for_line("left")
-            weak.prefect.set_state(run.run_id, "CANCELLING", name="Cancelling")
-        run.wait_for_state("CANCELLED" if waits else "COMPLETED")
-    runs[OURS].wait_for_rest()
-    left = {who: int(file.read_text()) for who, file in files.items()}
-    assert not _alive(left[OURS])
-    wait_until(lambda: not _engine_alive(runs[THEIRS]), timeout_s=RUN_S, what=runs[THEIRS].story)
-    assert _alive(left[THEIRS])
-    os.kill(left[THEIRS], signal.SIGKILL)
-
-
-def _engine_alive(run: Handle) -> bool:
-    return _alive(int(weak_pid)) if (weak_pid := run.prefect.run(run.run_id)["infrastructure_pid"]) else False
-
-
-@pytest.mark.parametrize("who", _WHO_IF_LONG)
-def test_a_cancelled_run_that_ignores_signals_is_killed_when_the_configured_grace_is_over(
-    weak: Weak, takers: dict[str, Taker], who: str
-) -> None:
-    """1.5 seconds here; the worker's 30 cannot be changed."""
-    run = weak.run(takers[who], "deaf")
-    run.wait_for_line("deaf")
-    weak.prefect.set_state(run.run_id, "CANCELLING", name="Cancelling")
-    wait_until(
-        lambda: weak.prefect.state(run.run_id) != "CANCELLING", timeout_s=20 if who == OURS else 90, what=run.story
-    )
-    types = [row["type"] for row in _states(weak.prefect, run.run_id)]
-    assert types[-2:] == ["CANCELLING", "CANCELLED"], run.story()
-    first, last = (row["timestamp"] for row in _states(weak.prefect, run.run_id)[-2:])
-    assert (_seconds(first, last) > 29) == (who == THEIRS)
-
-
-def _states(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:
-    rows = prefect.ask("GET", f"/flow_run_states/?flow_run_id={run_id}")
-    return sorted(rows, key=lambda row: str(row["timestamp"]))
-
-
-def _seconds(first: str, last: str) -> float:
-    begun, ended = (datetime.fromisoformat(text) for text in (first, last))
-    return (ended - begun).total_seconds()
-
-
-# -- whoever takes the runs dies
+# -- whoever takes the runs dies; these come first, before others take runs of the same pools
 
 
 @pytest.mark.parametrize("who", [THEIRS, OURS])
@@ -301,3 +197,107 @@ def test_a_request_for_show_that_fails_fails_no_run(weak: Weak, who: str) -> Non
             wait_until(lambda: proxy.injected["labels"], what=run.story)
     finally:
         proxy.close()
+
+
+# -- causes and output
+
+
+def test_a_segmentation_fault_is_told_by_its_name(weak: Weak, takers: dict[str, Taker]) -> None:
+    runs = {who: weak.run(taker, "segfaulting") for who, taker in takers.items()}
+    messages = {}
+    for who, run in runs.items():
+        run.wait_for_end()
+        state = weak.prefect.run(run.run_id)["state"]
+        assert state["type"] == "CRASHED", run.story()
+        messages[who] = state["message"]
+    assert "-11" in messages[THEIRS] and "SIGSEGV" not in messages[THEIRS], messages
+    assert "SIGSEGV" in messages[OURS], messages
+    # A record that the dying process still had in a thread of its own is lost with it.
+    assert any(message == "last words" for _, message in weak.lines(runs[OURS])), runs[OURS].story()
+
+
+def test_raw_output_and_that_of_programs_is_in_the_runs_log(weak: Weak, takers: dict[str, Taker]) -> None:
+    raw = {"written", "of the descriptor", "of a program"}
+    runs = {who: weak.run(taker, "speaking_plainly") for who, taker in takers.items()}
+    for run in runs.values():
+        run.wait_for_end()
+    assert raw & {message for _, message in weak.lines(runs[THEIRS])} == set()
+    found = {message: logger for logger, message in weak.lines(runs[OURS]) if message in raw}
+    assert found == {
+        "written": "flowherd.stdout",
+        "of the descriptor": "flowherd.stderr",
+        "of a program": "flowherd.stdout",
+    }
+
+
+def test_a_flow_that_reads_its_input_finds_its_end(weak: Weak, takers: dict[str, Taker]) -> None:
+    """The worker's runs have a pipe there that it never closes; a flow that reads it waits for ever."""
+    runs = {who: weak.run(taker, "asking") for who, taker in takers.items()}
+    for run in runs.values():
+        run.wait_for_end()
+    said = {who: [message for _, message in weak.lines(run)] for who, run in runs.items()}
+    assert "input is pipe" in said[THEIRS], said
+    assert "nobody answers" in said[OURS], said
+
+
+def test_a_run_that_takes_more_memory_than_allowed_is_ended_with_that_cause(
+    weak: Weak, takers: dict[str, Taker]
+) -> None:
+    """The worker has no limit to set."""
+    run = weak.run(takers[OURS], "filling", mebibytes=600)
+    run.wait_for_end()
+    state = weak.prefect.run(run.run_id)["state"]
+    assert state["type"] == "CRASHED" and "Memory limit exceeded" in state["message"], run.story()
+
+
+# -- processes that stay
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["after its end", "after a cancellation"])
+def test_a_process_in_a_session_of_its_own_does_not_outlive_the_run(
+    weak: Weak, takers: dict[str, Taker], tmp_path: Path, waits: bool
+) -> None:
+    files = {who: tmp_path / who for who in takers}
+    runs = {who: weak.run(taker, "leaving", file=str(files[who]), waits=waits) for who, taker in takers.items()}
+    for run in runs.values():
+        if waits:
+            run.wait_for_line("left")
+            weak.prefect.set_state(run.run_id, "CANCELLING", name="Cancelling")
+        run.wait_for_state("CANCELLED" if waits else "COMPLETED")
+    runs[OURS].wait_for_rest()
+    left = {who: int(file.read_text()) for who, file in files.items()}
+    assert not _alive(left[OURS])
+    wait_until(lambda: not _engine_alive(runs[THEIRS]), timeout_s=RUN_S, what=runs[THEIRS].story)
+    assert _alive(left[THEIRS])
+    os.kill(left[THEIRS], signal.SIGKILL)
+
+
+def _engine_alive(run: Handle) -> bool:
+    return _alive(int(weak_pid)) if (weak_pid := run.prefect.run(run.run_id)["infrastructure_pid"]) else False
+
+
+@pytest.mark.parametrize("who", _WHO_IF_LONG)
+def test_a_cancelled_run_that_ignores_signals_is_killed_when_the_configured_grace_is_over(
+    weak: Weak, takers: dict[str, Taker], who: str
+) -> None:
+    """1.5 seconds here; the worker's 30 cannot be changed."""
+    run = weak.run(takers[who], "deaf")
+    run.wait_for_line("deaf")
+    weak.prefect.set_state(run.run_id, "CANCELLING", name="Cancelling")
+    wait_until(
+        lambda: weak.prefect.state(run.run_id) != "CANCELLING", timeout_s=20 if who == OURS else 90, what=run.story
+    )
+    types = [row["type"] for row in _states(weak.prefect, run.run_id)]
+    assert types[-2:] == ["CANCELLING", "CANCELLED"], run.story()
+    first, last = (row["timestamp"] for row in _states(weak.prefect, run.run_id)[-2:])
+    assert (_seconds(first, last) > 29) == (who == THEIRS)
+
+
+def _states(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:
+    rows = prefect.ask("GET", f"/flow_run_states/?flow_run_id={run_id}")
+    return sorted(rows, key=lambda row: str(row["timestamp"]))
+
+
+def _seconds(first: str, last: str) -> float:
+    begun, ended = (datetime.fromisoformat(text) for text in (first, last))
+    return (ended - begun).total_seconds()
