@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -168,8 +168,24 @@ def test_an_agent_that_inherited_an_ignored_interrupt_stops_at_a_termination(wea
         signal.signal(signal.SIGINT, before)
 
 
+async def _all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on all that comes, until one side is gone."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
 class _Spoiling(Proxy):
     """Answers 500 to each request that tells a run's labels, and passes all others on."""
+
+    def __init__(self, target_port: Callable[[], int], seed: int) -> None:
+        self._readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}
+        super().__init__(target_port, seed)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._readers[writer] = reader
+        await super()._connection(reader, writer)
 
     async def _pass_on(
         self,
@@ -178,6 +194,10 @@ class _Spoiling(Proxy):
         upstream: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> bool:
+        if b"upgrade: websocket" in request.lower():  # the worker does not start without
+            upstream.write(request)
+            await asyncio.gather(_all(self._readers[writer], upstream), _all(answers, writer))
+            return False
         if b"/labels " not in request.partition(b"\r\n")[0]:
             return await super()._pass_on(request, answers, upstream, writer)
         self.injected["labels"] += 1
