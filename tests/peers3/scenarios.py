@@ -87,7 +87,7 @@ _ENV = {"COMPARED": "of the job", "TEMPLATED": "{{ $HOME }}", "WORD": "{{ prefec
 _SECRET = {"HUSH": "{{ prefect.blocks.secret.compared }}"}
 _NAMES = ["COMPARED", "WORD", "PREPARED"]
 _FUTURE = datetime(2020, 2, 3, 4, 5, tzinfo=timezone.utc).isoformat()
-_GOOD = {"number": "3", "model": {"name": "m", "day": "2020-01-02"}, "when": _FUTURE, "colour": "blue"}
+_GOOD = {"number": 3, "model": {"name": "m", "day": "2020-01-02"}, "when": _FUTURE, "colour": "blue"}
 
 #: Where the engine reports no end: the worker tells a status, flowherd the cause.
 _MORE_CAUSE = frozenset({"message"})
