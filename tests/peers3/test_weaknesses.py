@@ -297,12 +297,12 @@ def _engine_alive(run: Handle) -> bool:
 
 
 @pytest.mark.parametrize("who", _WHO_IF_LONG)
-def test_a_cancelled_run_that_ignores_signals_is_killed_when_the_configured_grace_is_over(
+def test_a_cancelled_run_that_goes_on_is_killed_when_the_configured_grace_is_over(
     weak: Weak, takers: dict[str, Taker], who: str
 ) -> None:
     """1.5 seconds here; the worker's 30 cannot be changed."""
     run = weak.run(takers[who], "deaf")
-    run.wait_for_line("deaf")
+    run.wait_for_line("hears nothing")
     weak.prefect.set_state(run.run_id, "CANCELLING", name="Cancelling")
     wait_until(
         lambda: weak.prefect.state(run.run_id) != "CANCELLING", timeout_s=20 if who == OURS else 90, what=run.story
@@ -310,7 +310,8 @@ def test_a_cancelled_run_that_ignores_signals_is_killed_when_the_configured_grac
     types = [row["type"] for row in _states(weak.prefect, run.run_id)]
     assert types[-2:] == ["CANCELLING", "CANCELLED"], run.story()
     first, last = (row["timestamp"] for row in _states(weak.prefect, run.run_id)[-2:])
-    assert (_seconds(first, last) > 29) == (who == THEIRS)
+    shortest_s, longest_s = (29, 60) if who == THEIRS else (1.4, 20)
+    assert shortest_s < _seconds(first, last) < longest_s, run.story()
 
 
 def _states(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:

@@ -34,12 +34,12 @@ def _execute(flow: Flow) -> None:
         importlib.import_module("prefect.flow_engine")
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect 3: {}".format(sys.executable, error)) from error
-    sys.argv = [str(importlib.import_module("prefect.engine").__file__)]  # what -m makes of it
     flow_run_id = execution.flow_run_id()
     try:
         names.check()
     except names.Unknown as unknown:
         _become_engine(flow, str(unknown))
+    sys.argv = [str(importlib.import_module("prefect.engine").__file__)]  # what -m makes of it
     asked = termination.Termination()
     asked.install()
     settings.renew()

@@ -1,8 +1,8 @@
 """Flows at which a supervisor shows what it is worth."""
 
+import contextlib
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -43,12 +43,12 @@ def leaving(file: str, waits: bool) -> None:
 
 @flow(log_prints=True)
 def deaf() -> None:
-    """Ignores each signal that asks."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    print("deaf")
+    """Whatever is raised in it to end it, it goes on."""
+    print("hears nothing")
     while True:
-        time.sleep(0.05)
+        with contextlib.suppress(BaseException):
+            while True:
+                time.sleep(0.05)
 
 
 @flow
