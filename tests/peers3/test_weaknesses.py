@@ -232,7 +232,6 @@ def test_a_segmentation_fault_is_told_by_its_name(weak: Weak, takers: dict[str, 
         messages[who] = state["message"]
     assert "-11" in messages[THEIRS] and "SIGSEGV" not in messages[THEIRS], messages
     assert "SIGSEGV" in messages[OURS], messages
-    # A record that the dying process still had in a thread of its own is lost with it.
     assert any(message == "last words" for _, message in weak.lines(runs[OURS])), runs[OURS].story()
 
 
