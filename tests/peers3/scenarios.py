@@ -265,13 +265,12 @@ _SURROUNDINGS = [
         job_variables={"command": "{python} -m prefect.engine"},
     ),
     of("surroundings.py:printing", "without stream_output", job_variables={"stream_output": False}),
-    # The worker pulls the code before it starts a command; here that is the affair of the engine, if it starts one.
     of(
         "ends.py:completing",
         "by a failing command",
         job_variables={"command": "sh -c 'exit 7'"},
         ends="CRASHED",
-        differs=frozenset({"message", "lines"}),
+        differs=frozenset({"message"}),
     ),
     of(
         "ends.py:completing",

@@ -113,6 +113,42 @@ def test_a_command_of_the_job_variables_is_run_in_place_of_the_engine(herd: Herd
     herd.wait_for_line(run_id, "raw output")
 
 
+@pytest.mark.usefixtures("agent")
+def test_a_command_is_started_where_the_pull_steps_have_put_the_code(herd: Herd, tmp_path: Path) -> None:
+    script = tmp_path / "engine.sh"
+    script.write_text('echo "here is $(basename $(pwd))"\nexec "$1" -m prefect.engine\n')
+    (tmp_path / "flows.py").write_text(
+        "from prefect import flow\n@flow(log_prints=True)\ndef main(): print('a flow')\n"
+    )
+    deployment = herd.prefect.add_deployment(
+        "herded",
+        "wrapped",
+        entrypoint="flows.py:main",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}],
+        job_variables={"command": f"sh engine.sh {required_peer(THIRD).python}"},
+    )
+    run_id = herd.prefect.add_run(deployment)
+    assert herd.end(run_id) == "COMPLETED", herd.story(run_id)
+    herd.wait_for_line(run_id, f"here is {tmp_path.name}")
+    herd.wait_for_line(run_id, "a flow")
+    assert sum("set_working_directory' completed" in line for line in herd.messages(run_id)) == 1, herd.story(run_id)
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_command_whose_code_cannot_be_had_is_not_started(herd: Herd, tmp_path: Path) -> None:
+    deployment = herd.prefect.add_deployment(
+        "herded",
+        "nowhere",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path / "nowhere")}}],
+        job_variables={"command": f"touch {tmp_path}/started"},
+    )
+    run_id = herd.prefect.add_run(deployment)
+    assert herd.end(run_id) == "CRASHED", herd.story(run_id)
+    herd.wait_for_process_end(run_id)
+    assert any("No such file or directory" in line for line in herd.messages(run_id)), herd.story(run_id)
+    assert not (tmp_path / "started").exists()
+
+
 def test_runs_outlive_a_killed_agent_and_the_next_one_adopts_them(
     herd: Herd, agent: Background, tmp_path: Path
 ) -> None:

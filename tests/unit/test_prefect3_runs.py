@@ -15,11 +15,14 @@ from flowherd.runs.run import Run
 from flowherd.states import RunState
 from flowherd.store.run_directory import RunDirectory
 from flowherd.values import Flow, FlowRun
-from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, PREFECT3_PRELOAD
+from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
 
 
-def run_of(tags: tuple[str, ...] = (), refused: str | None = None, **config: Any) -> FlowRun:
-    storage = {"type": "Prefect3", "entrypoint": "flows.py:main", **({"refused": refused} if refused else {})}
+def run_of(
+    tags: tuple[str, ...] = (), refused: str | None = None, pull_steps: list[Any] | None = None, **config: Any
+) -> FlowRun:
+    storage = {"type": "Prefect3", "entrypoint": "flows.py:main", "pull_steps": pull_steps}
+    storage |= {"refused": refused} if refused else {}
     run_config = {"type": "LocalRun", "env": {}, "command": None, "working_dir": None, **config}
     return FlowRun(
         id=str(uuid.uuid4()),
@@ -51,6 +54,18 @@ def test_a_command_is_run_in_place_of_the_engine_with_the_same_environment() -> 
     spec = spec_of(run_of(env={"A": "1"}, command="poetry run 'my engine' {x}"))
     assert (spec["kind"], spec["target"]) == (KIND_COMMAND, {"argv": ["poetry", "run", "my engine", "{x}"]})
     assert (spec["env"], spec["parameters"], spec["has_engine"]) == ({"A": "1"}, {}, True)
+
+
+def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_that() -> None:
+    rule = RuntimeRule(name="third", interpreter="/opt/prefect-3/bin/python")
+    without = RuntimeRule(name="third", interpreter="/opt/bare/bin/python", has_prefect=False)
+    run = run_of(command="./engine.sh", pull_steps=[{"step": {}}])
+    spec = spec_of(run, runtimes=[rule])
+    assert (spec["kind"], spec["target"]["argv"]) == (KIND_PREFECT3_COMMAND, ["./engine.sh"])
+    assert (spec["interpreter"], spec["preload"]) == ("/opt/prefect-3/bin/python", [*PREFECT3_PRELOAD])
+    for given in ({}, {"runtimes": [without]}):
+        assert spec_of(run, **given)["kind"] == KIND_COMMAND
+    assert spec_of(run_of(command="./engine.sh"), runtimes=[rule])["kind"] == KIND_COMMAND
 
 
 @pytest.mark.parametrize("command", ["a 'b", " ", "a\0b"])

@@ -20,9 +20,17 @@ KIND_PREFECT = "prefect"  # target: {}; what Prefect must know is in the environ
 # target: {"flow_run_id": str, "entrypoint": str | null, and where the agent has them, as the server answered:
 # "flow_run": {...}, "deployment": {...}}; all else is in the environment
 KIND_PREFECT3 = "prefect3"
+# target: the same, and {"argv": [str, ...]}, which is run in place of the engine where the code has been put
+KIND_PREFECT3_COMMAND = "prefect3-command"
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
 
 #: What a fork server for runs of the kind "prefect" imports: of any version, all that such a run needs of it.
 PREFECT_PRELOAD = ("flowherd_runner.prefect.warm",)
 #: The same for runs of the kind "prefect3".
 PREFECT3_PRELOAD = ("flowherd_runner.prefect3.warm",)
+#: What the fork server of a kind must have imported.
+PRELOAD_OF_KIND = {
+    KIND_PREFECT: PREFECT_PRELOAD,
+    KIND_PREFECT3: PREFECT3_PRELOAD,
+    KIND_PREFECT3_COMMAND: PREFECT3_PRELOAD,
+}

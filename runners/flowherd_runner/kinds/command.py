@@ -14,14 +14,20 @@ _PLACE = re.compile(r"\{([^{}]+)\}")
 
 def run(flow: Flow) -> NoReturn:
     """Be the command. Raises NotStarted when there is none or it cannot be started."""
-    argv = [substitute(argument, flow.spec.parameters) for argument in _argv(flow.spec.target)]
+    argv = [substitute(argument, flow.spec.parameters) for argument in argv_of(flow.spec.target)]
+    become(argv, command_environment(flow.environment, flow.spec.import_paths))
+
+
+def become(argv: List[str], environment: Mapping[str, str]) -> NoReturn:
+    """Be that program. Raises NotStarted, which says why not."""
     try:
-        os.execvpe(argv[0], argv, command_environment(flow.environment, flow.spec.import_paths))
+        os.execvpe(argv[0], argv, environment)
     except (OSError, ValueError) as error:
         raise NotStarted(_why(argv[0], error)) from error
 
 
-def _argv(target: Mapping[str, Any]) -> List[str]:
+def argv_of(target: Mapping[str, Any]) -> List[str]:
+    """The words of the command. Raises NotStarted when there are none."""
     argv = target.get("argv")
     if not isinstance(argv, list) or not argv or not all(isinstance(argument, str) for argument in argv) or not argv[0]:
         raise NotStarted("the command is not a list of arguments that begins with a program: {!r}".format(argv))

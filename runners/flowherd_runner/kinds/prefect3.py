@@ -8,19 +8,46 @@ import logging
 import os
 import sys
 from typing import NoReturn
+from uuid import UUID
 
+from flowherd_runner import osapi
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
+from flowherd_runner.kinds.command import argv_of, become, command_environment
 from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.logcapture import flush_streams
 from flowherd_runner.prefect3 import documents, execution, logs, names, reconnecting, settings, termination
 
 
 def run(flow: Flow) -> NoReturn:
     """Do what `python -m prefect.engine` does. Raises NotStarted when this interpreter has no Prefect 3."""
+    _begin(flow)
+    run_and_exit(flow, lambda: _execute(flow))
+
+
+def run_command(flow: Flow) -> NoReturn:
+    """Put the code where a flow of it would be run, and be the command there. Raises NotStarted likewise.
+
+    As Prefect's process worker does from 3.8 on; the workers before leave the code to the command.
+    """
+    _begin(flow)
+    run_and_exit(flow, lambda: _become_command(flow))
+
+
+def _begin(flow: Flow) -> None:
     enter(flow, ["prefect.engine"])
     sys.path[:0] = flow.spec.import_paths
     importlib.invalidate_caches()
-    run_and_exit(flow, lambda: _execute(flow))
+
+
+def _become_command(flow: Flow) -> NoReturn:
+    flow_run_id = _flow_run_id()
+    argv = argv_of(flow.spec.target)
+    _make_own(flow, flow_run_id)
+    execution.fetch(flow_run_id, documents.Documents(flow.spec.target))
+    flush_streams()
+    osapi.reset_signals(python=False)
+    become(argv, command_environment(os.environ, flow.spec.import_paths))
 
 
 def _become_engine(flow: Flow, why: str) -> NoReturn:
@@ -29,12 +56,23 @@ def _become_engine(flow: Flow, why: str) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", "prefect.engine"], dict(os.environ))
 
 
-def _execute(flow: Flow) -> None:
+def _flow_run_id() -> UUID:
     try:
         importlib.import_module("prefect.flow_engine")
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect 3: {}".format(sys.executable, error)) from error
-    flow_run_id = execution.flow_run_id()
+    return execution.flow_run_id()
+
+
+def _make_own(flow: Flow, flow_run_id: UUID) -> None:
+    """Make Prefect this run's own."""
+    settings.renew()
+    reconnecting.from_the_beginning()
+    logs.redirect(flow.sender.record, str(flow_run_id))
+
+
+def _execute(flow: Flow) -> None:
+    flow_run_id = _flow_run_id()
     try:
         names.check()
     except names.Unknown as unknown:
@@ -42,9 +80,7 @@ def _execute(flow: Flow) -> None:
     sys.argv = [str(importlib.import_module("prefect.engine").__file__)]  # what -m makes of it
     asked = termination.Termination()
     asked.install()
-    settings.renew()
-    reconnecting.from_the_beginning()
-    logs.redirect(flow.sender.record, str(flow_run_id))
+    _make_own(flow, flow_run_id)
     try:
         execution.Execution(flow_run_id, documents.Documents(flow.spec.target), asked).execute()
     except SystemExit as ended:

@@ -15,6 +15,20 @@ from flowherd_runner.prefect3.termination import Termination
 _RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 
+def fetch(flow_run_id: UUID, documents: Documents) -> None:
+    """Put the flow's code where the process is then, without running it. Raises SystemExit when it cannot be had."""
+    client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
+    pull_events = PullEvents()
+    try:
+        with pull_events.gathering():
+            workspace.prepare(client, documents.flow_run(client, flow_run_id), documents)
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None
+    finally:
+        pull_events.finish()
+
+
 class Execution:
     """One flow run. `flow_run_id` is the server's."""
 

@@ -31,8 +31,8 @@ _RUN_CONFIGS = frozenset({"LocalRun", "UniversalRun"})
 _UNSUPPORTED = frozenset({"Docker"})
 #: What the backend of a work pool calls the storage of what it hands out.
 _PREFECT_3 = "Prefect3"
-#: What each kind's fork server has imported before the first run.
-_NEEDED = {variables.KIND_PREFECT: variables.PREFECT_PRELOAD, variables.KIND_PREFECT3: variables.PREFECT3_PRELOAD}
+#: What a deployment's code comes by.
+_CODE = ("pull_steps", "path", "storage_document_id")
 _LIMITS = ("run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s")
 
 
@@ -67,7 +67,7 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
 
     Raises UnsupportedStorage, which is a ValueError, when this agent cannot run what is stored so or is to run so.
     """
-    kind, target = _kind_and_target(flow_run)
+    kind, target = _kind_and_target(flow_run, defaults)
     config = _run_config(flow_run)
     runtime = _runtime(flow_run, kind, config, defaults)
     spec = {
@@ -162,11 +162,11 @@ def planned_before(spec: Mapping[str, Any]) -> Plan:
     return Plan(Runtime(_word("interpreter", spec.get("interpreter")), _modules(spec.get("preload") or [])), spec)
 
 
-def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
+def _kind_and_target(flow_run: FlowRun, defaults: AgentDefaults) -> tuple[str, dict[str, Any]]:
     storage = flow_run.flow.storage or {}
     kind = storage.get("type")
     if kind == _PREFECT_3:
-        return _of_prefect_3(flow_run, storage)
+        return _of_prefect_3(flow_run, storage, defaults)
     if kind == "Command":
         argv = storage.get("argv")
         if isinstance(argv, list) and argv and all(isinstance(word, str) for word in argv):
@@ -183,23 +183,31 @@ def _kind_and_target(flow_run: FlowRun) -> tuple[str, dict[str, Any]]:
     return variables.KIND_PREFECT, {"flow_run_id": flow_run.id, "core_version": core_version, "storage": kind}
 
 
-def _of_prefect_3(flow_run: FlowRun, storage: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _of_prefect_3(flow_run: FlowRun, storage: Mapping[str, Any], defaults: AgentDefaults) -> tuple[str, dict[str, Any]]:
+    """Prefect's engine, or a command in its place.
+
+    The command's code is put where it is started, as Prefect's worker does, where a runtime has the Prefect for that.
+    """
     if storage.get("refused"):
         raise UnsupportedStorage(str(storage["refused"]))
     command = _run_config(flow_run).get("command")
+    known = storage.get("documents") or {}
+    target = {
+        "flow_run_id": flow_run.id,
+        "entrypoint": storage.get("entrypoint"),
+        **{name: known[name] for name in ("flow_run", "deployment") if name in known},
+    }
     if command is None:
-        known = storage.get("documents") or {}
-        return variables.KIND_PREFECT3, {
-            "flow_run_id": flow_run.id,
-            "entrypoint": storage.get("entrypoint"),
-            **{name: known[name] for name in ("flow_run", "deployment") if name in known},
-        }
+        return variables.KIND_PREFECT3, target
     try:
         argv = shlex.split(_word("command", command))
     except ValueError as error:
         raise UnsupportedStorage(f"The job variable command cannot be used: {error}: {command!r:.200}") from error
     if not argv:
         raise UnsupportedStorage("The job variable command has no word in it")
+    rule = first_serving(flow_run, defaults.runtimes)
+    if rule is not None and rule.has_prefect and any(storage.get(name) for name in _CODE):
+        return variables.KIND_PREFECT3_COMMAND, {**target, "argv": argv}
     return variables.KIND_COMMAND, {"argv": argv}
 
 
@@ -232,7 +240,7 @@ def _runtime(flow_run: FlowRun, kind: str, config: Mapping[str, Any], defaults: 
         interpreter, preload = sys.executable, _modules(defaults.preload)
     chosen = config.get("preload")
     preload = preload if chosen is None else _modules(chosen)
-    return Runtime(interpreter, together(_NEEDED.get(kind, ()), preload))
+    return Runtime(interpreter, together(variables.PRELOAD_OF_KIND.get(kind, ()), preload))
 
 
 def _modules(names: object) -> tuple[str, ...]:

@@ -16,10 +16,8 @@ from flowherd.processes import cgroups, forks
 from flowherd.processes.fork_server import ForkServer, ForkServers, StartedRunner
 from flowherd.processes.runner_process import RunnerProcess
 from flowherd.runs.run import Run
-from flowherd_runner.contract.variables import KIND_PREFECT, KIND_PREFECT3, PREFECT3_PRELOAD, PREFECT_PRELOAD
+from flowherd_runner.contract.variables import PRELOAD_OF_KIND
 
-#: What the fork server of a kind must have imported.
-_REQUIRED = {KIND_PREFECT: PREFECT_PRELOAD, KIND_PREFECT3: PREFECT3_PRELOAD}
 #: A start that finds its fork server dead is tried again with another one, so often in all.
 _START_TRIES = 3
 #: The flow process exists a few milliseconds after its runner.
@@ -103,7 +101,7 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
 def _require_prefect(server: ForkServer, spec: Mapping[str, Any]) -> None:
     """Raises DeployError, which says what to do, when the run needs Prefect and this interpreter has none."""
     failed = server.wait_ready().get("failed", {})
-    error = next((str(failed[name]) for name in _REQUIRED.get(str(spec.get("kind")), ()) if name in failed), None)
+    error = next((str(failed[name]) for name in PRELOAD_OF_KIND.get(str(spec.get("kind")), ()) if name in failed), None)
     if error is None:
         return
     interpreter = server.runtime.interpreter

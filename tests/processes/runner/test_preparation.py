@@ -180,7 +180,7 @@ def test_a_limit_that_cannot_be_set_is_told(fork_server: ForkServer) -> None:
         ("python", {"ref": "main"}, {}, "not of the form module:function"),
         ("python", {}, {}, "not of the form module:function"),
         ("prefect", {}, {}, "cannot import Prefect: No module named 'prefect'"),
-        ("unknown", {}, {}, "runs of the kind 'unknown' are not known here, only command, prefect, prefect3, python"),
+        ("unknown", {}, {}, "not known here, only command, prefect, prefect3, prefect3-command, python"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_reached_is_told_with_its_reason(
