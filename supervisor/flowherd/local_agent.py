@@ -377,8 +377,13 @@ class LocalAgent(Agent):
             return
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
             run.log.info("Not ours, or ended meanwhile; dropped", action="drop")
-            del self._intents[run.id]
-            intent.drop()
+            self._drop(intent)
+            return
+        try:
+            self.backend.confirm_claim(run.id, run.claim)
+        except ClaimLost as error:
+            run.log.info("Claimed too late, and dropped: {}", error, action="drop")
+            self._drop(intent)
             return
         run.starting = True
         self._look_after(run)
@@ -386,6 +391,10 @@ class LocalAgent(Agent):
             self._start_runner(intent)
         except Exception as error:  # the boundary of one run
             self._fail(run, error)
+
+    def _drop(self, intent: Intent) -> None:
+        del self._intents[intent.run.id]
+        intent.drop()
 
     # -- deploy
 

@@ -172,6 +172,39 @@ def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str,
     backend.close()
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+def test_the_claim_of_an_agent_that_died_is_made_sure_of_by_the_next(
+    prefect: PrefectServer, pool: str, late: bool
+) -> None:
+    prefect.add_pool(pool)
+    transport = Interrupted(prefect.api, timeout_s=20)
+    transport.loses_answer = True
+    backend = Prefect3Backend(transport, WorkPool(transport, pool))
+    run_id = prefect.add_run(prefect.add_deployment(pool))
+    token = f"{uuid.uuid4().hex}/{run_id}"
+    (run,) = backend.ready_runs([], ())
+
+    def elsewhere() -> None:
+        for state in ("PENDING", "RUNNING", "COMPLETED"):
+            prefect.set_state(run_id, state, message="by another")
+
+    if late:
+        transport.before_proposal = elsewhere  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailable):
+        backend.claim(run, token)
+    backend.close()
+    following = at(prefect.api, pool)
+    stored = following.stored_states([run_id])[run_id]
+    assert (stored.state, stored.claim) == (RunState.SUBMITTED, token)
+    if late:
+        with pytest.raises(ClaimLost, match="ran elsewhere"):
+            following.confirm_claim(run_id, token)
+    else:
+        following.confirm_claim(run_id, token)
+    assert prefect.state(run_id) == ("COMPLETED" if late else "PENDING")
+    following.close()
+
+
 def test_a_claim_that_arrives_long_after_it_was_given_up_is_undone(prefect: PrefectServer, pool: str) -> None:
     """Its sender has asked meanwhile, seen that another has the run, and has dropped it."""
     prefect.add_pool(pool)

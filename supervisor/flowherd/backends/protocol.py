@@ -79,6 +79,13 @@ class Backend(Protocol):
         """What the backend holds for these runs; an unknown id is left out."""
         ...
 
+    def confirm_claim(self, flow_run_id: str, token: str) -> None:
+        """Make sure of a claim that the backend holds for `token` and whose answer nobody here has seen.
+
+        Raises ClaimLost when it came too late, over what another agent has made of the run; that stands again then.
+        """
+        ...
+
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
         """The same of task runs, by their ids."""
         ...

@@ -179,6 +179,9 @@ class GraphQLBackend:
             stored = (_stored_state(row) for row in answers.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
 
+    def confirm_claim(self, flow_run_id: str, token: str) -> None:
+        """Nothing to make sure of: a claim names the version of the run that it is for."""
+
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
         """What the server holds for these task runs."""
         if not task_run_ids:

@@ -142,6 +142,11 @@ class Prefect3Backend:
                         stored[row.id] = self._stored(row)
         return stored
 
+    def confirm_claim(self, flow_run_id: str, token: str) -> None:
+        """The run's history tells: the server lets a claim follow upon an end."""
+        with self._understanding("the claim"):
+            self._claims.confirm(flow_run_id, token)
+
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
         """None: task runs of Prefect 3 are never handed out."""
         return {}

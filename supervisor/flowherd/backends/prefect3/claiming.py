@@ -91,6 +91,10 @@ class Claims:
         self._unsettled.pop(run_id, None)
         return True
 
+    def confirm(self, run_id: str, token: str) -> None:
+        """Make sure of a claim that another process has made. Raises ClaimLost when it came too late."""
+        self._undo_if_late(run_id, self._tokens.transition_id(token, run_id), None)
+
     def settle(self, run_id: str) -> bool:
         """Look at a claim of ours whose answer did not come; whether it stands, so far as it is known here."""
         if run_id not in self._unsettled:
