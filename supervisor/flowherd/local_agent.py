@@ -37,7 +37,7 @@ from flowherd.runs.courier import Courier, CourierSettings
 from flowherd.runs.figures import figures
 from flowherd.runs.roster import Roster
 from flowherd.runs.run import Run
-from flowherd.runs.runtimes import checked_rules, lines_of_engine, preload_of_engine, to_warm
+from flowherd.runs.runtimes import checked_rules, lines_of_engine, preload_of_engine, serves_engine, to_warm
 from flowherd.runs.starting import Intent, start
 from flowherd.runs.watcher import Watcher
 from flowherd.signals import StopSignals
@@ -187,6 +187,11 @@ class LocalAgent(Agent):
             rules = self._runtimes
             self._adopt_all()
             settings = self.loaded.settings
+            if settings.prefect3.pool and not serves_engine(rules):
+                self.logger.warning(
+                    "No interpreter with Prefect 3 is known here, so runs without a command of their own will crash: "
+                    "name one with --runtime NAME=VIRTUAL-ENVIRONMENT"
+                )
             for runtime in to_warm(rules, settings.agent.preload, preload_of_engine(settings)):
                 self._fork_servers.get(runtime)
             self._watcher.start()

@@ -136,3 +136,9 @@ def test_an_interrupted_demo_leaves_nothing(command: CommandLine, tmp_path: Path
     demo.communicate(timeout=90)
     assert demo.returncode == 130
     assert list(place.iterdir()) == []
+
+
+def test_an_agent_of_a_work_pool_says_at_once_that_no_interpreter_has_its_prefect(command: CommandLine) -> None:
+    words = "No interpreter with Prefect 3 is known here"
+    with background(command, "start", "--pool", "p", "--api", "http://127.0.0.1:9/api", until=words) as agent:
+        assert "--runtime NAME=VIRTUAL-ENVIRONMENT" in agent.text()

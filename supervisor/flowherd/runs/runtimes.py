@@ -53,10 +53,19 @@ def to_warm(rules: Sequence[RuntimeRule], own_preload: Sequence[str], of_engine:
     `of_engine` is what the Prefect runs of the agent's backend need.
     """
     yield Runtime(preload=tuple(own_preload))
-    if importlib.util.find_spec("prefect") is not None:
+    if _has_own_prefect():
         yield Runtime(preload=together(of_engine, own_preload))
     for rule in rules:
         yield Runtime(rule.interpreter, together(of_engine, rule.preload) if rule.has_prefect else rule.preload)
+
+
+def serves_engine(rules: Sequence[RuntimeRule]) -> bool:
+    """Whether any interpreter that is known here has a Prefect for runs of its engine."""
+    return _has_own_prefect() or any(rule.has_prefect for rule in rules)
+
+
+def _has_own_prefect() -> bool:
+    return importlib.util.find_spec("prefect") is not None
 
 
 def _checked(section: RuntimeSection, env: Mapping[str, str], lines: Collection[str]) -> RuntimeRule | str:
