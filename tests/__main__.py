@@ -25,8 +25,9 @@ STATIC = [
 ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.peers.environments"])
 
 
-#: Tests mostly wait for processes. A file stays with one worker, so a module's server is started once.
-_SEVERAL_AT_ONCE = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
+#: Tests mostly wait for processes. A file stays with one worker, so a module's server is started once; in the order of
+#: tests/conftest.py, longest first, not by the number of their tests.
+_SEVERAL_AT_ONCE = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 #: Without a record of failed tests (nothing was collected, say) there is nothing to try again, and that is a failure.
 _ONLY_FAILED = ["--verbose", "--last-failed-no-failures", "none"]
 

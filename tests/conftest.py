@@ -6,9 +6,40 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.leftovers import none_left
+
+# A busy host is slow, not wrong.
+hypothesis.settings.register_profile("any host", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("any host")
+
+#: Files that take longest: what begins last keeps everybody waiting who has nothing left to do.
+_LONGEST = (
+    "peers3/test_worker.py",
+    "peers3/test_fleet.py",
+    "peers/test_flows.py",
+    "peers3/test_weaknesses.py",
+    "faults/test_points_prefect3.py",
+    "peers3/test_server_away.py",
+    "faults/test_points.py",
+    "faults/test_short_run.py",
+    "peers3/test_services.py",
+)
+_DIRECTORIES = ("peers3", "peers", "faults", "acceptance", "hostile", "processes", "unit")
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the tests of a file stay together and in their order."""
+    items.sort(key=lambda item: _rank(item.path.relative_to(_HERE).as_posix()))
+
+
+def _rank(file: str) -> tuple[int, int, str]:
+    directory = file.partition("/")[0]
+    long = _LONGEST.index(file) if file in _LONGEST else len(_LONGEST)
+    return long, _DIRECTORIES.index(directory) if directory in _DIRECTORIES else 0, file
 
 
 @pytest.fixture(autouse=True)

@@ -16,14 +16,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SIDE = Prefect3
 #: Around the claim, the request for a start, the lines and the end: where the server's answers decide what comes next.
 _POINTS = (
-    "after-intent",
     "after-claim",
     "after-start-request",
-    "before-forwarded",
-    "before-report-end",
     "after-report-end",
     "fork-server-after-fork",
-    "runner-after-go",
     "runner-before-exit-record",
 )
 

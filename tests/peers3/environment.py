@@ -111,6 +111,10 @@ class PrefectServer:
     def run(self, run_id: str) -> Any:
         return self.ask("GET", f"/flow_runs/{run_id}")
 
+    def pid(self, run_id: str) -> int:
+        """Of the run's process, which the server is told soon after its start."""
+        return int(wait_until(lambda: self.run(run_id)["infrastructure_pid"], what=f"the pid of {run_id}"))
+
     def state(self, run_id: str) -> str:
         return str(self.run(run_id)["state"]["type"])
 

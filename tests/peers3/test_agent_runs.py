@@ -156,7 +156,7 @@ def test_runs_outlive_a_killed_agent_and_the_next_one_adopts_them(
     file = tmp_path / "there"
     run_id = herd.run("patient", parameters={"file": str(file)})
     herd.wait_for_line(run_id, "waiting")
-    pid = int(herd.prefect.run(run_id)["infrastructure_pid"])
+    pid = herd.prefect.pid(run_id)
     agent.kill()
     os.kill(pid, 0)
     with herd.start() as second:

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_a_run_that_died_while_its_agent_was_dead_is_told_by_the_next_one(weak: 
         with weak.taker(who) as first:
             run = weak.run(first, "silent", file=str(tmp_path / "never"))
             run.wait_for_line("waiting")
-            pid = int(weak.prefect.run(run.run_id)["infrastructure_pid"])
+            pid = weak.prefect.pid(run.run_id)
             first.process.kill()
             first.process.wait()
         os.kill(pid, signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_a_run_outlives_the_ordinary_stop_of_its_agent(weak: Weak, tmp_path: Pat
         with weak.taker(who) as first:
             run = weak.run(first, "silent", file=str(file))
             run.wait_for_line("waiting")
-            pid = int(weak.prefect.run(run.run_id)["infrastructure_pid"])
+            pid = weak.prefect.pid(run.run_id)
             first.process.terminate()
             first.process.wait(30)
             if who == THEIRS:
@@ -168,38 +168,19 @@ def test_an_agent_that_inherited_an_ignored_interrupt_stops_at_a_termination(wea
         signal.signal(signal.SIGINT, before)
 
 
-async def _all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on all that comes, until one side is gone."""
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
 class _Spoiling(Proxy):
     """Answers 500 to each request that tells a run's labels, and passes all others on."""
-
-    def __init__(self, target_port: Callable[[], int], seed: int) -> None:
-        self._readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = {}
-        super().__init__(target_port, seed)
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._readers[writer] = reader
-        await super()._connection(reader, writer)
 
     async def _pass_on(
         self,
         request: bytes,
+        reader: asyncio.StreamReader,
         answers: asyncio.StreamReader,
         upstream: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        if b"upgrade: websocket" in request.lower():  # the worker does not start without
-            upstream.write(request)
-            await asyncio.gather(_all(self._readers[writer], upstream), _all(answers, writer))
-            return False
         if b"/labels " not in request.partition(b"\r\n")[0]:
-            return await super()._pass_on(request, answers, upstream, writer)
+            return await super()._pass_on(request, reader, answers, upstream, writer)
         self.injected["labels"] += 1
         writer.write(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
