@@ -35,10 +35,14 @@ _MOST_CHARACTERS = 2000
 
 
 class HttpClient:
-    """Sends requests with the same headers; usable from several threads, each with its own HTTP session."""
+    """Sends requests with the same headers; usable from several threads, each with its own HTTP session.
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    `authorities` is a file with the certificates of those who may vouch for a server (PEM); empty is requests' own.
+    """
+
+    def __init__(self, headers: Mapping[str, str], authorities: str = "") -> None:
         self._headers = dict(headers)
+        self._authorities = authorities
         self._thread = local()
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
@@ -52,6 +56,7 @@ class HttpClient:
             session = self._thread.session = requests.Session()
             # Proxies and .netrc of the environment are not for a token that was meant for this address alone.
             session.trust_env = False
+            session.verify = self._authorities or True
         try:
             response = session.request(
                 method, url, headers=self._headers, timeout=timeout_s, allow_redirects=False, stream=True, **content

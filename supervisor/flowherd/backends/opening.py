@@ -55,6 +55,7 @@ def _work_pool(loaded: LoadedSettings, *, only_look: bool) -> Backend:
             address,
             api_key=_api_key(loaded),
             auth_string=own.auth_string,
+            ssl_cert_file=own.ssl_cert_file,
             timeout_s=loaded.settings.cloud.request_timeout,
         )
     except ValueError as error:

@@ -57,7 +57,13 @@ def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str 
         loaded = load_settings({"cloud.api": context.params.get("api")})
         own = loaded.settings.prefect3
         address = context.params.get("api") or own.api or loaded.settings.cloud.api
-        transport = Prefect3Transport(address, api_key=own.api_key, auth_string=own.auth_string, timeout_s=_TIMEOUT_S)
+        transport = Prefect3Transport(
+            address,
+            api_key=own.api_key,
+            auth_string=own.auth_string,
+            ssl_cert_file=own.ssl_cert_file,
+            timeout_s=_TIMEOUT_S,
+        )
         rows = objects(transport.post(path, {}, once=True))
         names = [str(row["name"]) for row in rows if of_type is None or row.get("type") == of_type]
     except (FlowherdError, ValueError, TypeError, KeyError):  # no address, none of Prefect 3's, or no such pool

@@ -1,6 +1,7 @@
 """Prefect 3's own settings of a client, read without it: its variables, and the active profile of its profiles.toml.
 
-Both give only the address and the credentials. A profile that cannot be read is none: it may be for others than us.
+Both give only the address, the credentials and who may vouch for the server. A profile that cannot be read is none: it
+may be for others than us.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _NAMES = {
     "PREFECT_API_URL": "prefect3.api",
     "PREFECT_API_KEY": "prefect3.api_key",
     "PREFECT_API_AUTH_STRING": "prefect3.auth_string",
+    "SSL_CERT_FILE": "prefect3.ssl_cert_file",
+    "PREFECT_API_SSL_CERT_FILE": "prefect3.ssl_cert_file",
 }
 
 

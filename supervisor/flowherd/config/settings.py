@@ -196,6 +196,9 @@ class Prefect3(_Section):
     api: ApiAddress = Field(default="", description="address of its API, which ends in /api; empty is cloud.api")
     api_key: Token = Field(default="", description="API key, where the server asks for one")
     auth_string: Token = Field(default="", description="NAME:PASSWORD, where the server asks for that")
+    ssl_cert_file: str = Field(
+        default="", description="certificates of who may vouch for the server; empty is the usual"
+    )
 
 
 class Logging(_Section):

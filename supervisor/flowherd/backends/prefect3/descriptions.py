@@ -119,6 +119,7 @@ def access_variables(transport: Prefect3Transport) -> dict[str, str]:
         "PREFECT_API_URL": transport.address,
         "PREFECT_API_KEY": transport.api_key,
         "PREFECT_API_AUTH_STRING": transport.auth_string,
+        "PREFECT_API_SSL_CERT_FILE": transport.ssl_cert_file,
     }
     return {name: value for name, value in variables.items() if value}
 

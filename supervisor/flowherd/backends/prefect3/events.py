@@ -7,6 +7,7 @@ cannot be had, runs are found by polling.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -121,6 +122,7 @@ class Wakes:
                     max_size=_MOST_BYTES,
                     proxy=None,
                     compression=None,
+                    ssl=self._tls(),
                 )
             )
             self._greet(connection, pool_id)
@@ -129,6 +131,12 @@ class Wakes:
         self._sequence += 1  # whatever happened while nobody listened
         self._work = self._ends = True
         return connection
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """None is the library's own, or no TLS where the address has none."""
+        if not self._transport.ssl_cert_file or not self._transport.address.startswith("https:"):
+            return None
+        return ssl.create_default_context(cafile=self._transport.ssl_cert_file)
 
     def _greet(self, connection: Connection, pool_id: str) -> None:
         token = self._transport.auth_string or self._transport.api_key or None

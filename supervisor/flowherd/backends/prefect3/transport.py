@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,21 +38,33 @@ class Prefect3Transport:
     """A connection to one API, as in http://HOST:4200/api; usable from several threads.
 
     `auth_string` is NAME:PASSWORD of a server with basic authentication and wins over `api_key`, as in Prefect's
-    own client.
+    own client. `ssl_cert_file` holds the certificates of those who may vouch for the server, in place of the usual.
 
-    Raises ValueError when `api` is no such address.
+    Raises ValueError when `api` is no such address, or that file is not there.
     """
 
-    def __init__(self, api: str, *, api_key: str = "", auth_string: str = "", timeout_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        api: str,
+        *,
+        api_key: str = "",
+        auth_string: str = "",
+        ssl_cert_file: str = "",
+        timeout_s: float = 15.0,
+    ) -> None:
         parts = urlsplit(api)
         if parts.scheme not in ("http", "https") or not parts.netloc or "/api" not in parts.path:
             raise ValueError(f"no address of a Prefect 3 API, which looks like http://HOST:4200/api: {api!r}")
+        if ssl_cert_file and parts.scheme == "https" and not Path(ssl_cert_file).is_file():
+            raise ValueError(f"there is no file of certificates {ssl_cert_file} (PREFECT_API_SSL_CERT_FILE)")
         self.address = api.rstrip("/")
+        self.ssl_cert_file = ssl_cert_file
         self.api_key = api_key
         self.auth_string = auth_string
         self._timeout_s = timeout_s
         self._clock_offsets_s: deque[float] = deque(maxlen=_CLOCK_SAMPLES)
-        self._http = HttpClient({"User-Agent": f"flowherd/{__version__}", **_authorization(api_key, auth_string)})
+        headers = {"User-Agent": f"flowherd/{__version__}", **_authorization(api_key, auth_string)}
+        self._http = HttpClient(headers, ssl_cert_file)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON answer. Raises BackendUnavailable, NotAuthorized or BackendRefused, as the others do."""
