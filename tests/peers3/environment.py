@@ -84,9 +84,7 @@ class PrefectServer:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One request, again while its database is locked; the JSON answer."""
-        (response,) = wait_until(lambda: self._unless_busy(method, path, body), what=f"{method} {path}")
-        assert response.ok, f"{method} {path}: {response.status_code} {response.text[:500]}"
-        return response.json() if response.content else None
+        return asked(self._session, method, self.api + path, body)
 
     def add_pool(self, name: str, **facts: Any) -> None:
         self.ask("POST", "/work_pools/", {"name": name, "type": "process", "base_job_template": {}, **facts})
@@ -137,13 +135,6 @@ class PrefectServer:
                 break
         return rows
 
-    def _unless_busy(self, method: str, path: str, body: Any) -> list[requests.Response]:
-        try:
-            response = self._session.request(method, self.api + path, json=body, timeout=30)
-        except requests.ConnectionError:  # it breaks connections on which it has answered so
-            return []
-        return [] if response.status_code == 503 else [response]
-
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, "the server has ended"
         try:
@@ -168,3 +159,18 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def asked(session: requests.Session, method: str, url: str, body: Any = None) -> Any:
+    """The JSON answer of a Prefect 3 server to one request, which is sent again while its database is locked."""
+    (response,) = wait_until(lambda: _unless_busy(session, method, url, body), what=f"{method} {url}")
+    assert response.ok, f"{method} {url}: {response.status_code} {response.text[:500]}"
+    return response.json() if response.content else None
+
+
+def _unless_busy(session: requests.Session, method: str, url: str, body: Any) -> list[requests.Response]:
+    try:
+        response = session.request(method, url, json=body, timeout=30)
+    except requests.ConnectionError:  # it breaks connections on which it has answered so
+        return []
+    return [] if response.status_code == 503 else [response]

@@ -9,14 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from flowherd.supervisord.rpc import Access, program_state
 from tests.peers.environments import THIRD, required_peer
-from tests.peers3.environment import PrefectServer, free_port
+from tests.peers3.environment import PrefectServer, asked, free_port
 from tests.support.commands import CommandLine
 from tests.support.waiting import wait_until
 
@@ -90,30 +89,26 @@ def test_a_server_and_an_agent_that_is_killed_are_what_the_printed_services_make
 
 def a_run(session: requests.Session, api: str, place: Path) -> str:
     script = f"echo the start; touch {place}/going; while [ ! -e {place}/go ]; do sleep 0.05; done; echo the end"
-    flow = asked(session, api, "/flows/", {"name": "waiting"})
+    flow = asked(session, "POST", f"{api}/flows/", {"name": "waiting"})
     body = {"name": "it", "flow_id": flow["id"], "work_pool_name": "machines", "entrypoint": "none.py:main"}
     command = {"command": f"sh -c '{script}'"}
-    deployment = asked(session, api, "/deployments/", {**body, "job_variables": command})
-    run = asked(session, api, f"/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+    deployment = asked(session, "POST", f"{api}/deployments/", {**body, "job_variables": command})
+    of_run = {"state": {"type": "SCHEDULED"}}
+    run = asked(session, "POST", f"{api}/deployments/{deployment['id']}/create_flow_run", of_run)
     return str(run["id"])
 
 
 def workers(session: requests.Session, api: str) -> list[str]:
     try:
-        return [row["status"] for row in asked(session, api, "/work_pools/machines/workers/filter", {})]
-    except (requests.RequestException, AssertionError):
+        response = session.post(f"{api}/work_pools/machines/workers/filter", json={}, timeout=30)
+    except requests.RequestException:
         return []  # not up yet
+    return [row["status"] for row in response.json()] if response.ok else []
 
 
 def log(session: requests.Session, api: str, run_id: str) -> list[str]:
     wanted = {"logs": {"flow_run_id": {"any_": [run_id]}}}
-    return [row["message"] for row in asked(session, api, "/logs/filter", wanted)]
-
-
-def asked(session: requests.Session, api: str, path: str, body: Any) -> Any:
-    response = session.post(api + path, json=body, timeout=30)
-    assert response.ok, f"{path}: {response.status_code} {response.text[:300]}"
-    return response.json()
+    return [row["message"] for row in asked(session, "POST", f"{api}/logs/filter", wanted)]
 
 
 def told(place: Path) -> str:
