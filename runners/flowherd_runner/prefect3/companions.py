@@ -13,7 +13,8 @@ from typing import Any, Callable, ContextManager, Iterator
 
 #: The engine's names for them, context managers around the flow.
 _COMPANIONS = ("_send_heartbeats", "observe_flow_run_suspension")
-_AFTER_S = 1.0
+#: What can wait begins when the flow has run for so long.
+AFTER_S = 1.0
 
 
 def begin_later() -> None:
@@ -33,7 +34,7 @@ def later(companion: Callable[..., ContextManager[Any]]) -> Callable[..., Contex
         over = threading.Event()
 
         def accompany() -> None:
-            if not over.wait(_AFTER_S):
+            if not over.wait(AFTER_S):
                 with companion(*args, **kwargs):
                     over.wait()
 

@@ -7,28 +7,37 @@ the server is asked.
 import importlib
 from typing import Any, Dict, Mapping, Optional
 
+from flowherd_runner.prefect3 import names
+
 
 class Documents:
     """The answers for one run, by the names of spec.json's target."""
 
     def __init__(self, target: Mapping[str, Any]) -> None:
         self._target = target
+        self._client: Any = None
 
-    def flow_run(self, client: Any, flow_run_id: Any) -> Any:
+    def flow_run(self, flow_run_id: Any) -> Any:
         """The claimed flow run."""
         found = _validated("FlowRun", "prefect.client.schemas.objects", self._target.get("flow_run"))
         if found is None:
-            return client.read_flow_run(flow_run_id)
+            return self._server().read_flow_run(flow_run_id)
         # It was read just before the claim.
         found.state = importlib.import_module("prefect.states").Pending()
         found.state_type, found.state_name = found.state.type, found.state.name
         found.next_scheduled_start_time = None
         return found
 
-    def deployment(self, client: Any, deployment_id: Any) -> Any:
+    def deployment(self, deployment_id: Any) -> Any:
         """The deployment of the run."""
         found = _validated("DeploymentResponse", "prefect.client.schemas.responses", self._target.get("deployment"))
-        return client.read_deployment(deployment_id) if found is None else found
+        return self._server().read_deployment(deployment_id) if found is None else found
+
+    def _server(self) -> Any:
+        """A client, made for the first question: most runs have none."""
+        if self._client is None:
+            self._client = names.sync_client()
+        return self._client
 
 
 def _validated(name: str, module: str, document: Optional[Dict[str, Any]]) -> Any:

@@ -17,11 +17,10 @@ _RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 def fetch(flow_run_id: UUID, documents: Documents) -> None:
     """Put the flow's code where the process is then, without running it. Raises SystemExit when it cannot be had."""
-    client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
     pull_events = PullEvents()
     try:
         with pull_events.gathering():
-            workspace.prepare(client, documents.flow_run(client, flow_run_id), documents)
+            workspace.prepare(documents.flow_run(flow_run_id), documents)
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None
@@ -51,10 +50,9 @@ class Execution:
                 self._run_cancellation_hooks()
 
     def _run(self) -> None:
-        client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
-        flow_run = self._documents.flow_run(client, self._flow_run_id)
+        flow_run = self._documents.flow_run(self._flow_run_id)
         logger = self._flow_engine.flow_run_logger(flow_run=flow_run)
-        self._prepare(client, flow_run)
+        self._prepare(flow_run)
         try:
             flow = self._flow = names.load_flow(flow_run)
         except Exception:
@@ -63,11 +61,11 @@ class Execution:
         with names.run_metrics(flow_run, flow):
             names.drive(flow, names.run_flow(flow, flow_run, logger))
 
-    def _prepare(self, client: Any, flow_run: Any) -> None:
+    def _prepare(self, flow_run: Any) -> None:
         before = settings.origin()
         try:
             with self._pull_events.gathering():
-                command = workspace.prepare(client, flow_run, self._documents)
+                command = workspace.prepare(flow_run, self._documents)
         except Exception:
             traceback.print_exc()
             raise
@@ -82,8 +80,7 @@ class Execution:
         on_cancellation = getattr(self._flow, "on_cancellation_hooks", None)
         if not on_cancellation:
             return
-        client = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
-        flow_run = client.read_flow_run(self._flow_run_id)
+        flow_run = names.sync_client().read_flow_run(self._flow_run_id)
         if flow_run.state is None or not (flow_run.state.is_cancelling() or flow_run.state.is_cancelled()):
             return
         hooks.run(on_cancellation, self._flow, flow_run, self._flow_engine.flow_run_logger(flow_run, self._flow))

@@ -46,6 +46,11 @@ def module_of(name: str) -> Any:
         return None
 
 
+def sync_client() -> Any:
+    """A new client of the API, for calls that wait for their answer."""
+    return importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
+
+
 def control_listener() -> Any:
     """What keeps the intent of a termination, or None: before 3.6 an engine takes every termination for a crash."""
     return module_of("prefect._internal.control_listener")

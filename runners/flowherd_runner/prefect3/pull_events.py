@@ -9,8 +9,10 @@ import importlib
 import threading
 from typing import Any, Dict, Iterator, List, Optional
 
+from flowherd_runner.prefect3 import names
+from flowherd_runner.prefect3.companions import AFTER_S
+
 _STEPS = "prefect.deployments.steps.core"
-_AFTER_S = 1.0
 _END_TIMEOUT_S = 5.0
 
 
@@ -55,8 +57,7 @@ class PullEvents:
         return Gatherer()
 
     def _tell(self) -> None:
-        self._over.wait(_AFTER_S)
+        self._over.wait(AFTER_S)
         with contextlib.suppress(Exception):  # as Prefect itself has it
-            client: Any = importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
-            with client:
+            with names.sync_client() as client:
                 client.request("POST", "/events", json=self._events)

@@ -19,7 +19,7 @@ _ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
 _SUPERVISED = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 
 
-def prepare(client: Any, flow_run: Any, documents: Documents) -> Optional[List[str]]:
+def prepare(flow_run: Any, documents: Documents) -> Optional[List[str]]:
     """Fetch and enter the code of `flow_run`; the command to become when its project wants to be run by one (uv).
 
     Raises what Prefect raises when the code cannot be had.
@@ -27,7 +27,7 @@ def prepare(client: Any, flow_run: Any, documents: Documents) -> Optional[List[s
     os.environ[_SUPERVISED] = "false"
     command = None
     if flow_run.deployment_id is not None and importlib.util.find_spec(_RESOLVER) is not None:
-        command = _enter(flow_run, documents.deployment(client, flow_run.deployment_id))
+        command = _enter(flow_run, documents.deployment(flow_run.deployment_id))
     # As `python -m prefect.engine` would find modules from there.
     sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
