@@ -37,10 +37,15 @@ setup(
     packages=[*find_packages("supervisor"), *find_packages("runners"), "flowherd.conf"],
     package_dir={
         "flowherd": "supervisor/flowherd",
+        "flowherd_server": "supervisor/flowherd_server",
         "flowherd.conf": "conf",
         "flowherd_runner": "runners/flowherd_runner",
     },
-    package_data={"flowherd": ["py.typed", "server/templates/*"], "flowherd.conf": conf_files()},
+    package_data={
+        "flowherd": ["py.typed"],
+        "flowherd_server": ["py.typed", "web/templates/*"],
+        "flowherd.conf": conf_files(),
+    },
     install_requires=[
         "psutil>=5.9",
         "requests>=2.31",

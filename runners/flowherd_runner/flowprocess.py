@@ -12,6 +12,7 @@ from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
+from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
     PARAMETER_PREFIX,
@@ -23,8 +24,7 @@ from flowherd_runner.errors import NotStarted
 from flowherd_runner.kinds import KINDS, Kind
 from flowherd_runner.kinds.flow import Flow
 from flowherd_runner.logcapture import RecordSender
-from flowherd_runner.marking import mark_process
-from flowherd_runner.spec import RunSpec
+from flowherd_runner.process_mark import mark_process
 
 _WORK_DIRECTORY = "work"
 #: MAX_ARG_STRLEN of execve(2): no single string of an environment may be longer.

@@ -19,7 +19,8 @@ from collections import deque
 from contextlib import contextmanager
 from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import faults, osapi
+from flowherd_runner import osapi
+from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN

@@ -14,8 +14,8 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
-from flowherd_runner import faults, osapi
-from flowherd_runner.clearing import Clearing
+from flowherd_runner import osapi
+from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import (
     EXIT_FILE,
     JOURNAL_FILE,
@@ -29,16 +29,17 @@ from flowherd_runner.contract.identity import boot_id, process_status
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
+from flowherd_runner.contract.spec import RunSpec, read_spec
+from flowherd_runner.exit_record import End, Stop, verdict
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.kill_leftovers import Clearing
 from flowherd_runner.kinds import KINDS
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
-from flowherd_runner.spec import RunSpec, read_spec
+from flowherd_runner.run_processes import Process, Tree
 from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
-from flowherd_runner.tree import Process, Tree
-from flowherd_runner.verdict import End, Stop, verdict
 
 #: What asks a runner to end its run.
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})

@@ -5,8 +5,8 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
 from flowherd_runner.contract.reasons import REASON_CANCELLED, REASON_TERMINATED, REASON_TIMEOUT
+from flowherd_runner.exit_record import Stop, signal_name
 from flowherd_runner.osapi import Signal
-from flowherd_runner.verdict import Stop, signal_name
 
 
 class PoliteSignal(NamedTuple):

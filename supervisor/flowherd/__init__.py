@@ -12,18 +12,18 @@ __version__ = "0.1.0"
 __all__ = ["Agent", "LocalAgent", "__version__"]
 
 if TYPE_CHECKING:
-    from flowherd.agent import Agent
-    from flowherd.local_agent import LocalAgent
+    from flowherd.agent.agent import Agent
+    from flowherd.host.local_agent import LocalAgent
 
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that the command line and the server do not load what only an agent needs (PEP 562).
     if name == "Agent":
-        from flowherd.agent import Agent
+        from flowherd.agent.agent import Agent
 
         return Agent
     if name == "LocalAgent":
-        from flowherd.local_agent import LocalAgent
+        from flowherd.host.local_agent import LocalAgent
 
         return LocalAgent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import UserClient
+from flowherd.client.user import UserClient
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
 from tests.support.commands import FLOWHERD, CommandLine

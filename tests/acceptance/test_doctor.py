@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowherd.cli.checks.host import check_cgroup
+from flowherd.cli.doctor.check_host import check_cgroup
 from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 

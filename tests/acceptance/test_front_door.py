@@ -97,7 +97,7 @@ def test_the_wheel_holds_both_sides_and_conf_and_works_where_it_is_unpacked(chec
     assert not any(name.startswith(("supervisor/", "tests/")) for name in names)
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")}
     shown = subprocess.run(
-        [sys.executable, "-c", "import flowherd.conf_files as c; print(c.conf_directory())"],
+        [sys.executable, "-c", "import flowherd.config.conf_files as c; print(c.conf_directory())"],
         cwd=tmp_path,
         env=env,
         capture_output=True,

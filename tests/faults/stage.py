@@ -145,7 +145,7 @@ class Stage:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[TextIO]:
-    """The instruction file, while nobody else reads or writes it: flowherd.faults takes the same lock."""
+    """The instruction file, while nobody else reads or writes it: contract.faults takes the same lock."""
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

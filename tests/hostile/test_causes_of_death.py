@@ -17,7 +17,7 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.decisions import verdict
+from flowherd.host import verdict
 from flowherd.states import RunState
 from flowherd.values import StateReport
 from flowherd_runner.contract import files, reasons

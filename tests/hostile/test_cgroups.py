@@ -11,7 +11,7 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.processes import cgroups
+from flowherd.host.processes import cgroups
 from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until

@@ -21,10 +21,10 @@ from graphql import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowherd.api import AgentApi, ApiFacts, Load
-from flowherd.control import Control
-from flowherd.decisions.health import Health
-from flowherd.server.service import SCHEMA
+from flowherd.agent.control import Control
+from flowherd.agent.health import Health
+from flowherd.agent.http_api import AgentApi, ApiFacts, Load
+from flowherd_server.service import SCHEMA
 from tests.support.leftovers import none_left
 from tests.support.mutations import RAW_TEXTS, STRANGE_VALUES, damaged_bytes, fuzz, mutated
 from tests.support.server import ServerProcess, running_server

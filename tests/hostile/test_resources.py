@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from flowherd import LocalAgent
+from flowherd.agent.suspension import suspended_s
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.decisions.suspension import suspended_s
+from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import RunState
-from flowherd.store.run_directory import RunDirectory
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_STDOUT, pack_record, unpack_records
 from tests.support.agents import going, wait_for_end

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.decisions import verdict
 from flowherd.errors import RunDirectoryDamaged
+from flowherd.host import verdict
+from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import FINISHED, RunState
-from flowherd.store.run_directory import RunDirectory
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDOUT, pack_record
 from tests.support.agents import going, wait_for_end

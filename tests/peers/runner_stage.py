@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowherd.decisions.prefect_environment import EngineSettings, prefect_environment
+from flowherd.engines.prefect1_environment import EngineSettings, prefect_environment
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
 from flowherd_runner.contract.journal import STREAM_NAMES

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from graphql import parse, validate
 
-from flowherd.server.service import SCHEMA
+from flowherd_server.service import SCHEMA
 from tests.peers.environments import NEW, OLD, PYTHONS, required_peer
 from tests.peers.ground import Ground, flowherd_agent, on_ground
 from tests.peers.source_operations import root_fields

@@ -18,7 +18,7 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.config import load_settings
-from flowherd.runs.run import Run
+from flowherd.host.run import Run
 from tests.peers.environments import NEW, OLD, Peer, required_peer
 from tests.support.agents import going
 from tests.support.dialect import Client

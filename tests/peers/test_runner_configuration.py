@@ -77,7 +77,7 @@ def of_a_fork(peer: Peer, before: dict[str, str], env: dict[str, str], tmp_path:
         run = fork_server.python(
             "import os, runpy\n"
             "def main():\n"
-            "    from flowherd_runner.prefect import configuration, logs\n"
+            "    from flowherd_runner.kinds.prefect1 import configuration, logs\n"
             f"    for name in {sorted(set(before) - set(env))!r}: os.environ.pop(name)\n"
             "    configuration.renew()\n"
             "    logs.redirect(lambda *record: None)\n"
@@ -124,7 +124,7 @@ def test_dask_reads_the_runs_own_settings(peer: Peer, tmp_path: Path) -> None:
     try:
         code = (
             "def main():\n"
-            "    from flowherd_runner.prefect import configuration\n"
+            "    from flowherd_runner.kinds.prefect1 import configuration\n"
             "    configuration.renew()\n"
             "    import dask.config\n"
             "    print(dask.config.get('num_workers'), dask.config.get('own.from_file'))\n"

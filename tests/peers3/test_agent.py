@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.backends.prefect3.agent import Prefect3Backend
+from flowherd.backends.prefect3.backend import Prefect3Backend
 from flowherd.config import load_settings
-from flowherd.local_agent import LocalAgent
+from flowherd.host.local_agent import LocalAgent
 from tests.peers3.environment import PrefectServer
 from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.prefect3.agent import Prefect3Backend
+from flowherd.backends.prefect3.backend import Prefect3Backend
 from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable, ClaimLost

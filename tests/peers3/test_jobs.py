@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.prefect3.held_values import HeldValues
-from flowherd.backends.prefect3.job import PROCESS_TEMPLATE, job
+from flowherd.backends.prefect3.blocks_and_variables import HeldValues
+from flowherd.backends.prefect3.job_variables import PROCESS_TEMPLATE, job
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from tests.peers.environments import THIRD, required_peer
 from tests.peers3.environment import PrefectServer

@@ -21,7 +21,7 @@ import requests
 from flowherd import Agent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.protocol import ServerTraits
-from flowherd.conf_files import conf_directory
+from flowherd.config.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable, ConfigurationError, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import FlowRun, LogLine

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from flowherd.backends.graphql.agent import GraphQLBackend
+from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import UserClient
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.protocol import Backend
+from flowherd.client.user import UserClient
 from flowherd.errors import BackendError, BackendRefused, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport

@@ -15,14 +15,14 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
-from flowherd.decisions.runtimes import Runtime
-from flowherd.processes.fork_server import ForkServer
-from flowherd.processes.runner_process import RunnerProcess
-from flowherd.runs.run import Run
-from flowherd.runs.starting import Intent
+from flowherd.engines.runtimes import Runtime
+from flowherd.host.processes.fork_server import ForkServer
+from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.run import Run
+from flowherd.host.start import Intent
+from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.state_directory import StateDirectory
 from flowherd.states import RunState
-from flowherd.store.run_directory import RunDirectory
-from flowherd.store.state_directory import StateDirectory
 from flowherd.values import StateReport
 from flowherd_runner.contract import files, identity, journal
 from tests.support.agents import going, wait_for_end

@@ -11,8 +11,8 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.host.store.state_directory import StateDirectory
 from flowherd.states import RunState
-from flowherd.store.state_directory import StateDirectory
 from flowherd_runner.contract import files
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until

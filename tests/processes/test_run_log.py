@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.graphql.run_log import PAGE, RunLog
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import UserClient
-from flowherd.cli.flow_document import HowToRun, command_storage, flow_document
+from flowherd.cli.flows.flow_document import HowToRun, command_storage, flow_document
+from flowherd.client.logs import PAGE, RunLog
+from flowherd.client.user import UserClient
 from tests.support.server import running_server
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]

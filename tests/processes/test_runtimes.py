@@ -13,10 +13,10 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.decisions.runtimes import Runtime
+from flowherd.engines.runtimes import Runtime
 from flowherd.errors import ConfigurationError, DeployError
-from flowherd.processes.fork_server import ForkServers
-from flowherd.processes.interpreters import ask, program_of
+from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.interpreters import ask, program_of
 from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.graphql.agent import GraphQLBackend
+from flowherd.agent.claims import Claims, holds
+from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.claims import Claims, holds
 from flowherd.errors import BackendUnavailable, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, deciding_task_run

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from flowherd.agent import Agent
+from flowherd.agent.agent import Agent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.states import FINISHED, RunState
 from tests.support.waiting import wait_until

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import RunView, UserClient
+from flowherd.client.user import RunView, UserClient
 from tests.support.waiting import wait_until
 
 FLOWHERD = [sys.executable, "-m", "flowherd"]

@@ -11,10 +11,19 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Integer, String, Table, insert, select
 
-from flowherd.server.database import Database
-from flowherd.server.postgres import json_contains, json_has_keys, json_order
-from flowherd.server.tables import METADATA, RELATIONSHIPS, TENANT, DurationUs, Json, TimeUs, UuidText, insertion_order
-from flowherd.server.times import format_duration, format_time
+from flowherd_server.graphql.postgres_operators import json_contains, json_has_keys, json_order
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import (
+    METADATA,
+    RELATIONSHIPS,
+    TENANT,
+    DurationUs,
+    Json,
+    TimeUs,
+    UuidText,
+    insertion_order,
+)
+from flowherd_server.store.times import format_duration, format_time
 
 Row = Mapping[str, Any]
 

@@ -23,7 +23,7 @@ STOP_S = 15.0
 
 
 class ServerProcess:
-    """`python -m flowherd.server` on one data directory; it keeps its port over restarts.
+    """`python -m flowherd_server` on one data directory; it keeps its port over restarts.
 
     `settings` are those of the section [server], by name.
     """
@@ -60,7 +60,7 @@ class ServerProcess:
         arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir), "--home", str(self.home)]
         with self._errors.open("a", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "flowherd.server", *arguments],
+                [sys.executable, "-m", "flowherd_server", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

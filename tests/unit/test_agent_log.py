@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from loguru import logger
 
+from flowherd.agent import agent_log
 from flowherd.config.settings import Logging
-from flowherd.logs import agent_log
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 

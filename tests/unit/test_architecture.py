@@ -1,4 +1,4 @@
-"""Which way knowledge flows (docs/design.md, section 3), held over the import statements themselves."""
+"""The direction of imports (docs/design.md, section 3), checked over the import statements themselves."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = ROOT / "supervisor" / "flowherd"
+SERVER = ROOT / "supervisor" / "flowherd_server"
 CHILD = ROOT / "runners" / "flowherd_runner"
 
-#: Lowest first; a module imports only from its own layer or from lower ones.
+#: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ["errors", "states", "values", "conf_files", "signals", "notify", "faults", "trouble", "__init__"],
-    ["decisions"],
-    ["config"],
-    ["processes", "store", "backends", "logs"],
-    ["runs"],
-    ["control"],
-    ["api"],
-    ["control_socket"],
-    ["claims"],
-    ["agent", "winding_down"],
-    ["local_agent"],
-    ["server", "supervisord"],
-    ["cli", "__main__"],
+    ("words", ["", "errors", "recurring_error", "signals", "states", "values"]),
+    ("config", ["config"]),
+    ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
+    ("agent", ["agent"]),
+    ("host", ["host"]),
+    ("command line", ["cli", "__main__"]),
 ]
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+RANK = {prefix: rank for rank, (_, prefixes) in enumerate(LAYERS) for prefix in prefixes}
+#: What the server may use of the agent's side.
+SERVER_MAY_IMPORT = ("flowherd", "flowherd.config", "flowherd.errors", "flowherd.signals", "flowherd.states")
 
 
+@cache
 def modules(root: Path) -> list[Path]:
     return sorted(root.rglob("*.py"))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """The dotted names that a file imports, anywhere in it; `from a import b` counts as a and as a.b."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -48,49 +49,77 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def top(path: Path, root: Path) -> str:
-    first = path.relative_to(root).parts[0]
-    return first.removesuffix(".py")
+def dotted(path: Path, root: Path) -> str:
+    """The module's name below its package; empty for the package itself."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("path", modules(CHILD), ids=lambda path: str(path.relative_to(CHILD)))
-def test_the_child_side_imports_only_the_standard_library_and_itself(path: Path) -> None:
-    for name in imported(path):
-        package = name.split(".")[0]
-        assert package == "flowherd_runner" or package in sys.stdlib_module_names, f"{path} imports {name}"
+def rank(name: str) -> int | None:
+    """The layer of a module below flowherd; None for names that no layer lists."""
+    parts = name.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((RANK[prefix] for prefix in prefixes if prefix in RANK), None)
 
 
-@pytest.mark.parametrize("path", modules(PARENT), ids=lambda path: str(path.relative_to(PARENT)))
-def test_the_parent_side_knows_only_the_contract_of_the_child_side(path: Path) -> None:
-    for name in imported(path):
-        if name.startswith("flowherd_runner."):
-            assert name.startswith("flowherd_runner.contract"), f"{path} imports {name}"
+def offenders(root: Path, forbidden: str | tuple[str, ...]) -> list[str]:
+    return [f"{path}: {name}" for path in modules(root) for name in imported(path) if f"{name}.".startswith(forbidden)]
 
 
-@pytest.mark.parametrize("path", modules(PARENT), ids=lambda path: str(path.relative_to(PARENT)))
-def test_layers_import_only_lower_ones(path: Path) -> None:
-    own = RANK[top(path, PARENT)]
-    for name in imported(path):
-        parts = name.split(".")
-        if parts[0] == "flowherd" and len(parts) > 1 and parts[1] in RANK:
-            lazy_package_names = path == PARENT / "__init__.py"
-            assert RANK[parts[1]] <= own or lazy_package_names, f"{path} imports {name} from above"
+def test_every_module_belongs_to_a_layer() -> None:
+    assert [name for path in modules(PARENT) if (name := dotted(path, PARENT)) and rank(name) is None] == []
 
 
-@pytest.mark.parametrize("path", modules(PARENT / "server"), ids=lambda path: path.name)
-def test_the_server_never_imports_backends_or_agents(path: Path) -> None:
-    forbidden = ("flowherd.backends", "flowherd.agent", "flowherd.local_agent", "flowherd.runs", "flowherd.processes")
-    assert [name for name in imported(path) if name.startswith(forbidden)] == []
+def test_a_module_imports_only_from_its_own_layer_and_from_lower_ones() -> None:
+    wrong = []
+    for path in modules(PARENT):
+        own = rank(dotted(path, PARENT)) if dotted(path, PARENT) else len(LAYERS)  # the package's lazy names
+        for name in imported(path):
+            other = rank(name.removeprefix("flowherd.")) if name.startswith("flowherd.") else None
+            if own is not None and other is not None and other > own:
+                wrong.append(f"{path.relative_to(ROOT)}: {name}")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(PARENT / "backends"), ids=lambda path: path.name)
-def test_backends_never_import_the_server(path: Path) -> None:
-    assert [name for name in imported(path) if name.startswith("flowherd.server")] == []
+def test_the_agent_does_not_know_the_host() -> None:
+    assert offenders(PARENT / "agent", "flowherd.host.") == []
+
+
+def test_the_server_is_a_neighbour_that_the_agents_side_never_imports() -> None:
+    assert offenders(PARENT, "flowherd_server.") == []
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in modules(SERVER)
+        for name in imported(path)
+        if name.split(".")[0] == "flowherd" and ".".join(name.split(".")[:2]) not in SERVER_MAY_IMPORT
+        if name != "flowherd.__version__"
+    ]
+    assert wrong == []
+
+
+def test_the_child_side_imports_only_the_standard_library_and_itself() -> None:
+    known = {*sys.stdlib_module_names, "flowherd_runner"}
+    assert [
+        f"{path}: {name}" for path in modules(CHILD) for name in imported(path) if name.split(".")[0] not in known
+    ] == []
+
+
+def test_the_parent_side_knows_only_the_contract_of_the_child_side() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (*modules(PARENT), *modules(SERVER))
+        for name in imported(path)
+        if name.startswith("flowherd_runner.") and not name.startswith("flowherd_runner.contract")
+    ]
+    assert wrong == []
 
 
 def test_only_the_supervisord_glue_imports_supervisord() -> None:
     users = {
-        top(path, PARENT) for path in modules(PARENT) for name in imported(path) if name.split(".")[0] == "supervisor"
+        dotted(path, PARENT).split(".")[0]
+        for path in modules(PARENT)
+        for name in imported(path)
+        if name.split(".")[0] == "supervisor"
     }
     assert users == {"supervisord"}
 
@@ -98,7 +127,7 @@ def test_only_the_supervisord_glue_imports_supervisord() -> None:
 def test_one_module_installs_signal_handlers() -> None:
     calls = [
         path
-        for path in modules(PARENT)
+        for path in (*modules(PARENT), *modules(SERVER))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("signal.signal", "signal.set_wakeup_fd")
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.control import Control, Departure
+from flowherd.agent.control import Control, Departure
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from flowherd.decisions import verdict
-from flowherd.decisions.adoption import Finding, conclude
-from flowherd.decisions.backoff import PollPace, retry_pause_s
-from flowherd.decisions.health import Facts, assess
-from flowherd.decisions.limits import Usage, breach
-from flowherd.decisions.spec import AgentDefaults, plan, planned_before
+from flowherd.agent.backoff import PollPace, retry_pause_s
+from flowherd.agent.health import Facts, assess
+from flowherd.engines.plan import AgentDefaults, plan, planned_before
 from flowherd.errors import UnsupportedStorage
+from flowherd.host import verdict
+from flowherd.host.adopt import Finding, conclude
+from flowherd.host.limits import Usage, breach
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner.contract import reasons

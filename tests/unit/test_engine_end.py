@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.decisions.engine_end import outcome
+from flowherd.engines.final_report import outcome
+from flowherd.host.store.run_directory import Outbox, RunDirectory
 from flowherd.states import CLAIMABLE, FINISHED, RunState
-from flowherd.store.run_directory import Outbox, RunDirectory
 from flowherd.values import Standing, StateReport
 from flowherd_runner.contract import files, reasons
 

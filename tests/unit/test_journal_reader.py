@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowherd.logs.journal_reader import MAX_RECORD_BYTES, read_batch, read_lines
+from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch, read_lines
 from flowherd_runner.contract.journal import STREAM_LOG, STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record
 
 RUN = str(uuid.uuid4())

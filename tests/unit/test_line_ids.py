@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.graphql.agent import GraphQLBackend
+from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import SERVER_HEADER, GraphQLTransport
 from flowherd.errors import BackendUnavailable
 from flowherd.values import LogLine

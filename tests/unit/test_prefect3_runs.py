@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from flowherd.decisions.runtimes import RuntimeRule
-from flowherd.decisions.spec import AgentDefaults, plan
+from flowherd.engines.plan import AgentDefaults, plan
+from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
-from flowherd.runs.run import Run
+from flowherd.host.run import Run
+from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import RunState
-from flowherd.store.run_directory import RunDirectory
 from flowherd.values import Flow, FlowRun
 from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flowherd.decisions.prefect_environment import EngineSettings
-from flowherd.decisions.runtimes import RuntimeRule
-from flowherd.decisions.spec import AgentDefaults, plan, planned_before
+from flowherd.engines.plan import AgentDefaults, plan, planned_before
+from flowherd.engines.prefect1_environment import EngineSettings
+from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.logs.journal_reader import read_lines
-from flowherd.store.run_directory import RunDirectory
+from flowherd.host.delivery.journal_reader import read_lines
+from flowherd.host.store.run_directory import RunDirectory
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
 

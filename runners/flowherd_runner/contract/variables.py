@@ -25,9 +25,9 @@ KIND_PREFECT3_COMMAND = "prefect3-command"
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
 
 #: What a fork server for runs of the kind "prefect" imports: of any version, all that such a run needs of it.
-PREFECT_PRELOAD = ("flowherd_runner.prefect.warm",)
+PREFECT_PRELOAD = ("flowherd_runner.kinds.prefect1.warm",)
 #: The same for runs of the kind "prefect3".
-PREFECT3_PRELOAD = ("flowherd_runner.prefect3.warm",)
+PREFECT3_PRELOAD = ("flowherd_runner.kinds.prefect3.warm",)
 #: What the fork server of a kind must have imported.
 PRELOAD_OF_KIND = {
     KIND_PREFECT: PREFECT_PRELOAD,

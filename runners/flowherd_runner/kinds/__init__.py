@@ -9,8 +9,10 @@ from flowherd_runner.contract.variables import (
     KIND_PREFECT3_COMMAND,
     KIND_PYTHON,
 )
-from flowherd_runner.kinds import command, prefect, prefect3, python
+from flowherd_runner.kinds import command, python
 from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.kinds.prefect1 import kind as prefect1
+from flowherd_runner.kinds.prefect3 import kind as prefect3
 from flowherd_runner.stopping import INTERRUPT, INTERRUPT_OR_RELEASE, TERMINATE, PoliteSignal
 
 
@@ -27,7 +29,7 @@ class Kind(NamedTuple):
 
 KINDS: Dict[str, Kind] = {
     KIND_COMMAND: Kind(command.run, in_fork=False),
-    KIND_PREFECT: Kind(prefect.run, in_fork=True, stop=INTERRUPT),
+    KIND_PREFECT: Kind(prefect1.run, in_fork=True, stop=INTERRUPT),
     KIND_PREFECT3: Kind(prefect3.run, in_fork=True, stop=INTERRUPT_OR_RELEASE),
     KIND_PREFECT3_COMMAND: Kind(prefect3.run_command, in_fork=True),
     KIND_PYTHON: Kind(python.run, in_fork=True),

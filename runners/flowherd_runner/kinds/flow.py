@@ -2,8 +2,8 @@
 
 from typing import Dict, NamedTuple
 
+from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.logcapture import RecordSender
-from flowherd_runner.spec import RunSpec
 
 
 class Flow(NamedTuple):

@@ -8,7 +8,7 @@ from flowherd.cli.exit_codes import UNREACHABLE
 from flowherd.cli.failures import CommandError
 
 if TYPE_CHECKING:
-    from flowherd.backends.graphql.user import UserClient
+    from flowherd.client.user import UserClient
     from flowherd.config import LoadedSettings
 
 
@@ -17,7 +17,7 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
     # Lazy here and in the commands: requests and pydantic are most of the start-up time, and --help needs neither.
     from flowherd.backends.discovery import client_token, find_api
     from flowherd.backends.graphql.transport import GraphQLTransport
-    from flowherd.backends.graphql.user import UserClient
+    from flowherd.client.user import UserClient
     from flowherd.config import load_settings
 
     loaded = load_settings({"cloud.api": api}, argument_names={"cloud.api": "--api"})

@@ -9,7 +9,7 @@ import typer
 from flowherd.errors import BackendUnavailable, FlowherdError
 
 if TYPE_CHECKING:
-    from flowherd.backends.graphql.user import UserClient
+    from flowherd.client.user import UserClient
 
 #: A shell that waits longer than this for a completion is worse than one that has none.
 _TIMEOUT_S = 1.5
@@ -74,7 +74,7 @@ def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str 
 def _client() -> UserClient:
     from flowherd.backends.discovery import client_token, find_api
     from flowherd.backends.graphql.transport import GraphQLTransport
-    from flowherd.backends.graphql.user import UserClient
+    from flowherd.client.user import UserClient
     from flowherd.config import load_settings
 
     loaded = load_settings()

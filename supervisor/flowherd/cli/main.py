@@ -10,23 +10,16 @@ from typing import Annotated
 import typer
 
 from flowherd import __version__
-from flowherd.cli import (
-    agents,
-    config_cmd,
-    control,
-    demo,
-    doctor,
-    exit_codes,
-    explain,
-    flows,
-    install,
-    logs,
-    runs,
-    server,
-    start,
-)
+from flowherd.cli import config_command, exit_codes
+from flowherd.cli.agent import control_commands, server, start, status
+from flowherd.cli.demo import demo_command
+from flowherd.cli.doctor import doctor_command
+from flowherd.cli.explain import explain_command
 from flowherd.cli.failures import exit_code_of
+from flowherd.cli.flows import register
+from flowherd.cli.install import install_command
 from flowherd.cli.output import fail, say
+from flowherd.cli.runs import logs_command, run_commands
 from flowherd.errors import FlowherdError
 
 # Typer brings Click along in some releases and depends on it in others; its own export leads to the right one.
@@ -60,7 +53,21 @@ def _flowherd(
     pass
 
 
-for family in (start, server, flows, runs, logs, explain, agents, control, doctor, config_cmd, install, demo):
+_FAMILIES = (
+    start,
+    server,
+    register,
+    run_commands,
+    logs_command,
+    explain_command,
+    status,
+    control_commands,
+    doctor_command,
+    config_command,
+    install_command,
+    demo_command,
+)
+for family in _FAMILIES:
     family.add_to(app)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from flowherd.config.runtime_texts import runtime_from_text
+from flowherd.config.runtime_option import runtime_from_text
 
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from flowherd.config.catalogue import FILE_SUFFIX, LEAVES, Leaf
+from flowherd.config.config_values import from_text, plain
 from flowherd.config.origins import Origin, Source
-from flowherd.config.texts import from_text, plain
 from flowherd.errors import ConfigurationError
 
 #: Prefect 1's name for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN; its agents know no other.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
-from flowherd.conf_files import conf_directory
+from flowherd.config.conf_files import conf_directory
 from flowherd.errors import ConfigurationError
 
 #: Beyond the drain deadline: the last runs' grace, and the last words to the backend.

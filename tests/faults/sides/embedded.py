@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.graphql.user import UserClient
+from flowherd.client.user import UserClient
 from flowherd.errors import BackendError
 from flowherd.states import FINISHED
 from flowherd_runner.contract import reasons
@@ -89,7 +89,7 @@ class Embedded:
 
     rules = EmbeddedRules()
     pace = plan.QUICK
-    server_words = "flowherd.server"
+    server_words = "flowherd_server"
     good_ends = (0,)
 
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
@@ -158,7 +158,7 @@ class Embedded:
 
     def _argv(self) -> list[str]:
         where = ["--port", str(self.port), "--data-dir", str(self._base / "server"), "--home", str(self._base / "home")]
-        return [sys.executable, "-m", "flowherd.server", *where]
+        return [sys.executable, "-m", "flowherd_server", *where]
 
 
 def _stored(connection: sqlite3.Connection, run_id: str) -> Stored:

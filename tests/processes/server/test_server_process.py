@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 
 def start(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """A server that is expected not to come up."""
-    command = [sys.executable, "-m", "flowherd.server", "--home", str(tmp_path / "home")]
+    command = [sys.executable, "-m", "flowherd_server", "--home", str(tmp_path / "home")]
     data = ["--data-dir", str(tmp_path / "data")]
     return subprocess.run(
         [*command, *data, *arguments],
@@ -128,7 +128,7 @@ def test_the_server_stops_at_once_though_agents_wait(tmp_path: Path, number: sig
 
 
 def test_the_server_goes_with_the_process_that_started_it(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flowherd.server", "--home", str(tmp_path / "home"), "--port", "0"]
+    command = [sys.executable, "-m", "flowherd_server", "--home", str(tmp_path / "home"), "--port", "0"]
     arguments = ["--data-dir", str(tmp_path / "data"), "--stop-with-parent"]
     server = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None

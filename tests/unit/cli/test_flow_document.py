@@ -9,7 +9,7 @@ import pytest
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.flow_document import (
+from flowherd.cli.flows.flow_document import (
     HowToRun,
     command_storage,
     cron_schedule,

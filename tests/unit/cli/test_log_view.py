@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.cli.follow import from_journal
-from flowherd.cli.log_view import emit_json, emit_text
-from flowherd.logs.journal_reader import read_lines
-from flowherd.logs.mirror import Mirror
+from flowherd.cli.runs.follow import from_journal
+from flowherd.cli.runs.log_view import emit_json, emit_text
+from flowherd.host.delivery.journal_reader import read_lines
+from flowherd.host.delivery.mirror import Mirror
 from flowherd_runner.contract.journal import STREAM_LOG, pack_record
 
 RUN, SUBFLOW = str(uuid.uuid4()), str(uuid.uuid4())

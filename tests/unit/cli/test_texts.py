@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowherd.cli import exit_codes, texts
+from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 
 
@@ -17,13 +17,13 @@ from flowherd.cli.failures import CommandError
     [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172800), ("250ms", 0.25), ("0", 0)],
 )
 def test_a_duration(text: str, seconds: float) -> None:
-    assert texts.duration_s(text, "--timeout") == pytest.approx(seconds)
+    assert parse_options.duration_s(text, "--timeout") == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "5 m", "1h30", "10x", "m", "1..5s", "1e3", "٣s"])
 def test_no_duration(text: str) -> None:
     with pytest.raises(CommandError, match="--in") as caught:
-        texts.duration_s(text, "--in")
+        parse_options.duration_s(text, "--in")
     assert caught.value.exit_code == exit_codes.USAGE
 
 
@@ -32,23 +32,23 @@ def test_no_duration(text: str) -> None:
     [("4096", 4096), ("200M", 200 << 20), ("1.5G", 3 << 29), ("64k", 65536), ("1 GiB", 1 << 30), ("10MB", 10 << 20)],
 )
 def test_a_size(text: str, size: int) -> None:
-    assert texts.size_bytes(text, "--memory") == size
+    assert parse_options.size_bytes(text, "--memory") == size
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1", "0", "1X", "M", "1,5G"])
 def test_no_size(text: str) -> None:
     with pytest.raises(CommandError, match="--memory"):
-        texts.size_bytes(text, "--memory")
+        parse_options.size_bytes(text, "--memory")
 
 
 def test_the_value_of_a_pair_may_hold_equals_signs() -> None:
-    assert texts.pairs(["A=b=c=", "B="], "-e") == {"A": "b=c=", "B": ""}
+    assert parse_options.pairs(["A=b=c=", "B="], "-e") == {"A": "b=c=", "B": ""}
 
 
 @pytest.mark.parametrize("text", ["A", "=b", ""])
 def test_no_pair(text: str) -> None:
     with pytest.raises(CommandError, match="-e"):
-        texts.pairs([text], "-e")
+        parse_options.pairs([text], "-e")
 
 
 @pytest.mark.parametrize(
@@ -66,29 +66,29 @@ def test_no_pair(text: str) -> None:
     ],
 )
 def test_a_parameter_is_json_if_it_parses_else_text(text: str, value: object) -> None:
-    assert texts.parameters([text]) == {"x": value}
+    assert parse_options.parameters([text]) == {"x": value}
 
 
 def test_a_moment_without_an_offset_is_local_time() -> None:
-    assert texts.moment("2030-01-31T08:00:00Z", "--at") == datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
-    assert texts.moment("2030-01-31T08:00+02:00", "--at") == datetime(2030, 1, 31, 6, tzinfo=timezone.utc)
-    assert texts.moment("2030-01-31 08:00", "--at") == datetime(2030, 1, 31, 8).astimezone()
+    assert parse_options.moment("2030-01-31T08:00:00Z", "--at") == datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
+    assert parse_options.moment("2030-01-31T08:00+02:00", "--at") == datetime(2030, 1, 31, 6, tzinfo=timezone.utc)
+    assert parse_options.moment("2030-01-31 08:00", "--at") == datetime(2030, 1, 31, 8).astimezone()
     with pytest.raises(CommandError, match="--at"):
-        texts.moment("tomorrow", "--at")
+        parse_options.moment("tomorrow", "--at")
 
 
 def test_a_time_of_today_is_shown_without_its_day() -> None:
     now = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
-    assert texts.local_time(None) == ""
-    assert len(texts.local_time(now, now)) == len("12:00:00")
-    assert texts.local_time(now - timedelta(days=3), now).startswith("2030-01-2")
+    assert parse_options.local_time(None) == ""
+    assert len(parse_options.local_time(now, now)) == len("12:00:00")
+    assert parse_options.local_time(now - timedelta(days=3), now).startswith("2030-01-2")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (245, "4m05s"), (7800, "2h10m")])
 def test_a_span(seconds: float, text: str) -> None:
-    assert texts.span(seconds) == text
+    assert parse_options.span(seconds) == text
 
 
 @given(st.floats(min_value=0, max_value=1e8))
 def test_a_duration_in_seconds_is_read_as_it_is_written(seconds: float) -> None:
-    assert texts.duration_s(f"{seconds:f}s", "--in") == pytest.approx(seconds, abs=1e-6)
+    assert parse_options.duration_s(f"{seconds:f}s", "--in") == pytest.approx(seconds, abs=1e-6)

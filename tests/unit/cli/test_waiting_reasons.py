@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowherd.backends.graphql.run_history import WaitingTaskView
-from flowherd.backends.graphql.user import AgentView, RunView
-from flowherd.cli.waiting_reasons import standing, waiting_words
+from flowherd.cli.explain.waiting_reasons import standing, waiting_words
+from flowherd.client.history import WaitingTaskView
+from flowherd.client.user import AgentView, RunView
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowherd.conf_files import conf_directory
 from flowherd.config import Source, load_settings
 from flowherd.config.catalogue import LEAVES, value_of
+from flowherd.config.conf_files import conf_directory
 
 FILE = conf_directory() / "flowherd.toml"
 ASSIGNMENT = re.compile(r"^# (\w+ = .*)$", re.MULTILINE)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.graphql.agent import GraphQLBackend
-from flowherd.backends.opening import open_backend
-from flowherd.backends.prefect3.agent import Prefect3Backend
+from flowherd.backends.graphql.backend import GraphQLBackend
+from flowherd.backends.prefect3.backend import Prefect3Backend
+from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.errors import ConfigurationError
 

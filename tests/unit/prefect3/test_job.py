@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowherd.backends.prefect3 import templating
-from flowherd.backends.prefect3.job import PROCESS_TEMPLATE, Job, job, merged
+from flowherd.backends.prefect3.job_variables import PROCESS_TEMPLATE, Job, job, merged
 
 
 def made(variables: dict[str, Any], template: Any = PROCESS_TEMPLATE, environ: dict[str, str] | None = None) -> Job:

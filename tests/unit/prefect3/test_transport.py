@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.prefect3.tokens import ClaimTokens, report_id
+from flowherd.backends.prefect3.claim_tokens import ClaimTokens, report_id
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from flowherd_runner.contract.files import SPEC_FILE, write_json
+from flowherd_runner.contract.spec import parse_spec, read_spec
 from flowherd_runner.errors import SpecError
-from flowherd_runner.spec import parse_spec, read_spec
 
 LEAST = {"flow_run_id": "id", "kind": "command", "target": {"argv": ["true"]}}
 

@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 from flowherd_runner.contract.oom import OomCount
-from flowherd_runner.verdict import End, Stop, verdict
+from flowherd_runner.exit_record import End, Stop, verdict
 
 CORE = 0x80
 

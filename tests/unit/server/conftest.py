@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.server.database import Database
+from flowherd_server.store.database import Database
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from flowherd.server.database import Database
-from flowherd.server.graphql.compiler import Arguments, Parents, count_rows, select_rows
-from flowherd.server.refusals import Refused
-from flowherd.server.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
+from flowherd_server.errors import Refused
+from flowherd_server.graphql.compiler import Arguments, Parents, count_rows, select_rows
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
 
 #: name, state, start time, labels
 RUNS = [

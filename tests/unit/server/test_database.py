@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import select
 
 from flowherd.errors import ConfigurationError
-from flowherd.server.database import Database
-from flowherd.server.tables import TENANT
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import TENANT
 
 
 def tenants(database: Database) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flowherd.server import documents
-from flowherd.server.documents import decompress, read_document
-from flowherd.server.refusals import Refused
+from flowherd_server.errors import Refused
+from flowherd_server.mutations import flow_document
+from flowherd_server.mutations.flow_document import decompress, read_document
 
 
 def compressed(data: bytes) -> str:
@@ -53,6 +53,6 @@ def test_what_is_not_compressed_json_is_refused(text: str) -> None:
 
 
 def test_a_small_text_that_unpacks_to_a_huge_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_DOCUMENT_BYTES", 10_000)
+    monkeypatch.setattr(flow_document, "MAX_DOCUMENT_BYTES", 10_000)
     with pytest.raises(Refused, match="larger than"):
         decompress(compressed(b'"' + b"a" * 1_000_000 + b'"'))

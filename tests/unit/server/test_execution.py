@@ -9,12 +9,12 @@ import pytest
 from graphql import get_introspection_query
 from sqlalchemy import event, insert, select
 
-from flowherd.server.database import Database
-from flowherd.server.graphql.execution import Answer, execute
-from flowherd.server.graphql.loader import Budget
-from flowherd.server.operations import Caller
-from flowherd.server.service import SCHEMA, RequestContext, Service
-from flowherd.server.tables import PROJECT, TENANT
+from flowherd_server.graphql.execution import Answer, execute
+from flowherd_server.graphql.loader import Budget
+from flowherd_server.graphql.operations import Caller
+from flowherd_server.service import SCHEMA, RequestContext, Service
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import PROJECT, TENANT
 
 
 @pytest.fixture

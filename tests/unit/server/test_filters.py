@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Table
 
-from flowherd.server.database import Database
-from flowherd.server.graphql.compiler import ORDER_WORDS
-from flowherd.server.operations import Caller
-from flowherd.server.service import SCHEMA, Service
-from flowherd.server.tables import RELATIONSHIPS, Json, visible_columns, visible_tables
+from flowherd_server.graphql.compiler import ORDER_WORDS
+from flowherd_server.graphql.operations import Caller
+from flowherd_server.service import SCHEMA, Service
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import RELATIONSHIPS, Json, visible_columns, visible_tables
 from tests.support.hasura import Row, as_sent, fill, is_true, ordered, related, values_of_kind
 from tests.support.mutations import fuzz
 

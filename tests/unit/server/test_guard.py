@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowherd.errors import ConfigurationError
-from flowherd.server.guard import check_binding
+from flowherd_server.web.guard import check_binding
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])

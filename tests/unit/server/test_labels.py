@@ -7,8 +7,8 @@ import json
 import pytest
 from sqlalchemy import literal, select
 
-from flowherd.server.database import Database
-from flowherd.server.labels import labels_match, labels_match_sql, normal_labels
+from flowherd_server.runs.labels import labels_match, labels_match_sql, normal_labels
+from flowherd_server.store.database import Database
 
 CASES = [
     # run's labels, agent's labels, may take it

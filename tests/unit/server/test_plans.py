@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Select, event
 from sqlalchemy.dialects import sqlite
 
-from flowherd.server.database import Database
-from flowherd.server.mutations import OPERATIONS
-from flowherd.server.operations import Call, Caller
-from flowherd.server.rescue import Stale, dead_runs, zombie_runs, zombie_tasks
-from flowherd.server.waiting import waiting_runs, waiting_task_runs
+from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.mutations import OPERATIONS
+from flowherd_server.runs.rescue import Stale, dead_runs, zombie_runs, zombie_tasks
+from flowherd_server.runs.startup_wakes import waiting_runs, waiting_task_runs
+from flowherd_server.store.database import Database
 
 _STALE = Stale(before_us=2, claimed_before_us=1)
 

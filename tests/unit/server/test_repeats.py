@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, RowMapping
 
-from flowherd.server.mutations.repeats import repeats_claim, repeats_start
-from flowherd.server.mutations.reports import read_report
-from flowherd.server.operations import Call, Caller
-from flowherd.server.times import SECOND_US
 from flowherd.states import RunState
+from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.mutations.idempotency import repeats_claim, repeats_start
+from flowherd_server.mutations.reports import read_report
+from flowherd_server.store.times import SECOND_US
 
 AGENT = "00000000-0000-0000-0000-00000000000a"
 OTHER = "00000000-0000-0000-0000-00000000000b"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from flowherd.server.database import Database
-from flowherd.server.mutations import OPERATIONS
-from flowherd.server.operations import Call, Caller, Effects
-from flowherd.server.rescue import Attention, Rescue, RescueOptions, Stale
-from flowherd.server.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
-from flowherd.server.times import SECOND_US, now_us
+from flowherd_server.graphql.operations import Call, Caller, Effects
+from flowherd_server.mutations import OPERATIONS
+from flowherd_server.runs.rescue import Attention, Rescue, RescueOptions, Stale
+from flowherd_server.store.database import Database
+from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.times import SECOND_US, now_us
 
 MINUTE_US = 60 * SECOND_US
 TASKS = [{"slug": "once"}, {"slug": "thrice", "name": "thrice", "max_retries": 2, "retry_delay": 30}]
@@ -257,7 +257,7 @@ def test_each_rescue_is_a_row_of_the_history(world: World) -> None:
 
 def test_nothing_is_dead_before_the_server_has_listened_as_long_as_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000 * SECOND_US]
-    monkeypatch.setattr("flowherd.server.rescue.now_us", lambda: clock[0])
+    monkeypatch.setattr("flowherd_server.runs.rescue.now_us", lambda: clock[0])
     attention = Attention(timeout_s=60)
 
     def after(seconds: float) -> int | None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowherd.server.refusals import Refused
-from flowherd.server.schedules import next_firings
-from flowherd.server.times import format_time, parse_time
+from flowherd_server.errors import Refused
+from flowherd_server.schedules.schedule import next_firings
+from flowherd_server.store.times import format_time, parse_time
 
 NOW = "2026-03-27T10:00:30Z"
 HOUR = 3600 * 1_000_000

@@ -17,11 +17,11 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
-from flowherd.backends import answers
+from flowherd.backends import json_values
+from flowherd.backends.prefect3.claim_tokens import ClaimTokens
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.rows import RunRow, uuid_or_none
 from flowherd.backends.prefect3.states import PENDING, SCHEDULED, waits_in_process
-from flowherd.backends.prefect3.tokens import ClaimTokens
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, ClaimLost
 
@@ -157,11 +157,11 @@ class Claims:
         logger.warning("Flow run {} ran elsewhere while it was claimed; its state is put back", run_id)
         replaced = others[-1]
         proposal = Proposal(
-            type=answers.text(replaced["type"]),
-            name=answers.text_or_none(replaced.get("name")),
-            message=answers.text_or_none(replaced.get("message")) or "",
+            type=json_values.text(replaced["type"]),
+            name=json_values.text_or_none(replaced.get("name")),
+            message=json_values.text_or_none(replaced.get("message")) or "",
             data=replaced.get("data"),
-            details=answers.mapping(replaced.get("state_details") or {}),
+            details=json_values.mapping(replaced.get("state_details") or {}),
             transition_id=uuid4(),
         )
         self._orchestration.propose(run_id, proposal, force=True)
@@ -199,4 +199,4 @@ def _what_is_run(row: RunRow) -> tuple[Any, ...]:
 
 
 def _transition_id(state: Mapping[str, Any]) -> UUID | None:
-    return uuid_or_none(answers.mapping(state.get("state_details") or {}).get("transition_id"))
+    return uuid_or_none(json_values.mapping(state.get("state_details") or {}).get("transition_id"))

@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from flowherd.backends import answers
+from flowherd.backends import json_values
 from flowherd.backends.prefect3.states import CANCELLED, CANCELLING, SCHEDULED, TERMINAL
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
@@ -102,8 +102,8 @@ class Wakes:
             self._sequence += 1
 
     def _note(self, message: str | bytes) -> None:
-        event = answers.mapping(answers.mapping(json.loads(message)).get("event") or {})
-        state_type = answers.mapping(event.get("resource") or {}).get("prefect.state-type")
+        event = json_values.mapping(json_values.mapping(json.loads(message)).get("event") or {})
+        state_type = json_values.mapping(event.get("resource") or {}).get("prefect.state-type")
         self._work |= state_type == SCHEDULED or (state_type in TERMINAL and self._limited())
         self._ends |= state_type in (CANCELLING, CANCELLED)
 
@@ -141,7 +141,7 @@ class Wakes:
     def _greet(self, connection: Connection, pool_id: str) -> None:
         token = self._transport.auth_string or self._transport.api_key or None
         connection.send(json.dumps({"type": "auth", "token": token}))
-        answer = answers.mapping(json.loads(connection.recv(timeout=_TIMEOUT_S)))
+        answer = json_values.mapping(json.loads(connection.recv(timeout=_TIMEOUT_S)))
         if answer.get("type") != "auth_success":
             raise ValueError(f"the credentials are not accepted: {answer!r:.100}")
         connection.send(json.dumps({"type": "filter", "backfill": False, "filter": _filter(pool_id)}))

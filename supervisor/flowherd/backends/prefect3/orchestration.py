@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from flowherd.backends import answers
+from flowherd.backends import json_values
 from flowherd.backends.prefect3.rows import RunRow, objects, run_row, uuid_or_none
 from flowherd.backends.prefect3.transport import Prefect3Transport
 
@@ -66,18 +66,18 @@ class Orchestration:
             "state_details": {**proposal.details, "transition_id": str(proposal.transition_id)},
         }
         answer = self._transport.post(f"/flow_runs/{run_id}/set_state", {"state": state, "force": force})
-        return _decision(answers.mapping(answer), proposal)
+        return _decision(json_values.mapping(answer), proposal)
 
 
 def _decision(answer: Mapping[str, Any], proposal: Proposal) -> Decision:
-    status = answers.text(answer["status"])
-    state = answers.mapping(answer.get("state") or {})
-    details = answers.mapping(state.get("state_details") or {})
-    state_type = answers.text(state.get("type") or "")
+    status = json_values.text(answer["status"])
+    state = json_values.mapping(answer.get("state") or {})
+    details = json_values.mapping(state.get("state_details") or {})
+    state_type = json_values.text(state.get("type") or "")
     transition_id = uuid_or_none(details.get("transition_id"))
     again = (state_type, transition_id) == (proposal.type, proposal.transition_id)
     accepted = status == "ACCEPT" and state_type == proposal.type
-    reason = answers.mapping(answer.get("details") or {}).get("reason")
+    reason = json_values.mapping(answer.get("details") or {}).get("reason")
     return Decision(
         stands=accepted or again,
         state_type=state_type,

@@ -11,8 +11,8 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd.backends import answers
-from flowherd.backends.prefect3.job import PROCESS_TEMPLATE
+from flowherd.backends import json_values
+from flowherd.backends.prefect3.job_variables import PROCESS_TEMPLATE
 from flowherd.backends.prefect3.rows import objects
 from flowherd.backends.prefect3.transport import Prefect3Transport, segment
 from flowherd.errors import BackendError, BackendRefused, NotAuthorized
@@ -68,12 +68,12 @@ class WorkPool:
                 f"the work pool {self.name!r} is of type {row.get('type')!r:.40}; flowherd serves pools of type process"
             )
         queues = objects(self._transport.post(f"{self._path}/queues/filter", {}))
-        self._make_queues({answers.text(queue["name"]) for queue in queues})
+        self._make_queues({json_values.text(queue["name"]) for queue in queues})
         limits = [row.get("concurrency_limit"), *(queue.get("concurrency_limit") for queue in queues)]
         self._facts = PoolFacts(
-            id=answers.header_value(row["id"]),
-            base_job_template=answers.mapping(row.get("base_job_template") or {}),
-            queues={answers.text(queue["id"]): answers.text(queue["name"]) for queue in queues},
+            id=json_values.header_value(row["id"]),
+            base_job_template=json_values.mapping(row.get("base_job_template") or {}),
+            queues={json_values.text(queue["id"]): json_values.text(queue["name"]) for queue in queues},
             limited=any(limit is not None for limit in limits),
         )
         return self._facts
@@ -116,7 +116,7 @@ class WorkPool:
 
     def _found(self) -> Mapping[str, Any] | None:
         try:
-            return answers.mapping(self._transport.get(self._path))
+            return json_values.mapping(self._transport.get(self._path))
         except BackendRefused as error:
             if error.code != "404":
                 raise
@@ -128,11 +128,11 @@ class WorkPool:
         """Make the pool, unless another worker was quicker."""
         wanted = {"name": self.name, "type": _TYPE, "base_job_template": PROCESS_TEMPLATE}
         try:
-            row = answers.mapping(self._transport.post("/work_pools/", wanted))
+            row = json_values.mapping(self._transport.post("/work_pools/", wanted))
         except BackendRefused as error:
             if error.code != "409":
                 raise
-            return answers.mapping(self._transport.get(self._path))
+            return json_values.mapping(self._transport.get(self._path))
         logger.info("Made the work pool {}", self.name)
         return row
 

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 
 from loguru import logger
 
+from flowherd.backends.prefect3.claim_tokens import ClaimTokens, report_id
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.rows import RunRow
@@ -24,7 +25,6 @@ from flowherd.backends.prefect3.states import (
     TYPE_OF_REPORT,
     waits_in_process,
 )
-from flowherd.backends.prefect3.tokens import ClaimTokens, report_id
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendError, BackendRefused, ClaimLost
 from flowherd.states import RunState

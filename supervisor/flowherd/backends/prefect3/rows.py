@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from flowherd.backends import answers
+from flowherd.backends import json_values
 from flowherd.values import checked_id
 
 
@@ -47,29 +47,29 @@ class RunRow:
 
 def run_row(value: Any) -> RunRow:
     """Raises ValueError, TypeError or KeyError for what is no flow run."""
-    row = answers.mapping(value)
+    row = json_values.mapping(value)
     run_id = checked_id(row["id"])
-    state = answers.mapping(row.get("state") or {})
-    details = answers.mapping(state.get("state_details") or {})
-    policy = answers.mapping(row.get("empirical_policy") or {})
+    state = json_values.mapping(row.get("state") or {})
+    details = json_values.mapping(state.get("state_details") or {})
+    policy = json_values.mapping(row.get("empirical_policy") or {})
     return RunRow(
         id=run_id,
-        name=answers.text_or_none(row.get("name")) or run_id,
+        name=json_values.text_or_none(row.get("name")) or run_id,
         flow_id=checked_id(row["flow_id"]),
         deployment_id=None if row.get("deployment_id") is None else checked_id(row["deployment_id"]),
-        state_type=answers.text(state.get("type") or row["state_type"]),
-        state_name=answers.text(state.get("name") or row.get("state_name") or ""),
-        message=answers.text_or_none(state.get("message")),
+        state_type=json_values.text(state.get("type") or row["state_type"]),
+        state_name=json_values.text(state.get("name") or row.get("state_name") or ""),
+        message=json_values.text_or_none(state.get("message")),
         transition_id=uuid_or_none(details.get("transition_id")),
-        run_count=answers.whole(row.get("run_count") or 0),
-        due_at=answers.time_or_none(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
+        run_count=json_values.whole(row.get("run_count") or 0),
+        due_at=json_values.time_or_none(row.get("next_scheduled_start_time") or row.get("expected_start_time")),
         retries_in_process=policy.get("retry_type") == "in_process",
         suspended=details.get("pause_reschedule") is True,
-        infrastructure_pid=answers.text_or_none(row.get("infrastructure_pid")),
-        parameters=answers.mapping(row.get("parameters") or {}),
-        job_variables=answers.mapping(row.get("job_variables") or {}),
-        tags=tuple(map(answers.text, row.get("tags") or ())),
-        state_id=answers.text_or_none(state.get("id") or row.get("state_id")),
+        infrastructure_pid=json_values.text_or_none(row.get("infrastructure_pid")),
+        parameters=json_values.mapping(row.get("parameters") or {}),
+        job_variables=json_values.mapping(row.get("job_variables") or {}),
+        tags=tuple(map(json_values.text, row.get("tags") or ())),
+        state_id=json_values.text_or_none(state.get("id") or row.get("state_id")),
         state=state,
         document=row,
     )
@@ -79,7 +79,7 @@ def objects(value: Any) -> list[Mapping[str, Any]]:
     """A list of JSON objects. Nothing is not an empty one: who takes it for that finds no runs where there are some."""
     if value is None:
         raise TypeError("nothing in place of a list")
-    return answers.mappings(value)
+    return json_values.mappings(value)
 
 
 def uuid_or_none(value: Any) -> UUID | None:

@@ -1,0 +1,88 @@
+"""Processes that a flow starts with multiprocessing's "spawn" (Dask's workers): Prefect is made the run's there too.
+
+Such a process is a fresh interpreter that imports Prefect by itself and has none of the descriptors that a fork would
+have. So the record channel is handed on, and what begins the process has Prefect arranged as soon as it is imported.
+"""
+
+import importlib.abc
+import importlib.machinery
+import multiprocessing.spawn
+import multiprocessing.util
+import os
+import sys
+from types import ModuleType
+from typing import Any, List, Optional, Sequence
+
+from flowherd_runner.kinds.prefect1 import heartbeats, log_records
+from flowherd_runner.logcapture import RecordSender
+
+_BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
+_PROGRAM = (
+    "import runpy; runpy.run_path({boot!r})['load_package'](); "
+    "from flowherd_runner.kinds.prefect1.spawned_processes import enter; enter({fd}, {token!r}); "
+)
+
+
+def include(sender: RecordSender) -> None:
+    """Have every process that this one spawns from now on arrange its Prefect."""
+    fd, token = sender.address
+    program = _PROGRAM.format(boot=_BOOT, fd=fd, token=token.decode())
+    spawn: Any = multiprocessing.spawn
+    util: Any = multiprocessing.util
+    get_command_line, spawnv_passfds = spawn.get_command_line, util.spawnv_passfds
+
+    def command_line(**options: Any) -> List[str]:
+        command: List[str] = get_command_line(**options)
+        if "-c" in command:
+            position = command.index("-c") + 1
+            command[position] = program + command[position]
+        return command
+
+    def spawn_with_channel(path: Any, arguments: Sequence[Any], fds: Sequence[int]) -> Any:
+        return spawnv_passfds(path, arguments, sorted({*fds, fd}))
+
+    spawn.get_command_line = command_line
+    util.spawnv_passfds = spawn_with_channel
+
+
+def enter(fd: int, token: str) -> None:
+    """At the beginning of a spawned process: arrange Prefect when it is imported, and leave one without it alone."""
+    sender = RecordSender(fd, token.encode())
+    include(sender)
+    for stream in (sys.stdout, sys.stderr):
+        getattr(stream, "reconfigure", lambda **_: None)(line_buffering=True)
+    sys.meta_path.insert(0, _Arranger(sender))
+
+
+def arrange(sender: RecordSender) -> None:
+    """Records to the runner, and no heartbeat processes, of the Prefect in this process."""
+    log_records.redirect(sender.record)
+    heartbeats.take_over()
+
+
+class _Arranger(importlib.abc.MetaPathFinder):
+    """Finds Prefect as it would be found without it, once, and has something done behind its import."""
+
+    def __init__(self, sender: RecordSender) -> None:
+        self._sender = sender
+
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        if fullname != "prefect":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            _arrange_behind(spec.loader, self._sender)
+        return spec
+
+
+def _arrange_behind(loader: Any, sender: RecordSender) -> None:
+    exec_module = loader.exec_module
+
+    def execute(module: ModuleType) -> None:
+        exec_module(module)
+        arrange(sender)
+
+    loader.exec_module = execute

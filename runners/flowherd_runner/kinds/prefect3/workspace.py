@@ -1,0 +1,58 @@
+"""The flow's code, fetched and entered as Prefect's process worker does it before it starts the engine.
+
+Pull steps or storage run in the working directory; then the process is where they lead, and the entrypoint is known.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any, List, Optional
+
+from flowherd_runner.kinds.prefect3.known_documents import Documents
+
+_RESOLVER = "prefect.runner._workspace_resolver"
+_STARTER = "prefect.runner._workspace_starter"
+_SUPERVISOR = "prefect.runner._workspace_supervisor"
+_ENTRYPOINT = "PREFECT__FLOW_ENTRYPOINT"
+#: The engine's supervisor, which flowherd is here, answers for a cancelled run's state and hooks.
+_SUPERVISED = "PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
+
+
+def prepare(flow_run: Any, documents: Documents) -> Optional[List[str]]:
+    """Fetch and enter the code of `flow_run`; the command to become when its project wants to be run by one (uv).
+
+    Raises what Prefect raises when the code cannot be had.
+    """
+    os.environ[_SUPERVISED] = "false"
+    command = None
+    if flow_run.deployment_id is not None and importlib.util.find_spec(_RESOLVER) is not None:
+        command = _enter(flow_run, documents.deployment(flow_run.deployment_id))
+    # As `python -m prefect.engine` would find modules from there.
+    sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    return command
+
+
+def _enter(flow_run: Any, deployment: Any) -> Optional[List[str]]:
+    supervisor: Any = importlib.import_module(_SUPERVISOR)
+    given = {name: value for name, value in os.environ.items() if supervisor._runner_owns_environment_key(name)}
+    workspace = importlib.import_module("anyio").run(_pull, flow_run, deployment)
+    environment = importlib.import_module(_STARTER).workspace_environment(workspace)
+    os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
+    # A pull step cannot make the run another one.
+    supervisor._restore_runner_environment(os.environ, given)
+    os.environ[_ENTRYPOINT] = workspace.runtime_entrypoint
+    command = supervisor._workspace_command(workspace, None, environment=os.environ)
+    if command is None:
+        return None
+    split: List[str] = importlib.import_module("prefect.utilities.processutils").command_from_string(command)
+    return split
+
+
+async def _pull(flow_run: Any, deployment: Any) -> Any:
+    resolver: Any = importlib.import_module(_RESOLVER)
+    if deployment.storage_document_id is None:  # nothing else asks the API there
+        return await resolver.prepare_workspace(None, flow_run, deployment, os.getcwd())
+    async with importlib.import_module("prefect.client.orchestration").get_client() as client:
+        return await resolver.prepare_workspace(client, flow_run, deployment, os.getcwd())

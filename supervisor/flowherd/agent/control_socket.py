@@ -1,0 +1,45 @@
+"""The agent's API on a Unix socket in its state directory, so that commands on this host find it without an address.
+
+Who may open the socket is decided by its mode (0600) and the directory's (0700); no token is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+
+from flowherd.agent.control_path import SOCKET_FILE, short_path
+from flowherd.agent.http_api import ApiFacts, HttpThread, Routes
+
+
+class ControlSocket:
+    """Serves the API in an open state directory; a socket that a killed agent left there is replaced.
+
+    Raises OSError when the socket cannot be made.
+    """
+
+    def __init__(self, state_dir: Path, facts: ApiFacts) -> None:
+        self._path = state_dir / SOCKET_FILE
+        self._path.unlink(missing_ok=True)
+        self._thread = HttpThread(Routes(facts, lambda _request: None).app, _listening(state_dir), "control")
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and take the socket away."""
+        self._path.unlink(missing_ok=True)
+        self._thread.stop()
+
+
+def _listening(state_dir: Path) -> socket.socket:
+    with contextlib.ExitStack() as undo, short_path(state_dir) as path:
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        os.fchmod(listener.fileno(), 0o600)  # before it has a name; bind(2) keeps the mode
+        listener.bind(path)
+        listener.listen()
+        undo.pop_all()
+    return listener

@@ -1,0 +1,336 @@
+"""The agent's own HTTP API: health, poke, pause, drain, restart, runs, metrics. Served by a thread of its own.
+
+Over TCP loopback only, unless a token is set; with a token, everything but the bare health answer needs it. Over the
+control socket in the state directory, whoever may open that is let in. Knows no agent: it is given facts to ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import math
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from flowherd.agent.control import Control, Departure
+from flowherd.agent.health import Health
+from flowherd.errors import ConfigurationError
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_START_TIMEOUT_S = 10.0
+#: Requests under way when the agent stops get so long.
+_STOP_TIMEOUT_S = 1
+_LONGEST_DRAIN_S = 30 * 86400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How much there is to do."""
+
+    #: Runs that have not ended.
+    runs: int
+    #: How many there may be; None is any number.
+    limit: int | None = None
+    #: Output that the backend has not yet.
+    spool_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiFacts:
+    """What the API tells and does."""
+
+    name: str
+    health: Callable[[], Health]
+    poke: Callable[[], None]
+    #: One object a living run, with the figures of its processes.
+    runs: Callable[[], list[dict[str, Any]]]
+    control: Control
+    load: Callable[[], Load]
+
+
+class AgentApi:
+    """The API at one address, as in http://127.0.0.1:8080; port 0 picks a free one.
+
+    Raises ConfigurationError when the address cannot be used.
+    """
+
+    def __init__(self, address: str, token: str, facts: ApiFacts) -> None:
+        host, port = _host_and_port(address)
+        if not token and not _is_loopback(host):
+            raise ConfigurationError(
+                f"agent address {address}: without a token the API is for this host only; "
+                f"set FLOWHERD__AGENT__API_TOKEN, or use 127.0.0.1"
+            )
+        self._token = token
+        self._local_only = _is_loopback(host)
+        listener = _bound(address, host, port)
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{listener.getsockname()[1]}"
+        self._thread = HttpThread(Routes(facts, self._refusal).app, listener, "api")
+
+    def start(self) -> None:
+        """Begin to serve; the port is open already."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and close the port."""
+        self._thread.stop()
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._token:
+            if not self._knows_token(request):
+                return JSONResponse({"error": "this needs the agent's API token"}, 401, {"WWW-Authenticate": "Bearer"})
+        elif not self._named_rightly(request):
+            return JSONResponse({"error": "this host's name in the request is not one of this API's"}, 400)
+        elif request.method == "POST" and "origin" in request.headers:
+            # Browsers put it into each POST of a web page, which may come from anywhere (CSRF); programs do not.
+            return JSONResponse({"error": "without a token, web pages may not ask this"}, 403)
+        return None
+
+    def _knows_token(self, request: Request) -> bool:
+        given = request.headers.get("authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+
+    def _named_rightly(self, request: Request) -> bool:
+        # A web page that had its own name point to this host could else talk to the API (DNS rebinding).
+        try:
+            return not self._local_only or urlsplit(f"//{request.headers.get('host', '')}").hostname in _LOOPBACK_NAMES
+        except ValueError:
+            return False
+
+
+class Routes:
+    """What the API answers to whom: `refusal` is asked first for everything but the bare health answer."""
+
+    def __init__(self, facts: ApiFacts, refusal: Callable[[Request], Response | None]) -> None:
+        self._facts = facts
+        self._refusal = refusal
+        self._registry = CollectorRegistry()
+        self._registry.register(_RunsCollector(facts))
+        self.app = Starlette(
+            routes=[
+                Route("/api/health", self._health),
+                Route("/api/poke", self._guarded(self._poke), methods=["GET", "POST"]),
+                Route("/api/runs", self._guarded(self._runs)),
+                Route("/api/agent", self._guarded(self._agent)),
+                Route("/api/pause", self._guarded(self._pause), methods=["POST"]),
+                Route("/api/resume", self._guarded(self._resume), methods=["POST"]),
+                Route("/api/drain", self._guarded(self._drain), methods=["POST"]),
+                Route("/api/restart", self._guarded(self._restart), methods=["POST"]),
+                Route("/metrics", self._guarded(self._metrics)),
+            ]
+        )
+
+    def _guarded(self, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        def endpoint(request: Request) -> Response:
+            refusal = self._refusal(request)
+            if refusal is not None:
+                return refusal
+            try:
+                return answer(request)
+            except OSError as error:  # the state directory does not take it: full, or not writable any more
+                return JSONResponse({"error": str(error)}, 500)
+
+        return endpoint
+
+    def _health(self, request: Request) -> Response:
+        state = self._facts.health()
+        body = self._standing(state) if self._refusal(request) is None else {}
+        return JSONResponse(body, 200 if state.well else 503)
+
+    def _standing(self, state: Health) -> dict[str, Any]:
+        hold = state.hold
+        word = "unwell" if not state.well else hold.word if hold else "ok"
+        reasons = [text for text in (state.reason, hold.reason if hold else "") if text]
+        return {"status": word, "reason": "; ".join(reasons), "agent": self._facts.name}
+
+    def _poke(self, request: Request) -> Response:
+        self._facts.poke()
+        return JSONResponse({})
+
+    def _runs(self, request: Request) -> Response:
+        return JSONResponse({"agent": self._facts.name, "runs": self._facts.runs()})
+
+    def _agent(self, request: Request) -> Response:
+        control = self._facts.control
+        load = self._facts.load()
+        return JSONResponse(
+            {
+                **self._standing(self._facts.health()),
+                "pid": os.getpid(),
+                "instance": control.instance,
+                "paused": control.paused,
+                **asdict(load),
+            }
+        )
+
+    def _pause(self, request: Request) -> Response:
+        self._facts.control.pause()
+        return self._agent(request)
+
+    def _resume(self, request: Request) -> Response:
+        self._facts.control.resume()
+        self._facts.poke()
+        return self._agent(request)
+
+    def _drain(self, request: Request) -> Response:
+        deadline_s: float | None = None
+        given = request.query_params.get("deadline_s")
+        if given is not None:
+            try:
+                deadline_s = float(given)
+            except ValueError:
+                deadline_s = math.nan
+            if not 0 <= deadline_s <= _LONGEST_DRAIN_S:
+                return JSONResponse({"error": f"deadline_s is a number of seconds up to {_LONGEST_DRAIN_S}"}, 400)
+        return self._leave(request, Departure(on_stop="drain", deadline_s=deadline_s))
+
+    def _restart(self, request: Request) -> Response:
+        control = self._facts.control
+        if request.query_params.get("by") == "supervisor":
+            control.keep_runs_at_stop()
+            return self._agent(request)
+        if not control.may_restart:
+            words = "this agent is part of another program, which does not restart it; end and start that one"
+            return JSONResponse({"error": words}, 409)
+        return self._leave(request, Departure(on_stop="detach", again=True))
+
+    def _leave(self, request: Request, departure: Departure) -> Response:
+        if not self._facts.control.leave(departure):
+            return JSONResponse({"error": "the agent is stopping already"}, 409)
+        return self._agent(request)
+
+    def _metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class HttpThread:
+    """One app on one listening socket, served by a thread that costs nothing while nobody asks."""
+
+    def __init__(self, app: Starlette, listener: socket.socket, name: str) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
+            lifespan="off",
+            loop="asyncio",
+            date_header=False,
+        )
+        self._listener = listener
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve; the socket is open already."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and close the socket."""
+        self._server.stop()
+        if self._thread.is_alive():
+            self._thread.join(_START_TIMEOUT_S)
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its ten ticks a second, whose work is for settings that are not used here."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def main_loop(self) -> None:
+        self.server_state.default_headers = list(self.config.encoded_headers)
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        if not self.should_exit:
+            await self._stopped.wait()
+
+    def stop(self) -> None:
+        """End `main_loop`; from any thread."""
+        self.should_exit = True
+        if self._loop is not None and self._stopped is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._stopped.set)
+
+
+class _RunsCollector(Collector):
+    """Prometheus figures from the same facts, made when they are asked for."""
+
+    def __init__(self, facts: ApiFacts) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterator[Metric]:
+        runs = self._facts.runs()
+        yield GaugeMetricFamily("flowherd_up", "1 when the agent is well", value=float(self._facts.health().well))
+        yield GaugeMetricFamily("flowherd_runs", "flow runs on this host now", value=len(runs))
+        memory = GaugeMetricFamily("flowherd_run_memory_bytes", "memory of a run's processes", labels=_RUN_LABELS)
+        processes = GaugeMetricFamily("flowherd_run_processes", "processes of a run", labels=_RUN_LABELS)
+        cpu = CounterMetricFamily("flowherd_run_cpu_seconds", "CPU time of a run's processes", labels=_RUN_LABELS)
+        for run in runs:
+            labels = [str(run.get("id", "")), str(run.get("flow", ""))]
+            memory.add_metric(labels, run.get("memory_bytes", 0))
+            processes.add_metric(labels, run.get("processes", 0))
+            cpu.add_metric(labels, run.get("cpu_time_s", 0.0))
+        yield from (memory, processes, cpu)
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+
+_RUN_LABELS = ["flow_run_id", "flow"]
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"agent address {address!r}: {error}") from error
+    if port is None:
+        raise ConfigurationError(f"agent address {address!r}: name a port, as in http://127.0.0.1:8080")
+    return host or "127.0.0.1", port
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bound(address: str, host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # With the protocol named, or asyncio sets no TCP_NODELAY and answers on kept connections wait 40 ms (tcp(7)).
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((target[0], port))
+        listener.listen()
+        return listener
+    except OSError as error:
+        raise ConfigurationError(f"agent address {address}: cannot listen there: {error}") from error

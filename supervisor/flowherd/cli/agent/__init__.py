@@ -1,0 +1,1 @@
+"""Commands that start, inspect and steer agents, and the embedded server beside them."""

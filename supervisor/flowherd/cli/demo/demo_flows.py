@@ -1,0 +1,121 @@
+"""The flows of the demo: how each is registered, how each is to end, and what proves that it did its work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowherd.cli.runs.follow import Line
+from flowherd.client.user import RunView
+from flowherd.config.conf_files import conf_directory
+from flowherd_runner.contract import reasons
+
+#: Takes long enough to fill, and is small enough for any machine.
+_HOG_LIMIT = "150M"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFlow:
+    """One flow of the demo."""
+
+    name: str
+    what: str
+    #: Behind `flowherd register NAME`.
+    register: Sequence[str]
+    state: str
+    reason: str
+    #: What is not as it should be beyond state and reason; None when all is.
+    wrong: Callable[[RunView, Sequence[Line]], str | None]
+    #: It runs until `flowherd cancel`, which comes once this line is in its log.
+    cancel_after: str | None = None
+
+
+def demo_flows(place: Path) -> list[DemoFlow]:
+    """The flows, registered from the directory `place`, which gets their code and a text file to work on."""
+    shutil.copytree(conf_directory() / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    text, result = place / "text.txt", place / "words.json"
+    text.write_text((place / "examples" / "README.md").read_text(encoding="utf-8") * 50, encoding="utf-8")
+    parameters = ("-p", f"source={text.name}", "-p", f"result={result.name}")
+    return [
+        DemoFlow(
+            name="wordcount",
+            what="counts the words of a file",
+            register=("--python", "examples/wordcount.py:count_words", *parameters),
+            state="Success",
+            reason=reasons.REASON_EXITED,
+            wrong=lambda _run, _lines: _wrong_count(text, result),
+        ),
+        DemoFlow(
+            name="checksum",
+            what="runs sha256sum on it",
+            register=("--command", "--", "sha256sum", text.name),
+            state="Success",
+            reason=reasons.REASON_EXITED,
+            wrong=lambda _run, lines: _without(lines, hashlib.sha256(text.read_bytes()).hexdigest()),
+        ),
+        DemoFlow(
+            name="failing",
+            what="raises an exception",
+            register=("--python", "examples/failing.py:divide"),
+            state="Failed",
+            reason=reasons.REASON_EXCEPTION,
+            wrong=lambda _run, lines: _without(lines, "Traceback") or _without(lines, "ZeroDivisionError"),
+        ),
+        DemoFlow(
+            name="exit-three",
+            what="exits with code 3",
+            register=("--python", "examples/failing.py:exit_three"),
+            state="Failed",
+            reason=reasons.REASON_EXITED,
+            wrong=lambda run, _lines: None if "3" in (run.message or "") else "its message does not tell the exit code",
+        ),
+        DemoFlow(
+            name="sleeper",
+            what="sleeps until it is cancelled",
+            register=("--python", "examples/sleeper.py:sleep_long"),
+            state="Cancelled",
+            reason=reasons.REASON_CANCELLED,
+            wrong=lambda _run, _lines: None,
+            cancel_after="waiting for process",
+        ),
+        DemoFlow(
+            name="hog",
+            what=f"takes more memory than its {_HOG_LIMIT}",
+            register=("--python", "examples/hog.py:grow", "--memory", _HOG_LIMIT),
+            state="Failed",
+            reason=reasons.REASON_MEMORY,
+            wrong=lambda _run, lines: "the limit did not end it" if _said(lines, "nobody stopped it") else None,
+        ),
+    ]
+
+
+def verdict(flow: DemoFlow, run: RunView, lines: Sequence[Line]) -> str | None:
+    """What is not as it should be about an ended run; None when all is."""
+    if run.state != flow.state:
+        return f"ended {run.state} instead of {flow.state}"
+    if run.reason != flow.reason:
+        return f"its reason is {run.reason} instead of {flow.reason}"
+    return flow.wrong(run, lines)
+
+
+def _wrong_count(text: Path, result: Path) -> str | None:
+    if not result.is_file():
+        return f"it did not write {result.name}"
+    # Counted another way than the flow does it, so that the two check each other.
+    words = Counter(re.findall(r"[^\W\d_]+", text.read_text(encoding="utf-8").lower()))
+    wrong = {word: n for word, n in json.loads(result.read_text(encoding="utf-8")).items() if words[word] != n}
+    return f"it counted wrongly: {wrong}" if wrong else None
+
+
+def _said(lines: Sequence[Line], words: str) -> bool:
+    return any(words in line.message for line in lines)
+
+
+def _without(lines: Sequence[Line], words: str) -> str | None:
+    return None if _said(lines, words) else f"its log does not hold {words!r}"

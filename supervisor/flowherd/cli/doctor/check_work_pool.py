@@ -1,0 +1,66 @@
+"""The work pool as an agent with these settings would find it. Makes and changes nothing at the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from flowherd.backends.protocol import Backend
+from flowherd.backends.registry import open_backend
+from flowherd.cli.doctor.check_backend import check_clock
+from flowherd.cli.doctor.finding import Finding, bad, ok, warn
+from flowherd.config import LoadedSettings
+from flowherd.errors import BackendError, BackendRefused, ConfigurationError, NotAuthorized
+
+_SLOW_S = 1.0
+
+
+def check_work_pool(loaded: LoadedSettings) -> Iterator[Finding]:
+    """Whether the server answers, takes the credentials, has the pool, and has the same time as this host."""
+    try:
+        backend = open_backend(loaded, only_look=True)
+    except ConfigurationError as error:
+        yield bad("backend", str(error), "set the address: -a, PREFECT_API_URL, or `prefect profile use`")
+        return
+    try:
+        findings = list(_answers(backend, loaded))
+    finally:
+        backend.close()
+    yield from findings
+    if findings[0].grade != "bad":
+        address = urlsplit(backend.address)
+        yield check_clock(f"{address.scheme}://{address.netloc}")
+
+
+def _answers(backend: Backend, loaded: LoadedSettings) -> Iterator[Finding]:
+    started_s = time.monotonic()
+    own = loaded.settings.prefect3
+    try:
+        traits = backend.connect()
+    except NotAuthorized as error:
+        yield ok("backend", f"{backend.address} answers")
+        yield bad("credentials", str(error), "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING, or choose a profile")
+    except BackendRefused as error:
+        yield from _without_pool(backend, own.pool, error, is_made=own.create_pool)
+    except BackendError as error:
+        yield bad("backend", f"{backend.address}: {error}", "start the server, or set the right address")
+    else:
+        took_s = time.monotonic() - started_s
+        answer = f"{traits.name}: {backend.address} answers in {took_s * 1000:.0f} ms"
+        slow = "every claim and report waits that long; look at the network and the server"
+        yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
+        given = own.api_key or own.auth_string
+        yield ok("credentials", "accepted" if given else "none are set, and none are asked for")
+
+
+def _without_pool(backend: Backend, pool: str, error: BackendRefused, *, is_made: bool) -> Iterator[Finding]:
+    if error.code != "404":
+        yield bad("backend", f"{backend.address}: {error}", "name a pool of type process of a Prefect 3 server: --pool")
+        return
+    yield ok("backend", f"{backend.address} answers")
+    if is_made:
+        yield ok("work pool", f"{pool!r} is not there yet; the agent's start makes it")
+    else:
+        advice = f"`prefect work-pool create --type process {pool}`, or set prefect3.create_pool"
+        yield bad("work pool", f"there is no {pool!r}, and none is to be made", advice)

@@ -1,0 +1,1 @@
+"""`flowherd explain`: why a run waits, and why it ended."""

@@ -1,0 +1,193 @@
+"""`flowherd register`: make a flow known to the backend."""
+
+from __future__ import annotations
+
+import socket
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowherd.cli import exit_codes, parse_options
+from flowherd.cli.api_address import open_client
+from flowherd.cli.failures import CommandError
+from flowherd.cli.options import ApiOption
+from flowherd.cli.output import print_json, say, warn
+
+if TYPE_CHECKING:
+    from flowherd.client.user import RegisteredFlow
+
+_EXAMPLES = """
+Examples:
+
+  flowherd register hello --python flows.py:hello -p name=world
+
+  flowherd register nightly --cron '0 3 * * *' --command -- rsync -a /srv/data/ /backup/
+
+  flowherd register model --python train:main --interpreter ~/venv/bin/python --memory 4G --timeout 2h
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command("register", epilog=_EXAMPLES)(register)
+
+
+def register(
+    name: Annotated[str, typer.Argument(help="The flow's name.")],
+    argv: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGV...]", help="With --command: the program and its arguments.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="REF", help="Run a Python callable: module:function or path/file.py:function.")
+    ] = None,
+    command: Annotated[bool, typer.Option("--command", help="Run a command, given behind --; no shell.")] = False,
+    label: Annotated[
+        list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Only agents with this label run it.")
+    ] = None,
+    any_host: Annotated[bool, typer.Option("--any-host", help="Leave this host's name out of the labels.")] = False,
+    env: Annotated[
+        list[str] | None, typer.Option("-e", "--env", metavar="K=V", help="Environment variable of its runs.")
+    ] = None,
+    working_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where its runs start (default: here; for a module, a fresh directory)"),
+    ] = None,
+    interpreter: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="Python that runs it (default: the agent's)")
+    ] = None,
+    preload: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="Import this once, in the fork server.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the whole process tree: 200M.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of processes.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Wall time of a run: 10m.")] = None,
+    open_files: Annotated[int | None, typer.Option(min=1, metavar="N", help="Open files of each process.")] = None,
+    cpu_time: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of each process: 90s.")] = None,
+    grace: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Between asking a run to end and killing it.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Run as this user; the agent must be root.")] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="K=V", help="Default of a parameter; V may be JSON."),
+    ] = None,
+    cron: Annotated[str | None, typer.Option(metavar="EXPR", help="Create runs by this cron expression, UTC.")] = None,
+    interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create a run every so often: 15m.")] = None,
+    project: Annotated[str, typer.Option(metavar="NAME", help="Its project; made if missing.")] = "default",
+    api: ApiOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the flow as JSON.")] = False,
+) -> None:
+    """Register a flow: a Python callable, or a command. Registering it again makes a new version."""
+    from flowherd.cli.flows.flow_document import HowToRun, flow_document, is_file_reference, python_storage
+
+    if cron and interval:
+        raise CommandError("--cron and --interval exclude each other", exit_codes.USAGE)
+    parameters = parse_options.parameters(parameter)
+    storage = _command_storage(argv, python) if command else python_storage(_checked_ref(python, argv), Path.cwd())
+    here = command or is_file_reference(storage)
+    how = HowToRun(
+        labels=_labels(label, any_host),
+        env=parse_options.pairs(env, "-e"),
+        working_dir=_working_dir(working_dir, here=here),
+        interpreter=_interpreter(interpreter),
+        preload=preload or (),
+        limits=_limits(memory, processes, timeout, open_files, cpu_time),
+        grace_s=parse_options.duration_s(grace, "--grace") if grace is not None else None,
+        user=user,
+    )
+    document = flow_document(name, storage, how, parameters, _schedule(cron, interval, parameters))
+    _warn_of_missing_program(storage, how.working_dir)
+    client, _ = open_client(api)
+    flow = client.create_flow(client.ensure_project(project), document)
+    _show(flow, document["run_config"]["labels"], as_json)
+
+
+def _checked_ref(python: str | None, argv: list[str] | None) -> str:
+    if python is None:
+        raise CommandError("say what to run: --python REF, or --command -- ARGV...", exit_codes.USAGE)
+    if argv:
+        raise CommandError(f"{argv[0]!r} is too much: only --command takes arguments behind --", exit_codes.USAGE)
+    return python
+
+
+def _command_storage(argv: list[str] | None, python: str | None) -> dict[str, Any]:
+    from flowherd.cli.flows.flow_document import command_storage
+
+    if python is not None:
+        raise CommandError("--python and --command exclude each other", exit_codes.USAGE)
+    if not argv:
+        raise CommandError("--command needs the command behind --: --command -- echo hello", exit_codes.USAGE)
+    return command_storage(argv)
+
+
+def _labels(given: list[str] | None, any_host: bool) -> list[str]:
+    # The code lies on this host, so only an agent of this host can run it; agents carry their host's name as a label.
+    return [*(given or ()), *([] if any_host else [socket.gethostname()])]
+
+
+def _working_dir(given: str | None, *, here: bool) -> str | None:
+    if given is None:
+        return str(Path.cwd()) if here else None
+    path = Path(given).expanduser().absolute()
+    if not path.is_dir():
+        warn(f"there is no directory {path} on this host now")
+    return str(path)
+
+
+def _interpreter(given: str | None) -> str | None:
+    import shutil
+
+    if given is None:
+        return None
+    # Not resolved: a virtual environment's python is a link, and what it links to is not the environment.
+    found = shutil.which(str(Path(given).expanduser().absolute()) if "/" in given else given)
+    if found is None:
+        raise CommandError(f"--interpreter: there is no program {given}", exit_codes.NOT_FOUND)
+    return str(Path(found).absolute())
+
+
+def _limits(
+    memory: str | None, processes: int | None, timeout: str | None, open_files: int | None, cpu_time: str | None
+) -> dict[str, float | int]:
+    given: dict[str, float | int | None] = {
+        "memory_bytes": parse_options.size_bytes(memory, "--memory") if memory is not None else None,
+        "processes": processes,
+        "run_time_s": parse_options.duration_s(timeout, "--timeout") if timeout is not None else None,
+        "open_files": open_files,
+        # setrlimit(2) counts whole seconds, and 0 would end the run before it began.
+        "cpu_time_s": max(1, round(parse_options.duration_s(cpu_time, "--cpu-time"))) if cpu_time is not None else None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _schedule(cron: str | None, interval: str | None, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    from flowherd.cli.flows.flow_document import cron_schedule, interval_schedule
+
+    if cron is not None:
+        return cron_schedule(cron, parameters)
+    if interval is None:
+        return None
+    seconds = parse_options.duration_s(interval, "--interval")
+    if seconds < 1:
+        raise CommandError("--interval is shorter than a second", exit_codes.USAGE)
+    return interval_schedule(seconds, datetime.now(timezone.utc), parameters)
+
+
+def _warn_of_missing_program(storage: dict[str, Any], working_dir: str | None) -> None:
+    from flowherd.cli.flows.flow_document import missing_program
+
+    missing = missing_program(storage["argv"], working_dir) if storage["type"] == "Command" else None
+    if missing:
+        warn(f"{missing}; the flow is registered all the same, an agent may find it")
+
+
+def _show(flow: RegisteredFlow, labels: list[str], as_json: bool) -> None:
+    if as_json:
+        fields = {"id": flow.id, "name": flow.name, "version": flow.version, "project": flow.project, "labels": labels}
+        print_json(fields)
+        return
+    say(f"registered {flow.name} in project {flow.project}, version {flow.version}")
+    say(f"  id      {flow.id}")
+    say(f"  labels  {', '.join(labels) or '(none: only agents without labels run it)'}")

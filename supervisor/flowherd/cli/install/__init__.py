@@ -1,0 +1,1 @@
+"""`flowherd install`: service files for supervisord and systemd."""

@@ -1,0 +1,1 @@
+"""Commands that start, list, follow and cancel flow runs."""

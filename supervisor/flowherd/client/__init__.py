@@ -1,0 +1,1 @@
+"""What a person asks of a server: register flows, start runs, read their logs and history, cancel."""

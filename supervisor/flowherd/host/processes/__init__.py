@@ -1,0 +1,1 @@
+"""Operating system processes: fork servers, runners, process trees, cgroups."""

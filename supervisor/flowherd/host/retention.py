@@ -1,0 +1,36 @@
+"""How long the directories of ended runs stay, and their removal."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from loguru import logger
+
+from flowherd.errors import RunDirectoryDamaged
+from flowherd.host.store.run_directory import RunDirectory
+
+
+def sweep(directories: Iterable[RunDirectory], keep_s: float, in_use: Callable[[str], bool]) -> None:
+    """Remove those whose end the backend knows and that are older than `keep_s`; damaged ones stay for a person."""
+    for directory in directories:
+        if in_use(directory.flow_run_id):
+            continue
+        try:
+            outbox = directory.outbox()
+        except RunDirectoryDamaged as error:
+            logger.bind(run_id=directory.flow_run_id).warning("Left alone: {}", error)
+            continue
+        if outbox.final and not outbox.reports and directory.ended_at() + keep_s <= time.time():
+            remove(directory)
+
+
+def remove(directory: RunDirectory) -> bool:
+    """Take an old directory away, unless a runner or a new start of the flow run has it; whether it is gone."""
+    lock_fd = directory.try_lock()
+    if lock_fd is None:
+        return False
+    directory.remove()
+    os.close(lock_fd)
+    return True

@@ -1,0 +1,266 @@
+"""One flow run on this host, from its directory on: its state, its processes, what it has still to tell the backend.
+
+Every change of the run's state goes through `Run._move`, by the table in `flowherd.states`. A `Run` starts no thread:
+the deploying thread makes it, the watcher ends it, the courier delivers for it, one after the other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any
+
+from loguru import logger
+
+from flowherd.host.limits import Usage, seconds, usable_limits
+from flowherd.host.processes import cgroups
+from flowherd.host.processes.flock import has_open_within, only_holder
+from flowherd.host.processes.process_tree import Tree
+from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.store.run_directory import Outbox, RunDirectory, Started
+from flowherd.host.verdict import Verdict
+from flowherd.recurring_error import Trouble
+from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
+from flowherd.values import LogLine, StateReport
+from flowherd_runner.contract import files, identity
+from flowherd_runner.contract.variables import KIND_PREFECT
+
+#: Beyond a run's grace time, for the runner to end the tree and to write its record.
+_RUNNER_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopAsked:
+    """That the run was asked to end, why, and when the agent does it itself (monotonic seconds)."""
+
+    reason: str
+    detail: str
+    kill_at_s: float
+
+
+class Run:
+    """The owner of one flow run.
+
+    `spec` is what its runner was told, or an empty mapping when that cannot be read any more.
+    """
+
+    def __init__(self, directory: RunDirectory, spec: Mapping[str, Any], changed: Callable[[], None]) -> None:
+        self.id = directory.flow_run_id
+        self.directory = directory
+        self.spec = spec
+        self.name = _text(spec.get("flow_run_name")) or self.id
+        self.flow_name = _text(spec.get("flow_name"))
+        self.claim = _text(spec.get("claim"))
+        #: The task run that carries the claim; empty where the flow run itself does.
+        self.taken_through = _text(spec.get("taken_through"))
+        #: Tells this start of the flow run from an earlier one.
+        self.attempt = _text(spec.get("attempt"))
+        #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
+        self.has_engine = spec.get("kind") == KIND_PREFECT or spec.get("has_engine") is True
+        #: The backend is told all the same where the run's process is.
+        self.tells_start = not self.has_engine or spec.get("tells_start") is True
+        #: What it prints and logs is for the backend too.
+        self.sends_logs = spec.get("send_logs") is not False
+        #: Its output may be shown where the agent was started.
+        self.shows_output = spec.get("show_output") is not False
+        #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
+        self.starting = False
+        self.runner: RunnerProcess | None = None
+        self.flow_pid: int | None = None
+        self.tree = Tree(usage=Usage())
+        self.stop: StopAsked | None = None
+        #: The runner did not answer, so the agent killed the tree.
+        self.forced = False
+        #: Why the runner could not be started, where it could not.
+        self.failure: BaseException | None = None
+        self.deployed_at = datetime.now(timezone.utc)
+        self.log = logger.bind(run_id=self.id, run=self.name)
+        self.watching = Trouble("look after the run", self.log)
+        self.delivering = Trouble("deliver for the run", self.log)
+        self._outbox = directory.outbox()
+        self.ended = self._outbox.final
+        self._notes: list[LogLine] = []
+        self._lock = threading.Lock()
+        self._changed = changed
+
+    @property
+    def state(self) -> RunState:
+        """What the run is in, whether the backend knows it already or not."""
+        return self._outbox.state
+
+    @property
+    def limits(self) -> Mapping[str, Any]:
+        """What the run may use, as its spec says."""
+        limits = self.spec.get("limits")
+        return usable_limits(limits) if isinstance(limits, Mapping) else {}
+
+    @property
+    def cgroup(self) -> Path | None:
+        """The run's own cgroup, where it was given one."""
+        return cgroups.named_in(self.spec, self.id)
+
+    @property
+    def grace_s(self) -> float:
+        """Between asking the flow to end and killing it."""
+        return seconds(self.spec.get("grace_s"), 10.0)
+
+    # -- its processes
+
+    def attach(self, started: Started) -> None:
+        """Take the living runner under watch.
+
+        Raises ProcessLookupError when it has ended meanwhile, and when it is a process without any file of this run
+        open: a stranger that has got its pid in another boot, or whatever a damaged file names.
+        """
+        if started.boot_id != identity.boot_id() or not has_open_within(started.pid, self.directory.path):
+            raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
+        self.flow_pid = started.flow_pid
+        self.meet(RunnerProcess(started.pid, started.start_ticks))
+
+    def find_runner(self) -> None:
+        """Take under watch whoever holds the run's lock, where `started` does not tell; looks at all processes.
+
+        Raises ProcessLookupError when that is not one process alone.
+        """
+        holder = only_holder(self.directory.path / files.LOCK_FILE)
+        if holder is None:
+            raise ProcessLookupError(f"no process alone holds the lock of run {self.id}")
+        self.log.info("Found the runner by its lock: pid {}", holder[0], action="adopt")
+        self.meet(RunnerProcess(*holder))
+
+    def meet(self, runner: RunnerProcess) -> None:
+        """This is the run's runner. What was asked of the run before it was known is asked of it now."""
+        self.runner = runner
+        if self.stop is not None:
+            runner.send(SIGTERM)
+
+    def note_running(self, pid: int | None) -> None:
+        """The flow process is there, or was: tell the backend, once, unless an engine does and that is enough."""
+        self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
+
+    def observe(self, tree: Tree) -> None:
+        """What the run's processes use now; the peak is kept."""
+        peak = max(self.tree.usage.peak_memory_bytes, tree.usage.memory_bytes)
+        self.tree = replace(tree, usage=replace(tree.usage, peak_memory_bytes=peak))
+
+    def ask_to_stop(self, reason: str, detail: str, grace_s: float | None = None) -> None:
+        """Have the runner end the run, politely for `grace_s` (the run's own grace time when None), then finally.
+
+        The first reason stands; asking again can only shorten the grace.
+        """
+        grace_s = self.grace_s if grace_s is None else grace_s
+        kill_at_s = time.monotonic() + grace_s + _RUNNER_MARGIN_S
+        with self._lock:
+            if self.ended or (self.stop is not None and self.stop.kill_at_s <= kill_at_s):
+                return
+            if self.stop is not None:
+                reason, detail = self.stop.reason, self.stop.detail
+            self.stop = StopAsked(reason=reason, detail=detail, kill_at_s=kill_at_s)
+        self.log.info("Ending the run: {}", detail, action="stop", reason=reason)
+        try:
+            self.directory.write_stop(reason, detail, grace_s)
+        except OSError as error:  # a full disk must not keep a run alive; the reason is still known here
+            self.log.warning("Cannot write down why the run is to end: {}", error)
+        if self.runner is not None:
+            self.runner.send(SIGTERM)
+
+    # -- what it has to tell
+
+    def note(self, message: str, level: int, line_id: str, at: datetime | None = None) -> None:
+        """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent.
+
+        `at` None is now; a backend shows lines by time, so it also says where the line stands among the others.
+        """
+        line = LogLine(
+            flow_run_id=self.id,
+            at=at or datetime.now(timezone.utc),
+            stream="flowherd",
+            level=level,
+            logger="flowherd",
+            message=message,
+            line_id=f"{self.attempt}:{line_id}",
+        )
+        with self._lock:
+            self._notes.append(line)
+        self._tell()
+
+    def notes(self) -> list[LogLine]:
+        """The lines of `note` that were not forgotten yet."""
+        with self._lock:
+            return list(self._notes)
+
+    def forget_notes(self, count: int) -> None:
+        """The oldest `count` lines of `notes` are told."""
+        with self._lock:
+            del self._notes[:count]
+
+    def finish(self, verdict: Verdict) -> None:
+        """The run has ended so. Only `ending.settle` calls this."""
+        if verdict.state == RunState.SUCCESS:
+            self.note_running(self.flow_pid)  # too quick to be seen, but it was there
+        self.ended = True
+        self._move(
+            EVENT_OF_REPORT[verdict.state],
+            verdict.state,
+            verdict.message,
+            pid=self.flow_pid,
+            reason=verdict.reason,
+            grade=verdict.grade,
+            of_process=self.has_engine,
+        )
+
+    @property
+    def pending(self) -> Outbox:
+        """What the backend has still to be told."""
+        return self._outbox
+
+    @property
+    def delivered(self) -> bool:
+        """The backend knows how the run ended."""
+        return self._outbox.final and not self._outbox.reports
+
+    def acknowledge(self, report: StateReport, state: RunState | None = None) -> None:
+        """The backend has `report`, or needs it no more, and with `state` the run is in that now."""
+        with self._lock:
+            reports = tuple(kept for kept in self._outbox.reports if kept is not report)
+            self._store(replace(self._outbox, reports=reports, state=state or self._outbox.state))
+
+    def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
+        with self._lock:
+            if event is Event.START and self.state is not RunState.SUBMITTED:
+                return  # told already, by whoever saw it first
+            moved = after(self.state, event)
+            report = StateReport(
+                flow_run_id=self.id,
+                state=state,
+                message=message,
+                at=datetime.now(timezone.utc),
+                claim=self.claim or None,
+                **facts,
+            )
+            is_told = self.ended or self.tells_start
+            reports = (*self._outbox.reports, report) if is_told else self._outbox.reports
+            self._store(Outbox(reports=reports, final=self.ended, state=moved))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Now, but what is said while an engine begins has the time of its next lines: both ask the same server."""
+        if self.ended or not self.has_engine:
+            self._changed()
+
+    def _store(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        try:
+            self.directory.write_outbox(outbox)
+        except OSError as error:  # told from memory then; after a crash it is concluded again from exit.json
+            self.log.warning("Cannot write down what is to be reported: {}", error)
+
+
+def _text(value: object) -> str:
+    """A text of a spec that can be shown and sent; JSON can hold halves of characters, which UTF-8 cannot."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""

@@ -1,0 +1,179 @@
+"""The watch over all runs' processes: one thread, one pass over the process table a tick, one poll on all runners.
+
+A runner's end is noticed by its pidfd at once; limits are enforced at each tick. With no run it sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Callable
+from signal import SIGKILL
+
+from loguru import logger
+
+from flowherd.errors import RunDirectoryDamaged
+from flowherd.host import conclude
+from flowherd.host.limits import breach
+from flowherd.host.processes import cgroups, process_tree
+from flowherd.host.processes.kill_tree import end_tree
+from flowherd.host.run import Run
+from flowherd.host.run_registry import Roster
+from flowherd.recurring_error import Trouble
+from flowherd.signals import Waker
+
+#: Between looks at a run whose runner cannot be polled: not known yet, no pidfd, or its lock outlives it.
+_BLIND_TICK_S = 0.05
+#: After a round that did not work.
+_PAUSE_S = 0.5
+#: Between two searches through all processes for the runner of one run.
+_SEARCH_INTERVAL_S = 2.0
+
+
+class Watcher:
+    """Watches the runs of a roster until closed. `on_end` is called in its thread for each run that ended."""
+
+    def __init__(self, roster: Roster, interval_s: float, on_end: Callable[[Run], None]) -> None:
+        self._roster = roster
+        self._interval_s = interval_s
+        self._on_end = on_end
+        self._waker = Waker()
+        self._closed = False
+        self._trouble = Trouble("watch over the runs", logger)
+        self._next_search_s: dict[str, float] = {}
+        self._next_look_s = 0.0
+        self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is a new run, or one was asked to stop."""
+        self._waker.wake()
+
+    def close(self) -> None:
+        """Stop watching; the runs go on."""
+        self._closed = True
+        self._waker.wake()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._closed:
+            try:
+                self._wait()
+                self._round()
+            except OSError as error:  # no descriptors, no memory: passing trouble of the host
+                self._trouble.met(error)
+                self._waker.wait(_PAUSE_S)
+            except Exception:  # the watch over all runs must not end for the sake of one
+                logger.exception("The watch over the runs stumbled; it goes on")
+                self._waker.wait(_PAUSE_S)
+            else:
+                self._trouble.over()
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._waker.fileno(), select.POLLIN)
+        living = self._roster.living()
+        runners = [run.runner for run in living if run.runner is not None and run.runner.alive]
+        fds = [fd for fd in (runner.fileno() for runner in runners) if fd is not None]
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        poll.poll(self._timeout_ms(living, blind=len(fds) < len(living)))
+        self._waker.wait(0)
+
+    def _timeout_ms(self, living: list[Run], *, blind: bool) -> int | None:
+        if not living:
+            return None
+        until_look_s = max(0.0, self._next_look_s - time.monotonic())
+        return int(1000 * (min(until_look_s, _BLIND_TICK_S) if blind else until_look_s)) + 1
+
+    def _round(self) -> None:
+        for run in self._roster.living():
+            self._guarded(run, self._check)
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + self._interval_s
+            self._look()
+
+    def _guarded(self, run: Run, action: Callable[[Run], None]) -> None:
+        try:
+            action(run)
+        except Exception as error:  # a bad run fails alone
+            run.watching.met(error)
+        else:
+            run.watching.over()
+
+    def _check(self, run: Run) -> None:
+        if run.starting:
+            return
+        if run.runner is None or run.flow_pid is None:
+            self._find_processes(run)
+        if (run.runner is None or not run.runner.alive) and conclude.settle(run):
+            self._next_search_s.pop(run.id, None)
+            self._on_end(run)
+
+    def _find_processes(self, run: Run) -> None:
+        try:
+            started = run.directory.started()
+        except RunDirectoryDamaged as error:
+            self._search(run, error)
+            return
+        if started is None:
+            self._search(run, FileNotFoundError("it has not said who it is"))
+            return
+        if run.runner is None:
+            try:
+                run.attach(started)
+            except ProcessLookupError as error:
+                self._search(run, error)
+        run.flow_pid = started.flow_pid
+        if run.flow_pid is not None:
+            run.note_running(run.flow_pid)
+
+    def _search(self, run: Run, reason: Exception) -> None:
+        """The file does not tell who the runner is: if there is one, it holds the lock. Seldom, for it is dear."""
+        if (
+            run.runner is not None
+            or time.monotonic() < self._next_search_s.get(run.id, 0.0)
+            or not run.directory.lock_is_held()
+        ):
+            return
+        self._next_search_s[run.id] = time.monotonic() + _SEARCH_INTERVAL_S
+        run.log.debug("Looking for the runner by its lock: {}", reason)
+        with contextlib.suppress(ProcessLookupError):
+            run.find_runner()
+
+    def _look(self) -> None:
+        living = {run.id: run for run in self._roster.living() if run.runner is not None}
+        if not living:
+            return
+        trees = process_tree.look({run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None})
+        for run_id, run in living.items():
+            run.observe(trees[run_id])
+            self._guarded(run, self._enforce)
+
+    def _enforce(self, run: Run) -> None:
+        if run.stop is not None:
+            if time.monotonic() > run.stop.kill_at_s:
+                self._force(run)
+            return
+        passed = breach(run.tree.usage, run.limits)
+        if passed is None:
+            return
+        exact = process_tree.exact_usage(run.tree)
+        passed = breach(exact, run.limits)
+        if passed is not None:
+            # No grace: the time it gives is time in which the host may run out of memory.
+            run.ask_to_stop(passed.reason, passed.detail, grace_s=0.0)
+
+    def _force(self, run: Run) -> None:
+        run.log.warning("The runner did not end the run in time; killing the tree", action="force")
+        run.forced = True
+        if run.cgroup is not None:
+            cgroups.kill(run.cgroup)
+        end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)
+        if run.runner is not None:
+            run.runner.send(SIGKILL)

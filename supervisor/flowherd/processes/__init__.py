@@ -1,1 +1,0 @@
-"""Processes as the agent meets them: fork servers that it starts, runners that it watches, trees that it ends."""

@@ -1,0 +1,265 @@
+"""From a table field's arguments to SQL, for any table: `where`, `order_by`, `distinct_on`, `limit`, `offset`.
+
+The dialect's rules: keys of one object are and-ed; a comparison with null is no condition; comparing with SQL's NULL
+is false; nulls sort as Postgres sorts them; what nothing orders stays in the order of insertion. Knows no GraphQL
+type and no connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    Table,
+    and_,
+    exists,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+)
+
+from flowherd_server.errors import Refused
+from flowherd_server.graphql.operators import OPERATORS, comparable, one_of
+from flowherd_server.store.tables import RELATIONSHIPS, Relationship, insertion_order
+
+#: Conditions on a table, for whichever alias of it a query uses.
+Condition = Callable[[FromClause], ColumnElement[bool]]
+
+#: SQLite refuses expressions that are nested 1000 deep; nobody writes a tenth of that.
+MAX_WHERE_DEPTH = 24
+
+#: `{_eq: null}` on these is false, not "no condition": Prefect 0.13 asks so for cached states of a task without a
+#: cache key, and would take another task's value.
+_NULL_IS_NO_MATCH = frozenset({"cache_key"})
+
+_ORDERS = {
+    "asc": (False, False),
+    "desc": (True, True),
+    "asc_nulls_first": (False, True),
+    "asc_nulls_last": (False, False),
+    "desc_nulls_first": (True, True),
+    "desc_nulls_last": (True, False),
+}
+ORDER_WORDS = tuple(_ORDERS)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a table field was given; None and empty are "not given"."""
+
+    where: Mapping[str, Any] | None = None
+    order_by: Sequence[Mapping[str, Any]] = ()
+    distinct_on: Sequence[str] = ()
+    limit: int | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class Parents:
+    """Only rows whose `column` is one of `keys`; limits, offsets and distinct rows count for each key by itself."""
+
+    column: str
+    keys: Sequence[Any]
+
+
+def select_rows(
+    table: Table, columns: Iterable[str], arguments: Arguments, parents: Parents | None = None
+) -> Select[Any]:
+    """The rows of `table` that `arguments` ask for, in their order."""
+    scope = table.alias()
+    condition, limit, offset = _condition(table, arguments, parents)
+    query = select(*(scope.c[name] for name in columns)).where(condition(scope))
+    query = query.order_by(*_order(table, scope, arguments.order_by))
+    if limit is not None or offset:
+        query = query.limit(-1 if limit is None else limit).offset(offset)
+    return query
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number or value over all rows: count, max, min, sum or avg, of no column or of some."""
+
+    function: str
+    columns: Sequence[str] = ()
+    distinct: bool = False
+
+
+def count_rows(table: Table, arguments: Arguments, parents: Parents | None = None) -> Select[Any]:
+    """How many rows `arguments` ask for: one number, or with `parents` pairs of key and number."""
+    return measure_rows(table, [Measure("count")], arguments, parents)
+
+
+def measure_rows(
+    table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None = None
+) -> Select[Any]:
+    """The measures of the rows that `arguments` ask for: one row of them, or with `parents` a key before each row."""
+    scope = table.alias()
+    condition, limit, offset = _condition(table, arguments, parents)
+    needed = {insertion_order(table), *(name for measure in measures for name in measure.columns)}
+    rows = select(*(scope.c[name] for name in sorted(needed | ({parents.column} if parents else set()))))
+    rows = rows.where(condition(scope))
+    if limit is not None or offset:
+        rows = rows.order_by(*_order(table, scope, arguments.order_by))
+        rows = rows.limit(-1 if limit is None else limit).offset(offset)
+    found = rows.subquery()
+    values = [_measured(found, measure).label(f"measure_{at}") for at, measure in enumerate(measures)]
+    if parents is None:
+        return select(*values).select_from(found)
+    return select(found.c[parents.column], *values).group_by(found.c[parents.column])
+
+
+def _measured(found: FromClause, measure: Measure) -> ColumnElement[Any]:
+    columns = [comparable(found.c[name]) for name in measure.columns]
+    if measure.function != "count":
+        return cast(ColumnElement[Any], getattr(func, measure.function)(*columns))
+    if len(columns) == 1:
+        return func.count(columns[0].distinct() if measure.distinct else columns[0])
+    # A row of several columns is never null itself.
+    return func.count(func.json_array(*columns).distinct()) if columns and measure.distinct else func.count()
+
+
+def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> tuple[Condition, int | None, int]:
+    """All that restricts the rows, and the limit and offset that the query itself still has to apply."""
+    limit, offset = _natural("limit", arguments.limit), _natural("offset", arguments.offset) or 0
+
+    def matching(scope: FromClause) -> ColumnElement[bool]:
+        found = compile_where(table, scope, arguments.where)
+        return found if parents is None else and_(_of_parents(scope, parents), found)
+
+    condition: Condition = matching
+    group = [] if parents is None else [parents.column]
+    if arguments.distinct_on:
+        condition = _ranked(table, condition, [*group, *arguments.distinct_on], arguments, 0, 1)
+    # Under one parent the query's own limit does it, and ends at an index without looking at all rows.
+    if parents is not None and len(parents.keys) != 1 and (limit is not None or offset):
+        return _ranked(table, condition, group, arguments, offset, limit), None, 0
+    return condition, limit, offset
+
+
+def _of_parents(scope: FromClause, parents: Parents) -> ColumnElement[bool]:
+    column = scope.c[parents.column]
+    return column == parents.keys[0] if len(parents.keys) == 1 else one_of(column, parents.keys)
+
+
+def _ranked(
+    table: Table, condition: Condition, group: Sequence[str], arguments: Arguments, offset: int, limit: int | None
+) -> Condition:
+    """Of the rows that meet `condition`, those at places offset..offset+limit of their group."""
+    inner = table.alias()
+    key = insertion_order(table)
+    place = func.row_number().over(
+        partition_by=[comparable(inner.c[name]) for name in group], order_by=_order(table, inner, arguments.order_by)
+    )
+    ranked = select(inner.c[key].label("key"), place.label("place")).where(condition(inner)).subquery()
+    chosen = select(ranked.c.key).where(ranked.c.place > offset)
+    if limit is not None:
+        chosen = chosen.where(ranked.c.place <= offset + limit)
+    return lambda scope: scope.c[key].in_(chosen)
+
+
+def _natural(name: str, value: int | None) -> int | None:
+    if value is not None and value < 0:
+        raise Refused(f"{name} is {value}, but cannot be negative")
+    return value
+
+
+def compile_where(
+    table: Table, scope: FromClause, where: Mapping[str, Any] | None, depth: int = 0
+) -> ColumnElement[bool]:
+    """The condition that a bool_exp states about rows of `table` as `scope`.
+
+    Raises Refused when it is nested too deeply.
+    """
+    if depth > MAX_WHERE_DEPTH:
+        raise Refused(f"where is nested more than {MAX_WHERE_DEPTH} deep")
+    parts = [_part(table, scope, key, value, depth) for key, value in (where or {}).items() if value is not None]
+    return and_(true(), *parts)
+
+
+def _part(table: Table, scope: FromClause, key: str, value: Any, depth: int) -> ColumnElement[bool]:
+    if key == "_not":
+        return not_(compile_where(table, scope, value, depth + 1))
+    if key in ("_and", "_or"):
+        parts = [compile_where(table, scope, each, depth + 1) for each in _listed(value)]
+        # An empty _or has no alternative that could be true.
+        return and_(true(), *parts) if key == "_and" else or_(false(), *parts)
+    relationship = RELATIONSHIPS[table.name].get(key)
+    if relationship is not None:
+        return _related(relationship, scope, value, depth)
+    return _compare(scope.c[key], value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [each for each in value if each is not None] if isinstance(value, list) else [value]
+
+
+def _related(
+    relationship: Relationship, scope: FromClause, where: Mapping[str, Any], depth: int
+) -> ColumnElement[bool]:
+    target = relationship.target.alias()
+    link = target.c[relationship.target_column] == scope.c[relationship.source_column]
+    return exists().where(link, compile_where(relationship.target, target, where, depth + 1)).correlate(scope)
+
+
+def _compare(column: ColumnElement[Any], operators: Mapping[str, Any]) -> ColumnElement[bool]:
+    parts = []
+    for operator, value in operators.items():
+        if value is not None:
+            parts.append(OPERATORS[operator](column, value))
+        elif operator == "_eq" and column.key in _NULL_IS_NO_MATCH:
+            parts.append(false())
+    return and_(true(), *parts)
+
+
+def _order(table: Table, scope: FromClause, order_by: Sequence[Mapping[str, Any]]) -> list[ColumnElement[Any]]:
+    keys = [key for each in order_by for key in _order_keys(table, scope, each, lambda column: column, 0)]
+    return [*keys, scope.c[insertion_order(table)].asc()]
+
+
+def _order_keys(
+    table: Table,
+    scope: FromClause,
+    order_by: Mapping[str, Any],
+    reach: Callable[[ColumnElement[Any]], ColumnElement[Any]],
+    depth: int,
+) -> list[ColumnElement[Any]]:
+    """The sort keys of `order_by`; `reach` makes a column of `scope` usable in the query that is sorted."""
+    if depth > MAX_WHERE_DEPTH:
+        raise Refused(f"order_by is nested more than {MAX_WHERE_DEPTH} deep")
+    keys: list[ColumnElement[Any]] = []
+    for name, value in order_by.items():
+        relationship = RELATIONSHIPS[table.name].get(name)
+        if value is None:
+            continue
+        if relationship is None:
+            nullable = depth > 0 or table.c[name].nullable is not False
+            keys.append(_directed(comparable(reach(scope.c[name])), value, nullable))
+        else:
+            target = relationship.target.alias()
+            link = target.c[relationship.target_column] == scope.c[relationship.source_column]
+            further = _through(reach, link, scope)
+            keys.extend(_order_keys(relationship.target, target, value, further, depth + 1))
+    return keys
+
+
+def _through(
+    reach: Callable[[ColumnElement[Any]], ColumnElement[Any]], link: ColumnElement[bool], scope: FromClause
+) -> Callable[[ColumnElement[Any]], ColumnElement[Any]]:
+    return lambda column: reach(select(column).where(link).correlate(scope).scalar_subquery())
+
+
+def _directed(value: ColumnElement[Any], word: str, nullable: bool) -> ColumnElement[Any]:
+    descending, nulls_first = _ORDERS[word]
+    directed = value.desc() if descending else value.asc()
+    # Said only where there may be nulls: SQLite uses an index more readily for an order that says nothing of them.
+    if not nullable:
+        return directed
+    return directed.nulls_first() if nulls_first else directed.nulls_last()

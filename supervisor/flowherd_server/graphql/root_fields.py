@@ -1,0 +1,80 @@
+"""Fields of the query root that are no tables: what the dialect asks for beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLArgument, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType
+from graphql.type import GraphQLInt, GraphQLString
+from sqlalchemy import select
+
+from flowherd_server.errors import not_found
+from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
+from flowherd_server.mutations.secrets import secret_names, secret_value
+from flowherd_server.mutations.tenants import tenant_of, tenant_row
+from flowherd_server.store.tables import TASK_RUN
+
+
+def _auth_info(_root: Any, info: Any) -> Mapping[str, Any]:
+    # One token is all there is, and whoever has it may be an agent.
+    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, info.context.caller)}
+
+
+def _user(_root: Any, info: Any) -> list[Mapping[str, Any]]:
+    # There are no users; whoever asks as one is a member of the tenant that the request is for.
+    tenant = dict(tenant_row(info.context.connection, info.context.caller))
+    return [{"default_membership": {"tenant_id": tenant["id"], "tenant": tenant}}]
+
+
+def _secret_value(_root: Any, info: Any, name: str) -> Any:
+    return secret_value(info.context.connection, info.context.caller, name)
+
+
+def _secret_names(_root: Any, info: Any) -> list[str]:
+    return secret_names(info.context.connection, info.context.caller)
+
+
+def _task_run_info(_root: Any, info: Any, task_run_id: str) -> Mapping[str, Any]:
+    columns = (TASK_RUN.c.id, TASK_RUN.c.version, TASK_RUN.c.state, TASK_RUN.c.serialized_state)
+    query = select(*columns).where(TASK_RUN.c.id == task_run_id)
+    found = info.context.connection.execute(query).mappings().first()
+    if found is None:
+        raise not_found("task run", task_run_id)
+    return dict(found)
+
+
+_AUTH_INFO = GraphQLObjectType(
+    "auth_info", {"api_token_scope": GraphQLField(GraphQLString), "tenant_id": GraphQLField(UUID_INPUT)}
+)
+_TASK_RUN_INFO = GraphQLObjectType(
+    "task_run_info",
+    {
+        "id": GraphQLField(UUID_INPUT),
+        "version": GraphQLField(GraphQLInt),
+        "state": GraphQLField(GraphQLString),
+        "serialized_state": GraphQLField(JSON_INPUT),
+    },
+)
+_MEMBER_TENANT = GraphQLObjectType(
+    "membership_tenant",
+    {"id": GraphQLField(UUID_INPUT), "slug": GraphQLField(GraphQLString), "name": GraphQLField(GraphQLString)},
+)
+_MEMBERSHIP = GraphQLObjectType(
+    "membership", {"tenant_id": GraphQLField(UUID_INPUT), "tenant": GraphQLField(_MEMBER_TENANT)}
+)
+_USER = GraphQLObjectType("user", {"default_membership": GraphQLField(_MEMBERSHIP)})
+_ID = GraphQLArgument(GraphQLNonNull(UUID_INPUT))
+
+ROOT_FIELDS: Mapping[str, GraphQLField] = {
+    "hello": GraphQLField(GraphQLString, resolve=lambda _root, _info: "hello"),
+    "auth_info": GraphQLField(_AUTH_INFO, resolve=_auth_info),
+    # A list, as of a table: Prefect 0.13 with the backend "cloud" takes the first.
+    "user": GraphQLField(GraphQLList(_USER), resolve=_user),
+    "secret_value": GraphQLField(
+        JSON_INPUT, {"name": GraphQLArgument(GraphQLNonNull(GraphQLString))}, resolve=_secret_value
+    ),
+    "secret_names": GraphQLField(GraphQLList(GraphQLNonNull(GraphQLString)), resolve=_secret_names),
+    # What Prefect's engine goes by after a version lock.
+    "get_task_run_info": GraphQLField(_TASK_RUN_INFO, {"task_run_id": _ID}, _task_run_info),
+}

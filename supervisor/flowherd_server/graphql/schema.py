@@ -1,0 +1,261 @@
+"""The GraphQL schema, generated from the tables and the operations.
+
+For a table T: the fields T, T_by_pk and T_aggregate, and the types that Hasura made for their arguments (T_bool_exp,
+T_order_by, T_select_column); for an operation O: the field O with O_input and O_payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphql import (
+    GraphQLArgument,
+    GraphQLEnumType,
+    GraphQLField,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLOutputType,
+    GraphQLResolveInfo,
+    GraphQLScalarType,
+    GraphQLSchema,
+)
+from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLInt, GraphQLString
+from sqlalchemy import Table
+
+from flowherd_server.graphql.compiler import ORDER_WORDS, Arguments
+from flowherd_server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
+from flowherd_server.graphql.operations import Operation
+from flowherd_server.graphql.operators import OF_JSON, OF_KEY, OF_KEYS, OF_LIST, OF_TEXT, OF_VALUE
+from flowherd_server.graphql.scalars import BIGINT, TABLE_JSON, scalar_of
+from flowherd_server.store.tables import RELATIONSHIPS, visible_columns, visible_tables
+
+_ORDERED: dict[str, GraphQLScalarType | None] = dict.fromkeys(("Int", "bigint", "String", "timestamptz", "interval"))
+#: Of which columns, by their scalar, each can be asked, and what comes out where that is not the column's own scalar.
+MEASURES: dict[str, dict[str, GraphQLScalarType | None]] = {
+    "max": _ORDERED,
+    "min": _ORDERED,
+    "sum": dict.fromkeys(("Int", "bigint"), BIGINT),
+    "avg": dict.fromkeys(("Int", "bigint"), GraphQLFloat),
+}
+ORDER = GraphQLEnumType("order_by", {word: word for word in ORDER_WORDS})
+
+
+@dataclass(frozen=True)
+class ComputedField:
+    """A field of a table's rows that is no column: made by the request's context from some columns.
+
+    It is the name of a method of the context that takes those columns' values.
+    """
+
+    table: str
+    name: str
+    type: GraphQLOutputType
+    columns: Sequence[str]
+
+
+def build_schema(
+    operations: Sequence[Operation], fields: Mapping[str, GraphQLField], computed: Sequence[ComputedField]
+) -> GraphQLSchema:
+    """The schema of all tables and `operations`; `fields` are further fields of the query root."""
+    types = _Types(computed)
+    query = dict(fields)
+    for table in visible_tables():
+        query.update(types.root_fields(table))
+    mutation = {operation.name: _mutation_field(operation) for operation in operations}
+    return GraphQLSchema(GraphQLObjectType("Query", query), GraphQLObjectType("Mutation", mutation))
+
+
+class _Types:
+    """The types of all tables, each made once; they refer to one another, so their fields are made on demand."""
+
+    def __init__(self, computed: Sequence[ComputedField]) -> None:
+        self._computed = computed
+        self._needs = {(each.table, each.name): each.columns for each in computed}
+        self._comparisons: dict[str, GraphQLInputObjectType] = {}
+        tables = visible_tables()
+        self._rows = {table.name: self._row_type(table) for table in tables}
+        self._aggregates = {table.name: self._aggregate_type(table) for table in tables}
+        self._columns = {table.name: _column_enum(table) for table in tables}
+        self._where = {table.name: self._where_type(table) for table in tables}
+        self._order = {table.name: self._order_type(table) for table in tables}
+
+    def root_fields(self, table: Table) -> dict[str, GraphQLField]:
+        """The three fields by which `table` is asked for."""
+        key = GraphQLArgument(GraphQLNonNull(scalar_of(table.c.id)))
+        return {
+            table.name: GraphQLField(
+                GraphQLList(GraphQLNonNull(self._rows[table.name])), self._arguments(table), self._resolve_rows(table)
+            ),
+            f"{table.name}_by_pk": GraphQLField(self._rows[table.name], {"id": key}, self._resolve_row(table)),
+            table.name + AGGREGATE_SUFFIX: GraphQLField(
+                self._aggregates[table.name], self._arguments(table), self._resolve_aggregate(table)
+            ),
+        }
+
+    def _arguments(self, table: Table) -> dict[str, GraphQLArgument]:
+        return {
+            "where": GraphQLArgument(self._where[table.name]),
+            "order_by": GraphQLArgument(GraphQLList(GraphQLNonNull(self._order[table.name]))),
+            "distinct_on": GraphQLArgument(GraphQLList(GraphQLNonNull(self._columns[table.name]))),
+            "limit": GraphQLArgument(GraphQLInt),
+            "offset": GraphQLArgument(GraphQLInt),
+        }
+
+    def _resolve_rows(self, table: Table) -> Any:
+        def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> list[Row]:
+            loader = Loader(info.context.connection, info, self._needs)
+            return loader.rows(table, info.field_nodes, loader.arguments("Query", info.field_nodes[0]))
+
+        return resolve
+
+    def _resolve_row(self, table: Table) -> Any:
+        def resolve(_root: Any, info: GraphQLResolveInfo[Any], id: Any) -> Row | None:
+            loader = Loader(info.context.connection, info, self._needs)
+            rows = loader.rows(table, info.field_nodes, Arguments(where={"id": {"_eq": id}}))
+            return rows[0] if rows else None
+
+        return resolve
+
+    def _resolve_aggregate(self, table: Table) -> Any:
+        def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> Row:
+            loader = Loader(info.context.connection, info, self._needs)
+            return loader.aggregate(table, info.field_nodes, loader.arguments("Query", info.field_nodes[0]))
+
+        return resolve
+
+    def _aggregate_type(self, table: Table) -> GraphQLObjectType:
+        return GraphQLObjectType(
+            table.name + AGGREGATE_SUFFIX,
+            lambda: {
+                "aggregate": GraphQLField(self._aggregate_fields(table), resolve=_by_response_key),
+                "nodes": GraphQLField(
+                    GraphQLNonNull(GraphQLList(GraphQLNonNull(self._rows[table.name]))), resolve=_by_response_key
+                ),
+            },
+        )
+
+    def _aggregate_fields(self, table: Table) -> GraphQLObjectType:
+        columns = GraphQLList(GraphQLNonNull(self._columns[table.name]))
+        arguments = {"columns": GraphQLArgument(columns), "distinct": GraphQLArgument(GraphQLBoolean)}
+        fields = {"count": GraphQLField(GraphQLNonNull(GraphQLInt), arguments, _by_response_key)}
+        for function, kinds in MEASURES.items():
+            measured = {
+                column.name: GraphQLField(kinds[scalar_of(column).name] or scalar_of(column), resolve=_by_response_key)
+                for column in visible_columns(table)
+                if scalar_of(column).name in kinds
+            }
+            if measured:
+                kind = GraphQLObjectType(f"{table.name}_{function}_fields", measured)
+                fields[function] = GraphQLField(kind, resolve=_by_response_key)
+        return GraphQLObjectType(f"{table.name}_aggregate_fields", fields)
+
+    def _row_type(self, table: Table) -> GraphQLObjectType:
+        return GraphQLObjectType(table.name, lambda: self._row_fields(table))
+
+    def _row_fields(self, table: Table) -> dict[str, GraphQLField]:
+        fields = {
+            column.name: GraphQLField(_nullable_or_not(column, scalar_of(column)), resolve=_column_of_row)
+            for column in visible_columns(table)
+        }
+        for each in self._computed:
+            if each.table == table.name:
+                fields[each.name] = GraphQLField(each.type, resolve=_computed(each))
+        for name, relationship in RELATIONSHIPS[table.name].items():
+            target = relationship.target
+            if not relationship.many:
+                fields[name] = GraphQLField(self._rows[target.name], resolve=_nested)
+                continue
+            rows = GraphQLNonNull(GraphQLList(GraphQLNonNull(self._rows[target.name])))
+            fields[name] = GraphQLField(rows, self._arguments(target), _nested)
+            count = GraphQLNonNull(self._aggregates[target.name])
+            fields[name + AGGREGATE_SUFFIX] = GraphQLField(count, self._arguments(target), _nested)
+        return fields
+
+    def _where_type(self, table: Table) -> GraphQLInputObjectType:
+        return GraphQLInputObjectType(f"{table.name}_bool_exp", lambda: self._where_fields(table))
+
+    def _where_fields(self, table: Table) -> dict[str, GraphQLInputField]:
+        itself = self._where[table.name]
+        several = GraphQLInputField(GraphQLList(itself))
+        fields = {"_and": several, "_or": several, "_not": GraphQLInputField(itself)}
+        for column in visible_columns(table):
+            fields[column.name] = GraphQLInputField(self._comparison(scalar_of(column)))
+        for name, relationship in RELATIONSHIPS[table.name].items():
+            fields[name] = GraphQLInputField(self._where[relationship.target.name])
+        return fields
+
+    def _order_type(self, table: Table) -> GraphQLInputObjectType:
+        return GraphQLInputObjectType(f"{table.name}_order_by", lambda: self._order_fields(table))
+
+    def _order_fields(self, table: Table) -> dict[str, GraphQLInputField]:
+        fields = {column.name: GraphQLInputField(ORDER) for column in visible_columns(table)}
+        for name, relationship in RELATIONSHIPS[table.name].items():
+            if not relationship.many:
+                fields[name] = GraphQLInputField(self._order[relationship.target.name])
+        return fields
+
+    def _comparison(self, scalar: GraphQLScalarType) -> GraphQLInputObjectType:
+        if scalar.name not in self._comparisons:
+            self._comparisons[scalar.name] = _comparison_type(scalar)
+        return self._comparisons[scalar.name]
+
+
+def _comparison_type(scalar: GraphQLScalarType) -> GraphQLInputObjectType:
+    operators: dict[str, Any] = dict.fromkeys(OF_VALUE, scalar)
+    operators.update(dict.fromkeys(OF_LIST, GraphQLList(GraphQLNonNull(scalar))), _is_null=GraphQLBoolean)
+    if scalar is GraphQLString:
+        operators.update(dict.fromkeys(OF_TEXT, GraphQLString))
+    if scalar is TABLE_JSON:
+        operators.update(dict.fromkeys(OF_JSON, TABLE_JSON))
+        operators.update(dict.fromkeys(OF_KEY, GraphQLString))
+        operators.update(dict.fromkeys(OF_KEYS, GraphQLList(GraphQLNonNull(GraphQLString))))
+    fields = {name: GraphQLInputField(kind) for name, kind in operators.items()}
+    return GraphQLInputObjectType(f"{scalar.name}_comparison_exp", fields)
+
+
+def _column_enum(table: Table) -> GraphQLEnumType:
+    names = [column.name for column in visible_columns(table)]
+    return GraphQLEnumType(f"{table.name}_select_column", dict(zip(names, names, strict=True)))
+
+
+def _nullable_or_not(column: Any, scalar: GraphQLScalarType) -> GraphQLOutputType:
+    return scalar if column.nullable else GraphQLNonNull(scalar)
+
+
+def _column_of_row(row: Row, info: GraphQLResolveInfo[Any]) -> Any:
+    return row[info.field_name]
+
+
+def _by_response_key(selected: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
+    return selected[str(info.path.key)]
+
+
+def _nested(row: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
+    return row[nested_key(str(info.path.key))]
+
+
+def _computed(field: ComputedField) -> Any:
+    def resolve(row: Row, info: GraphQLResolveInfo[Any]) -> Any:
+        return getattr(info.context, field.name)(*(row[column] for column in field.columns))
+
+    return resolve
+
+
+def _mutation_field(operation: Operation) -> GraphQLField:
+    fields = {name: GraphQLInputField(kind) for name, kind in operation.arguments.items()}
+    answer = {name: GraphQLField(kind) for name, kind in operation.answer.items()}
+
+    def resolve(_root: Any, info: GraphQLResolveInfo[Any], input: Mapping[str, Any]) -> Mapping[str, Any]:
+        result: Mapping[str, Any] = info.context.carry_out(operation, input)
+        return result
+
+    return GraphQLField(
+        GraphQLObjectType(f"{operation.name}_payload", answer),
+        {"input": GraphQLArgument(GraphQLNonNull(GraphQLInputObjectType(f"{operation.name}_input", fields)))},
+        resolve,
+    )

@@ -1,0 +1,233 @@
+"""The server as a program: options in, one process that serves until it is told to stop.
+
+python -m flowherd_server [--host H] [--port P] [--data-dir D] [--home D] [--stop-with-parent]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvicorn
+from loguru import logger
+
+from flowherd.config import LoadedSettings
+from flowherd.errors import ConfigurationError
+from flowherd.signals import Waker, catching_stop_signals
+from flowherd_server.runs.rescue import RescueOptions
+from flowherd_server.server_files import announced, held_directory
+from flowherd_server.service import Service
+from flowherd_server.store.database import FILE_NAME, Database
+from flowherd_server.web.app import create_app
+from flowherd_server.web.guard import check_binding
+
+#: Requests that are under way when the server stops get so long.
+_GRACE_S = 1
+_BACKLOG = 512
+
+
+def _nothing(_url: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """All that a server is told."""
+
+    host: str = "127.0.0.1"
+    #: 0 picks a free one.
+    port: int = 4200
+    data_dir: Path
+    #: flowherd's home directory, where server.json tells others on this host about the server.
+    home: Path
+    #: What clients must send; empty is nothing, which only a loopback address may have.
+    token: str = ""
+    #: Finished runs are forgotten after so many seconds; 0 keeps all.
+    keep_finished_s: float = 0.0
+    #: Runs that a schedule creates ahead.
+    schedule_ahead: int = 10
+    #: What is done about runs without a heartbeat.
+    rescue: RescueOptions = field(default_factory=RescueOptions)
+    #: Stop as soon as stdin ends, which is when the process that started this one is gone.
+    stop_with_parent: bool = False
+    #: Called with the server's URL once it answers.
+    on_ready: Callable[[str], None] = _nothing
+
+    @classmethod
+    def from_settings(cls, loaded: LoadedSettings, *, stop_with_parent: bool = False) -> ServerOptions:
+        """What the settings say; when the server is ready it prints where it is."""
+        server, paths = loaded.settings.server, loaded.paths
+        return cls(
+            host=server.bind,
+            port=server.bind_port,
+            data_dir=paths.data_dir,
+            home=paths.home,
+            token=server.token,
+            keep_finished_s=server.keep_finished,
+            schedule_ahead=server.schedule_ahead,
+            rescue=RescueOptions(
+                heartbeat_timeout_s=server.heartbeat_timeout,
+                agent_timeout_s=server.agent_timeout,
+                zombie_interval_s=server.zombie_interval,
+                lazarus_interval_s=server.lazarus_interval,
+                lazarus_attempts=server.lazarus_attempts,
+            ),
+            stop_with_parent=stop_with_parent,
+            on_ready=lambda url: print(f"flowherd server ready at {url} (data in {paths.data_dir})", flush=True),
+        )
+
+
+def run(options: ServerOptions) -> None:
+    """Serve until a signal or the parent's end asks to stop.
+
+    Raises ConfigurationError when it cannot begin: address, port, data directory.
+    """
+    check_binding(options.host, options.token)
+    with held_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
+        database = Database(options.data_dir / FILE_NAME)
+        try:
+            asyncio.run(_serve(options, database, listener))
+        finally:
+            database.close()
+
+
+async def _serve(options: ServerOptions, database: Database, listener: socket.socket) -> None:
+    service = Service(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
+    url = _url(options.host, listener.getsockname()[1])
+    config = uvicorn.Config(
+        create_app(service, options.host, options.token),
+        access_log=False,
+        log_config=None,
+        lifespan="off",
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_GRACE_S,
+        server_header=False,
+    )
+    with contextlib.ExitStack() as while_ready:
+
+        def ready() -> None:
+            while_ready.enter_context(announced(options.home, url, options.data_dir))
+            options.on_ready(url)
+
+        server = _Server(config, ready)
+
+        def stop() -> None:
+            server.should_exit = True
+            service.release()
+
+        with (
+            _logging_with_loguru(),
+            _stopped_by_signals(stop),
+            _stopped_with_parent(stop, options.stop_with_parent),
+        ):
+            service.start()
+            try:
+                await server.serve(sockets=[listener])
+            finally:
+                await service.stop()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without signal handlers of its own, and with a word when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would raise the signal again after its end, and so end the process as if it had been killed.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    waker = Waker()
+    with catching_stop_signals(waker):
+
+        def woken() -> None:
+            waker.wait(0)
+            stop()
+
+        loop.add_reader(waker.fileno(), woken)
+        try:
+            yield
+        finally:
+            loop.remove_reader(waker.fileno())
+
+
+@contextmanager
+def _stopped_with_parent(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
+    """Stop when stdin ends. Raises ConfigurationError when stdin is nothing that can be waited for."""
+    if not wanted:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    fd = sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(fd, 4096):
+            loop.remove_reader(fd)
+            stop()
+
+    try:
+        loop.add_reader(fd, readable)
+    except OSError as error:  # a file, or /dev/null: epoll(7) takes neither
+        raise ConfigurationError("--stop-with-parent needs a pipe as standard input") from error
+    try:
+        yield
+    finally:
+        loop.remove_reader(fd)
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is; without that, each answer on a kept
+    # connection waits 40 ms for the client's delayed acknowledgement (tcp(7)).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((options.host, options.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"the server cannot listen on {options.host} port {options.port}: {error.strerror}; another server may "
+            "run there already, or choose another port with --port (0 picks a free one)"
+        ) from error
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    """Where this host reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _logging_with_loguru() -> Iterator[None]:
+    """What uvicorn logs goes where our own log goes, from warnings on: its rest is about every start and stop."""
+    theirs, handler = logging.getLogger("uvicorn"), _LoguruHandler(logging.WARNING)
+    theirs.addHandler(handler)
+    try:
+        yield
+    finally:
+        theirs.removeHandler(handler)
+
+
+class _LoguruHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        logger.opt(exception=record.exc_info).log(record.levelname, "{}", record.getMessage())

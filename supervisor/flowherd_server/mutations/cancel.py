@@ -1,0 +1,38 @@
+"""cancel_flow_run: asking for a run's end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLNonNull
+from graphql.type import GraphQLString
+
+from flowherd.states import FINISHED, Event, RunState, after
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import UUID_INPUT
+from flowherd_server.runs.new_states import plain_state
+from flowherd_server.runs.state_changes import enter_state, flow_run_row
+
+
+def _cancel_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
+    run = flow_run_row(call, given["flow_run_id"])
+    state = RunState(run["state"])
+    if state in FINISHED:
+        return {"state": state.value}
+    target = after(state, Event.REQUEST_CANCEL)
+    if target is not state:
+        enter_state(call, run, plain_state(target, f"{target} on request", call.now))
+    if run["agent_id"] is not None:
+        call.effects.agents.add(run["agent_id"])
+    return {"state": target.value}
+
+
+OPERATIONS = (
+    Operation(
+        name="cancel_flow_run",
+        arguments={"flow_run_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"state": GraphQLString},
+        handle=_cancel_flow_run,
+    ),
+)

@@ -1,0 +1,119 @@
+"""A flow document as it is registered (the dialect's flow JSON), checked and taken apart; knows no database."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowherd_server.errors import Refused
+
+#: A compressed document may not become more than this.
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class FlowDocument:
+    """What the server needs of a flow; `whole` is stored and given back unchanged."""
+
+    whole: Mapping[str, Any]
+    name: str
+    parameters: Sequence[Mapping[str, Any]]
+    tasks: Sequence[Mapping[str, Any]]
+    edges: Sequence[Mapping[str, Any]]
+    storage: Mapping[str, Any] | None
+    run_config: Mapping[str, Any] | None
+    environment: Mapping[str, Any] | None
+    schedule: Mapping[str, Any] | None
+
+
+def read_document(value: Any) -> FlowDocument:
+    """The flow in the JSON value `value`. Raises Refused naming the key that is not as it must be."""
+    whole = _mapping("serialized_flow", value)
+    name = whole.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise Refused("serialized_flow.name must be a text that is not empty")
+    optional = {
+        key: None if whole.get(key) is None else _mapping(f"serialized_flow.{key}", whole[key])
+        for key in ("storage", "run_config", "environment", "schedule")
+    }
+    for key in ("run_config", "environment"):
+        check_labels(f"serialized_flow.{key}.labels", (optional[key] or {}).get("labels"))
+    return FlowDocument(
+        whole=whole,
+        name=name,
+        parameters=_named("serialized_flow.parameters", whole.get("parameters"), "name"),
+        tasks=read_tasks("serialized_flow.tasks", whole.get("tasks")),
+        edges=read_edges("serialized_flow.edges", whole.get("edges")),
+        **optional,
+    )
+
+
+def read_tasks(what: str, value: Any) -> list[dict[str, Any]]:
+    """The tasks in the JSON value `value`; none is an empty list. Raises Refused for one without a slug."""
+    return _named(what, value, "slug")
+
+
+def read_edges(what: str, value: Any) -> list[dict[str, Any]]:
+    """The edges in the JSON value `value`; none is an empty list. Raises Refused."""
+    return _mappings(what, value)
+
+
+def decompress(text: str) -> Any:
+    """The JSON value in base64(gzip(JSON)). Raises Refused when it is none, or larger than the server takes."""
+    try:
+        unpacker = zlib.decompressobj(_GZIP_WINDOW)
+        data = unpacker.decompress(base64.b64decode(text, validate=True), MAX_DOCUMENT_BYTES)
+        if unpacker.unconsumed_tail:
+            raise Refused(f"serialized_flow is larger than {MAX_DOCUMENT_BYTES} bytes")
+        return json.loads(data)
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
+        raise Refused(f"serialized_flow is not base64(gzip(JSON)): {error}") from error
+
+
+def check_labels(what: str, labels: Any) -> list[str] | None:
+    """`labels` when they are a list of texts, or None. Raises Refused."""
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise Refused(f"{what} must be a list of texts")
+    return labels
+
+
+def optional_mapping(what: str, value: Any) -> dict[str, Any] | None:
+    """`value` when it is a JSON object, or None. Raises Refused."""
+    return None if value is None else _mapping(what, value)
+
+
+def slug_of(edge: Mapping[str, Any], end: str) -> str | None:
+    """The slug of the task at one end of an edge; None where there is none that is a text."""
+    task = edge.get(end)
+    slug = task.get("slug") if isinstance(task, dict) else None
+    return slug if isinstance(slug, str) else None
+
+
+def _mapping(what: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Refused(f"{what} must be a JSON object")
+    return value
+
+
+def _mappings(what: str, values: Any) -> list[dict[str, Any]]:
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise Refused(f"{what} must be a list")
+    return [_mapping(f"{what}[{index}]", value) for index, value in enumerate(values)]
+
+
+def _named(what: str, values: Any, name: str) -> list[dict[str, Any]]:
+    found = _mappings(what, values)
+    for index, value in enumerate(found):
+        if not isinstance(value.get(name), str):
+            raise Refused(f"{what}[{index}].{name} must be a text")
+    return found

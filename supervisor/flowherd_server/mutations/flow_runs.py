@@ -1,0 +1,125 @@
+"""Creating, naming, labelling and deleting flow runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLList, GraphQLNonNull
+from graphql.type import GraphQLBoolean, GraphQLString
+from sqlalchemy import RowMapping, delete, select, update
+
+from flowherd.states import CLAIMABLE
+from flowherd_server.errors import Refused, not_found
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import JSON_INPUT, TIME_INPUT, UUID_INPUT
+from flowherd_server.mutations.flow_document import check_labels, optional_mapping
+from flowherd_server.runs.create_runs import Wanted, create_run
+from flowherd_server.runs.labels import normal_labels
+from flowherd_server.runs.state_changes import flow_run_row
+from flowherd_server.store.tables import FLOW, FLOW_RUN
+
+
+def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
+    run_config = optional_mapping("run_config", given.get("run_config"))
+    check_labels("run_config.labels", (run_config or {}).get("labels"))
+    start_us = given.get("scheduled_start_time")
+    wanted = Wanted(
+        start_us=call.now if start_us is None else start_us,
+        parameters=optional_mapping("parameters", given.get("parameters")),
+        context=optional_mapping("context", given.get("context")),
+        labels=given.get("labels"),
+        run_config=run_config,
+        name=given.get("flow_run_name"),
+        idempotency_key=given.get("idempotency_key"),
+    )
+    return {"id": create_run(call, _flow(call, given), wanted)}
+
+
+def _flow(call: Call, given: Input) -> RowMapping:
+    """The flow that is meant: by its id, or the live version of a group."""
+    flow_id, version_group_id = given.get("flow_id"), given.get("version_group_id")
+    if (flow_id is None) == (version_group_id is None):
+        raise Refused("exactly one of flow_id and version_group_id must be given")
+    query = select(FLOW).order_by(FLOW.c.version.desc()).limit(1)
+    if flow_id is not None:
+        query = query.where(FLOW.c.id == flow_id)
+    else:
+        query = query.where(FLOW.c.version_group_id == version_group_id, ~FLOW.c.archived)
+    flow = call.connection.execute(query).mappings().first()
+    if flow is None:
+        raise not_found("flow", flow_id or f"of version group {version_group_id}")
+    if flow["archived"]:
+        raise Refused(f"flow {flow_id} is archived; a newer version has taken its place, or it was deleted")
+    return flow
+
+
+def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
+    run = flow_run_row(call, given["flow_run_id"])
+    call.connection.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]))
+    if run["agent_id"] is not None:
+        call.effects.agents.add(run["agent_id"])
+    return {"success": True}
+
+
+def _set_flow_run_name(call: Call, given: Input) -> Mapping[str, Any]:
+    if not given["name"].strip():
+        raise Refused("a flow run's name cannot be empty")
+    _change(call, flow_run_row(call, given["flow_run_id"]), name=given["name"])
+    return {"success": True}
+
+
+def _set_flow_run_labels(call: Call, given: Input) -> Mapping[str, Any]:
+    """Other agents may take it from now on."""
+    run = flow_run_row(call, given["flow_run_id"])
+    labels = normal_labels(given["labels"])
+    _change(call, run, labels=labels)
+    if run["state"] in CLAIMABLE and run["state_start_time"] is not None:
+        call.effects.due.append((run["state_start_time"], labels))
+    return {"success": True}
+
+
+def _change(call: Call, run: RowMapping, **columns: Any) -> None:
+    changed = {**columns, "updated": call.now}
+    call.connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]), changed)
+
+
+OPERATIONS = (
+    Operation(
+        name="create_flow_run",
+        arguments={
+            "flow_id": UUID_INPUT,
+            "version_group_id": GraphQLString,
+            "parameters": JSON_INPUT,
+            "context": JSON_INPUT,
+            "scheduled_start_time": TIME_INPUT,
+            "idempotency_key": GraphQLString,
+            "flow_run_name": GraphQLString,
+            "labels": GraphQLList(GraphQLNonNull(GraphQLString)),
+            "run_config": JSON_INPUT,
+        },
+        answer={"id": UUID_INPUT},
+        handle=_create_flow_run,
+    ),
+    Operation(
+        name="delete_flow_run",
+        arguments={"flow_run_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_flow_run,
+    ),
+    Operation(
+        name="set_flow_run_name",
+        arguments={"flow_run_id": GraphQLNonNull(UUID_INPUT), "name": GraphQLNonNull(GraphQLString)},
+        answer={"success": GraphQLBoolean},
+        handle=_set_flow_run_name,
+    ),
+    Operation(
+        name="set_flow_run_labels",
+        arguments={
+            "flow_run_id": GraphQLNonNull(UUID_INPUT),
+            "labels": GraphQLNonNull(GraphQLList(GraphQLNonNull(GraphQLString))),
+        },
+        answer={"success": GraphQLBoolean},
+        handle=_set_flow_run_labels,
+    ),
+)

@@ -1,0 +1,36 @@
+"""The switches of a flow group: heartbeats, Lazarus, version locking.
+
+They are kept in flow_group.settings; a flow's process reads flow.settings, so each flow of the group has a copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select, update
+
+from flowherd_server.graphql.operations import Call
+from flowherd_server.store.tables import FLOW, FLOW_GROUP
+
+HEARTBEAT, LAZARUS, VERSION_LOCKING = "heartbeat_enabled", "lazarus_enabled", "version_locking_enabled"
+SWITCHES = (HEARTBEAT, LAZARUS, VERSION_LOCKING)
+
+
+def flow_settings(group_settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a flow whose group has these: a switch that nobody has turned is not there, and on."""
+    return {name: group_settings[name] for name in SWITCHES if name in group_settings}
+
+
+def turn(call: Call, flow_group_id: str, name: str, enabled: bool) -> None:
+    """Turn one of the switches, for all versions of the flow."""
+    query = select(FLOW_GROUP.c.settings).where(FLOW_GROUP.c.id == flow_group_id)
+    settings = {**call.connection.execute(query).scalar_one(), name: enabled}
+    call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == flow_group_id), {"settings": settings})
+    flows = update(FLOW).where(FLOW.c.flow_group_id == flow_group_id)
+    call.connection.execute(flows, {"settings": flow_settings(settings), "updated": call.now})
+
+
+def is_version_locked(call: Call, flow_id: str) -> bool:
+    """Whether a Running must name the stored version."""
+    settings = call.connection.execute(select(FLOW.c.settings).where(FLOW.c.id == flow_id)).scalar_one()
+    return settings.get(VERSION_LOCKING) is not False

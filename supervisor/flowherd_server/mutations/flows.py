@@ -1,0 +1,215 @@
+"""Registering, archiving and deleting flows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from graphql import GraphQLInputType, GraphQLNonNull, GraphQLScalarType
+from graphql.type import GraphQLBoolean, GraphQLString
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
+
+from flowherd.states import FINISHED
+from flowherd_server.errors import not_found
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
+from flowherd_server.mutations.flow_document import FlowDocument, decompress, read_document
+from flowherd_server.mutations.flow_graph import add_edges, add_tasks
+from flowherd_server.mutations.flow_settings import flow_settings
+from flowherd_server.mutations.schedules import activate_schedule, deactivate_schedule, flow_row
+from flowherd_server.schedules.auto_runs import cancel_waiting_runs
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT
+
+
+@dataclass(frozen=True)
+class _Registration:
+    given: Input
+    document: FlowDocument
+
+
+def _prepare_plain(given: Input) -> _Registration:
+    return _Registration(given, read_document(given["serialized_flow"]))
+
+
+def _prepare_compressed(given: Input) -> _Registration:
+    return _Registration(given, read_document(decompress(given["serialized_flow"])))
+
+
+def _create_flow(call: Call, registration: _Registration) -> Mapping[str, Any]:
+    given, document = registration.given, registration.document
+    project = _project(call, given["project_id"])
+    version_group_id = given.get("version_group_id") or _version_group(call, project["id"], document.name)
+    group = _flow_group(call, version_group_id, project["tenant_id"])
+    key = given.get("idempotency_key")
+    live = _live_version(call, version_group_id)
+    if key is not None and live is not None and group["settings"].get("idempotency_key") == key:
+        return {"id": live}
+    flow_id = _insert_flow(call, project, group, registration)
+    add_tasks(call, flow_id, document.tasks)
+    add_edges(call, flow_id, document.edges)
+    if key is not None:
+        settings = {**group["settings"], "idempotency_key": key}
+        call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == group["id"]), {"settings": settings})
+    _replace_others(call, version_group_id, flow_id)
+    if given.get("set_schedule_active") is not False:
+        activate_schedule(call, flow_row(call, flow_id))
+    return {"id": flow_id}
+
+
+def _project(call: Call, project_id: str) -> RowMapping:
+    project = call.connection.execute(select(PROJECT).where(PROJECT.c.id == project_id)).mappings().first()
+    if project is None:
+        raise not_found("project", project_id)
+    return project
+
+
+def _version_group(call: Call, project_id: str, name: str) -> str:
+    """Versions of a flow belong together by its name within a project."""
+    newest = (
+        select(FLOW.c.version_group_id)
+        .where(FLOW.c.project_id == project_id, FLOW.c.name == name)
+        .order_by(FLOW.c.created.desc(), FLOW.c.seq.desc())
+    )
+    return call.connection.execute(newest.limit(1)).scalar() or str(uuid4())
+
+
+def _flow_group(call: Call, name: str, tenant_id: str) -> RowMapping:
+    query = select(FLOW_GROUP).where(FLOW_GROUP.c.name == name)
+    group = call.connection.execute(query).mappings().first()
+    if group is not None:
+        return group
+    row = {
+        "id": str(uuid4()),
+        "tenant_id": tenant_id,
+        "name": name,
+        "default_parameters": {},
+        "settings": {},
+        "created": call.now,
+    }
+    call.connection.execute(insert(FLOW_GROUP), row)
+    return call.connection.execute(query).mappings().one()
+
+
+def _live_version(call: Call, version_group_id: str) -> str | None:
+    query = select(FLOW.c.id).where(FLOW.c.version_group_id == version_group_id, ~FLOW.c.archived)
+    return call.connection.execute(query.order_by(FLOW.c.version.desc()).limit(1)).scalar()
+
+
+def _insert_flow(call: Call, project: RowMapping, group: RowMapping, registration: _Registration) -> str:
+    document = registration.document
+    highest = select(func.max(FLOW.c.version)).where(FLOW.c.version_group_id == group["name"])
+    flow_id = str(uuid4())
+    row = {
+        "id": flow_id,
+        "tenant_id": project["tenant_id"],
+        "project_id": project["id"],
+        "flow_group_id": group["id"],
+        "version_group_id": group["name"],
+        "version": (call.connection.execute(highest).scalar() or 0) + 1,
+        "name": document.name,
+        "description": registration.given.get("description") or _text(document.whole.get("description")),
+        "archived": False,
+        "core_version": _text(document.whole.get("__version__")) or call.caller.core_version,
+        "settings": flow_settings(group["settings"]),
+        "environment": document.environment,
+        "run_config": document.run_config,
+        "storage": document.storage,
+        "parameters": document.parameters,
+        "serialized_flow": document.whole,
+        "schedule": document.schedule,
+        "is_schedule_active": False,
+        "created": call.now,
+        "updated": call.now,
+    }
+    call.connection.execute(insert(FLOW), row)
+    return flow_id
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _replace_others(call: Call, version_group_id: str, flow_id: str) -> None:
+    """Archive the versions before. Runs of them that people created and that wait are kept, and run as they were made.
+
+    The real server cancels these; here somebody's run for tonight is not lost because the flow is registered again.
+    """
+    others = select(FLOW.c.id).where(
+        FLOW.c.version_group_id == version_group_id, FLOW.c.id != flow_id, ~FLOW.c.archived
+    )
+    for other in call.connection.execute(others).scalars().all():
+        _archive(call, other)
+
+
+def _archive(call: Call, flow_id: str) -> None:
+    deactivate_schedule(call, flow_id)
+    call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), {"archived": True, "updated": call.now})
+
+
+def _archive_flow(call: Call, given: Input) -> Mapping[str, Any]:
+    """No run of it is started any more; runs that go on are let be."""
+    flow_id = flow_row(call, given["flow_id"])["id"]
+    _archive(call, flow_id)
+    cancel_waiting_runs(call, flow_id, "Cancelled because its flow was archived.")
+    return {"success": True}
+
+
+def _delete_flow(call: Call, given: Input) -> Mapping[str, Any]:
+    """The flow with all that is its; its runs that go on are to be ended."""
+    flow = flow_row(call, given["flow_id"])
+    delete_flows(call, FLOW.c.id == flow["id"])
+    return {"success": True}
+
+
+def delete_flows(call: Call, which: ColumnElement[bool]) -> None:
+    """Delete the flows that `which` says, and their groups where no version is left."""
+    flows = select(FLOW.c.id).where(which)
+    agents = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.flow_id.in_(flows), FLOW_RUN.c.state.not_in(sorted(FINISHED)))
+    call.effects.agents.update(agent for agent in call.connection.execute(agents.distinct()).scalars() if agent)
+    groups = call.connection.execute(select(FLOW.c.flow_group_id).where(which).distinct()).scalars().all()
+    call.connection.execute(delete(FLOW).where(which))
+    empty = FLOW_GROUP.c.id.in_(groups), ~select(FLOW.c.id).where(FLOW.c.flow_group_id == FLOW_GROUP.c.id).exists()
+    call.connection.execute(delete(FLOW_GROUP).where(*empty))
+
+
+def _create_arguments(serialized_flow: GraphQLScalarType) -> dict[str, GraphQLInputType]:
+    return {
+        "project_id": GraphQLNonNull(UUID_INPUT),
+        "serialized_flow": GraphQLNonNull(serialized_flow),
+        "set_schedule_active": GraphQLBoolean,
+        "version_group_id": GraphQLString,
+        "idempotency_key": GraphQLString,
+        "description": GraphQLString,
+    }
+
+
+OPERATIONS = (
+    Operation(
+        name="create_flow",
+        arguments=_create_arguments(JSON_INPUT),
+        answer={"id": UUID_INPUT},
+        handle=_create_flow,
+        prepare=_prepare_plain,
+    ),
+    Operation(
+        name="create_flow_from_compressed_string",
+        arguments=_create_arguments(GraphQLString),
+        answer={"id": UUID_INPUT},
+        handle=_create_flow,
+        prepare=_prepare_compressed,
+    ),
+    Operation(
+        name="archive_flow",
+        arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_archive_flow,
+    ),
+    Operation(
+        name="delete_flow",
+        arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_flow,
+    ),
+)

@@ -1,0 +1,141 @@
+"""write_run_logs: the one operation that carries bulk, so its list is checked by hand and inserted in one go."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphql import GraphQLError, GraphQLNonNull
+from graphql.type import GraphQLBoolean
+from sqlalchemy import Table, func, select
+
+from flowherd_server.errors import Refused, not_found
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import JSON_INPUT, parse_uuid
+from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN
+from flowherd_server.store.times import parse_time
+
+_FIELDS = frozenset({"flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id"})
+_COLUMNS = ("flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id")
+_INSERT = (
+    f"INSERT INTO {LOG.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)}) "
+    "ON CONFLICT (flow_run_id, line_id) WHERE line_id IS NOT NULL DO NOTHING"
+)
+_TIMESTAMP = _COLUMNS.index("timestamp")
+
+
+@dataclass
+class _Batch:
+    """The rows of one call, and the ids that must be there for them."""
+
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    #: As they were sent -> as they are stored.
+    flow_runs: dict[str, str] = field(default_factory=dict)
+    task_runs: dict[str, str] = field(default_factory=dict)
+
+
+def _prepare(given: Input) -> _Batch:
+    entries = given["logs"]
+    if isinstance(entries, dict):  # Prefect's failure path sends one bare object
+        entries = [entries]
+    if not isinstance(entries, list):
+        raise Refused("logs must be a list of objects")
+    batch = _Batch()
+    for index, entry in enumerate(entries):
+        try:
+            batch.rows.append(_row(entry, batch))
+        except (KeyError, TypeError, ValueError, GraphQLError) as error:
+            raise Refused(f"logs[{index}]: {_reason(error)}") from None
+    return batch
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _row(entry: Any, batch: _Batch) -> tuple[Any, ...]:
+    if not isinstance(entry, dict):
+        raise TypeError("must be an object")
+    if not entry.keys() <= _FIELDS:
+        raise ValueError(f"unknown fields: {', '.join(sorted(entry.keys() - _FIELDS))}")
+    get = entry.get
+    timestamp, info, task_run_id, line_id = get("timestamp"), get("info"), get("task_run_id"), get("line_id")
+    return (
+        _known(entry["flow_run_id"], batch.flow_runs),
+        None if task_run_id is None else _known(task_run_id, batch.task_runs),
+        None if timestamp is None else _time(timestamp),
+        _text("name", get("name"), None),
+        _level(get("level")),
+        _text("message", get("message"), ""),
+        None if info is None else json.dumps(info, separators=(",", ":")),
+        _text("line_id", line_id, None),
+    )
+
+
+def _known(value: Any, seen: dict[str, str]) -> str:
+    found = seen.get(value)
+    if found is None:
+        found = seen[value] = parse_uuid(value)
+    return found
+
+
+def _time(value: Any) -> int:
+    if not isinstance(value, str):
+        raise TypeError(f"timestamp must be an ISO 8601 text, not {value!r}")
+    return parse_time(value)
+
+
+def _text(name: str, value: Any, default: str | None) -> str | None:
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and a database cannot hold
+        return value.encode(errors="replace").decode()
+    return value
+
+
+def _level(value: Any) -> str:
+    """The level's name. One that nobody knows is kept: a batch is not lost over it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return logging.getLevelName(value)
+    return _text("level", value, None) or "INFO"
+
+
+def _write_run_logs(call: Call, batch: _Batch) -> Mapping[str, Any]:
+    _check_known(call, FLOW_RUN, batch.flow_runs.values())
+    _check_known(call, TASK_RUN, batch.task_runs.values())
+    rows = [row if row[_TIMESTAMP] is not None else _stamped(row, call.now) for row in batch.rows]
+    if rows:
+        call.connection.exec_driver_sql(_INSERT, rows)
+    return {"success": True}
+
+
+def _stamped(row: tuple[Any, ...], now: int) -> tuple[Any, ...]:
+    return (*row[:_TIMESTAMP], now, *row[_TIMESTAMP + 1 :])
+
+
+def _check_known(call: Call, table: Table, ids: Iterable[str]) -> None:
+    wanted = set(ids)
+    if not wanted:
+        return
+    listed = func.json_each(json.dumps(sorted(wanted))).table_valued("value").alias()
+    known = call.connection.execute(select(table.c.id).where(table.c.id.in_(select(listed.c.value)))).scalars()
+    for unknown in sorted(wanted - set(known)):
+        raise not_found(table.name.replace("_", " "), unknown)
+
+
+OPERATIONS = (
+    Operation(
+        name="write_run_logs",
+        arguments={"logs": GraphQLNonNull(JSON_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_write_run_logs,
+        prepare=_prepare,
+    ),
+)

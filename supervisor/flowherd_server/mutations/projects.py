@@ -1,0 +1,69 @@
+"""Tenants' projects: what flows are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from graphql import GraphQLNonNull
+from graphql.type import GraphQLBoolean, GraphQLString
+from sqlalchemy import delete, insert, select
+
+from flowherd_server.errors import Refused, not_found
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import UUID_INPUT
+from flowherd_server.mutations.flows import delete_flows
+from flowherd_server.mutations.tenants import tenant_of
+from flowherd_server.store.tables import FLOW, PROJECT
+
+#: The exact text that Prefect's client looks for before it goes on with the project that is there.
+_DUPLICATE = "Uniqueness violation."
+
+
+def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
+    tenant_id = tenant_of(call.connection, call.caller, given.get("tenant_id"))
+    name = given["name"]
+    if not name.strip():
+        raise Refused("a project's name cannot be empty")
+    same = select(PROJECT.c.id).where(PROJECT.c.tenant_id == tenant_id, PROJECT.c.name == name)
+    if call.connection.execute(same).first() is not None:
+        raise Refused(_DUPLICATE)
+    row = {
+        "id": str(uuid4()),
+        "tenant_id": tenant_id,
+        "name": name,
+        "description": given.get("description"),
+        "created": call.now,
+    }
+    call.connection.execute(insert(PROJECT), row)
+    return row
+
+
+def _delete_project(call: Call, given: Input) -> Mapping[str, Any]:
+    """The project with its flows and all that is theirs."""
+    project_id = given["project_id"]
+    delete_flows(call, FLOW.c.project_id == project_id)
+    if not call.connection.execute(delete(PROJECT).where(PROJECT.c.id == project_id)).rowcount:
+        raise not_found("project", project_id)
+    return {"success": True}
+
+
+OPERATIONS = (
+    Operation(
+        name="create_project",
+        arguments={
+            "tenant_id": UUID_INPUT,
+            "name": GraphQLNonNull(GraphQLString),
+            "description": GraphQLString,
+        },
+        answer={"id": UUID_INPUT},
+        handle=_create_project,
+    ),
+    Operation(
+        name="delete_project",
+        arguments={"project_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_delete_project,
+    ),
+)

@@ -1,0 +1,78 @@
+"""Switching a flow's schedule on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphql import GraphQLNonNull
+from graphql.type import GraphQLBoolean
+from sqlalchemy import RowMapping, select, update
+
+from flowherd_server.errors import Refused, not_found
+from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.scalars import UUID_INPUT
+from flowherd_server.schedules.auto_runs import check_parameters, create_auto_runs, delete_auto_runs, schedule_of
+from flowherd_server.store.tables import FLOW
+
+
+def flow_row(call: Call, flow_id: str) -> RowMapping:
+    """The flow. Raises Refused when there is none."""
+    row = call.connection.execute(select(FLOW).where(FLOW.c.id == flow_id)).mappings().first()
+    if row is None:
+        raise not_found("flow", flow_id)
+    return row
+
+
+def activate_schedule(call: Call, flow: RowMapping) -> bool:
+    """Switch the flow's schedule on and create its first runs; False when it has none.
+
+    Raises Refused when it is one that this server cannot follow, or its runs would lack a parameter.
+    """
+    schedule = schedule_of(call, flow)
+    if schedule is None:
+        return False
+    check_parameters(call, flow, schedule)
+    _set_active(call, flow["id"], True)
+    create_auto_runs(call, flow)
+    call.effects.schedules = True
+    return True
+
+
+def _set_active(call: Call, flow_id: str, active: bool) -> None:
+    changed = {"is_schedule_active": active, "updated": call.now}
+    call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), changed)
+
+
+def deactivate_schedule(call: Call, flow_id: str) -> None:
+    """Switch the flow's schedule off and take back its unstarted runs."""
+    _set_active(call, flow_id, False)
+    delete_auto_runs(call, flow_id)
+
+
+def _set_schedule_active(call: Call, given: Input) -> Mapping[str, Any]:
+    flow = flow_row(call, given["flow_id"])
+    if flow["archived"]:
+        raise Refused(f"flow {flow['id']} is archived, so its schedule cannot be switched on")
+    return {"success": activate_schedule(call, flow)}
+
+
+def _set_schedule_inactive(call: Call, given: Input) -> Mapping[str, Any]:
+    deactivate_schedule(call, flow_row(call, given["flow_id"])["id"])
+    return {"success": True}
+
+
+OPERATIONS = (
+    Operation(
+        name="set_schedule_active",
+        arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_set_schedule_active,
+    ),
+    Operation(
+        name="set_schedule_inactive",
+        arguments={"flow_id": GraphQLNonNull(UUID_INPUT)},
+        answer={"success": GraphQLBoolean},
+        handle=_set_schedule_inactive,
+    ),
+)

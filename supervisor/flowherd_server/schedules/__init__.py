@@ -1,0 +1,1 @@
+"""Schedules: when they fire, and the runs made for them ahead of time."""

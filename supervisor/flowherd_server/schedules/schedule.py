@@ -1,0 +1,121 @@
+"""When a schedule of the dialect's form fires: pure, times in and times out. Knows no database and no clock.
+
+    {"clocks": [...], "filters": [...], "or_filters": [...], "not_filters": [...], "adjustments": [...]}
+
+Clocks say when (clocks.py), with parameter_defaults and labels for their runs; filters leave some times out and
+adjustments move the rest (schedule_functions.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby, islice
+from typing import Any
+
+from flowherd_server.errors import Refused
+from flowherd_server.schedules.clocks import Clock, clock_times
+from flowherd_server.schedules.schedule_functions import read_adjustments, read_filters
+from flowherd_server.store.times import to_datetime, to_us
+
+#: So many times of the clocks are looked at, however few the filters let through (Prefect's own limit).
+MAX_TIMES = 10_000
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One run that a schedule asks for."""
+
+    at_us: int
+    parameters: Mapping[str, Any] | None = None
+    labels: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a clock says of its runs. Empty is none given, as in Prefect's own documents."""
+
+    parameters: Mapping[str, Any] | None
+    labels: Sequence[str] | None
+
+
+def next_firings(schedule: Mapping[str, Any], after_us: int, count: int) -> list[Firing]:
+    """The next `count` firings of all clocks together, in order, each once.
+
+    Their clocks' times are later than `after_us`. Fewer where the schedule ends, or its filters leave nothing of
+    MAX_TIMES times. Raises Refused when the schedule is not one that this server can follow.
+    """
+    passes, adjusted = _filter(schedule), _adjustment(schedule)
+    after = to_datetime(after_us)
+    times = [_times(clock, after) for clock in clocks_of(schedule)]
+    merged = heapq.merge(*times, key=lambda each: each[0])
+    firings: list[Firing] = []
+    # Of clocks that say the same of one moment the first is asked: filters see that one's zone, as in Prefect.
+    for (at, source), _ in islice(groupby(merged), MAX_TIMES):
+        if len(firings) >= count:
+            break
+        if passes(at):
+            firing = Firing(_shifted(adjusted, at), source.parameters, source.labels)
+            if firing not in firings:
+                firings.append(firing)
+    return sorted(firings, key=lambda firing: firing.at_us)
+
+
+def clocks_of(schedule: Mapping[str, Any]) -> list[Clock]:
+    """The schedule's clocks. Raises Refused when they are none."""
+    clocks = schedule.get("clocks")
+    if not isinstance(clocks, list) or not all(isinstance(clock, dict) for clock in clocks):
+        raise Refused("schedule.clocks must be a list of clocks")
+    return clocks
+
+
+def clock_parameters(clock: Clock) -> Mapping[str, Any]:
+    """The parameters that a clock gives to its runs. Raises Refused when they are no object."""
+    parameters = clock.get("parameter_defaults")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise Refused("a clock's parameter_defaults must be a JSON object")
+    return parameters or {}
+
+
+def _times(clock: Clock, after: datetime) -> Iterator[tuple[datetime, _Source]]:
+    labels = clock.get("labels")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise Refused("a clock's labels must be a list of texts")
+    source = _Source(clock_parameters(clock) or None, labels)
+    return ((at, source) for at in clock_times(clock, after))
+
+
+def _filter(schedule: Mapping[str, Any]) -> Any:
+    """Whether a time is one of the schedule's: all filters, one of the or_filters, none of the not_filters."""
+    each, one, none = (
+        read_filters(f"schedule.{key}", schedule.get(key)) for key in ("filters", "or_filters", "not_filters")
+    )
+
+    def passes(at: datetime) -> bool:
+        return (
+            all(test(at) for test in each)
+            and (not one or any(test(at) for test in one))
+            and not any(test(at) for test in none)
+        )
+
+    return passes
+
+
+def _adjustment(schedule: Mapping[str, Any]) -> Any:
+    steps = read_adjustments("schedule.adjustments", schedule.get("adjustments"))
+
+    def adjusted(at: datetime) -> datetime:
+        for step in steps:
+            at = step(at)
+        return at
+
+    return adjusted
+
+
+def _shifted(adjusted: Any, at: datetime) -> int:
+    try:
+        return to_us(adjusted(at))
+    except OverflowError as error:
+        raise Refused(f"schedule.adjustments move {at} out of the calendar") from error

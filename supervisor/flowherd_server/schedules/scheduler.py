@@ -1,0 +1,42 @@
+"""Keeping every active schedule ahead of time: one pass over all of them, and when the next one is needed."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from flowherd_server.errors import Refused
+from flowherd_server.graphql.operations import Call, Caller, Effects
+from flowherd_server.schedules.auto_runs import active_flow, active_flow_ids, create_auto_runs
+from flowherd_server.store.database import Database
+from flowherd_server.store.times import SECOND_US, now_us
+
+#: The real server's pass; new schedules do not wait for it.
+_LONGEST_PAUSE_S = 150.0
+_SHORTEST_PAUSE_S = 0.5
+
+
+def schedule_all(database: Database, ahead: int) -> tuple[Effects, float]:
+    """Create the runs that active schedules ask for next; what came of it, and in how many seconds to look again.
+
+    A schedule that cannot be followed is logged and does not keep the others waiting.
+    """
+    effects, pause_s = Effects(), _LONGEST_PAUSE_S
+    with database.reading() as connection:
+        flow_ids = active_flow_ids(connection)
+    for flow_id in flow_ids:
+        try:
+            pause_s = min(pause_s, _schedule_one(database, flow_id, ahead, effects))
+        except Refused as error:
+            logger.warning("the schedule of flow {} cannot be followed: {}", flow_id, error)
+    return effects, max(pause_s, _SHORTEST_PAUSE_S)
+
+
+def _schedule_one(database: Database, flow_id: str, ahead: int, effects: Effects) -> float:
+    """One flow in a transaction of its own; seconds until half of what was created ahead is used up."""
+    with database.writing() as connection:
+        call = Call(connection, Caller(), now_us(), ahead)
+        # Archived or switched off since the list was made: then its runs are gone and must stay so.
+        flow = active_flow(connection, flow_id)
+        firings = [] if flow is None else create_auto_runs(call, flow)
+    effects.due.extend(call.effects.due)
+    return (firings[len(firings) // 2].at_us - call.now) / SECOND_US if firings else _LONGEST_PAUSE_S

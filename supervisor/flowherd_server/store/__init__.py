@@ -1,0 +1,1 @@
+"""The server's database: SQLite, tables, migrations, pruning."""

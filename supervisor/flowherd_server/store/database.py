@@ -1,0 +1,136 @@
+"""SQLite as the server uses it: WAL, one writer at a time, as many readers as ask.
+
+A durable write is on the disk before it is acknowledged (synchronous=FULL). What may be forgotten in a power cut, but
+never when the server is killed, can be written soft: heartbeats would otherwise cost a disk flush each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
+from sqlalchemy.exc import DatabaseError
+
+from flowherd.errors import ConfigurationError
+from flowherd_server.graphql.postgres_operators import add_to
+from flowherd_server.store.migrations import bring_up_to_date
+from flowherd_server.store.tables import SCHEMA_VERSION, TENANT
+from flowherd_server.store.times import now_us
+
+FILE_NAME = "flowherd.sqlite"
+#: Another process (a backup, a person with sqlite3) may hold the file for so long.
+_BUSY_TIMEOUT_MS = 10_000
+#: Generated columns.
+_OLDEST_SQLITE = (3, 31)
+_LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
+
+
+class Database:
+    """The server's one database file. Methods may be called from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, making it and its tables where there are none.
+
+        Raises ConfigurationError when it is no database of a release that this program knows.
+        """
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise ConfigurationError(
+                f"this Python's SQLite is {sqlite3.sqlite_version}; the server needs 3.31 or newer"
+            )
+        self._writing = threading.Lock()
+        # SQLite gives the files beside it the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._durable = _engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
+        self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
+        self._readers = _engine(path, "BEGIN", query_only=True)
+        try:
+            _set_up(path)
+            with self.writing() as connection:
+                _prepare(connection, path)
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            reason = error.orig if isinstance(error, DatabaseError) else error
+            raise ConfigurationError(f"{path} cannot be used as the server's database: {reason}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One consistent view of everything."""
+        with self._readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self, durable: bool = True) -> Iterator[Connection]:
+        """One transaction, alone: what it reads cannot change under it. An exception undoes all of it."""
+        engine = self._durable if durable else self._soft
+        with self._writing, engine.connect() as connection, connection.begin():
+            yield connection
+
+    def give_back_space(self, pages: int) -> None:
+        """Return up to `pages` free pages to the file system."""
+        with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
+            # Each step of it frees one page, and of the driver's ways to run it only this one takes all steps.
+            connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        for engine in (self._readers, self._soft, self._durable):
+            engine.dispose()
+
+
+def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT_MS / 1000},
+        pool_size=4,
+        max_overflow=64,
+        json_serializer=_dump_json,
+        # An error's text goes to the log, and what was to be stored may be a secret.
+        hide_parameters=True,
+    )
+
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
+        for name, value in pragmas.items():
+            connection.execute(f"PRAGMA {name}={value}")
+        add_to(connection)
+
+    event.listen(engine, "connect", configure)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _set_up(path: Path) -> None:
+    """What is a property of the file. Not for each connection: these take the write lock, even to change nothing."""
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+        # Only a file without tables can still take this one.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _prepare(connection: Connection, path: Path) -> None:
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if version > SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"{path} was written by a newer flowherd (layout {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade flowherd, or choose another data directory"
+        )
+    bring_up_to_date(connection)
+    connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+    if connection.execute(select(TENANT.c.id).limit(1)).first() is None:
+        tenant = {"id": str(uuid4()), "slug": "default", "name": "default", "created": now_us()}
+        connection.execute(insert(TENANT), tenant)
+
+
+def _dump_json(value: Any) -> str:
+    # Lone surrogates of a careless client must not make a row that cannot be encoded.
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))

@@ -1,0 +1,30 @@
+"""Bringing a database file of an earlier release to the tables of this one, in the transaction that opens it.
+
+Releases only add: tables, columns that may be null, indexes. So what is missing is found by looking, and there is no
+list of steps to forget one of. A release that has to convert what is stored adds that here, by the file's version.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.schema import CreateColumn
+
+from flowherd_server.store.tables import METADATA
+
+
+def bring_up_to_date(connection: Connection) -> None:
+    """Add what the file lacks; a new file lacks everything."""
+    METADATA.create_all(connection)
+    for table in METADATA.sorted_tables:
+        for column in _missing_columns(connection, table):
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {definition}')
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+def _missing_columns(connection: Connection, table: Table) -> list[Column[object]]:
+    # table_info leaves generated columns out.
+    rows = connection.exec_driver_sql(f'PRAGMA table_xinfo("{table.name}")').mappings()
+    known = {row["name"] for row in rows}
+    return [column for column in table.columns if column.name not in known]

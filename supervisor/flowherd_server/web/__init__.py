@@ -1,0 +1,1 @@
+"""The server's web application: routes, access guard, status page."""

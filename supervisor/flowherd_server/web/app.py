@@ -1,0 +1,203 @@
+"""The web application: which path does what, and HTTP's own errors in GraphQL's form."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from flowherd import __version__
+from flowherd_server.errors import BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
+from flowherd_server.graphql.operations import Caller
+from flowherd_server.service import Service
+from flowherd_server.web.guard import Guard
+from flowherd_server.web.status_page import CONTENT_POLICY, status_page
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+#: A client that is still sending does not read why it was refused, so so much of a larger body is read and dropped.
+_MOST_IGNORED_BYTES = 4 * MAX_BODY_BYTES
+#: Where the different releases of Prefect's client look for the same thing.
+GRAPHQL_PATHS = ("/graphql", "/graphql/", "/graphql/graphql", "/graphql/alpha")
+MAX_WAIT_S = 60.0
+#: The event loop reads a request, then the connection's end behind it, and tells of that one pass later.
+_PASSES_TO_SEE_THE_END = 3
+
+
+def create_app(service: Service, host: str, token: str) -> Starlette:
+    """The application for a server that listens on `host`; with a `token`, its clients must send it."""
+    pages = _Endpoints(service)
+    routes = [
+        Route("/", pages.status, methods=["GET"]),
+        Route("/", pages.graphql, methods=["POST"]),
+        *(Route(path, pages.graphql, methods=["POST"]) for path in GRAPHQL_PATHS),
+        Route("/health", pages.health, methods=["GET"]),
+        Route("/agents/{agent_id}/wake", pages.wake, methods=["GET"]),
+        Route("/poke", pages.poke, methods=["POST"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, host=host, token=token)],
+        exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Endpoints:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def graphql(self, request: Request) -> Response:
+        body = _parsed(request, await _body(request))
+        variables = _variables(body.get("variables"))
+        text, name = body.get("query"), body.get("operationName")
+        if not isinstance(text, str):
+            raise HTTPException(400, 'the body must be a JSON object with a text under "query"')
+        if name is not None and not isinstance(name, str):
+            raise HTTPException(400, "operationName must be a text")
+        if await _gave_up(request):
+            return Response(status_code=499)  # nobody is there to read it
+        answer = await run_in_threadpool(self._service.answer, text, variables, name, _caller(request))
+        return JSONResponse(answer.body, status_code=answer.status)
+
+    async def status(self, request: Request) -> Response:
+        page = await run_in_threadpool(status_page, self._service)
+        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"})
+
+    async def health(self, request: Request) -> Response:
+        if self._service.stopping:
+            return JSONResponse({"status": "stopping"}, status_code=503)
+        detail = {"version": __version__} if request.scope["authorized"] else {}
+        return JSONResponse({"status": "ok", **detail})
+
+    async def wake(self, request: Request) -> Response:
+        agent_id = _uuid(request.path_params["agent_id"])
+        seen, timeout_s = _number(request, "seen", 0), _number(request, "timeout", MAX_WAIT_S)
+        labels = await run_in_threadpool(self._service.labels_of_agent, agent_id)
+        if labels is None:
+            raise HTTPException(404, f"agent {agent_id} not found")
+        wait = asyncio.ensure_future(
+            self._service.board.wait(agent_id, labels, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S))
+        )
+        gone = asyncio.ensure_future(_disconnected(request))
+        try:
+            await asyncio.wait((wait, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not wait.done():
+                return Response(status_code=499)  # nobody is there to read it
+            return JSONResponse({"sequence": wait.result()})
+        finally:
+            for each in (wait, gone):
+                each.cancel()
+            await asyncio.gather(wait, gone, return_exceptions=True)
+
+    async def poke(self, request: Request) -> Response:
+        return JSONResponse({"agents": self._service.board.poke()})
+
+
+async def _gave_up(request: Request) -> bool:
+    """Whether the client has gone already, as those have that asked while the server was stopped or starved.
+
+    What they asked for they will ask for again, and two of the same would look like two clients.
+    """
+    for _ in range(_PASSES_TO_SEE_THE_END):
+        await asyncio.sleep(0)
+    return await request.is_disconnected()
+
+
+async def _body(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            chunks.append(chunk)
+        elif size > _MOST_IGNORED_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise HTTPException(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def _parsed(request: Request, data: bytes) -> Mapping[str, Any]:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(400, "the Content-Type must be application/json")
+    body = _json("the body", data)
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body must be one JSON object")
+    return body
+
+
+def _variables(value: Any) -> Mapping[str, Any] | None:
+    """A JSON object, or a text that holds one, as Prefect's clients send it."""
+    if isinstance(value, str):
+        value = _json("variables", value)
+    if value is not None and not isinstance(value, dict):
+        raise HTTPException(400, "variables must be a JSON object, or a text that holds one")
+    return value
+
+
+def _json(what: str, data: str | bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"{what} cannot be read as JSON: {error}") from None
+
+
+def _caller(request: Request) -> Caller:
+    return Caller(
+        agent_id=_uuid_header(request, "x-prefect-agent-id"),
+        core_version=request.headers.get("x-prefect-core-version"),
+        tenant_id=_uuid_header(request, "x-prefect-tenant-id"),
+    )
+
+
+def _uuid_header(request: Request, name: str) -> str | None:
+    try:
+        return str(UUID(request.headers.get(name, "")))
+    except ValueError:  # absent, or not one of ours
+        return None
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise HTTPException(404, f"agent {text!r} not found") from None
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    text = request.query_params.get(name)
+    try:
+        number = default if text is None else float(text) if name == "timeout" else int(text)
+    except ValueError:
+        raise HTTPException(400, f"{name} must be a number, not {text!r}") from None
+    if number != number:  # NaN
+        raise HTTPException(400, f"{name} must be a number")
+    return number
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = NOT_FOUND if error.status_code == 404 else BAD_USER_INPUT
+    answer = errors_answer(error.detail, code)
+    return JSONResponse(answer, status_code=error.status_code, headers=error.headers)
+
+
+async def _unforeseen(_request: Request, _error: Exception) -> Response:
+    # Starlette raises it again afterwards, so that it is logged.
+    return JSONResponse(errors_answer("Internal server error", INTERNAL), status_code=500)
