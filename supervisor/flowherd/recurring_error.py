@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from loguru import Logger
 
 
-class Trouble:
+class RecurringError:
     """What one piece of work meets again and again; `what` completes "Cannot ...".
 
     Usable from several threads.
@@ -24,7 +24,7 @@ class Trouble:
         self._since_s = 0.0
         self._times = 0
 
-    def met(self, error: BaseException) -> None:
+    def failed(self, error: BaseException) -> None:
         """It did not work, because of `error`; told as a warning only where the last one was of another kind."""
         kind = (type(error), getattr(error, "errno", None))
         with self._lock:
@@ -36,7 +36,7 @@ class Trouble:
         level = "WARNING" if news else "DEBUG"
         self._log.log(level, "Cannot {} now, trying on: {}: {}", self._what, type(error).__name__, error)
 
-    def over(self) -> None:
+    def recovered(self) -> None:
         """It worked; told once when it had not before."""
         with self._lock:
             if self._kind is None:

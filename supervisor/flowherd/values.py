@@ -107,7 +107,7 @@ class StoredState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RunAtBackend:
     """How a flow run stands at the backend together with its task runs."""
 
     state: RunState

@@ -192,7 +192,7 @@ def test_the_files_of_a_run_are_read_or_refused_and_never_anything_else(damage: 
         except RunDirectoryDamaged:
             pass
         assert 0 <= directory.forwarded() <= directory.journal_bytes()
-        directory.set_strangers_aside()
+        directory.quarantine_foreign_files()
         lock_fd = directory.try_lock()
         assert lock_fd is not None
         directory.append_notice("the end", 20)
@@ -254,7 +254,7 @@ def test_an_agent_starts_with_any_directory_and_every_damaged_run_comes_to_an_en
             fill(state_dir / "runs" / run_id, run_id, pids.get(pid, pid))
             apply(state_dir / "runs" / run_id, damage, outside)
             ids.append(run_id)
-        strangers(state_dir / "runs", outside.parent)
+        foreign_names(state_dir / "runs", outside.parent)
         with going(agent_on(state_dir, backend)):
             for run_id in ids:
                 wait_for_end(backend, run_id)
@@ -263,7 +263,7 @@ def test_an_agent_starts_with_any_directory_and_every_damaged_run_comes_to_an_en
         assert (state_dir / "runs" / "11111111-1111-4111-8111-111111111111").is_symlink()
 
 
-def strangers(runs: Path, outside: Path) -> None:
+def foreign_names(runs: Path, outside: Path) -> None:
     """What is no run directory, by its name or by its kind."""
     (runs / "a file").write_text("mine")
     (runs / "a directory").mkdir()
@@ -362,7 +362,7 @@ def test_a_living_runner_is_found_by_its_lock_when_the_file_that_names_it_is_dam
             wait_until(lambda: ready.exists() and backend.state(run_id) is RunState.RUNNING)
         (state_dir / "runs" / run_id / files.STARTED_FILE).write_text("{}")
         with going(agent_on(state_dir, backend)) as agent:
-            wait_until(lambda: any(run.runner is not None for run in agent._roster))
+            wait_until(lambda: any(run.runner is not None for run in agent._registry))
             backend.cancel(run_id)
             assert wait_for_end(backend, run_id) is RunState.CANCELLED
 

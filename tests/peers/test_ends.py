@@ -123,11 +123,11 @@ def agent(ground: Ground, no_process_left: None) -> Iterator[LocalAgent]:
 
 
 def living(agent: LocalAgent, run_id: str) -> Run | None:
-    return next((run for run in agent._roster.living() if run.id == run_id), None)
+    return next((run for run in agent._registry.living() if run.id == run_id), None)
 
 
 def gone(agent: LocalAgent, run_id: str) -> bool:
-    return run_id not in agent._roster
+    return run_id not in agent._registry
 
 
 def test_the_engine_tells_running_and_success_and_the_agent_nothing_beside_it(

@@ -20,7 +20,7 @@ import requests
 
 from flowherd import Agent
 from flowherd.backends.memory import MemoryBackend
-from flowherd.backends.protocol import ServerTraits
+from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable, ConfigurationError, NotAuthorized
 from flowherd.states import RunState
@@ -199,7 +199,7 @@ def test_agents_of_one_host_never_both_deploy_even_where_the_backend_ignores_ver
     class Careless(MemoryBackend):
         """As the servers of the 0.13 days: the last claim wins, and everybody is told of success."""
 
-        def connect(self) -> ServerTraits:
+        def connect(self) -> ServerCapabilities:
             return replace(super().connect(), arbitrates=False)
 
         def claim(self, flow_run: FlowRun, token: str) -> None:
@@ -280,7 +280,7 @@ def test_signals_stop_the_agent_cleanly_and_the_handlers_are_put_back(
     before = signal.getsignal(number)
     agent = Recording(backend=backend)
     killer = threading.Thread(
-        target=lambda: (wait_until(lambda: agent._traits is not None), os.kill(os.getpid(), number))
+        target=lambda: (wait_until(lambda: agent._capabilities is not None), os.kill(os.getpid(), number))
     )
     killer.start()
     agent.start(_loop_intervals={0: 60.0})

@@ -123,8 +123,8 @@ def line(run_id: str, number: int, at: datetime) -> LogLine:
 
 
 def test_it_says_what_it_can_do(backend: Backend) -> None:
-    traits = backend.connect()
-    assert traits.arbitrates and traits.knows_line_ids and traits.wakes
+    capabilities = backend.connect()
+    assert capabilities.arbitrates and capabilities.knows_line_ids and capabilities.wakes
 
 
 @pytest.mark.parametrize(

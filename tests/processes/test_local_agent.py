@@ -167,7 +167,7 @@ def test_a_run_that_somebody_sets_to_a_final_state_loses_its_processes(
     now = datetime.now(timezone.utc)
     backend.report(StateReport(flow_run_id=run_id, state=state, message="by hand", at=now, claim="a person"))
     agent._courier.look_for_cancellations()
-    wait_until(lambda: run_id not in agent._roster)
+    wait_until(lambda: run_id not in agent._registry)
     assert (backend.state(run_id), backend.message(run_id)) == (state, "by hand")
 
 
@@ -202,7 +202,7 @@ def test_no_more_runs_go_at_once_than_the_limit_allows(
 
         def all_done() -> bool:
             nonlocal most
-            most = max(most, len(agent._roster.living()))
+            most = max(most, len(agent._registry.living()))
             return all(backend.state(run_id) in FINISHED for run_id in runs)
 
         wait_until(all_done)
@@ -290,7 +290,7 @@ def test_a_killed_runner_is_a_lost_run_and_its_processes_are_ended(
     ready = tmp_path / "ready"
     run_id = run("family", {"ready": str(ready)})
     wait_until(ready.exists)
-    runner = wait_until(lambda: next((r.runner for r in agent._roster if r.id == run_id and r.runner), None))
+    runner = wait_until(lambda: next((r.runner for r in agent._registry if r.id == run_id and r.runner), None))
     os.kill(runner.pid, signal.SIGKILL)
     assert wait_for_end(backend, run_id) is RunState.FAILED
     assert "runner" in backend.message(run_id)

@@ -167,7 +167,7 @@ def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: 
     with subprocess.Popen(["sleep", "60"]) as process:
         status = identity.process_status(process.pid)
         assert status is not None
-        run.meet(RunnerProcess(process.pid, status[1]))
+        run.take_runner(RunnerProcess(process.pid, status[1]))
         assert process.wait(10) == -15
     assert run.runner is not None
     run.runner.close()

@@ -20,16 +20,16 @@ def control(changes: list[str]) -> Control:
 
 
 def test_an_agent_of_which_nothing_is_asked_claims(control: Control) -> None:
-    assert control.hold() is None
+    assert control.claim_pause() is None
     assert control.departure is None
 
 
 def test_a_pause_holds_back_until_somebody_resumes_and_each_is_told(control: Control, changes: list[str]) -> None:
     control.pause()
-    hold = control.hold()
-    assert hold is not None and hold.word == "paused"
+    claim_pause = control.claim_pause()
+    assert claim_pause is not None and claim_pause.word == "paused"
     control.resume()
-    assert control.hold() is None
+    assert control.claim_pause() is None
     assert changes == ["changed", "changed"]
 
 
@@ -57,8 +57,8 @@ def test_the_first_departure_stands(control: Control) -> None:
     assert control.leave(Departure(on_stop="drain", deadline_s=5.0))
     assert not control.leave(Departure(on_stop="cancel"))
     assert control.departure == Departure(on_stop="drain", deadline_s=5.0)
-    hold = control.hold()
-    assert hold is not None and hold.word == "draining"
+    claim_pause = control.claim_pause()
+    assert claim_pause is not None and claim_pause.word == "draining"
 
 
 def test_a_stop_of_which_nothing_else_is_said_is_the_usual_one(control: Control) -> None:
@@ -78,5 +78,5 @@ def test_who_stops_the_agent_to_start_it_again_keeps_its_runs(control: Control) 
 def test_leaving_weighs_more_than_a_pause(control: Control) -> None:
     control.pause()
     control.leave(Departure(on_stop="detach", again=True))
-    hold = control.hold()
-    assert hold is not None and hold.word == "restarting"
+    claim_pause = control.claim_pause()
+    assert claim_pause is not None and claim_pause.word == "restarting"

@@ -10,7 +10,7 @@ import pytest
 from flowherd.engines.final_report import outcome
 from flowherd.host.store.run_directory import Outbox, RunDirectory
 from flowherd.states import CLAIMABLE, FINISHED, RunState
-from flowherd.values import Standing, StateReport
+from flowherd.values import RunAtBackend, StateReport
 from flowherd_runner.contract import files, reasons
 
 RUN_ID = "211f04ad-22d0-4ec2-a018-12f0f1e7774c"
@@ -33,8 +33,8 @@ BADLY = process_ended(RunState.FAILED)
 STOPPED = process_ended(RunState.CANCELLED, "The flow run was cancelled.")
 
 
-def standing(state: RunState, *waiting: RunState) -> Standing:
-    return Standing(state=state, waiting=frozenset(waiting))
+def standing(state: RunState, *waiting: RunState) -> RunAtBackend:
+    return RunAtBackend(state=state, waiting=frozenset(waiting))
 
 
 @pytest.mark.parametrize("ended", [WELL, BADLY, STOPPED])
@@ -82,7 +82,7 @@ def test_a_process_that_ended_well_without_a_word_of_its_engine_failed(state: Ru
         standing(RunState.PAUSED),
     ],
 )
-def test_a_process_that_ended_badly_failed_with_its_cause_whatever_waits(held: Standing) -> None:
+def test_a_process_that_ended_badly_failed_with_its_cause_whatever_waits(held: RunAtBackend) -> None:
     assert outcome(BADLY, held).report == BADLY
 
 

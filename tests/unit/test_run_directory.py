@@ -56,6 +56,6 @@ def test_a_notice_of_the_runners_is_not_taken_for_the_agents(directory: RunDirec
 
 def test_clearing_a_directory_for_a_new_start_makes_it_nobodys_first(directory: RunDirectory) -> None:
     files.write_json(str(directory.path), files.SPEC_FILE, {"old": True})
-    assert not directory.is_nobodys()
+    assert not directory.is_abandoned()
     directory.remove()
-    assert directory.is_nobodys()
+    assert directory.is_abandoned()

@@ -24,15 +24,15 @@ from flowherd.agent import agent_log, health
 from flowherd.agent.backoff import LOOP_INTERVALS, PollPace
 from flowherd.agent.claims import Claims
 from flowherd.agent.control import Control, Departure
-from flowherd.agent.health import Hold
+from flowherd.agent.health import ClaimPause
 from flowherd.agent.http_api import AgentApi, ApiFacts, Load
 from flowherd.agent.suspension import suspended_s
 from flowherd.agent.systemd import notify
-from flowherd.backends.protocol import Backend, ServerTraits
+from flowherd.backends.protocol import Backend, ServerCapabilities
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
-from flowherd.recurring_error import Trouble
+from flowherd.recurring_error import RecurringError
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, Wake
@@ -88,7 +88,7 @@ class Agent:
         #: Ids of the flow runs that are being deployed now.
         self.submitting_flow_runs: set[str] = set()
         self._given_backend = backend
-        self._traits: ServerTraits | None = None
+        self._capabilities: ServerCapabilities | None = None
         self._identity = uuid.uuid4().hex
         self._claims = Claims()
         self._waker = Waker()
@@ -96,9 +96,9 @@ class Agent:
         self._stopping = threading.Event()
         #: What whoever operates the agent asks of it.
         self.control = Control(self._waker.wake)
-        self._told_hold: Hold | None = None
+        self._logged_pause: ClaimPause | None = None
         self._refused: NotAuthorized | None = None
-        self._polling = Trouble("look for flow runs", self.logger)
+        self._polling = RecurringError("look for flow runs", self.logger)
         self._failed_polls = 0
         #: The backend has asked for peace until then (monotonic).
         self._not_before_s = 0.0
@@ -182,10 +182,10 @@ class Agent:
             self.logger.log(level, "Poll failed ({} in a row), trying on: {}", self._failed_polls, error)
         except Exception as error:  # the loop must go on whatever one poll met
             self._failed_polls += 1
-            self._polling.met(error)
+            self._polling.failed(error)
             self.logger.opt(exception=True).debug("Polling failed")
         else:
-            self._polling.over()
+            self._polling.recovered()
         return bool(flow_runs)
 
     def query_flow_runs(self) -> list[FlowRun]:
@@ -200,7 +200,7 @@ class Agent:
         Any error goes to the run's log, and the run is marked Failed with its text. A lost claim is not followed
         by another state report, and a log line that cannot be written fails nothing.
         """
-        if self._hold() is not None:  # since the poll that found the run
+        if self._claim_pause() is not None:  # since the poll that found the run
             return
         try:
             self.update_state(flow_run)
@@ -222,7 +222,7 @@ class Agent:
 
         Raises ClaimLost when another agent has it, BackendUnavailable when that cannot be known now.
         """
-        arbitrated = self._traits is not None and self._traits.arbitrates
+        arbitrated = self._capabilities is not None and self._capabilities.arbitrates
         self._claims.take(self.backend, flow_run, self._claim_token(flow_run), arbitrated=arbitrated)
         self._note_contact()
 
@@ -303,7 +303,7 @@ class Agent:
             longest_pause_s=self._pace.longest_s,
             request_timeout_s=self.loaded.settings.cloud.request_timeout,
         )
-        return replace(health.assess(facts, time.monotonic()), hold=self._hold())
+        return replace(health.assess(facts, time.monotonic()), claim_pause=self._claim_pause())
 
     # -- for subclasses of this package
 
@@ -353,19 +353,19 @@ class Agent:
         self._not_before_s = max(self._not_before_s, time.monotonic() + wish_s)
         return wish_s
 
-    def _hold(self) -> Hold | None:
+    def _claim_pause(self) -> ClaimPause | None:
         """Why nothing is to be claimed now, if so; from any thread."""
-        return self.control.hold()
+        return self.control.claim_pause()
 
     def _holds_back(self) -> bool:
         """Whether nothing is to be claimed now; a change of that is told once."""
-        hold = self._hold()
-        if hold is not None and (self._told_hold is None or self._told_hold.word != hold.word):
-            self.logger.warning("Claiming nothing: {}", hold.reason)
-        elif hold is None and self._told_hold is not None:
+        claim_pause = self._claim_pause()
+        if claim_pause is not None and (self._logged_pause is None or self._logged_pause.word != claim_pause.word):
+            self.logger.warning("Claiming nothing: {}", claim_pause.reason)
+        elif claim_pause is None and self._logged_pause is not None:
             self.logger.info("Claiming again")
-        self._told_hold = hold
-        return hold is not None
+        self._logged_pause = claim_pause
+        return claim_pause is not None
 
     def _stop_refused(self, error: NotAuthorized) -> None:
         """The backend does not accept the token any more: the next look at the loop ends the agent with `error`."""
@@ -429,9 +429,9 @@ class Agent:
 
     def _connect(self) -> None:
         """Connect and register, unless that is done."""
-        if self._traits is not None:
+        if self._capabilities is not None:
             return
-        traits = self.backend.connect()
+        capabilities = self.backend.connect()
         self._note_contact()
         identity = AgentIdentity(type=type(self).__name__, name=self.name, labels=tuple(self.labels))
         try:
@@ -442,9 +442,9 @@ class Agent:
             self.logger.debug("The backend does not register agents: {}", error)
         else:
             self.logger.debug("Registered as agent {}", agent_id)
-        self._traits = traits
-        self.logger.info("Connected to {} at {}; waiting for flow runs", traits.name, self.backend.address)
-        if traits.wakes:
+        self._capabilities = capabilities
+        self.logger.info("Connected to {} at {}; waiting for flow runs", capabilities.name, self.backend.address)
+        if capabilities.wakes:
             threading.Thread(target=self._listen, name="wake", daemon=True).start()
 
     def _listen(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowherd.agent.health import Hold
+from flowherd.agent.health import ClaimPause
 from flowherd.config.settings import OnStop
 
 
@@ -97,11 +97,11 @@ class Control:
         with self._lock:
             self._keep_runs = True
 
-    def hold(self) -> Hold | None:
+    def claim_pause(self) -> ClaimPause | None:
         """Why nothing is to be claimed, if so."""
         departure = self._departure
         if departure is not None:
-            return Hold(word=departure.word, reason=f"the agent is {departure.word}")
+            return ClaimPause(word=departure.word, reason=f"the agent is {departure.word}")
         if self._paused:
-            return Hold(word="paused", reason="paused: claims nothing until `flowherd resume`")
+            return ClaimPause(word="paused", reason="paused: claims nothing until `flowherd resume`")
         return None

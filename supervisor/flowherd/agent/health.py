@@ -22,7 +22,7 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hold:
+class ClaimPause:
     """Why a well agent claims nothing: one word for programs, one sentence for people."""
 
     word: str
@@ -36,7 +36,7 @@ class Health:
     well: bool
     reason: str = ""
     #: Set while nothing is claimed; that alone is not unwell.
-    hold: Hold | None = None
+    claim_pause: ClaimPause | None = None
 
 
 def assess(facts: Facts, now_s: float) -> Health:

@@ -157,9 +157,9 @@ class Routes:
         return JSONResponse(body, 200 if state.well else 503)
 
     def _standing(self, state: Health) -> dict[str, Any]:
-        hold = state.hold
-        word = "unwell" if not state.well else hold.word if hold else "ok"
-        reasons = [text for text in (state.reason, hold.reason if hold else "") if text]
+        claim_pause = state.claim_pause
+        word = "unwell" if not state.well else claim_pause.word if claim_pause else "ok"
+        reasons = [text for text in (state.reason, claim_pause.reason if claim_pause else "") if text]
         return {"status": word, "reason": "; ".join(reasons), "agent": self._facts.name}
 
     def _poke(self, request: Request) -> Response:

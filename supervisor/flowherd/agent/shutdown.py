@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from loguru import logger
 
 from flowherd.agent.control import Departure
-from flowherd.host.run_registry import Roster
+from flowherd.host.run_registry import RunRegistry
 from flowherd.signals import StopSignals, Waker
 from flowherd_runner.contract import reasons
 
@@ -30,9 +30,9 @@ class WindingDown:
     """
 
     def __init__(
-        self, roster: Roster, signals: StopSignals, waker: Waker, beat: Callable[[], None], instance: str
+        self, registry: RunRegistry, signals: StopSignals, waker: Waker, beat: Callable[[], None], instance: str
     ) -> None:
-        self._roster = roster
+        self._registry = registry
         self._signals = signals
         self._waker = waker
         self._beat = beat
@@ -67,16 +67,16 @@ class WindingDown:
     def _drain(self, deadline_s: float) -> bool:
         until = datetime.now(timezone.utc) + timedelta(seconds=deadline_s)
         words = f"The agent is draining; this run may go on until {until:%Y-%m-%d %H:%M:%S} UTC and is ended then."
-        living = self._roster.living()
+        living = self._registry.living()
         for run in living:
             run.note(words, logging.WARNING, f"drain-{self._instance}")
         logger.info("Draining: waiting for {} flow run(s) until {:%Y-%m-%d %H:%M:%S} UTC", len(living), until)
-        return self.wait(lambda: not self._roster.living(), deadline_s)
+        return self.wait(lambda: not self._registry.living(), deadline_s)
 
     def _end_all(self, detail: str) -> None:
-        living = self._roster.living()
+        living = self._registry.living()
         for run in living:
             run.ask_to_stop(reasons.REASON_AGENT_STOP, detail)
         longest_s = max((run.grace_s for run in living), default=0.0) + 2 * FLUSH_TIMEOUT_S
-        if not self.wait(lambda: not self._roster.living(), longest_s):
-            logger.warning("Not waiting longer for {} flow run(s) to end", len(self._roster.living()))
+        if not self.wait(lambda: not self._registry.living(), longest_s):
+            logger.warning("Not waiting longer for {} flow run(s) to end", len(self._registry.living()))

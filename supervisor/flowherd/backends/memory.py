@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from flowherd.backends.protocol import ServerTraits
+from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, ClaimLost, IllegalTransition
 from flowherd.states import CLAIMABLE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
 from flowherd.values import (
@@ -22,7 +22,7 @@ from flowherd.values import (
     Flow,
     FlowRun,
     LogLine,
-    Standing,
+    RunAtBackend,
     StateReport,
     StoredState,
     Wake,
@@ -102,8 +102,8 @@ class MemoryBackend:
 
     # -- Backend
 
-    def connect(self) -> ServerTraits:
-        return ServerTraits(name="memory", arbitrates=True, knows_line_ids=True, wakes=True)
+    def connect(self) -> ServerCapabilities:
+        return ServerCapabilities(name="memory", arbitrates=True, knows_line_ids=True, wakes=True)
 
     def check_token(self) -> None:
         return
@@ -169,9 +169,9 @@ class MemoryBackend:
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
         return {}  # its flows have no tasks
 
-    def standing(self, flow_run_id: str) -> Standing | None:
+    def standing(self, flow_run_id: str) -> RunAtBackend | None:
         with self._lock:
-            return Standing(state=self._runs[flow_run_id].state) if flow_run_id in self._runs else None
+            return RunAtBackend(state=self._runs[flow_run_id].state) if flow_run_id in self._runs else None
 
     def engine_access(self) -> EngineAccess | None:
         return None

@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, Standing, StateReport, StoredState, Wake
+from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, RunAtBackend, StateReport, StoredState, Wake
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerTraits:
+class ServerCapabilities:
     """What the server at the other end can do beyond the dialect's common ground."""
 
     #: What to call it in messages.
@@ -35,7 +35,7 @@ class Backend(Protocol):
     #: Where it is, for messages.
     address: str
 
-    def connect(self) -> ServerTraits:
+    def connect(self) -> ServerCapabilities:
         """Say hello and learn what the server can do."""
         ...
 
@@ -90,7 +90,7 @@ class Backend(Protocol):
         """The same of task runs, by their ids."""
         ...
 
-    def standing(self, flow_run_id: str) -> Standing | None:
+    def standing(self, flow_run_id: str) -> RunAtBackend | None:
         """What the backend holds for this run and for its waiting task runs; None for an unknown id."""
         ...
 

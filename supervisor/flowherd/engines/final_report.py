@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flowherd.states import CLAIMABLE, FINISHED, RunState
-from flowherd.values import Standing, StateReport
+from flowherd.values import RunAtBackend, StateReport
 
 _UNTOLD = "Its engine had not reported how the flow ended."
 
@@ -22,7 +22,7 @@ class Outcome:
     state: RunState
 
 
-def outcome(ended: StateReport, standing: Standing | None) -> Outcome:
+def outcome(ended: StateReport, standing: RunAtBackend | None) -> Outcome:
     """What follows from how the process `ended` and what the backend holds; None: it does not know the run any more."""
     if standing is None:
         return Outcome(report=None, state=ended.state)
@@ -35,7 +35,7 @@ def outcome(ended: StateReport, standing: Standing | None) -> Outcome:
     return Outcome(report=report, state=report.state)
 
 
-def _waits_in(ended: StateReport, standing: Standing) -> RunState | None:
+def _waits_in(ended: StateReport, standing: RunAtBackend) -> RunState | None:
     """What the run waits in for its next start, where it does: a long retry, a pause, or somebody queued it again."""
     if standing.state is RunState.SCHEDULED:
         return RunState.SCHEDULED
@@ -48,7 +48,7 @@ def _waits_in(ended: StateReport, standing: Standing) -> RunState | None:
     return None
 
 
-def _filled_in(ended: StateReport, standing: Standing) -> StateReport:
+def _filled_in(ended: StateReport, standing: RunAtBackend) -> StateReport:
     """The final state that the engine could not report."""
     if standing.state is RunState.CANCELLING and ended.state is not RunState.CANCELLED:
         return replace(ended, state=RunState.CANCELLED, message=f"The flow run was cancelled. {ended.message}")

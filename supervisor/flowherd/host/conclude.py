@@ -32,7 +32,7 @@ def settle(run: Run) -> bool:
 
     Holds the run's lock while it reads and writes, as the runner did before.
     """
-    for name in run.directory.set_strangers_aside():
+    for name in run.directory.quarantine_foreign_files():
         run.log.warning("{} in the run's directory is no regular file; it was set aside", name)
     lock_fd = run.directory.try_lock()
     if lock_fd is None:

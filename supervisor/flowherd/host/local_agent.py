@@ -19,7 +19,7 @@ from typing import Any
 from flowherd.agent.agent import Agent
 from flowherd.agent.control import Departure
 from flowherd.agent.control_socket import ControlSocket
-from flowherd.agent.health import Hold
+from flowherd.agent.health import ClaimPause
 from flowherd.agent.http_api import Load
 from flowherd.agent.shutdown import FLUSH_TIMEOUT_S, WindingDown
 from flowherd.backends.protocol import Backend
@@ -36,13 +36,13 @@ from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.host.run import Run
-from flowherd.host.run_registry import Roster
+from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import figures
 from flowherd.host.start import Intent, start
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.host.watch import Watcher
-from flowherd.recurring_error import Trouble
+from flowherd.recurring_error import RecurringError
 from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import FlowRun, StoredState, Wake
@@ -105,11 +105,11 @@ class LocalAgent(Agent):
         host = socket.gethostname()
         if (own.hostname_label if hostname_label is None else hostname_label) and host not in self.labels:
             self.labels.append(host)
-        self._roster = Roster()
+        self._registry = RunRegistry()
         #: Runs that are written down and whose runner was not started yet.
         self._intents: dict[str, Intent] = {}
         self._next_sweep_s = 0.0
-        self._intending = Trouble("claim flow runs, for none can be written down", self.logger)
+        self._intending = RecurringError("claim flow runs, for none can be written down", self.logger)
         self._opening = threading.Lock()
         self._opened = False
         #: Where Prefect runs go that name no directory, as with Prefect's own agents.
@@ -150,7 +150,7 @@ class LocalAgent(Agent):
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(self._roster, self.loaded.settings.agent.watch_interval, self._run_ended)
+        return Watcher(self._registry, self.loaded.settings.agent.watch_interval, self._run_ended)
 
     @functools.cached_property
     def _courier(self) -> Courier:
@@ -163,7 +163,7 @@ class LocalAgent(Agent):
             mirror=self.show_flow_logs,
         )
         return Courier(
-            self._roster, self.backend, settings, self._run_delivered, self._note_contact, self._stop_refused
+            self._registry, self.backend, settings, self._run_delivered, self._note_contact, self._stop_refused
         )
 
     # -- start
@@ -198,11 +198,11 @@ class LocalAgent(Agent):
             self._opened = True
 
     def _connect(self) -> None:
-        before = self._traits
+        before = self._capabilities
         super()._connect()
-        if self._traits is None or self._traits is before:
+        if self._capabilities is None or self._capabilities is before:
             return
-        server = self._traits.engine_version
+        server = self._capabilities.engine_version
         for rule in newer_than(server, self._runtimes):
             words = (
                 "The runtime {!r} has Prefect {}, later than the server's {}: it may ask for what is not known there"
@@ -222,15 +222,15 @@ class LocalAgent(Agent):
                 self._adopt(directory)
             except Exception as error:  # a bad run fails alone; what is left of it stays for a person to look at
                 self.logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {!r}", error)
-        strangers = self._state.strangers()
-        if strangers:
-            self.logger.warning("Left alone in {}, no run directories: {}", self._state.runs, strangers[:10])
+        foreign_names = self._state.foreign_names()
+        if foreign_names:
+            self.logger.warning("Left alone in {}, no run directories: {}", self._state.runs, foreign_names[:10])
 
     def _adopt(self, directory: RunDirectory) -> None:
         """Take over one run of an earlier agent, by the table of docs/design.md, section 5."""
-        for name in directory.set_strangers_aside():
+        for name in directory.quarantine_foreign_files():
             self.logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
-        if directory.is_nobodys() and retention.remove(directory):
+        if directory.is_abandoned() and retention.remove(directory):
             return
         run = self._run_of_earlier_agent(directory)
         if run.delivered:
@@ -249,7 +249,7 @@ class LocalAgent(Agent):
             return
         if lock_fd is not None:
             os.close(lock_fd)
-        self._look_after(run)
+        self._watch(run)
 
     def _run_of_earlier_agent(self, directory: RunDirectory) -> Run:
         """The run with what its directory says of it; a damaged spec or outbox costs only what it said."""
@@ -265,17 +265,17 @@ class LocalAgent(Agent):
         elif not str(spec.get("claim")).endswith(f"/{directory.flow_run_id}"):
             spec["claim"] = self._token_for(directory.flow_run_id)
         try:
-            return Run(directory, spec, self._has_news)
+            return Run(directory, spec, self._wake_courier)
         except RunDirectoryDamaged as error:
             log.warning("Set aside, all is reported again: {}", error)
             directory.set_aside(files.OUTBOX_FILE)
-            return Run(directory, spec, self._has_news)
+            return Run(directory, spec, self._wake_courier)
 
     # -- poll
 
     def query_flow_runs(self) -> list[FlowRun]:
         """The flow runs that are due and for which there is room, without those that live here already."""
-        here = {run.id for run in self._roster}
+        here = {run.id for run in self._registry}
         room = self._room()
         # Asked without room too: so the backend knows that the agent is there, and the agent that the backend is.
         found = [flow_run for flow_run in super().query_flow_runs() if flow_run.id not in here]
@@ -296,9 +296,9 @@ class LocalAgent(Agent):
                 self._intents[flow_run.id] = self._intend(flow_run)
                 faults.point("after-intent")
             except (OSError, RunDirectoryDamaged) as error:
-                self._intending.met(error)
+                self._intending.failed(error)
                 raise ClaimLost(f"not claimed: {error}") from error
-            self._intending.over()
+            self._intending.recovered()
         super().update_state(flow_run)
 
     def _intend(self, flow_run: FlowRun) -> Intent:
@@ -312,7 +312,7 @@ class LocalAgent(Agent):
             spec = {**spec, "cgroup": str(self._cgroups.path_for(flow_run.id, spec["attempt"]))}
         directory = self._state.run_directory(flow_run.id)
         lock_fd = directory.create(spec)
-        run = Run(directory, spec, self._has_news)
+        run = Run(directory, spec, self._wake_courier)
         run.failure = failure
         return Intent(run=run, lock_fd=lock_fd)
 
@@ -366,9 +366,9 @@ class LocalAgent(Agent):
 
     def _stored_claims(self, runs: Collection[Run]) -> dict[str, StoredState]:
         """What says who has these runs: their own states, or those of the task runs through which they were taken."""
-        stored = self.backend.stored_states([run.id for run in runs if not run.taken_through])
-        tasks = self.backend.stored_task_states([run.taken_through for run in runs if run.taken_through])
-        through = {run.id: tasks[run.taken_through] for run in runs if run.taken_through in tasks}
+        stored = self.backend.stored_states([run.id for run in runs if not run.claimed_via_task_run])
+        tasks = self.backend.stored_task_states([run.claimed_via_task_run for run in runs if run.claimed_via_task_run])
+        through = {run.id: tasks[run.claimed_via_task_run] for run in runs if run.claimed_via_task_run in tasks}
         return {**stored, **through}
 
     def _settle_found(self, intent: Intent, stored: StoredState | None) -> None:
@@ -376,7 +376,7 @@ class LocalAgent(Agent):
         if stored is not None and stored.state in CLAIMABLE:
             return  # not claimed yet; the claim may be under way, and the queue hands the run out again
         if stored is not None and stored.claim == run.claim and stored.state is RunState.CANCELLING:
-            self._look_after(run)
+            self._watch(run)
             self._fail(run, DeployError("It was cancelled before it could be started."))
             return
         if stored is None or stored.claim != run.claim or stored.state not in _TO_BE_STARTED:
@@ -390,7 +390,7 @@ class LocalAgent(Agent):
             self._drop(intent)
             return
         run.starting = True
-        self._look_after(run)
+        self._watch(run)
         try:
             self._start_runner(intent)
         except Exception as error:  # the boundary of one run
@@ -414,7 +414,7 @@ class LocalAgent(Agent):
             self._open()
             intent = self._intents[flow_run.id] = self._intend(flow_run)
         intent.run.starting = True
-        self._look_after(intent.run)
+        self._watch(intent.run)
         if intent.run.failure is not None:
             raise intent.run.failure
         return f"PID: {self._start_runner(intent) or 'not known yet'}"
@@ -428,7 +428,7 @@ class LocalAgent(Agent):
 
     def mark_failed(self, flow_run: FlowRun, exc: BaseException) -> None:
         """The run could not be started. Its end goes the way of every run's end, so it survives a silent backend."""
-        run = self._roster.get(flow_run.id)
+        run = self._registry.get(flow_run.id)
         if run is None:
             super().mark_failed(flow_run, exc)
             return
@@ -444,7 +444,7 @@ class LocalAgent(Agent):
         self._watcher.wake()
 
     def _write_run_log(self, flow_run: FlowRun, message: str, level: int) -> None:
-        run = self._roster.get(flow_run.id)
+        run = self._registry.get(flow_run.id)
         if run is None:
             super()._write_run_log(flow_run, message, level)
         elif self.log_to_cloud:
@@ -460,12 +460,12 @@ class LocalAgent(Agent):
         self._end_lost_contact()
         super().heartbeat()
 
-    def _look_after(self, run: Run) -> None:
+    def _watch(self, run: Run) -> None:
         """From now on watcher and courier do."""
-        self._roster.add(run)
-        self._has_news()
+        self._registry.add(run)
+        self._wake_courier()
 
-    def _has_news(self) -> None:
+    def _wake_courier(self) -> None:
         self._courier.wake()
 
     def _run_ended(self, run: Run) -> None:
@@ -476,7 +476,7 @@ class LocalAgent(Agent):
     def _run_delivered(self, run: Run) -> None:
         if self._keep_s == 0:
             run.directory.remove()
-        self._roster.remove(run)
+        self._registry.remove(run)
         self._waker.wake()
 
     @property
@@ -487,7 +487,7 @@ class LocalAgent(Agent):
         return 0.0 if self.log_to_cloud else _KEEP_WITHOUT_CLOUD_LOGS_S
 
     def _is_in_use(self, flow_run_id: str) -> bool:
-        return flow_run_id in self._roster or flow_run_id in self._intents
+        return flow_run_id in self._registry or flow_run_id in self._intents
 
     def _on_wake(self, wake: Wake) -> None:
         if wake.ends:
@@ -499,17 +499,17 @@ class LocalAgent(Agent):
         """For so many more runs; None is for any number."""
         if self.limit is None:
             return None
-        busy = len({run.id for run in self._roster.living()} | set(self.submitting_flow_runs))
+        busy = len({run.id for run in self._registry.living()} | set(self.submitting_flow_runs))
         return max(0, self.limit - busy)
 
     def _run_figures(self) -> list[dict[str, Any]]:
-        return [figures(run) for run in self._roster.living()]
+        return [figures(run) for run in self._registry.living()]
 
     # -- what holds it back
 
-    def _hold(self) -> Hold | None:
+    def _claim_pause(self) -> ClaimPause | None:
         """Also when the backend is so far behind that the output of the runs fills the disk."""
-        asked = super()._hold()
+        asked = super()._claim_pause()
         cap = self.loaded.settings.runs.max_spool_bytes
         if asked is not None or cap is None:
             return asked
@@ -517,15 +517,15 @@ class LocalAgent(Agent):
         if spool_bytes <= cap:
             return None
         words = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
-        return Hold(word="spool full", reason=words)
+        return ClaimPause(word="spool full", reason=words)
 
     def _spool_bytes(self) -> int:
         if not self.log_to_cloud:
             return 0
-        return sum(run.directory.unsent_bytes() for run in self._roster if run.sends_logs)
+        return sum(run.directory.unsent_bytes() for run in self._registry if run.sends_logs)
 
     def _load(self) -> Load:
-        return Load(runs=len(self._roster.living()), limit=self.limit, spool_bytes=self._spool_bytes())
+        return Load(runs=len(self._registry.living()), limit=self.limit, spool_bytes=self._spool_bytes())
 
     def _silent_s(self) -> float:
         """Seconds since the backend last answered, or since the agent started."""
@@ -543,7 +543,7 @@ class LocalAgent(Agent):
         if limit_s is None or self._silent_s() < limit_s or not self._failed_polls:
             return
         words = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
-        for run in self._roster.living():
+        for run in self._registry.living():
             run.ask_to_stop(reasons.REASON_LOST_CONTACT, words)
 
     # -- stop
@@ -551,13 +551,13 @@ class LocalAgent(Agent):
     def _wind_down(self, signals: StopSignals) -> None:
         """What was asked for, else on_stop; then the last words of the runs go out."""
         self.control.leave(Departure())  # unless that was asked for: the polls were over
-        winding_down = WindingDown(self._roster, signals, self._waker, self._beat, self.control.instance)
+        winding_down = WindingDown(self._registry, signals, self._waker, self._beat, self.control.instance)
         winding_down.carry_out(self.control.departure or Departure(), self.loaded.settings.agent.drain_deadline)
         winding_down.wait(lambda: self._courier.idle() or not self.health().well, FLUSH_TIMEOUT_S)
 
     def cleanup(self) -> None:
         """Stop what `setup` started, in the opposite order; the runs go on."""
-        left = self._roster.living()
+        left = self._registry.living()
         if left:
             self.logger.info(
                 "Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path

@@ -24,7 +24,7 @@ from flowherd.host.processes.process_tree import Tree
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.store.run_directory import Outbox, RunDirectory, Started
 from flowherd.host.verdict import Verdict
-from flowherd.recurring_error import Trouble
+from flowherd.recurring_error import RecurringError
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
 from flowherd.values import LogLine, StateReport
 from flowherd_runner.contract import files, identity
@@ -57,13 +57,13 @@ class Run:
         self.flow_name = _text(spec.get("flow_name"))
         self.claim = _text(spec.get("claim"))
         #: The task run that carries the claim; empty where the flow run itself does.
-        self.taken_through = _text(spec.get("taken_through"))
+        self.claimed_via_task_run = _text(spec.get("taken_through"))
         #: Tells this start of the flow run from an earlier one.
         self.attempt = _text(spec.get("attempt"))
         #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
         self.has_engine = spec.get("kind") == KIND_PREFECT or spec.get("has_engine") is True
         #: The backend is told all the same where the run's process is.
-        self.tells_start = not self.has_engine or spec.get("tells_start") is True
+        self.reports_start = not self.has_engine or spec.get("tells_start") is True
         #: What it prints and logs is for the backend too.
         self.sends_logs = spec.get("send_logs") is not False
         #: Its output may be shown where the agent was started.
@@ -80,8 +80,8 @@ class Run:
         self.failure: BaseException | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
-        self.watching = Trouble("look after the run", self.log)
-        self.delivering = Trouble("deliver for the run", self.log)
+        self.watching = RecurringError("look after the run", self.log)
+        self.delivering = RecurringError("deliver for the run", self.log)
         self._outbox = directory.outbox()
         self.ended = self._outbox.final
         self._notes: list[LogLine] = []
@@ -120,7 +120,7 @@ class Run:
         if started.boot_id != identity.boot_id() or not has_open_within(started.pid, self.directory.path):
             raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
         self.flow_pid = started.flow_pid
-        self.meet(RunnerProcess(started.pid, started.start_ticks))
+        self.take_runner(RunnerProcess(started.pid, started.start_ticks))
 
     def find_runner(self) -> None:
         """Take under watch whoever holds the run's lock, where `started` does not tell; looks at all processes.
@@ -131,9 +131,9 @@ class Run:
         if holder is None:
             raise ProcessLookupError(f"no process alone holds the lock of run {self.id}")
         self.log.info("Found the runner by its lock: pid {}", holder[0], action="adopt")
-        self.meet(RunnerProcess(*holder))
+        self.take_runner(RunnerProcess(*holder))
 
-    def meet(self, runner: RunnerProcess) -> None:
+    def take_runner(self, runner: RunnerProcess) -> None:
         """This is the run's runner. What was asked of the run before it was known is asked of it now."""
         self.runner = runner
         if self.stop is not None:
@@ -243,7 +243,7 @@ class Run:
                 claim=self.claim or None,
                 **facts,
             )
-            is_told = self.ended or self.tells_start
+            is_told = self.ended or self.reports_start
             reports = (*self._outbox.reports, report) if is_told else self._outbox.reports
             self._store(Outbox(reports=reports, final=self.ended, state=moved))
         self._tell()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from flowherd.host.run import Run
 
 
-class Roster:
+class RunRegistry:
     """The runs of this agent by id. Iterating takes a snapshot, so it never meets a change under way."""
 
     def __init__(self) -> None:

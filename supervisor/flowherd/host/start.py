@@ -39,7 +39,7 @@ class Intent:
 
     def lock_again(self) -> bool:
         """Whether the lock is ours alone: no runner was given it that still lives."""
-        with fork_lock.NONE_UNDER_WAY:  # a fork server that is being started would pass for the runner
+        with fork_lock.FORK_LOCK:  # a fork server that is being started would pass for the runner
             self.release()
             self.lock_fd = self.run.directory.try_lock()
         return self.lock_fd is not None
@@ -63,7 +63,7 @@ def start(intent: Intent, fork_servers: ForkServers, handed_on: Callable[[], Non
     intent.release()
     if runner is not None:
         with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
-            run.meet(RunnerProcess(runner.pid, runner.start_ticks))
+            run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
     run.starting = False
     handed_on()
     run.flow_pid = _flow_pid(run)

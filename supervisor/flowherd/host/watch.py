@@ -20,8 +20,8 @@ from flowherd.host.limits import breach
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
-from flowherd.host.run_registry import Roster
-from flowherd.recurring_error import Trouble
+from flowherd.host.run_registry import RunRegistry
+from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
 
 #: Between looks at a run whose runner cannot be polled: not known yet, no pidfd, or its lock outlives it.
@@ -35,13 +35,13 @@ _SEARCH_INTERVAL_S = 2.0
 class Watcher:
     """Watches the runs of a roster until closed. `on_end` is called in its thread for each run that ended."""
 
-    def __init__(self, roster: Roster, interval_s: float, on_end: Callable[[Run], None]) -> None:
-        self._roster = roster
+    def __init__(self, registry: RunRegistry, interval_s: float, on_end: Callable[[Run], None]) -> None:
+        self._registry = registry
         self._interval_s = interval_s
         self._on_end = on_end
         self._waker = Waker()
         self._closed = False
-        self._trouble = Trouble("watch over the runs", logger)
+        self._trouble = RecurringError("watch over the runs", logger)
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
@@ -66,18 +66,18 @@ class Watcher:
                 self._wait()
                 self._round()
             except OSError as error:  # no descriptors, no memory: passing trouble of the host
-                self._trouble.met(error)
+                self._trouble.failed(error)
                 self._waker.wait(_PAUSE_S)
             except Exception:  # the watch over all runs must not end for the sake of one
                 logger.exception("The watch over the runs stumbled; it goes on")
                 self._waker.wait(_PAUSE_S)
             else:
-                self._trouble.over()
+                self._trouble.recovered()
 
     def _wait(self) -> None:
         poll = select.poll()
         poll.register(self._waker.fileno(), select.POLLIN)
-        living = self._roster.living()
+        living = self._registry.living()
         runners = [run.runner for run in living if run.runner is not None and run.runner.alive]
         fds = [fd for fd in (runner.fileno() for runner in runners) if fd is not None]
         for fd in fds:
@@ -92,7 +92,7 @@ class Watcher:
         return int(1000 * (min(until_look_s, _BLIND_TICK_S) if blind else until_look_s)) + 1
 
     def _round(self) -> None:
-        for run in self._roster.living():
+        for run in self._registry.living():
             self._guarded(run, self._check)
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + self._interval_s
@@ -102,9 +102,9 @@ class Watcher:
         try:
             action(run)
         except Exception as error:  # a bad run fails alone
-            run.watching.met(error)
+            run.watching.failed(error)
         else:
-            run.watching.over()
+            run.watching.recovered()
 
     def _check(self, run: Run) -> None:
         if run.starting:
@@ -147,7 +147,7 @@ class Watcher:
             run.find_runner()
 
     def _look(self) -> None:
-        living = {run.id: run for run in self._roster.living() if run.runner is not None}
+        living = {run.id: run for run in self._registry.living() if run.runner is not None}
         if not living:
             return
         trees = process_tree.look({run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None})

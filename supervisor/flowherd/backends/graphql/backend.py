@@ -13,7 +13,7 @@ from loguru import logger
 
 from flowherd.backends import json_values
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.protocol import ServerTraits
+from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import (
@@ -22,7 +22,7 @@ from flowherd.values import (
     Flow,
     FlowRun,
     LogLine,
-    Standing,
+    RunAtBackend,
     StateReport,
     StoredState,
     TaskRun,
@@ -67,21 +67,21 @@ class GraphQLBackend:
         #: Ids of runs that were left out and told of.
         self._told: set[str] = set()
 
-    def connect(self) -> ServerTraits:
+    def connect(self) -> ServerCapabilities:
         """Say hello, and learn the tenant and what the server can do."""
         self._transport.execute("query { hello }")
-        with self._understanding("the tenants"):
+        with self._decoding("the tenants"):
             tenants = json_values.mappings(self._transport.execute("query { tenant { id } }").get("tenant"))
             self._tenant_id = json_values.text(tenants[0]["id"]) if tenants else None
         ours = self._transport.server_version
         self._line_ids = ours is not None
         if ours is None:
-            return ServerTraits(name="Prefect Server")
-        return ServerTraits(name=f"flowherd server {ours}", arbitrates=True, knows_line_ids=True, wakes=True)
+            return ServerCapabilities(name="Prefect Server")
+        return ServerCapabilities(name=f"flowherd server {ours}", arbitrates=True, knows_line_ids=True, wakes=True)
 
     def check_token(self) -> None:
         """Raises NotAuthorized unless the server knows the token as one of scope RUNNER."""
-        with self._understanding("the token's scope"):
+        with self._decoding("the token's scope"):
             answer = self._transport.execute("query { auth_info { api_token_scope } }")
             info = json_values.mapping(answer.get("auth_info") or {})
         if info.get("api_token_scope") != "RUNNER":
@@ -99,7 +99,7 @@ class GraphQLBackend:
             },
             "id",
         )
-        with self._understanding("the agent's id"):
+        with self._decoding("the agent's id"):
             self._agent_id = json_values.header_value(answer["id"])
         self._transport.attach_headers({"X-PREFECT-AGENT-ID": self._agent_id})
         return self._agent_id
@@ -109,12 +109,12 @@ class GraphQLBackend:
         now = datetime.now(timezone.utc)
         queue = {"before": now.isoformat(), "labels": list(labels), "tenant_id": self._tenant_id}
         listed = self._mutate("get_runs_in_queue", queue, "flow_run_ids").get("flow_run_ids")
-        with self._understanding("the queue"):
+        with self._decoding("the queue"):
             listed = json_values.sequence(listed)[:_MOST_RUNS]
         ids = [run_id for run_id in listed if self._usable(run_id, checked_id) and run_id not in exclude]
         if not ids:
             return []
-        with self._understanding("the flow runs"):
+        with self._decoding("the flow runs"):
             rows = {row["id"]: row for row in self._details(ids, now) if isinstance(row.get("id"), str)}
         found = (self._usable(rows[run_id], _flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
         return [flow_run for flow_run in found if flow_run is not None and _can_be_taken(flow_run)]
@@ -175,7 +175,7 @@ class GraphQLBackend:
             return {}
         where = f"{{id: {{_in: {json.dumps(sorted(flow_run_ids))}}}}}"
         rows = self._transport.execute(f"query {{ flow_run(where: {where}) {{ id version state serialized_state }} }}")
-        with self._understanding("the states"):
+        with self._decoding("the states"):
             stored = (_stored_state(row) for row in json_values.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
 
@@ -189,22 +189,22 @@ class GraphQLBackend:
         where = f"{{id: {{_in: {json.dumps(sorted(task_run_ids))}}}}}"
         fields = "id flow_run_id version state serialized_state"
         rows = self._transport.execute(f"query {{ task_run(where: {where}) {{ {fields} }} }}")
-        with self._understanding("the states of task runs"):
+        with self._decoding("the states of task runs"):
             return {
                 json_values.text(row["id"]): _stored_state({**row, "id": row["flow_run_id"]})
                 for row in json_values.mappings(rows["task_run"])
             }
 
-    def standing(self, flow_run_id: str) -> Standing | None:
+    def standing(self, flow_run_id: str) -> RunAtBackend | None:
         """One query for the run and for those of its task runs that wait."""
         waiting = json.dumps(sorted(CLAIMABLE))
         fields = f"state task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
         where = f"{{id: {{_eq: {json.dumps(flow_run_id)}}}}}"
         answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
-        with self._understanding("the run's state"):
+        with self._decoding("the run's state"):
             for row in json_values.mappings(answer["flow_run"]):
                 tasks = json_values.mappings(row.get("task_runs"))
-                return Standing(
+                return RunAtBackend(
                     state=RunState(row["state"]), waiting=frozenset(RunState(task["state"]) for task in tasks)
                 )
         return None
@@ -225,7 +225,7 @@ class GraphQLBackend:
         answer = self._transport.get(
             f"/agents/{self._agent_id}/wake", {"seen": seen, "timeout": timeout_s}, timeout_s + _WAKE_MARGIN_S
         )
-        with self._understanding("the wake"):
+        with self._decoding("the wake"):
             return Wake(sequence=json_values.whole(json_values.mapping(answer)["sequence"]))
 
     def close(self) -> None:
@@ -233,7 +233,7 @@ class GraphQLBackend:
         self._transport.close()
 
     @contextlib.contextmanager
-    def _understanding(self, what: str) -> Iterator[None]:
+    def _decoding(self, what: str) -> Iterator[None]:
         """What comes from outside may have any shape; one that is not the dialect's is as good as no answer."""
         try:
             yield

@@ -30,7 +30,7 @@ from flowherd.backends.prefect3.reporting import Reports
 from flowherd.backends.prefect3.rows import RunRow, objects, run_row, uuid_or_none
 from flowherd.backends.prefect3.states import CANCELLING, CRASHED, PENDING, run_state
 from flowherd.backends.prefect3.transport import Prefect3Transport
-from flowherd.backends.protocol import ServerTraits
+from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import (
@@ -38,7 +38,7 @@ from flowherd.values import (
     EngineAccess,
     FlowRun,
     LogLine,
-    Standing,
+    RunAtBackend,
     StateReport,
     StoredState,
     Wake,
@@ -77,21 +77,21 @@ class Prefect3Backend:
         #: Ids of runs that were left out and told of.
         self._told: set[str] = set()
 
-    def connect(self) -> ServerTraits:
+    def connect(self) -> ServerCapabilities:
         """Say hello, and make the pool and its queues where they are missing."""
-        with self._understanding("its version"):
+        with self._decoding("its version"):
             version = json_values.text(self._transport.get("/admin/version"))
         if not version.startswith("3."):
             raise BackendRefused(f"{self.address} is Prefect {version:.40}; work pools are served of Prefect 3 only")
         self._server_version = version
-        with self._understanding("the work pool"):
+        with self._decoding("the work pool"):
             self._pool.refresh()
         name = f"Prefect {version:.40}, work pool {self._pool.name}"
-        return ServerTraits(name=name, arbitrates=True, wakes=True, engine_version=version)
+        return ServerCapabilities(name=name, arbitrates=True, wakes=True, engine_version=version)
 
     def check_token(self) -> None:
         """Raises NotAuthorized when the server does not accept the credentials. Prefect 3 has no scopes."""
-        with self._understanding("the work pool"):
+        with self._decoding("the work pool"):
             self._pool.refresh()
 
     def register(self, identity: AgentIdentity) -> str:
@@ -103,7 +103,7 @@ class Prefect3Backend:
 
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
         """Runs of the pool's queues that are due, by queue priority; labels play no part. A sign of life, too."""
-        with self._understanding("the scheduled runs"):
+        with self._decoding("the scheduled runs"):
             self._pool.beat(self._worker_name)
             self._claims.look_after_adrift()
             rows = self._due_rows(exclude)
@@ -111,7 +111,7 @@ class Prefect3Backend:
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Scheduled -> Pending; the transition id carries the token."""
-        with self._understanding("the claim"):
+        with self._decoding("the claim"):
             document = ((flow_run.flow.storage or {}).get("documents") or {}).get("flow_run")
             described = None if document is None else run_row(document)
             if self._claims.claim(flow_run.id, token, self._worker_name, described):
@@ -119,7 +119,7 @@ class Prefect3Backend:
 
     def report(self, report: StateReport) -> None:
         """An end that the run's engine could not tell; for Running, only where its process is."""
-        with self._understanding("the state"):
+        with self._decoding("the state"):
             self._reports.tell(report, self._worker_name)
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
@@ -136,7 +136,7 @@ class Prefect3Backend:
         for start in range(0, len(ids), MOST_RUNS):
             asked = {"flow_runs": {"id": {"any_": ids[start : start + MOST_RUNS]}}, "limit": MOST_RUNS}
             answer = self._transport.post("/flow_runs/filter", asked)
-            with self._understanding("the states"):
+            with self._decoding("the states"):
                 for row in map(run_row, objects(answer)):
                     if row.id in flow_run_ids:
                         stored[row.id] = self._stored(row)
@@ -144,19 +144,19 @@ class Prefect3Backend:
 
     def confirm_claim(self, flow_run_id: str, token: str) -> None:
         """The run's history tells: the server lets a claim follow upon an end."""
-        with self._understanding("the claim"):
+        with self._decoding("the claim"):
             self._claims.confirm(flow_run_id, token)
 
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
         """None: task runs of Prefect 3 are never handed out."""
         return {}
 
-    def standing(self, flow_run_id: str) -> Standing | None:
+    def standing(self, flow_run_id: str) -> RunAtBackend | None:
         """The run's state; Cancelling too where its dying engine has forced Crashed over that.
 
         Task runs of Prefect 3 never wait for another start of their flow run.
         """
-        with self._understanding("the run's state"):
+        with self._decoding("the run's state"):
             try:
                 row = self._orchestration.read(flow_run_id)
             except BackendRefused as error:
@@ -164,8 +164,8 @@ class Prefect3Backend:
                     return None
                 raise
             if row.state_type == CRASHED and self._was_being_cancelled(row):
-                return Standing(state=RunState.CANCELLING)
-            return Standing(state=run_state(row))
+                return RunAtBackend(state=RunState.CANCELLING)
+            return RunAtBackend(state=run_state(row))
 
     def engine_access(self) -> EngineAccess | None:
         """None: what an engine of Prefect 3 needs is in the environment of each run that is handed out."""
@@ -177,7 +177,7 @@ class Prefect3Backend:
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait for an event of the pool's runs, or until a run that is known becomes due."""
-        with self._understanding("the work pool"):
+        with self._decoding("the work pool"):
             return self._wakes.wait(seen, timeout_s)
 
     def close(self) -> None:
@@ -272,7 +272,7 @@ class Prefect3Backend:
             logger.warning("Left out flow run {}, its description cannot be understood: {!r:.200}", about, error)
 
     @contextlib.contextmanager
-    def _understanding(self, what: str) -> Iterator[None]:
+    def _decoding(self, what: str) -> Iterator[None]:
         """What comes from outside may have any shape; one that is not the API's is as good as no answer."""
         try:
             yield

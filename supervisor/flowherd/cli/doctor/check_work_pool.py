@@ -37,7 +37,7 @@ def _answers(backend: Backend, loaded: LoadedSettings) -> Iterator[Finding]:
     started_s = time.monotonic()
     own = loaded.settings.prefect3
     try:
-        traits = backend.connect()
+        capabilities = backend.connect()
     except NotAuthorized as error:
         yield ok("backend", f"{backend.address} answers")
         yield bad("credentials", str(error), "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING, or choose a profile")
@@ -47,7 +47,7 @@ def _answers(backend: Backend, loaded: LoadedSettings) -> Iterator[Finding]:
         yield bad("backend", f"{backend.address}: {error}", "start the server, or set the right address")
     else:
         took_s = time.monotonic() - started_s
-        answer = f"{traits.name}: {backend.address} answers in {took_s * 1000:.0f} ms"
+        answer = f"{capabilities.name}: {backend.address} answers in {took_s * 1000:.0f} ms"
         slow = "every claim and report waits that long; look at the network and the server"
         yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
         given = own.api_key or own.auth_string

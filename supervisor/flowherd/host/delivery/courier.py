@@ -24,7 +24,7 @@ from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, No
 from flowherd.host.delivery.journal_reader import read_batch
 from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.run import Run
-from flowherd.host.run_registry import Roster
+from flowherd.host.run_registry import RunRegistry
 from flowherd.signals import Waker
 from flowherd.states import FINISHED, RunState
 from flowherd.values import LogLine, StateReport
@@ -72,9 +72,9 @@ def _pack(run: Run, max_bytes: int) -> _Parcel:
         return _Parcel(run=run, notes=run.notes(), lines=[], start=start, end=start)
     try:
         lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
-        run.delivering.over()
+        run.delivering.recovered()
     except (OSError, ValueError) as error:  # of this run alone; it is tried again, and its end is told without
-        run.delivering.met(error)
+        run.delivering.failed(error)
         lines, end = [], start
     return _Parcel(run=run, notes=run.notes(), lines=lines, start=start, end=end)
 
@@ -88,14 +88,14 @@ class Courier:
 
     def __init__(
         self,
-        roster: Roster,
+        registry: RunRegistry,
         backend: Backend,
         settings: CourierSettings,
         on_delivered: Callable[[Run], None],
         on_contact: Callable[[], None],
         on_refused: Callable[[NotAuthorized], None],
     ) -> None:
-        self._roster = roster
+        self._registry = registry
         self._backend = backend
         self._settings = settings
         self._on_delivered = on_delivered
@@ -130,7 +130,7 @@ class Courier:
 
     def idle(self) -> bool:
         """Whether everything that there is to tell was told."""
-        return not any(run.ended or run.pending.reports for run in self._roster)
+        return not any(run.ended or run.pending.reports for run in self._registry)
 
     def close(self) -> None:
         """Stop; what is not told yet stays on the disk."""
@@ -157,7 +157,7 @@ class Courier:
                 self._not_before_s = time.monotonic() + 1.0
 
     def _pause_s(self) -> float | None:
-        if not any(True for _ in self._roster):
+        if not any(True for _ in self._registry):
             return None
         hold_off_s = self._not_before_s - time.monotonic()
         return max(self._settings.log_interval_s, 0.0) if hold_off_s <= 0 else min(hold_off_s, 1.0)
@@ -180,7 +180,7 @@ class Courier:
     def _round(self) -> bool:
         self._mirror_all()
         more = self._deliver_logs()
-        for run in self._roster:
+        for run in self._registry:
             self._deliver_guarded(run)
         self._heartbeat()
         self._cancellations()
@@ -188,7 +188,7 @@ class Courier:
 
     def _mirror_all(self) -> None:
         if self._mirror is not None:
-            for run in filter(lambda run: run.shows_output, self._roster):
+            for run in filter(lambda run: run.shows_output, self._registry):
                 with contextlib.suppress(OSError, ValueError):  # the delivery tells of a journal that cannot be read
                     self._mirror.show(run.id, run.name, run.directory.journal, run.directory.forwarded)
 
@@ -198,7 +198,7 @@ class Courier:
             return False
         parcels: list[_Parcel] = []
         room = _REQUEST_BYTES
-        for run in self._roster:
+        for run in self._registry:
             parcel = _pack(run, min(room, _BATCH_BYTES))
             room -= parcel.end - parcel.start
             if parcel.notes or parcel.end > parcel.start:
@@ -244,7 +244,7 @@ class Courier:
         except BackendError:
             raise
         except Exception as error:  # a bad run fails alone
-            run.delivering.met(error)
+            run.delivering.failed(error)
 
     def _deliver_reports(self, run: Run) -> None:
         for report in run.pending.reports:
@@ -281,7 +281,7 @@ class Courier:
         try:
             batch, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
         except (OSError, ValueError) as error:
-            run.delivering.met(error)
+            run.delivering.failed(error)
             since_s = self._unreadable_since_s.setdefault(run.id, time.monotonic())
             return time.monotonic() - since_s > _UNREADABLE_S
         self._unreadable_since_s.pop(run.id, None)
@@ -300,7 +300,7 @@ class Courier:
     def _heartbeat(self) -> None:
         if time.monotonic() < self._next_heartbeat_s:
             return
-        living = [run.id for run in self._roster.living() if run.state is RunState.RUNNING]
+        living = [run.id for run in self._registry.living() if run.state is RunState.RUNNING]
         if living:
             self._send_heartbeat(living)
         self._next_heartbeat_s = time.monotonic() + self._settings.heartbeat_interval_s
@@ -315,7 +315,7 @@ class Courier:
         self._on_contact()
 
     def _cancellations(self) -> None:
-        living = {run.id: run for run in self._roster.living() if run.stop is None}
+        living = {run.id: run for run in self._registry.living() if run.stop is None}
         if not living or time.monotonic() < self._next_cancellations_s:
             return
         # Before the question: a wake that comes meanwhile must lead to another one.

@@ -28,7 +28,7 @@ def only_holder(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
-    with fork_lock.NONE_UNDER_WAY:
+    with fork_lock.FORK_LOCK:
         holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
     status = identity.process_status(holders[0]) if len(holders) == 1 else None
     return (holders[0], status[1]) if status is not None else None

@@ -10,4 +10,4 @@ from __future__ import annotations
 import threading
 
 #: Held while a program is started; Popen returns once its child has called execve(2). Hold it to be sure there is none.
-NONE_UNDER_WAY = threading.Lock()
+FORK_LOCK = threading.Lock()

@@ -197,7 +197,7 @@ def _start(
         ours.close()
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
-        with fork_lock.NONE_UNDER_WAY:
+        with fork_lock.FORK_LOCK:
             return subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,

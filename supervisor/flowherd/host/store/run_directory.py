@@ -76,12 +76,12 @@ class RunDirectory:
         except OSError:
             return False
 
-    def set_strangers_aside(self) -> list[str]:
+    def quarantine_foreign_files(self) -> list[str]:
         """Rename what has a name of the contract and is no regular file; the names. Follows no link, removes nothing.
 
         Raises OSError when it cannot be renamed.
         """
-        names = [name for name in (files.LOCK_FILE, *files.CONTENT_FILES) if self._is_stranger(name)]
+        names = [name for name in (files.LOCK_FILE, *files.CONTENT_FILES) if self._is_foreign(name)]
         for name in names:
             self.set_aside(name)
         return names
@@ -94,7 +94,7 @@ class RunDirectory:
         """Whether there is, or was set aside, anything under `name`."""
         return os.path.lexists(self.path / name) or any(self.path.glob(f"{name}.{_SET_ASIDE}-*"))
 
-    def _is_stranger(self, name: str) -> bool:
+    def _is_foreign(self, name: str) -> bool:
         try:
             return not stat.S_ISREG((self.path / name).lstat().st_mode)
         except FileNotFoundError:
@@ -112,7 +112,7 @@ class RunDirectory:
             self.path.mkdir(mode=0o700)
         if not self.is_directory():
             raise RunDirectoryDamaged(f"{self.path} is not a directory of flowherd's; look at it and take it away")
-        self.set_strangers_aside()
+        self.quarantine_foreign_files()
         self._forwarded = None
         lock_fd = self.try_lock()
         if lock_fd is None:
@@ -278,7 +278,7 @@ class RunDirectory:
         faults.point("during-remove")
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def is_nobodys(self) -> bool:
+    def is_abandoned(self) -> bool:
         """Whether there is no spec: not written yet, or half removed. What else is there means nothing then."""
         return not self.had(files.SPEC_FILE)
 

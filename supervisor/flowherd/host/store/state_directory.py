@@ -45,7 +45,7 @@ class StateDirectory:
             if directory is not None:
                 yield directory
 
-    def strangers(self) -> list[str]:
+    def foreign_names(self) -> list[str]:
         """Names among the run directories that are none."""
         return sorted(entry.name for entry in self.runs.iterdir() if self._run_directory_or_none(entry.name) is None)
 
