@@ -177,6 +177,11 @@ def deciding_task_run(flow_run: FlowRun) -> TaskRun | None:
     return None if flow_run.state in CLAIMABLE else next(iter(waiting_task_runs(flow_run)), None)
 
 
+def claim_token(identity: str, flow_run_id: str) -> str:
+    """Return what the claim of an agent carries, so that it is recognised when read back."""
+    return f"{identity}/{flow_run_id}"
+
+
 def subflow_mark(flow_run_id: str) -> str:
     """What marks a line as a subflow's where the lines of one run are shown together."""
     return f"[subflow {flow_run_id[:8]}]"

@@ -86,7 +86,7 @@ def test_health_is_503_while_the_server_is_away_and_200_when_it_is_back(
 ) -> None:
     settings = load_settings({"cloud.api": server.url, "cloud.request_timeout": 0.5})
     with going(LocalAgent(settings=settings, agent_address="http://127.0.0.1:0")) as agent:
-        address = wait_until(lambda: agent._api and agent._api.address)
+        address = wait_until(lambda: agent.api_address)
 
         def health() -> int:
             return requests.get(f"{address}/api/health", timeout=10).status_code

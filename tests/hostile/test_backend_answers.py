@@ -271,7 +271,8 @@ def test_the_loop_goes_on_whatever_was_answered(
         poll(agent)
         assert agent.submitting_flow_runs == set()
         # A server that does not say that it arbitrates is read back, and there the claim is another's.
-        assert RUN in agent.deployed or not (agent._capabilities and agent._capabilities.arbitrates)
+        capabilities = agent._connection.capabilities
+        assert RUN in agent.deployed or not (capabilities and capabilities.arbitrates)
     finally:
         server.strange = {}
         agent.cleanup()

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
-from flowherd.agent.http_api import AgentApi, ApiFacts, Load
+from flowherd.agent.http_api import AgentApi, ApiFacts
+from flowherd.agent.platform import Figures
 from flowherd_server.service import SCHEMA
 from tests.support.leftovers import none_left
 from tests.support.mutations import RAW_TEXTS, STRANGE_VALUES, damaged_bytes, fuzz, mutated
@@ -51,7 +52,7 @@ def api() -> Iterator[AgentApi]:
         poke=lambda: None,
         runs=lambda: runs,
         control=Control(lambda: None),
-        load=lambda: Load(runs=1),
+        figures=lambda: Figures(runs=1),
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

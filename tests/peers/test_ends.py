@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -123,11 +122,11 @@ def agent(ground: Ground, no_process_left: None) -> Iterator[LocalAgent]:
 
 
 def living(agent: LocalAgent, run_id: str) -> Run | None:
-    return next((run for run in agent._registry.living() if run.id == run_id), None)
+    return next((run for run in agent._host._registry.living() if run.id == run_id), None)
 
 
 def gone(agent: LocalAgent, run_id: str) -> bool:
-    return run_id not in agent._registry
+    return run_id not in agent._host._registry
 
 
 def test_the_engine_tells_running_and_success_and_the_agent_nothing_beside_it(
@@ -201,9 +200,9 @@ def test_a_run_that_somebody_sets_to_failed_loses_its_process_after_the_time_tha
 ) -> None:
     run_id = ground.start("go on", tmp_path)
     wait_until((tmp_path / "begun").exists, timeout_s=40)
-    settings = agent._courier._settings
-    agent._courier._settings = replace(settings, linger_s=0.5, cancellation_interval_s=0.2)
-    agent._courier.look_for_cancellations()
+    upkeep = agent._host._courier._upkeep
+    upkeep._linger_s, upkeep._cancellation_interval_s = 0.5, 0.2
+    agent._host._courier.look_for_cancellations()
     ground.client.report(run_id, "Failed")
     wait_until(lambda: gone(agent, run_id), timeout_s=40)
     assert ground.states(run_id)[-1] == "Failed"
@@ -234,7 +233,7 @@ def test_a_run_that_is_handed_out_again_is_not_started_while_its_process_lives(
     ground.client.report(run_id, "Scheduled")
     assert run_id in ground.client.queue(*agent.labels)
     agent.poke()
-    wait_until(lambda: agent._last_contact_s is not None)
+    wait_until(lambda: agent._connection.last_contact_s is not None)
     assert living(agent, run_id) is first and (tmp_path / "begun").read_text() == "x"
     assert first is not None and first.flow_pid is not None
     os.kill(first.flow_pid, signal.SIGKILL)
@@ -297,7 +296,7 @@ def test_a_kept_directory_gives_way_to_the_next_start(ground: Ground, tmp_path: 
         run_id = ground.start("pause", tmp_path)
         wait_until(lambda: ground.task(run_id)["state"] == "Paused", timeout_s=40)
         wait_until(lambda: gone(agent, run_id))
-        directory = agent._state.run_directory(run_id)
+        directory = agent._host._state.run_directory(run_id)
         first = directory.spec()["attempt"]
         assert directory.outbox().state == "Paused"
         ground.let_go_on(run_id, "Resume")

@@ -280,7 +280,7 @@ def test_signals_stop_the_agent_cleanly_and_the_handlers_are_put_back(
     before = signal.getsignal(number)
     agent = Recording(backend=backend)
     killer = threading.Thread(
-        target=lambda: (wait_until(lambda: agent._capabilities is not None), os.kill(os.getpid(), number))
+        target=lambda: (wait_until(lambda: agent._connection.capabilities is not None), os.kill(os.getpid(), number))
     )
     killer.start()
     agent.start(_loop_intervals={0: 60.0})
@@ -300,7 +300,7 @@ class TestApi:
         agent = Recording(backend=backend, agent_address="http://127.0.0.1:0")
         thread = threading.Thread(target=agent.start, args=({0: 60.0},))
         thread.start()
-        address = wait_until(lambda: agent._api and agent._api.address)
+        address = wait_until(lambda: agent.api_address)
         try:
             wait_until(lambda: session.get(f"{address}/api/health", timeout=5).json().get("status") == "ok")
             backend._runs.clear()
@@ -319,9 +319,9 @@ class TestApi:
                 raise BackendUnavailable("silent")
 
         agent = Recording(backend=Silent(), agent_address="http://127.0.0.1:0")
-        agent._started_s -= 3600
+        agent._connection.opened_s -= 3600
         with going(agent):
-            address = wait_until(lambda: agent._api and agent._api.address)
+            address = wait_until(lambda: agent.api_address)
             answer = session.get(f"{address}/api/health", timeout=5)
             assert answer.status_code == 503
             assert "backend" in answer.json()["reason"]
@@ -331,7 +331,7 @@ class TestApi:
     ) -> None:
         monkeypatch.setenv("FLOWHERD__AGENT__API_TOKEN", "key")
         with going(Recording(backend=backend, agent_address="http://127.0.0.1:0")) as agent:
-            address = wait_until(lambda: agent._api and agent._api.address)
+            address = wait_until(lambda: agent.api_address)
             health = session.get(f"{address}/api/health", timeout=5)
             assert (health.status_code, health.json()) == (200, {})
             for path in ("/api/poke", "/api/runs", "/metrics"):
@@ -341,7 +341,7 @@ class TestApi:
 
     def test_a_foreign_host_name_is_refused(self, backend: MemoryBackend, session: requests.Session) -> None:
         with going(Recording(backend=backend, agent_address="http://127.0.0.1:0")) as agent:
-            address = wait_until(lambda: agent._api and agent._api.address)
+            address = wait_until(lambda: agent.api_address)
             answer = session.get(f"{address}/api/runs", headers={"Host": "evil.example"}, timeout=5)
             assert answer.status_code == 400
 

@@ -166,8 +166,8 @@ def test_a_run_that_somebody_sets_to_a_final_state_loses_its_processes(
     wait_until(lambda: backend.state(run_id) is RunState.RUNNING and ready.exists())
     now = datetime.now(timezone.utc)
     backend.report(StateReport(flow_run_id=run_id, state=state, message="by hand", at=now, claim="a person"))
-    agent._courier.look_for_cancellations()
-    wait_until(lambda: run_id not in agent._registry)
+    agent._host._courier.look_for_cancellations()
+    wait_until(lambda: run_id not in agent._host._registry)
     assert (backend.state(run_id), backend.message(run_id)) == (state, "by hand")
 
 
@@ -202,7 +202,7 @@ def test_no_more_runs_go_at_once_than_the_limit_allows(
 
         def all_done() -> bool:
             nonlocal most
-            most = max(most, len(agent._registry.living()))
+            most = max(most, len(agent._host._registry.living()))
             return all(backend.state(run_id) in FINISHED for run_id in runs)
 
         wait_until(all_done)
@@ -290,7 +290,7 @@ def test_a_killed_runner_is_a_lost_run_and_its_processes_are_ended(
     ready = tmp_path / "ready"
     run_id = run("family", {"ready": str(ready)})
     wait_until(ready.exists)
-    runner = wait_until(lambda: next((r.runner for r in agent._registry if r.id == run_id and r.runner), None))
+    runner = wait_until(lambda: next((r.runner for r in agent._host._registry if r.id == run_id and r.runner), None))
     os.kill(runner.pid, signal.SIGKILL)
     assert wait_for_end(backend, run_id) is RunState.FAILED
     assert "runner" in backend.message(run_id)
@@ -303,7 +303,7 @@ def test_a_killed_fork_server_costs_no_run_and_is_replaced(
     script = f"touch {ready}; while [ ! -e {go} ]; do sleep 0.02; done"
     first = backend.add_run({"type": "Command", "argv": ["sh", "-c", script]})
     wait_until(ready.exists)
-    (server,) = agent._fork_servers._servers.values()
+    (server,) = agent._host._surroundings.fork_servers._servers.values()
     os.kill(server.pid, signal.SIGKILL)
     wait_until(lambda: not server.alive)
     assert wait_for_end(backend, run("ok")) is RunState.SUCCESS
@@ -314,7 +314,7 @@ def test_a_killed_fork_server_costs_no_run_and_is_replaced(
 def test_a_second_agent_on_the_same_state_directory_is_refused(
     agent: LocalAgent, make_agent: Callable[..., LocalAgent]
 ) -> None:
-    wait_until(lambda: agent._opened)
+    wait_until(lambda: agent._host._opened)
     with pytest.raises(Exception, match=f"another agent \\(pid {os.getpid()}\\)"):
         make_agent().start()
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from flowherd.agent.claims import Claims, holds
+from flowherd.agent.connection import Connection, Requests
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendUnavailable, ClaimLost
 from flowherd.states import RunState
-from flowherd.values import AgentIdentity, FlowRun, deciding_task_run
+from flowherd.values import AgentIdentity, FlowRun, claim_token, deciding_task_run
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
 from tests.support.server import ServerProcess, running_server
@@ -45,6 +47,17 @@ class LosesAnswers(GraphQLBackend):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with none_left(), running_server(tmp_path_factory.mktemp("taking") / "data") as server:
         yield server
+
+
+def requests_of(backend: GraphQLBackend) -> Requests:
+    return Connection(lambda: backend, lambda _wake: None, lambda: None).requests
+
+
+def claims_over(backend: GraphQLBackend, identity: str, *, arbitrates: bool = True) -> Claims:
+    """The claims of an agent with this identity, at a server that does or does not arbitrate."""
+    connection = Connection(lambda: backend, lambda _wake: None, lambda: None)
+    connection.capabilities = ServerCapabilities(name="server", arbitrates=arbitrates)
+    return Claims(connection, lambda: identity)
 
 
 def connected(server: ServerProcess, kind: type[GraphQLBackend] = GraphQLBackend) -> GraphQLBackend:
@@ -120,7 +133,7 @@ def test_of_many_simultaneous_claims_one_wins(server: ServerProcess) -> None:
 
     def take(token: str) -> None:
         try:
-            Claims().take(backend, run, token, arbitrated=True)
+            claims_over(backend, token).take(run)
         except ClaimLost:
             return
         won.append(token)
@@ -130,27 +143,27 @@ def test_of_many_simultaneous_claims_one_wins(server: ServerProcess) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1 and holds(backend, run, won[0])
+    assert len(won) == 1 and holds(requests_of(backend), run, claim_token(won[0], run.id))
 
 
 def test_a_claim_whose_answer_was_lost_is_read_back_from_the_task_run(server: ServerProcess) -> None:
     backend = connected(server, LosesAnswers)
     run = found(backend, waiting_run(Client(server), "Retrying"))
-    Claims().take(backend, run, "mine", arbitrated=True)
+    claims_over(backend, "mine").take(run)
     with pytest.raises(ClaimLost):
-        Claims().take(backend, run, "another's", arbitrated=True)
+        claims_over(backend, "another's").take(run)
 
 
 def test_a_claim_that_cannot_be_read_back_is_settled_later(server: ServerProcess) -> None:
     backend = LosesAnswers(GraphQLTransport(server.url))
     run = found(backend, waiting_run(Client(server), "Retrying"))
-    claims = Claims()
+    claims = claims_over(backend, "mine")
     backend.silent = True
     with pytest.raises(BackendUnavailable):
-        claims.take(backend, run, "mine", arbitrated=True)
+        claims.take(run)
     backend.silent = False
-    assert claims.settle(backend, lambda _: "mine", skip={run.id}).won == []
-    assert [one.id for one in claims.settle(backend, lambda _: "mine", skip=()).won] == [run.id]
+    assert claims.settle(skip={run.id}).won == []
+    assert [one.id for one in claims.settle(skip=()).won] == [run.id]
     assert not claims.uncertain
 
 
@@ -158,20 +171,20 @@ def test_a_claim_that_did_not_arrive_stays_uncertain_and_one_of_another_is_lost(
     backend = LosesAnswers(GraphQLTransport(server.url))
     backend.arrives = False
     run = found(backend, waiting_run(Client(server), "Retrying"))
-    claims = Claims()
+    claims = claims_over(backend, "mine")
     with pytest.raises(BackendUnavailable):
-        claims.take(backend, run, "mine", arbitrated=True)
-    settled = claims.settle(backend, lambda _: "mine", skip=())
+        claims.take(run)
+    settled = claims.settle(skip=())
     assert (settled.won, settled.lost, list(claims.uncertain)) == ([], [], [run.id])
     connected(server).claim(run, "another's")
-    assert [one.id for one, _ in claims.settle(backend, lambda _: "mine", skip=()).lost] == [run.id]
+    assert [one.id for one, _ in claims.settle(skip=()).lost] == [run.id]
     assert not claims.uncertain
 
 
 def test_without_arbitration_the_claim_is_looked_at_before_and_after(server: ServerProcess) -> None:
     backend = connected(server)
     run = found(backend, waiting_run(Client(server), "Resume"))
-    Claims().take(backend, run, "mine", arbitrated=False)
+    claims_over(backend, "mine", arbitrates=False).take(run)
     with pytest.raises(ClaimLost):
-        Claims().take(backend, run, "another's", arbitrated=False)
-    assert holds(backend, run, "mine")
+        claims_over(backend, "another's", arbitrates=False).take(run)
+    assert holds(requests_of(backend), run, claim_token("mine", run.id))

@@ -15,8 +15,8 @@ from flowherd.agent.health import Facts, assess
 from flowherd.engines.plan import AgentDefaults, plan, planned_before
 from flowherd.errors import UnsupportedStorage
 from flowherd.host import verdict
-from flowherd.host.adopt import Finding, conclude
 from flowherd.host.limits import Usage, breach
+from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner.contract import reasons
@@ -39,18 +39,17 @@ class TestPolling:
         pauses = [retry_pause_s(n, 0.0) for n in range(1, 20)]
         assert pauses == sorted(pauses) and pauses[-1] == 15.0
         assert retry_pause_s(1, 0.0) <= retry_pause_s(1, 0.99) < 2 * retry_pause_s(1, 0.0)
-        assert retry_pause_s(1, 0.5, wish_s=42.0) == 42.0
 
 
 class TestAdoption:
     @pytest.mark.parametrize(("exit_recorded", "started"), list(itertools.product([True, False], repeat=2)))
     def test_a_held_lock_means_alive_whatever_else_is_there(self, exit_recorded: bool, started: bool) -> None:
-        assert conclude(lock_held=True, exit_recorded=exit_recorded, started=started) is Finding.ALIVE
+        assert disk_status(lock_held=True, exit_recorded=exit_recorded, started=started) is DiskStatus.ALIVE
 
     def test_without_the_lock_the_records_decide(self) -> None:
-        assert conclude(lock_held=False, exit_recorded=True, started=True) is Finding.ENDED
-        assert conclude(lock_held=False, exit_recorded=False, started=True) is Finding.LOST
-        assert conclude(lock_held=False, exit_recorded=False, started=False) is Finding.NEVER_RAN
+        assert disk_status(lock_held=False, exit_recorded=True, started=True) is DiskStatus.ENDED
+        assert disk_status(lock_held=False, exit_recorded=False, started=True) is DiskStatus.LOST
+        assert disk_status(lock_held=False, exit_recorded=False, started=False) is DiskStatus.NEVER_RAN
 
 
 class TestLimits:

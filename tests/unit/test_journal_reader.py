@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch, read_lines
+from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch
 from flowherd_runner.contract.journal import STREAM_LOG, STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record
+from tests.support.journals import read_lines
 
 RUN = str(uuid.uuid4())
 START_NS = 1_700_000_000_000_000_000

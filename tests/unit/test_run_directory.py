@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.host.delivery.journal_reader import read_lines
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
+from tests.support.journals import read_lines
 
 ID = "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10"
 

@@ -1,57 +1,83 @@
-"""Taking flow runs for one agent: the claim itself, and what became of claims whose answer was lost.
+"""Claiming flow runs for one agent: the claim itself, and the outcome of claims whose answer was lost.
 
-A flow run that waits is taken by its own state. One that is Running and waits with some of its task runs (a long retry,
-a pause that a person has ended) keeps its state; the first of these task runs, by id, says who has it. Knows no loop
-and no thread; whoever takes says what to do with what was won.
+A waiting flow run is claimed by its own state. One that is Running and waits with some of its task runs (a long retry,
+a pause that a person has ended) keeps its state; the first of these task runs, by id, carries the claim. Knows no loop
+and no thread; the caller decides what to do with what was won.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+
+from loguru import logger
 
 from flowherd.agent.claim_lock import claiming_alone
-from flowherd.backends.protocol import Backend
-from flowherd.errors import BackendUnavailable, ClaimLost
-from flowherd.states import CLAIMABLE
-from flowherd.values import FlowRun, StoredState, deciding_task_run
+from flowherd.agent.connection import Connection, Requests
+from flowherd.agent.platform import Platform, Prepared
+from flowherd.errors import BackendUnavailable, ClaimLost, DeployError
+from flowherd.states import CLAIMABLE, RunState
+from flowherd.values import FlowRun, StoredState, claim_token, deciding_task_run
 from flowherd_runner.contract import faults
+
+#: States in which a run that was prepared and never started may be; Running if its start was reported but not made.
+_TO_BE_STARTED = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What became of claims that had got no answer; those of which it is still not known are in neither."""
+    """The outcome of claims that had got no answer; claims whose outcome is still unknown are in neither."""
 
     won: list[FlowRun] = field(default_factory=list)
-    #: With the reason.
+    #: Flow runs with the reason why they are not ours.
     lost: list[tuple[FlowRun, str]] = field(default_factory=list)
 
 
-class Claims:
-    """The claims of one agent."""
+class PreparedOutcome(Enum):
+    """What to do with a flow run that an earlier agent prepared and never started."""
 
-    def __init__(self) -> None:
-        #: Those of which it is not known whether they were carried out, by flow run.
+    #: The claim holds: start the run.
+    START = "start"
+    #: Not claimed yet; the claim may be under way, and the queue hands the run out again.
+    WAIT = "wait"
+    #: Claimed by us and cancelled since: report its end.
+    CANCELLED = "cancelled"
+    #: Claimed by another agent, or ended: forget it.
+    DROP = "drop"
+
+
+class Claims:
+    """The claims of one agent. `identity` returns who the agent is in its claim tokens."""
+
+    def __init__(self, connection: Connection, identity: Callable[[], str]) -> None:
+        self._connection = connection
+        self._identity = identity
+        #: Claims whose outcome is unknown, by flow run id.
         self._uncertain: dict[str, FlowRun] = {}
+
+    def token(self, flow_run: FlowRun) -> str:
+        """Return the token that this agent's claim of the flow run carries."""
+        return claim_token(self._identity(), flow_run.id)
 
     @property
     def uncertain(self) -> Collection[str]:
-        """The flow runs whose claim is not settled."""
+        """Ids of the flow runs whose claim has no known outcome."""
         return list(self._uncertain)
 
-    def take(self, backend: Backend, flow_run: FlowRun, token: str, *, arbitrated: bool) -> None:
-        """Take the flow run for the holder of `token`. A claim whose answer is lost is looked up.
+    def take(self, flow_run: FlowRun) -> None:
+        """Claim the flow run. A claim whose answer is lost is looked up.
 
-        A backend that does not arbitrate is looked at before and after, one claim at a time on this host.
+        At a backend that does not arbitrate, the run is read before and after, one claim at a time on this host.
 
-        Raises ClaimLost when another agent has it; BackendUnavailable when that cannot be known now, it is then
-        `uncertain`; and whatever else the backend refuses with.
+        Raises ClaimLost when another agent has it; BackendUnavailable when the outcome cannot be known now, it is then
+        `uncertain`; and what else the backend refuses with.
         """
+        self._connection.check_open()
+        capabilities = self._connection.capabilities
+        claim = _claim if capabilities is not None and capabilities.arbitrates else _claim_alone
         try:
-            if arbitrated:
-                _claim(backend, flow_run, token)
-            else:
-                _claim_alone(backend, flow_run, token)
+            claim(self._connection, flow_run, self.token(flow_run))
         except BackendUnavailable:
             self._uncertain[flow_run.id] = flow_run
             raise
@@ -60,13 +86,15 @@ class Claims:
             raise
         self._uncertain.pop(flow_run.id, None)
 
-    def settle(self, backend: Backend, token_of: Callable[[FlowRun], str], skip: Collection[str]) -> Settled:
-        """Look up what is uncertain but for the runs in `skip`. A claim that did not arrive stays uncertain: it may
-        still be under way. Raises BackendError."""
+    def settle(self, skip: Collection[str]) -> Settled:
+        """Look up the uncertain claims, except those in `skip`.
+
+        A claim that did not arrive stays uncertain: it may still be under way. Raises BackendError.
+        """
         settled = Settled()
         for flow_run in [one for one in self._uncertain.values() if one.id not in skip]:
             try:
-                if not holds(backend, flow_run, token_of(flow_run)):
+                if not holds(self._connection.requests, flow_run, self.token(flow_run)):
                     continue
                 settled.won.append(flow_run)
             except ClaimLost as error:
@@ -74,16 +102,57 @@ class Claims:
             del self._uncertain[flow_run.id]
         return settled
 
+    def settle_prepared(self, platform: Platform, skip: Collection[str]) -> None:
+        """Look up what an earlier agent prepared, and have the platform start, conclude or abandon it.
+
+        Leaves out the runs in `skip` and the uncertain ones. Raises BackendError.
+        """
+        skip = {*skip, *self._uncertain}
+        prepared = [one for one in platform.unfinished() if one.flow_run_id not in skip]
+        stored = self._stored_claims(prepared) if prepared else {}
+        for one in prepared:
+            outcome = self._outcome(one, stored.get(one.flow_run_id))
+            if outcome is PreparedOutcome.START:
+                platform.start_prepared(one.flow_run_id)
+            elif outcome is PreparedOutcome.CANCELLED:
+                platform.fail_prepared(one.flow_run_id, DeployError("It was cancelled before it could be started."))
+            elif outcome is PreparedOutcome.DROP:
+                logger.bind(run_id=one.flow_run_id).info("Not ours, or ended meanwhile; dropped", action="drop")
+                platform.abandon(one.flow_run_id)
+
     def forget(self, flow_run_id: str) -> None:
-        """It is not asked any more what became of this claim."""
+        """Stop looking up the claim of this flow run."""
         self._uncertain.pop(flow_run_id, None)
 
+    def _stored_claims(self, prepared: Sequence[Prepared]) -> dict[str, StoredState]:
+        """Fetch the states that carry the claims: the runs' own, or those of the task runs that carry them."""
+        requests = self._connection.requests
+        by_task = {one.claimed_via_task_run: one.flow_run_id for one in prepared if one.claimed_via_task_run}
+        stored = requests.stored_states([one.flow_run_id for one in prepared if not one.claimed_via_task_run])
+        tasks = requests.stored_task_states(list(by_task))
+        return {**stored, **{by_task[task_id]: state for task_id, state in tasks.items() if task_id in by_task}}
 
-def holds(backend: Backend, flow_run: FlowRun, token: str) -> bool:
-    """Whether the backend holds the claim of `token`. Raises BackendError, ClaimLost among them when another has it."""
-    stored = _stored(backend, flow_run)
+    def _outcome(self, prepared: Prepared, stored: StoredState | None) -> PreparedOutcome:
+        if stored is not None and stored.state in CLAIMABLE:
+            return PreparedOutcome.WAIT
+        if stored is None or stored.claim != prepared.claim:
+            return PreparedOutcome.DROP
+        if stored.state is RunState.CANCELLING:
+            return PreparedOutcome.CANCELLED
+        if stored.state not in _TO_BE_STARTED:
+            return PreparedOutcome.DROP
+        try:
+            self._connection.requests.confirm_claim(prepared.flow_run_id, prepared.claim)
+        except ClaimLost:
+            return PreparedOutcome.DROP
+        return PreparedOutcome.START
+
+
+def holds(requests: Requests, flow_run: FlowRun, token: str) -> bool:
+    """Return whether the backend holds the claim of `token`. Raises ClaimLost when another agent has the flow run."""
+    stored = _stored(requests, flow_run)
     if stored is None:
-        raise ClaimLost(f"flow run {flow_run.id} is gone")
+        raise ClaimLost(f"flow run {flow_run.id} no longer exists at the backend")
     if stored.state in CLAIMABLE:
         return False
     if stored.claim != token:
@@ -91,27 +160,28 @@ def holds(backend: Backend, flow_run: FlowRun, token: str) -> bool:
     return True
 
 
-def _stored(backend: Backend, flow_run: FlowRun) -> StoredState | None:
-    """What says who has the flow run."""
+def _stored(requests: Requests, flow_run: FlowRun) -> StoredState | None:
+    """Fetch the state that carries the claim of the flow run."""
     task_run = deciding_task_run(flow_run)
     if task_run is None:
-        return backend.stored_states([flow_run.id]).get(flow_run.id)
-    return backend.stored_task_states([task_run.id]).get(task_run.id)
+        return requests.stored_states([flow_run.id]).get(flow_run.id)
+    return requests.stored_task_states([task_run.id]).get(task_run.id)
 
 
-def _claim(backend: Backend, flow_run: FlowRun, token: str) -> None:
+def _claim(connection: Connection, flow_run: FlowRun, token: str) -> None:
     faults.point("before-claim")
     try:
-        backend.claim(flow_run, token)
+        connection.urgent.claim(flow_run, token)
         faults.point("after-claim")
     except BackendUnavailable as error:
-        if not holds(backend, flow_run, token):
-            raise BackendUnavailable(f"no answer to the claim: {error}") from error
+        # With Retry-After the backend has answered, and is not to be asked again now: the outcome is looked up later.
+        if error.retry_after_s or not holds(connection.urgent, flow_run, token):
+            raise BackendUnavailable(f"no answer to the claim: {error}", error.retry_after_s) from error
 
 
-def _claim_alone(backend: Backend, flow_run: FlowRun, token: str) -> None:
-    with claiming_alone(backend.address):
-        holds(backend, flow_run, token)  # ClaimLost when it is no longer waiting
-        _claim(backend, flow_run, token)
-        if not holds(backend, flow_run, token):
+def _claim_alone(connection: Connection, flow_run: FlowRun, token: str) -> None:
+    with claiming_alone(connection.address):
+        holds(connection.urgent, flow_run, token)  # raises ClaimLost if it no longer waits
+        _claim(connection, flow_run, token)
+        if not holds(connection.urgent, flow_run, token):
             raise ClaimLost(f"the claim of flow run {flow_run.id} did not stay")

@@ -30,8 +30,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from flowherd.agent.control import Control, Departure
+from flowherd.agent.control import Control
 from flowherd.agent.health import Health
+from flowherd.agent.platform import Figures
+from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.errors import ConfigurationError
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -39,18 +41,6 @@ _START_TIMEOUT_S = 10.0
 #: Requests under way when the agent stops get so long.
 _STOP_TIMEOUT_S = 1
 _LONGEST_DRAIN_S = 30 * 86400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """How much there is to do."""
-
-    #: Runs that have not ended.
-    runs: int
-    #: How many there may be; None is any number.
-    limit: int | None = None
-    #: Output that the backend has not yet.
-    spool_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +53,7 @@ class ApiFacts:
     #: One object a living run, with the figures of its processes.
     runs: Callable[[], list[dict[str, Any]]]
     control: Control
-    load: Callable[[], Load]
+    figures: Callable[[], Figures]
 
 
 class AgentApi:
@@ -153,10 +143,10 @@ class Routes:
 
     def _health(self, request: Request) -> Response:
         state = self._facts.health()
-        body = self._standing(state) if self._refusal(request) is None else {}
+        body = self._status(state) if self._refusal(request) is None else {}
         return JSONResponse(body, 200 if state.well else 503)
 
-    def _standing(self, state: Health) -> dict[str, Any]:
+    def _status(self, state: Health) -> dict[str, Any]:
         claim_pause = state.claim_pause
         word = "unwell" if not state.well else claim_pause.word if claim_pause else "ok"
         reasons = [text for text in (state.reason, claim_pause.reason if claim_pause else "") if text]
@@ -171,14 +161,13 @@ class Routes:
 
     def _agent(self, request: Request) -> Response:
         control = self._facts.control
-        load = self._facts.load()
         return JSONResponse(
             {
-                **self._standing(self._facts.health()),
+                **self._status(self._facts.health()),
                 "pid": os.getpid(),
                 "instance": control.instance,
                 "paused": control.paused,
-                **asdict(load),
+                **asdict(self._facts.figures()),
             }
         )
 
@@ -201,7 +190,7 @@ class Routes:
                 deadline_s = math.nan
             if not 0 <= deadline_s <= _LONGEST_DRAIN_S:
                 return JSONResponse({"error": f"deadline_s is a number of seconds up to {_LONGEST_DRAIN_S}"}, 400)
-        return self._leave(request, Departure(on_stop="drain", deadline_s=deadline_s))
+        return self._shut_down(request, ShutdownRequest(on_stop="drain", deadline_s=deadline_s))
 
     def _restart(self, request: Request) -> Response:
         control = self._facts.control
@@ -211,10 +200,10 @@ class Routes:
         if not control.may_restart:
             words = "this agent is part of another program, which does not restart it; end and start that one"
             return JSONResponse({"error": words}, 409)
-        return self._leave(request, Departure(on_stop="detach", again=True))
+        return self._shut_down(request, ShutdownRequest(on_stop="detach", start_again=True))
 
-    def _leave(self, request: Request, departure: Departure) -> Response:
-        if not self._facts.control.leave(departure):
+    def _shut_down(self, request: Request, shutdown: ShutdownRequest) -> Response:
+        if not self._facts.control.shut_down(shutdown):
             return JSONResponse({"error": "the agent is stopping already"}, 409)
         return self._agent(request)
 

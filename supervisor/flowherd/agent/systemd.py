@@ -5,6 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
+
+
+def notify_ready() -> None:
+    """Report that the agent works."""
+    notify("READY=1")
+
+
+def notify_stopping(*, will_start_again: bool) -> None:
+    """Report that the agent stops.
+
+    For systemd a unit that is STOPPING has to end; one that is RELOADING becomes ready again (sd_notify(3)).
+    """
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}" if will_start_again else "STOPPING=1")
 
 
 def notify(message: str) -> None:
@@ -14,6 +28,6 @@ def notify(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    # A manager that went away is no reason to stop working.
+    # A manager that has ended is no reason to stop working.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         out.sendto(message.encode(), address)

@@ -1,27 +1,95 @@
-"""What a starting agent concludes from what it finds in a run directory: the table of docs/design.md, section 5."""
+"""Adopts the runs of an earlier agent from their directories, by the table of docs/design.md, section 5."""
 
 from __future__ import annotations
 
-from enum import Enum
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loguru import logger
+
+from flowherd.errors import RunDirectoryDamaged
+from flowherd.host import retention
+from flowherd.host.intent import Intent
+from flowherd.host.run import Run
+from flowherd.host.store.disk_status import DiskStatus, disk_status
+from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.state_directory import StateDirectory
+from flowherd.values import claim_token
+from flowherd_runner.contract import files
+
+#: Number of foreign names that are logged.
+_NAMES_SHOWN = 10
 
 
-class Finding(Enum):
-    """What became of a run while no agent looked."""
+@dataclass(frozen=True)
+class Adopted:
+    """What an earlier agent left."""
 
-    #: The runner lives: watch, forward, enforce.
-    ALIVE = "alive"
-    #: The runner wrote its exit record: forward the rest, report.
-    ENDED = "ended"
-    #: The runner is gone without a record: end what is left of the tree, report the loss.
-    LOST = "lost"
-    #: No user code ran: deploy again if the claim is ours, else drop.
-    NEVER_RAN = "never ran"
+    #: Runs to watch, whether their runner lives or not.
+    runs: list[Run] = field(default_factory=list)
+    #: Runs that never started.
+    intents: list[Intent] = field(default_factory=list)
 
 
-def conclude(*, lock_held: bool, exit_recorded: bool, started: bool) -> Finding:
-    """What the lock and the two records together mean."""
-    if lock_held:
-        return Finding.ALIVE
-    if exit_recorded:
-        return Finding.ENDED
-    return Finding.LOST if started else Finding.NEVER_RAN
+def adopt_runs(state: StateDirectory, changed: Callable[[], None]) -> Adopted:
+    """Read all run directories. `changed` is called when an adopted run has something for the backend."""
+    adopted = Adopted()
+    for directory in state.found_runs():
+        try:
+            _adopt(directory, state.identity, changed, adopted)
+        except Exception as error:  # a bad run fails alone; what is left of it stays for a person to look at
+            logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {!r}", error)
+    foreign = state.foreign_names()
+    if foreign:
+        logger.warning("Left alone in {}, no run directories: {}", state.runs, foreign[:_NAMES_SHOWN])
+    return adopted
+
+
+def _adopt(directory: RunDirectory, identity: str, changed: Callable[[], None], adopted: Adopted) -> None:
+    for name in directory.quarantine_foreign_files():
+        logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
+    if directory.is_abandoned() and retention.remove(directory):
+        return
+    run = _run_of_earlier_agent(directory, identity, changed)
+    if run.delivered:
+        return
+    lock_fd = directory.try_lock()
+    # Whether the records can be used is found out when the run's end is concluded.
+    status = disk_status(
+        lock_held=lock_fd is None,
+        # Its log already says how it ended: it is not started after that.
+        exit_recorded=run.ended or directory.had(files.EXIT_FILE) or directory.end_is_told(),
+        started=directory.had(files.STARTED_FILE),
+    )
+    run.log.info("Found a run of an earlier agent: {}", status.value, action="adopt")
+    if status is DiskStatus.NEVER_RAN and lock_fd is not None:
+        adopted.intents.append(Intent(run=run, lock_fd=lock_fd))
+        return
+    if lock_fd is not None:
+        os.close(lock_fd)
+    if not run.ended:
+        run.resume()
+    adopted.runs.append(run)
+
+
+def _run_of_earlier_agent(directory: RunDirectory, identity: str, changed: Callable[[], None]) -> Run:
+    """Return the run as its directory describes it; a damaged spec or outbox costs only what it said."""
+    log = logger.bind(run_id=directory.flow_run_id)
+    token = claim_token(identity, directory.flow_run_id)
+    try:
+        spec = directory.spec()
+    except RunDirectoryDamaged as error:
+        log.warning("{}", error)
+        spec = {}
+    # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
+    if spec.get("flow_run_id") != directory.flow_run_id:
+        spec = {"claim": token}
+    elif not str(spec.get("claim")).endswith(f"/{directory.flow_run_id}"):
+        spec["claim"] = token
+    try:
+        return Run(directory, spec, changed)
+    except RunDirectoryDamaged as error:
+        log.warning("Set aside; everything is reported again: {}", error)
+        directory.set_aside(files.OUTBOX_FILE)
+        return Run(directory, spec, changed)

@@ -1,4 +1,4 @@
-"""The one place that decides that a run has ended, whether this agent started its runner or an earlier one did."""
+"""Concludes that a run has ended, and how: the one place, whether this agent started its runner or an earlier one."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowherd.errors import DeployError, RunDirectoryDamaged
-from flowherd.host import adopt, verdict
-from flowherd.host.adopt import Finding
+from flowherd.host import verdict
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
+from flowherd.host.run_phase import RunPhase
+from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.run_directory import Started
 from flowherd.host.verdict import Verdict
 from flowherd.states import RunState
 from flowherd_runner.contract import faults, files, identity, reasons
 from flowherd_runner.contract.oom import oom_count
 
-#: Reasons whose message is the evidence already.
+#: Reasons whose message already says what the evidence says.
 _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
-#: Of what the runner itself had to say, at most so much goes into a message.
-_RUNNER_WORDS = 500
+#: Longest part of the runner's own complaints in a message, characters.
+_COMPLAINT_LENGTH = 500
 
 
-def settle(run: Run) -> bool:
-    """Conclude the run if its runner is gone; whether it was.
+def conclude(run: Run) -> bool:
+    """Conclude the run if its runner has ended; return whether it had.
 
     Holds the run's lock while it reads and writes, as the runner did before.
     """
@@ -56,7 +57,7 @@ def settle(run: Run) -> bool:
 
 
 def _clear_cgroup(run: Run) -> None:
-    """The last word, after the runner's and the agent's own search: whoever is still there."""
+    """Kill what the runner's and the agent's own search have missed."""
     strays = cgroups.clear(run.cgroup) if run.cgroup is not None else 0
     if strays:
         run.log.warning("{} processes were left in the run's cgroup and were ended", strays, action="clear")
@@ -66,37 +67,37 @@ def _judged(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
     try:
         return _verdict(run, record, damage)
     except OSError:
-        raise  # passing trouble of the host: looked at again
-    except Exception as error:  # one that cannot be judged must not be judged for ever
-        run.log.exception("The end of the run cannot be judged")
+        raise  # the host may recover: tried again
+    except Exception as error:  # it would fail at each try
+        run.log.exception("Unexpected error while concluding the run")
         return verdict.of_damaged_record(repr(error), 0)
 
 
 def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
     started = _started(run)
     has_started = started is not None or run.directory.had(files.STARTED_FILE) or bool(damage)
-    finding = adopt.conclude(lock_held=False, exit_recorded=record is not None, started=has_started)
-    if finding is Finding.ENDED and record is not None:
+    status = disk_status(lock_held=False, exit_recorded=record is not None, started=has_started)
+    if status is DiskStatus.ENDED and record is not None:
         try:
             return verdict.of_exit_record(record)
         except ValueError as error:
             damage = str(error)
             run.log.warning("The exit record is damaged: {}", error)
-    if finding is Finding.NEVER_RAN:
-        words = _runner_words(run)
-        told = "The runner ended before it started the flow" + (f": {words}" if words else ".")
-        return verdict.of_failed_deployment(run.failure or DeployError(told))
-    if run.forced and run.stop is not None:
+    if status is DiskStatus.NEVER_RAN:
+        complaint = _complaint(run)
+        text = "The runner ended before it started the flow" + (f": {complaint}" if complaint else ".")
+        return verdict.of_failed_deployment(run.failure or DeployError(text))
+    if run.phase is RunPhase.KILLED and run.stop is not None:
         return verdict.of_forced_stop(run.stop.reason, run.stop.detail)
     boot_id = identity.boot_id()
     rebooted = started is not None and started.boot_id != boot_id
-    # The session's number is the dead runner's; only while we watched it die is it surely not a stranger's by now.
+    # The session has the dead runner's number, which another process can have got unless we watched the runner end.
     session = run.runner.pid if run.runner is not None else None
     ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
     if damage:
         return verdict.of_damaged_record(damage, ended)
-    words, oom_kills = _runner_words(run), _oom_kills_since(started)
-    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, words, oom_kills)
+    complaint, oom_kills = _complaint(run), _oom_kills_since(started)
+    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, complaint, oom_kills)
 
 
 def _oom_kills_since(started: Started | None) -> int | None:
@@ -107,7 +108,7 @@ def _oom_kills_since(started: Started | None) -> int | None:
 
 
 def _exit_record(run: Run) -> tuple[dict[str, Any] | None, str]:
-    """The exit record, and what is wrong with it where there is one that cannot be used."""
+    """Return the exit record, and what is wrong with it if there is one that cannot be used."""
     try:
         record = run.directory.exit_record()
     except RunDirectoryDamaged as error:
@@ -126,16 +127,16 @@ def _started(run: Run) -> Started | None:
         return None
 
 
-def _runner_words(run: Run) -> str:
-    """What the runner had to complain about; empty when nothing."""
+def _complaint(run: Run) -> str:
+    """Return what the runner wrote about its own failure; empty if nothing."""
     try:
         path = run.directory.path / files.RUNNER_ERRORS_FILE
         with os.fdopen(files.open_regular(str(path), os.O_RDONLY), "rb") as file:
-            file.seek(max(0, path.lstat().st_size - 4 * _RUNNER_WORDS))
-            words = file.read(4 * _RUNNER_WORDS).decode("utf-8", "replace").strip()
+            file.seek(max(0, path.lstat().st_size - 4 * _COMPLAINT_LENGTH))
+            complaint = file.read(4 * _COMPLAINT_LENGTH).decode("utf-8", "replace").strip()
     except OSError:
         return ""
-    return words[-_RUNNER_WORDS:]
+    return complaint[-_COMPLAINT_LENGTH:]
 
 
 def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None:
@@ -158,7 +159,7 @@ def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
 
 
 def _conclusion(run: Run, decided: Verdict) -> str:
-    """State and cause; of a run with an engine of its own only what became of its process: more is not known here."""
+    """Return state and cause; only the process's end if the run's own engine reports its state."""
     return decided.message if run.has_engine else f"{decided.state}: {decided.message}"
 
 

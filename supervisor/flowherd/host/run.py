@@ -1,7 +1,8 @@
-"""One flow run on this host, from its directory on: its state, its processes, what it has still to tell the backend.
+"""One flow run on this host: its phase, its processes, and the reports that the backend does not have yet.
 
-Every change of the run's state goes through `Run._move`, by the table in `flowherd.states`. A `Run` starts no thread:
-the deploying thread makes it, the watcher ends it, the courier delivers for it, one after the other.
+Every change of its phase goes through `Run._enter` (table in run_phase.py), every change of its state through
+`Run._move` (table in flowherd.states). A `Run` starts no thread: the deploying thread makes it, the watcher ends it,
+the courier delivers for it, one after the other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
 from flowherd.host.processes.process_tree import Tree
 from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
+from flowherd.host.run_phase import after as after_event
 from flowherd.host.store.run_directory import Outbox, RunDirectory, Started
 from flowherd.host.verdict import Verdict
 from flowherd.recurring_error import RecurringError
@@ -35,8 +38,8 @@ _RUNNER_MARGIN_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StopAsked:
-    """That the run was asked to end, why, and when the agent does it itself (monotonic seconds)."""
+class StopRequest:
+    """Why a run is to end, and when the agent kills it if it has not ended (monotonic)."""
 
     reason: str
     detail: str
@@ -68,29 +71,35 @@ class Run:
         self.sends_logs = spec.get("send_logs") is not False
         #: Its output may be shown where the agent was started.
         self.shows_output = spec.get("show_output") is not False
-        #: A runner is being asked for; until that is over, nobody concludes anything from the lock.
-        self.starting = False
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
         self.tree = Tree(usage=Usage())
-        self.stop: StopAsked | None = None
-        #: The runner did not answer, so the agent killed the tree.
-        self.forced = False
-        #: Why the runner could not be started, where it could not.
+        self.stop: StopRequest | None = None
+        #: Why the runner could not be started.
         self.failure: BaseException | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
         self.watching = RecurringError("look after the run", self.log)
         self.delivering = RecurringError("deliver for the run", self.log)
         self._outbox = directory.outbox()
-        self.ended = self._outbox.final
+        self._phase = _phase_of(self._outbox)
         self._notes: list[LogLine] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._changed = changed
 
     @property
+    def phase(self) -> RunPhase:
+        """Where the run stands on this host."""
+        return self._phase
+
+    @property
+    def ended(self) -> bool:
+        """Whether its end is concluded."""
+        return self._phase not in LIVING
+
+    @property
     def state(self) -> RunState:
-        """What the run is in, whether the backend knows it already or not."""
+        """The flow run's state, whether the backend knows it yet or not."""
         return self._outbox.state
 
     @property
@@ -108,6 +117,31 @@ class Run:
     def grace_s(self) -> float:
         """Between asking the flow to end and killing it."""
         return seconds(self.spec.get("grace_s"), 10.0)
+
+    # -- its start
+
+    def begin_start(self) -> None:
+        """Note that a fork server is about to be asked for the runner."""
+        self._enter(RunEvent.START)
+
+    def hand_over(self) -> None:
+        """Note that a runner has the lock. A stop that was requested before this takes effect now."""
+        with self._lock:
+            self._enter(RunEvent.HAND_OVER)
+            if self.stop is not None:
+                self._enter(RunEvent.STOP)
+
+    def resume(self) -> None:
+        """Note that an earlier agent handed this run over to a runner."""
+        self.begin_start()
+        self.hand_over()
+
+    def fail_to_start(self, error: BaseException) -> None:
+        """Note why the runner could not be started. If it was started all the same, its own records decide the end."""
+        with self._lock:
+            self.failure = error
+            if self._phase in (RunPhase.PREPARED, RunPhase.STARTING):
+                self._enter(RunEvent.FAIL_TO_START)
 
     # -- its processes
 
@@ -160,7 +194,9 @@ class Run:
                 return
             if self.stop is not None:
                 reason, detail = self.stop.reason, self.stop.detail
-            self.stop = StopAsked(reason=reason, detail=detail, kill_at_s=kill_at_s)
+            self.stop = StopRequest(reason=reason, detail=detail, kill_at_s=kill_at_s)
+            if self._phase in (RunPhase.RUNNING, RunPhase.STOPPING):
+                self._enter(RunEvent.STOP)
         self.log.info("Ending the run: {}", detail, action="stop", reason=reason)
         try:
             self.directory.write_stop(reason, detail, grace_s)
@@ -169,7 +205,11 @@ class Run:
         if self.runner is not None:
             self.runner.send(SIGTERM)
 
-    # -- what it has to tell
+    def note_kill(self) -> None:
+        """Note that the agent kills the run's tree, because the runner did not end it in time."""
+        self._enter(RunEvent.KILL)
+
+    # -- what the backend does not have yet
 
     def note(self, message: str, level: int, line_id: str, at: datetime | None = None) -> None:
         """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent.
@@ -202,17 +242,18 @@ class Run:
     def finish(self, verdict: Verdict) -> None:
         """The run has ended so. Only `ending.settle` calls this."""
         if verdict.state == RunState.SUCCESS:
-            self.note_running(self.flow_pid)  # too quick to be seen, but it was there
-        self.ended = True
-        self._move(
-            EVENT_OF_REPORT[verdict.state],
-            verdict.state,
-            verdict.message,
-            pid=self.flow_pid,
-            reason=verdict.reason,
-            grade=verdict.grade,
-            of_process=self.has_engine,
-        )
+            self.note_running(self.flow_pid)  # ended before anybody saw it running
+        with self._lock:
+            self._enter(RunEvent.END)
+            self._move(
+                EVENT_OF_REPORT[verdict.state],
+                verdict.state,
+                verdict.message,
+                pid=self.flow_pid,
+                reason=verdict.reason,
+                grade=verdict.grade,
+                of_process=self.has_engine,
+            )
 
     @property
     def pending(self) -> Outbox:
@@ -221,14 +262,20 @@ class Run:
 
     @property
     def delivered(self) -> bool:
-        """The backend knows how the run ended."""
-        return self._outbox.final and not self._outbox.reports
+        """Whether the backend knows how the run ended."""
+        return self._phase is RunPhase.DELIVERED
 
     def acknowledge(self, report: StateReport, state: RunState | None = None) -> None:
         """The backend has `report`, or needs it no more, and with `state` the run is in that now."""
         with self._lock:
             reports = tuple(kept for kept in self._outbox.reports if kept is not report)
             self._store(replace(self._outbox, reports=reports, state=state or self._outbox.state))
+            if self._outbox.final and not reports:
+                self._enter(RunEvent.DELIVER)
+
+    def _enter(self, event: RunEvent) -> None:
+        with self._lock:
+            self._phase = after_event(self._phase, event)
 
     def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
         with self._lock:
@@ -259,6 +306,12 @@ class Run:
             self.directory.write_outbox(outbox)
         except OSError as error:  # told from memory then; after a crash it is concluded again from exit.json
             self.log.warning("Cannot write down what is to be reported: {}", error)
+
+
+def _phase_of(outbox: Outbox) -> RunPhase:
+    if outbox.final:
+        return RunPhase.ENDED if outbox.reports else RunPhase.DELIVERED
+    return RunPhase.PREPARED
 
 
 def _text(value: object) -> str:

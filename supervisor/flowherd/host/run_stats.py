@@ -1,4 +1,4 @@
-"""What a living run looks like from outside: the object that the agent's API shows for it."""
+"""What the agent's API shows of a run: its processes and what they use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from flowherd.host.run import Run
 
 
-def figures(run: Run) -> dict[str, Any]:
-    """One run with what its processes use now."""
+def run_stats(run: Run) -> dict[str, Any]:
+    """Return the run as the API shows it, with what its processes use now."""
     usage = run.tree.usage
     return {
         "id": run.id,

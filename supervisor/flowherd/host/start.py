@@ -1,59 +1,32 @@
-"""From a run that is written down to its runner: holds the lock until a runner does, and asks a fork server for one."""
+"""Starts a run that is written down: asks a fork server for its runner and hands the run's lock over to it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flowherd.engines.plan import planned_before
 from flowherd.errors import DeployError
-from flowherd.host.processes import cgroups, fork_lock
+from flowherd.host.intent import Intent
+from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server import ForkServer, ForkServers, StartedRunner
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.variables import PRELOAD_OF_KIND
 
-#: A start that finds its fork server dead is tried again with another one, so often in all.
+#: Number of tries in all when the fork server turns out to be dead.
 _START_TRIES = 3
-#: The flow process exists a few milliseconds after its runner.
+#: How long to wait for the flow process, seconds; it exists a few milliseconds after its runner.
 _FLOW_PID_TIMEOUT_S = 2.0
 
 
-@dataclass(kw_only=True)
-class Intent:
-    """A run that is written down, and the descriptor that holds its lock until a runner does."""
+def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], None]) -> int | None:
+    """Start the runner. Returns the pid of the flow process, else that of the runner; None if neither is known yet.
 
-    run: Run
-    lock_fd: int | None
-
-    def release(self) -> None:
-        """Let the lock go, unless a runner has it too."""
-        if self.lock_fd is not None:
-            os.close(self.lock_fd)
-            self.lock_fd = None
-
-    def lock_again(self) -> bool:
-        """Whether the lock is ours alone: no runner was given it that still lives."""
-        with fork_lock.FORK_LOCK:  # a fork server that is being started would pass for the runner
-            self.release()
-            self.lock_fd = self.run.directory.try_lock()
-        return self.lock_fd is not None
-
-    def drop(self) -> None:
-        """It comes to nothing: take its directory away."""
-        self.run.directory.remove()
-        self.release()
-
-
-def start(intent: Intent, fork_servers: ForkServers, handed_on: Callable[[], None]) -> int | None:
-    """Start the runner, and return the pid of the flow process, or the runner's where that is not known yet.
-
-    `handed_on` is called once the lock is the runner's. Raises DeployError or UnsupportedStorage; the intent then
+    `handed_over` is called once the lock is the runner's. Raises DeployError or UnsupportedStorage; the intent then
     still holds the lock.
     """
     run = intent.run
@@ -62,10 +35,10 @@ def start(intent: Intent, fork_servers: ForkServers, handed_on: Callable[[], Non
     runner = _ask_for_runner(intent, fork_servers)
     intent.release()
     if runner is not None:
-        with contextlib.suppress(ProcessLookupError):  # over already: the watcher finds out how
+        with contextlib.suppress(ProcessLookupError):  # ended already: the watcher finds out how
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
-    run.starting = False
-    handed_on()
+    run.hand_over()
+    handed_over()
     run.flow_pid = _flow_pid(run)
     faults.point("before-running")
     if run.flow_pid is not None:
@@ -75,10 +48,10 @@ def start(intent: Intent, fork_servers: ForkServers, handed_on: Callable[[], Non
 
 
 def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner | None:
-    """The runner that a fork server has started; None when its fork server died before it said which it is.
+    """Return the runner that a fork server has started; None if the fork server died before it named the runner.
 
-    Another fork server is asked when the first died and started nothing, which the lock and the record of a start
-    tell. Raises DeployError.
+    Another fork server is asked if the first died and started nothing, as the lock and the record of a start show.
+    Raises DeployError.
     """
     directory = intent.run.directory
     runtime = planned_before(intent.run.spec).runtime
@@ -91,8 +64,8 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
         except DeployError as error:
             if server.alive or not tries_left:
                 raise
-            intent.run.log.warning("Its fork server died, looking what came of it: {}", error)
-        # A runner that was started and is gone has left a record, or has not come to the user's code.
+            intent.run.log.warning("Its fork server died; checking whether the runner was started: {}", error)
+        # A runner that was started and has ended left a record, or it never reached the user's code.
         if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
             return None
     raise AssertionError("the last try returns or raises")
@@ -113,7 +86,7 @@ def _require_prefect(server: ForkServer, spec: Mapping[str, Any]) -> None:
 
 
 def _flow_pid(run: Run) -> int | None:
-    """The pid of the flow process, which the runner writes down right after it has forked it."""
+    """Wait for the pid of the flow process, which the runner writes down right after the fork."""
     deadline_s = time.monotonic() + _FLOW_PID_TIMEOUT_S
     while time.monotonic() < deadline_s and not run.ended:
         started = run.directory.started()

@@ -1,6 +1,6 @@
-"""The watch over all runs' processes: one thread, one pass over the process table a tick, one poll on all runners.
+"""Watches the processes of all runs: one thread, one pass over the process table a tick, one poll on all runners.
 
-A runner's end is noticed by its pidfd at once; limits are enforced at each tick. With no run it sleeps.
+A runner's end is noticed at once by its pidfd; limits are enforced at each tick. Without a run the thread sleeps.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from signal import SIGKILL
 from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
-from flowherd.host import conclude
+from flowherd.host.conclude import conclude
 from flowherd.host.limits import breach
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
+from flowherd.host.run_phase import RunPhase
 from flowherd.host.run_registry import RunRegistry
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
 
-#: Between looks at a run whose runner cannot be polled: not known yet, no pidfd, or its lock outlives it.
+#: Pause between looks at a run whose runner cannot be polled (not known yet, no pidfd, lock still held), seconds.
 _BLIND_TICK_S = 0.05
-#: After a round that did not work.
+#: Pause after a round that failed, seconds.
 _PAUSE_S = 0.5
-#: Between two searches through all processes for the runner of one run.
+#: Pause between two searches through all processes for the runner of one run, seconds.
 _SEARCH_INTERVAL_S = 2.0
 
 
@@ -41,7 +42,7 @@ class Watcher:
         self._on_end = on_end
         self._waker = Waker()
         self._closed = False
-        self._trouble = RecurringError("watch over the runs", logger)
+        self._watching = RecurringError("watch the runs", logger)
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
@@ -51,7 +52,7 @@ class Watcher:
         self._thread.start()
 
     def wake(self) -> None:
-        """There is a new run, or one was asked to stop."""
+        """Look at the runs now: one is new, or was asked to stop."""
         self._waker.wake()
 
     def close(self) -> None:
@@ -65,14 +66,14 @@ class Watcher:
             try:
                 self._wait()
                 self._round()
-            except OSError as error:  # no descriptors, no memory: passing trouble of the host
-                self._trouble.failed(error)
+            except OSError as error:  # no descriptors, no memory: the host may recover
+                self._watching.failed(error)
                 self._waker.wait(_PAUSE_S)
-            except Exception:  # the watch over all runs must not end for the sake of one
-                logger.exception("The watch over the runs stumbled; it goes on")
+            except Exception:  # one run must not end the watch over all others
+                logger.exception("Unexpected error while watching the runs; continuing")
                 self._waker.wait(_PAUSE_S)
             else:
-                self._trouble.recovered()
+                self._watching.recovered()
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -107,11 +108,11 @@ class Watcher:
             run.watching.recovered()
 
     def _check(self, run: Run) -> None:
-        if run.starting:
+        if run.phase is RunPhase.STARTING:
             return
         if run.runner is None or run.flow_pid is None:
             self._find_processes(run)
-        if (run.runner is None or not run.runner.alive) and conclude.settle(run):
+        if (run.runner is None or not run.runner.alive) and conclude(run):
             self._next_search_s.pop(run.id, None)
             self._on_end(run)
 
@@ -122,7 +123,7 @@ class Watcher:
             self._search(run, error)
             return
         if started is None:
-            self._search(run, FileNotFoundError("it has not said who it is"))
+            self._search(run, FileNotFoundError("the runner has not written who it is"))
             return
         if run.runner is None:
             try:
@@ -134,7 +135,7 @@ class Watcher:
             run.note_running(run.flow_pid)
 
     def _search(self, run: Run, reason: Exception) -> None:
-        """The file does not tell who the runner is: if there is one, it holds the lock. Seldom, for it is dear."""
+        """Search for the runner by its lock, because the file does not name it. Rarely, because it is expensive."""
         if (
             run.runner is not None
             or time.monotonic() < self._next_search_s.get(run.id, 0.0)
@@ -166,12 +167,12 @@ class Watcher:
         exact = process_tree.exact_usage(run.tree)
         passed = breach(exact, run.limits)
         if passed is not None:
-            # No grace: the time it gives is time in which the host may run out of memory.
+            # No grace time: the host could run out of memory meanwhile.
             run.ask_to_stop(passed.reason, passed.detail, grace_s=0.0)
 
     def _force(self, run: Run) -> None:
         run.log.warning("The runner did not end the run in time; killing the tree", action="force")
-        run.forced = True
+        run.note_kill()
         if run.cgroup is not None:
             cgroups.kill(run.cgroup)
         end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)

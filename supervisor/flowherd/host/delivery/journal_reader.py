@@ -1,6 +1,6 @@
-"""From a run's journal to log lines: whole or in batches, of a run that is going or has ended.
+"""Reads a run's journal as log lines, in batches, while the run goes on or after it has ended.
 
-Knows the journal's records and LogLine, and neither who reads nor where the lines go.
+Knows the journal's records and LogLine, and not where the lines go.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +25,9 @@ from flowherd_runner.contract.journal import (
     unpack_records,
 )
 
-#: No record is longer.
+#: Longest record, bytes.
 MAX_RECORD_BYTES = HEADER_BYTES + 2 * MAX_LINE_BYTES
-#: Read at once when a whole journal is read.
+#: Size of one batch for readers of a whole journal, bytes.
 BATCH_BYTES = 4 * 1024 * 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -37,12 +36,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 def read_batch(
     path: Path, flow_run_id: str, offset: int, max_bytes: int, attempt: str = ""
 ) -> tuple[list[LogLine], int]:
-    """The lines of the whole records in at most `max_bytes` from `offset`, and the offset behind them.
+    """Return the lines of the complete records in at most `max_bytes` from `offset`, and the offset after them.
 
-    A record that is not complete, because it is still being written, is left for later, and so is one that the
-    batch cuts; a batch is therefore never smaller than twice the largest record. No lines and the same offset mean that
-    there is nothing more now. A journal that is not there is an empty one. `attempt` keeps apart the line
-    ids of the journals of a flow run that was started twice.
+    A record that is incomplete, because it is still being written or because the batch ends inside it, is left for
+    later; a batch is therefore never smaller than twice the largest record. No lines and the same offset mean that
+    there is nothing more now. A missing journal counts as empty. `attempt` keeps the line ids of a flow run that was
+    started twice apart.
 
     Raises OSError when the journal cannot be read.
     """
@@ -60,20 +59,9 @@ def read_batch(
         lines.append(_line(record, flow_run_id, attempt))
         end = record.end
     if not lines and len(data) == size:
-        # Room for the largest record and none in it: damage, and what begins here can be none.
+        # Room for the largest record, and no record: the journal is damaged here.
         end = offset + size - MAX_RECORD_BYTES + 1
     return lines, end
-
-
-def read_lines(path: Path, flow_run_id: str, start_offset: int = 0) -> Iterator[LogLine]:
-    """All lines from `start_offset` to where the journal ends now. Raises OSError when it cannot be read."""
-    offset = start_offset
-    while True:
-        lines, end = read_batch(path, flow_run_id, offset, BATCH_BYTES)
-        yield from lines
-        if end == offset:
-            return
-        offset = end
 
 
 def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
@@ -93,7 +81,7 @@ def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
 
 
 class _Content(NamedTuple):
-    """Of a record."""
+    """What one record says."""
 
     logger: str
     message: str
@@ -102,16 +90,13 @@ class _Content(NamedTuple):
 
 
 def _content(record: Record) -> _Content:
-    """What a record says; bytes that are no UTF-8 are shown as \\xNN."""
+    """Return what a record says; bytes that are not UTF-8 are shown as \\xNN."""
     text = record.payload.decode("utf-8", "backslashreplace")
     if record.stream not in (STREAM_LOG, STREAM_NOTICE):
         return _Content(STREAM_NAMES.get(record.stream, ""), text)
     try:
         value: Any = json.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # written by a runner of another release, or cut: the text itself is what there is
+    except (ValueError, RecursionError):  # written by a runner of another release, or cut: show the text itself
         return _Content(STREAM_NAMES[record.stream], text)
     if not isinstance(value, dict):
         return _Content(STREAM_NAMES[record.stream], text)
@@ -120,7 +105,7 @@ def _content(record: Record) -> _Content:
 
 
 def _id(value: Any) -> str | None:
-    """The id, where it is one: a journal may hold anything, and no line is lost for the sake of its task or subflow."""
+    """Return `value` if it is an id. A journal may hold anything, and a bad id of a task must not cost the line."""
     try:
         return checked_id(value) if isinstance(value, str) else None
     except ValueError:

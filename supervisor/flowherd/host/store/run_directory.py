@@ -182,10 +182,6 @@ class RunDirectory:
         stop = {"reason": reason, "detail": detail, "grace_s": grace_s}
         files.write_json(str(self.path), files.STOP_FILE, stop, sync=False)
 
-    def stop_request(self) -> dict[str, Any] | None:
-        """What `write_stop` wrote."""
-        return self._read(files.STOP_FILE)
-
     def forwarded(self) -> int:
         """The journal offset up to which the backend has the log."""
         if self._forwarded is None:

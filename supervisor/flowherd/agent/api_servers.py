@@ -1,0 +1,54 @@
+"""The two places where an agent's API is served: an address of its settings, and a socket in its state directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loguru import logger
+
+from flowherd.agent.control_socket import ControlSocket
+from flowherd.agent.http_api import AgentApi, ApiFacts
+
+
+class ApiServers:
+    """The servers of one agent; each is started and stopped once."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._http: AgentApi | None = None
+        self._socket: ControlSocket | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where the HTTP API is served; None while it is not."""
+        return self._http.address if self._http is not None else None
+
+    def serve_address(self, facts: ApiFacts, address: str) -> None:
+        """Serve at `address`; empty means nowhere. Raises ConfigurationError when the address cannot be used."""
+        if not address:
+            return
+        self._http = AgentApi(address, self._token, facts)
+        self._http.start()
+        logger.info("Serving the agent's API at {}", self._http.address)
+
+    def serve_socket(self, facts: ApiFacts, state_dir: Path | None) -> None:
+        """Serve in the state directory, if there is one. Without the socket the agent works, so a failure is logged."""
+        if state_dir is None:
+            return
+        try:
+            self._socket = ControlSocket(state_dir, facts)
+            self._socket.start()
+        except OSError as error:  # commands can still use --agent-address
+            logger.warning("No control socket in {}: {}", state_dir, error)
+
+    def stop_address(self) -> None:
+        """Stop the HTTP API and close its port."""
+        if self._http is not None:
+            self._http.stop()
+            self._http = None
+
+    def stop_socket(self) -> None:
+        """Stop serving on the socket and remove it."""
+        if self._socket is not None:
+            self._socket.stop()
+            self._socket = None

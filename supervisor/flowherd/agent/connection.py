@@ -1,0 +1,280 @@
+"""The agent's one contact with its backend: every request goes through here, whoever makes it.
+
+Keeps what is known of the backend (last contact, a pause that it asked for with Retry-After, a refused token), so that
+the poll loop, claims and deliveries agree on it. Retrying and back-off belong to the callers. Requests of engines
+inside runs, and those of a person's commands, do not pass here.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
+
+from loguru import logger
+
+from flowherd.backends.protocol import Backend, ServerCapabilities
+from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.values import (
+    AgentIdentity,
+    EngineAccess,
+    FlowRun,
+    LogLine,
+    RunAtBackend,
+    StateReport,
+    StoredState,
+    Wake,
+)
+
+#: How long the backend may hold a wake request, seconds; a broken connection is noticed after this time at the latest.
+_WAKE_WAIT_S = 20.0
+#: Pause between tries to get a wake connection again, seconds.
+_WAKE_RETRY_S = 2.0
+#: Minimum pause between two wakes, seconds.
+_WAKE_PAUSE_S = 0.02
+#: Longest pause that a Retry-After can cause, seconds; the backend is contacted again after it.
+_LONGEST_PAUSE_S = 600.0
+#: A backend that was silent for longer, seconds, is not waited for when the agent stops.
+_LONG_SILENCE_S = 60.0
+
+Answer = TypeVar("Answer")
+
+
+class Requests:
+    """The backend's operations, each made through a connection; docs are in `Backend`.
+
+    While the backend has asked for a pause, each raises BackendUnavailable without sending anything, except when made
+    as `urgent`. After a refused token each raises NotAuthorized without sending anything.
+    """
+
+    def __init__(self, connection: Connection, *, urgent: bool) -> None:
+        self._connection = connection
+        self._urgent = urgent
+
+    def _make(self, request: Callable[[Backend], Answer]) -> Answer:
+        return self._connection.make(request, urgent=self._urgent)
+
+    def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
+        """Fetch the flow runs that are due."""
+        return self._make(lambda backend: backend.ready_runs(labels, exclude))
+
+    def claim(self, flow_run: FlowRun, token: str) -> None:
+        """Claim a flow run."""
+        self._make(lambda backend: backend.claim(flow_run, token))
+
+    def confirm_claim(self, flow_run_id: str, token: str) -> None:
+        """Make sure of a claim whose answer was lost."""
+        self._make(lambda backend: backend.confirm_claim(flow_run_id, token))
+
+    def report(self, report: StateReport) -> None:
+        """Report a change of state."""
+        self._make(lambda backend: backend.report(report))
+
+    def write_logs(self, lines: Sequence[LogLine]) -> None:
+        """Append lines to the logs of flow runs."""
+        self._make(lambda backend: backend.write_logs(lines))
+
+    def heartbeat(self, flow_run_ids: Collection[str]) -> None:
+        """Report that these runs are alive."""
+        self._make(lambda backend: backend.heartbeat(flow_run_ids))
+
+    def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """Fetch the states of flow runs."""
+        return self._make(lambda backend: backend.stored_states(flow_run_ids))
+
+    def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
+        """Fetch the states of task runs."""
+        return self._make(lambda backend: backend.stored_task_states(task_run_ids))
+
+    def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
+        """Fetch a flow run's state together with those of its waiting task runs."""
+        return self._make(lambda backend: backend.standing(flow_run_id))
+
+    def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
+        """Wait until the backend has something for this agent."""
+        return self._make(lambda backend: backend.wait_for_wake(seen, timeout_s))
+
+
+class Connection:
+    """One agent's contact with its backend; usable from several threads.
+
+    The backend is opened with the first request, so an agent can be made without one. `on_wake` is called in a thread
+    of the connection when the backend has something for this agent, `on_refused` in the thread whose request was
+    refused because of the token.
+    """
+
+    def __init__(
+        self,
+        open_backend: Callable[[], Backend],
+        on_wake: Callable[[Wake], None],
+        on_refused: Callable[[], None],
+    ) -> None:
+        self._open_backend = open_backend
+        self._on_wake = on_wake
+        self._on_refused = on_refused
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        #: When this connection was made (monotonic).
+        self.opened_s = time.monotonic()
+        #: When the backend last answered (monotonic); None before it ever did.
+        self.last_contact_s: float | None = None
+        #: Do not contact the backend before this time (monotonic), from Retry-After.
+        self._not_before_s = 0.0
+        #: The refusal of the token; once set, it stays.
+        self.refused: NotAuthorized | None = None
+        #: What the server can do; None until `connect` has succeeded.
+        self.capabilities: ServerCapabilities | None = None
+        self.requests = Requests(self, urgent=False)
+        #: Not held back by a pause: heartbeats of running runs, and a claim that has begun.
+        self.urgent = Requests(self, urgent=True)
+
+    @functools.cached_property
+    def backend(self) -> Backend:
+        """The backend itself. Raises ConfigurationError when none is configured and none runs on this host."""
+        return self._open_backend()
+
+    @property
+    def address(self) -> str:
+        """Where the backend is, for messages."""
+        return self.backend.address
+
+    # -- what is known of the backend
+
+    def pause_s(self) -> float:
+        """Return how long the backend is not to be contacted, seconds; 0.0 if it may be contacted now."""
+        return max(0.0, self._not_before_s - time.monotonic())
+
+    def silent_s(self) -> float:
+        """Return the seconds since the backend last answered, or since this connection was made."""
+        return time.monotonic() - (self.opened_s if self.last_contact_s is None else self.last_contact_s)
+
+    def is_reachable(self) -> bool:
+        """Return whether a request is likely to be answered now."""
+        return self.refused is None and self.pause_s() == 0 and self.silent_s() < _LONG_SILENCE_S
+
+    def check_open(self) -> None:
+        """Raise what a request would raise without being sent: NotAuthorized, or BackendUnavailable in a pause."""
+        if self.refused is not None:
+            raise self.refused
+        pause_s = self.pause_s()
+        if pause_s > 0:
+            raise BackendUnavailable(
+                f"{self.address} asked not to be contacted for another {pause_s:.0f} s", retry_after_s=pause_s
+            )
+
+    def wait_until_open(self) -> None:
+        """Wait until a pause that the backend asked for is over, or the agent stops."""
+        while not self._closing.is_set() and self.refused is None:
+            pause_s = self.pause_s()
+            if pause_s <= 0:
+                return
+            self._closing.wait(pause_s)
+
+    # -- requests
+
+    def make(self, request: Callable[[Backend], Answer], *, urgent: bool) -> Answer:
+        """Make one request and keep what its outcome says about the backend.
+
+        Raises what the backend raises, and what `check_open` does; `urgent` requests ignore a pause.
+        """
+        if self.refused is not None:
+            raise self.refused
+        if not urgent:
+            self.check_open()
+        try:
+            answer = request(self.backend)
+        except NotAuthorized as error:
+            self._note_refusal(error)
+            raise
+        except BackendRefused:
+            self._note_contact()
+            raise
+        except BackendUnavailable as error:
+            self._note_retry_after(error.retry_after_s)
+            raise
+        self._note_contact()
+        return answer
+
+    def check_token(self) -> None:
+        """Raise NotAuthorized unless the backend accepts the agent's token."""
+        self.make(lambda backend: backend.check_token(), urgent=False)
+
+    def connect(self, identity: AgentIdentity) -> bool:
+        """Connect and register, unless that is done already. Return True if it was done now."""
+        if self.capabilities is not None:
+            return False
+        capabilities = self.make(lambda backend: backend.connect(), urgent=False)
+        try:
+            agent_id = self.make(lambda backend: backend.register(identity), urgent=False)
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:  # servers of the time of Prefect 0.13 do not register agents
+            logger.debug("The backend does not register agents: {}", error)
+        else:
+            logger.debug("Registered as agent {}", agent_id)
+        self.capabilities = capabilities
+        logger.info("Connected to {} at {}; waiting for flow runs", capabilities.name, self.address)
+        if capabilities.wakes:
+            threading.Thread(target=self._listen, name="wake", daemon=True).start()
+        return True
+
+    def engine_access(self) -> EngineAccess | None:
+        """Return how a flow's own engine reaches the backend; None if it cannot. Sends nothing."""
+        return self.backend.engine_access()
+
+    def engine_variables(self) -> Mapping[str, str]:
+        """Return the variables that every run's engine needs. Sends nothing."""
+        return self.backend.engine_variables()
+
+    def begin_closing(self) -> None:
+        """End all waits: the agent is stopping. Requests can still be made."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self._closing.set()
+        if "backend" in self.__dict__:
+            self.backend.close()
+
+    # -- inside
+
+    def _note_contact(self) -> None:
+        self.last_contact_s = time.monotonic()
+
+    def _note_refusal(self, error: NotAuthorized) -> None:
+        with self._lock:
+            first = self.refused is None
+            self.refused = self.refused or error
+        if first:
+            self._on_refused()
+
+    def _note_retry_after(self, retry_after_s: float | None) -> None:
+        if not retry_after_s:
+            return
+        now_s = time.monotonic()
+        with self._lock:
+            begins = self._not_before_s <= now_s
+            self._not_before_s = max(self._not_before_s, now_s + min(retry_after_s, _LONGEST_PAUSE_S))
+            pause_s = self._not_before_s - now_s
+        if begins:
+            logger.warning("{} asks for a pause (Retry-After): no request for {:.0f} s", self.address, pause_s)
+
+    def _listen(self) -> None:
+        """Hold a wake request at the backend until the agent stops."""
+        seen = 0
+        while not self._closing.is_set() and self.refused is None:
+            try:
+                wake = self.requests.wait_for_wake(seen, _WAKE_WAIT_S)
+            except Exception as error:  # this thread must not end before the agent
+                level = "DEBUG" if isinstance(error, BackendError) else "WARNING"
+                logger.log(level, "No wake connection, trying again: {!r}", error)
+                self._closing.wait(max(_WAKE_RETRY_S, self.pause_s()))
+                continue
+            if wake.sequence != seen and not self._closing.is_set():
+                seen = wake.sequence
+                self._on_wake(wake)
+                # A server whose number changes with every request must not keep this thread busy.
+                self._closing.wait(_WAKE_PAUSE_S)
+        self.backend.close()

@@ -1,0 +1,142 @@
+"""The poll loop: when to look for flow runs, and what a failed look means. Knows no flow run and no process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from loguru import logger
+
+from flowherd.agent.backoff import PollPace
+from flowherd.agent.connection import Connection
+from flowherd.agent.suspension import suspended_s
+from flowherd.agent.systemd import notify
+from flowherd.errors import BackendError, NotAuthorized
+from flowherd.recurring_error import RecurringError
+from flowherd.signals import Waker
+
+#: Shortest pause that `longest_silence_s` can cause, seconds.
+_SHORTEST_PAUSE_S = 0.2
+#: Number of polls within `longest_silence_s`.
+_POLLS_WITHIN_SILENCE = 4
+
+
+class PollLoop:
+    """Calls `poll` again and again, with pauses that grow while it finds nothing.
+
+    `waker` ends a pause early. `longest_silence_s`: after this time without an answer the backend counts as lost, so it
+    is polled several times within it; None if it never does.
+    """
+
+    def __init__(self, connection: Connection, waker: Waker, longest_silence_s: float | None) -> None:
+        self._connection = connection
+        self._waker = waker
+        self._longest_silence_s = longest_silence_s
+        self._pace = PollPace()
+        self._polling = RecurringError("look for flow runs", logger)
+        #: Number of polls in a row that failed.
+        self.failed_polls = 0
+        #: When the loop passed its top (monotonic).
+        self.last_beat_s = time.monotonic()
+
+    @property
+    def longest_pause_s(self) -> float:
+        """The longest pause between two polls, seconds."""
+        return self._pace.longest_s
+
+    def use_intervals(self, intervals: Mapping[int, float]) -> None:
+        """Replace the pauses between polls."""
+        self._pace = PollPace(intervals)
+
+    def poke(self) -> None:
+        """Poll now instead of after the pause."""
+        self._pace.reset()
+        self._waker.wake()
+
+    def beat(self) -> None:
+        """Note that the agent is alive, for its health and for a service manager's watchdog."""
+        self.last_beat_s = time.monotonic()
+        notify("WATCHDOG=1")
+
+    def run(
+        self, poll: Callable[[ThreadPoolExecutor], bool], is_stopping: Callable[[], bool], max_polls: int | None
+    ) -> None:
+        """Poll until `is_stopping`, or `max_polls` times. Raises what `poll` raises.
+
+        Work that polls give to the executor has ended when this returns.
+        """
+        polls = 0
+        workers = min(32, (os.cpu_count() or 1) + 4)
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="deploy") as executor:
+            try:
+                _start_threads(executor, workers)
+                while not is_stopping() and (max_polls is None or polls < max_polls):
+                    self.beat()
+                    pause_s = self._pace.after_poll(poll(executor))
+                    polls += 1
+                    if max_polls is None or polls < max_polls:
+                        pause_s = self._checked_pause_s(pause_s)
+                        logger.debug("Next look for flow runs in {} s", pause_s)
+                        self._rest(0 if is_stopping() else pause_s)
+            finally:
+                self._connection.begin_closing()  # or the executor's threads could wait for the end of a pause
+
+    def guard(self, look: Callable[[], bool]) -> bool:
+        """Look for flow runs once and return whether any were found.
+
+        A failed look is logged and the loop goes on; NotAuthorized is raised, whichever request met it. Nothing is sent
+        while the backend has asked for a pause.
+        """
+        found = False
+        try:
+            if self._connection.refused is not None:
+                raise self._connection.refused
+            if self._connection.pause_s() > 0:
+                return False
+            found = look()
+            self.failed_polls = 0
+        except NotAuthorized:
+            raise
+        except BackendError as error:
+            self.failed_polls += 1
+            level = "WARNING" if self.failed_polls == 1 else "DEBUG"
+            logger.log(level, "Poll failed ({} in a row), trying again: {}", self.failed_polls, error)
+        except Exception as error:  # one poll must not end the loop
+            self.failed_polls += 1
+            self._polling.failed(error)
+            logger.opt(exception=True).debug("Polling failed")
+        else:
+            self._polling.recovered()
+        return found
+
+    def _checked_pause_s(self, pause_s: float) -> float:
+        pause_s = max(pause_s, self._connection.pause_s())
+        if self._longest_silence_s is None:
+            return pause_s
+        return min(pause_s, max(_SHORTEST_PAUSE_S, self._longest_silence_s / _POLLS_WITHIN_SILENCE))
+
+    def _rest(self, pause_s: float) -> None:
+        """Wait, and log when the wait shows that this process did not run meanwhile."""
+        before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._waker.wait(pause_s)
+        missing_s = suspended_s(pause_s, time.clock_gettime(time.CLOCK_BOOTTIME) - before_s)
+        if missing_s is not None:
+            logger.warning(
+                "The agent was suspended for {:.0f} s: stopped by a signal, or the host slept or was overloaded",
+                missing_s,
+            )
+
+
+def _start_threads(executor: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of the executor now.
+
+    A thread that cannot be started later, because the host has no process left, would leave its work in the queue and
+    yet report it as refused: the flow run would be handed out again and be deployed by two threads at once.
+    """
+    together = threading.Barrier(count + 1)
+    for _ in range(count):
+        executor.submit(together.wait)
+    together.wait()

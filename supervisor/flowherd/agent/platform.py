@@ -1,0 +1,210 @@
+"""What an agent asks of the place where its flow runs live.
+
+`Elsewhere` is for agents that only hand flow runs to another platform and keep nothing; the platform of a `LocalAgent`
+is flowherd.host.host.Host.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from flowherd.agent.health import ClaimPause
+from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.backends.protocol import ServerCapabilities
+from flowherd.states import RunState
+from flowherd.values import FlowRun, Wake
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A flow run that an earlier agent prepared, and perhaps claimed, without starting it."""
+
+    flow_run_id: str
+    #: The claim token that the claim carries, if it was made.
+    claim: str
+    #: Id of the task run that carries the claim; empty if the flow run itself does.
+    claimed_via_task_run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """How much there is to do, for the agent's API."""
+
+    #: Number of runs that have not ended.
+    runs: int
+    #: Highest number of runs at the same time; None means no limit.
+    limit: int | None = None
+    #: Bytes of output that the backend does not have yet.
+    spool_bytes: int = 0
+
+
+class Platform(Protocol):
+    """Where an agent's flow runs are prepared, deployed and looked after. Methods are called from several threads."""
+
+    @property
+    def identity(self) -> str:
+        """Who the agent is in its claim tokens; the same after a restart if the platform keeps anything."""
+        ...
+
+    @property
+    def state_dir(self) -> Path | None:
+        """Directory for the agent's control socket and pause mark; None if the platform keeps nothing."""
+        ...
+
+    def open(self) -> None:
+        """Adopt what is there; does nothing when called again."""
+        ...
+
+    def connected(self, capabilities: ServerCapabilities) -> None:
+        """Learn what the backend can do; called once, after the first contact."""
+        ...
+
+    def prepare(self, flow_run: FlowRun, claim: str) -> None:
+        """Get ready for a claim, before it is made. Raises ClaimLost when the host has no room for the flow run."""
+        ...
+
+    def abandon(self, flow_run_id: str) -> None:
+        """Undo `prepare`: the claim failed."""
+        ...
+
+    def deploy(self, flow_run: FlowRun) -> str:
+        """Start a claimed flow run and return in a few words where it is."""
+        ...
+
+    def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
+        """Conclude a run that could not be started. Returns False if it is not known here; the agent reports it."""
+        ...
+
+    def note(self, flow_run: FlowRun, text: str, level: int) -> bool:
+        """Add a line to a run's log. Returns False if the run is not known here; the agent then writes the line."""
+        ...
+
+    def unfinished(self) -> Sequence[Prepared]:
+        """Return what was prepared by an agent that is gone."""
+        ...
+
+    def start_prepared(self, flow_run_id: str) -> None:
+        """Start a flow run of `unfinished` whose claim is known to hold."""
+        ...
+
+    def fail_prepared(self, flow_run_id: str, error: BaseException) -> None:
+        """Conclude a flow run of `unfinished` that is not to be started any more."""
+        ...
+
+    def holds(self, flow_run_id: str) -> bool:
+        """Return whether the flow run lives here already."""
+        ...
+
+    def room(self, deploying: Collection[str]) -> int | None:
+        """Return for how many more runs there is room, besides those that are being deployed; None means any number."""
+        ...
+
+    def pause_reason(self) -> ClaimPause | None:
+        """Return why the platform cannot take more runs now; None if it can."""
+        ...
+
+    def tick(self, silent_s: float) -> None:
+        """Do regular work; called before each poll. `silent_s`: seconds without an answer, 0.0 while polls succeed."""
+        ...
+
+    def woken(self, wake: Wake) -> None:
+        """Learn that the backend has something for this agent."""
+        ...
+
+    def figures(self) -> Figures:
+        """Return how much there is to do."""
+        ...
+
+    def living_runs(self) -> list[dict[str, Any]]:
+        """Return one object for each run that has not ended, for the agent's API."""
+        ...
+
+    def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
+        """Leave, drain or end the runs, as `request` says, and deliver what can be delivered soon."""
+        ...
+
+    def close(self) -> None:
+        """Stop what `open` started. The runs go on."""
+        ...
+
+
+class Elsewhere:
+    """The platform of an agent that deploys flow runs to another place and keeps nothing about them.
+
+    `deploying` is the agent's own set of the flow runs that are being deployed now.
+    """
+
+    def __init__(self, deploying: Collection[str]) -> None:
+        self._deploying = deploying
+        self.identity = uuid.uuid4().hex
+        self.state_dir: Path | None = None
+
+    def open(self) -> None:
+        """Nothing to adopt."""
+
+    def connected(self, capabilities: ServerCapabilities) -> None:
+        """Nothing depends on it."""
+
+    def prepare(self, flow_run: FlowRun, claim: str) -> None:
+        """Nothing to write down."""
+
+    def abandon(self, flow_run_id: str) -> None:
+        """Nothing was written down."""
+
+    def deploy(self, flow_run: FlowRun) -> str:
+        """Raise NotImplementedError: only `Agent.deploy_flow` of a subclass knows where flow runs go."""
+        raise NotImplementedError(f"no platform here can run flow run {flow_run.id}")
+
+    def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
+        """Leave the report to the agent."""
+        return False
+
+    def note(self, flow_run: FlowRun, text: str, level: int) -> bool:
+        """Leave the line to the agent."""
+        return False
+
+    def unfinished(self) -> Sequence[Prepared]:
+        """Return nothing: nothing is kept."""
+        return ()
+
+    def start_prepared(self, flow_run_id: str) -> None:
+        """Never called: nothing is unfinished."""
+
+    def fail_prepared(self, flow_run_id: str, error: BaseException) -> None:
+        """Never called: nothing is unfinished."""
+
+    def holds(self, flow_run_id: str) -> bool:
+        """Return False: nothing is kept."""
+        return False
+
+    def room(self, deploying: Collection[str]) -> int | None:
+        """Return None: the other platform queues what it cannot run yet."""
+        return None
+
+    def pause_reason(self) -> ClaimPause | None:
+        """Return None."""
+        return None
+
+    def tick(self, silent_s: float) -> None:
+        """No regular work."""
+
+    def woken(self, wake: Wake) -> None:
+        """No runs to end."""
+
+    def figures(self) -> Figures:
+        """Count the runs that are being deployed; what was deployed is not known any more."""
+        return Figures(runs=len(self._deploying))
+
+    def living_runs(self) -> list[dict[str, Any]]:
+        """Return the runs that are being deployed."""
+        return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self._deploying)]
+
+    def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
+        """No runs to leave or end."""
+
+    def close(self) -> None:
+        """Nothing to stop."""

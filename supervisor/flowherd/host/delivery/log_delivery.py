@@ -1,0 +1,127 @@
+"""Sends the runs' journals to the backend as log lines, in order, and remembers how far it has come."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from loguru import logger
+
+from flowherd.agent.connection import Connection
+from flowherd.errors import BackendRefused, NotAuthorized
+from flowherd.host.delivery.journal_reader import read_batch
+from flowherd.host.run import Run
+from flowherd.host.run_registry import RunRegistry
+from flowherd.values import LogLine
+from flowherd_runner.contract import faults
+
+#: Largest part of one run's journal in one request, bytes, so that a flood from one run does not hold up the others.
+_BATCH_BYTES = 512 * 1024
+#: Largest part of all journals together in one request, bytes.
+_REQUEST_BYTES = 2 * 1024 * 1024
+#: After this many refused lines of one run, stop sending the run's log: most likely the run was deleted there.
+_REFUSED_LINES = 3
+#: After this time, seconds, a run whose journal cannot be read is reported without the rest of its log.
+_UNREADABLE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """One run's part of a request: the agent's own lines, and the journal from `start` to `end` (byte offsets)."""
+
+    run: Run
+    notes: list[LogLine]
+    lines: list[LogLine]
+    start: int
+    end: int
+
+
+class LogDelivery:
+    """Delivers the logs of the runs of a registry; for one thread."""
+
+    def __init__(self, registry: RunRegistry, connection: Connection, *, send_logs: bool) -> None:
+        self._registry = registry
+        self._requests = connection.requests
+        self._send_logs = send_logs
+        #: Number of lines that the backend refused, by run id.
+        self._refused: Counter[str] = Counter()
+        #: Since when a journal could not be read (monotonic), by run id.
+        self._unreadable_since_s: dict[str, float] = {}
+
+    def deliver(self) -> bool:
+        """Send one request with what is new in all journals. Returns whether anything was new. Raises BackendError."""
+        if not self._send_logs:
+            return False
+        batches = self._batches()
+        if batches:
+            faults.point("before-write-logs")
+            self._write([line for batch in batches for line in (*batch.notes, *batch.lines)])
+            faults.point("before-forwarded")
+        for batch in batches:
+            batch.run.forget_notes(len(batch.notes))
+            batch.run.directory.set_forwarded(batch.end)
+            faults.point("after-forwarded")
+        return bool(batches)
+
+    def is_delivered(self, run: Run) -> bool:
+        """Return whether the backend has the run's whole journal, or the rest of it cannot be read."""
+        if not (self._send_logs and run.sends_logs):
+            return True
+        try:
+            lines, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
+        except (OSError, ValueError) as error:
+            run.delivering.failed(error)
+            since_s = self._unreadable_since_s.setdefault(run.id, time.monotonic())
+            return time.monotonic() - since_s > _UNREADABLE_S
+        self._unreadable_since_s.pop(run.id, None)
+        return not lines and end <= run.directory.forwarded()
+
+    def forget(self, run: Run) -> None:
+        """Drop what is remembered of a delivered run."""
+        self._refused.pop(run.id, None)
+        self._unreadable_since_s.pop(run.id, None)
+
+    def _batches(self) -> list[_Batch]:
+        batches: list[_Batch] = []
+        room = _REQUEST_BYTES
+        for run in self._registry:
+            batch = _read_batch(run, min(room, _BATCH_BYTES))
+            room -= batch.end - batch.start
+            if batch.notes or batch.end > batch.start:
+                batches.append(batch)
+            if room <= 0:
+                break
+        return batches
+
+    def _write(self, lines: list[LogLine]) -> None:
+        """Write the lines, without those that the backend will never take."""
+        lines = [line for line in lines if self._refused[line.flow_run_id] < _REFUSED_LINES]
+        if not lines:
+            return
+        try:
+            self._requests.write_logs(lines)
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:
+            if len(lines) == 1:
+                run_id = lines[0].flow_run_id
+                self._refused[run_id] += 1
+                logger.bind(run_id=run_id).warning("The backend does not take a log line: {}", error)
+                return
+            middle = len(lines) // 2
+            self._write(lines[:middle])
+            self._write(lines[middle:])
+
+
+def _read_batch(run: Run, max_bytes: int) -> _Batch:
+    start = run.directory.forwarded()
+    if not run.sends_logs:
+        return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start)
+    try:
+        lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
+        run.delivering.recovered()
+    except (OSError, ValueError) as error:  # this run's alone; tried again, and its end is reported without the rest
+        run.delivering.failed(error)
+        lines, end = [], start
+    return _Batch(run=run, notes=run.notes(), lines=lines, start=start, end=end)

@@ -1,0 +1,57 @@
+"""Reports the runs' states to the backend, each end only after the run's whole log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flowherd.agent.connection import Connection
+from flowherd.engines.final_report import Outcome, outcome
+from flowherd.errors import BackendRefused, NotAuthorized
+from flowherd.host.run import Run
+from flowherd.states import FINISHED
+from flowherd.values import StateReport
+from flowherd_runner.contract import faults
+
+
+class ReportDelivery:
+    """Delivers the outboxes of runs; for one thread. `log_is_delivered` says whether a run's end may be reported."""
+
+    def __init__(self, connection: Connection, log_is_delivered: Callable[[Run], bool]) -> None:
+        self._requests = connection.requests
+        self._log_is_delivered = log_is_delivered
+
+    def deliver(self, run: Run) -> bool:
+        """Report what the run's outbox holds. Returns whether the backend now knows its end. Raises BackendError."""
+        for report in run.pending.reports:
+            if report.state in FINISHED and not self._log_is_delivered(run):
+                return False
+            self._deliver_one(run, report)
+        if run.delivered:
+            faults.point("before-remove")
+        return run.delivered
+
+    def _deliver_one(self, run: Run, report: StateReport) -> None:
+        kind = "end" if report.state in FINISHED else "start"
+        faults.point(f"before-report-{kind}")
+        decided = self._outcome(report)
+        if decided.report is not None:
+            self._send(run, decided.report)
+        faults.point(f"after-report-{kind}")
+        run.acknowledge(report, decided.state if report.of_process else None)
+        if report.of_process:
+            run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)
+
+    def _outcome(self, report: StateReport) -> Outcome:
+        """Decide what to report: the report itself, or what follows from it if the run's own engine reports states."""
+        if not report.of_process:
+            return Outcome(report=report, state=report.state)
+        return outcome(report, self._requests.run_at_backend(report.flow_run_id))
+
+    def _send(self, run: Run, report: StateReport) -> None:
+        try:
+            self._requests.report(report)
+        except NotAuthorized:
+            raise
+        except BackendRefused as error:
+            # The run was cancelled or given to another agent meanwhile; the backend's state stands.
+            run.log.info("The backend does not take the state {}: {}", report.state, error, action="report")

@@ -1,0 +1,369 @@
+"""The flow runs of this machine, from the written intent to the delivered end: the platform of a `LocalAgent`.
+
+Puts the parts beside this module together; docs/design.md, sections 4 and 5, tells the life of a run in their order.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from flowherd.agent.connection import Connection
+from flowherd.agent.health import ClaimPause
+from flowherd.agent.platform import Figures, Prepared
+from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.backends.protocol import ServerCapabilities
+from flowherd.config import LoadedSettings
+from flowherd.engines.plan import plan
+from flowherd.errors import ClaimLost, RunDirectoryDamaged
+from flowherd.host import retention
+from flowherd.host.adopt import adopt_runs
+from flowherd.host.delivery.courier import Courier, CourierSettings
+from flowherd.host.intent import Intent, write_intent
+from flowherd.host.limits import mebibytes
+from flowherd.host.processes import cgroups
+from flowherd.host.run import Run
+from flowherd.host.run_registry import RunRegistry
+from flowherd.host.run_stats import run_stats
+from flowherd.host.run_surroundings import RunSurroundings
+from flowherd.host.start import start
+from flowherd.host.stop_runs import FLUSH_TIMEOUT_S, stop_runs
+from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.watch import Watcher
+from flowherd.recurring_error import RecurringError
+from flowherd.values import FlowRun, Wake, claim_token
+from flowherd_runner.contract import faults, reasons
+
+#: How long an ended run's directory is kept if its log is nowhere else, seconds.
+_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
+_SWEEP_INTERVAL_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostOptions:
+    """What a `LocalAgent` was given for its runs, beside the settings."""
+
+    labels: Sequence[str] = ()
+    env_vars: dict[str, str] = field(default_factory=dict)
+    #: Directories that every flow run can import from.
+    import_paths: Sequence[str] = ()
+    #: Highest number of runs at the same time; None means no limit.
+    limit: int | None = None
+    #: Whether logs go to the backend.
+    send_logs: bool = True
+    #: Whether the runs' output is shown on standard output.
+    mirror: bool = False
+
+
+class Host:
+    """Keeps the runs of one state directory. Opened with the first use, so that making an agent touches nothing.
+
+    `poke` makes the agent poll at once, `wake` ends a wait of its loop early. `instance` tells this life of the agent
+    from others.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedSettings,
+        options: HostOptions,
+        connection: Connection,
+        poke: Callable[[], None],
+        wake: Callable[[], None],
+        instance: str,
+    ) -> None:
+        self._loaded = loaded
+        self._options = options
+        self._connection = connection
+        self._poke = poke
+        self._wake = wake
+        self._instance = instance
+        self._surroundings = RunSurroundings(loaded, options.env_vars, options.import_paths, options.labels, connection)
+        self._registry = RunRegistry()
+        #: Runs that are written down and whose runner was not started yet, by id.
+        self._intents: dict[str, Intent] = {}
+        self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
+        self._next_sweep_s = 0.0
+        self._opening = threading.Lock()
+        self._opened = False
+
+    # -- the parts, made when they are first needed
+
+    @functools.cached_property
+    def _state(self) -> StateDirectory:
+        return StateDirectory(self._loaded.paths.state_dir)
+
+    @functools.cached_property
+    def _cgroups(self) -> cgroups.Cgroups | None:
+        found = cgroups.find_delegated() if self._loaded.settings.agent.cgroup == "auto" else None
+        if found is not None:
+            found.sweep()
+            logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
+        return found
+
+    @functools.cached_property
+    def _watcher(self) -> Watcher:
+        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended)
+
+    @functools.cached_property
+    def _courier(self) -> Courier:
+        cloud = self._loaded.settings.cloud
+        settings = CourierSettings(
+            log_interval_s=cloud.logging_heartbeat,
+            heartbeat_interval_s=cloud.heartbeat_interval,
+            cancellation_interval_s=cloud.check_cancellation_interval,
+            send_logs=self._options.send_logs,
+            mirror=self._options.mirror,
+        )
+        return Courier(self._registry, self._connection, settings, self._run_delivered)
+
+    # -- opening and closing
+
+    @property
+    def identity(self) -> str:
+        """Who the agent is in its claim tokens; kept in the state directory."""
+        return self._state.identity
+
+    @property
+    def state_dir(self) -> Path | None:
+        """The state directory."""
+        return self._loaded.paths.state_dir
+
+    def open(self) -> None:
+        """Open the state directory, adopt what lives in it, and warm the fork servers; does nothing when called again.
+
+        Raises StateDirectoryBusy when another agent has the state directory, ConfigurationError when a runtime of the
+        settings cannot serve.
+        """
+        with self._opening:
+            if self._opened:
+                return
+            logger.debug("State directory {}", self._state.path)
+            self._surroundings.check_runtimes()
+            adopted = adopt_runs(self._state, self._wake_courier)
+            self._intents.update({intent.run.id: intent for intent in adopted.intents})
+            for run in adopted.runs:
+                self._watch(run)
+            self._surroundings.warm()
+            self._watcher.start()
+            self._courier.start()
+            self._opened = True
+
+    def connected(self, capabilities: ServerCapabilities) -> None:
+        """Warn of runtimes that are later than the server."""
+        self._surroundings.warn_of_later_than(capabilities.engine_version)
+
+    def close(self) -> None:
+        """Stop what `open` started, in the opposite order; the runs go on."""
+        left = self._registry.living()
+        if left:
+            logger.info("Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path)
+        if self._opened:
+            self._courier.close()
+            self._watcher.close()
+        self._surroundings.close()
+        for intent in self._intents.values():
+            intent.release()
+        self._intents.clear()
+        if "_state" in self.__dict__:
+            self._state.close()
+
+    # -- before the claim
+
+    def holds(self, flow_run_id: str) -> bool:
+        """Return whether the flow run lives here already."""
+        return flow_run_id in self._registry
+
+    def room(self, deploying: Collection[str]) -> int | None:
+        """Return for how many more runs there is room; None means any number."""
+        if self._options.limit is None:
+            return None
+        busy = len({run.id for run in self._registry.living()} | set(deploying))
+        return max(0, self._options.limit - busy)
+
+    def pause_reason(self) -> ClaimPause | None:
+        """Pause when the backend is so far behind that the output of the runs fills the disk."""
+        cap = self._loaded.settings.runs.max_spool_bytes
+        spool_bytes = self._spool_bytes() if cap is not None else 0
+        if cap is None or spool_bytes <= cap:
+            return None
+        text = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
+        return ClaimPause(word="spool full", reason=text)
+
+    def prepare(self, flow_run: FlowRun, claim: str) -> None:
+        """Write down what is to be run. Raises ClaimLost when this host has no room on its disk for it."""
+        self.open()
+        if flow_run.id in self._intents:
+            return
+        try:
+            self._intents[flow_run.id] = self._write_intent(flow_run, claim)
+            faults.point("after-intent")
+        except (OSError, RunDirectoryDamaged) as error:
+            self._preparing.failed(error)
+            raise ClaimLost(f"not claimed: {error}") from error
+        self._preparing.recovered()
+
+    def abandon(self, flow_run_id: str) -> None:
+        """Remove the directory of a flow run that is not ours after all."""
+        intent = self._intents.pop(flow_run_id, None)
+        if intent is not None:
+            intent.cancel()
+
+    def unfinished(self) -> Sequence[Prepared]:
+        """Return the runs that are written down and were not started."""
+        return [
+            Prepared(
+                flow_run_id=run_id,
+                claim=intent.run.claim,
+                claimed_via_task_run=intent.run.claimed_via_task_run,
+            )
+            for run_id, intent in list(self._intents.items())
+        ]
+
+    # -- start
+
+    def deploy(self, flow_run: FlowRun) -> str:
+        """Start the flow run's runner; names its process in what it returns, as in "PID: 1234".
+
+        Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
+        the runner cannot be started.
+        """
+        intent = self._intents.get(flow_run.id)
+        if intent is None:  # called without `prepare`: a refusal then leaves no trace
+            plan(flow_run, self._surroundings.defaults(), "")
+            self.open()
+            claim = claim_token(self.identity, flow_run.id)
+            intent = self._intents[flow_run.id] = self._write_intent(flow_run, claim)
+        failure = intent.run.failure
+        intent.run.begin_start()
+        self._watch(intent.run)
+        if failure is not None:
+            raise failure
+        return f"PID: {self._start_runner(intent) or 'not known yet'}"
+
+    def start_prepared(self, flow_run_id: str) -> None:
+        """Start a run that an earlier agent claimed. If it cannot be started, the run fails with the reason."""
+        intent = self._intents[flow_run_id]
+        intent.run.begin_start()
+        self._watch(intent.run)
+        try:
+            self._start_runner(intent)
+        except Exception as error:  # the boundary of one run
+            self._fail(intent.run, error)
+
+    def fail_prepared(self, flow_run_id: str, error: BaseException) -> None:
+        """Conclude a run that is not to be started any more."""
+        run = self._intents[flow_run_id].run
+        self._watch(run)
+        self._fail(run, error)
+
+    def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
+        """Conclude a run that could not be started. Its end is delivered like every other end, so it is not lost."""
+        run = self._registry.get(flow_run.id)
+        if run is None:
+            return False
+        self._fail(run, error)
+        return True
+
+    def note(self, flow_run: FlowRun, text: str, level: int) -> bool:
+        """Add a line to the log of a run that lives here."""
+        run = self._registry.get(flow_run.id)
+        if run is None:
+            return False
+        run.note(text, level, "deployed", run.deployed_at)
+        return True
+
+    # -- regular work
+
+    def tick(self, silent_s: float) -> None:
+        """Remove directories of runs that ended long enough ago; end runs whose backend was silent too long."""
+        if time.monotonic() >= self._next_sweep_s:
+            self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
+            retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)
+        limit_s = self._loaded.settings.cloud.lost_contact_limit
+        if limit_s is None or silent_s < limit_s:
+            return
+        text = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
+        for run in self._registry.living():
+            run.ask_to_stop(reasons.REASON_LOST_CONTACT, text)
+
+    def woken(self, wake: Wake) -> None:
+        """Look for runs to end, if the backend has any."""
+        if wake.ends:
+            self._courier.look_for_cancellations()
+
+    def figures(self) -> Figures:
+        """Return how much there is to do."""
+        living = len(self._registry.living())
+        return Figures(runs=living, limit=self._options.limit, spool_bytes=self._spool_bytes())
+
+    def living_runs(self) -> list[dict[str, Any]]:
+        """Return one object for each run that has not ended, with what its processes use."""
+        return [run_stats(run) for run in self._registry.living()]
+
+    # -- stop
+
+    def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
+        """Leave, drain or end the runs; then wait a moment for their last logs and states to be delivered."""
+        stop_runs(self._registry, request, wait, self._loaded.settings.agent.drain_deadline, self._instance)
+        wait.until(lambda: self._courier.idle() or not self._connection.is_reachable(), FLUSH_TIMEOUT_S)
+
+    # -- inside
+
+    def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
+        defaults = self._surroundings.defaults()
+        return write_intent(flow_run, claim, self._state, self._cgroups, defaults, self._wake_courier)
+
+    def _start_runner(self, intent: Intent) -> int | None:
+        def handed_over() -> None:
+            del self._intents[intent.run.id]
+            self._watcher.wake()
+
+        return start(intent, self._surroundings.fork_servers, handed_over)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        intent = self._intents.pop(run.id, None)
+        if intent is not None:
+            intent.release()
+        run.fail_to_start(error)
+        self._watcher.wake()
+
+    def _watch(self, run: Run) -> None:
+        """Hand the run over to watcher and courier."""
+        self._registry.add(run)
+        self._wake_courier()
+
+    def _wake_courier(self) -> None:
+        self._courier.wake()
+
+    def _run_ended(self, _run: Run) -> None:
+        self._courier.wake()
+        if self._options.limit is not None:
+            self._poke()
+
+    def _run_delivered(self, run: Run) -> None:
+        if self._keep_s == 0:
+            run.directory.remove()
+        self._registry.remove(run)
+        self._wake()
+
+    @property
+    def _keep_s(self) -> float:
+        keep_s = self._loaded.settings.runs.keep
+        if keep_s is not None:
+            return keep_s
+        return 0.0 if self._options.send_logs else _KEEP_WITHOUT_CLOUD_LOGS_S
+
+    def _is_in_use(self, flow_run_id: str) -> bool:
+        return flow_run_id in self._registry or flow_run_id in self._intents
+
+    def _spool_bytes(self) -> int:
+        if not self._options.send_logs:
+            return 0
+        return sum(run.directory.unsent_bytes() for run in self._registry if run.sends_logs)

@@ -1,0 +1,70 @@
+"""Flow runs that are written down before they are claimed, and whose runner was not started yet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flowherd.engines.plan import AgentDefaults, outline, plan
+from flowherd.errors import UnsupportedStorage
+from flowherd.host.processes import fork_lock
+from flowherd.host.processes.cgroups import Cgroups
+from flowherd.host.run import Run
+from flowherd.host.store.state_directory import StateDirectory
+from flowherd.values import FlowRun
+
+
+@dataclass(kw_only=True)
+class Intent:
+    """A run that is written down, and the descriptor that holds its lock until a runner does."""
+
+    run: Run
+    lock_fd: int | None
+
+    def release(self) -> None:
+        """Let the lock go, unless a runner has it too."""
+        if self.lock_fd is not None:
+            os.close(self.lock_fd)
+            self.lock_fd = None
+
+    def lock_again(self) -> bool:
+        """Take the lock anew and return whether it is ours alone: no living runner has it."""
+        with fork_lock.FORK_LOCK:  # a fork server that is being started would look like the runner
+            self.release()
+            self.lock_fd = self.run.directory.try_lock()
+        return self.lock_fd is not None
+
+    def cancel(self) -> None:
+        """Remove the run's directory."""
+        self.run.directory.remove()
+        self.release()
+
+
+def write_intent(
+    flow_run: FlowRun,
+    claim: str,
+    state: StateDirectory,
+    cgroups: Cgroups | None,
+    defaults: AgentDefaults,
+    changed: Callable[[], None],
+) -> Intent:
+    """Plan the flow run and write its directory, synced, with the lock held.
+
+    A flow run that this agent cannot run is written down all the same, so that its end can say why. `changed` is called
+    when the run has something for the backend.
+
+    Raises OSError or RunDirectoryDamaged when the directory cannot be made.
+    """
+    failure: UnsupportedStorage | None = None
+    try:
+        spec = plan(flow_run, defaults, claim).spec
+    except UnsupportedStorage as error:
+        spec, failure = outline(flow_run, claim), error
+    if cgroups is not None:
+        spec = {**spec, "cgroup": str(cgroups.path_for(flow_run.id, spec["attempt"]))}
+    directory = state.run_directory(flow_run.id)
+    lock_fd = directory.create(spec)
+    run = Run(directory, spec, changed)
+    run.failure = failure
+    return Intent(run=run, lock_fd=lock_fd)

@@ -1,0 +1,52 @@
+"""What happens to the runs when their agent stops: left, waited for, or ended (docs/design.md, section 10)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta, timezone
+
+from loguru import logger
+
+from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.host.run_registry import RunRegistry
+from flowherd_runner.contract import reasons
+
+#: How long to wait for the last logs and states, seconds.
+FLUSH_TIMEOUT_S = 5.0
+
+
+def stop_runs(
+    registry: RunRegistry, request: ShutdownRequest, wait: ShutdownWait, usual_deadline_s: float, instance: str
+) -> None:
+    """Leave, drain or end the runs, as `request` says.
+
+    `usual_deadline_s` is a drain's deadline if the request names none. `instance` tells this life of the agent from
+    others in the runs' logs.
+    """
+    step = request.on_stop
+    detail = "The agent was stopped and ended its flow runs."
+    if step == "drain":
+        deadline_s = usual_deadline_s if request.deadline_s is None else request.deadline_s
+        step = "detach" if _drain(registry, wait, deadline_s, instance) else "cancel"
+        detail = "The agent was drained: the flow run had not ended at the deadline."
+    if step == "cancel":
+        _end_all(registry, wait, detail)
+
+
+def _drain(registry: RunRegistry, wait: ShutdownWait, deadline_s: float, instance: str) -> bool:
+    until = datetime.now(timezone.utc) + timedelta(seconds=deadline_s)
+    text = f"The agent is draining; this run may go on until {until:%Y-%m-%d %H:%M:%S} UTC and is ended then."
+    living = registry.living()
+    for run in living:
+        run.note(text, logging.WARNING, f"drain-{instance}")
+    logger.info("Draining: waiting for {} flow run(s) until {:%Y-%m-%d %H:%M:%S} UTC", len(living), until)
+    return wait.until(lambda: not registry.living(), deadline_s)
+
+
+def _end_all(registry: RunRegistry, wait: ShutdownWait, detail: str) -> None:
+    living = registry.living()
+    for run in living:
+        run.ask_to_stop(reasons.REASON_AGENT_STOP, detail)
+    longest_s = max((run.grace_s for run in living), default=0.0) + 2 * FLUSH_TIMEOUT_S
+    if not wait.until(lambda: not registry.living(), longest_s):
+        logger.warning("Not waiting longer for {} flow run(s) to end", len(registry.living()))
