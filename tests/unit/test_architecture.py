@@ -16,7 +16,7 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ("words", ["", "errors", "recurring_error", "signals", "states", "values"]),
+    ("words", ["", "errors", "recurring_error", "signals", "states", "times", "values"]),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
     ("agent", ["agent"]),
@@ -25,7 +25,14 @@ LAYERS = [
 ]
 RANK = {prefix: rank for rank, (_, prefixes) in enumerate(LAYERS) for prefix in prefixes}
 #: What the server may use of the agent's side.
-SERVER_MAY_IMPORT = ("flowherd", "flowherd.config", "flowherd.errors", "flowherd.signals", "flowherd.states")
+SERVER_MAY_IMPORT = (
+    "flowherd",
+    "flowherd.config",
+    "flowherd.errors",
+    "flowherd.signals",
+    "flowherd.states",
+    "flowherd.times",
+)
 
 
 @cache

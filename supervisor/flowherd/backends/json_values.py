@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
+
+from flowherd.times import read_time
 
 #: What reading a value of another shape raises.
 NOT_THE_DIALECT = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -76,8 +78,6 @@ def header_value(value: Any) -> str:
 
 def time_or_none(value: Any) -> datetime | None:
     """An ISO 8601 time, UTC where it says nothing; None for anything else, for no run waits for it here."""
-    with contextlib.suppress(TypeError, ValueError, AttributeError):
-        # datetime.fromisoformat reads "Z" only from Python 3.11 on.
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    with contextlib.suppress(TypeError, ValueError):
+        return read_time(value, naive="utc")
     return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.times import read_time
 
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -69,10 +70,9 @@ def _no_constant(word: str) -> Any:
 def moment(text: str, option: str) -> datetime:
     """An aware time of ISO 8601 text; without an offset it is this host's local time. Raises CommandError."""
     try:
-        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return read_time(text, naive="local")
     except ValueError:
         raise _wrong(f"{option} {text!r} is no time; write it as 2030-01-31T08:00 or 2030-01-31T08:00:00Z") from None
-    return at.astimezone(timezone.utc)
 
 
 def local_time(at: datetime | None, now: datetime | None = None) -> str:

@@ -24,7 +24,7 @@ def parse_uuid(value: Any) -> str:
 def _parse_time(value: Any) -> int:
     try:
         return parse_time(value)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError):
         raise GraphQLError(f"not an ISO 8601 time: {value!r}") from None
 
 

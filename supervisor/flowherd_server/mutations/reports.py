@@ -88,5 +88,5 @@ def _time(what: str, value: Any) -> int | None:
         return None
     try:
         return parse_time(value)
-    except (TypeError, ValueError, AttributeError, OverflowError):
+    except (TypeError, ValueError):
         raise Refused(f"{what} is not an ISO 8601 time: {value!r}") from None

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from flowherd.times import read_time_as_written
 from flowherd_server.errors import Refused
-from flowherd_server.store.times import parse_time, to_datetime
 
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
@@ -43,10 +43,7 @@ def _naive(text: str) -> datetime:
 
 
 def _naive_or_aware(text: Any) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return to_datetime(parse_time(text))
+    moment = read_time_as_written(text)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 

@@ -6,15 +6,11 @@ import re
 import time
 from datetime import datetime, timedelta, timezone
 
+from flowherd.times import read_time
+
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 SECOND_US = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
-#: ISO 8601 as the dialect's clients write it; Python 3.10's fromisoformat knows neither Z nor other fractions.
-_ISO = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?"
-)
-
-
 _DURATION = re.compile(r"(-)?(\d{1,9}):(\d{2}):(\d{2})(?:\.(\d+))?", re.ASCII)
 
 
@@ -40,24 +36,7 @@ def parse_time(text: str) -> int:
 
     Raises ValueError when it is none.
     """
-    try:
-        return to_us(datetime.fromisoformat(text))
-    except ValueError:
-        return to_us(datetime.fromisoformat(_normal(text)))
-
-
-def _normal(text: str) -> str:
-    match = _ISO.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"not an ISO 8601 time: {text!r}")
-    day, minute, second, fraction, zone = match.groups()
-    if zone is None or zone in "Zz":
-        zone = "+00:00"
-    elif len(zone) == 3:
-        zone += ":00"
-    elif ":" not in zone:
-        zone = f"{zone[:3]}:{zone[3:]}"
-    return f"{day}T{minute or '00:00'}:{second or '00'}.{(fraction or '0')[:6].ljust(6, '0')}{zone}"
+    return to_us(read_time(text, naive="utc"))
 
 
 def format_time(at_us: int) -> str:

@@ -17,6 +17,7 @@ from flowherd.client.user import RunView
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import CLAIMABLE, FINISHED
+from flowherd.times import read_time
 from flowherd_runner.contract import files, identity
 
 
@@ -143,10 +144,9 @@ def _local(at: object, what: str, detail: str) -> Happening:
 
 def _time(text: object) -> datetime | None:
     try:
-        at = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+        return read_time(str(text), naive="utc")
     except ValueError:
         return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
 
 
 def _changed(path: Path) -> datetime | None:

@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.states import FINISHED, WAITING, RunState
+from flowherd.times import read_time
 from flowherd.values import StateReport
 from flowherd_runner.contract import faults, files, journal
 
@@ -334,9 +334,7 @@ def _report_to_json(report: StateReport) -> dict[str, Any]:
 
 
 def _report_from_json(item: Mapping[str, Any], flow_run_id: str) -> StateReport:
-    at = datetime.fromisoformat(_text(item["at"]))
-    if at.tzinfo is None:
-        raise ValueError(f"a time without its offset: {at}")
+    at = read_time(_text(item["at"]), naive="refuse")
     version, pid = item.get("version"), item.get("pid")
     optional = {name: item[name] for name in ("claim", "reason", "grade") if item.get(name) is not None}
     return StateReport(
