@@ -16,7 +16,7 @@ from typing import Any, List, Optional, Sequence
 from flowherd_runner.kinds.prefect1 import heartbeats, log_records
 from flowherd_runner.logcapture import RecordSender
 
-_BOOT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "boot.py")
+_BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "boot.py")
 _PROGRAM = (
     "import runpy; runpy.run_path({boot!r})['load_package'](); "
     "from flowherd_runner.kinds.prefect1.spawned_processes import enter; enter({fd}, {token!r}); "
