@@ -33,6 +33,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=[*find_packages("supervisor"), *find_packages("runners"), "flowherd.conf"],
     package_dir={
