@@ -47,6 +47,7 @@ from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import FlowRun, StoredState, Wake
 from flowherd_runner.contract import faults, files, reasons
+from flowherd_runner.contract.spec import Limits, RunSpec
 
 #: How long an ended run's directory is kept when its log is nowhere else.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
@@ -258,12 +259,12 @@ class LocalAgent(Agent):
             spec = directory.spec()
         except RunDirectoryDamaged as error:
             log.warning("{}", error)
-            spec = {}
+            spec = RunSpec(flow_run_id="")
         # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
-        if spec.get("flow_run_id") != directory.flow_run_id:
-            spec = {"claim": self._token_for(directory.flow_run_id)}
-        elif not str(spec.get("claim")).endswith(f"/{directory.flow_run_id}"):
-            spec["claim"] = self._token_for(directory.flow_run_id)
+        if spec.flow_run_id != directory.flow_run_id:
+            spec = RunSpec(flow_run_id=directory.flow_run_id)
+        if not spec.agent.claim.endswith(f"/{directory.flow_run_id}"):
+            spec = spec._replace(agent=spec.agent._replace(claim=self._token_for(directory.flow_run_id)))
         try:
             return Run(directory, spec, self._wake_courier)
         except RunDirectoryDamaged as error:
@@ -305,11 +306,11 @@ class LocalAgent(Agent):
         claim = self._claim_token(flow_run)
         failure: UnsupportedStorage | None = None
         try:
-            spec = plan(flow_run, self._defaults(), claim).spec
+            spec = plan(flow_run, self._defaults(), claim)
         except UnsupportedStorage as error:  # claimed all the same, so that the run's end can say so
             spec, failure = outline(flow_run, claim), error
         if self._cgroups is not None:
-            spec = {**spec, "cgroup": str(self._cgroups.path_for(flow_run.id, spec["attempt"]))}
+            spec = spec._replace(cgroup=str(self._cgroups.path_for(flow_run.id, spec.agent.attempt)))
         directory = self._state.run_directory(flow_run.id)
         lock_fd = directory.create(spec)
         run = Run(directory, spec, self._wake_courier)
@@ -321,7 +322,7 @@ class LocalAgent(Agent):
         return AgentDefaults(
             env_vars=self.env_vars,
             import_paths=self.import_paths,
-            limits=settings.runs.limits.model_dump(),
+            limits=Limits(**settings.runs.limits.model_dump()),
             preload=settings.agent.preload,
             runtimes=self._runtimes,
             engine=self._engine_settings(),
