@@ -1,8 +1,4 @@
-"""Errors of the child side that somebody acts on."""
-
-
-class SpecError(ValueError):
-    """spec.json does not say what it must; the run cannot be prepared at all."""
+"""The error by which a kind reports that the user's code could not be reached."""
 
 
 class NotStarted(Exception):

@@ -12,7 +12,7 @@ from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
-from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.contract.spec import Limits, RunSpec
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
     PARAMETER_PREFIX,
@@ -85,7 +85,7 @@ def _prepare(spec: RunSpec, origin: Origin, ends: WritingEnds) -> Tuple[Flow, Ki
             "runs of the kind {!r} are not known here, only {}".format(spec.kind, ", ".join(sorted(KINDS)))
         )
     user = _user(spec.user)
-    _set_limits(spec)
+    _set_limits(spec.limits)
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
         working_dir = _enter_own_directory(origin.directory, user)
@@ -109,11 +109,11 @@ def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:
     osapi.close_others({**kept_fds, **own})
 
 
-def _set_limits(spec: RunSpec) -> None:
-    if spec.open_files is not None:
-        _set_limit(resource.RLIMIT_NOFILE, spec.open_files, spec.open_files, "open files")
-    if spec.cpu_time_s is not None:
-        _set_limit(resource.RLIMIT_CPU, spec.cpu_time_s, spec.cpu_time_s + _CPU_GRACE_S, "CPU seconds")
+def _set_limits(limits: Limits) -> None:
+    if limits.open_files is not None:
+        _set_limit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files, "open files")
+    if limits.cpu_time_s is not None:
+        _set_limit(resource.RLIMIT_CPU, limits.cpu_time_s, limits.cpu_time_s + _CPU_GRACE_S, "CPU seconds")
 
 
 def _set_limit(which: int, soft: int, hard: int, what: str) -> None:

@@ -182,14 +182,14 @@ class Runner:
     def _next_deadline_s(self) -> Optional[float]:
         if self._stop is not None:
             return self._kill_at_s
-        return None if self._spec.run_time_s is None else self._started_s + self._spec.run_time_s
+        return None if self._spec.limits.run_time_s is None else self._started_s + self._spec.limits.run_time_s
 
     def _enforce(self) -> None:
         """Begin to end the run when its time is up, and kill it when the time to end by itself is up."""
         now = time.monotonic()
         if self._status is not None:
             return
-        limit_s = self._spec.run_time_s
+        limit_s = self._spec.limits.run_time_s
         if self._stop is None and limit_s is not None and now >= self._started_s + limit_s:
             self._begin_stop(overdue(limit_s, self._spec.grace_s))
         if self._kill_at_s is not None and now >= self._kill_at_s:
@@ -305,7 +305,7 @@ class Runner:
             stop=self._stop,
             not_started=self._output.not_started,
             exception=self._output.exception,
-            cpu_limit_s=self._spec.cpu_time_s,
+            cpu_limit_s=self._spec.limits.cpu_time_s,
             oom_before=self._oom_before,
             oom_after=self._oom_after,
         )

@@ -5,6 +5,7 @@ Times are aware datetimes in UTC. Nothing here knows a dialect, a process or a f
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,14 @@ class FlowRun(_Readable):
     labels: tuple[str, ...] = ()
     #: Those that wait and are due; only such a run may be handed out while it is Running.
     task_runs: tuple[TaskRun, ...] = ()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a fork server is: an interpreter, and the modules that it has imported before it forks."""
+
+    interpreter: str = sys.executable
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

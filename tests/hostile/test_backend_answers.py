@@ -25,6 +25,7 @@ from flowherd.engines.plan import AgentDefaults, plan
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized, UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, checked_id
+from flowherd_runner.contract.spec import spec_to_json
 from tests.support.mutations import RAW_TEXTS, STRANGE_VALUES, damaged_bytes, fuzz, mutated
 
 RUN = str(uuid.UUID(int=7, version=4))
@@ -218,7 +219,7 @@ def test_what_is_handed_out_can_be_planned_or_is_unsupported(
             made = plan(flow_run, AgentDefaults(), "claim")
         except UnsupportedStorage:
             continue
-        json.dumps(made.spec, allow_nan=False)
+        json.dumps(spec_to_json(made), allow_nan=False)
 
 
 def test_one_bad_run_in_the_queue_does_not_keep_the_others(server: Answers, backend: GraphQLBackend) -> None:

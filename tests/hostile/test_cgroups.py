@@ -13,6 +13,7 @@ from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
 from flowherd.host.processes import cgroups
 from flowherd.states import RunState
+from flowherd_runner.contract.spec import Limits, salvage_spec
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
@@ -25,7 +26,7 @@ def delegated() -> cgroups.Cgroups:
     if found is None:
         pytest.skip("nobody has delegated a cgroup (v2) to these tests")
     probe = found.path_for(str(uuid.uuid4()), "probe")
-    if not cgroups.create(probe, {}):
+    if not cgroups.create(probe, Limits()):
         pytest.skip("cgroups cannot be made here")
     cgroups.clear(probe)
     return found
@@ -88,7 +89,7 @@ def test_off_makes_none(tmp_path: Path) -> None:
 
 def test_limits_are_written_where_the_controllers_are_and_passed_over_where_not(tmp_path: Path) -> None:
     """The files of a controller are there or not; a plain directory shows both."""
-    limits = {"memory_bytes": 100, "processes": 2}
+    limits = Limits(memory_bytes=100, processes=2)
     assert cgroups.create(tmp_path / "none", limits)
     assert list((tmp_path / "none").iterdir()) == []
     both = tmp_path / "both"
@@ -120,7 +121,7 @@ def test_a_spec_never_leads_to_a_cgroup_that_is_not_its_runs(named: object) -> N
     if mount is None:
         pytest.skip("no cgroup v2 is mounted here")
     text = named.format(mount=mount[1], run=run_id) if isinstance(named, str) else named
-    assert cgroups.named_in({"cgroup": text}, run_id) is None
+    assert cgroups.checked_path(salvage_spec({"cgroup": text}).cgroup, run_id) is None
     good = f"{mount[1]}/a/flowherd-{run_id}-abc"
-    assert cgroups.named_in({"cgroup": good}, run_id) == Path(good)
-    assert cgroups.named_in({"cgroup": good}, str(uuid.uuid4())) is None
+    assert cgroups.checked_path(good, run_id) == Path(good)
+    assert cgroups.checked_path(good, str(uuid.uuid4())) is None

@@ -40,11 +40,8 @@ def spec_of(run_id: str) -> dict[str, Any]:
         "flow_run_id": run_id,
         "flow_run_name": "a-run",
         "flow_name": "a flow",
-        "claim": f"{IDENTITY}/{run_id}",
-        "attempt": "abc",
-        "interpreter": shutil.which("python3"),
-        "preload": [],
         "kind": "command",
+        "kind_file": None,
         "target": {"argv": ["sh", "-c", "echo again"]},
         "parameters": {},
         "env": {},
@@ -56,6 +53,17 @@ def spec_of(run_id: str) -> dict[str, Any]:
         "grace_s": 0.5,
         "max_line_bytes": 1000,
         "max_journal_bytes": 100_000,
+        "agent": {
+            "claim": f"{IDENTITY}/{run_id}",
+            "attempt": "abc",
+            "claimed_via_task_run": "",
+            "interpreter": shutil.which("python3"),
+            "preload": [],
+            "has_engine": False,
+            "reports_start": True,
+            "send_logs": True,
+            "show_output": True,
+        },
     }
 
 

@@ -297,14 +297,14 @@ def test_a_kept_directory_gives_way_to_the_next_start(ground: Ground, tmp_path: 
         wait_until(lambda: ground.task(run_id)["state"] == "Paused", timeout_s=40)
         wait_until(lambda: gone(agent, run_id))
         directory = agent._host._state.run_directory(run_id)
-        first = directory.spec()["attempt"]
+        first = directory.spec().agent.attempt
         assert directory.outbox().state == "Paused"
         ground.let_go_on(run_id, "Resume")
         agent.poke()
         assert ground.wait_for_end(run_id) == "Success"
         wait_until(lambda: gone(agent, run_id))
         assert directory.outbox().state == "Success"
-        assert directory.spec()["attempt"] != first
+        assert directory.spec().agent.attempt != first
     assert sum(line.startswith("begun in") for line in ground.log(run_id)) == 2
 
 

@@ -9,13 +9,11 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
-from flowherd.engines.runtimes import Runtime
 from flowherd.host.processes.fork_server import ForkServer
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
@@ -23,8 +21,9 @@ from flowherd.host.start import Intent
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.states import RunState
-from flowherd.values import StateReport
+from flowherd.values import Runtime, StateReport
 from flowherd_runner.contract import files, identity, journal
+from flowherd_runner.contract.spec import AgentKeys, RunSpec
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
@@ -49,8 +48,8 @@ def left_behind(clean_environment: Path, backend: MemoryBackend) -> Callable[[st
         state = StateDirectory(clean_environment / "agents" / "agent")
         token = f"{state.identity}/{run_id}"
         directory = state.run_directory(run_id)
-        spec: dict[str, Any] = {"flow_run_id": run_id, "claim": token, "attempt": "1", "interpreter": "python3"}
-        os.close(directory.create({**spec, "kind": "command", "target": {"argv": argv}}))
+        keys = AgentKeys(claim=token, attempt="1", interpreter="python3")
+        os.close(directory.create(RunSpec(run_id, kind="command", target={"argv": argv}, agent=keys)))
         state.close()
         backend.claim(next(run for run in backend.ready_runs((), ()) if run.id == run_id), token)
         return directory
@@ -162,7 +161,7 @@ def test_a_broken_runner_is_told_as_broken_with_its_own_words(
 
 def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10")
-    run = Run(directory, {}, lambda: None)
+    run = Run(directory, RunSpec(directory.flow_run_id), lambda: None)
     run.ask_to_stop("cancelled", "by a test")
     with subprocess.Popen(["sleep", "60"]) as process:
         status = identity.process_status(process.pid)

@@ -1,10 +1,11 @@
-"""A runner of an earlier release under this agent: files are all that they share, and these were kept."""
+"""Run directories of an earlier release under this agent: files are all that both share, and these were kept."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def put(release: Path, name: str, runs: Path) -> Path:
     return directory
 
 
+def put_with_own_interpreter(release: Path, name: str, runs: Path) -> Path:
+    """The directory, whose run this Python is to start: the one that it names may not be on this host."""
+    path = put(release, name, runs) / files.SPEC_FILE
+    path.write_text(path.read_text().replace("/usr/bin/python3", sys.executable))
+    return path.parent
+
+
 def agent(backend: MemoryBackend) -> LocalAgent:
     return LocalAgent(backend=backend, hostname_label=False)
 
@@ -90,3 +98,21 @@ def test_a_run_that_still_goes_is_watched_until_its_runner_lets_go(
         assert wait_for_end(backend, RUN_ID) is RunState.FAILED
     assert "code 3" in backend.message(RUN_ID)
     assert backend.log(RUN_ID)[:3] == ["one", "two", "three"]
+
+
+def test_a_run_that_was_claimed_and_not_started_is_started(release: Path, backend: MemoryBackend, runs: Path) -> None:
+    put_with_own_interpreter(release, "intended", runs)
+    with going(agent(backend)):
+        assert wait_for_end(backend, RUN_ID) is RunState.FAILED
+    assert "code 3" in backend.message(RUN_ID)
+    assert backend.log(RUN_ID)[0] == "one"
+
+
+def test_modules_that_it_preloads_are_found_where_they_are_now(
+    release: Path, backend: MemoryBackend, runs: Path
+) -> None:
+    """This Python has no Prefect, and that is all that keeps the run from its start."""
+    put_with_own_interpreter(release, "intended-prefect", runs)
+    with going(agent(backend)):
+        assert wait_for_end(backend, RUN_ID) is RunState.FAILED
+    assert f"no module named prefect in {sys.executable}" in backend.message(RUN_ID)

@@ -13,11 +13,11 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.engines.runtimes import Runtime
 from flowherd.errors import ConfigurationError, DeployError
 from flowherd.host.processes.fork_server import ForkServers
 from flowherd.host.processes.interpreters import ask, program_of
 from flowherd.states import RunState
+from flowherd.values import Runtime
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import uuid
 from dataclasses import replace
@@ -12,14 +13,15 @@ import pytest
 
 from flowherd.agent.backoff import PollPace, retry_pause_s
 from flowherd.agent.health import Facts, assess
-from flowherd.engines.plan import AgentDefaults, plan, planned_before
+from flowherd.engines.plan import AgentDefaults, plan, runtime_of
 from flowherd.errors import UnsupportedStorage
 from flowherd.host import verdict
 from flowherd.host.limits import Usage, breach
 from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.states import RunState
-from flowherd.values import Flow, FlowRun
+from flowherd.values import Flow, FlowRun, Runtime
 from flowherd_runner.contract import reasons
+from flowherd_runner.contract.spec import Limits, salvage_spec, spec_to_json
 
 
 class TestPolling:
@@ -54,17 +56,17 @@ class TestAdoption:
 
 class TestLimits:
     def test_a_breach_names_the_figure_and_the_limit(self) -> None:
-        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), {"memory_bytes": 200 * 2**20})
+        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), Limits(memory_bytes=200 * 2**20))
         assert found is not None and found.reason == reasons.REASON_MEMORY
         assert "300.0 MiB" in found.detail and "200.0 MiB" in found.detail
 
     def test_too_many_processes_are_a_breach(self) -> None:
-        found = breach(Usage(processes=11), {"processes": 10})
+        found = breach(Usage(processes=11), Limits(processes=10))
         assert found is not None and found.reason == reasons.REASON_PROCESSES
 
     def test_at_the_limit_is_within_it_and_no_limit_is_none(self) -> None:
-        assert breach(Usage(memory_bytes=5, processes=10), {"memory_bytes": 5, "processes": 10}) is None
-        assert breach(Usage(memory_bytes=2**50, processes=9999), {}) is None
+        assert breach(Usage(memory_bytes=5, processes=10), Limits(memory_bytes=5, processes=10)) is None
+        assert breach(Usage(memory_bytes=2**50, processes=9999), Limits()) is None
 
 
 class TestHealth:
@@ -148,26 +150,26 @@ COMMAND = {"type": "Command", "argv": ["true"]}
 class TestPlan:
     def test_the_flows_own_settings_win_over_the_agents(self) -> None:
         config = {"type": "LocalRun", "env": {"A": "flow"}, "limits": {"processes": 3}, "grace_s": 1}
-        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits={"processes": 9, "memory_bytes": 7})
-        spec = plan(flow_run(COMMAND, config), defaults, "token").spec
-        assert spec["env"] == {"A": "flow", "B": "agent"}
-        assert spec["limits"] == {"processes": 3, "memory_bytes": 7}
-        assert spec["grace_s"] == 1.0
+        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits=Limits(processes=9, memory_bytes=7))
+        spec = plan(flow_run(COMMAND, config), defaults, "token")
+        assert spec.env == {"A": "flow", "B": "agent"}
+        assert spec.limits == Limits(processes=3, memory_bytes=7)
+        assert spec.grace_s == 1.0
 
     def test_the_runs_own_config_wins_over_its_flows(self) -> None:
         run = flow_run(COMMAND, {"working_dir": "/flow"}, run_config={"working_dir": "/run"})
-        assert plan(run, AgentDefaults(), "token").spec["working_dir"] == "/run"
+        assert plan(run, AgentDefaults(), "token").working_dir == "/run"
 
     def test_a_flow_has_the_agents_interpreter_and_preloads_unless_it_names_its_own(self) -> None:
         defaults = AgentDefaults(preload=["json"])
-        assert plan(flow_run(COMMAND), defaults, "t").runtime.interpreter == sys.executable
-        assert plan(flow_run(COMMAND), defaults, "t").runtime.preload == ("json",)
-        foreign = plan(flow_run(COMMAND, {"interpreter": "/opt/python"}), defaults, "t").runtime
+        assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).interpreter == sys.executable
+        assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).preload == ("json",)
+        foreign = runtime_of(plan(flow_run(COMMAND, {"interpreter": "/opt/python"}), defaults, "t"))
         assert (foreign.interpreter, foreign.preload) == ("/opt/python", ())
 
     def test_variables_named_like_secrets_are_to_be_masked(self) -> None:
         config = {"env": {"DB_PASSWORD": "x", "API_KEY": "y", "COLOUR": "z"}}
-        assert plan(flow_run(COMMAND, config), AgentDefaults(), "t").spec["masked_env"] == ["API_KEY", "DB_PASSWORD"]
+        assert plan(flow_run(COMMAND, config), AgentDefaults(), "t").masked_env == ("API_KEY", "DB_PASSWORD")
 
     @pytest.mark.parametrize(
         "storage",
@@ -181,6 +183,7 @@ class TestPlan:
         with pytest.raises(UnsupportedStorage, match="DockerRun"):
             plan(flow_run(COMMAND, {"type": "DockerRun"}), AgentDefaults(), "token")
 
-    def test_a_plan_can_be_read_back_from_its_spec(self) -> None:
-        made = plan(flow_run(COMMAND, {"preload": ["json"]}), AgentDefaults(), "token")
-        assert planned_before(made.spec).runtime == made.runtime
+    def test_a_spec_can_be_read_back_from_its_json(self) -> None:
+        made = plan(flow_run(COMMAND, {"preload": ["json"], "limits": {"processes": 3}}), AgentDefaults(), "token")
+        assert salvage_spec(json.loads(json.dumps(spec_to_json(made)))) == made
+        assert runtime_of(made) == Runtime(sys.executable, ("json",))

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from flowherd.engines.plan import AgentDefaults, plan
+from flowherd.engines.plan import AgentDefaults, plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
+from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
 
 
@@ -37,23 +38,23 @@ def run_of(
     )
 
 
-def spec_of(run: FlowRun, **defaults: Any) -> Any:
-    return plan(run, AgentDefaults(**defaults), "token").spec
+def spec_of(run: FlowRun, **defaults: Any) -> RunSpec:
+    return plan(run, AgentDefaults(**defaults), "token")
 
 
 def test_a_run_is_its_engines_which_gets_parameters_and_code_from_the_server() -> None:
     run = run_of(env={"A": "run"}, working_dir="/work")
     spec = spec_of(run, env_vars={"A": "agent", "B": "agent"}, preload=["json"], import_paths=["/p"])
-    assert (spec["kind"], spec["target"]) == (KIND_PREFECT3, {"flow_run_id": run.id, "entrypoint": "flows.py:main"})
-    assert (spec["parameters"], spec["working_dir"], spec["import_paths"]) == ({}, "/work", ["/p"])
-    assert spec["env"] == {"A": "run", "B": "agent"}
-    assert spec["preload"] == [*PREFECT3_PRELOAD, "json"]
+    assert (spec.kind, spec.target) == (KIND_PREFECT3, {"flow_run_id": run.id, "entrypoint": "flows.py:main"})
+    assert (spec.parameters, spec.working_dir, spec.import_paths) == ({}, "/work", ("/p",))
+    assert spec.env == {"A": "run", "B": "agent"}
+    assert spec.agent.preload == (*PREFECT3_PRELOAD, "json")
 
 
 def test_a_command_is_run_in_place_of_the_engine_with_the_same_environment() -> None:
     spec = spec_of(run_of(env={"A": "1"}, command="poetry run 'my engine' {x}"))
-    assert (spec["kind"], spec["target"]) == (KIND_COMMAND, {"argv": ["poetry", "run", "my engine", "{x}"]})
-    assert (spec["env"], spec["parameters"], spec["has_engine"]) == ({"A": "1"}, {}, True)
+    assert (spec.kind, spec.target) == (KIND_COMMAND, {"argv": ["poetry", "run", "my engine", "{x}"]})
+    assert (spec.env, spec.parameters, spec.agent.has_engine) == ({"A": "1"}, {}, True)
 
 
 def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_that() -> None:
@@ -61,11 +62,11 @@ def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_th
     without = RuntimeRule(name="third", interpreter="/opt/bare/bin/python", has_prefect=False)
     run = run_of(command="./engine.sh", pull_steps=[{"step": {}}])
     spec = spec_of(run, runtimes=[rule])
-    assert (spec["kind"], spec["target"]["argv"]) == (KIND_PREFECT3_COMMAND, ["./engine.sh"])
-    assert (spec["interpreter"], spec["preload"]) == ("/opt/prefect-3/bin/python", [*PREFECT3_PRELOAD])
+    assert (spec.kind, spec.target["argv"]) == (KIND_PREFECT3_COMMAND, ["./engine.sh"])
+    assert (spec.agent.interpreter, spec.agent.preload) == ("/opt/prefect-3/bin/python", PREFECT3_PRELOAD)
     for given in ({}, {"runtimes": [without]}):
-        assert spec_of(run, **given)["kind"] == KIND_COMMAND
-    assert spec_of(run_of(command="./engine.sh"), runtimes=[rule])["kind"] == KIND_COMMAND
+        assert spec_of(run, **given).kind == KIND_COMMAND
+    assert spec_of(run_of(command="./engine.sh"), runtimes=[rule]).kind == KIND_COMMAND
 
 
 @pytest.mark.parametrize("command", ["a 'b", " ", "a\0b"])
@@ -87,14 +88,14 @@ def test_whether_output_is_shown_beside_the_agent_is_a_job_variable(shown: bool,
 
 def test_credentials_and_what_came_from_blocks_are_masked() -> None:
     env = {"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "n:p", "PREFECT_API_URL": "u", "DSN": "from a block"}
-    masked = spec_of(run_of(env=env, secret_env=["DSN"]))["masked_env"]
-    assert masked == ["DSN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"]
+    masked = spec_of(run_of(env=env, secret_env=["DSN"])).masked_env
+    assert masked == ("DSN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
 
 
 def test_runtimes_are_chosen_by_tags_flows_and_the_servers_version() -> None:
     gpu = RuntimeRule(name="gpu", interpreter="/gpu", labels=frozenset({"gpu"}), preload=("torch",))
     third = RuntimeRule(name="third", interpreter="/third", core_version="3.*")
-    chosen = [plan(run_of(tags), AgentDefaults(runtimes=(gpu, third)), "token").runtime for tags in (("gpu",), ())]
+    chosen = [runtime_of(spec_of(run_of(tags), runtimes=(gpu, third))) for tags in (("gpu",), ())]
     assert [runtime.interpreter for runtime in chosen] == ["/gpu", "/third"]
     assert [runtime.preload for runtime in chosen] == [(*PREFECT3_PRELOAD, "torch"), PREFECT3_PRELOAD]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import uuid
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from flowherd.engines.plan import AgentDefaults, plan, planned_before
+from flowherd.engines.plan import AgentDefaults, plan, runtime_of
 from flowherd.engines.prefect1_environment import EngineSettings
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
+from flowherd_runner.contract.spec import salvage_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_PREFECT, PREFECT_PRELOAD
 
 LOCAL = {"type": "Local", "flows": {"etl-1": "/flows/etl.prefect"}}
@@ -40,17 +42,16 @@ def defaults(*runtimes: RuntimeRule, access: EngineAccess = ACCESS, **engine: An
 
 
 def env_of(flow_run: FlowRun, agent: AgentDefaults) -> dict[str, str]:
-    env: dict[str, str] = plan(flow_run, agent, "token").spec["env"]
-    return env
+    return dict(plan(flow_run, agent, "token").env)
 
 
 class TestSpec:
     @pytest.mark.parametrize("storage", ["Local", "Module", "GitHub", "S3", "SomethingNewer"])
     def test_every_storage_but_ours_and_docker_is_prefects_business(self, storage: str) -> None:
         run = run_of("1.4.1", {"type": storage})
-        spec = plan(run, defaults(), "token").spec
-        assert spec["kind"] == KIND_PREFECT
-        assert spec["target"] == {"flow_run_id": run.id, "core_version": "1.4.1", "storage": storage}
+        spec = plan(run, defaults(), "token")
+        assert spec.kind == KIND_PREFECT
+        assert spec.target == {"flow_run_id": run.id, "core_version": "1.4.1", "storage": storage}
 
     @pytest.mark.parametrize("storage", [{"type": "Docker"}, {}, {"type": None}, {"type": ["x"]}])
     def test_docker_and_no_storage_at_all_are_refused(self, storage: dict[str, Any]) -> None:
@@ -66,14 +67,14 @@ class TestSpec:
         with pytest.raises(UnsupportedStorage, match="no API"):
             plan(run_of("1.4.1"), AgentDefaults(), "token")
 
-    def test_a_plan_can_be_read_back_from_its_spec(self) -> None:
+    def test_a_spec_can_be_read_back_from_its_json(self) -> None:
         made = plan(run_of("0.13.1"), defaults(), "token")
-        assert planned_before(made.spec).runtime == made.runtime
+        assert salvage_spec(json.loads(json.dumps(spec_to_json(made)))) == made
 
     def test_it_runs_where_its_local_run_says_else_where_the_agent_was_started(self) -> None:
-        assert plan(run_of("1.4.1"), defaults(), "token").spec["working_dir"] == "/agent"
+        assert plan(run_of("1.4.1"), defaults(), "token").working_dir == "/agent"
         config = {"type": "LocalRun", "working_dir": "/work"}
-        assert plan(run_of("1.4.1", run_config=config), defaults(), "token").spec["working_dir"] == "/work"
+        assert plan(run_of("1.4.1", run_config=config), defaults(), "token").working_dir == "/work"
 
 
 class TestEnvironment:
@@ -138,7 +139,7 @@ class TestEnvironment:
         old, new = run_of("0.13.1", run_config=config), run_of("1.4.1", run_config=config)
         assert env_of(old, agent)["PYTHONPATH"].split(os.pathsep) == ["/inherited", "/agent", "/p"]
         assert env_of(new, agent)["PYTHONPATH"].split(os.pathsep) == ["/work", "/inherited", "/p"]
-        assert plan(new, agent, "token").spec["import_paths"] == []
+        assert plan(new, agent, "token").import_paths == ()
 
     def test_a_python_path_of_the_agents_is_added_to_before_0_14_and_stands_alone_later(self) -> None:
         agent = defaults(env_vars={"PYTHONPATH": "/given"}, python_path="/inherited")
@@ -147,8 +148,8 @@ class TestEnvironment:
 
     def test_tokens_and_secrets_are_masked_and_the_word_false_is_not(self) -> None:
         config = {"type": "LocalRun", "env": {"PREFECT__CONTEXT__SECRETS__DB": "x"}}
-        masked = plan(run_of("1.4.1", run_config=config), defaults(), "token").spec["masked_env"]
-        assert masked == ["PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "PREFECT__CONTEXT__SECRETS__DB"]
+        masked = plan(run_of("1.4.1", run_config=config), defaults(), "token").masked_env
+        assert masked == ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "PREFECT__CONTEXT__SECRETS__DB")
 
     def test_the_token_is_in_no_repr(self) -> None:
         assert "se-cret" not in repr(ACCESS) and "se-cret" not in repr(defaults())
@@ -159,13 +160,13 @@ class TestLogs:
     @pytest.mark.parametrize(("value", "sent"), [("false", False), ("False", False), ("true", True), ("", True)])
     def test_a_run_may_keep_its_log_from_the_backend(self, name: str, value: str, sent: bool) -> None:
         config = {"type": "UniversalRun", "env": {name: value}}
-        of_run = plan(run_of("1.4.1", run_config=config), defaults(), "token").spec
-        of_agent = plan(run_of("0.13.1"), defaults(env_vars={name: value}), "token").spec
-        assert of_run["send_logs"] is of_agent["send_logs"] is sent
-        assert of_run["env"][name] == of_agent["env"][name] == "false"
+        of_run = plan(run_of("1.4.1", run_config=config), defaults(), "token")
+        of_agent = plan(run_of("0.13.1"), defaults(env_vars={name: value}), "token")
+        assert of_run.agent.send_logs is of_agent.agent.send_logs is sent
+        assert of_run.env[name] == of_agent.env[name] == "false"
 
     def test_it_goes_there_otherwise(self) -> None:
-        assert plan(run_of("1.4.1"), defaults(), "token").spec["send_logs"] is True
+        assert plan(run_of("1.4.1"), defaults(), "token").agent.send_logs is True
 
 
 class TestRuntimes:
@@ -176,7 +177,7 @@ class TestRuntimes:
     def test_the_first_whose_conditions_are_all_met_serves(self) -> None:
         agent = defaults(self.old, self.gpu, self.etl)
         chosen = [
-            plan(run_of(version, labels=labels), agent, "token").runtime.interpreter
+            runtime_of(plan(run_of(version, labels=labels), agent, "token")).interpreter
             for version, labels in [("0.13.1", ("gpu",)), ("1.4.1", ("cuda", "x")), ("1.4.1", ()), (None, ())]
         ]
         assert chosen == ["/old/bin/python", "/gpu/bin/python", "/etl/bin/python", "/etl/bin/python"]
@@ -186,22 +187,22 @@ class TestRuntimes:
         assert not rule.serves(run_of("1.4.1", labels=("a",)))
 
     def test_without_a_match_the_agents_own_interpreter_serves(self) -> None:
-        assert plan(run_of("1.4.1"), defaults(self.old), "token").runtime.interpreter == sys.executable
+        assert runtime_of(plan(run_of("1.4.1"), defaults(self.old), "token")).interpreter == sys.executable
 
     def test_the_interpreter_of_the_run_config_wins(self) -> None:
         run = run_of("0.13.1", run_config={"type": "LocalRun", "interpreter": "/mine/bin/python"})
-        assert plan(run, defaults(self.old), "token").runtime.interpreter == "/mine/bin/python"
+        assert runtime_of(plan(run, defaults(self.old), "token")).interpreter == "/mine/bin/python"
 
     def test_prefects_own_modules_come_first_whatever_else_is_preloaded(self) -> None:
         run = run_of("1.4.1", labels=("gpu",))
-        assert plan(run, defaults(self.gpu), "token").runtime.preload == (*PREFECT_PRELOAD, "torch")
-        assert plan(run, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "json")
+        assert runtime_of(plan(run, defaults(self.gpu), "token")).preload == (*PREFECT_PRELOAD, "torch")
+        assert runtime_of(plan(run, defaults(), "token")).preload == (*PREFECT_PRELOAD, "json")
         chosen = run_of("1.4.1", run_config={"type": "LocalRun", "preload": [PREFECT_PRELOAD[0], "numpy"]})
-        assert plan(chosen, defaults(), "token").runtime.preload == (*PREFECT_PRELOAD, "numpy")
+        assert runtime_of(plan(chosen, defaults(), "token")).preload == (*PREFECT_PRELOAD, "numpy")
 
     def test_python_flows_are_served_too_and_commands_need_no_interpreter(self) -> None:
         python, command = {"type": "Python", "ref": "m:f"}, {"type": "Command", "argv": ["true"]}
         agent = defaults(self.etl)
-        assert plan(run_of(None, python), agent, "token").runtime.interpreter == "/etl/bin/python"
-        assert plan(run_of(None, python), agent, "token").runtime.preload == ()
-        assert plan(run_of(None, command), agent, "token").runtime.interpreter == sys.executable
+        assert runtime_of(plan(run_of(None, python), agent, "token")).interpreter == "/etl/bin/python"
+        assert runtime_of(plan(run_of(None, python), agent, "token")).preload == ()
+        assert runtime_of(plan(run_of(None, command), agent, "token")).interpreter == sys.executable

@@ -4,6 +4,7 @@ A runner outlives the agent that started it, so everything in this package is a 
 release: names and shapes are added to, never changed. What the files of a run directory mean, and what their
 absence means, is told in docs/design.md, section 5.
 
+    spec       spec.json: the description of one run
     files      names and JSON shapes of a run directory
     reasons    why a run ended, how sure that is, exit codes
     journal    the record format of a run's output

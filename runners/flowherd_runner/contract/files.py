@@ -1,27 +1,6 @@
 """The files of a run directory: names, shapes, and JSON objects written whole or not at all.
 
-spec.json, written by the agent:
-
-    flow_run_id, flow_run_name, flow_name   str
-    claim          str: the token that the claim carries
-    send_logs      bool: whether the journal is for the backend too; absent is true; the agent's own
-    has_engine     bool: the flow's own engine reports its states, whatever the kind; the agent's own
-    tells_start    bool: the backend is told where the process of a run with an engine is; the agent's own
-    show_output    bool: --show-flow-logs shows it; absent is true; the agent's own
-    taken_through  str | null: the task run that carries it, of a flow run that was Running and waited; the agent's own
-    kind, target   see variables.py
-    parameters     object
-    env            {name: str}: added to the fork server's environment, over it
-    masked_env     [name]: variables whose values are replaced by *** before they reach the journal
-    working_dir    str | null: null is a fresh directory "work" inside the run directory
-    import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
-    user           str | null: run as this user (only when the agent is root)
-    limits         {run_time_s?, open_files?, cpu_time_s?, memory_bytes?, processes?}: the runner enforces the first
-                   three, the agent the others
-    grace_s        float: between asking the flow to end and killing it
-    max_line_bytes, max_journal_bytes       int
-    cgroup         str | null: directory of the run's own cgroup (v2), which the runner enters; absent is none
-    log_level      int: the least level of logging records of Python callables; absent is 20 (INFO)
+spec.json, written by the agent: see spec.py
 
 started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known),
 oom_kills (the kernel's count of out-of-memory kills on this host at the start; null where it cannot be read)

@@ -1,43 +1,120 @@
-"""What spec.json says, checked once: the rest of the child side reads this value."""
+"""spec.json, the description of one flow run: its one definition, writer and readers for both sides.
 
-from typing import Any, Dict, List, NamedTuple, Optional
+The agent writes it and syncs it to the disk before the claim. What the runner reads is at the top level:
+
+    flow_run_id, flow_run_name, flow_name   str
+    kind           str: see variables.py, or the name that `kind_file` gives to itself
+    kind_file      str | null: the Python file that carries out a kind of another package
+    target         object: what to run, in the shape that the kind defines
+    parameters     object
+    env            {name: str}: added to the fork server's environment, and stronger than it
+    masked_env     [name]: variables whose values are replaced by *** before they reach the journal
+    working_dir    str | null: null is a fresh directory "work" inside the run directory
+    import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
+    user           str | null: run as this user (only when the agent is root)
+    limits         {run_time_s?, open_files?, cpu_time_s?, memory_bytes?, processes?}: the runner enforces the first
+                   three, the agent the others
+    grace_s        float: seconds between asking the flow to end and killing it
+    max_line_bytes, max_journal_bytes       int
+    log_level      int: the lowest level of logging records of Python callables that are kept; 20 (INFO) when absent
+    cgroup         str | null: directory of the run's own cgroup (v2), which the runner enters
+
+The object `agent` is the agent's own; no runner reads it:
+
+    claim                  str: the token that the claim carries
+    attempt                str: distinguishes this start of the flow run from earlier ones
+    claimed_via_task_run   str: id of the task run that carries the claim, for a flow run that was Running and waited;
+                           empty when the flow run itself carries it
+    interpreter, preload   str, [str]: the Python of the fork server, and the modules that it has imported
+    has_engine             bool: the flow's own engine reports its states
+    reports_start          bool: the agent reports where the process is, although an engine may report Running itself
+    send_logs              bool: the journal is forwarded to the backend
+    show_output            bool: --show-flow-logs shows the output
+
+Agents of release 0.1.0 wrote the keys of `agent` at the top level, some of them under other names, and named modules
+to preload that have moved since; `_agent_object_of_0_1_0` and `current_module` translate. The contract version is still
+1: a runner of 0.1.0 reads nothing that has moved, and never reads the file again after its start. An agent of 0.1.0,
+after a downgrade, still adopts and watches such runs and makes their claim tokens again from its identity, while with
+a higher version it could use nothing of the file. It only cannot start a run that was claimed and not started yet.
+"""
+
+import math
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, read_json
 from flowherd_runner.contract.journal import MAX_JOURNAL_BYTES, MAX_LINE_BYTES
-from flowherd_runner.errors import SpecError
+from flowherd_runner.contract.variables import KIND_PREFECT
 
-_DEFAULT_GRACE_S = 10.0
+DEFAULT_GRACE_S = 10.0
 _DEFAULT_LOG_LEVEL = 20  # logging.INFO
-#: Room for notices and for one longest line; less is no journal.
+#: Room for notices and for one longest line; a smaller journal would be useless.
 _LEAST_JOURNAL_BYTES = 16 * 1024
+
+#: Modules of the child side that specs of 0.1.0 name, and what they are called now.
+_MOVED_MODULES = {
+    "flowherd_runner.prefect.warm": "flowherd_runner.kinds.prefect1.warm",
+    "flowherd_runner.prefect3.warm": "flowherd_runner.kinds.prefect3.warm",
+}
+
+
+class SpecError(ValueError):
+    """spec.json does not have the contract's shape, so the run cannot be prepared at all."""
+
+
+class Limits(NamedTuple):
+    """What a run may use; None is unlimited."""
+
+    run_time_s: Optional[float] = None
+    open_files: Optional[int] = None
+    cpu_time_s: Optional[int] = None
+    memory_bytes: Optional[int] = None
+    processes: Optional[int] = None
+
+
+class AgentKeys(NamedTuple):
+    """The agent's own keys; the module's docstring describes them."""
+
+    claim: str = ""
+    attempt: str = ""
+    claimed_via_task_run: str = ""
+    interpreter: str = ""
+    preload: Tuple[str, ...] = ()
+    has_engine: bool = False
+    reports_start: bool = True
+    send_logs: bool = True
+    show_output: bool = True
 
 
 class RunSpec(NamedTuple):
-    """One flow run, as the agent asked for it; the fields are those of contract/files.py."""
+    """One flow run as the agent describes it; the module's docstring describes the fields."""
 
     flow_run_id: str
-    flow_run_name: str
-    flow_name: str
-    kind: str
-    target: Dict[str, Any]
-    parameters: Dict[str, Any]
-    env: Dict[str, str]
-    masked_env: List[str]
-    working_dir: Optional[str]
-    import_paths: List[str]
-    user: Optional[str]
-    run_time_s: Optional[float]
-    open_files: Optional[int]
-    cpu_time_s: Optional[int]
-    grace_s: float
-    max_line_bytes: int
-    max_journal_bytes: int
-    log_level: int
-    cgroup: Optional[str]
+    flow_run_name: str = ""
+    flow_name: str = ""
+    #: Empty when no kind could be chosen for the run, which then is only claimed and reported as failed.
+    kind: str = ""
+    kind_file: Optional[str] = None
+    target: Mapping[str, Any] = {}
+    parameters: Mapping[str, Any] = {}
+    env: Mapping[str, str] = {}
+    masked_env: Tuple[str, ...] = ()
+    working_dir: Optional[str] = None
+    import_paths: Tuple[str, ...] = ()
+    user: Optional[str] = None
+    limits: Limits = Limits()
+    grace_s: float = DEFAULT_GRACE_S
+    max_line_bytes: int = MAX_LINE_BYTES
+    max_journal_bytes: int = MAX_JOURNAL_BYTES
+    log_level: int = _DEFAULT_LOG_LEVEL
+    cgroup: Optional[str] = None
+    agent: AgentKeys = AgentKeys()
 
 
 def read_spec(directory: str) -> RunSpec:
-    """The spec of the run in `directory`. Raises SpecError when there is none or it cannot be used, OSError."""
+    """Read the spec of the run in `directory`, for its runner.
+
+    Raises SpecError when there is none or it cannot be used, OSError when it cannot be read.
+    """
     try:
         value = read_json(directory, SPEC_FILE)
     except ValueError as error:
@@ -47,76 +124,178 @@ def read_spec(directory: str) -> RunSpec:
     return parse_spec(value)
 
 
-def parse_spec(value: Dict[str, Any]) -> RunSpec:
-    """The spec that `value` describes; keys that are not known are passed over. Raises SpecError."""
-    take = _Taker(value)
-    limits = _Taker(take.value("limits", dict, {}))
-    return RunSpec(
-        flow_run_id=take.value("flow_run_id", str),
-        flow_run_name=take.value("flow_run_name", str, ""),
-        flow_name=take.value("flow_name", str, ""),
-        kind=take.value("kind", str),
-        target=take.value("target", dict),
-        parameters=take.value("parameters", dict, {}),
-        env=take.strings_by_name("env"),
-        masked_env=take.strings("masked_env"),
-        working_dir=take.value("working_dir", str, None),
-        import_paths=take.strings("import_paths"),
-        user=take.value("user", str, None),
-        run_time_s=limits.number("run_time_s", None),
-        open_files=limits.whole("open_files", None),
-        cpu_time_s=limits.whole("cpu_time_s", None),
-        grace_s=take.number("grace_s", _DEFAULT_GRACE_S),
-        max_line_bytes=max(1, min(MAX_LINE_BYTES, take.whole("max_line_bytes", MAX_LINE_BYTES))),
-        max_journal_bytes=max(_LEAST_JOURNAL_BYTES, take.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
-        log_level=take.whole("log_level", _DEFAULT_LOG_LEVEL),
-        cgroup=take.value("cgroup", str, None),
+def parse_spec(value: Mapping[str, Any]) -> RunSpec:
+    """Return the spec that the JSON object `value` describes; unknown keys are ignored.
+
+    Raises SpecError, which names the key, for a value that a runner would need and cannot use.
+    """
+    return _parse(_Fields(value, tolerant=False))
+
+
+def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
+    """Return what can be used of `value`, with defaults in place of damaged values.
+
+    For an agent, which must look after the run in any case. Names can be shown and sent: see `_sendable`.
+    """
+    spec = _parse(_Fields(value, tolerant=True))
+    return spec._replace(flow_run_name=_sendable(spec.flow_run_name), flow_name=_sendable(spec.flow_name))
+
+
+def spec_to_json(spec: RunSpec) -> Dict[str, Any]:
+    """Return the JSON object of spec.json."""
+    limits = {name: limit for name, limit in spec.limits._asdict().items() if limit is not None}
+    return dict(spec._asdict(), limits=limits, agent=dict(spec.agent._asdict()))
+
+
+def current_module(name: str) -> str:
+    """Return the present name of a module to preload that an agent of 0.1.0 may have named."""
+    return _MOVED_MODULES.get(name, name)
+
+
+def is_positive_number(value: object) -> bool:
+    """Whether `value` can be a limit: a finite number above zero."""
+    return _is_number(value) and value > 0  # type: ignore[operator]
+
+
+def duration_s(value: object, default_s: float) -> float:
+    """Return `value` as seconds if it is a duration that a clock can count, else the default."""
+    usable = _is_number(value) and 0 <= value <= MAX_SECONDS  # type: ignore[operator]
+    return float(value) if usable else default_s  # type: ignore[arg-type]
+
+
+def _is_number(value: object) -> bool:
+    # math.isfinite cannot take an int beyond the range of a float.
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and math.isfinite(value)
     )
 
 
-_REQUIRED: Any = object()
+def _parse(fields: "_Fields") -> RunSpec:
+    limits = fields.nested("limits")
+    return RunSpec(
+        flow_run_id=fields.required("flow_run_id", str, ""),
+        flow_run_name=fields.value("flow_run_name", str, ""),
+        flow_name=fields.value("flow_name", str, ""),
+        kind=fields.required("kind", str, ""),
+        kind_file=fields.value("kind_file", str, None),
+        target=fields.required("target", dict, {}),
+        parameters=fields.value("parameters", dict, {}),
+        env=fields.strings_by_name("env"),
+        masked_env=fields.strings("masked_env"),
+        working_dir=fields.value("working_dir", str, None),
+        import_paths=fields.strings("import_paths"),
+        user=fields.value("user", str, None),
+        limits=Limits(
+            run_time_s=limits.seconds("run_time_s", None),
+            open_files=limits.whole("open_files", None),
+            cpu_time_s=limits.whole("cpu_time_s", None),
+            memory_bytes=_agents_limit(limits.source, "memory_bytes"),
+            processes=_agents_limit(limits.source, "processes"),
+        ),
+        grace_s=fields.seconds("grace_s", DEFAULT_GRACE_S),
+        max_line_bytes=max(1, min(MAX_LINE_BYTES, fields.whole("max_line_bytes", MAX_LINE_BYTES))),
+        max_journal_bytes=max(_LEAST_JOURNAL_BYTES, fields.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
+        log_level=fields.whole("log_level", _DEFAULT_LOG_LEVEL),
+        cgroup=fields.value("cgroup", str, None),
+        agent=_parse_agent_keys(fields.source),
+    )
 
 
-class _Taker:
-    """Values out of one JSON object, each with its type checked; null counts as not given."""
+def _agents_limit(limits: Mapping[str, Any], name: str) -> Any:
+    """A limit that the agent enforces; a damaged one limits nothing, and is no concern of a runner."""
+    return limits[name] if is_positive_number(limits.get(name)) else None
 
-    def __init__(self, source: Dict[str, Any]) -> None:
-        self._source = source
 
-    def value(self, key: str, kind: type, default: Any = _REQUIRED) -> Any:
-        found = self._source.get(key)
+def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
+    """The agent's own keys; a damaged one costs only what it said, and is no concern of a runner."""
+    given = value.get("agent")
+    fields = _Fields(given if isinstance(given, dict) else _agent_object_of_0_1_0(value), tolerant=True)
+    has_engine = fields.value("has_engine", bool, False)
+    return AgentKeys(
+        claim=_sendable(fields.value("claim", str, "")),
+        attempt=_sendable(fields.value("attempt", str, "")),
+        claimed_via_task_run=_sendable(fields.value("claimed_via_task_run", str, "")),
+        interpreter=fields.value("interpreter", str, ""),
+        preload=tuple(map(current_module, fields.strings("preload"))),
+        has_engine=has_engine,
+        reports_start=fields.value("reports_start", bool, not has_engine),
+        send_logs=fields.value("send_logs", bool, True),
+        show_output=fields.value("show_output", bool, True),
+    )
+
+
+def _agent_object_of_0_1_0(value: Mapping[str, Any]) -> Dict[str, Any]:
+    """The `agent` object of a spec that was written before there was one."""
+    same = ("claim", "attempt", "interpreter", "preload", "send_logs", "show_output")
+    return dict(
+        {name: value.get(name) for name in same},
+        claimed_via_task_run=value.get("taken_through"),
+        has_engine=value.get("kind") == KIND_PREFECT or value.get("has_engine"),
+        reports_start=value.get("tells_start"),
+    )
+
+
+def _sendable(text: str) -> str:
+    """`text` as it can be shown and sent: JSON can hold halves of characters (lone surrogates), UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class _Fields:
+    """Reads the values of one JSON object and checks the type of each; null counts as absent.
+
+    Raises SpecError for a value of another type, or with `tolerant` returns the default in its place.
+    """
+
+    def __init__(self, source: Mapping[str, Any], tolerant: bool) -> None:
+        self.source = source
+        self._tolerant = tolerant
+
+    def required(self, key: str, kind: type, fallback: Any) -> Any:
+        """A value that must be there; `fallback` only for the tolerant."""
+        if self.source.get(key) is None and not self._tolerant:
+            raise SpecError("the spec has no {}".format(key))
+        return self.value(key, kind, fallback)
+
+    def value(self, key: str, kind: type, default: Any) -> Any:
+        found = self.source.get(key)
         if found is None:
-            if default is _REQUIRED:
-                raise SpecError("the spec has no {}".format(key))
             return default
         if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-            raise SpecError("{} in the spec is not of type {}: {!r}".format(key, kind.__name__, found))
+            return self._damaged("{} in the spec is not of type {}: {!r}".format(key, kind.__name__, found), default)
         return found
 
-    def number(self, key: str, default: Any) -> Any:
-        """Seconds; as good as unlimited beyond MAX_SECONDS."""
-        whole = isinstance(self._source.get(key), int)  # JSON has one kind of number
-        found = self._not_negative(key, self.value(key, int if whole else float, default))
+    def nested(self, key: str) -> "_Fields":
+        return _Fields(self.value(key, dict, {}), self._tolerant)
+
+    def seconds(self, key: str, default: Any) -> Any:
+        """A duration; MAX_SECONDS is as good as unlimited, so a longer one is cut to it."""
+        whole = isinstance(self.source.get(key), int)  # JSON has one kind of number
+        found = self._not_negative(key, self.value(key, int if whole else float, default), default)
         return None if found is None else float(min(found, MAX_SECONDS))
 
     def whole(self, key: str, default: Any) -> Any:
-        return self._not_negative(key, self.value(key, int, default))
+        return self._not_negative(key, self.value(key, int, default), default)
 
-    def strings(self, key: str) -> List[str]:
-        found: List[str] = self.value(key, list, [])
+    def strings(self, key: str) -> Tuple[str, ...]:
+        found = self.value(key, list, [])
         if not all(isinstance(item, str) for item in found):
-            raise SpecError("{} in the spec is not a list of strings".format(key))
-        return found
+            found = self._damaged("{} in the spec is not a list of strings".format(key), [])
+        return tuple(found)
 
     def strings_by_name(self, key: str) -> Dict[str, str]:
         found: Dict[str, str] = self.value(key, dict, {})
         for name, item in found.items():
             if not isinstance(item, str) or not name or "=" in name or "\0" in name + item:
-                raise SpecError("{} in the spec has no usable value for {!r}".format(key, name))
+                self._damaged("{} in the spec has no usable value for {!r}".format(key, name), None)
+                return {}
         return found
 
-    @staticmethod
-    def _not_negative(key: str, found: Any) -> Any:
+    def _not_negative(self, key: str, found: Any, default: Any) -> Any:
         if found is not None and not 0 <= found < float("inf"):
-            raise SpecError("{} in the spec is negative or no number: {!r}".format(key, found))
+            return self._damaged("{} in the spec is negative or no number: {!r}".format(key, found), default)
         return found
+
+    def _damaged(self, what: str, default: Any) -> Any:
+        if not self._tolerant:
+            raise SpecError(what)
+        return default

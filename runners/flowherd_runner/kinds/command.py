@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, NoReturn
+from typing import Any, Dict, List, Mapping, NoReturn, Sequence
 
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.kinds.flow import Flow
@@ -46,7 +46,7 @@ def substitute(argument: str, parameters: Mapping[str, Any]) -> str:
     return _PLACE.sub(value, argument)
 
 
-def command_environment(environment: Mapping[str, str], import_paths: List[str]) -> Dict[str, str]:
+def command_environment(environment: Mapping[str, str], import_paths: Sequence[str]) -> Dict[str, str]:
     """The environment of a command that may be a Python program: with the import paths, and unbuffered."""
     composed = dict(environment)
     composed.setdefault("PYTHONUNBUFFERED", "1")

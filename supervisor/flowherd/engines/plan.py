@@ -10,17 +10,17 @@ import re
 import shlex
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flowherd.engines.prefect1_environment import EngineSettings, prefect_environment, sends_logs
-from flowherd.engines.runtimes import Runtime, RuntimeRule, first_serving, together
+from flowherd.engines.runtimes import RuntimeRule, first_serving, together
 from flowherd.errors import UnsupportedStorage
-from flowherd.host.limits import seconds, usable_limits
-from flowherd.values import FlowRun, deciding_task_run
+from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract import journal, variables
+from flowherd_runner.contract.spec import AgentKeys, Limits, RunSpec, duration_s, is_positive_number
 
 #: Names of variables whose values are not for a log.
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE)
@@ -33,7 +33,6 @@ _UNSUPPORTED = frozenset({"Docker"})
 _PREFECT_3 = "Prefect3"
 #: What a deployment's code comes by.
 _CODE = ("pull_steps", "path", "storage_document_id")
-_LIMITS = ("run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class AgentDefaults:
 
     env_vars: Mapping[str, str] = field(default_factory=dict)
     import_paths: Sequence[str] = ()
-    limits: Mapping[str, float | int | None] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     #: For its own interpreter.
     preload: Sequence[str] = ()
     #: Other interpreters, and what they are for; the first that serves a run is taken.
@@ -54,112 +53,92 @@ class AgentDefaults:
     max_journal_bytes: int = journal.MAX_JOURNAL_BYTES
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a flow run is to be started: by which fork server, and with which spec.json."""
-
-    runtime: Runtime
-    spec: Mapping[str, Any]
-
-
-def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> Plan:
-    """The plan for one flow run.
+def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
+    """Return the spec of one flow run.
 
     Raises UnsupportedStorage, which is a ValueError, when this agent cannot run what is stored so or is to run so.
     """
     kind, target = _kind_and_target(flow_run, defaults)
     config = _run_config(flow_run)
     runtime = _runtime(flow_run, kind, config, defaults)
-    spec = {
-        **outline(flow_run, claim),
-        "interpreter": runtime.interpreter,
-        "preload": list(runtime.preload),
-        "kind": kind,
-        "target": target,
-        **_surroundings(flow_run, kind)(flow_run, config, defaults),
-        "user": config.get("user"),
-        "limits": _limits(config.get("limits"), defaults.limits),
-        "grace_s": seconds(config.get("grace_s"), defaults.grace_s),
-        "max_line_bytes": defaults.max_line_bytes,
-        "max_journal_bytes": defaults.max_journal_bytes,
-    }
-    secrets = {*_secrets(spec["env"]), *_strings_of(config.get("secret_env"))}
-    return Plan(runtime, {**spec, "masked_env": sorted(secrets)})
-
-
-def _surroundings(
-    flow_run: FlowRun, kind: str
-) -> Callable[[FlowRun, Mapping[str, Any], AgentDefaults], dict[str, Any]]:
+    spec = outline(flow_run, claim)
+    spec = spec._replace(
+        kind=kind,
+        target=target,
+        parameters=dict(flow_run.parameters or {}),
+        env={**defaults.env_vars, **_strings(config.get("env"))},
+        working_dir=_expanded(config.get("working_dir")),
+        import_paths=tuple(str(Path(path).expanduser().absolute()) for path in defaults.import_paths),
+        user=config.get("user"),
+        limits=_limits(config.get("limits"), defaults.limits),
+        grace_s=duration_s(config.get("grace_s"), defaults.grace_s),
+        max_line_bytes=defaults.max_line_bytes,
+        max_journal_bytes=defaults.max_journal_bytes,
+        agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
+    )
     if (flow_run.flow.storage or {}).get("type") == _PREFECT_3:
-        return _of_work_pool
-    return _of_engine if kind == variables.KIND_PREFECT else _of_ours
+        spec = _of_work_pool(spec, config)
+    elif kind == variables.KIND_PREFECT:
+        spec = _of_engine(spec, flow_run, config, defaults)
+    secrets = {*_secrets(spec.env), *_strings_of(config.get("secret_env"))}
+    return spec._replace(masked_env=tuple(sorted(secrets)))
 
 
-def _of_ours(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
-    return {
-        "parameters": dict(flow_run.parameters or {}),
-        "env": {**defaults.env_vars, **_strings(config.get("env"))},
-        "working_dir": _expanded(config.get("working_dir")),
-        "import_paths": [str(Path(path).expanduser().absolute()) for path in defaults.import_paths],
-    }
-
-
-def _of_engine(flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
+def _of_engine(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> RunSpec:
     """Prefect's engine gets its parameters from the backend, and its import paths by PYTHONPATH."""
     if defaults.engine is None:
         raise UnsupportedStorage(f"{_unsupported(flow_run)}: this backend has no API that its engine could report to")
-    working_dir = _expanded(config.get("working_dir")) or defaults.engine.working_dir
+    working_dir = spec.working_dir or defaults.engine.working_dir
     chosen = _strings(config.get("env"))
-    return {
-        "parameters": {},
-        "env": prefect_environment(flow_run, chosen, working_dir, defaults.engine),
-        "send_logs": sends_logs(chosen, defaults.engine),
-        "working_dir": working_dir,
-        "import_paths": [],
-    }
+    send_logs = sends_logs(chosen, defaults.engine)
+    return spec._replace(
+        parameters={},
+        env=prefect_environment(flow_run, chosen, working_dir, defaults.engine),
+        working_dir=working_dir,
+        import_paths=(),
+        agent=spec.agent._replace(has_engine=True, reports_start=False, send_logs=send_logs),
+    )
 
 
-def _of_work_pool(_flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> dict[str, Any]:
+def _of_work_pool(spec: RunSpec, config: Mapping[str, Any]) -> RunSpec:
     """The backend has composed the environment as Prefect's own worker does, and gives the engine its parameters.
 
     A command of the run's own is to bring Prefect's engine to life too, so its run counts as one of an engine.
     """
-    return {
-        **_of_ours(_flow_run, config, defaults),
-        "parameters": {},
-        "has_engine": True,
-        "tells_start": True,
-        "show_output": config.get("stream_output") is not False,
-    }
+    show_output = config.get("stream_output") is not False
+    agent = spec.agent._replace(has_engine=True, reports_start=True, show_output=show_output)
+    return spec._replace(parameters={}, agent=agent)
 
 
 def _secrets(env: Mapping[str, str]) -> list[str]:
     return sorted(name for name in env if _SECRET_NAME.search(name) and name not in _NO_SECRETS)
 
 
-def outline(flow_run: FlowRun, claim: str) -> dict[str, Any]:
-    """What every spec.json holds, also that of a run that this agent cannot start."""
+def outline(flow_run: FlowRun, claim: str) -> RunSpec:
+    """Return what every spec holds, also that of a run that this agent cannot start."""
     deciding = deciding_task_run(flow_run)
-    return {
-        "taken_through": None if deciding is None else deciding.id,
-        "flow_run_id": flow_run.id,
-        "flow_run_name": flow_run.name,
-        "flow_name": flow_run.flow.name,
-        "claim": claim,
-        "attempt": uuid.uuid4().hex[:12],
-    }
+    return RunSpec(
+        flow_run_id=flow_run.id,
+        flow_run_name=flow_run.name,
+        flow_name=flow_run.flow.name,
+        agent=AgentKeys(
+            claim=claim,
+            attempt=uuid.uuid4().hex[:12],
+            claimed_via_task_run="" if deciding is None else deciding.id,
+        ),
+    )
 
 
-def planned_before(spec: Mapping[str, Any]) -> Plan:
-    """The plan that an earlier agent wrote down.
+def runtime_of(spec: RunSpec) -> Runtime:
+    """Return which fork server starts the run, as an agent wrote it down, perhaps an earlier one.
 
-    Raises UnsupportedStorage when it had found that it cannot start the run, or what it wrote is damaged.
+    Raises UnsupportedStorage when that agent had found that it cannot start the run, or what it wrote is damaged.
     """
-    if set(spec) == {"claim"}:
+    if not spec.agent.attempt and not spec.kind:
         raise UnsupportedStorage("The description of the flow run on this host was damaged before it could be started.")
-    if "kind" not in spec:
+    if not spec.kind:
         raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
-    return Plan(Runtime(_word("interpreter", spec.get("interpreter")), _modules(spec.get("preload") or [])), spec)
+    return Runtime(_word("interpreter", spec.agent.interpreter), _modules(spec.agent.preload))
 
 
 def _kind_and_target(flow_run: FlowRun, defaults: AgentDefaults) -> tuple[str, dict[str, Any]]:
@@ -256,14 +235,13 @@ def _word(key: str, value: object) -> str:
     return value
 
 
-def _limits(chosen: object, defaults: Mapping[str, float | int | None]) -> dict[str, float | int]:
+def _limits(chosen: object, defaults: Limits) -> Limits:
     own = chosen if isinstance(chosen, Mapping) else {}
-    given = {name: own[name] for name in _LIMITS if own.get(name) is not None}
-    usable = usable_limits(given)
-    for name in given.keys() - usable.keys():  # not passed over: a run without its limit may take the whole host
-        raise UnsupportedStorage(f"the limit {name} is no positive number: {given[name]!r:.80}")
-    merged = {name: usable.get(name, defaults.get(name)) for name in _LIMITS}
-    return {name: value for name, value in merged.items() if value is not None}
+    given = {name: own[name] for name in Limits._fields if own.get(name) is not None}
+    for name, value in given.items():
+        if not is_positive_number(value):  # not ignored: a run without its limit may take the whole host
+            raise UnsupportedStorage(f"the limit {name} is no positive number: {value!r:.80}")
+    return defaults._replace(**given)
 
 
 def _strings(env: object) -> dict[str, str]:

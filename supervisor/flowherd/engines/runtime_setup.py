@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from loguru import logger
 
 from flowherd.config.settings import RuntimeSection, Settings
-from flowherd.engines.runtimes import Runtime, RuntimeRule, together
+from flowherd.engines.runtimes import RuntimeRule, together
 from flowherd.errors import ConfigurationError, DeployError
 from flowherd.host.processes.interpreters import Interpreter, ask
+from flowherd.values import Runtime
 from flowherd_runner.contract.variables import PREFECT3_PRELOAD, PREFECT_PRELOAD
 
 

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from flowherd.values import FlowRun
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a fork server is: an interpreter and the modules that it has imported before it forks."""
-
-    interpreter: str = sys.executable
-    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

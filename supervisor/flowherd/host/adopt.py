@@ -17,6 +17,7 @@ from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.values import claim_token
 from flowherd_runner.contract import files
+from flowherd_runner.contract.spec import RunSpec
 
 #: Number of foreign names that are logged.
 _NAMES_SHOWN = 10
@@ -81,12 +82,12 @@ def _run_of_earlier_agent(directory: RunDirectory, identity: str, changed: Calla
         spec = directory.spec()
     except RunDirectoryDamaged as error:
         log.warning("{}", error)
-        spec = {}
+        spec = RunSpec(flow_run_id="")
     # A directory of ours is a claim of ours, or was to become one, whatever its spec says.
-    if spec.get("flow_run_id") != directory.flow_run_id:
-        spec = {"claim": token}
-    elif not str(spec.get("claim")).endswith(f"/{directory.flow_run_id}"):
-        spec["claim"] = token
+    if spec.flow_run_id != directory.flow_run_id:
+        spec = RunSpec(flow_run_id=directory.flow_run_id)
+    if not spec.agent.claim.endswith(f"/{directory.flow_run_id}"):
+        spec = spec._replace(agent=spec.agent._replace(claim=token))
     try:
         return Run(directory, spec, changed)
     except RunDirectoryDamaged as error:

@@ -58,11 +58,11 @@ def write_intent(
     """
     failure: UnsupportedStorage | None = None
     try:
-        spec = plan(flow_run, defaults, claim).spec
+        spec = plan(flow_run, defaults, claim)
     except UnsupportedStorage as error:
         spec, failure = outline(flow_run, claim), error
     if cgroups is not None:
-        spec = {**spec, "cgroup": str(cgroups.path_for(flow_run.id, spec["attempt"]))}
+        spec = spec._replace(cgroup=str(cgroups.path_for(flow_run.id, spec.agent.attempt)))
     directory = state.run_directory(flow_run.id)
     lock_fd = directory.create(spec)
     run = Run(directory, spec, changed)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
 
 from flowherd_runner.contract import reasons
-from flowherd_runner.contract.files import MAX_SECONDS
+from flowherd_runner.contract.spec import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,36 +26,22 @@ class Breach:
     detail: str
 
 
-def breach(usage: Usage, limits: Mapping[str, Any]) -> Breach | None:
+def breach(usage: Usage, limits: Limits) -> Breach | None:
     """The first limit of a run's spec that `usage` passes, if any."""
-    memory = limits.get("memory_bytes")
+    memory = limits.memory_bytes
     if memory is not None and usage.memory_bytes > memory:
         return Breach(
             reason=reasons.REASON_MEMORY,
             detail=f"Memory limit exceeded: {mebibytes(usage.memory_bytes)} in {_count(usage.processes)}, "
             f"the limit is {mebibytes(memory)}.",
         )
-    processes = limits.get("processes")
+    processes = limits.processes
     if processes is not None and usage.processes > processes:
         return Breach(
             reason=reasons.REASON_PROCESSES,
             detail=f"Process limit exceeded: {_count(usage.processes)}, the limit is {processes}.",
         )
     return None
-
-
-def usable_limits(limits: Mapping[str, Any]) -> dict[str, int | float]:
-    """Those of `limits` that are positive numbers; what else stands there limits nothing."""
-    return {name: value for name, value in limits.items() if _is_number(value) and value > 0}
-
-
-def seconds(value: object, default_s: float) -> float:
-    """`value` where it is a duration that a clock can count, else the default."""
-    return float(value) if _is_number(value) and 0 <= value <= MAX_SECONDS else default_s
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def mebibytes(count: int) -> str:

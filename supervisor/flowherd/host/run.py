@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 from loguru import logger
 
-from flowherd.host.limits import Usage, seconds, usable_limits
+from flowherd.host.limits import Usage
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
 from flowherd.host.processes.process_tree import Tree
@@ -31,7 +30,7 @@ from flowherd.recurring_error import RecurringError
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
 from flowherd.values import LogLine, StateReport
 from flowherd_runner.contract import files, identity
-from flowherd_runner.contract.variables import KIND_PREFECT
+from flowherd_runner.contract.spec import RunSpec
 
 #: Beyond a run's grace time, for the runner to end the tree and to write its record.
 _RUNNER_MARGIN_S = 5.0
@@ -49,28 +48,34 @@ class StopRequest:
 class Run:
     """The owner of one flow run.
 
-    `spec` is what its runner was told, or an empty mapping when that cannot be read any more.
+    `spec` is what can be used of its spec.json; fields that are damaged there have their defaults.
     """
 
-    def __init__(self, directory: RunDirectory, spec: Mapping[str, Any], changed: Callable[[], None]) -> None:
+    def __init__(self, directory: RunDirectory, spec: RunSpec, changed: Callable[[], None]) -> None:
         self.id = directory.flow_run_id
         self.directory = directory
         self.spec = spec
-        self.name = _text(spec.get("flow_run_name")) or self.id
-        self.flow_name = _text(spec.get("flow_name"))
-        self.claim = _text(spec.get("claim"))
+        self.name = spec.flow_run_name or self.id
+        self.flow_name = spec.flow_name
+        self.claim = spec.agent.claim
         #: The task run that carries the claim; empty where the flow run itself does.
-        self.claimed_via_task_run = _text(spec.get("taken_through"))
+        self.claimed_via_task_run = spec.agent.claimed_via_task_run
         #: Tells this start of the flow run from an earlier one.
-        self.attempt = _text(spec.get("attempt"))
+        self.attempt = spec.agent.attempt
         #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
-        self.has_engine = spec.get("kind") == KIND_PREFECT or spec.get("has_engine") is True
+        self.has_engine = spec.agent.has_engine
         #: The backend is told all the same where the run's process is.
-        self.reports_start = not self.has_engine or spec.get("tells_start") is True
+        self.reports_start = spec.agent.reports_start
         #: What it prints and logs is for the backend too.
-        self.sends_logs = spec.get("send_logs") is not False
+        self.sends_logs = spec.agent.send_logs
         #: Its output may be shown where the agent was started.
-        self.shows_output = spec.get("show_output") is not False
+        self.shows_output = spec.agent.show_output
+        #: Time between asking the flow to end and killing it, seconds.
+        self.grace_s = spec.grace_s
+        #: What the run may use, as its spec says.
+        self.limits = spec.limits
+        #: The run's own cgroup; None when it has none.
+        self.cgroup = cgroups.checked_path(spec.cgroup, self.id)
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
         self.tree = Tree(usage=Usage())
@@ -101,22 +106,6 @@ class Run:
     def state(self) -> RunState:
         """The flow run's state, whether the backend knows it yet or not."""
         return self._outbox.state
-
-    @property
-    def limits(self) -> Mapping[str, Any]:
-        """What the run may use, as its spec says."""
-        limits = self.spec.get("limits")
-        return usable_limits(limits) if isinstance(limits, Mapping) else {}
-
-    @property
-    def cgroup(self) -> Path | None:
-        """The run's own cgroup, where it was given one."""
-        return cgroups.named_in(self.spec, self.id)
-
-    @property
-    def grace_s(self) -> float:
-        """Between asking the flow to end and killing it."""
-        return seconds(self.spec.get("grace_s"), 10.0)
 
     # -- its start
 
@@ -312,8 +301,3 @@ def _phase_of(outbox: Outbox) -> RunPhase:
     if outbox.final:
         return RunPhase.ENDED if outbox.reports else RunPhase.DELIVERED
     return RunPhase.PREPARED
-
-
-def _text(value: object) -> str:
-    """A text of a spec that can be shown and sent; JSON can hold halves of characters, which UTF-8 cannot."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""

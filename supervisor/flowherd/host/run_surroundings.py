@@ -17,6 +17,7 @@ from flowherd.engines.runtime_setup import checked_rules, lines_of_engine, prelo
 from flowherd.engines.runtimes import RuntimeRule, newer_than
 from flowherd.errors import ConfigurationError
 from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
+from flowherd_runner.contract.spec import Limits
 
 
 class RunSurroundings:
@@ -87,7 +88,7 @@ class RunSurroundings:
         return AgentDefaults(
             env_vars=self._env_vars,
             import_paths=self._import_paths,
-            limits=self._settings.runs.limits.model_dump(),
+            limits=Limits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
             engine=self._engine_settings(),

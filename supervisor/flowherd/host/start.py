@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from flowherd.engines.plan import planned_before
+from flowherd.engines.plan import runtime_of
 from flowherd.errors import DeployError
 from flowherd.host.intent import Intent
 from flowherd.host.processes import cgroups
@@ -15,6 +14,7 @@ from flowherd.host.processes.fork_server import ForkServer, ForkServers, Started
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd_runner.contract import faults
+from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import PRELOAD_OF_KIND
 
 #: Number of tries in all when the fork server turns out to be dead.
@@ -54,7 +54,7 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     Raises DeployError.
     """
     directory = intent.run.directory
-    runtime = planned_before(intent.run.spec).runtime
+    runtime = runtime_of(intent.run.spec)
     for tries_left in reversed(range(_START_TRIES)):
         server = fork_servers.get(runtime)
         try:
@@ -71,10 +71,10 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     raise AssertionError("the last try returns or raises")
 
 
-def _require_prefect(server: ForkServer, spec: Mapping[str, Any]) -> None:
+def _require_prefect(server: ForkServer, spec: RunSpec) -> None:
     """Raises DeployError, which says what to do, when the run needs Prefect and this interpreter has none."""
     failed = server.wait_ready().get("failed", {})
-    error = next((str(failed[name]) for name in PRELOAD_OF_KIND.get(str(spec.get("kind")), ()) if name in failed), None)
+    error = next((str(failed[name]) for name in PRELOAD_OF_KIND.get(spec.kind, ()) if name in failed), None)
     if error is None:
         return
     interpreter = server.runtime.interpreter

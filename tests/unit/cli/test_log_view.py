@@ -15,6 +15,7 @@ from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd_runner.contract.journal import STREAM_LOG, pack_record
+from flowherd_runner.contract.spec import RunSpec
 from tests.support.journals import read_lines
 
 RUN, SUBFLOW = str(uuid.uuid4()), str(uuid.uuid4())
@@ -44,6 +45,6 @@ def test_json_has_the_subflows_id(journal: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
     out = io.StringIO()
-    run = Run(RunDirectory(journal.parent, RUN), {"flow_run_name": "a-run"}, lambda: None)
+    run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
     Mirror(out).show_all([run])
     assert out.getvalue().splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]

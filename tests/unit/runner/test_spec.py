@@ -1,50 +1,160 @@
-"""spec.json, checked."""
+"""spec.json: the runner refuses what it cannot use, the agent takes what is left, and both understand 0.1.0."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowherd_runner.contract.files import SPEC_FILE, write_json
-from flowherd_runner.contract.spec import parse_spec, read_spec
-from flowherd_runner.errors import SpecError
+from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, write_json
+from flowherd_runner.contract.spec import (
+    AgentKeys,
+    Limits,
+    RunSpec,
+    SpecError,
+    duration_s,
+    is_positive_number,
+    parse_spec,
+    read_spec,
+    salvage_spec,
+    spec_to_json,
+)
 
 LEAST = {"flow_run_id": "id", "kind": "command", "target": {"argv": ["true"]}}
-
-
-def test_what_is_not_given_has_a_default() -> None:
-    spec = parse_spec(LEAST)
-    assert (spec.parameters, spec.env, spec.working_dir, spec.run_time_s, spec.grace_s) == ({}, {}, None, None, 10.0)
-    assert (spec.max_line_bytes, spec.max_journal_bytes, spec.log_level) == (131072, 1 << 30, 20)
-
-
-def test_whole_numbers_serve_as_seconds() -> None:
-    spec = parse_spec({**LEAST, "limits": {"run_time_s": 3, "memory_bytes": 1}, "grace_s": 0, "unknown": 1})
-    assert (spec.run_time_s, spec.grace_s) == (3.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"kind": None},
-        {"target": []},
-        {"env": {"A": 1}},
-        {"env": {"A=B": "x"}},
-        {"masked_env": "A"},
-        {"import_paths": [1]},
-        {"limits": {"open_files": "many"}},
-        {"limits": {"run_time_s": -1}},
-        {"limits": {"cpu_time_s": True}},
-        {"grace_s": "soon"},
-    ],
-    ids=str,
+BAD = [
+    {"kind": None},
+    {"target": []},
+    {"env": {"A": 1}},
+    {"env": {"A=B": "x"}},
+    {"masked_env": "A"},
+    {"import_paths": [1]},
+    {"limits": []},
+    {"limits": {"open_files": "many"}},
+    {"limits": {"run_time_s": -1}},
+    {"limits": {"cpu_time_s": True}},
+    {"grace_s": "soon"},
+    {"kind_file": ["x"]},
+]
+WHOLE = RunSpec(
+    flow_run_id="id",
+    flow_run_name="name",
+    flow_name="flow",
+    kind="own",
+    kind_file="/kinds/own.py",
+    target={"a": [1]},
+    parameters={"x": 1},
+    env={"A": "b"},
+    masked_env=("A",),
+    working_dir="/work",
+    import_paths=("/p",),
+    user="somebody",
+    limits=Limits(run_time_s=1.5, open_files=2, cpu_time_s=3, memory_bytes=4, processes=5),
+    grace_s=0.5,
+    max_line_bytes=100,
+    max_journal_bytes=20000,
+    log_level=10,
+    cgroup="/sys/fs/cgroup/x",
+    agent=AgentKeys("claim", "attempt", "task", "/python", ("json",), True, False, False, False),
 )
+WRITTEN = json.loads(json.dumps(spec_to_json(WHOLE)))
+#: As an agent of 0.1.0 wrote the keys that only agents read.
+OF_0_1_0 = {
+    **LEAST,
+    "claim": "agent/id",
+    "attempt": "1",
+    "taken_through": "task",
+    "interpreter": "/python",
+    "preload": ["flowherd_runner.prefect.warm", "flowherd_runner.prefect3.warm", "json"],
+    "send_logs": False,
+    "show_output": False,
+}
+
+
+@pytest.mark.parametrize("read", [parse_spec, salvage_spec])
+def test_what_is_not_given_has_a_default(read: Any) -> None:
+    assert read(LEAST) == RunSpec("id", kind="command", target={"argv": ["true"]})
+
+
+@pytest.mark.parametrize("read", [parse_spec, salvage_spec])
+def test_what_is_written_is_read_again(read: Any) -> None:
+    assert read(WRITTEN) == WHOLE
+
+
+def test_no_field_of_the_value_is_left_at_its_default_in_the_test_above() -> None:
+    for whole, least in ((WHOLE, RunSpec("")), (WHOLE.limits, Limits()), (WHOLE.agent, AgentKeys())):
+        assert [name for name in whole._fields if getattr(whole, name) == getattr(least, name)] == []
+
+
+def test_a_number_beyond_every_float_is_a_limit_and_no_duration() -> None:
+    assert is_positive_number(10**400) and not is_positive_number(float("inf"))
+    assert duration_s(10**400, 7.0) == duration_s(float("nan"), 7.0) == duration_s(True, 7.0) == 7.0
+
+
+def test_whole_numbers_serve_as_seconds_and_the_longest_duration_is_ten_years() -> None:
+    spec = parse_spec({**LEAST, "limits": {"run_time_s": 3, "memory_bytes": 1}, "grace_s": 10**30, "unknown": 1})
+    assert (spec.limits.run_time_s, spec.grace_s) == (3.0, MAX_SECONDS)
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
 def test_a_wrong_value_is_refused_by_name(bad: dict[str, Any]) -> None:
-    name = next(iter(bad.get("limits", bad)))
+    limits = bad.get("limits")
+    name = next(iter(limits if isinstance(limits, dict) else bad))
     with pytest.raises(SpecError, match=name):
         parse_spec({**LEAST, **bad})
+
+
+@pytest.mark.parametrize("bad", BAD, ids=str)
+def test_an_agent_takes_the_default_in_place_of_a_wrong_value_and_all_the_rest(bad: dict[str, Any]) -> None:
+    key, default = next(iter(bad)), RunSpec("")
+    spec = salvage_spec({**WRITTEN, **bad})
+    assert getattr(spec, key) == getattr(default, key)
+    assert spec == WHOLE._replace(**{key: getattr(default, key)})
+
+
+@pytest.mark.parametrize("key", ["claim", "preload", "has_engine", "send_logs"])
+def test_what_only_the_agent_reads_is_never_refused(key: str) -> None:
+    wrong = {"agent": {**WRITTEN["agent"], key: 7}, "limits": {"memory_bytes": "much", "processes": -1}}
+    for read in (parse_spec, salvage_spec):
+        spec = read({**LEAST, **wrong})
+        assert spec.agent == WHOLE.agent._replace(**{key: getattr(AgentKeys(), key)})
+        assert spec.limits == Limits()
+
+
+def test_texts_that_an_agent_shows_and_sends_can_be_encoded() -> None:
+    spec = salvage_spec({**LEAST, "flow_name": "\ud800", "agent": {"claim": "\udfff"}})
+    assert (spec.flow_name, spec.agent.claim) == ("\\ud800", "\\udfff")
+
+
+class TestOlderShape:
+    def test_the_agents_own_keys_stood_at_the_top(self) -> None:
+        keys = salvage_spec(OF_0_1_0).agent
+        assert (keys.claim, keys.attempt, keys.claimed_via_task_run) == ("agent/id", "1", "task")
+        assert (keys.interpreter, keys.send_logs, keys.show_output) == ("/python", False, False)
+
+    def test_modules_to_preload_have_moved(self) -> None:
+        preload = salvage_spec(OF_0_1_0).agent.preload
+        assert preload == ("flowherd_runner.kinds.prefect1.warm", "flowherd_runner.kinds.prefect3.warm", "json")
+
+    @pytest.mark.parametrize(
+        ("of_kind", "has_engine", "reports_start"),
+        [
+            ({"kind": "command"}, False, True),
+            ({"kind": "prefect"}, True, False),
+            ({"kind": "prefect3", "has_engine": True, "tells_start": True}, True, True),
+            ({"kind": "command", "has_engine": True, "tells_start": True}, True, True),
+        ],
+        ids=str,
+    )
+    def test_who_reports_follows_from_kind_and_flags(
+        self, of_kind: dict[str, Any], has_engine: bool, reports_start: bool
+    ) -> None:
+        keys = salvage_spec({**OF_0_1_0, **of_kind}).agent
+        assert (keys.has_engine, keys.reports_start) == (has_engine, reports_start)
+
+    def test_a_runner_reads_it_too(self) -> None:
+        assert parse_spec(OF_0_1_0)._replace(agent=AgentKeys()) == parse_spec(LEAST)
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:

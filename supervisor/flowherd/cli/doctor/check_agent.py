@@ -18,14 +18,14 @@ from flowherd.cli.doctor.lock_holder import lock_holder
 from flowherd.cli.explain.explanation import local_facts
 from flowherd.config import LoadedSettings
 from flowherd.engines.runtime_setup import has_engine, lines_of_engine, preload_of_engine, what_is_there
-from flowherd.engines.runtimes import Runtime, together
+from flowherd.engines.runtimes import together
 from flowherd.errors import DeployError
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
 from flowherd.host.processes.interpreters import ask
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
-from flowherd.values import checked_id
+from flowherd.values import Runtime, checked_id
 from flowherd_runner.contract import identity
 
 _SLOW_START_S = 10.0

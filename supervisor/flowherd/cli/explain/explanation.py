@@ -19,6 +19,7 @@ from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import CLAIMABLE, FINISHED
 from flowherd.times import read_time
 from flowherd_runner.contract import files, identity
+from flowherd_runner.contract.spec import salvage_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def _of_log(notices: list[NoticeView]) -> Iterator[Happening]:
 def _of_directory(local: LocalFacts) -> Iterator[Happening]:
     started, ended = local.started, local.exit
     if started:
-        interpreter = local.spec.get("interpreter")
+        interpreter = salvage_spec(local.spec).agent.interpreter
         words = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
         yield _local(started.get("started_at"), "started", words + (f", {interpreter}" if interpreter else ""))
     if local.stop:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
+
+from flowherd_runner.contract.spec import Limits
 
 #: The kernel still counts a killed process for a moment.
 _REMOVE_DEADLINE_S = 2.0
@@ -49,14 +49,14 @@ class Cgroups:
                     path.rmdir()  # refused by the kernel while anybody is in it
 
 
-def create(path: Path, limits: Mapping[str, int | float]) -> bool:
+def create(path: Path, limits: Limits) -> bool:
     """Make the cgroup `path` with the limits that the controllers there can hold; whether it is there."""
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
         logger.debug("No cgroup {}: {}", path, error)
         return False
-    memory, processes = limits.get("memory_bytes"), limits.get("processes")
+    memory, processes = limits.memory_bytes, limits.processes
     if memory is not None and (path / "memory.max").exists():
         _write(path / "memory.max", int(memory) + _MEMORY_ROOM_BYTES)
     if processes is not None and (path / "pids.max").exists():
@@ -64,10 +64,10 @@ def create(path: Path, limits: Mapping[str, int | float]) -> bool:
     return True
 
 
-def named_in(spec: Mapping[str, Any], run_id: str) -> Path | None:
-    """The cgroup that a run's spec names, where it can be that run's: a file must not lead to anybody else's."""
-    named, mount = spec.get("cgroup"), _mount()
-    if not isinstance(named, str) or mount is None or "\0" in named:
+def checked_path(named: str | None, run_id: str) -> Path | None:
+    """Return the cgroup that a run's spec names, if it can be that run's: a file must not lead to any other."""
+    mount = None if named is None or "\0" in named else _mount()
+    if named is None or mount is None:
         return None
     path = Path(named)
     if ".." in path.parts or not path.is_relative_to(mount[1]) or not path.name.startswith(f"{_PREFIX}{run_id}-"):

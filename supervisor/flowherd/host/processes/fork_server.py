@@ -23,10 +23,10 @@ from typing import Any
 from loguru import logger
 
 import flowherd_runner
-from flowherd.engines.runtimes import Runtime
 from flowherd.errors import DeployError
 from flowherd.host.processes import fork_lock
 from flowherd.host.processes.interpreters import program_of
+from flowherd.values import Runtime
 from flowherd_runner.contract import faults, files, messages
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
 

@@ -20,6 +20,7 @@ from flowherd.states import FINISHED, WAITING, RunState
 from flowherd.times import read_time
 from flowherd.values import StateReport
 from flowherd_runner.contract import faults, files, journal
+from flowherd_runner.contract.spec import RunSpec, salvage_spec, spec_to_json
 
 #: Tells the agent's notices in a journal from the runner's, which name no logger.
 _AGENT_LOGGER = "flowherd"
@@ -102,7 +103,7 @@ class RunDirectory:
 
     # -- before the start
 
-    def create(self, spec: Mapping[str, Any]) -> int:
+    def create(self, spec: RunSpec) -> int:
         """Make the directory with its spec, and return the descriptor that holds its lock.
 
         What an earlier start of the same flow run left there goes first. All of it is on the disk when this returns.
@@ -120,7 +121,7 @@ class RunDirectory:
         try:
             self._clear()
             faults.point("before-intent")
-            files.write_json(str(self.path), files.SPEC_FILE, dict(spec))
+            files.write_json(str(self.path), files.SPEC_FILE, spec_to_json(spec))
             files.sync_directory(str(self.path.parent))
         except OSError:
             self.remove()
@@ -148,12 +149,12 @@ class RunDirectory:
 
     # -- what the runner wrote
 
-    def spec(self) -> dict[str, Any]:
-        """spec.json. Raises RunDirectoryDamaged when it is not there or not readable."""
+    def spec(self) -> RunSpec:
+        """Return what can be used of spec.json. Raises RunDirectoryDamaged when it is not there or not readable."""
         spec = self._read(files.SPEC_FILE)
         if spec is None:
             raise RunDirectoryDamaged(f"{self.path} has no {files.SPEC_FILE}")
-        return spec
+        return salvage_spec(spec)
 
     def started(self) -> Started | None:
         """The runner's own identity, once it has written it."""
