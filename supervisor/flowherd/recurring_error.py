@@ -1,4 +1,4 @@
-"""A trouble that lasts is told when it begins, when it changes and when it is over; not at each try."""
+"""Logs a recurring failure once when it starts, when its kind changes, and when it ends; not at each try."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class RecurringError:
-    """What one piece of work meets again and again; `what` completes "Cannot ...".
+    """Failures of one piece of work that is tried again and again; `what` completes "Cannot ...".
 
     Usable from several threads.
     """
@@ -25,19 +25,19 @@ class RecurringError:
         self._times = 0
 
     def failed(self, error: BaseException) -> None:
-        """It did not work, because of `error`; told as a warning only where the last one was of another kind."""
+        """Note that a try failed. A failure of the same kind as the last one is logged for debugging only."""
         kind = (type(error), getattr(error, "errno", None))
         with self._lock:
-            news = kind != self._kind
+            is_new = kind != self._kind
             if self._kind is None:
                 self._since_s, self._times = time.monotonic(), 0
             self._kind = kind
             self._times += 1
-        level = "WARNING" if news else "DEBUG"
-        self._log.log(level, "Cannot {} now, trying on: {}: {}", self._what, type(error).__name__, error)
+        level = "WARNING" if is_new else "DEBUG"
+        self._log.log(level, "Cannot {} now, trying again: {}: {}", self._what, type(error).__name__, error)
 
     def recovered(self) -> None:
-        """It worked; told once when it had not before."""
+        """Note that a try succeeded. Logged once if earlier tries had failed."""
         with self._lock:
             if self._kind is None:
                 return

@@ -101,7 +101,7 @@ def test_a_drained_agent_ends_when_its_runs_have_and_tells_them_the_deadline(
         assert told == "agent is draining: 1 run is going on; it ends when they have ended\n"
         waiting = command.run("quick")
         wait_until(lambda: any("may go on until" in line for line in command.lines(run_id, "flowherd")))
-        assert "stopping already" in command("drain", code=1).stderr
+        assert "already stopping" in command("drain", code=1).stderr
         flow.let_go()
         assert wait_for_exit(agent) == 0
     assert state_of(command, run_id) == "Success"

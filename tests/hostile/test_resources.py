@@ -165,7 +165,7 @@ def test_with_a_full_disk_nothing_is_claimed_and_that_is_said_once(
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
     told = capsys.readouterr().err
     assert len(lines_about(told, "Cannot claim flow runs")) == 1
-    assert len(lines_about(told, "Can claim flow runs, for none can be written down again")) == 1
+    assert len(lines_about(told, "Can claim flow runs, because none can be written down again")) == 1
 
 
 def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine, agent: Background) -> None:

@@ -44,7 +44,7 @@ def test_runs_outlive_a_stopped_server_and_changed_credentials(
         for run_id in (soon, later):
             herd.wait_for_line(run_id, "1")
         server.stop()
-        wait_until(lambda: "trying on" in agent.text(), timeout_s=END_S, what=agent.text)
+        wait_until(lambda: "trying again" in agent.text(), timeout_s=END_S, what=agent.text)
         files[0].touch()
         journal = tmp_path / "flowherd" / "agents" / "herder" / "runs" / soon / "journal"
         wait_until(lambda: b"last " in journal.read_bytes(), timeout_s=END_S, what=agent.text)

@@ -1,6 +1,6 @@
-"""The sinks of the agent's own log. Called by the program that is the agent, never at import.
+"""Configures the agent's own log. Called by the program that runs the agent, never at import.
 
-Lines about a run are bound to its id (`logger.bind(run_id=...)`), which the text shows and the JSON carries.
+Lines about a run are bound to its id (`logger.bind(run_id=...)`), which text shows shortened and JSON in full.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FILE_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[short]}{messag
 
 
 def configure(level: str, options: Logging) -> None:
-    """Send the log to standard error, as text or one JSON object a line, and to a rotating file when one is named.
+    """Send the log to standard error, as text or as one JSON object per line, and to a rotating file if one is named.
 
     Raises OSError or ValueError when the file or its rotation cannot be used.
     """
@@ -38,15 +38,15 @@ def configure(level: str, options: Logging) -> None:
             rotation=options.rotation,
             retention=options.retention,
             backtrace=False,
-            # Values of variables in tracebacks can be secrets.
+            # Tracebacks with the values of variables could show secrets.
             diagnose=False,
         )
 
 
 def configure_unless_done(level: str, options: Logging) -> None:
-    """`configure`, unless the program has already replaced loguru's default sink by its own."""
+    """Configure the log, unless the program has already replaced loguru's default sink by its own."""
     try:
-        logger.remove(0)  # the default sink's number (loguru's documentation of `remove`)
+        logger.remove(0)  # the number of the default sink (loguru's documentation of `remove`)
     except ValueError:
         return
     configure(level, options)
@@ -59,7 +59,7 @@ def _shorten(record: Record) -> None:
 
 
 def _write_text(message: Message) -> None:
-    # Looked up at each line: a program may have put something else in its place since.
+    # Looked up for each line, because a program may replace sys.stderr.
     sys.stderr.write(message)
 
 

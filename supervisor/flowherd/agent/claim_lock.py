@@ -1,7 +1,7 @@
-"""One claim at a time on this host, for backends that do not arbitrate claims themselves.
+"""Allows one claim at a time on this host, for backends that do not arbitrate claims themselves.
 
-Older Prefect servers accept every Submitted and ignore versions. Between reading that a run is still waiting and
-reading back whose claim is there, no other agent of this host may claim; agents of other hosts cannot be kept out.
+Older servers accept every Submitted and ignore versions. Between reading that a run is still waiting and reading back
+whose claim it carries, no other agent of this host may claim; agents of other hosts cannot be kept out.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def claiming_alone(backend_address: str) -> Iterator[None]:
-    """Wait until no other agent of this user on this host claims at this backend, and keep others waiting meanwhile.
+    """Hold the lock of this user's agents on this host for claims at this backend.
 
-    Raises OSError when the lock's file cannot be made.
+    Raises OSError when the lock file cannot be made.
     """
     fd = os.open(_lock_file(backend_address), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -30,6 +30,6 @@ def claiming_alone(backend_address: str) -> Iterator[None]:
 
 
 def _lock_file(backend_address: str) -> Path:
-    """The same for all agents of a user, whatever their homes are; with root, one for each user's agents."""
+    """Return the path of the lock file, the same for all agents of a user, whatever their homes are."""
     name = hashlib.sha256(backend_address.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"flowherd-claims-{os.getuid()}-{name}.lock"

@@ -1,4 +1,4 @@
-"""Where an agent's control socket is: by this file its own end and its callers agree."""
+"""Where an agent's control socket is; used by the agent and by the commands that talk to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOCKET_FILE = "control.sock"
 
 @contextmanager
 def short_path(state_dir: Path) -> Iterator[str]:
-    """The socket's path in at most 107 bytes, which is all that a socket address holds (unix(7)).
+    """Give the socket's path in at most 107 bytes, the longest that a socket address can hold (unix(7)).
 
     Raises OSError when there is no such directory.
     """

@@ -1,6 +1,6 @@
-"""The agent's API on a Unix socket in its state directory, so that commands on this host find it without an address.
+"""Serves the agent's API on a Unix socket in its state directory, where commands on this host find it.
 
-Who may open the socket is decided by its mode (0600) and the directory's (0700); no token is asked for.
+The modes of the socket (0600) and of the directory (0700) decide who may use it; no token is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flowherd.agent.http_api import ApiFacts, HttpThread, Routes
 
 
 class ControlSocket:
-    """Serves the API in an open state directory; a socket that a killed agent left there is replaced.
+    """The API in an open state directory. A socket that a killed agent left there is replaced.
 
     Raises OSError when the socket cannot be made.
     """
@@ -26,11 +26,11 @@ class ControlSocket:
         self._thread = HttpThread(Routes(facts, lambda _request: None).app, _listening(state_dir), "control")
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start serving."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving and take the socket away."""
+        """Stop serving and remove the socket."""
         self._path.unlink(missing_ok=True)
         self._thread.stop()
 

@@ -1,10 +1,10 @@
-"""Whether the agent is well: a function of stored facts and the time."""
+"""Decides whether the agent is well, from stored facts and the time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: So many of the longest poll intervals without an answer of the backend, and the agent is not well.
+#: Number of longest poll intervals without an answer from the backend after which the agent is not well.
 _MISSED_POLLS = 4
 
 
@@ -13,9 +13,9 @@ class Facts:
     """What is known; times are seconds of the monotonic clock."""
 
     started_s: float
-    #: The poll loop passed its top.
+    #: When the poll loop last passed its top.
     last_beat_s: float
-    #: The backend last answered; None before it ever did.
+    #: When the backend last answered; None before it ever did.
     last_contact_s: float | None
     longest_pause_s: float
     request_timeout_s: float
@@ -31,16 +31,16 @@ class ClaimPause:
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """`reason` says what is wrong, or is empty."""
+    """Whether the agent is well. `reason` says what is wrong, or is empty."""
 
     well: bool
     reason: str = ""
-    #: Set while nothing is claimed; that alone is not unwell.
+    #: Set while nothing is claimed; that alone does not make the agent unwell.
     claim_pause: ClaimPause | None = None
 
 
 def assess(facts: Facts, now_s: float) -> Health:
-    """Well, unless the loop is stuck or the backend has not answered for several poll intervals."""
+    """Return well, unless the loop is stuck or the backend has not answered for several poll intervals."""
     silent_s = now_s - (facts.started_s if facts.last_contact_s is None else facts.last_contact_s)
     if silent_s > _MISSED_POLLS * facts.longest_pause_s + facts.request_timeout_s:
         return Health(well=False, reason=f"the backend has not answered for {silent_s:.0f} s")

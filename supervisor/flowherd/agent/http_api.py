@@ -1,7 +1,7 @@
 """The agent's own HTTP API: health, poke, pause, drain, restart, runs, metrics. Served by a thread of its own.
 
-Over TCP loopback only, unless a token is set; with a token, everything but the bare health answer needs it. Over the
-control socket in the state directory, whoever may open that is let in. Knows no agent: it is given facts to ask for.
+Over TCP only on loopback, unless a token is set; with a token, everything except the bare health answer needs it. On
+the control socket in the state directory no token is needed. Knows no agent, only functions that return facts.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from flowherd.errors import ConfigurationError
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _START_TIMEOUT_S = 10.0
-#: Requests under way when the agent stops get so long.
+#: How long requests that are under way may go on when the agent stops, seconds.
 _STOP_TIMEOUT_S = 1
 _LONGEST_DRAIN_S = 30 * 86400
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiFacts:
-    """What the API tells and does."""
+    """What the API shows and does."""
 
     name: str
     health: Callable[[], Health]
     poke: Callable[[], None]
-    #: One object a living run, with the figures of its processes.
+    #: Returns one object for each run that has not ended, with what its processes use.
     runs: Callable[[], list[dict[str, Any]]]
     control: Control
     figures: Callable[[], Figures]
@@ -77,7 +77,7 @@ class AgentApi:
         self._thread = HttpThread(Routes(facts, self._refusal).app, listener, "api")
 
     def start(self) -> None:
-        """Begin to serve; the port is open already."""
+        """Start serving; the port is open already."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -89,10 +89,10 @@ class AgentApi:
             if not self._knows_token(request):
                 return JSONResponse({"error": "this needs the agent's API token"}, 401, {"WWW-Authenticate": "Bearer"})
         elif not self._named_rightly(request):
-            return JSONResponse({"error": "this host's name in the request is not one of this API's"}, 400)
+            return JSONResponse({"error": "the Host header does not name this host"}, 400)
         elif request.method == "POST" and "origin" in request.headers:
-            # Browsers put it into each POST of a web page, which may come from anywhere (CSRF); programs do not.
-            return JSONResponse({"error": "without a token, web pages may not ask this"}, 403)
+            # Browsers send this header with each POST of a web page, which can come from anywhere (CSRF).
+            return JSONResponse({"error": "web pages may not do this without a token"}, 403)
         return None
 
     def _knows_token(self, request: Request) -> bool:
@@ -100,7 +100,7 @@ class AgentApi:
         return hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
 
     def _named_rightly(self, request: Request) -> bool:
-        # A web page that had its own name point to this host could else talk to the API (DNS rebinding).
+        # Otherwise a web page whose own name resolves to this host could talk to the API (DNS rebinding).
         try:
             return not self._local_only or urlsplit(f"//{request.headers.get('host', '')}").hostname in _LOOPBACK_NAMES
         except ValueError:
@@ -108,7 +108,7 @@ class AgentApi:
 
 
 class Routes:
-    """What the API answers to whom: `refusal` is asked first for everything but the bare health answer."""
+    """The API's routes. `refusal` is called first for everything except the bare health answer."""
 
     def __init__(self, facts: ApiFacts, refusal: Callable[[Request], Response | None]) -> None:
         self._facts = facts
@@ -136,7 +136,7 @@ class Routes:
                 return refusal
             try:
                 return answer(request)
-            except OSError as error:  # the state directory does not take it: full, or not writable any more
+            except OSError as error:  # the state directory is full, or no longer writable
                 return JSONResponse({"error": str(error)}, 500)
 
         return endpoint
@@ -189,7 +189,7 @@ class Routes:
             except ValueError:
                 deadline_s = math.nan
             if not 0 <= deadline_s <= _LONGEST_DRAIN_S:
-                return JSONResponse({"error": f"deadline_s is a number of seconds up to {_LONGEST_DRAIN_S}"}, 400)
+                return JSONResponse({"error": f"deadline_s must be a number of seconds up to {_LONGEST_DRAIN_S}"}, 400)
         return self._shut_down(request, ShutdownRequest(on_stop="drain", deadline_s=deadline_s))
 
     def _restart(self, request: Request) -> Response:
@@ -198,13 +198,13 @@ class Routes:
             control.keep_runs_at_stop()
             return self._agent(request)
         if not control.may_restart:
-            words = "this agent is part of another program, which does not restart it; end and start that one"
-            return JSONResponse({"error": words}, 409)
+            text = "this agent is part of another program, which does not restart it; stop and start that program"
+            return JSONResponse({"error": text}, 409)
         return self._shut_down(request, ShutdownRequest(on_stop="detach", start_again=True))
 
     def _shut_down(self, request: Request, shutdown: ShutdownRequest) -> Response:
         if not self._facts.control.shut_down(shutdown):
-            return JSONResponse({"error": "the agent is stopping already"}, 409)
+            return JSONResponse({"error": "the agent is already stopping"}, 409)
         return self._agent(request)
 
     def _metrics(self, request: Request) -> Response:
@@ -212,7 +212,7 @@ class Routes:
 
 
 class HttpThread:
-    """One app on one listening socket, served by a thread that costs nothing while nobody asks."""
+    """One app on one listening socket, served by a thread that costs nothing while there are no requests."""
 
     def __init__(self, app: Starlette, listener: socket.socket, name: str) -> None:
         config = uvicorn.Config(
@@ -229,7 +229,7 @@ class HttpThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to serve; the socket is open already."""
+        """Start serving; the socket is open already."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -244,7 +244,7 @@ class HttpThread:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its ten ticks a second, whose work is for settings that are not used here."""
+    """uvicorn without its ten ticks a second, which serve settings that are not used here."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -261,12 +261,12 @@ class _Server(uvicorn.Server):
         """End `main_loop`; from any thread."""
         self.should_exit = True
         if self._loop is not None and self._stopped is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._stopped.set)
 
 
 class _RunsCollector(Collector):
-    """Prometheus figures from the same facts, made when they are asked for."""
+    """Prometheus metrics from the same facts, made at each request."""
 
     def __init__(self, facts: ApiFacts) -> None:
         self._facts = facts
@@ -315,7 +315,7 @@ def _is_loopback(host: str) -> bool:
 def _bound(address: str, host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # With the protocol named, or asyncio sets no TCP_NODELAY and answers on kept connections wait 40 ms (tcp(7)).
+        # Without the protocol asyncio sets no TCP_NODELAY, and answers on kept connections wait 40 ms (tcp(7)).
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((target[0], port))

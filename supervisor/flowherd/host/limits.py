@@ -1,33 +1,27 @@
-"""Whether a run uses more than it may. The runner enforces time, open files and CPU; memory and processes are ours."""
+"""Decides whether a run uses more than it may.
+
+The runner enforces run time, open files and CPU time; the agent enforces memory and the number of processes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flowherd.host.processes.process_tree import Usage
 from flowherd_runner.contract import reasons
 from flowherd_runner.contract.spec import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What a run's process tree uses now; the runner itself is not counted."""
-
-    memory_bytes: int = 0
-    cpu_time_s: float = 0.0
-    processes: int = 0
-    peak_memory_bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Breach:
-    """A limit that was passed: the reason word of the contract and one sentence with both figures."""
+    """A limit that was exceeded: the reason from the contract, and a sentence with both figures."""
 
     reason: str
     detail: str
 
 
 def breach(usage: Usage, limits: Limits) -> Breach | None:
-    """The first limit of a run's spec that `usage` passes, if any."""
+    """Return the first of a run's limits that `usage` exceeds; None if it exceeds none."""
     memory = limits.memory_bytes
     if memory is not None and usage.memory_bytes > memory:
         return Breach(
@@ -45,7 +39,7 @@ def breach(usage: Usage, limits: Limits) -> Breach | None:
 
 
 def mebibytes(count: int) -> str:
-    """`count` bytes for a reader."""
+    """Return a number of bytes as text for people."""
     return f"{count / 2**20:.1f} MiB"
 
 

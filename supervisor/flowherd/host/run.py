@@ -17,10 +17,9 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd.host.limits import Usage
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
-from flowherd.host.processes.process_tree import Tree
+from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
 from flowherd.host.run_phase import after as after_event
@@ -78,7 +77,7 @@ class Run:
         self.cgroup = cgroups.checked_path(spec.cgroup, self.id)
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
-        self.tree = Tree(usage=Usage())
+        self.tree = ProcessTree(usage=Usage())
         self.stop: StopRequest | None = None
         #: Why the runner could not be started.
         self.failure: BaseException | None = None
@@ -166,7 +165,7 @@ class Run:
         """The flow process is there, or was: tell the backend, once, unless an engine does and that is enough."""
         self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
 
-    def observe(self, tree: Tree) -> None:
+    def observe(self, tree: ProcessTree) -> None:
         """What the run's processes use now; the peak is kept."""
         peak = max(self.tree.usage.peak_memory_bytes, tree.usage.memory_bytes)
         self.tree = replace(tree, usage=replace(tree.usage, peak_memory_bytes=peak))

@@ -1,6 +1,7 @@
-"""One pass over the process table for all runs together: which processes are a run's, and what they use.
+"""Reads the process table once for all runs: which processes belong to each run, and what they use.
 
-The runner is a sub-reaper, so whatever its flow starts stays below it, double forks and new sessions too.
+The runner is a sub-reaper, so everything that its flow starts stays below it, even after a double fork or in a session
+of its own (prctl(2), PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from flowherd.host.limits import Usage
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a run's process tree uses now; the runner itself is not counted."""
+
+    memory_bytes: int = 0
+    cpu_time_s: float = 0.0
+    processes: int = 0
+    peak_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tree:
+class ProcessTree:
     """The processes below one runner at one moment, and what they use together."""
 
     usage: Usage
     processes: tuple[psutil.Process, ...] = ()
 
 
-def look(runners: Mapping[str, int]) -> dict[str, Tree]:
-    """The trees below these runners (run id to pid), from one pass; a run without processes is an empty tree.
+def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
+    """Return the trees below these runners (run id to pid), from one pass; a run without processes has an empty tree.
 
-    Memory is the sum of resident sets, which counts shared pages once a process: cheap, and never too low.
-    `exact_usage` tells the exact figure.
+    Memory is the sum of resident sets, which counts shared pages once for each process: cheap, and never too low.
+    `exact_usage` returns the exact figure.
     """
     table = {process.pid: process for process in psutil.process_iter(["ppid"])}
     children: dict[int, list[int]] = {}
@@ -34,16 +43,16 @@ def look(runners: Mapping[str, int]) -> dict[str, Tree]:
     return {run_id: _tree(table[pid] for pid in _below(runner, children)) for run_id, runner in runners.items()}
 
 
-def exact_usage(tree: Tree) -> Usage:
-    """The tree's usage with shared pages divided among those who share them (PSS, proc(5) smaps_rollup).
+def exact_usage(tree: ProcessTree) -> Usage:
+    """Return the tree's usage with shared pages divided among their users (PSS, proc(5) smaps_rollup).
 
-    A forked run shares its fork server's modules with all others; a limit is not to be breached by those.
+    A forked run shares its fork server's modules with all other runs; these must not count as exceeding a limit.
     """
     total = 0
     for process in tree.processes:
         try:
             total += process.memory_full_info().pss
-        except psutil.Error:  # ended meanwhile, or not ours to read: what is not seen is not held against the run
+        except psutil.Error:  # ended meanwhile, or not ours to read: not counted
             continue
     return replace(tree.usage, memory_bytes=total)
 
@@ -58,16 +67,16 @@ def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:
     return found
 
 
-def _tree(processes: Iterable[psutil.Process]) -> Tree:
+def _tree(processes: Iterable[psutil.Process]) -> ProcessTree:
     memory, cpu_time_s, members = 0, 0.0, []
     for process in processes:
         try:
             with process.oneshot():
                 memory += process.memory_info().rss
                 times = process.cpu_times()
-        except psutil.Error:  # ended between the pass and the look
+        except psutil.Error:  # ended meanwhile
             continue
         cpu_time_s += times.user + times.system + times.children_user + times.children_system
         members.append(process)
     usage = Usage(memory_bytes=memory, cpu_time_s=cpu_time_s, processes=len(members))
-    return Tree(usage=usage, processes=tuple(members))
+    return ProcessTree(usage=usage, processes=tuple(members))
