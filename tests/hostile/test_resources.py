@@ -20,7 +20,7 @@ from flowherd import LocalAgent
 from flowherd.agent.suspension import suspended_s
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
-from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.journal_end import append_notice
 from flowherd.states import RunState
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_STDOUT, pack_record, unpack_records
@@ -271,7 +271,7 @@ def test_a_clock_that_was_set_back_does_not_turn_the_order_of_a_journal(tmp_path
     """The runner counts on by the monotonic clock; the agent's own last line must come after it all the same."""
     ahead_ns = time.time_ns() + 5 * 3600 * 10**9
     (tmp_path / files.JOURNAL_FILE).write_bytes(pack_record(STREAM_STDOUT, 20, ahead_ns, b"five hours ahead"))
-    RunDirectory(tmp_path, str(uuid.uuid4())).append_notice("the end", 20)
+    append_notice(tmp_path / "journal", "the end", 20)
     times = [record.time_ns for record in unpack_records((tmp_path / files.JOURNAL_FILE).read_bytes())]
     assert len(times) == 2
     assert times[0] < times[1]

@@ -22,6 +22,7 @@ from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host import verdict
+from flowherd.host.store.journal_end import append_notice, journal_bytes
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import FINISHED, RunState
 from flowherd_runner.contract import files, identity
@@ -199,11 +200,11 @@ def test_the_files_of_a_run_are_read_or_refused_and_never_anything_else(damage: 
             assert all(report.flow_run_id == run_id for report in directory.outbox().reports)
         except RunDirectoryDamaged:
             pass
-        assert 0 <= directory.forwarded() <= directory.journal_bytes()
+        assert 0 <= directory.forwarded() <= journal_bytes(directory.journal)
         directory.quarantine_foreign_files()
         lock_fd = directory.try_lock()
         assert lock_fd is not None
-        directory.append_notice("the end", 20)
+        append_notice(directory.journal, "the end", 20)
         os.close(lock_fd)
         directory.set_forwarded(7)
         directory.remove()

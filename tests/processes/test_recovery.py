@@ -18,6 +18,7 @@ from flowherd.host.processes.fork_server import ForkServer
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.start import Intent
+from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.states import RunState
@@ -95,7 +96,7 @@ def test_a_run_that_never_ran_and_whose_log_tells_its_end_is_not_started_after_t
     """The agent before had seen the runner die before the user's code, had written so, and died before it told more."""
     run_id = backend.add_run({"type": "Command", "argv": ["true"]})
     directory = left_behind(run_id, ["touch", str(tmp_path / "ran")])
-    directory.append_notice("Failed: The runner ended before it started the flow.", logging.ERROR)
+    append_notice(directory.journal, "Failed: The runner ended before it started the flow.", logging.ERROR)
     with going(make_agent()):
         assert wait_for_end(backend, run_id) is RunState.FAILED
     assert not (tmp_path / "ran").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
@@ -30,27 +31,27 @@ def test_the_notice_is_read_behind_a_torn_record(directory: RunDirectory, whole:
     torn = pack_record(STREAM_STDOUT, 20, 99, b"x" * 1000)[:kept]
     records = [pack_record(STREAM_STDOUT, 20, n, f"line {n}".encode()) for n in range(whole)]
     directory.journal.write_bytes(b"".join(records) + torn)
-    directory.append_notice("Failed: it was killed.", 40)
+    append_notice(directory.journal, "Failed: it was killed.", 40)
     assert lines(directory) == [f"line {n}" for n in range(whole)] + ["Failed: it was killed."]
 
 
 def test_the_notice_is_read_in_a_journal_longer_than_what_is_looked_at(directory: RunDirectory) -> None:
     records = [pack_record(STREAM_STDOUT, 20, n, b"y" * 100_000) for n in range(10)]
     directory.journal.write_bytes(b"".join(records) + records[0][:500])
-    directory.append_notice("Failed.", 40)
+    append_notice(directory.journal, "Failed.", 40)
     assert len(lines(directory)) == 11 and lines(directory)[-1] == "Failed."
 
 
 def test_a_second_agents_notice_of_the_same_end_is_left_out(directory: RunDirectory) -> None:
-    directory.append_notice("Success. Peak memory 3 MiB.", 20)
-    directory.append_notice("Success. Peak memory 0 MiB.", 20)
+    append_notice(directory.journal, "Success. Peak memory 3 MiB.", 20)
+    append_notice(directory.journal, "Success. Peak memory 0 MiB.", 20)
     assert lines(directory) == ["Success. Peak memory 3 MiB."]
 
 
 def test_a_notice_of_the_runners_is_not_taken_for_the_agents(directory: RunDirectory) -> None:
     payload = json.dumps({"message": "left behind: sleep"}).encode()
     directory.journal.write_bytes(pack_record(STREAM_NOTICE, 30, 1, payload))
-    directory.append_notice("Success.", 20)
+    append_notice(directory.journal, "Success.", 20)
     assert lines(directory) == ["left behind: sleep", "Success."]
 
 

@@ -13,6 +13,7 @@ from flowherd.host import retention
 from flowherd.host.intent import Intent
 from flowherd.host.run import Run
 from flowherd.host.store.disk_status import DiskStatus, disk_status
+from flowherd.host.store.journal_end import ends_with_notice
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.values import claim_token
@@ -60,7 +61,7 @@ def _adopt(directory: RunDirectory, identity: str, changed: Callable[[], None], 
     status = disk_status(
         lock_held=lock_fd is None,
         # Its log already says how it ended: it is not started after that.
-        exit_recorded=run.ended or directory.had(files.EXIT_FILE) or directory.end_is_told(),
+        exit_recorded=run.ended or directory.had(files.EXIT_FILE) or ends_with_notice(directory.journal),
         started=directory.had(files.STARTED_FILE),
     )
     run.log.info("Found a run of an earlier agent: {}", status.value, action="adopt")

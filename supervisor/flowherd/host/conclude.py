@@ -16,7 +16,8 @@ from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
 from flowherd.host.store.disk_status import DiskStatus, disk_status
-from flowherd.host.store.run_directory import Started
+from flowherd.host.store.journal_end import append_notice
+from flowherd.host.store.records import Started
 from flowherd.host.verdict import Verdict
 from flowherd.states import RunState
 from flowherd_runner.contract import faults, files, identity, reasons
@@ -142,7 +143,7 @@ def _complaint(run: Run) -> str:
 def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None:
     level = logging.INFO if decided.state == RunState.SUCCESS else logging.ERROR
     try:
-        run.directory.append_notice(_notice(run, decided, record), level)
+        append_notice(run.directory.journal, _notice(run, decided, record), level)
     except OSError as error:
         run.log.warning("Cannot add the end of the run to its log: {}", error)
 

@@ -23,7 +23,9 @@ from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
 from flowherd.host.run_phase import after as after_event
-from flowherd.host.store.run_directory import Outbox, RunDirectory, Started
+from flowherd.host.store.outbox import Outbox
+from flowherd.host.store.records import Started
+from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.verdict import Verdict
 from flowherd.recurring_error import RecurringError
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after

@@ -15,6 +15,7 @@ from flowherd.cli.parse_options import local_time
 from flowherd.client.history import NoticeView, StateView
 from flowherd.client.user import RunView
 from flowherd.errors import RunDirectoryDamaged
+from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.states import CLAIMABLE, FINISHED
 from flowherd.times import read_time
@@ -74,7 +75,7 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
         started=started,
         stop=read(files.STOP_FILE),
         exit=read(files.EXIT_FILE),
-        journal_bytes=directory.journal_bytes(),
+        journal_bytes=journal_bytes(directory.journal),
         forwarded_bytes=directory.forwarded(),
         reports_waiting=waiting,
         runner_alive=_is_alive(started),
