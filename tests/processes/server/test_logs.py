@@ -99,7 +99,7 @@ def test_lines_of_a_task_run_are_found_there_too(client: Client) -> None:
         ({"flow_run_id": [1]}, "logs[1]"),
         ({"timestamp": "noon"}, "logs[1]: not an ISO 8601 time"),
         ({"timestamp": 5}, "logs[1]: timestamp must be"),
-        ({"message": {"a": 1}}, "logs[1]: message must be a text"),
+        ({"message": {"a": 1}}, "logs[1]: message must be a string"),
         ({"color": "red"}, "logs[1]: unknown fields: color"),
         ({"task_run_id": "00000000-0000-0000-0000-000000000000"}, "task run 0"),
     ],

@@ -111,7 +111,7 @@ def test_one_bad_part_refuses_its_batch(client: Client) -> None:
     message = client.refused("register_edges", flow_id=flow_id, serialized_edges=[edge("a-1", "b-1")])
     assert "'b-1' as its downstream_task" in message
     message = client.refused("register_tasks", flow_id=flow_id, serialized_tasks=[task("b-1"), {"name": "c"}])
-    assert message == "serialized_tasks[1].slug must be a text"
+    assert message == "serialized_tasks[1].slug must be a string"
     assert "must be a list" in client.refused("register_tasks", flow_id=flow_id, serialized_tasks="a")
     assert "not found" in client.refused("register_tasks", flow_id=NOBODY, serialized_tasks=[])
     assert [row["slug"] for row in stored(client, flow_id)["tasks"]] == ["a-1"]

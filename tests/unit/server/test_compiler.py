@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.compiler import Arguments, Parents, count_rows, select_rows
+from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
 
@@ -135,7 +135,8 @@ ALL = [run[0] for run in RUNS]
 def test_where_selects(filled: Database, where: Any, expected: list[str]) -> None:
     assert names(filled, where=where) == expected
     with filled.reading() as connection:
-        assert connection.execute(count_rows(FLOW_RUN, Arguments(where=where))).scalar_one() == len(expected)
+        count = measure_rows(FLOW_RUN, [Measure("count")], Arguments(where=where))
+        assert connection.execute(count).scalar_one() == len(expected)
 
 
 def test_a_cache_key_compared_with_null_matches_nothing_since_another_tasks_value_would_be_taken(
@@ -211,9 +212,10 @@ def test_limit_and_offset_of_nested_rows_count_for_each_parent(filled: Database,
 
 
 def test_nested_rows_are_counted_for_each_parent_by_itself(filled: Database) -> None:
-    parents = Parents("flow_run_id", ["one", "two", "five"])
-    with filled.reading() as connection:
-        counted = connection.execute(count_rows(LOG, Arguments(where={"timestamp": {"_gt": 1}}), parents)).all()
-        assert sorted(map(tuple, counted)) == [("one", 2), ("two", 2)]
-        limited = connection.execute(count_rows(LOG, Arguments(limit=1), Parents("flow_run_id", ["one"]))).all()
-        assert [tuple(row) for row in limited] == [("one", 1)]
+    def counts(arguments: Arguments, *keys: str) -> list[tuple[Any, ...]]:
+        query = measure_rows(LOG, [Measure("count")], arguments, Parents("flow_run_id", keys))
+        with filled.reading() as connection:
+            return sorted(map(tuple, connection.execute(query)))
+
+    assert counts(Arguments(where={"timestamp": {"_gt": 1}}), "one", "two", "five") == [("one", 2), ("two", 2)]
+    assert counts(Arguments(limit=1), "one") == [("one", 1)]

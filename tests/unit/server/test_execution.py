@@ -9,10 +9,10 @@ import pytest
 from graphql import get_introspection_query
 from sqlalchemy import event, insert, select
 
+from flowherd_server.call import Caller
 from flowherd_server.graphql.execution import Answer, execute
 from flowherd_server.graphql.loader import Budget
-from flowherd_server.graphql.operations import Caller
-from flowherd_server.service import SCHEMA, RequestContext, Service
+from flowherd_server.service import SCHEMA, RequestContext, ServerCore
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import PROJECT, TENANT
 
@@ -28,7 +28,7 @@ def service(database: Database) -> Any:
 
 def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
     # The service's own method, on something that has its database but needs no event loop.
-    return Service.answer(service, text, variables, None, Caller())
+    return ServerCore.answer(service, text, variables, None, Caller())
 
 
 def data(service: Any, text: str, variables: dict[str, Any] | None = None) -> Any:

@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Table
 
+from flowherd_server.call import Caller
 from flowherd_server.graphql.compiler import ORDER_WORDS
-from flowherd_server.graphql.operations import Caller
-from flowherd_server.service import SCHEMA, Service
+from flowherd_server.service import SCHEMA, ServerCore
+from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
-from flowherd_server.store.tables import RELATIONSHIPS, Json, visible_columns, visible_tables
+from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.tables import visible_tables
 from tests.support.hasura import Row, as_sent, fill, is_true, ordered, related, values_of_kind
 from tests.support.mutations import fuzz
 
@@ -36,7 +38,7 @@ class World:
         self._service = SimpleNamespace(database=database, schedule_ahead=1)
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:
-        answer = Service.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
+        answer = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
         assert (answer.status, list(answer.body)) == (200, ["data"]), (answer, variables)
         return answer.body["data"]
 

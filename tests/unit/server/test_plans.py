@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import Select, event
 from sqlalchemy.dialects import sqlite
 
-from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.call import Call, Caller
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.runs.rescue import Stale, dead_runs, zombie_runs, zombie_tasks
-from flowherd_server.runs.startup_wakes import waiting_runs, waiting_task_runs
+from flowherd_server.runs.stale_heartbeats import StaleHeartbeats, dead_flow_runs, zombie_flow_runs, zombie_task_runs
+from flowherd_server.runs.startup_wakes import waiting_flow_runs, waiting_task_runs
 from flowherd_server.store.database import Database
 
-_STALE = Stale(before_us=2, claimed_before_us=1)
+_STALE = StaleHeartbeats(before_us=2, claimed_before_us=1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,13 @@ def compiled(query: Select[Any]) -> tuple[str, tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "query",
-    [zombie_tasks(_STALE), zombie_runs(_STALE), dead_runs(_STALE), waiting_runs(1), waiting_task_runs(1)],
+    [
+        zombie_task_runs(_STALE),
+        zombie_flow_runs(_STALE),
+        dead_flow_runs(_STALE),
+        waiting_flow_runs(1),
+        waiting_task_runs(1),
+    ],
     ids=["zombie tasks", "zombie runs", "dead runs", "waiting runs", "waiting task runs"],
 )
 def test_what_the_server_looks_for_by_itself_is_found_by_an_index(database: Database, query: Select[Any]) -> None:

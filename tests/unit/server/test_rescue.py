@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from flowherd_server.graphql.operations import Call, Caller, Effects
+from flowherd_server.call import Call, Caller, Effects
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.runs.rescue import Attention, Rescue, RescueOptions, Stale
+from flowherd_server.runs.rescue import Rescue
+from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
 from flowherd_server.store.database import Database
+from flowherd_server.store.microseconds import SECOND_US, now_us
 from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
-from flowherd_server.store.times import SECOND_US, now_us
 
 MINUTE_US = 60 * SECOND_US
 TASKS = [{"slug": "once"}, {"slug": "thrice", "name": "thrice", "max_retries": 2, "retry_delay": 30}]
@@ -71,10 +72,10 @@ class World:
             return [tuple(row) for row in connection.execute(select(LOG.c.name, LOG.c.level, LOG.c.message))]
 
     def pass_zombies(self, age_us: int = 10 * MINUTE_US) -> Effects:
-        return self.rescue.end_zombies(Stale(before_us=now_us() - age_us))
+        return self.rescue.end_zombies(StaleHeartbeats(before_us=now_us() - age_us))
 
     def pass_lazarus(self, age_us: int = 10 * MINUTE_US, attempts: int = 3) -> Effects:
-        return self.rescue.resurrect(Stale(before_us=now_us() - age_us), attempts)
+        return self.rescue.resurrect(StaleHeartbeats(before_us=now_us() - age_us), attempts)
 
     def claim(self, run_id: str) -> None:
         """As if a flowherd agent had said of every state that it is its."""
@@ -219,15 +220,15 @@ def test_a_report_that_comes_between_the_look_and_the_rescue_goes_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, alive = world.run(), world.run()
-    still = Rescue._still
+    if_still = Rescue._if_still
 
     @contextmanager
     def late(self: Rescue, query: Any, effects: Effects) -> Any:
         world.age(alive, 0)
-        with still(self, query, effects) as call:
+        with if_still(self, query, effects) as call:
             yield call
 
-    monkeypatch.setattr(Rescue, "_still", late)
+    monkeypatch.setattr(Rescue, "_if_still", late)
     world.pass_lazarus()
     assert (world.row(FLOW_RUN, dead)["state"], world.row(FLOW_RUN, alive)["state"]) == ("Scheduled", "Running")
 
@@ -257,12 +258,12 @@ def test_each_rescue_is_a_row_of_the_history(world: World) -> None:
 
 def test_nothing_is_dead_before_the_server_has_listened_as_long_as_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000 * SECOND_US]
-    monkeypatch.setattr("flowherd_server.runs.rescue.now_us", lambda: clock[0])
-    attention = Attention(timeout_s=60)
+    monkeypatch.setattr("flowherd_server.runs.stale_heartbeats.now_us", lambda: clock[0])
+    watch = HeartbeatWatch(timeout_s=60)
 
     def after(seconds: float) -> int | None:
         clock[0] += round(seconds * SECOND_US)
-        stale_before_us = attention.stale_before(interval_s=20)
+        stale_before_us = watch.stale_before(interval_s=20)
         return None if stale_before_us is None else (clock[0] - stale_before_us) // SECOND_US
 
     assert [after(20) for _ in range(4)] == [None, None, 60, 60]

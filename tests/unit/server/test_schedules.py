@@ -10,7 +10,7 @@ import pytest
 
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.schedule import next_firings
-from flowherd_server.store.times import format_time, parse_time
+from flowherd_server.store.microseconds import format_time, parse_time
 
 NOW = "2026-03-27T10:00:30Z"
 HOUR = 3600 * 1_000_000

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import Connection, RowMapping
 
 from flowherd.states import RunState
-from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.call import Call, Caller
 from flowherd_server.mutations.idempotency import repeats_claim, repeats_start
-from flowherd_server.mutations.reports import read_report
-from flowherd_server.store.times import SECOND_US
+from flowherd_server.mutations.state_reports import read_report
+from flowherd_server.runs.state_history import FLOW_RUNS
+from flowherd_server.store.microseconds import SECOND_US
 
 AGENT = "00000000-0000-0000-0000-00000000000a"
 OTHER = "00000000-0000-0000-0000-00000000000b"
@@ -28,8 +29,8 @@ def run(state: str, claim: str | None = None, version: int = 2, **serialized: An
 
 
 def report(state: str, version: int | None = None, **more: Any) -> Any:
-    given = {"id": "x", "version": version, "state": {"type": state, **more}}
-    return read_report(given, "id", frozenset(RunState))
+    given = {"flow_run_id": "x", "version": version, "state": {"type": state, **more}}
+    return read_report(given, FLOW_RUNS, frozenset(RunState))
 
 
 @pytest.mark.parametrize(

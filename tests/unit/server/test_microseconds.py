@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowherd_server.store.times import format_duration, format_time, parse_time
+from flowherd_server.store.microseconds import format_duration, format_time, parse_time
 
 AT = 1_767_323_045_678_901
 
