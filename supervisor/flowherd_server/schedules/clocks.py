@@ -1,4 +1,6 @@
-"""The times at which one clock of a schedule fires, in the clock's time zone. Pure. A clock is written as
+"""The times at which one clock of a schedule fires, in the clock's time zone. Pure.
+
+A clock is written as
 
     {"type": "IntervalClock", "interval": microseconds}     {"type": "CronClock", "cron": ..., "day_or": ...}
     {"type": "DatesClock", "dates": [...]}                  {"type": "RRuleClock", "rrule_obj": ...}

@@ -1,4 +1,6 @@
-"""The times at which a schedule fires. Pure: knows no database and no clock. A schedule is written as
+"""The times at which a schedule fires. Pure: knows no database and no wall clock.
+
+A schedule is written as
 
     {"clocks": [...], "filters": [...], "or_filters": [...], "not_filters": [...], "adjustments": [...]}
 

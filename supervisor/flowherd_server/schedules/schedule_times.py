@@ -44,8 +44,8 @@ def _naive(text: str) -> datetime:
 
 
 def _naive_or_aware(text: Any) -> datetime:
-    moment = read_time_as_written(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    at = read_time_as_written(text)
+    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
 
 
 def _zone(name: Any) -> tzinfo:

@@ -50,6 +50,20 @@ def _state_history(owner: str) -> Table:
     return _table(f"{owner}_state", reference_column(key, owner), *recorded_state(), UniqueConstraint(key, "version"))
 
 
+def _keyed_table(name: str, key: str, value: Column[Any], hidden: bool = False) -> Table:
+    """Make a table with one row for each value of `key` within a tenant (keyed_rows.py)."""
+    return _table(
+        name,
+        reference_column("tenant_id", "tenant"),
+        Column(key, String, nullable=False),
+        value,
+        time_column("created", nullable=False),
+        time_column("updated", nullable=False),
+        UniqueConstraint("tenant_id", key),
+        hidden=hidden,
+    )
+
+
 TENANT = _table(
     "tenant",
     Column("slug", String, nullable=False, unique=True),
@@ -225,35 +239,10 @@ TASK_RUN_ARTIFACT = _table(
     time_column("updated", nullable=False),
     Index("task_run_artifact_by_task_run", "task_run_id"),
 )
-KEY_VALUE = _table(
-    "key_value",
-    reference_column("tenant_id", "tenant"),
-    Column("key", String, nullable=False),
-    Column("value", Json),
-    time_column("created", nullable=False),
-    time_column("updated", nullable=False),
-    UniqueConstraint("tenant_id", "key"),
-)
-TASK_TAG_LIMIT = _table(
-    "task_tag_limit",
-    reference_column("tenant_id", "tenant"),
-    Column("tag", String, nullable=False),
-    Column("limit", Integer, nullable=False),
-    time_column("created", nullable=False),
-    time_column("updated", nullable=False),
-    UniqueConstraint("tenant_id", "tag"),
-)
+KEY_VALUE = _keyed_table("key_value", "key", Column("value", Json))
+TASK_TAG_LIMIT = _keyed_table("task_tag_limit", "tag", Column("limit", Integer, nullable=False))
 # Hidden, so that secrets can only be read one by one by name, and no filter can be used to guess a value.
-SECRET = _table(
-    "secret",
-    reference_column("tenant_id", "tenant"),
-    Column("name", String, nullable=False),
-    Column("value", Json),
-    time_column("created", nullable=False),
-    time_column("updated", nullable=False),
-    UniqueConstraint("tenant_id", "name"),
-    hidden=True,
-)
+SECRET = _keyed_table("secret", "name", Column("value", Json), hidden=True)
 
 
 def insertion_order(table: Table) -> str:
