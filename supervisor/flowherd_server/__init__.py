@@ -1,11 +1,17 @@
-"""The embedded server: GraphQL over HTTP on SQLite, speaking the Prefect 0.x/1.x dialect (docs/dialect.md).
+"""flowherd's embedded server: GraphQL over HTTP on SQLite, in the Prefect 0.x/1.x dialect (docs/dialect.md).
 
-    tables      what is stored, and what is related to what; the GraphQL schema is generated from it
-    database    SQLite: one writer at a time, many readers
-    graphql     from a query's text to rows: schema, compiler, loader, execution
-    mutations   what changes something, one family a module
-    wake        who waits for what; scheduler, pruning: what happens by itself
-    http, main  the web application, and the program around it
+It is a program of its own, `python -m flowherd_server`, and meets agents and command line only over HTTP. From flowherd
+it imports the words (errors, states, signals, times) and the configuration, and flowherd never imports it.
 
-It shares states, values and errors with the agent's side and meets it over HTTP only.
+A request goes from top to bottom, and a module imports only from its own folder and from what stands below it:
+
+    __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json
+    web/               the web application: access check, routes, status page
+    service            puts everything together; background: what the server does by itself
+    mutations/         the dialect's mutations, one family a module
+    schedules/         when schedules fire, and the flow runs that are created for them
+    runs/              flow runs and task runs: creation, states, rescue of dead ones, waking of agents
+    graphql/           the schema generated from the tables, and the way from a query to its rows
+    store/             the database: tables, relationships, migrations, pruning
+    call, errors       the context of one change; refusals
 """

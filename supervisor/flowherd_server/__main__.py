@@ -1,6 +1,7 @@
-"""`python -m flowherd_server`: the embedded server by itself, as `flowherd start` brings it up beside an agent.
+"""`python -m flowherd_server`: runs the embedded server. `flowherd server` and `flowherd start` start it like this.
 
-The token is never an argument: it comes from FLOWHERD__SERVER__TOKEN or the configuration file.
+Settings that have no option come from flowherd's usual sources. The token must not be an option, because every user of
+the host can read a process's arguments: it comes from FLOWHERD__SERVER__TOKEN or the configuration file.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ from loguru import logger
 
 from flowherd.config import load_settings
 from flowherd.errors import ConfigurationError
-from flowherd_server.main import ServerOptions, run
+from flowherd_server.serve import ServerOptions, run
 
-#: Exit code for settings that cannot be used, as sysexits.h has it.
+#: Exit code if the settings cannot be used: EX_CONFIG of sysexits.h.
 BAD_CONFIGURATION = 78
 
 _LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; the exit code."""
+    """Serve until the server is stopped. Returns the exit code."""
     logger.remove()
-    # Without the values of variables, which may be a secret.
+    # Tracebacks without the values of variables, which may be secrets.
     logger.add(sys.stderr, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
+    given = _parser().parse_args(arguments)
     try:
-        run(_options(_parser().parse_args(arguments)))
+        run(_options(given))
     except ConfigurationError as error:
         print(f"flowherd server: {error}", file=sys.stderr)
-        return BAD_CONFIGURATION
+        return int(given.bad_configuration_exit_code)
     return 0
 
 
@@ -39,9 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flowherd_server", description="flowherd's embedded server")
     parser.add_argument("--host", help="address to listen on")
     parser.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-    parser.add_argument("--data-dir", type=Path, help="where the database is kept")
+    parser.add_argument("--data-dir", type=Path, help="directory of the database")
     parser.add_argument("--home", type=Path, help="flowherd's home directory")
-    parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
+    parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input is closed")
+    parser.add_argument(
+        "--bad-configuration-exit-code",
+        type=int,
+        default=BAD_CONFIGURATION,
+        metavar="CODE",
+        help="exit code if the settings cannot be used (default: %(default)s)",
+    )
     return parser
 
 
@@ -52,7 +61,9 @@ def _options(given: argparse.Namespace) -> ServerOptions:
         "server.data_dir": None if given.data_dir is None else str(given.data_dir),
         "home": None if given.home is None else str(given.home),
     }
-    return ServerOptions.from_settings(load_settings(overrides), stop_with_parent=given.stop_with_parent)
+    names = {"server.bind": "--host", "server.bind_port": "--port", "server.data_dir": "--data-dir", "home": "--home"}
+    loaded = load_settings(overrides, argument_names=names)
+    return ServerOptions.from_settings(loaded, stop_with_parent=given.stop_with_parent)
 
 
 if __name__ == "__main__":

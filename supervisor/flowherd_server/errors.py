@@ -1,17 +1,17 @@
-"""What the server answers when it will not do what was asked, and the machine-readable words for why."""
+"""Refusals of requests, and the error codes in the answers."""
 
 from __future__ import annotations
 
 from flowherd.errors import FlowherdError
 
-#: The request is of the right form, but what it says cannot be done.
+#: The request is well-formed but cannot be carried out.
 BAD_USER_INPUT = "BAD_USER_INPUT"
 NOT_FOUND = "NOT_FOUND"
-#: A state change that the run's present state or version does not allow.
+#: The run's present state or version does not allow the change of state.
 STATE_REFUSED = "STATE_REFUSED"
-#: A Running for a version that is not the stored one; Prefect's engine then goes by what is stored.
+#: A reported Running names another version than the stored one. Prefect's engine then goes on from the stored state.
 VERSION_LOCKED = "VERSION_LOCKING_ERROR"
-#: Passing trouble; the dialect's clients send the same again when they read this word.
+#: A temporary failure. The dialect's clients repeat the request if the answer contains this word.
 API_ERROR = "API_ERROR"
 INTERNAL = "INTERNAL_SERVER_ERROR"
 PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
@@ -20,9 +20,9 @@ UNAUTHENTICATED = "UNAUTHENTICATED"
 
 
 class Refused(FlowherdError):
-    """The operation was understood and is not carried out; nothing has changed.
+    """The operation is refused; nothing has changed.
 
-    `extensions` is what GraphQL answers carry beside the message.
+    `extensions` goes into the GraphQL answer with the message.
     """
 
     def __init__(self, message: str, code: str = BAD_USER_INPUT) -> None:
@@ -31,10 +31,10 @@ class Refused(FlowherdError):
 
 
 def not_found(what: str, key: object) -> Refused:
-    """The refusal for an id that names nothing."""
+    """Return the refusal for an id that does not exist."""
     return Refused(f"{what} {key} not found", NOT_FOUND)
 
 
 def errors_answer(message: str, code: str) -> dict[str, object]:
-    """A refusal outside of any operation, in GraphQL's form."""
+    """Return an answer with one error, in GraphQL's form."""
     return {"errors": [{"message": message, "extensions": {"code": code}}]}

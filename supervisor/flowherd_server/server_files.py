@@ -1,6 +1,6 @@
-"""What the server leaves in the file system beside its database: the lock of its data directory, and where it is.
+"""The server's files beside its database: the lock of the data directory, and server.json with its address.
 
-One server has one data directory; the home directory says to others on this host where the running one is.
+A data directory has at most one server. server.json is in the home directory, where other programs of the host find it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from flowherd.errors import ConfigurationError
 
 LOCK_FILE = "lock"
-#: In the home directory: {"url", "pid", "data_dir"} of the running server.
+#: File in the home directory with {"url", "pid", "data_dir"} of the running server.
 ADDRESS_FILE = "server.json"
 
 
 @contextmanager
-def held_directory(directory: Path) -> Iterator[None]:
-    """Make `directory` and hold it for this process alone.
+def locked_directory(directory: Path) -> Iterator[None]:
+    """Create `directory` and lock it for this process.
 
-    Raises ConfigurationError when another server holds it, or it cannot be made.
+    Raises ConfigurationError if another server has locked it, or if it cannot be created.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def held_directory(directory: Path) -> Iterator[None]:
         _lock(fd, directory)
         yield
     finally:
-        os.close(fd)  # gives the lock back; the file stays, for unlinking it would let two servers lock two files
+        os.close(fd)  # releases the lock; the file stays, because after unlinking it two servers could lock two files
 
 
 def _lock(fd: int, directory: Path) -> None:
@@ -44,7 +44,7 @@ def _lock(fd: int, directory: Path) -> None:
     except BlockingIOError:
         holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
         raise ConfigurationError(
-            f"the data directory {directory} is in use by another server (pid {holder}); stop that one, or choose "
+            f"the data directory {directory} is in use by another server (pid {holder}); stop it, or choose "
             "another directory with --data-dir"
         ) from None
     os.ftruncate(fd, 0)
@@ -52,10 +52,10 @@ def _lock(fd: int, directory: Path) -> None:
 
 
 @contextmanager
-def announced(home: Path, url: str, data_dir: Path) -> Iterator[None]:
-    """While this is open, `home` says where the server is; afterwards no longer, unless another server says so.
+def published_address(home: Path, url: str, data_dir: Path) -> Iterator[None]:
+    """Keep server.json in `home` until the context ends; it is left alone then if another server has replaced it.
 
-    Raises ConfigurationError when it cannot be written.
+    Raises ConfigurationError if it cannot be written.
     """
     path = home / ADDRESS_FILE
     temporary = home / f".{ADDRESS_FILE}.{os.getpid()}"

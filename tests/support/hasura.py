@@ -11,19 +11,12 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Integer, String, Table, insert, select
 
-from flowherd_server.graphql.postgres_operators import json_contains, json_has_keys, json_order
+from flowherd_server.store.columns import DurationUs, Json, TimeUs, UuidText
 from flowherd_server.store.database import Database
-from flowherd_server.store.tables import (
-    METADATA,
-    RELATIONSHIPS,
-    TENANT,
-    DurationUs,
-    Json,
-    TimeUs,
-    UuidText,
-    insertion_order,
-)
-from flowherd_server.store.times import format_duration, format_time
+from flowherd_server.store.microseconds import format_duration, format_time
+from flowherd_server.store.postgres_functions import json_contains, json_has_keys, json_order
+from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.tables import METADATA, TENANT, insertion_order
 
 Row = Mapping[str, Any]
 

@@ -1,1 +1,1 @@
-"""From a GraphQL text to rows and back. One way for all tables; nothing here knows a table by name."""
+"""GraphQL: the schema generated from the tables, and the way from a request's text to its answer."""

@@ -1,8 +1,8 @@
-"""From a table field's arguments to SQL, for any table: `where`, `order_by`, `distinct_on`, `limit`, `offset`.
+"""Compiles a table field's arguments to SQL, for any table: `where`, `order_by`, `distinct_on`, `limit`, `offset`.
 
-The dialect's rules: keys of one object are and-ed; a comparison with null is no condition; comparing with SQL's NULL
-is false; nulls sort as Postgres sorts them; what nothing orders stays in the order of insertion. Knows no GraphQL
-type and no connection.
+The dialect's rules: all keys of an object must hold; a comparison with a given null is no condition; a comparison with
+a stored NULL is false; nulls sort as in Postgres; rows that order_by does not tell apart stay in insertion order.
+Knows no GraphQL type and no connection.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from sqlalchemy import (
 
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.operators import OPERATORS, comparable, one_of
-from flowherd_server.store.tables import RELATIONSHIPS, Relationship, insertion_order
+from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
+from flowherd_server.store.tables import insertion_order
 
-#: Conditions on a table, for whichever alias of it a query uses.
+#: A condition on rows of a table, as a function of the alias that the query uses.
 Condition = Callable[[FromClause], ColumnElement[bool]]
 
-#: SQLite refuses expressions that are nested 1000 deep; nobody writes a tenth of that.
+#: Limit of nesting, far below that of SQLite, which refuses expressions nested 1000 deep.
 MAX_WHERE_DEPTH = 24
 
-#: `{_eq: null}` on these is false, not "no condition": Prefect 0.13 asks so for cached states of a task without a
-#: cache key, and would take another task's value.
+#: Columns on which `{_eq: null}` is false and not "no condition": Prefect 0.13 asks like that for cached states of a
+#: task without a cache key, and would otherwise take another task's value.
 _NULL_IS_NO_MATCH = frozenset({"cache_key"})
 
+#: {word: (descending, nulls first)}.
 _ORDERS = {
     "asc": (False, False),
     "desc": (True, True),
@@ -53,7 +55,7 @@ ORDER_WORDS = tuple(_ORDERS)
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a table field was given; None and empty are "not given"."""
+    """The arguments of a table field; None and empty mean not given."""
 
     where: Mapping[str, Any] | None = None
     order_by: Sequence[Mapping[str, Any]] = ()
@@ -64,7 +66,10 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Parents:
-    """Only rows whose `column` is one of `keys`; limits, offsets and distinct rows count for each key by itself."""
+    """A restriction to rows whose `column` is one of `keys`.
+
+    Limit, offset and distinct_on apply to each key separately.
+    """
 
     column: str
     keys: Sequence[Any]
@@ -73,7 +78,7 @@ class Parents:
 def select_rows(
     table: Table, columns: Iterable[str], arguments: Arguments, parents: Parents | None = None
 ) -> Select[Any]:
-    """The rows of `table` that `arguments` ask for, in their order."""
+    """Return the query for the rows of `table` that `arguments` select, in their order."""
     scope = table.alias()
     condition, limit, offset = _condition(table, arguments, parents)
     query = select(*(scope.c[name] for name in columns)).where(condition(scope))
@@ -85,22 +90,20 @@ def select_rows(
 
 @dataclass(frozen=True)
 class Measure:
-    """One number or value over all rows: count, max, min, sum or avg, of no column or of some."""
+    """One aggregate over all rows: count, max, min, sum or avg of the columns, or a plain count without columns."""
 
     function: str
     columns: Sequence[str] = ()
     distinct: bool = False
 
 
-def count_rows(table: Table, arguments: Arguments, parents: Parents | None = None) -> Select[Any]:
-    """How many rows `arguments` ask for: one number, or with `parents` pairs of key and number."""
-    return measure_rows(table, [Measure("count")], arguments, parents)
-
-
 def measure_rows(
     table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None = None
 ) -> Select[Any]:
-    """The measures of the rows that `arguments` ask for: one row of them, or with `parents` a key before each row."""
+    """Return the query for aggregates over the rows that `arguments` select.
+
+    It returns one row with the measures, or with `parents` a row for each key, the key first.
+    """
     scope = table.alias()
     condition, limit, offset = _condition(table, arguments, parents)
     needed = {insertion_order(table), *(name for measure in measures for name in measure.columns)}
@@ -122,12 +125,12 @@ def _measured(found: FromClause, measure: Measure) -> ColumnElement[Any]:
         return cast(ColumnElement[Any], getattr(func, measure.function)(*columns))
     if len(columns) == 1:
         return func.count(columns[0].distinct() if measure.distinct else columns[0])
-    # A row of several columns is never null itself.
+    # A row of several columns is not null even if all its columns are.
     return func.count(func.json_array(*columns).distinct()) if columns and measure.distinct else func.count()
 
 
 def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> tuple[Condition, int | None, int]:
-    """All that restricts the rows, and the limit and offset that the query itself still has to apply."""
+    """Return the condition on the rows, and the limit and offset that the query itself still has to apply."""
     limit, offset = _natural("limit", arguments.limit), _natural("offset", arguments.offset) or 0
 
     def matching(scope: FromClause) -> ColumnElement[bool]:
@@ -138,7 +141,7 @@ def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> t
     group = [] if parents is None else [parents.column]
     if arguments.distinct_on:
         condition = _ranked(table, condition, [*group, *arguments.distinct_on], arguments, 0, 1)
-    # Under one parent the query's own limit does it, and ends at an index without looking at all rows.
+    # For a single key the query's own limit does, which can stop early at an index instead of reading all rows.
     if parents is not None and len(parents.keys) != 1 and (limit is not None or offset):
         return _ranked(table, condition, group, arguments, offset, limit), None, 0
     return condition, limit, offset
@@ -152,7 +155,7 @@ def _of_parents(scope: FromClause, parents: Parents) -> ColumnElement[bool]:
 def _ranked(
     table: Table, condition: Condition, group: Sequence[str], arguments: Arguments, offset: int, limit: int | None
 ) -> Condition:
-    """Of the rows that meet `condition`, those at places offset..offset+limit of their group."""
+    """Return the condition for those rows within `condition` that are at places offset..offset+limit of their group."""
     inner = table.alias()
     key = insertion_order(table)
     place = func.row_number().over(
@@ -167,16 +170,16 @@ def _ranked(
 
 def _natural(name: str, value: int | None) -> int | None:
     if value is not None and value < 0:
-        raise Refused(f"{name} is {value}, but cannot be negative")
+        raise Refused(f"{name} is {value}, but must not be negative")
     return value
 
 
 def compile_where(
     table: Table, scope: FromClause, where: Mapping[str, Any] | None, depth: int = 0
 ) -> ColumnElement[bool]:
-    """The condition that a bool_exp states about rows of `table` as `scope`.
+    """Return the condition that a bool_exp states about rows of `table`, aliased as `scope`.
 
-    Raises Refused when it is nested too deeply.
+    Raises Refused if it is nested too deeply.
     """
     if depth > MAX_WHERE_DEPTH:
         raise Refused(f"where is nested more than {MAX_WHERE_DEPTH} deep")
@@ -189,7 +192,7 @@ def _part(table: Table, scope: FromClause, key: str, value: Any, depth: int) -> 
         return not_(compile_where(table, scope, value, depth + 1))
     if key in ("_and", "_or"):
         parts = [compile_where(table, scope, each, depth + 1) for each in _listed(value)]
-        # An empty _or has no alternative that could be true.
+        # An empty _or is false, because no alternative is true.
         return and_(true(), *parts) if key == "_and" else or_(false(), *parts)
     relationship = RELATIONSHIPS[table.name].get(key)
     if relationship is not None:
@@ -231,7 +234,7 @@ def _order_keys(
     reach: Callable[[ColumnElement[Any]], ColumnElement[Any]],
     depth: int,
 ) -> list[ColumnElement[Any]]:
-    """The sort keys of `order_by`; `reach` makes a column of `scope` usable in the query that is sorted."""
+    """Return the sort keys of `order_by`. `reach` turns a column of `scope` into an expression of the sorted query."""
     if depth > MAX_WHERE_DEPTH:
         raise Refused(f"order_by is nested more than {MAX_WHERE_DEPTH} deep")
     keys: list[ColumnElement[Any]] = []
@@ -259,7 +262,7 @@ def _through(
 def _directed(value: ColumnElement[Any], word: str, nullable: bool) -> ColumnElement[Any]:
     descending, nulls_first = _ORDERS[word]
     directed = value.desc() if descending else value.asc()
-    # Said only where there may be nulls: SQLite uses an index more readily for an order that says nothing of them.
+    # Only for columns that may be null, because SQLite more often uses an index if the order does not mention nulls.
     if not nullable:
         return directed
     return directed.nulls_first() if nulls_first else directed.nulls_last()

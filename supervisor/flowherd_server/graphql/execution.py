@@ -1,7 +1,7 @@
-"""One GraphQL request from its text to its answer and HTTP status.
+"""Executes one GraphQL request, from its text to the answer and HTTP status.
 
-A request that is wrong in itself is HTTP 400; one that was understood and could not be carried out is HTTP 200 with
-`errors` and null in its field's place. The key `errors` is absent on success: Prefect's clients stumble over it.
+An invalid request is HTTP 400. A valid one that could not be carried out is HTTP 200 with `errors`, and null in place
+of the field. The key `errors` is absent on success, because Prefect's clients take its presence for a failure.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ from sqlalchemy.exc import OperationalError
 from flowherd_server import errors
 from flowherd_server.errors import Refused, errors_answer
 
+#: Maximum number of nested levels in a query.
 MAX_DEPTH = 12
-#: A literal list of some thousand objects; more than that is sent as variables.
+#: Maximum number of tokens in a request: room for a literal list of some thousand objects. Larger input must be sent as
+#: variables.
 MAX_TOKENS = 100_000
+#: Longest request text whose parsed form is cached, characters.
 _CACHED_TEXT_LENGTH = 20_000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back over HTTP."""
+    """The answer to send over HTTP."""
 
     status: int
     body: Mapping[str, Any]
@@ -48,7 +51,7 @@ class Answer:
 def execute(
     schema: GraphQLSchema, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, context: Any
 ) -> Answer:
-    """The answer to one request. `context` is what resolvers find as info.context; its `reading` opens a connection."""
+    """Execute one request. Resolvers find `context` as info.context; its method `reading` opens a connection."""
     try:
         document = _document(schema, text)
         if isinstance(document, Answer):
@@ -77,13 +80,13 @@ def _run(
     if not result.errors:
         return Answer(200, {"data": result.data})
     errors = [_formatted(error) for error in result.errors]
-    if any(error.path is None for error in result.errors):  # variables that do not fit their types
+    if any(error.path is None for error in result.errors):  # variables do not match their types
         return Answer(400, {"errors": errors})
     return Answer(200, {"errors": errors, "data": result.data})
 
 
 def _document(schema: GraphQLSchema, text: str) -> DocumentNode | Answer:
-    # Agents send the same few texts again and again.
+    # Agents keep sending the same few texts.
     return _cached_check(schema, text) if len(text) <= _CACHED_TEXT_LENGTH else _check(schema, text)
 
 
@@ -109,9 +112,9 @@ def _bad(message: str, code: str) -> Answer:
 
 
 def _depth(document: DocumentNode) -> int:
-    """Levels of nested fields. Introspection is left out: its usual query is deeper, and it reads no table."""
+    """Return the number of nested levels, without introspection, whose usual query is deeper but reads no table."""
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-    # Each fragment once, however often it is spread; one that spreads itself is refused by validation.
+    # Each fragment is measured once, even if it is spread often; validation refuses one that spreads itself.
     known: dict[str, int] = {}
 
     def below(node: Any) -> int:
@@ -132,18 +135,18 @@ def _depth(document: DocumentNode) -> int:
 
 
 def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mapping[str, Any]:
-    """The error as it is told: our own refusals as they are, everything unexpected without its inside."""
+    """Return the error for the client: our own refusals as they are, unexpected errors without details."""
     original = error.original_error
     if original is None or isinstance(original, (Refused, GraphQLError)):
         answer = dict(error.formatted)
         answer["extensions"] = {"code": code, **(error.extensions or {})}
         return answer
     if isinstance(original, OperationalError):
-        logger.error("the database refused: {}", original.orig)
-        message, code = f"API_ERROR: the server's database cannot do this now: {original.orig}", errors.API_ERROR
+        logger.error("the database failed: {}", original.orig)
+        message, code = f"API_ERROR: the server's database cannot do this at present: {original.orig}", errors.API_ERROR
     elif isinstance(original, RecursionError):
         message, code = "the request is nested too deeply", errors.BAD_USER_INPUT
     else:
-        logger.opt(exception=original).error("an operation failed in a way that nobody foresaw")
+        logger.opt(exception=original).error("an operation failed with an unexpected error")
         message, code = "Internal server error", errors.INTERNAL
     return {"message": message, "path": error.path, "extensions": {"code": code}}

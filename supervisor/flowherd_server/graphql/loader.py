@@ -1,6 +1,6 @@
-"""From the selection of one table field to its rows, with everything nested in it: one query a level, never one a row.
+"""Loads the rows of a table field and all nested fields, with one query for each level and not for each row.
 
-A row is a dict of its columns; what a nested field selected is beside them under `nested_key` of its response key.
+A row is a dict of its columns; the rows of a nested field are in it under `nested_key(response key)`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sqlalchemy import Connection, Select, Table
 
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
-from flowherd_server.store.tables import RELATIONSHIPS, Relationship
+from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
 
-#: One answer holds no more rows than this: the server's memory is the host's.
+#: Maximum number of rows in an answer, because the server shares its host's memory with flow runs.
 MAX_ROWS = 100_000
-#: And no more text than this, for rows of log messages.
+#: Maximum number of characters in an answer, for rows with long log messages.
 MAX_CHARACTERS = 64 * 1024 * 1024
 _CHUNK_ROWS = 1000
 AGGREGATE_SUFFIX = "_aggregate"
@@ -38,19 +38,19 @@ Row = dict[str, Any]
 
 
 def nested_key(response_key: str) -> str:
-    """Where a row keeps what the nested field with this response key selected."""
+    """Return the key in a row for the rows of the nested field with this response key."""
     return "@" + response_key
 
 
 @dataclass
 class Budget:
-    """What is left of these for one request, all its fields together."""
+    """How many more rows and characters one request may load, in all its fields together."""
 
     rows: int = MAX_ROWS
     characters: int = MAX_CHARACTERS
 
     def spend(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raises Refused when they are too many."""
+        """Subtract the rows. Raises Refused if they are too many."""
         self.rows -= len(rows)
         self.characters -= sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
         if self.rows < 0 or self.characters < 0:
@@ -62,19 +62,19 @@ class Budget:
 
 @dataclass
 class Loader:
-    """Loads for one operation, over one connection."""
+    """Loads the rows for one operation over one connection."""
 
     connection: Connection
     info: GraphQLResolveInfo[Any]
-    #: Columns that a computed field is made from: {(type name, field name): column names}.
+    #: Columns that computed fields need: {(type name, field name): column names}.
     computed: Mapping[tuple[str, str], Sequence[str]]
 
     def rows(
         self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None = None
     ) -> list[Row]:
-        """The rows of `table` with all columns and nested rows that `nodes` select.
+        """Load the rows of `table` with all columns and nested rows that `nodes` select.
 
-        Raises Refused when they are too many.
+        Raises Refused if there are too many.
         """
         selected = list(self._fields(nodes))
         relationships = RELATIONSHIPS[table.name]
@@ -91,11 +91,11 @@ class Loader:
         return rows
 
     def aggregate(self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments) -> Row:
-        """What `nodes` select of an aggregate over the rows of `table` that `arguments` ask for, by response key."""
+        """Load what `nodes` select of an aggregate over the rows that `arguments` select, by response key."""
         return self._aggregates(table, nodes, arguments, None)(None)
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
-        """The arguments of a table field of the type `type_name`."""
+        """Return the arguments of a table field of the type `type_name`."""
         parent = cast(GraphQLObjectType, self.info.schema.type_map[type_name])
         given = get_argument_values(parent.fields[node.name.value], node, self.info.variable_values)
         return Arguments(
@@ -107,8 +107,8 @@ class Loader:
         )
 
     def _order_by(self, node: FieldNode) -> Sequence[Mapping[str, Any]]:
-        # The keys' order is their significance. Coerced input objects have the order of the type's fields instead,
-        # so the literal, or the variable as it was sent, is read; it has been checked against the type before.
+        # The order of keys matters, but coerced input objects have the order of the type's fields. So this reads the
+        # literal, or the variable as it was sent; it has already been checked against the type.
         literal = next(argument.value for argument in node.arguments or () if argument.name.value == "order_by")
         variables = {**self.info.variable_values.coerced, **self.info.context.raw_variables}
         value = value_from_ast_untyped(literal, variables)
@@ -137,11 +137,11 @@ class Loader:
     def _related(
         self, rows: Sequence[Row], table: Table, relationship: Relationship, nodes: Sequence[FieldNode]
     ) -> Callable[[Any], Any]:
-        """What the rows are related to, by the value of the relationship's source column."""
+        """Load the related rows. Returns a function from the source column's value to the rows related to it."""
         keys = list({row[relationship.source_column] for row in rows} - {None})
         parents = Parents(relationship.target_column, keys)
         arguments = self.arguments(table.name, nodes[0]) if relationship.many else Arguments()
-        if nodes[0].name.value != relationship.name:  # the aggregate beside it
+        if nodes[0].name.value != relationship.name:  # the field NAME_aggregate
             return self._aggregates(relationship.target, nodes, arguments, parents)
         children = self.rows(relationship.target, nodes, arguments, parents) if keys else []
         if not relationship.many:
@@ -154,7 +154,7 @@ class Loader:
     def _aggregates(
         self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None
     ) -> Callable[[Any], Row]:
-        """What `nodes` select of an aggregate, for each parent by its key; without parents the key is None."""
+        """Load what `nodes` select of an aggregate. Returns a function from a parent's key (else None) to it."""
         selected = list(self._fields(nodes))
         places = list(self._places(table, selected))
         measured = self._measured(table, [measure for _, measure in places], arguments, parents)
@@ -176,7 +176,7 @@ class Loader:
     def _places(
         self, table: Table, selected: Sequence[tuple[str, str, Sequence[FieldNode]]]
     ) -> Iterator[tuple[tuple[str, ...], Measure]]:
-        """What is to be measured, and by which response keys it is found in the answer."""
+        """Return the selected measures, each after the response keys by which it is found in the answer."""
         fields = cast(GraphQLObjectType, self.info.schema.type_map[f"{table.name}_aggregate_fields"]).fields
         for key, name, nodes in selected:
             for function_key, function, inner in self._fields(nodes) if name == "aggregate" else ():
@@ -209,7 +209,7 @@ class Loader:
         return lambda key: groups.get(key, [])
 
     def _fields(self, nodes: Sequence[FieldNode]) -> Iterator[tuple[str, str, Sequence[FieldNode]]]:
-        """What is selected inside `nodes`: response key, field name, and the nodes that have that response key."""
+        """Return the fields selected inside `nodes`: response key, field name, and all nodes with that response key."""
         found: dict[str, list[FieldNode]] = {}
         spread: set[str] = set()
         for node in nodes:

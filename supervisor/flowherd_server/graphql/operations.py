@@ -1,56 +1,20 @@
-"""What a mutation is, to the schema that offers it and to the module that carries it out.
+"""The description of a mutation, from which the schema is generated and by which it is carried out.
 
-An operation has one `input` object and one answer object. It runs in one write transaction of its own; what others
-must hear of it is collected in `Call.effects` and told only after the transaction is on the disk.
+An operation has one `input` object and one payload object, and runs in a write transaction of its own. Agents and
+schedules that it concerns are collected in `Call.effects` and woken only after the transaction is on the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from graphql import GraphQLInputType, GraphQLOutputType
-from sqlalchemy import Connection
+
+from flowherd_server.call import Call
 
 Input = Mapping[str, Any]
-
-
-@dataclass
-class Effects:
-    """What concerns somebody who waits."""
-
-    #: Flow runs that may be taken: from when (microseconds) and by agents with which labels.
-    due: list[tuple[int, Sequence[str]]] = field(default_factory=list)
-    #: Agents of whose runs one is to be ended.
-    agents: set[str] = field(default_factory=set)
-    #: A schedule was switched on or changed.
-    schedules: bool = False
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks, as far as the headers tell."""
-
-    #: X-PREFECT-AGENT-ID, where it is a UUID.
-    agent_id: str | None = None
-    #: X-PREFECT-CORE-VERSION.
-    core_version: str | None = None
-    #: X-PREFECT-TENANT-ID, where it is a UUID.
-    tenant_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Call:
-    """One run of an operation."""
-
-    connection: Connection
-    caller: Caller
-    #: The time of the call, in microseconds: one for all that it writes.
-    now: int
-    #: How many runs a schedule creates ahead.
-    schedule_ahead: int
-    effects: Effects = field(default_factory=Effects)
 
 
 def _unchanged(given: Input) -> Input:
@@ -59,13 +23,15 @@ def _unchanged(given: Input) -> Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One mutation. `handle` raises Refused when it will not do it; nothing of it is stored then."""
+    """One mutation."""
 
     name: str
     arguments: Mapping[str, GraphQLInputType]
+    #: Fields of the payload.
     answer: Mapping[str, GraphQLOutputType]
+    #: Carries it out. If it raises Refused, nothing is stored.
     handle: Callable[[Call, Any], Mapping[str, Any]]
-    #: Checks and converts the input before the writer's lock is taken, for operations with much of it.
+    #: Checks and converts the input before the write lock is taken, for operations with large input.
     prepare: Callable[[Input], Any] = _unchanged
-    #: On the disk before it is answered; only what is told again and again anyway is not.
+    #: Whether it must be on the disk before it is answered; not needed for what clients repeat anyway.
     durable: bool = True

@@ -1,4 +1,4 @@
-"""The operators of a comparison, as SQL over one column. Their logic is SQL's own with its three values."""
+"""The operators of comparisons, as SQL over one column, with SQL's three-valued logic."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from flowherd_server.graphql.postgres_operators import JSON_COLLATION
-from flowherd_server.store.tables import Json
+from flowherd_server.store.columns import Json
+from flowherd_server.store.postgres_functions import JSON_COLLATION
 
 Operator = Callable[[ColumnElement[Any], Any], ColumnElement[bool]]
 
 
 def comparable(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """`column` as something that compares and sorts by its value: JSON not as its text."""
+    """Return an expression that compares and sorts `column` by its value: JSON as JSON, and not as text."""
     return collate(_json_text(column), JSON_COLLATION) if isinstance(column.type, Json) else column
 
 
 def _json_text(column: ColumnElement[Any]) -> ColumnElement[str]:
-    # SQLite stores what looks like a number as one, by the column's declared type.
+    # SQLite stores JSON that looks like a number as a number, because of the column's declared type.
     return cast(column, String)
 
 
 def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-    """Whether `column` is one of `values`, however many."""
+    """Return the condition that `column` is one of `values`, of any number."""
     if isinstance(column.type, Json):
         return or_(false(), *(comparable(column) == json.dumps(value) for value in values))
-    # As one JSON parameter: a list may be longer than SQLite has room for parameters.
+    # As one JSON parameter, because SQLite limits the number of parameters.
     listed = func.json_each(bindparam(None, json.dumps(list(values)))).table_valued("value").alias()
     return column.in_(select(listed.c.value))
 
 
 def _compared(compare: Operator) -> Operator:
     def compiled(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
-        if isinstance(column.type, Boolean):  # of which SQLAlchemy knows no order
+        if isinstance(column.type, Boolean):  # SQLAlchemy does not order booleans
             return compare(type_coerce(column, Integer), int(value))
         return compare(comparable(column), json.dumps(value) if isinstance(column.type, Json) else value)
 
@@ -64,7 +64,7 @@ def _in(column: ColumnElement[Any], values: Any) -> ColumnElement[bool]:
 
 def _not_in(column: ColumnElement[Any], values: Any) -> ColumnElement[bool]:
     listed = _listed(values)
-    # Null too is none of none (Hasura compares with ALL of an array).
+    # Null, too, is not in an empty list (Hasura compares with ALL of an array).
     return not_(one_of(column, listed)) if listed else true()
 
 
@@ -90,7 +90,7 @@ def _has_keys(needs_all: int) -> Operator:
     )
 
 
-_OF_ALL: dict[str, Operator] = {
+_BY_VALUE: dict[str, Operator] = {
     "_eq": _compared(lambda column, value: column == value),
     "_neq": _compared(lambda column, value: column != value),
     "_lt": _compared(lambda column, value: column < value),
@@ -98,21 +98,29 @@ _OF_ALL: dict[str, Operator] = {
     "_gt": _compared(lambda column, value: column > value),
     "_gte": _compared(lambda column, value: column >= value),
 }
-_OF_LISTS: dict[str, Operator] = {"_in": _in, "_nin": _not_in}
-_OF_TEXTS: dict[str, Operator] = {
+_BY_LIST: dict[str, Operator] = {"_in": _in, "_nin": _not_in}
+_BY_PATTERN: dict[str, Operator] = {
     "_like": _like(0),
     "_nlike": _not(_like(0)),
     "_ilike": _like(1),
     "_nilike": _not(_like(1)),
 }
-_OF_JSON: dict[str, Operator] = {
+_BY_JSON: dict[str, Operator] = {
     "_contains": lambda column, part: func.fh_json_contains(_json_text(column), json.dumps(part), type_=Boolean),
     "_contained_in": lambda column, whole: func.fh_json_contains(json.dumps(whole), _json_text(column), type_=Boolean),
 }
-_OF_KEYS: dict[str, Operator] = {"_has_key": _has_keys(1), "_has_keys_all": _has_keys(1), "_has_keys_any": _has_keys(0)}
+_BY_KEYS: dict[str, Operator] = {"_has_key": _has_keys(1), "_has_keys_all": _has_keys(1), "_has_keys_any": _has_keys(0)}
 
-OPERATORS: dict[str, Operator] = {**_OF_ALL, **_OF_LISTS, "_is_null": _is_null, **_OF_TEXTS, **_OF_JSON, **_OF_KEYS}
-#: Those that take a value of the column's own kind, and a list of such.
-OF_VALUE, OF_LIST = tuple(_OF_ALL), tuple(_OF_LISTS)
-#: Those of texts, and of JSON: with a JSON value, with one key, with a list of keys.
-OF_TEXT, OF_JSON, OF_KEY, OF_KEYS = tuple(_OF_TEXTS), tuple(_OF_JSON), ("_has_key",), ("_has_keys_all", "_has_keys_any")
+OPERATORS: dict[str, Operator] = {
+    **_BY_VALUE,
+    **_BY_LIST,
+    "_is_null": _is_null,
+    **_BY_PATTERN,
+    **_BY_JSON,
+    **_BY_KEYS,
+}
+#: Operators that take a value of the column's own type, and those that take a list of such values.
+VALUE_OPERATORS, LIST_OPERATORS = tuple(_BY_VALUE), tuple(_BY_LIST)
+#: Operators of text columns; of JSON columns with a JSON value, with one key, with a list of keys.
+TEXT_OPERATORS, JSON_OPERATORS = tuple(_BY_PATTERN), tuple(_BY_JSON)
+KEY_OPERATORS, KEYS_OPERATORS = ("_has_key",), ("_has_keys_all", "_has_keys_any")

@@ -1,4 +1,4 @@
-"""Fields of the query root that are no tables: what the dialect asks for beside them."""
+"""Fields of the query root that are not tables: what else the dialect's clients ask for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Any
 
 from graphql import GraphQLArgument, GraphQLField, GraphQLList, GraphQLNonNull, GraphQLObjectType
 from graphql.type import GraphQLInt, GraphQLString
-from sqlalchemy import select
 
-from flowherd_server.errors import not_found
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
-from flowherd_server.mutations.secrets import secret_names, secret_value
-from flowherd_server.mutations.tenants import tenant_of, tenant_row
+from flowherd_server.store.keyed_rows import secret_names, secret_value
+from flowherd_server.store.row_lookup import row_by_id, tenant_id_of, tenant_row
 from flowherd_server.store.tables import TASK_RUN
 
 
 def _auth_info(_root: Any, info: Any) -> Mapping[str, Any]:
-    # One token is all there is, and whoever has it may be an agent.
-    return {"api_token_scope": "RUNNER", "tenant_id": tenant_of(info.context.connection, info.context.caller)}
+    # There is only one token, and everyone who has it may be an agent.
+    return {"api_token_scope": "RUNNER", "tenant_id": tenant_id_of(info.context.connection, info.context.caller)}
 
 
 def _user(_root: Any, info: Any) -> list[Mapping[str, Any]]:
-    # There are no users; whoever asks as one is a member of the tenant that the request is for.
+    # There are no users; every client is a member of the tenant that its request is for.
     tenant = dict(tenant_row(info.context.connection, info.context.caller))
     return [{"default_membership": {"tenant_id": tenant["id"], "tenant": tenant}}]
 
@@ -36,12 +34,7 @@ def _secret_names(_root: Any, info: Any) -> list[str]:
 
 
 def _task_run_info(_root: Any, info: Any, task_run_id: str) -> Mapping[str, Any]:
-    columns = (TASK_RUN.c.id, TASK_RUN.c.version, TASK_RUN.c.state, TASK_RUN.c.serialized_state)
-    query = select(*columns).where(TASK_RUN.c.id == task_run_id)
-    found = info.context.connection.execute(query).mappings().first()
-    if found is None:
-        raise not_found("task run", task_run_id)
-    return dict(found)
+    return dict(row_by_id(info.context.connection, TASK_RUN, task_run_id))
 
 
 _AUTH_INFO = GraphQLObjectType(
@@ -69,12 +62,12 @@ _ID = GraphQLArgument(GraphQLNonNull(UUID_INPUT))
 ROOT_FIELDS: Mapping[str, GraphQLField] = {
     "hello": GraphQLField(GraphQLString, resolve=lambda _root, _info: "hello"),
     "auth_info": GraphQLField(_AUTH_INFO, resolve=_auth_info),
-    # A list, as of a table: Prefect 0.13 with the backend "cloud" takes the first.
+    # A list, as if it were a table: Prefect 0.13 with the backend "cloud" takes the first item.
     "user": GraphQLField(GraphQLList(_USER), resolve=_user),
     "secret_value": GraphQLField(
         JSON_INPUT, {"name": GraphQLArgument(GraphQLNonNull(GraphQLString))}, resolve=_secret_value
     ),
     "secret_names": GraphQLField(GraphQLList(GraphQLNonNull(GraphQLString)), resolve=_secret_names),
-    # What Prefect's engine goes by after a version lock.
+    # Prefect's engine reads this after a version lock, and goes on from it.
     "get_task_run_info": GraphQLField(_TASK_RUN_INFO, {"task_run_id": _ID}, _task_run_info),
 }

@@ -1,7 +1,7 @@
-"""The GraphQL schema, generated from the tables and the operations.
+"""Generates the GraphQL schema from the tables and the operations.
 
-For a table T: the fields T, T_by_pk and T_aggregate, and the types that Hasura made for their arguments (T_bool_exp,
-T_order_by, T_select_column); for an operation O: the field O with O_input and O_payload.
+A table T gets the fields T, T_by_pk and T_aggregate, and the types that Hasura generates for their arguments
+(T_bool_exp, T_order_by, T_select_column). An operation O gets the field O with O_input and O_payload.
 """
 
 from __future__ import annotations
@@ -30,12 +30,22 @@ from sqlalchemy import Table
 from flowherd_server.graphql.compiler import ORDER_WORDS, Arguments
 from flowherd_server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
 from flowherd_server.graphql.operations import Operation
-from flowherd_server.graphql.operators import OF_JSON, OF_KEY, OF_KEYS, OF_LIST, OF_TEXT, OF_VALUE
+from flowherd_server.graphql.operators import (
+    JSON_OPERATORS,
+    KEY_OPERATORS,
+    KEYS_OPERATORS,
+    LIST_OPERATORS,
+    TEXT_OPERATORS,
+    VALUE_OPERATORS,
+)
 from flowherd_server.graphql.scalars import BIGINT, TABLE_JSON, scalar_of
-from flowherd_server.store.tables import RELATIONSHIPS, visible_columns, visible_tables
+from flowherd_server.store.columns import visible_columns
+from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.tables import visible_tables
 
+#: Scalars that have a maximum and a minimum, which have the column's own scalar.
 _ORDERED: dict[str, GraphQLScalarType | None] = dict.fromkeys(("Int", "bigint", "String", "timestamptz", "interval"))
-#: Of which columns, by their scalar, each can be asked, and what comes out where that is not the column's own scalar.
+#: {aggregate function: {scalar of the columns that have it: scalar of the result, None for the column's own}}.
 MEASURES: dict[str, dict[str, GraphQLScalarType | None]] = {
     "max": _ORDERED,
     "min": _ORDERED,
@@ -47,9 +57,9 @@ ORDER = GraphQLEnumType("order_by", {word: word for word in ORDER_WORDS})
 
 @dataclass(frozen=True)
 class ComputedField:
-    """A field of a table's rows that is no column: made by the request's context from some columns.
+    """A field of a table's rows that is not a column, but computed from some columns.
 
-    It is the name of a method of the context that takes those columns' values.
+    The request's context has a method of the same name that takes the values of these columns.
     """
 
     table: str
@@ -61,7 +71,7 @@ class ComputedField:
 def build_schema(
     operations: Sequence[Operation], fields: Mapping[str, GraphQLField], computed: Sequence[ComputedField]
 ) -> GraphQLSchema:
-    """The schema of all tables and `operations`; `fields` are further fields of the query root."""
+    """Return the schema of all tables and `operations`; `fields` are further fields of the query root."""
     types = _Types(computed)
     query = dict(fields)
     for table in visible_tables():
@@ -71,7 +81,7 @@ def build_schema(
 
 
 class _Types:
-    """The types of all tables, each made once; they refer to one another, so their fields are made on demand."""
+    """The types of all tables. Their fields are made on demand, because the types refer to one another."""
 
     def __init__(self, computed: Sequence[ComputedField]) -> None:
         self._computed = computed
@@ -85,7 +95,7 @@ class _Types:
         self._order = {table.name: self._order_type(table) for table in tables}
 
     def root_fields(self, table: Table) -> dict[str, GraphQLField]:
-        """The three fields by which `table` is asked for."""
+        """Return the three fields of the query root for `table`."""
         key = GraphQLArgument(GraphQLNonNull(scalar_of(table.c.id)))
         return {
             table.name: GraphQLField(
@@ -206,14 +216,14 @@ class _Types:
 
 
 def _comparison_type(scalar: GraphQLScalarType) -> GraphQLInputObjectType:
-    operators: dict[str, Any] = dict.fromkeys(OF_VALUE, scalar)
-    operators.update(dict.fromkeys(OF_LIST, GraphQLList(GraphQLNonNull(scalar))), _is_null=GraphQLBoolean)
+    operators: dict[str, Any] = dict.fromkeys(VALUE_OPERATORS, scalar)
+    operators.update(dict.fromkeys(LIST_OPERATORS, GraphQLList(GraphQLNonNull(scalar))), _is_null=GraphQLBoolean)
     if scalar is GraphQLString:
-        operators.update(dict.fromkeys(OF_TEXT, GraphQLString))
+        operators.update(dict.fromkeys(TEXT_OPERATORS, GraphQLString))
     if scalar is TABLE_JSON:
-        operators.update(dict.fromkeys(OF_JSON, TABLE_JSON))
-        operators.update(dict.fromkeys(OF_KEY, GraphQLString))
-        operators.update(dict.fromkeys(OF_KEYS, GraphQLList(GraphQLNonNull(GraphQLString))))
+        operators.update(dict.fromkeys(JSON_OPERATORS, TABLE_JSON))
+        operators.update(dict.fromkeys(KEY_OPERATORS, GraphQLString))
+        operators.update(dict.fromkeys(KEYS_OPERATORS, GraphQLList(GraphQLNonNull(GraphQLString))))
     fields = {name: GraphQLInputField(kind) for name, kind in operators.items()}
     return GraphQLInputObjectType(f"{scalar.name}_comparison_exp", fields)
 

@@ -1,4 +1,8 @@
-"""Everything that changes something on request, one family of the dialect's mutations a module."""
+"""The dialect's mutations, one family a module; each module lists its own in OPERATIONS.
+
+Other modules here serve several families: flow_document and flow_graph read and store flows that are registered,
+state_reports and idempotency read reported states and recognise repeated ones.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,37 @@ from flowherd_server.mutations import (
     agents,
     artifacts,
     cancel,
+    flow_graph_batches,
     flow_groups,
-    flow_parts,
     flow_runs,
     flows,
     key_values,
-    logs,
     projects,
     queue,
-    schedules,
+    schedule_switches,
     secrets,
-    states,
+    set_flow_run_states,
+    set_task_run_states,
     tag_limits,
     task_runs,
-    task_states,
     tenants,
+    write_run_logs,
 )
 
 OPERATIONS: tuple[Operation, ...] = (
     *tenants.OPERATIONS,
     *projects.OPERATIONS,
     *flows.OPERATIONS,
-    *flow_parts.OPERATIONS,
+    *flow_graph_batches.OPERATIONS,
     *flow_groups.OPERATIONS,
-    *schedules.OPERATIONS,
+    *schedule_switches.OPERATIONS,
     *flow_runs.OPERATIONS,
     *queue.OPERATIONS,
-    *states.OPERATIONS,
+    *set_flow_run_states.OPERATIONS,
     *task_runs.OPERATIONS,
-    *task_states.OPERATIONS,
+    *set_task_run_states.OPERATIONS,
     *cancel.OPERATIONS,
-    *logs.OPERATIONS,
+    *write_run_logs.OPERATIONS,
     *agents.OPERATIONS,
     *agent_configs.OPERATIONS,
     *artifacts.OPERATIONS,

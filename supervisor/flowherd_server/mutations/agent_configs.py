@@ -1,4 +1,4 @@
-"""Settings that agents are told to look up by an id."""
+"""Agent configurations: settings that an agent reads by the id that it was started with."""
 
 from __future__ import annotations
 
@@ -8,29 +8,20 @@ from uuid import uuid4
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy import insert, update
 
-from flowherd_server.errors import not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.mutations.flow_document import optional_mapping
-from flowherd_server.mutations.tenants import tenant_of
+from flowherd_server.store.row_lookup import delete_row, row_by_id, tenant_id_of
 from flowherd_server.store.tables import AGENT, AGENT_CONFIG
-
-
-def agent_config_row(call: Call, agent_config_id: str) -> RowMapping:
-    """The configuration. Raises Refused when there is none."""
-    query = select(AGENT_CONFIG).where(AGENT_CONFIG.c.id == agent_config_id)
-    row = call.connection.execute(query).mappings().first()
-    if row is None:
-        raise not_found("agent configuration", agent_config_id)
-    return row
 
 
 def _create(call: Call, given: Input) -> Mapping[str, Any]:
     row = {
         "id": str(uuid4()),
-        "tenant_id": tenant_of(call.connection, call.caller, given.get("tenant_id")),
+        "tenant_id": tenant_id_of(call.connection, call.caller, given.get("tenant_id")),
         "name": given.get("name"),
         "settings": optional_mapping("settings", given.get("settings")) or {},
         "created": call.now,
@@ -41,8 +32,8 @@ def _create(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _update(call: Call, given: Input) -> Mapping[str, Any]:
-    """What is not given stays."""
-    row = agent_config_row(call, given["agent_config_id"])
+    """Change what is given; the rest stays."""
+    row = row_by_id(call.connection, AGENT_CONFIG, given["agent_config_id"])
     changed: dict[str, Any] = {"updated": call.now}
     if given.get("name") is not None:
         changed["name"] = given["name"]
@@ -53,10 +44,9 @@ def _update(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _delete(call: Call, given: Input) -> Mapping[str, Any]:
-    row = agent_config_row(call, given["agent_config_id"])
-    of_agents = update(AGENT).where(AGENT.c.agent_config_id == row["id"])
-    call.connection.execute(of_agents, {"agent_config_id": None})
-    call.connection.execute(delete(AGENT_CONFIG).where(AGENT_CONFIG.c.id == row["id"]))
+    delete_row(call.connection, AGENT_CONFIG, given["agent_config_id"])
+    agents = update(AGENT).where(AGENT.c.agent_config_id == given["agent_config_id"])
+    call.connection.execute(agents, {"agent_config_id": None})
     return {"success": True}
 
 

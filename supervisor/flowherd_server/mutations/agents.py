@@ -1,4 +1,4 @@
-"""Agents: making themselves known, and the heartbeats of what they run."""
+"""Agents: registration, deletion, and the heartbeats of the runs that they keep."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from uuid import uuid4
 
 from graphql import GraphQLInputType, GraphQLList, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, insert, select, update
 
-from flowherd_server.errors import not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
-from flowherd_server.mutations.agent_configs import agent_config_row
-from flowherd_server.mutations.tenants import tenant_of
 from flowherd_server.runs.labels import normal_labels
-from flowherd_server.store.tables import AGENT, FLOW_RUN, TASK_RUN
+from flowherd_server.store.row_lookup import delete_row, row_by_id, tenant_id_of
+from flowherd_server.store.tables import AGENT, AGENT_CONFIG, FLOW_RUN, TASK_RUN
 
 
 def note_agent(call: Call) -> None:
-    """Remember that the calling agent was heard of now."""
+    """Store that the calling agent made a request now."""
     if call.caller.agent_id is not None:
         known = update(AGENT).where(AGENT.c.id == call.caller.agent_id)
         call.connection.execute(known, {"last_queried": call.now})
@@ -29,15 +28,15 @@ def note_agent(call: Call) -> None:
 def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
     config_id = given.get("agent_config_id")
     if config_id is not None:
-        agent_config_row(call, config_id)
+        row_by_id(call.connection, AGENT_CONFIG, config_id)
     identity = {
-        "tenant_id": tenant_of(call.connection, call.caller, given.get("tenant_id")),
+        "tenant_id": tenant_id_of(call.connection, call.caller, given.get("tenant_id")),
         "type": given["type"],
         "name": given.get("name"),
         "labels": normal_labels(given.get("labels") or ()),
         "core_version": call.caller.core_version,
     }
-    # `is_` for names and versions that are null; labels are stored sorted, so equal sets are equal texts.
+    # Name and version may be null, which `==` does not match. Labels are stored sorted, so equal sets are equal JSON.
     same = [AGENT.c[key].is_not_distinct_from(value) for key, value in identity.items()]
     agent_id = call.connection.execute(select(AGENT.c.id).where(*same).limit(1)).scalar()
     if agent_id is None:
@@ -51,15 +50,13 @@ def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _delete_agent(call: Call, given: Input) -> Mapping[str, Any]:
-    """It is no longer listed; its runs keep its id."""
-    agent_id = given["agent_id"]
-    if not call.connection.execute(delete(AGENT).where(AGENT.c.id == agent_id)).rowcount:
-        raise not_found("agent", agent_id)
+    """Remove the agent from the list; its runs keep its id."""
+    delete_row(call.connection, AGENT, given["agent_id"])
     return {"success": True}
 
 
 def _heartbeat(table: Table, key: str) -> Operation:
-    """Always a success, for ids that name nothing too: a heartbeat is not worth an error."""
+    """Return the heartbeat operation of a table of runs; it succeeds for unknown ids too."""
 
     def beat(call: Call, given: Input) -> Mapping[str, Any]:
         call.connection.execute(update(table).where(table.c.id == given[key]), {"heartbeat": call.now})

@@ -1,4 +1,4 @@
-"""Artifacts: what a task run shows to people, a link or some markdown."""
+"""Artifacts: links or Markdown that a task run shows to people."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from uuid import uuid4
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, update
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
-from flowherd_server.runs.state_changes import flow_run_row
-from flowherd_server.runs.task_state_changes import task_run_row
-from flowherd_server.store.tables import TASK_RUN_ARTIFACT
+from flowherd_server.store.row_lookup import delete_row, row_by_id
+from flowherd_server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_ARTIFACT
 
-#: The real server's own limit.
+#: Limit of the dialect's real server.
 MAX_DATA_BYTES = 1024 * 1024
 
 
 def _create(call: Call, given: Input) -> Mapping[str, Any]:
-    task_run = task_run_row(call, given["task_run_id"])
-    tenant_id = flow_run_row(call, task_run["flow_run_id"])["tenant_id"]
+    task_run = row_by_id(call.connection, TASK_RUN, given["task_run_id"])
+    tenant_id = row_by_id(call.connection, FLOW_RUN, task_run["flow_run_id"])["tenant_id"]
     if given.get("tenant_id") not in (None, tenant_id):
         raise not_found(f"in tenant {given['tenant_id']}, task run", task_run["id"])
     if not given["kind"].strip():
@@ -44,26 +44,19 @@ def _create(call: Call, given: Input) -> Mapping[str, Any]:
 
 def _update(call: Call, given: Input) -> Mapping[str, Any]:
     changed = {"data": _checked(given["data"]), "updated": call.now}
-    call.connection.execute(update(TASK_RUN_ARTIFACT).where(TASK_RUN_ARTIFACT.c.id == _known(call, given)), changed)
+    artifact = row_by_id(call.connection, TASK_RUN_ARTIFACT, given["task_run_artifact_id"])
+    call.connection.execute(update(TASK_RUN_ARTIFACT).where(TASK_RUN_ARTIFACT.c.id == artifact["id"]), changed)
     return {"success": True}
 
 
 def _delete(call: Call, given: Input) -> Mapping[str, Any]:
-    call.connection.execute(delete(TASK_RUN_ARTIFACT).where(TASK_RUN_ARTIFACT.c.id == _known(call, given)))
+    delete_row(call.connection, TASK_RUN_ARTIFACT, given["task_run_artifact_id"])
     return {"success": True}
-
-
-def _known(call: Call, given: Input) -> str:
-    artifact_id: str = given["task_run_artifact_id"]
-    query = select(TASK_RUN_ARTIFACT.c.id).where(TASK_RUN_ARTIFACT.c.id == artifact_id)
-    if call.connection.execute(query).first() is None:
-        raise not_found("task run artifact", artifact_id)
-    return artifact_id
 
 
 def _checked(data: Any) -> Any:
     if len(json.dumps(data)) > MAX_DATA_BYTES:
-        raise Refused(f"an artifact's data are larger than {MAX_DATA_BYTES} bytes")
+        raise Refused(f"an artifact's data is larger than {MAX_DATA_BYTES} bytes")
     return data
 
 

@@ -1,4 +1,4 @@
-"""cancel_flow_run: asking for a run's end."""
+"""cancel_flow_run: requesting the end of a flow run."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from graphql import GraphQLNonNull
 from graphql.type import GraphQLString
 
 from flowherd.states import FINISHED, Event, RunState, after
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
-from flowherd_server.runs.new_states import plain_state
-from flowherd_server.runs.state_changes import enter_state, flow_run_row
+from flowherd_server.runs.flow_run_states import enter_flow_run_state
+from flowherd_server.runs.new_state import plain_state
+from flowherd_server.store.row_lookup import row_by_id
+from flowherd_server.store.tables import FLOW_RUN
 
 
 def _cancel_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
-    run = flow_run_row(call, given["flow_run_id"])
+    run = row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
     state = RunState(run["state"])
     if state in FINISHED:
         return {"state": state.value}
     target = after(state, Event.REQUEST_CANCEL)
     if target is not state:
-        enter_state(call, run, plain_state(target, f"{target} on request", call.now))
+        enter_flow_run_state(call, run, plain_state(target, f"{target} on request", call.now))
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
     return {"state": target.value}

@@ -1,4 +1,4 @@
-"""A flow document as it is registered (the dialect's flow JSON), checked and taken apart; knows no database."""
+"""The JSON document as which a flow is registered: decompressing it, checking it and reading its parts. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowherd_server.errors import Refused
+from flowherd_server.runs.labels import check_labels
 
-#: A compressed document may not become more than this.
+#: Maximum size of a document that was sent compressed, after decompression.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
 class FlowDocument:
-    """What the server needs of a flow; `whole` is stored and given back unchanged."""
+    """The parts of a flow that the server uses; `whole` is stored and returned unchanged."""
 
     whole: Mapping[str, Any]
     name: str
@@ -33,11 +34,11 @@ class FlowDocument:
 
 
 def read_document(value: Any) -> FlowDocument:
-    """The flow in the JSON value `value`. Raises Refused naming the key that is not as it must be."""
+    """Read a flow. Raises Refused, naming the key, if something is not as it must be."""
     whole = _mapping("serialized_flow", value)
     name = whole.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise Refused("serialized_flow.name must be a text that is not empty")
+        raise Refused("serialized_flow.name must be a string that is not empty")
     optional = {
         key: None if whole.get(key) is None else _mapping(f"serialized_flow.{key}", whole[key])
         for key in ("storage", "run_config", "environment", "schedule")
@@ -55,17 +56,17 @@ def read_document(value: Any) -> FlowDocument:
 
 
 def read_tasks(what: str, value: Any) -> list[dict[str, Any]]:
-    """The tasks in the JSON value `value`; none is an empty list. Raises Refused for one without a slug."""
+    """Read a list of tasks, or null for none. Raises Refused if a task has no slug."""
     return _named(what, value, "slug")
 
 
 def read_edges(what: str, value: Any) -> list[dict[str, Any]]:
-    """The edges in the JSON value `value`; none is an empty list. Raises Refused."""
+    """Read a list of edges, or null for none. Raises Refused if it is something else."""
     return _mappings(what, value)
 
 
 def decompress(text: str) -> Any:
-    """The JSON value in base64(gzip(JSON)). Raises Refused when it is none, or larger than the server takes."""
+    """Return the JSON value in base64(gzip(JSON)). Raises Refused if it is malformed or too large."""
     try:
         unpacker = zlib.decompressobj(_GZIP_WINDOW)
         data = unpacker.decompress(base64.b64decode(text, validate=True), MAX_DOCUMENT_BYTES)
@@ -76,22 +77,13 @@ def decompress(text: str) -> Any:
         raise Refused(f"serialized_flow is not base64(gzip(JSON)): {error}") from error
 
 
-def check_labels(what: str, labels: Any) -> list[str] | None:
-    """`labels` when they are a list of texts, or None. Raises Refused."""
-    if labels is None:
-        return None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise Refused(f"{what} must be a list of texts")
-    return labels
-
-
 def optional_mapping(what: str, value: Any) -> dict[str, Any] | None:
-    """`value` when it is a JSON object, or None. Raises Refused."""
+    """Return `value` if it is a JSON object or None. Raises Refused, naming it as `what`, otherwise."""
     return None if value is None else _mapping(what, value)
 
 
 def slug_of(edge: Mapping[str, Any], end: str) -> str | None:
-    """The slug of the task at one end of an edge; None where there is none that is a text."""
+    """Return the slug of the task at one end of an edge, or None if there is no string."""
     task = edge.get(end)
     slug = task.get("slug") if isinstance(task, dict) else None
     return slug if isinstance(slug, str) else None
@@ -115,5 +107,5 @@ def _named(what: str, values: Any, name: str) -> list[dict[str, Any]]:
     found = _mappings(what, values)
     for index, value in enumerate(found):
         if not isinstance(value.get(name), str):
-            raise Refused(f"{what}[{index}].{name} must be a text")
+            raise Refused(f"{what}[{index}].{name} must be a string")
     return found

@@ -1,4 +1,7 @@
-"""The tasks and edges of a flow, as rows. They come with the flow or in batches after it; a repeat changes nothing."""
+"""Storing the tasks and edges of a flow, which come with the flow or in batches after it.
+
+Tasks and edges that are sent again change nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from uuid import uuid4
 
 from sqlalchemy import insert, select, update
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operations import Call
 from flowherd_server.mutations.flow_document import slug_of
+from flowherd_server.store.microseconds import SECOND_US
 from flowherd_server.store.tables import EDGE, TASK
-from flowherd_server.store.times import SECOND_US
 
 Document = Mapping[str, Any]
 #: Upstream task, downstream task, key.
@@ -20,7 +23,7 @@ _EdgeIdentity = tuple[str, str, str | None]
 
 
 def add_tasks(call: Call, flow_id: str, tasks: Sequence[Document]) -> list[Document]:
-    """Store those of `tasks` whose slug the flow does not have yet; these, in their order."""
+    """Store and return those of `tasks` whose slug the flow does not have yet, in their order."""
     known = set(_task_ids(call, flow_id))
     new = []
     for task in tasks:
@@ -33,9 +36,9 @@ def add_tasks(call: Call, flow_id: str, tasks: Sequence[Document]) -> list[Docum
 
 
 def add_edges(call: Call, flow_id: str, edges: Sequence[Document]) -> list[Document]:
-    """Store those of `edges` that the flow does not have yet; these, in their order.
+    """Store and return those of `edges` that the flow does not have yet, in their order.
 
-    Raises Refused when one names a task that the flow has not.
+    Raises Refused if an edge names a task that the flow does not have.
     """
     ids, known = _task_ids(call, flow_id), _edges(call, flow_id)
     new, rows = [], []
@@ -63,7 +66,7 @@ def _edges(call: Call, flow_id: str) -> set[_EdgeIdentity]:
 
 
 def _mark_mapped(call: Call, task_ids: set[str]) -> None:
-    """The dialect says it of the edge; of a task it is asked."""
+    """Mark tasks as mapped; the document only marks the edges that lead to them."""
     for task_id in task_ids:
         call.connection.execute(update(TASK).where(TASK.c.id == task_id), {"mapped": True})
 

@@ -1,4 +1,4 @@
-"""What people set on a flow's group, for all its versions: labels, run config, defaults, schedule, switches."""
+"""Settings of a flow group, for all versions of a flow: labels, run config, parameters, schedule, switches."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from graphql import (
     GraphQLNonNull,
 )
 from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
-from flowherd_server.mutations.flow_document import check_labels, optional_mapping
-from flowherd_server.mutations.flow_settings import HEARTBEAT, LAZARUS, VERSION_LOCKING, turn
-from flowherd_server.mutations.schedules import flow_row
-from flowherd_server.runs.labels import normal_labels
+from flowherd_server.mutations.flow_document import optional_mapping
+from flowherd_server.runs.flow_switches import HEARTBEAT, LAZARUS, VERSION_LOCKING, set_switch
+from flowherd_server.runs.labels import check_labels, normal_labels
 from flowherd_server.schedules.auto_runs import active_flow, create_auto_runs, delete_auto_runs
 from flowherd_server.schedules.schedule import next_firings
+from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_GROUP
-from flowherd_server.store.times import SECOND_US, to_datetime
 
 
 def _setting(column: str, argument: str, kind: GraphQLInputType, read: Callable[[Any], Any]) -> Operation:
-    """set_flow_group_COLUMN; `read` checks what is given, where null is "no longer set"."""
+    """Return the operation set_flow_group_COLUMN. `read` checks the value; null removes the setting."""
 
     def set_it(call: Call, given: Input) -> Mapping[str, Any]:
         _change(call, given["flow_group_id"], {column: read(given.get(argument))})
@@ -66,15 +67,15 @@ def _parameters(value: Any) -> dict[str, Any]:
 def _set_schedule(call: Call, given: Input) -> Mapping[str, Any]:
     schedule = {"type": "Schedule", "clocks": _clocks(call, given)}
     if not schedule["clocks"]:
-        raise Refused("a schedule needs at least one clock; delete_flow_group_schedule takes it away")
-    next_firings(schedule, call.now, 1)  # refuses what cannot be followed
+        raise Refused("a schedule needs at least one clock; use delete_flow_group_schedule to remove it")
+    next_firings(schedule, call.now, 1)  # raises Refused if it cannot be followed
     _change(call, given["flow_group_id"], {"schedule": schedule})
     _schedule_anew(call, given["flow_group_id"])
     return {"success": True}
 
 
 def _clocks(call: Call, given: Input) -> list[dict[str, Any]]:
-    """The clocks in the form of a flow's own schedule; a zone is a start date's there."""
+    """Return the clocks in the form of a flow's own schedule, where the time zone is that of the start date."""
     zone = given.get("timezone")
     now = to_datetime(call.now).replace(tzinfo=None).isoformat()
     start = {"start_date": None if zone is None else {"dt": now, "tz": zone}}
@@ -87,14 +88,14 @@ def _clocks(call: Call, given: Input) -> list[dict[str, Any]]:
 
 
 def _delete_schedule(call: Call, given: Input) -> Mapping[str, Any]:
-    """The flow's own schedule, where it has one, counts again."""
+    """Delete the group's schedule, so that flows follow their own one again."""
     _change(call, given["flow_group_id"], {"schedule": None})
     _schedule_anew(call, given["flow_group_id"])
     return {"success": True}
 
 
 def _schedule_anew(call: Call, flow_group_id: str) -> None:
-    """Replace the unstarted runs of the schedule before by those of the one that counts now."""
+    """Replace the runs of the previous schedule that have not started by runs of the one that counts now."""
     flows = call.connection.execute(select(FLOW.c.id).where(FLOW.c.flow_group_id == flow_group_id)).scalars().all()
     for flow_id in flows:
         delete_auto_runs(call, flow_id)
@@ -105,11 +106,11 @@ def _schedule_anew(call: Call, flow_group_id: str) -> None:
 
 
 def _switch(name: str, setting: str, enabled: bool) -> Operation:
-    """Turns a switch of the group that a flow belongs to."""
+    """Return the operation that sets a switch of the group that a flow belongs to."""
 
     def turn_it(call: Call, given: Input) -> Mapping[str, Any]:
-        flow: RowMapping = flow_row(call, given["flow_id"])
-        turn(call, flow["flow_group_id"], setting, enabled)
+        flow = row_by_id(call.connection, FLOW, given["flow_id"])
+        set_switch(call, flow["flow_group_id"], setting, enabled)
         return {"success": True}
 
     return Operation(

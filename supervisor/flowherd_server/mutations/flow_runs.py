@@ -1,4 +1,4 @@
-"""Creating, naming, labelling and deleting flow runs."""
+"""Creating, renaming, labelling and deleting flow runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from graphql.type import GraphQLBoolean, GraphQLString
 from sqlalchemy import RowMapping, delete, select, update
 
 from flowherd.states import CLAIMABLE
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, TIME_INPUT, UUID_INPUT
-from flowherd_server.mutations.flow_document import check_labels, optional_mapping
-from flowherd_server.runs.create_runs import Wanted, create_run
-from flowherd_server.runs.labels import normal_labels
-from flowherd_server.runs.state_changes import flow_run_row
+from flowherd_server.mutations.flow_document import optional_mapping
+from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_run
+from flowherd_server.runs.labels import check_labels, normal_labels
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 
@@ -24,7 +25,7 @@ def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
     run_config = optional_mapping("run_config", given.get("run_config"))
     check_labels("run_config.labels", (run_config or {}).get("labels"))
     start_us = given.get("scheduled_start_time")
-    wanted = Wanted(
+    wanted = FlowRunRequest(
         start_us=call.now if start_us is None else start_us,
         parameters=optional_mapping("parameters", given.get("parameters")),
         context=optional_mapping("context", given.get("context")),
@@ -33,11 +34,11 @@ def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
         name=given.get("flow_run_name"),
         idempotency_key=given.get("idempotency_key"),
     )
-    return {"id": create_run(call, _flow(call, given), wanted)}
+    return {"id": create_flow_run(call, _flow(call, given), wanted)}
 
 
 def _flow(call: Call, given: Input) -> RowMapping:
-    """The flow that is meant: by its id, or the live version of a group."""
+    """Return the flow with the given id, or the live version of the given version group."""
     flow_id, version_group_id = given.get("flow_id"), given.get("version_group_id")
     if (flow_id is None) == (version_group_id is None):
         raise Refused("exactly one of flow_id and version_group_id must be given")
@@ -50,12 +51,12 @@ def _flow(call: Call, given: Input) -> RowMapping:
     if flow is None:
         raise not_found("flow", flow_id or f"of version group {version_group_id}")
     if flow["archived"]:
-        raise Refused(f"flow {flow_id} is archived; a newer version has taken its place, or it was deleted")
+        raise Refused(f"flow {flow_id} is archived; register it again, or use its newest version")
     return flow
 
 
 def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
-    run = flow_run_row(call, given["flow_run_id"])
+    run = _run(call, given)
     call.connection.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]))
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
@@ -65,18 +66,22 @@ def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
 def _set_flow_run_name(call: Call, given: Input) -> Mapping[str, Any]:
     if not given["name"].strip():
         raise Refused("a flow run's name cannot be empty")
-    _change(call, flow_run_row(call, given["flow_run_id"]), name=given["name"])
+    _change(call, _run(call, given), name=given["name"])
     return {"success": True}
 
 
 def _set_flow_run_labels(call: Call, given: Input) -> Mapping[str, Any]:
-    """Other agents may take it from now on."""
-    run = flow_run_row(call, given["flow_run_id"])
+    """Set the labels, which decide which agents may claim the run."""
+    run = _run(call, given)
     labels = normal_labels(given["labels"])
     _change(call, run, labels=labels)
     if run["state"] in CLAIMABLE and run["state_start_time"] is not None:
         call.effects.due.append((run["state_start_time"], labels))
     return {"success": True}
+
+
+def _run(call: Call, given: Input) -> RowMapping:
+    return row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
 
 
 def _change(call: Call, run: RowMapping, **columns: Any) -> None:

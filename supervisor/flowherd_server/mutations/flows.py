@@ -12,14 +12,15 @@ from graphql.type import GraphQLBoolean, GraphQLString
 from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
 
 from flowherd.states import FINISHED
-from flowherd_server.errors import not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.mutations.flow_document import FlowDocument, decompress, read_document
 from flowherd_server.mutations.flow_graph import add_edges, add_tasks
-from flowherd_server.mutations.flow_settings import flow_settings
-from flowherd_server.mutations.schedules import activate_schedule, deactivate_schedule, flow_row
+from flowherd_server.mutations.schedule_switches import activate_schedule, deactivate_schedule
+from flowherd_server.runs.flow_switches import flow_settings
 from flowherd_server.schedules.auto_runs import cancel_waiting_runs
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT
 
 
@@ -39,7 +40,7 @@ def _prepare_compressed(given: Input) -> _Registration:
 
 def _create_flow(call: Call, registration: _Registration) -> Mapping[str, Any]:
     given, document = registration.given, registration.document
-    project = _project(call, given["project_id"])
+    project = row_by_id(call.connection, PROJECT, given["project_id"])
     version_group_id = given.get("version_group_id") or _version_group(call, project["id"], document.name)
     group = _flow_group(call, version_group_id, project["tenant_id"])
     key = given.get("idempotency_key")
@@ -54,19 +55,12 @@ def _create_flow(call: Call, registration: _Registration) -> Mapping[str, Any]:
         call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == group["id"]), {"settings": settings})
     _replace_others(call, version_group_id, flow_id)
     if given.get("set_schedule_active") is not False:
-        activate_schedule(call, flow_row(call, flow_id))
+        activate_schedule(call, row_by_id(call.connection, FLOW, flow_id))
     return {"id": flow_id}
 
 
-def _project(call: Call, project_id: str) -> RowMapping:
-    project = call.connection.execute(select(PROJECT).where(PROJECT.c.id == project_id)).mappings().first()
-    if project is None:
-        raise not_found("project", project_id)
-    return project
-
-
 def _version_group(call: Call, project_id: str, name: str) -> str:
-    """Versions of a flow belong together by its name within a project."""
+    """Return the version group of the flow of this name in the project, or a new one."""
     newest = (
         select(FLOW.c.version_group_id)
         .where(FLOW.c.project_id == project_id, FLOW.c.name == name)
@@ -132,9 +126,10 @@ def _text(value: Any) -> str | None:
 
 
 def _replace_others(call: Call, version_group_id: str, flow_id: str) -> None:
-    """Archive the versions before. Runs of them that people created and that wait are kept, and run as they were made.
+    """Archive the earlier versions. Their waiting runs that people created are kept and run with their own version.
 
-    The real server cancels these; here somebody's run for tonight is not lost because the flow is registered again.
+    The dialect's real server cancels these runs; here a run that is scheduled for tonight is not lost if the flow is
+    registered again.
     """
     others = select(FLOW.c.id).where(
         FLOW.c.version_group_id == version_group_id, FLOW.c.id != flow_id, ~FLOW.c.archived
@@ -149,22 +144,22 @@ def _archive(call: Call, flow_id: str) -> None:
 
 
 def _archive_flow(call: Call, given: Input) -> Mapping[str, Any]:
-    """No run of it is started any more; runs that go on are let be."""
-    flow_id = flow_row(call, given["flow_id"])["id"]
+    """Archive the flow and cancel its Scheduled runs; active runs go on."""
+    flow_id = row_by_id(call.connection, FLOW, given["flow_id"])["id"]
     _archive(call, flow_id)
     cancel_waiting_runs(call, flow_id, "Cancelled because its flow was archived.")
     return {"success": True}
 
 
 def _delete_flow(call: Call, given: Input) -> Mapping[str, Any]:
-    """The flow with all that is its; its runs that go on are to be ended."""
-    flow = flow_row(call, given["flow_id"])
+    """Delete the flow with its runs; agents are woken to stop its active runs."""
+    flow = row_by_id(call.connection, FLOW, given["flow_id"])
     delete_flows(call, FLOW.c.id == flow["id"])
     return {"success": True}
 
 
 def delete_flows(call: Call, which: ColumnElement[bool]) -> None:
-    """Delete the flows that `which` says, and their groups where no version is left."""
+    """Delete the flows that match `which`, and flow groups that no flow is left in."""
     flows = select(FLOW.c.id).where(which)
     agents = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.flow_id.in_(flows), FLOW_RUN.c.state.not_in(sorted(FINISHED)))
     call.effects.agents.update(agent for agent in call.connection.execute(agents.distinct()).scalars() if agent)

@@ -1,4 +1,4 @@
-"""Tenants' projects: what flows are kept in."""
+"""Projects, each of which holds flows of a tenant."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from uuid import uuid4
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import delete, insert, select
+from sqlalchemy import insert, select
 
-from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.errors import Refused
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
 from flowherd_server.mutations.flows import delete_flows
-from flowherd_server.mutations.tenants import tenant_of
+from flowherd_server.store.row_lookup import delete_row, tenant_id_of
 from flowherd_server.store.tables import FLOW, PROJECT
 
-#: The exact text that Prefect's client looks for before it goes on with the project that is there.
+#: Prefect's client looks for this exact text, and then uses the existing project.
 _DUPLICATE = "Uniqueness violation."
 
 
 def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
-    tenant_id = tenant_of(call.connection, call.caller, given.get("tenant_id"))
+    tenant_id = tenant_id_of(call.connection, call.caller, given.get("tenant_id"))
     name = given["name"]
     if not name.strip():
         raise Refused("a project's name cannot be empty")
@@ -41,11 +42,10 @@ def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _delete_project(call: Call, given: Input) -> Mapping[str, Any]:
-    """The project with its flows and all that is theirs."""
+    """Delete the project with its flows and their runs."""
     project_id = given["project_id"]
     delete_flows(call, FLOW.c.project_id == project_id)
-    if not call.connection.execute(delete(PROJECT).where(PROJECT.c.id == project_id)).rowcount:
-        raise not_found("project", project_id)
+    delete_row(call.connection, PROJECT, project_id)
     return {"success": True}
 
 

@@ -1,4 +1,4 @@
-"""get_runs_in_queue: which runs an agent may take now. Reserves nothing."""
+"""get_runs_in_queue: which runs an agent may claim now. It reserves nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from graphql.type import GraphQLString
 from sqlalchemy import and_, or_, select
 
 from flowherd.states import CLAIMABLE, RunState
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import TIME_INPUT, UUID_INPUT
 from flowherd_server.mutations.agents import note_agent
-from flowherd_server.mutations.tenants import tenant_of
 from flowherd_server.runs.labels import labels_match_sql
+from flowherd_server.store.row_lookup import tenant_id_of
 from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
 
 MAX_IDS = 100
@@ -34,13 +35,13 @@ def _get_runs_in_queue(call: Call, given: Input) -> Mapping[str, Any]:
         .exists()
     )
     due = and_(FLOW_RUN.c.state.in_(_CLAIMABLE_NAMES), FLOW_RUN.c.state_start_time <= before)
-    # A flow with a task that waited for a long retry is to be started again.
+    # A flow run whose task run has waited for a long retry must be started again.
     again = and_(FLOW_RUN.c.state == RunState.RUNNING.value, waiting_task)
-    # Labels before the limit: runs that wait for other agents never hide those for this one.
+    # Labels are matched before the limit, so that runs for other agents cannot crowd out those for this agent.
     query = (
         select(FLOW_RUN.c.id)
         .where(
-            FLOW_RUN.c.tenant_id == tenant_of(call.connection, call.caller, given.get("tenant_id")),
+            FLOW_RUN.c.tenant_id == tenant_id_of(call.connection, call.caller, given.get("tenant_id")),
             or_(due, again),
             labels_match_sql(FLOW_RUN.c.labels, given.get("labels") or ()),
         )
@@ -60,7 +61,7 @@ OPERATIONS = (
         },
         answer={"flow_run_ids": GraphQLList(GraphQLNonNull(UUID_INPUT))},
         handle=_get_runs_in_queue,
-        # All it writes is when the agent was last heard of.
+        # It only writes when the agent made its last request.
         durable=False,
     ),
 )

@@ -1,4 +1,4 @@
-"""Setting how many task runs with a tag may run at a time; the effect is tag_limits.py's of the server."""
+"""Setting the limits on the number of task runs with a tag; runs/tag_slots.py applies them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Any
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
-from flowherd_server.store.keyed_rows import put, take_away
+from flowherd_server.store.keyed_rows import put_row
+from flowherd_server.store.row_lookup import delete_row
 from flowherd_server.store.tables import TASK_TAG_LIMIT
 
 
 def _update(call: Call, given: Input) -> Mapping[str, Any]:
-    """Those that run already go on, if they are more."""
+    """Set the limit. Task runs that are already running go on, even if they are more."""
     tag, limit = given["tag"], given["limit"]
     if not tag:
         raise Refused("a tag cannot be empty")
     if limit < 0:
         raise Refused(f"the limit of tag {tag!r} is {limit}, but must be 0 or more")
-    return {"id": put(call, TASK_TAG_LIMIT, "tag", tag, limit=limit)}
+    return {"id": put_row(call, TASK_TAG_LIMIT, "tag", tag, limit=limit)}
 
 
 def _delete(call: Call, given: Input) -> Mapping[str, Any]:
-    take_away(call, TASK_TAG_LIMIT, given["limit_id"])
+    delete_row(call.connection, TASK_TAG_LIMIT, given["limit_id"])
     return {"success": True}
 
 

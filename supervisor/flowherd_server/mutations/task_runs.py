@@ -1,4 +1,4 @@
-"""Finding or creating a task run, and naming it."""
+"""Finding or creating a task run, and renaming it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from graphql import GraphQLInputType, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
 from sqlalchemy import RowMapping, select, update
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.runs.create_task_runs import UNMAPPED, create_task_runs
-from flowherd_server.runs.state_changes import flow_run_row
-from flowherd_server.runs.task_state_changes import task_run_row
-from flowherd_server.store.tables import TASK, TASK_RUN
+from flowherd_server.store.row_lookup import row_by_id
+from flowherd_server.store.tables import FLOW_RUN, TASK, TASK_RUN
 
 
 def _get_or_create(call: Call, given: Input) -> RowMapping:
-    """The task run; a child of a mapped task comes about when it is first asked for."""
+    """Return the task run, creating it if needed: a child of a mapped task is created on the first request for it."""
     map_index = given.get("map_index")
     map_index = UNMAPPED if map_index is None else map_index
     if map_index < UNMAPPED:
@@ -38,8 +38,8 @@ def _get_or_create(call: Call, given: Input) -> RowMapping:
 
 
 def _task(call: Call, given: Input) -> RowMapping:
-    """The task, of the flow that runs."""
-    flow_run = flow_run_row(call, given["flow_run_id"])
+    """Return the task, which must belong to the flow of the flow run."""
+    flow_run = row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
     query = select(TASK).where(TASK.c.id == given["task_id"], TASK.c.flow_id == flow_run["flow_id"])
     task = call.connection.execute(query).mappings().first()
     if task is None:
@@ -57,7 +57,7 @@ def _get_or_create_task_run_info(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _set_task_run_name(call: Call, given: Input) -> Mapping[str, Any]:
-    task_run = task_run_row(call, given["task_run_id"])
+    task_run = row_by_id(call.connection, TASK_RUN, given["task_run_id"])
     changed = {"name": given["name"], "updated": call.now}
     call.connection.execute(update(TASK_RUN).where(TASK_RUN.c.id == task_run["id"]), changed)
     return {"success": True}

@@ -1,1 +1,1 @@
-"""Flow runs and task runs in the database: creation, states, rescue, wake-ups of waiting agents."""
+"""Flow runs and task runs in the database: creating them, changing their states, rescuing dead ones, waking agents."""

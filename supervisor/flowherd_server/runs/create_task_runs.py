@@ -1,4 +1,4 @@
-"""Creating task runs: with a flow run, one for each task; later one for each child of a mapped task."""
+"""Creating task runs: with a flow run one for each task, and later one for each child of a mapped task."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from uuid import uuid4
 from sqlalchemy import insert
 
 from flowherd.states import RunState
-from flowherd_server.graphql.operations import Call
-from flowherd_server.runs.new_states import plain_state, state_columns, state_row
+from flowherd_server.call import Call
+from flowherd_server.runs.new_state import plain_state
+from flowherd_server.runs.state_history import TASK_RUNS, history_row, latest_state
 from flowherd_server.store.tables import TASK_RUN, TASK_RUN_STATE
 
-#: Of a task run that is no child of a mapped one.
+#: The map index of a task run that is not a child of a mapped task.
 UNMAPPED = -1
 
 
 def create_task_runs(
     call: Call, flow_run_id: str, tasks: Iterable[tuple[str, str | None]], map_index: int = UNMAPPED
 ) -> list[str]:
-    """A Pending task run for each of `tasks`, which are pairs of id and cache key; their ids."""
+    """Create a Pending task run for each of `tasks`, pairs of task id and cache key. Returns the task runs' ids."""
     pending = plain_state(RunState.PENDING, "Task run created", call.now)
     rows, states = [], []
     for task_id, cache_key in tasks:
@@ -30,10 +31,10 @@ def create_task_runs(
             "map_index": map_index,
             "cache_key": cache_key,
             "created": call.now,
-            **state_columns(call, 0, pending),
+            **latest_state(call, 0, pending),
         }
         rows.append(row)
-        states.append(state_row(call, "task_run_id", row["id"], 0, pending))
+        states.append(history_row(call, TASK_RUNS, row["id"], 0, pending))
     if rows:
         call.connection.execute(insert(TASK_RUN), rows)
         call.connection.execute(insert(TASK_RUN_STATE), states)

@@ -1,4 +1,4 @@
-"""Names for flow runs that were given none: two words, easy to say and to tell apart."""
+"""Random two-word names for flow runs that were given none, easy to say and to tell apart."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ wren yak zebu
 
 
 def random_name() -> str:
-    """Such as "brisk-otter"; not unique."""
+    """Return a name such as "brisk-otter"; it need not be unique."""
     return f"{random.choice(_HOW.split())}-{random.choice(_WHAT.split())}"

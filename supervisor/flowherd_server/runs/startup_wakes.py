@@ -1,4 +1,7 @@
-"""What an earlier server left waiting for its time, for the wake board; what is due agents look at by themselves."""
+"""Runs that an earlier server process left waiting for their time: what a new server must wake agents for.
+
+Runs that are due already need no wake, because agents look for them when they connect.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +10,32 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from flowherd.states import CLAIMABLE, RunState
-from flowherd_server.graphql.operations import Effects
-from flowherd_server.runs.task_state_changes import HANDED_OUT_AFTER_US
+from flowherd_server.call import Effects
+from flowherd_server.runs.task_run_states import HANDED_OUT_AFTER_US
 from flowherd_server.store.database import Database
+from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
-from flowherd_server.store.times import now_us
 
 _WAITING = sorted(CLAIMABLE)
 
 
-def waiting(database: Database) -> Effects:
-    """Flow runs whose time is to come, and those of which a task run's time is."""
+def startup_wakes(database: Database) -> Effects:
+    """Return when agents must be woken, for flow runs and for task runs that wait."""
     now = now_us()
-    queries = (waiting_runs(now), waiting_task_runs(now))
+    queries = (waiting_flow_runs(now), waiting_task_runs(now))
     with database.reading() as connection:
         return Effects(due=[(at_us, labels) for query in queries for at_us, labels in connection.execute(query)])
 
 
-def waiting_runs(now: int) -> Select[Any]:
-    """Start time and labels of flow runs that wait."""
+def waiting_flow_runs(now: int) -> Select[Any]:
+    """Return the query for start time and labels of waiting flow runs."""
     return select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.labels).where(
         FLOW_RUN.c.state.in_(_WAITING), FLOW_RUN.c.state_start_time > now
     )
 
 
 def waiting_task_runs(now: int) -> Select[Any]:
-    """When flow runs that go on are handed out again for a task run that waits, and their labels."""
+    """Return the query for the time when a Running flow run is due again for a waiting task run, and its labels."""
     return (
         select(TASK_RUN.c.state_start_time + HANDED_OUT_AFTER_US, FLOW_RUN.c.labels)
         .join(FLOW_RUN, FLOW_RUN.c.id == TASK_RUN.c.flow_run_id)

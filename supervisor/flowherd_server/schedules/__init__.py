@@ -1,1 +1,1 @@
-"""Schedules: when they fire, and the runs made for them ahead of time."""
+"""Schedules: when they fire, and the flow runs that are created for them ahead of time."""

@@ -1,9 +1,11 @@
-"""When one clock of a schedule fires: pure, a clock's document in and its times out, each on the wall of its zone.
+"""The times at which one clock of a schedule fires, in the clock's time zone. Pure.
+
+A clock is written as
 
     {"type": "IntervalClock", "interval": microseconds}     {"type": "CronClock", "cron": ..., "day_or": ...}
     {"type": "DatesClock", "dates": [...]}                  {"type": "RRuleClock", "rrule_obj": ...}
 
-with start_date and end_date on each but DatesClock. A clock's zone is its start date's; without one it is UTC.
+each except DatesClock also with start_date and end_date. A clock's time zone is that of its start date, else UTC.
 """
 
 from __future__ import annotations
@@ -17,32 +19,32 @@ from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.recurrences import recurrence_times
-from flowherd_server.schedules.schedule_times import on_the_wall, read_moment
-from flowherd_server.store.times import SECOND_US
+from flowherd_server.schedules.schedule_times import at_local_time, read_schedule_time
+from flowherd_server.store.microseconds import SECOND_US
 
 _DAY = timedelta(days=1)
-#: From when intervals are counted that name no start (Prefect's own: a Tuesday).
+#: Start of intervals without a start date, as in Prefect.
 _INTERVALS_BEGIN = datetime(2019, 1, 1, tzinfo=timezone.utc)
 
 Clock = Mapping[str, Any]
 
 
 def clock_times(clock: Clock, after: datetime) -> Iterator[datetime]:
-    """All times of `clock` later than `after`, in order, each once.
+    """Return all times of `clock` later than `after`, in order, without repetitions.
 
-    Raises Refused when it is not a clock that this server can follow.
+    Raises Refused if this server cannot follow the clock.
     """
     kind = str(clock.get("type")).rpartition(".")[2]
     read = _KINDS.get(kind)
     if read is None:
-        raise Refused(f"a clock of type {kind} is not supported by this server; those are {', '.join(_KINDS)}")
-    start, end = _optional_moment(clock, "start_date"), _optional_moment(clock, "end_date")
-    times = _growing(read(clock, start, after), after)
+        raise Refused(f"a clock of type {kind} is not supported by this server; it supports {', '.join(_KINDS)}")
+    start, end = _optional_time(clock, "start_date"), _optional_time(clock, "end_date")
+    times = _without_repetitions(read(clock, start, after), after)
     return times if end is None else takewhile(lambda at: at <= end, times)
 
 
-def _growing(times: Iterator[datetime], after: datetime) -> Iterator[datetime]:
-    """Where clocks are put forward, several times on the wall are one moment."""
+def _without_repetitions(times: Iterator[datetime], after: datetime) -> Iterator[datetime]:
+    """Drop repeated times: when clocks are put forward, several local times are the same time."""
     latest = after
     for at in times:
         if at > latest:
@@ -58,28 +60,28 @@ def _intervals(clock: Clock, start: datetime | None, after: datetime) -> Iterato
 
 
 def _intervals_after(interval: timedelta, start: datetime, after: datetime) -> Iterator[datetime]:
-    # A day's margin for changes of the clock, which are the only difference between the wall's time and elapsed time.
+    # One day of margin, because changes to and from summer time make local time differ from elapsed time.
     step = max(0, (after - start - _DAY) // interval)
     while True:
         try:
             yield _after_elapsed(start, interval * step)
-        except OverflowError:  # the year 10000
+        except OverflowError:  # after year 9999
             return
         step += 1
 
 
 def _after_elapsed(start: datetime, elapsed: timedelta) -> datetime:
-    # As Prefect counts: within the start's first day elapsed time, from then on time on the wall, so that what
-    # fires daily, or every six hours, keeps its times through a change to summer time.
+    # As in Prefect: elapsed time within the first day after the start, from then on local time, so that what fires
+    # daily or every six hours keeps its local times through a change to summer time.
     if elapsed < _DAY:
         return (start.astimezone(timezone.utc) + elapsed).astimezone(start.tzinfo)
     assert start.tzinfo is not None
-    return on_the_wall(start.replace(tzinfo=None) + elapsed, start.tzinfo)
+    return at_local_time(start.replace(tzinfo=None) + elapsed, start.tzinfo)
 
 
 def _cron(clock: Clock, start: datetime | None, after: datetime) -> Iterator[datetime]:
     expression, day_or = clock.get("cron"), clock.get("day_or")
-    # A start is a time of its own when the expression says so; croniter answers what comes later than its base.
+    # The start itself counts if it matches the expression, but croniter only returns times later than its base.
     base = after if start is None else max(after, start - timedelta(microseconds=1))
     try:
         zone = timezone.utc if start is None else start.tzinfo
@@ -93,7 +95,7 @@ def _cron_after(times: croniter) -> Iterator[datetime]:
     while True:
         try:
             yield times.get_next(datetime)
-        except CroniterError:  # it has no further date, such as 30 February
+        except CroniterError:  # there is no further date, as with 30 February
             return
 
 
@@ -101,7 +103,7 @@ def _dates(clock: Clock, _start: datetime | None, _after: datetime) -> Iterator[
     dates = clock.get("dates")
     if not isinstance(dates, list):
         raise Refused("a DatesClock's dates must be a list")
-    return iter(sorted(read_moment("a DatesClock's date", date) for date in dates))
+    return iter(sorted(read_schedule_time("a DatesClock's date", date) for date in dates))
 
 
 def _recurrences(clock: Clock, start: datetime | None, after: datetime) -> Iterator[datetime]:
@@ -109,8 +111,8 @@ def _recurrences(clock: Clock, start: datetime | None, after: datetime) -> Itera
     return recurrence_times(clock.get("rrule_obj"), first)
 
 
-def _optional_moment(clock: Clock, key: str) -> datetime | None:
-    return None if clock.get(key) is None else read_moment(f"a clock's {key}", clock[key])
+def _optional_time(clock: Clock, key: str) -> datetime | None:
+    return None if clock.get(key) is None else read_schedule_time(f"a clock's {key}", clock[key])
 
 
 _KINDS: dict[str, Callable[[Clock, datetime | None, datetime], Iterator[datetime]]] = {

@@ -1,9 +1,11 @@
-"""When a schedule of the dialect's form fires: pure, times in and times out. Knows no database and no clock.
+"""The times at which a schedule fires. Pure: knows no database and no wall clock.
+
+A schedule is written as
 
     {"clocks": [...], "filters": [...], "or_filters": [...], "not_filters": [...], "adjustments": [...]}
 
-Clocks say when (clocks.py), with parameter_defaults and labels for their runs; filters leave some times out and
-adjustments move the rest (schedule_functions.py).
+Clocks give the times (clocks.py), and parameter_defaults and labels for their runs. Filters leave some times out, and
+adjustments move the others (schedule_functions.py).
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ from typing import Any
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.clocks import Clock, clock_times
 from flowherd_server.schedules.schedule_functions import read_adjustments, read_filters
-from flowherd_server.store.times import to_datetime, to_us
+from flowherd_server.store.microseconds import to_datetime, to_us
 
-#: So many times of the clocks are looked at, however few the filters let through (Prefect's own limit).
+#: Maximum number of clock times to look at, even if the filters let few of them through (Prefect's own limit).
 MAX_TIMES = 10_000
 
 
 @dataclass(frozen=True)
 class Firing:
-    """One run that a schedule asks for."""
+    """One run that a schedule wants."""
 
     at_us: int
     parameters: Mapping[str, Any] | None = None
@@ -35,24 +37,24 @@ class Firing:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a clock says of its runs. Empty is none given, as in Prefect's own documents."""
+    """What a clock sets for its runs; an empty value counts as not set, as in Prefect."""
 
     parameters: Mapping[str, Any] | None
     labels: Sequence[str] | None
 
 
 def next_firings(schedule: Mapping[str, Any], after_us: int, count: int) -> list[Firing]:
-    """The next `count` firings of all clocks together, in order, each once.
+    """Return the next `count` firings of all clocks together, in order, without repetitions.
 
-    Their clocks' times are later than `after_us`. Fewer where the schedule ends, or its filters leave nothing of
-    MAX_TIMES times. Raises Refused when the schedule is not one that this server can follow.
+    Only clock times later than `after_us` count. There are fewer firings if the schedule ends, or if its filters let
+    too few of MAX_TIMES times through. Raises Refused if this server cannot follow the schedule.
     """
     passes, adjusted = _filter(schedule), _adjustment(schedule)
     after = to_datetime(after_us)
     times = [_times(clock, after) for clock in clocks_of(schedule)]
     merged = heapq.merge(*times, key=lambda each: each[0])
     firings: list[Firing] = []
-    # Of clocks that say the same of one moment the first is asked: filters see that one's zone, as in Prefect.
+    # If clocks with the same settings give the same time, filters see it in the first clock's zone, as in Prefect.
     for (at, source), _ in islice(groupby(merged), MAX_TIMES):
         if len(firings) >= count:
             break
@@ -64,7 +66,7 @@ def next_firings(schedule: Mapping[str, Any], after_us: int, count: int) -> list
 
 
 def clocks_of(schedule: Mapping[str, Any]) -> list[Clock]:
-    """The schedule's clocks. Raises Refused when they are none."""
+    """Return the schedule's clocks. Raises Refused if they are not a list of objects."""
     clocks = schedule.get("clocks")
     if not isinstance(clocks, list) or not all(isinstance(clock, dict) for clock in clocks):
         raise Refused("schedule.clocks must be a list of clocks")
@@ -72,7 +74,7 @@ def clocks_of(schedule: Mapping[str, Any]) -> list[Clock]:
 
 
 def clock_parameters(clock: Clock) -> Mapping[str, Any]:
-    """The parameters that a clock gives to its runs. Raises Refused when they are no object."""
+    """Return the parameters that a clock sets for its runs. Raises Refused if they are not an object."""
     parameters = clock.get("parameter_defaults")
     if parameters is not None and not isinstance(parameters, dict):
         raise Refused("a clock's parameter_defaults must be a JSON object")
@@ -82,13 +84,13 @@ def clock_parameters(clock: Clock) -> Mapping[str, Any]:
 def _times(clock: Clock, after: datetime) -> Iterator[tuple[datetime, _Source]]:
     labels = clock.get("labels")
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
-        raise Refused("a clock's labels must be a list of texts")
+        raise Refused("a clock's labels must be a list of strings")
     source = _Source(clock_parameters(clock) or None, labels)
     return ((at, source) for at in clock_times(clock, after))
 
 
 def _filter(schedule: Mapping[str, Any]) -> Any:
-    """Whether a time is one of the schedule's: all filters, one of the or_filters, none of the not_filters."""
+    """Return the test of a time: it passes all filters, one of the or_filters and none of the not_filters."""
     each, one, none = (
         read_filters(f"schedule.{key}", schedule.get(key)) for key in ("filters", "or_filters", "not_filters")
     )
@@ -118,4 +120,4 @@ def _shifted(adjusted: Any, at: datetime) -> int:
     try:
         return to_us(adjusted(at))
     except OverflowError as error:
-        raise Refused(f"schedule.adjustments move {at} out of the calendar") from error
+        raise Refused(f"schedule.adjustments move {at} to before year 1 or after year 9999") from error

@@ -1,8 +1,8 @@
-"""The filters and adjustments of schedules, by the names under which Prefect writes them. Pure.
+"""The filters and adjustments of schedules, by the names that Prefect gives them. Pure.
 
     {"fn": "prefect.schedules.filters.between_times", "kwargs": {"start": "//time:09:00:00", "end": "//time:17:00:00"}}
 
-They look at a time as its clock's zone shows it.
+They see a time in the time zone of its clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
 from flowherd_server.errors import Refused
-from flowherd_server.schedules.schedule_times import on_the_wall, read_moment
+from flowherd_server.schedules.schedule_times import at_local_time, read_schedule_time
 
 Filter = Callable[[datetime], bool]
 Adjustment = Callable[[datetime], datetime]
@@ -66,7 +66,7 @@ def _is_month_end(at: datetime) -> bool:
 
 
 def _is_day_of_week(day_of_week: int) -> Filter:
-    # 0 is Monday: Prefect's documentation says Sunday, and its code Monday.
+    # 0 is Monday, as in Prefect's code; its documentation says Sunday.
     return lambda at: at.weekday() == day_of_week
 
 
@@ -78,10 +78,10 @@ def _next_weekday(at: datetime) -> datetime:
     naive, zone = at.replace(tzinfo=None), at.tzinfo
     if _is_weekday(naive) or zone is None:
         return at
-    return on_the_wall(naive + _DAY * (7 - naive.weekday()), zone)
+    return at_local_time(naive + _DAY * (7 - naive.weekday()), zone)
 
 
-#: Those without arguments are the function itself, the others make it.
+#: {name: (function, types of its arguments)}. Without arguments the function is the filter, else it returns the filter.
 _FILTERS: dict[str, tuple[Callable[..., Any], Mapping[str, type]]] = {
     "on_datetime": (_on_datetime, {"dt": datetime}),
     "between_datetimes": (_between_datetimes, {"start": datetime, "end": datetime}),
@@ -102,12 +102,12 @@ _ADJUSTMENTS: dict[str, tuple[Callable[..., Any], Mapping[str, type]]] = {
 
 
 def read_filters(what: str, documents: Any) -> list[Filter]:
-    """The filters of a schedule's list. Raises Refused, which names the list as `what`."""
+    """Read a schedule's list of filters. Raises Refused, naming the list as `what`, if it is not one."""
     return [_read(what, document, "prefect.schedules.filters.", _FILTERS) for document in _listed(what, documents)]
 
 
 def read_adjustments(what: str, documents: Any) -> list[Adjustment]:
-    """The adjustments of a schedule's list. Raises Refused, which names the list as `what`."""
+    """Read a schedule's list of adjustments. Raises Refused, naming the list as `what`, if it is not one."""
     return [
         _read(what, document, "prefect.schedules.adjustments.", _ADJUSTMENTS) for document in _listed(what, documents)
     ]
@@ -127,7 +127,7 @@ def _read(
     fn = document.get("fn") if isinstance(document, dict) else None
     found = known.get(fn.removeprefix(prefix)) if isinstance(fn, str) and fn.startswith(prefix) else None
     if found is None:
-        raise Refused(f"{what} names {fn!r}, which this server does not know; those are {', '.join(known)}")
+        raise Refused(f"{what} names {fn!r}, which this server does not know; it knows {', '.join(known)}")
     make, kinds = found
     given = document.get("kwargs") or {}
     if not isinstance(given, dict) or given.keys() != kinds.keys():
@@ -144,10 +144,10 @@ def _value(what: str, value: Any, kind: type) -> Any:
         return value
     mark = f"//{kind.__name__}:"
     if not isinstance(value, str) or not value.startswith(mark):
-        raise Refused(f"{what} must be a text that begins with {mark}, not {value!r}")
+        raise Refused(f"{what} must be a string that begins with {mark}, not {value!r}")
     text = value.removeprefix(mark)
     if kind is datetime:
-        return read_moment(what, text)
+        return read_schedule_time(what, text)
     try:
         return time.fromisoformat(text) if kind is time else timedelta(seconds=float(text))
     except (ValueError, OverflowError) as error:

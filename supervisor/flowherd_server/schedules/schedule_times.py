@@ -1,6 +1,6 @@
-"""Times as schedules write them, with the zone whose wall they were read from. Pure.
+"""Times as schedules write them, kept in the time zone that they were written in. Pure.
 
-A time is {"dt": naive ISO 8601, "tz": name or offset}, or ISO 8601 text; what has no zone is UTC.
+A time is {"dt": ISO 8601 without offset, "tz": zone name or offset}, or an ISO 8601 string; without a zone it is UTC.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from flowherd_server.errors import Refused
 _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
 
-def read_moment(what: str, value: Any) -> datetime:
-    """The aware datetime that `value` says. Raises Refused, which names it as `what`, when it says none."""
+def read_schedule_time(what: str, value: Any) -> datetime:
+    """Read `value` as an aware datetime. Raises Refused, naming it as `what`, if it is not a time."""
     try:
         if isinstance(value, dict):
-            # The text is a wall's time, whatever it says of an offset.
-            return on_the_wall(_naive(value["dt"]), _zone(value.get("tz")))
+            # `dt` is local time in the zone `tz`, even if it has an offset.
+            return at_local_time(_naive(value["dt"]), _zone(value.get("tz")))
         return _naive_or_aware(value)
     except (KeyError, TypeError, ValueError, AttributeError, OSError, OverflowError) as error:
-        raise Refused(f"{what} is {value!r}, which is no time: {error}") from error
+        raise Refused(f"{what} is {value!r}, which is not a time: {error}") from error
 
 
-def on_the_wall(naive: datetime, zone: tzinfo) -> datetime:
-    """The moment when clocks in `zone` show `naive`.
+def at_local_time(naive: datetime, zone: tzinfo) -> datetime:
+    """Return the local time `naive` in `zone` as an aware datetime.
 
-    As Prefect has it: of an hour that comes twice the second one, and for a time that is skipped as much later.
+    As in Prefect, a time that comes twice when clocks are put back is the second one, and a time that is skipped when
+    they are put forward is moved by the length of the gap.
     """
     first, second = naive.replace(tzinfo=zone, fold=0), naive.replace(tzinfo=zone, fold=1)
     twice = (first.utcoffset() or timedelta(0)) > (second.utcoffset() or timedelta(0))
-    # By way of UTC a time that no clock shows becomes one that clocks show.
+    # The way through UTC turns a skipped time into one that exists.
     return (second if twice else first).astimezone(timezone.utc).astimezone(zone)
 
 
@@ -43,8 +44,8 @@ def _naive(text: str) -> datetime:
 
 
 def _naive_or_aware(text: Any) -> datetime:
-    moment = read_time_as_written(text)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    at = read_time_as_written(text)
+    return at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
 
 
 def _zone(name: Any) -> tzinfo:
@@ -55,5 +56,5 @@ def _zone(name: Any) -> tzinfo:
         sign, hours, minutes = offset.groups()
         span = timedelta(hours=int(hours), minutes=int(minutes))
         return timezone(-span if sign == "-" else span)
-    # ZoneInfoNotFoundError is a KeyError; OSError is what a directory's name gives.
+    # An unknown name raises ZoneInfoNotFoundError, a KeyError; the name of a directory raises OSError.
     return ZoneInfo(name)

@@ -1,24 +1,24 @@
-"""Keeping every active schedule ahead of time: one pass over all of them, and when the next one is needed."""
+"""Creating the next runs of all active schedules in one pass."""
 
 from __future__ import annotations
 
 from loguru import logger
 
+from flowherd_server.call import Call, Caller, Effects
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operations import Call, Caller, Effects
 from flowherd_server.schedules.auto_runs import active_flow, active_flow_ids, create_auto_runs
 from flowherd_server.store.database import Database
-from flowherd_server.store.times import SECOND_US, now_us
+from flowherd_server.store.microseconds import SECOND_US, now_us
 
-#: The real server's pass; new schedules do not wait for it.
+#: Interval of the dialect's real server, seconds. New and changed schedules do not wait for it.
 _LONGEST_PAUSE_S = 150.0
 _SHORTEST_PAUSE_S = 0.5
 
 
 def schedule_all(database: Database, ahead: int) -> tuple[Effects, float]:
-    """Create the runs that active schedules ask for next; what came of it, and in how many seconds to look again.
+    """Create the next runs of all active schedules. Returns whom to wake, and seconds until the next pass.
 
-    A schedule that cannot be followed is logged and does not keep the others waiting.
+    A schedule that cannot be followed is logged, and the others are followed all the same.
     """
     effects, pause_s = Effects(), _LONGEST_PAUSE_S
     with database.reading() as connection:
@@ -32,10 +32,10 @@ def schedule_all(database: Database, ahead: int) -> tuple[Effects, float]:
 
 
 def _schedule_one(database: Database, flow_id: str, ahead: int, effects: Effects) -> float:
-    """One flow in a transaction of its own; seconds until half of what was created ahead is used up."""
+    """Create one flow's next runs in a transaction of their own. Returns seconds until half of them have started."""
     with database.writing() as connection:
         call = Call(connection, Caller(), now_us(), ahead)
-        # Archived or switched off since the list was made: then its runs are gone and must stay so.
+        # None if it was archived or switched off since the list was made; its runs were deleted then and must stay so.
         flow = active_flow(connection, flow_id)
         firings = [] if flow is None else create_auto_runs(call, flow)
     effects.due.extend(call.effects.due)

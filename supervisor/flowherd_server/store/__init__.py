@@ -1,1 +1,1 @@
-"""The server's database: SQLite, tables, migrations, pruning."""
+"""The server's database: SQLite, its tables, migrations and pruning, and looking up rows."""

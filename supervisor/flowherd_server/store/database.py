@@ -1,7 +1,7 @@
-"""SQLite as the server uses it: WAL, one writer at a time, as many readers as ask.
+"""The SQLite database: WAL mode, one writer at a time, any number of readers.
 
-A durable write is on the disk before it is acknowledged (synchronous=FULL). What may be forgotten in a power cut, but
-never when the server is killed, can be written soft: heartbeats would otherwise cost a disk flush each.
+A durable write is on the disk before it is acknowledged (synchronous=FULL). A soft write survives the death of the
+server, but not a power cut. It is for heartbeats and the like, which would otherwise cost a disk flush each.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 
 from flowherd.errors import ConfigurationError
-from flowherd_server.graphql.postgres_operators import add_to
+from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.migrations import bring_up_to_date
+from flowherd_server.store.postgres_functions import add_postgres_functions
 from flowherd_server.store.tables import SCHEMA_VERSION, TENANT
-from flowherd_server.store.times import now_us
 
 FILE_NAME = "flowherd.sqlite"
-#: Another process (a backup, a person with sqlite3) may hold the file for so long.
+#: How long to wait for another process that holds the file (a backup, the sqlite3 shell), milliseconds.
 _BUSY_TIMEOUT_MS = 10_000
-#: Generated columns.
+#: The first version with generated columns.
 _OLDEST_SQLITE = (3, 31)
 _LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
 
 
 class Database:
-    """The server's one database file. Methods may be called from any thread."""
+    """The server's database file. Methods may be called from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, making it and its tables where there are none.
+        """Open `path`, creating it and its tables if they do not exist.
 
-        Raises ConfigurationError when it is no database of a release that this program knows.
+        Raises ConfigurationError if it is not a database, or one that a newer release has written.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise ConfigurationError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; the server needs 3.31 or newer"
             )
         self._writing = threading.Lock()
-        # SQLite gives the files beside it the mode of this one.
+        # SQLite creates the WAL and its index with the mode of this file.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._durable = _engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
         self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
@@ -62,13 +62,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One consistent view of everything."""
+        """Open a transaction that reads one consistent state of the database."""
         with self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
-        """One transaction, alone: what it reads cannot change under it. An exception undoes all of it."""
+        """Open a transaction that excludes other writers. An exception rolls it back."""
         engine = self._durable if durable else self._soft
         with self._writing, engine.connect() as connection, connection.begin():
             yield connection
@@ -76,7 +76,7 @@ class Database:
     def give_back_space(self, pages: int) -> None:
         """Return up to `pages` free pages to the file system."""
         with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
-            # Each step of it frees one page, and of the driver's ways to run it only this one takes all steps.
+            # Each step of this statement frees one page, and only executescript() takes all steps.
             connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
 
     def close(self) -> None:
@@ -92,17 +92,17 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
         pool_size=4,
         max_overflow=64,
         json_serializer=_dump_json,
-        # An error's text goes to the log, and what was to be stored may be a secret.
+        # Errors are logged, and parameters may contain secrets.
         hide_parameters=True,
     )
 
     def configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+        connection.isolation_level = None  # transactions are begun below, and not implicitly by the driver
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name}={value}")
-        add_to(connection)
+        add_postgres_functions(connection)
 
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -110,9 +110,9 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
 
 
 def _set_up(path: Path) -> None:
-    """What is a property of the file. Not for each connection: these take the write lock, even to change nothing."""
+    """Set the properties of the file. Once, because each takes the write lock even if nothing changes."""
     with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
-        # Only a file without tables can still take this one.
+        # This only works in a file without tables.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
 
@@ -132,5 +132,5 @@ def _prepare(connection: Connection, path: Path) -> None:
 
 
 def _dump_json(value: Any) -> str:
-    # Lone surrogates of a careless client must not make a row that cannot be encoded.
+    # Escaped, because a client may send lone surrogates, which cannot be encoded.
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))

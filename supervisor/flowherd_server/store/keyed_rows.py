@@ -1,20 +1,24 @@
-"""Tables of which a tenant has one row for each name: setting one that is there replaces its value."""
+"""Tables with one row for each name within a tenant: key-value pairs, secrets, limits of tags."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, insert, select, update
 
-from flowherd_server.errors import not_found
-from flowherd_server.graphql.operations import Call
-from flowherd_server.mutations.tenants import tenant_of
+from flowherd_server.call import Call, Caller
+from flowherd_server.errors import NOT_FOUND, Refused
+from flowherd_server.store.row_lookup import tenant_id_of
+from flowherd_server.store.tables import SECRET
+
+#: Prefect's clients recognise by these words that there is no such secret.
+NO_SUCH_SECRET = "No value found for the requested key"
 
 
-def put(call: Call, table: Table, key: str, name: str, **columns: Any) -> str:
-    """Store `columns` in the row whose `key` is `name`; its id."""
-    tenant_id = tenant_of(call.connection, call.caller)
+def put_row(call: Call, table: Table, key: str, name: str, **columns: Any) -> str:
+    """Store `columns` in the row whose column `key` is `name`, creating it if needed. Returns the row's id."""
+    tenant_id = tenant_id_of(call.connection, call.caller)
     known = select(table.c.id).where(table.c.tenant_id == tenant_id, table.c[key] == name)
     row_id: str | None = call.connection.execute(known).scalar()
     changed = {**columns, "updated": call.now}
@@ -27,7 +31,17 @@ def put(call: Call, table: Table, key: str, name: str, **columns: Any) -> str:
     return row_id
 
 
-def take_away(call: Call, table: Table, row_id: str) -> None:
-    """Delete the row. Raises Refused when there is none."""
-    if not call.connection.execute(delete(table).where(table.c.id == row_id)).rowcount:
-        raise not_found(table.name.replace("_", " "), row_id)
+def secret_value(connection: Connection, caller: Caller, name: str) -> Any:
+    """Return the value of a secret. Raises Refused if there is no secret of that name."""
+    tenant_id = tenant_id_of(connection, caller)
+    query = select(SECRET.c.value).where(SECRET.c.tenant_id == tenant_id, SECRET.c.name == name)
+    found = connection.execute(query).first()
+    if found is None:
+        raise Refused(NO_SUCH_SECRET, NOT_FOUND)
+    return found.value
+
+
+def secret_names(connection: Connection, caller: Caller) -> list[str]:
+    """Return the names of all secrets of the caller's tenant, sorted."""
+    query = select(SECRET.c.name).where(SECRET.c.tenant_id == tenant_id_of(connection, caller))
+    return list(connection.execute(query.order_by(SECRET.c.name)).scalars())

@@ -1,7 +1,7 @@
-"""Bringing a database file of an earlier release to the tables of this one, in the transaction that opens it.
+"""Upgrades a database file of an earlier release to the tables of this one, in the transaction that opens it.
 
-Releases only add: tables, columns that may be null, indexes. So what is missing is found by looking, and there is no
-list of steps to forget one of. A release that has to convert what is stored adds that here, by the file's version.
+Releases only add tables, indexes, and columns that may be null. So what is missing is found by comparison, and there is
+no list of steps to maintain. A release that has to convert stored data adds that here, by the file's schema version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from flowherd_server.store.tables import METADATA
 
 
 def bring_up_to_date(connection: Connection) -> None:
-    """Add what the file lacks; a new file lacks everything."""
+    """Add the tables, columns and indexes that the file lacks; a new file lacks all of them."""
     METADATA.create_all(connection)
     for table in METADATA.sorted_tables:
         for column in _missing_columns(connection, table):
@@ -24,7 +24,7 @@ def bring_up_to_date(connection: Connection) -> None:
 
 
 def _missing_columns(connection: Connection, table: Table) -> list[Column[object]]:
-    # table_info leaves generated columns out.
+    # table_xinfo, because table_info leaves generated columns out.
     rows = connection.exec_driver_sql(f'PRAGMA table_xinfo("{table.name}")').mappings()
     known = {row["name"] for row in rows}
     return [column for column in table.columns if column.name not in known]

@@ -1,4 +1,4 @@
-"""Forgetting finished runs after the time that the setting names, in pieces that let other writers in between."""
+"""Deletes finished runs after the configured time, in small transactions that let other writers in between."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from sqlalchemy import Table, delete, select
 
 from flowherd.states import FINISHED
 from flowherd_server.store.database import Database
+from flowherd_server.store.microseconds import SECOND_US, now_us
 from flowherd_server.store.tables import FLOW_RUN, LOG, insertion_order
-from flowherd_server.store.times import SECOND_US, now_us
 
+#: Maximum number of log lines, runs and free pages in one transaction.
 _ROWS_AT_ONCE = 5_000
 _RUNS_AT_ONCE = 50
 _PAGES_AT_ONCE = 2_000
-#: After each piece, so that writers who wait for the lock get it.
+#: Pause after each transaction, seconds, so that waiting writers get the lock.
 _PAUSE_S = 0.01
 _FINISHED_NAMES = sorted(FINISHED)
 
 
 def prune(database: Database, keep_finished_s: float, stopping: Callable[[], bool]) -> int:
-    """Delete runs that finished longer ago than `keep_finished_s`, with all that is theirs; 0 keeps all.
+    """Delete runs that finished longer ago than `keep_finished_s`, with their logs and task runs; 0 keeps all.
 
-    How many were deleted. Ends early once `stopping` says so.
+    Returns how many were deleted. Stops early once `stopping` returns True.
     """
     if keep_finished_s <= 0:
         return 0
@@ -36,7 +37,7 @@ def prune(database: Database, keep_finished_s: float, stopping: Callable[[], boo
 
 
 def _old_runs(database: Database, before_us: int) -> list[str]:
-    # A finished run that never ran has no other time than its state's.
+    # By the time of the state, because a finished run that never ran has no end time.
     query = select(FLOW_RUN.c.id).where(FLOW_RUN.c.state.in_(_FINISHED_NAMES), FLOW_RUN.c.state_timestamp < before_us)
     with database.reading() as connection:
         return list(connection.execute(query.limit(_RUNS_AT_ONCE)).scalars())
@@ -44,13 +45,13 @@ def _old_runs(database: Database, before_us: int) -> list[str]:
 
 def _delete_runs(database: Database, flow_run_ids: list[str], stopping: Callable[[], bool]) -> int:
     for flow_run_id in flow_run_ids:
-        # The logs first and in pieces: deleting a run with a million lines at once would hold up everybody.
+        # Logs first and in parts, because deleting a run with a million lines at once would block all writers.
         while not stopping() and _delete_some(database, LOG, flow_run_id) == _ROWS_AT_ONCE:
             time.sleep(_PAUSE_S)
     if stopping():
         return 0
     with database.writing(durable=False) as connection:
-        # It may have been put back into the queue since.
+        # Checked again, because a run may have been put back into the queue since.
         old = FLOW_RUN.c.id.in_(flow_run_ids), FLOW_RUN.c.state.in_(_FINISHED_NAMES)
         return connection.execute(delete(FLOW_RUN).where(*old)).rowcount
 

@@ -1,4 +1,4 @@
-"""The web application: which path does what, and HTTP's own errors in GraphQL's form."""
+"""The web application: its routes, reading of requests, and HTTP errors in GraphQL's form."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from flowherd import __version__
+from flowherd_server.call import Caller
 from flowherd_server.errors import BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
-from flowherd_server.graphql.operations import Caller
-from flowherd_server.service import Service
+from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
 
+#: Largest request body.
 MAX_BODY_BYTES = 16 * 1024 * 1024
-#: A client that is still sending does not read why it was refused, so so much of a larger body is read and dropped.
+#: How much of a larger body is read and dropped, bytes. A client that is still sending would not read the answer.
 _MOST_IGNORED_BYTES = 4 * MAX_BODY_BYTES
-#: Where the different releases of Prefect's client look for the same thing.
+#: The paths that different releases of Prefect's client use.
 GRAPHQL_PATHS = ("/graphql", "/graphql/", "/graphql/graphql", "/graphql/alpha")
+#: Longest wait of an agent, seconds.
 MAX_WAIT_S = 60.0
-#: The event loop reads a request, then the connection's end behind it, and tells of that one pass later.
-_PASSES_TO_SEE_THE_END = 3
+#: Passes of the event loop until it is known that the client has closed the connection after its request: the loop
+#: reads the request, then the end of the connection, and reports that one pass later.
+_PASSES_UNTIL_DISCONNECT = 3
 
 
-def create_app(service: Service, host: str, token: str) -> Starlette:
-    """The application for a server that listens on `host`; with a `token`, its clients must send it."""
-    pages = _Endpoints(service)
+def create_app(core: ServerCore, host: str, token: str) -> Starlette:
+    """Return the application of a server that listens on `host`. Clients must send the `token` if there is one."""
+    pages = _Endpoints(core)
     routes = [
         Route("/", pages.status, methods=["GET"]),
         Route("/", pages.graphql, methods=["POST"]),
@@ -47,35 +50,35 @@ def create_app(service: Service, host: str, token: str) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, host=host, token=token)],
-        exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+        exception_handlers={HTTPException: _http_error, Exception: _unexpected_error},
     )
     app.router.redirect_slashes = False
     return app
 
 
 class _Endpoints:
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
 
     async def graphql(self, request: Request) -> Response:
         body = _parsed(request, await _body(request))
         variables = _variables(body.get("variables"))
         text, name = body.get("query"), body.get("operationName")
         if not isinstance(text, str):
-            raise HTTPException(400, 'the body must be a JSON object with a text under "query"')
+            raise HTTPException(400, 'the body must be a JSON object with a string under "query"')
         if name is not None and not isinstance(name, str):
-            raise HTTPException(400, "operationName must be a text")
+            raise HTTPException(400, "operationName must be a string")
         if await _gave_up(request):
-            return Response(status_code=499)  # nobody is there to read it
-        answer = await run_in_threadpool(self._service.answer, text, variables, name, _caller(request))
+            return Response(status_code=499)  # the client is gone
+        answer = await run_in_threadpool(self._core.answer, text, variables, name, _caller(request))
         return JSONResponse(answer.body, status_code=answer.status)
 
     async def status(self, request: Request) -> Response:
-        page = await run_in_threadpool(status_page, self._service)
+        page = await run_in_threadpool(status_page, self._core)
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"})
 
     async def health(self, request: Request) -> Response:
-        if self._service.stopping:
+        if self._core.stopping:
             return JSONResponse({"status": "stopping"}, status_code=503)
         detail = {"version": __version__} if request.scope["authorized"] else {}
         return JSONResponse({"status": "ok", **detail})
@@ -83,17 +86,17 @@ class _Endpoints:
     async def wake(self, request: Request) -> Response:
         agent_id = _uuid(request.path_params["agent_id"])
         seen, timeout_s = _number(request, "seen", 0), _number(request, "timeout", MAX_WAIT_S)
-        labels = await run_in_threadpool(self._service.labels_of_agent, agent_id)
+        labels = await run_in_threadpool(self._core.labels_of_agent, agent_id)
         if labels is None:
             raise HTTPException(404, f"agent {agent_id} not found")
         wait = asyncio.ensure_future(
-            self._service.board.wait(agent_id, labels, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S))
+            self._core.board.wait(agent_id, labels, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S))
         )
         gone = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait((wait, gone), return_when=asyncio.FIRST_COMPLETED)
             if not wait.done():
-                return Response(status_code=499)  # nobody is there to read it
+                return Response(status_code=499)  # the client is gone
             return JSONResponse({"sequence": wait.result()})
         finally:
             for each in (wait, gone):
@@ -101,15 +104,15 @@ class _Endpoints:
             await asyncio.gather(wait, gone, return_exceptions=True)
 
     async def poke(self, request: Request) -> Response:
-        return JSONResponse({"agents": self._service.board.poke()})
+        return JSONResponse({"agents": self._core.board.poke()})
 
 
 async def _gave_up(request: Request) -> bool:
-    """Whether the client has gone already, as those have that asked while the server was stopped or starved.
+    """Return whether the client has closed the connection, because the server was suspended or overloaded meanwhile.
 
-    What they asked for they will ask for again, and two of the same would look like two clients.
+    Such a client repeats its request, and doing both would look like two clients.
     """
-    for _ in range(_PASSES_TO_SEE_THE_END):
+    for _ in range(_PASSES_UNTIL_DISCONNECT):
         await asyncio.sleep(0)
     return await request.is_disconnected()
 
@@ -138,11 +141,11 @@ def _parsed(request: Request, data: bytes) -> Mapping[str, Any]:
 
 
 def _variables(value: Any) -> Mapping[str, Any] | None:
-    """A JSON object, or a text that holds one, as Prefect's clients send it."""
+    """Return variables that were sent as a JSON object, or as a string that contains one, as Prefect's clients do."""
     if isinstance(value, str):
         value = _json("variables", value)
     if value is not None and not isinstance(value, dict):
-        raise HTTPException(400, "variables must be a JSON object, or a text that holds one")
+        raise HTTPException(400, "variables must be a JSON object, or a string that contains one")
     return value
 
 
@@ -164,7 +167,7 @@ def _caller(request: Request) -> Caller:
 def _uuid_header(request: Request, name: str) -> str | None:
     try:
         return str(UUID(request.headers.get(name, "")))
-    except ValueError:  # absent, or not one of ours
+    except ValueError:  # absent, or not an id of this server
         return None
 
 
@@ -198,6 +201,6 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     return JSONResponse(answer, status_code=error.status_code, headers=error.headers)
 
 
-async def _unforeseen(_request: Request, _error: Exception) -> Response:
-    # Starlette raises it again afterwards, so that it is logged.
+async def _unexpected_error(_request: Request, _error: Exception) -> Response:
+    # Starlette raises the error again afterwards, so it is logged.
     return JSONResponse(errors_answer("Internal server error", INTERNAL), status_code=500)

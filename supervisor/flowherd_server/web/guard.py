@@ -1,8 +1,8 @@
-"""Who may talk to the server at all: the check before every request, as ASGI middleware.
+"""The access check before every request, as ASGI middleware: token and Host header.
 
-A loopback address is no protection against a browser on the same host: a page may have its own name resolve to
-127.0.0.1 (DNS rebinding), so the Host header is checked, and the GraphQL endpoint insists on application/json,
-which a page of another origin cannot send without being asked first.
+A loopback address does not protect against web pages in a browser on the same host. A page can have its own host name
+resolve to 127.0.0.1 (DNS rebinding), so the Host header is checked. And the GraphQL endpoint only accepts
+application/json, which a page of another origin cannot send without a preflight request.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from flowherd.errors import ConfigurationError
 from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answer
 
 SERVER_HEADER = "X-Flowherd-Server"
-#: Answers anybody, since a load balancer or supervisor has no token.
+#: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this host can reach the address."""
+    """Return whether the address can only be reached from this host."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another name: it can be resolved to anything
+    except ValueError:  # another name, which may resolve to any address
         return False
 
 
 def check_binding(host: str, token: str) -> None:
-    """Raises ConfigurationError when the server would be open to others without a token."""
+    """Raise ConfigurationError if other hosts could reach the server without a token."""
     if not token and not is_loopback(host):
         raise ConfigurationError(
-            f"the server would listen on {host}, where others can reach it, without a token; set server.token "
-            "(FLOWHERD__SERVER__TOKEN), or bind it to 127.0.0.1"
+            f"the server would listen on {host}, where other hosts can reach it, without a token; set server.token "
+            "(FLOWHERD__SERVER__TOKEN), or bind the server to 127.0.0.1"
         )
 
 
 class Guard:
-    """Lets a request through, or answers it itself; marks every answer as this server's."""
+    """Passes a request on or refuses it, and adds the server's version to every answer."""
 
     def __init__(self, app: ASGIApp, host: str, token: str) -> None:
         self._app = app
@@ -71,7 +71,7 @@ class Guard:
         await (refusal or self._app)(scope, receive, send_marked)
 
     def is_authorized(self, authorization: str) -> bool:
-        """Whether the Authorization header carries the token, where there is one."""
+        """Return whether the Authorization header carries the token, or the server has no token."""
         return not self._token or hmac.compare_digest(_presented(authorization), self._token)
 
     def _refusal(self, path: str, authorized: bool, headers: Headers) -> Response | None:
@@ -80,7 +80,7 @@ class Guard:
             return JSONResponse(answer, status_code=400)
         if not authorized and path != OPEN_PATH:
             answer = errors_answer("UNAUTHENTICATED: the token is missing or wrong", UNAUTHENTICATED)
-            # A browser asks for a password then, which is the token, so that people can see the status page.
+            # A browser then asks for a password, for which people enter the token to see the status page.
             challenge = {"WWW-Authenticate": 'Basic realm="flowherd"'} if path == "/" else {}
             return JSONResponse(answer, status_code=401, headers=challenge)
         return None
@@ -88,12 +88,12 @@ class Guard:
     def _is_local(self, host: str) -> bool:
         try:
             return urlsplit(f"//{host}").hostname in self._local_names
-        except ValueError:  # such as a bracket that does not close
+        except ValueError:  # for example, an unclosed bracket
             return False
 
 
 def _presented(authorization: str) -> bytes:
-    """The token in a Bearer header, or the password in a Basic one."""
+    """Return the token of a Bearer header, or the password of a Basic header."""
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return rest.strip().encode()

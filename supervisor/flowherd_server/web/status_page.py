@@ -1,4 +1,4 @@
-"""The status page: agents and recent runs, for people, without any script."""
+"""The status page: agents and recent runs as plain HTML, without scripts."""
 
 from __future__ import annotations
 
@@ -13,48 +13,49 @@ from sqlalchemy import Connection, RowMapping, select
 
 from flowherd import __version__
 from flowherd.states import ACTIVE, FINISHED, SUCCESSFUL, RunState
-from flowherd_server.service import Service
+from flowherd_server.service import ServerCore
+from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
 from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN
-from flowherd_server.store.times import SECOND_US, now_us, to_datetime
 
-#: The page is text only; whatever a name or message holds, nothing of it is run.
+#: Nothing is loaded or run, even if a name or message contains markup.
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_RUNS = 50
-#: An agent that was not heard of for so long is not listed.
+#: Maximum number of agents and of runs.
+_MAX_ROWS = 50
+#: Agents without a request for this time are not listed.
 _AGENT_AGE_US = 24 * 3600 * SECOND_US
 
 
 @cache
 def _template() -> Template:
-    return Template(files("flowherd_server").joinpath("templates/status.html").read_text(encoding="utf-8"))
+    return Template(files("flowherd_server.web").joinpath("templates/status.html").read_text(encoding="utf-8"))
 
 
-def status_page(service: Service) -> str:
-    """The page as HTML."""
-    with service.database.reading() as connection:
+def status_page(core: ServerCore) -> str:
+    """Return the page as HTML."""
+    with core.database.reading() as connection:
         agents, runs = _agents(connection), _runs(connection)
     return _template().substitute(
         version=escape(__version__),
         now=_time(now_us()),
-        agents=_rows((_agent_cells(agent, service) for agent in agents), "No agent was here in the last day."),
-        runs=_rows((_run_cells(run) for run in runs), "No flow has been run yet."),
+        agents=_rows((_agent_cells(agent, core) for agent in agents), "No agent has been connected in the last day."),
+        runs=_rows((_run_cells(run) for run in runs), "There are no flow runs yet."),
     )
 
 
 def _agents(connection: Connection) -> list[RowMapping]:
     query = select(AGENT).where(AGENT.c.last_queried > now_us() - _AGENT_AGE_US)
-    return list(connection.execute(query.order_by(AGENT.c.last_queried.desc()).limit(_RUNS)).mappings())
+    return list(connection.execute(query.order_by(AGENT.c.last_queried.desc()).limit(_MAX_ROWS)).mappings())
 
 
 def _runs(connection: Connection) -> list[RowMapping]:
     columns = ("id", "name", "state", "state_message", "labels", "scheduled_start_time", "start_time", "end_time")
     query = select(*(FLOW_RUN.c[name] for name in columns), FLOW.c.name.label("flow_name"))
     query = query.join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).order_by(FLOW_RUN.c.created.desc(), FLOW_RUN.c.seq.desc())
-    return list(connection.execute(query.limit(_RUNS)).mappings())
+    return list(connection.execute(query.limit(_MAX_ROWS)).mappings())
 
 
-def _agent_cells(agent: RowMapping, service: Service) -> list[str]:
-    connected = service.board.is_connected(agent["id"])
+def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:
+    connected = core.board.is_connected(agent["id"])
     return [
         _text(agent["name"]),
         _text(agent["type"]),

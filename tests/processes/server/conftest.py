@@ -1,4 +1,4 @@
-"""One server for all tests that do not care which, and a client for it."""
+"""One server that tests share, and a client for it."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
 
 @pytest.fixture
 def client(shared_server: ServerProcess) -> Client:
-    """Other tests use the same server: names and labels of a test are its own."""
+    """Return a client of the shared server, on which names and labels must be unique to a test."""
     return Client(shared_server)

@@ -1,4 +1,4 @@
-"""Many agents, one winner."""
+"""Of many agents that claim a run at once, exactly one wins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from tests.support.dialect import Client
 
-#: A process with several threads, each of which tries to take every run, all in the same order.
+#: A process with several threads, each of which tries to claim every run, all in the same order.
 CLAIMER = """
 import json, sys, threading
 import requests
@@ -38,7 +38,7 @@ print(json.dumps(won))
 """
 
 
-def test_of_many_agents_that_claim_a_run_at_once_exactly_one_wins_and_the_server_knows_which(client: Client) -> None:
+def test_of_many_agents_that_claim_a_run_at_once_exactly_one_wins(client: Client) -> None:
     flow = client.flow()
     runs = [client.create_run(flow) for _ in range(15)]
     arguments = [client.server.url + "/graphql", json.dumps(runs)]

@@ -1,4 +1,4 @@
-"""What Prefect's hosted service had beside its server: secrets, key-value pairs, artifacts, limits of tags, tenants."""
+"""What only Prefect's hosted service had: secrets, key-value pairs, artifacts, tag limits, tenants."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def test_a_secret_comes_back_as_it_was_set(client: Client, value: Any) -> None:
     assert client.refused("delete_secret", name=name) == "No value found for the requested key"
 
 
-def test_a_secret_that_is_not_there_is_told_in_the_words_that_clients_know(client: Client) -> None:
+def test_an_unknown_secret_is_refused_in_the_words_that_clients_know(client: Client) -> None:
     body = client.answer(SECRET_QUERY, {"name": "nothing"}).json()
     assert body["data"] == {"secret_value": None}
     assert body["errors"][0]["message"] == "No value found for the requested key"
 
 
-def test_a_secret_is_no_table_and_in_no_log(client: Client) -> None:
+def test_secrets_are_not_a_table_and_not_logged(client: Client) -> None:
     value = f"hidden-{uuid.uuid4()}"
     client.do("set_secret", name=str(uuid.uuid4()), value=value)
     assert client.answer("{ secret { value } }").status_code == 400
@@ -48,7 +48,7 @@ def test_a_secret_is_no_table_and_in_no_log(client: Client) -> None:
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
-def test_a_key_has_one_value_and_is_gone_when_deleted(client: Client) -> None:
+def test_a_key_has_one_value_until_it_is_deleted(client: Client) -> None:
     key = str(uuid.uuid4())
     pair = client.do("set_key_value", key=key, value={"a": 1})["id"]
     assert client.do("set_key_value", key=key, value=[1, "x"])["id"] == pair
@@ -60,7 +60,7 @@ def test_a_key_has_one_value_and_is_gone_when_deleted(client: Client) -> None:
     assert "larger" in client.refused("set_key_value", key=key, value="x" * 1024 * 1024)
 
 
-def test_an_artifact_is_shown_changed_and_gone_with_its_task_run(client: Client) -> None:
+def test_artifacts_can_be_read_and_changed_and_are_deleted_with_their_task_run(client: Client) -> None:
     run_id, tasks = client.going_run("a")
     given = {"task_run_id": tasks["a"], "kind": "link", "tenant_id": None}
     artifact = client.do("create_task_run_artifact", **given, data={"link": "http://x"})["id"]
@@ -81,7 +81,7 @@ def test_an_artifact_is_shown_changed_and_gone_with_its_task_run(client: Client)
     assert client.ask(f'{{ task_run_artifact_by_pk(id: "{kept}") {{ id }} }}')["task_run_artifact_by_pk"] is None
 
 
-def test_a_limit_of_a_tag_is_set_read_and_taken_away(client: Client) -> None:
+def test_a_tag_limit_can_be_set_and_read_and_deleted(client: Client) -> None:
     tag = str(uuid.uuid4())
     limit_id = limit(client, tag, 3)
     assert limit(client, tag, 2) == limit_id
@@ -93,7 +93,7 @@ def test_a_limit_of_a_tag_is_set_read_and_taken_away(client: Client) -> None:
     assert "0 or more" in client.refused("update_task_tag_limit", tag=tag, limit=-1)
 
 
-def test_no_more_task_runs_of_a_tag_run_than_its_limit_whoever_asks_at_once(client: Client) -> None:
+def test_no_more_task_runs_of_a_tag_run_than_its_limit_when_many_start_at_once(client: Client) -> None:
     tag = str(uuid.uuid4())
     limit(client, tag, 2)
     going = [client.going_run(tag) for _ in range(6)]
@@ -115,7 +115,7 @@ def test_a_task_run_that_is_queued_waits_in_its_process_and_runs_when_a_slot_is_
     assert (found["state"], found["version"], found["state_start_time"]) == ("Queued", 1, None)
     assert tag in found["state_message"]
     assert found["serialized_state"]["state"]["type"] == "Pending"
-    assert client.queue(tag) == []  # no agent takes it for one that nobody waits for
+    assert client.queue(tag) == []  # no agent gets it, because its process waits for the slot
     client.report_task(first[tag], "Success")
     assert client.report_task(second[tag], "Running", 1) == "SUCCESS"
     assert client.run(second_run) == {"state": "Running", "version": 3}
@@ -124,7 +124,7 @@ def test_a_task_run_that_is_queued_waits_in_its_process_and_runs_when_a_slot_is_
 @pytest.mark.parametrize(
     "end", ["Failed", "Retrying", "Cached", "run Failed", "run Cancelled", "run deleted", "limit deleted"]
 )
-def test_a_slot_is_free_however_the_task_run_that_had_it_ended(client: Client, end: str) -> None:
+def test_a_slot_is_free_as_soon_as_its_task_run_has_ended_in_any_way(client: Client, end: str) -> None:
     tag = str(uuid.uuid4())
     limit_id = limit(client, tag, 1)
     first_run, first = client.going_run(tag)
@@ -142,7 +142,7 @@ def test_a_slot_is_free_however_the_task_run_that_had_it_ended(client: Client, e
     assert client.report_task(second[tag], "Running", 1) == "SUCCESS"
 
 
-def test_running_again_needs_no_second_slot_and_a_limit_of_none_lets_nobody_run(client: Client) -> None:
+def test_running_again_needs_no_second_slot_and_a_limit_of_zero_lets_no_task_run(client: Client) -> None:
     tag = str(uuid.uuid4())
     limit(client, tag, 1)
     _, tasks = client.going_run(tag)

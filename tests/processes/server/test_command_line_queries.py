@@ -1,4 +1,4 @@
-"""The questions of Prefect's command line, in its own nesting and with its nulls, and the answers that it needs."""
+"""The queries of Prefect's command line, with its nesting and its nulls, and the answers that it needs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.support.dialect import Client
 from tests.support.server import ServerProcess
 
 PARAMETER = {"name": "p", "slug": "p", "default": 1, "required": False, "type": "prefect.core.parameter.Parameter"}
-#: How a filter is left open: the condition is there, and null.
+#: A filter that is not set: the condition is sent with null.
 ANY = "null"
 
 
 @dataclass(frozen=True)
 class World:
-    """A project with two flows, of which one has two versions, and two runs of the newer."""
+    """A project with two flows. One flow has two versions, and the newer version has two runs."""
 
     client: Client
     project: str
     flow: str
     other: str
-    #: Finished, with a log.
+    #: Id of the finished run, which has logs.
     done: str
-    #: Waiting.
+    #: Id of the run that waits.
     waiting: str
 
     def ask(self, text: str) -> Any:
-        """The rows of the one field that is asked for; $NAME stands for what the world calls it."""
+        """Return the rows of the query's single field. $NAME in the query stands for this object's attribute NAME."""
         names = {name: json.dumps(getattr(self, name)) for name in ("project", "flow", "other", "done", "waiting")}
         for name, literal in names.items():
             text = text.replace(f"${name}", literal)
@@ -189,7 +189,7 @@ def test_describe_flow_runs(world: World) -> None:
 
 
 def test_watching_a_run(world: World) -> None:
-    """`run flow --watch` and `--logs` of the old line, and what the new line's `run --watch` asks for."""
+    """The queries of `run flow --watch` and `--logs` in Prefect 0.x, and of `run --watch` in 1.x."""
     states = world.ask("query { flow_run_by_pk(id: $done) { states(order_by: {timestamp: asc}) { state timestamp } } }")
     assert [state["state"] for state in states["states"]] == ["Scheduled", "Submitted", "Running", "Success"]
     since = (
@@ -215,8 +215,8 @@ def test_looking_for_the_flow_to_run(world: World) -> None:
     assert row["flow_group"] == {"labels": None} and len(row["serialized_flow"]["tasks"]) == 2
 
 
-def test_a_run_that_is_executed_where_the_command_is(world: World) -> None:
-    """`run --execute`: when may it begin?"""
+def test_executing_a_run_in_the_command_itself(world: World) -> None:
+    """`run --execute` asks when the run may start."""
     text = """query { flow_run(where: {id: {_eq: $waiting}}) {
         states(where: {state: {_eq: "Scheduled"}}) { start_time created } scheduled_start_time } }"""
     (row,) = world.ask(text)

@@ -1,4 +1,4 @@
-"""What is set on the group of a flow's versions, and what of it becomes of runs, schedules and engines."""
+"""Settings of a flow group, and their effect on runs, schedules and engines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def auto_runs(client: Client, flow_id: str) -> list[Any]:
     )
 
 
-def test_labels_of_the_group_go_before_those_of_the_flow_until_they_are_taken_away(client: Client) -> None:
+def test_labels_of_the_group_override_those_of_the_flow_until_they_are_removed(client: Client) -> None:
     flow = client.flow(run_config={"type": "LocalRun", "labels": ["own"]})
     group = group_of(client, flow)["id"]
     for labels, expected in ((["b", "a", "b"], ["a", "b"]), ([], []), (None, ["own"])):
@@ -40,7 +40,7 @@ def test_labels_of_the_group_go_before_those_of_the_flow_until_they_are_taken_aw
     assert group_of(client, flow, "labels") == {"labels": None}
 
 
-def test_a_run_config_of_the_group_goes_before_the_flows_and_after_the_given_one(client: Client) -> None:
+def test_the_groups_run_config_overrides_the_flows_and_a_given_one_overrides_both(client: Client) -> None:
     own, groups, given = ({"type": "LocalRun", "env": {"x": x}, "labels": [x]} for x in ("own", "group", "given"))
     flow = client.flow(run_config=own)
     client.do("set_flow_group_run_config", flow_group_id=group_of(client, flow)["id"], run_config=groups)
@@ -84,7 +84,7 @@ def test_settings_of_the_group_hold_for_the_next_version_too(client: Client) -> 
         ("flow_version_lock", "version_locking_enabled"),
     ],
 )
-def test_a_switch_is_read_from_the_flow_and_from_its_group(client: Client, operation: str, setting: str) -> None:
+def test_a_switch_can_be_read_from_the_flow_and_from_its_group(client: Client, operation: str, setting: str) -> None:
     flow = client.flow()
     assert settings_of(client, flow) == {}
     for word, enabled in (("disable", False), ("enable", True)):
@@ -93,7 +93,7 @@ def test_a_switch_is_read_from_the_flow_and_from_its_group(client: Client, opera
         assert group_of(client, flow, "settings") == {"settings": {setting: enabled}}
 
 
-def test_without_the_version_lock_a_running_state_of_any_version_is_taken(client: Client) -> None:
+def test_without_the_version_lock_running_is_accepted_with_any_version(client: Client) -> None:
     flow = client.flow(tasks=[{"slug": "a"}])
     client.do("disable_flow_version_lock", flow_id=flow)
     run_id = client.create_run(flow)
@@ -102,10 +102,10 @@ def test_without_the_version_lock_a_running_state_of_any_version_is_taken(client
     task_run_id = client.run(run_id, "task_runs { id }")["task_runs"][0]["id"]
     client.report_task(task_run_id, "Running", 7)
     other = client.create_run(flow)
-    assert "version" in client.report_refused(other, "Submitted", 7)  # a claim is arbitrated always
+    assert "version" in client.report_refused(other, "Submitted", 7)  # the version of a claim is always checked
 
 
-def test_a_schedule_of_the_group_takes_the_place_of_the_flows_and_gives_it_back(client: Client) -> None:
+def test_a_schedule_of_the_group_replaces_the_flows_until_it_is_deleted(client: Client) -> None:
     flow = client.flow(schedule={"clocks": [HOURLY]})
     before = auto_runs(client, flow)
     group = group_of(client, flow)["id"]
@@ -133,7 +133,7 @@ def test_a_schedule_of_the_group_of_a_flow_without_one_begins_when_it_is_switche
     assert len(auto_runs(client, flow)) == 4
 
 
-def test_a_schedule_that_cannot_be_followed_is_refused_and_the_one_before_stays(client: Client) -> None:
+def test_a_schedule_that_cannot_be_followed_is_refused_and_the_present_one_stays(client: Client) -> None:
     flow = client.flow(schedule={"clocks": [HOURLY]})
     given = {"flow_group_id": group_of(client, flow)["id"]}
     assert "cron" in client.refused("set_flow_group_schedule", **given, cron_clocks=[{"cron": "often"}])
@@ -144,7 +144,7 @@ def test_a_schedule_that_cannot_be_followed_is_refused_and_the_one_before_stays(
     assert len(auto_runs(client, flow)) == 4
 
 
-def test_a_description_is_kept_until_it_is_taken_away(client: Client) -> None:
+def test_a_description_is_kept_until_it_is_removed(client: Client) -> None:
     flow = client.flow()
     for description in ("for **people**", None):
         client.do("set_flow_group_description", flow_group_id=group_of(client, flow)["id"], description=description)
@@ -159,11 +159,11 @@ def test_a_description_is_kept_until_it_is_taken_away(client: Client) -> None:
         ("delete_flow_group_schedule", {}),
     ],
 )
-def test_a_group_that_is_not_there_is_told_so(client: Client, operation: str, given: dict[str, Any]) -> None:
+def test_an_unknown_group_is_refused(client: Client, operation: str, given: dict[str, Any]) -> None:
     assert "not found" in client.refused(operation, flow_group_id=NOBODY, **given)
 
 
-def test_a_run_gets_another_name_and_other_labels_and_then_wakes_other_agents(client: Client) -> None:
+def test_renaming_a_run_and_changing_its_labels_which_wakes_other_agents(client: Client) -> None:
     label = str(uuid.uuid4())
     agent = client.agent(label)
     run_id = client.create_run(labels=["elsewhere"])
@@ -177,7 +177,7 @@ def test_a_run_gets_another_name_and_other_labels_and_then_wakes_other_agents(cl
     assert "empty" in client.refused("set_flow_run_name", flow_run_id=run_id, name=" ")
 
 
-def test_an_agent_finds_the_settings_that_it_was_told_to_look_up(client: Client) -> None:
+def test_an_agent_can_read_its_agent_config(client: Client) -> None:
     config = client.do("create_agent_config", name="mine", settings={"labels": ["x"], "health_check": True})["id"]
     query = f'query {{ agent_config(where: {{id: {{_eq: "{config}"}}}}) {{ settings }} }}'
     assert client.ask(query)["agent_config"] == [{"settings": {"labels": ["x"], "health_check": True}}]
@@ -198,5 +198,5 @@ def test_a_deleted_agent_is_not_listed_and_its_runs_stay(client: Client) -> None
     client.do("delete_agent", agent_id=agent.agent_id)
     assert client.ask(f'{{ agent_by_pk(id: "{agent.agent_id}") {{ id }} }}')["agent_by_pk"] is None
     assert client.run(run_id, "state agent { id }") == {"state": "Submitted", "agent": None}
-    assert agent.queue() is not None  # it may still be there
+    assert agent.queue() is not None  # its process may still be running
     assert "not found" in client.refused("delete_agent", agent_id=agent.agent_id)

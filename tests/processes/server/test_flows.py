@@ -1,4 +1,4 @@
-"""Projects, flows and their versions, and the runs that are created of them."""
+"""Projects, flows and their versions, and creating runs of flows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.dialect import Client
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
-def test_a_tenant_is_there_from_the_start_and_the_token_is_an_agents(client: Client) -> None:
+def test_a_tenant_exists_from_the_start_and_the_token_is_an_agents(client: Client) -> None:
     found = client.ask("query { hello tenant { id slug name } auth_info { api_token_scope tenant_id } }")
     assert found["tenant"][0]["slug"] == "default"
     assert found["auth_info"] == {"api_token_scope": "RUNNER", "tenant_id": found["tenant"][0]["id"]}
 
 
-def test_a_projects_name_is_taken_once_and_the_refusal_is_the_one_that_clients_know(client: Client) -> None:
+def test_a_projects_name_is_unique_and_the_refusal_is_the_one_that_clients_know(client: Client) -> None:
     name = str(uuid.uuid4())
     project_id = client.do("create_project", name=name, description="mine")["id"]
     assert client.refused("create_project", name=name) == "Uniqueness violation."
@@ -32,7 +32,7 @@ def test_a_projects_name_is_taken_once_and_the_refusal_is_the_one_that_clients_k
     ]
 
 
-def test_a_new_version_takes_the_place_of_the_one_before(client: Client) -> None:
+def test_a_new_version_replaces_the_previous_one(client: Client) -> None:
     project = client.project()
     first = client.flow(project, name="f")
     second = client.flow(project, name="f")
@@ -112,7 +112,7 @@ def test_the_same_idempotency_key_is_the_same_run_of_one_flow(client: Client) ->
     assert client.run(first, "name version") == {"name": "mine", "version": 1}
 
 
-def test_parameters_are_the_flows_defaults_and_over_them_the_given_ones(client: Client) -> None:
+def test_given_parameters_override_the_flows_defaults(client: Client) -> None:
     parameters = [
         {"name": "a", "default": 1, "required": False},
         {"name": "b", "default": {"x": [1]}, "required": False},
@@ -143,19 +143,19 @@ ENVIRONMENT: dict[str, Any] = {"environment": {"type": "LocalEnvironment", "labe
         (RUN_CONFIG, {"labels": []}, []),
     ],
 )
-def test_labels_are_the_first_that_are_given_and_an_empty_list_is_given(
+def test_labels_come_from_the_first_source_that_sets_them_even_to_an_empty_list(
     client: Client, flow: dict[str, Any], run: dict[str, Any], labels: list[str]
 ) -> None:
     assert client.run(client.create_run(client.flow(**flow), **run), "labels") == {"labels": labels}
 
 
-def test_a_runs_own_run_config_goes_before_the_flows(client: Client) -> None:
+def test_a_runs_own_run_config_overrides_the_flows(client: Client) -> None:
     flow, own = client.flow(**RUN_CONFIG), {"type": "LocalRun", "working_dir": "/"}
     assert client.run(client.create_run(flow), "run_config") == RUN_CONFIG
     assert client.run(client.create_run(flow, run_config=own), "run_config") == {"run_config": own}
 
 
-def test_an_archived_flow_starts_nothing_any_more(client: Client) -> None:
+def test_archiving_a_flow_cancels_its_waiting_runs(client: Client) -> None:
     flow = client.flow()
     waiting, going = client.create_run(flow), client.create_run(flow)
     client.report(going, "Submitted")
@@ -164,7 +164,7 @@ def test_an_archived_flow_starts_nothing_any_more(client: Client) -> None:
     assert client.run(going, "state") == {"state": "Submitted"}
 
 
-def test_a_deleted_run_is_gone_with_all_that_was_its(client: Client) -> None:
+def test_deleting_a_run_deletes_its_states_tasks_and_logs(client: Client) -> None:
     run_id = client.create_run(client.flow(tasks=[{"slug": "a"}]))
     client.do("write_run_logs", logs=[{"flow_run_id": run_id, "message": "m"}])
     client.do("delete_flow_run", flow_run_id=run_id)
@@ -196,5 +196,7 @@ def test_a_deleted_run_is_gone_with_all_that_was_its(client: Client) -> None:
         ("write_run_logs", {"logs": [{"flow_run_id": NOBODY, "message": "m"}]}, "flow run .* not found"),
     ],
 )
-def test_what_names_nothing_is_refused_by_name(client: Client, operation: str, given: Any, reason: str) -> None:
+def test_unknown_ids_and_invalid_input_are_refused_with_a_reason(
+    client: Client, operation: str, given: Any, reason: str
+) -> None:
     assert re.search(reason, client.refused(operation, **given))

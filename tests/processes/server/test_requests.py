@@ -1,4 +1,4 @@
-"""HTTP: what the endpoint takes, and how everything else is turned away."""
+"""HTTP: what the endpoints accept, and how everything else is refused."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that wants a token, on all addresses."""
+    """A server that requires a token and listens on all addresses."""
     with none_left(), running_server(tmp_path_factory.mktemp("closed") / "data", "s3cret", bind="0.0.0.0") as server:
         yield server
 
 
 def refusal(response: requests.Response, status: int) -> str:
-    """The message of an answer that is refused in GraphQL's form."""
+    """Check that the answer is an error in GraphQL's form. Returns its message."""
     assert response.status_code == status, response.text
     body = response.json()
     assert list(body) == ["errors"]
@@ -42,14 +42,14 @@ def test_every_path_of_every_client_is_the_same_endpoint(client: Client, path: s
 
 
 @pytest.mark.parametrize("variables", [{"n": "x"}, '{"n": "x"}'])
-def test_variables_may_be_an_object_or_its_text(client: Client, variables: Any) -> None:
+def test_variables_may_be_an_object_or_a_string_with_one(client: Client, variables: Any) -> None:
     text = "query($n: String) { project(where: {name: {_eq: $n}}) { id } }"
     response = client.server.post("/graphql", json={"query": text, "variables": variables})
     assert response.json() == {"data": {"project": []}}
 
 
 @pytest.mark.parametrize("body", [{}, {"variables": None}, {"variables": "null"}, {"variables": "{}"}])
-def test_variables_may_be_nothing(client: Client, body: dict[str, Any]) -> None:
+def test_variables_may_be_absent_or_empty(client: Client, body: dict[str, Any]) -> None:
     assert client.server.post("/graphql", json={"query": "{ hello }", **body}).json() == HELLO
 
 
@@ -73,17 +73,17 @@ def test_variables_may_be_nothing(client: Client, body: dict[str, Any]) -> None:
         b'{"query": "{ hello"}',
     ],
 )
-def test_a_body_that_is_no_request_is_400(client: Client, body: bytes) -> None:
+def test_a_malformed_request_is_400(client: Client, body: bytes) -> None:
     assert refusal(client.server.post("/graphql", data=body, headers=JSON), 400)
 
 
-def test_a_page_of_another_origin_cannot_send_a_request_that_a_browser_sends_unasked(client: Client) -> None:
+def test_content_types_that_browsers_send_without_a_preflight_request_are_refused(client: Client) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
         body = json.dumps({"query": "{ hello }"})
         assert "Content-Type" in refusal(client.server.post("/", data=body, headers={"Content-Type": kind}), 400)
 
 
-def test_a_body_beyond_the_limit_is_413_and_one_below_it_is_taken(client: Client) -> None:
+def test_a_body_above_the_limit_is_413_and_one_at_the_limit_is_accepted(client: Client) -> None:
     query = json.dumps({"query": "{ hello }"})
     below = query + " " * (16 * 1024 * 1024 - len(query))
     assert client.server.post("/graphql", data=below, headers=JSON).json() == HELLO
@@ -118,7 +118,7 @@ def test_other_paths_and_methods_are_refused_in_the_same_form(
     ],
 )
 def test_a_loopback_server_answers_only_to_its_own_names(client: Client, host: str, good: bool) -> None:
-    """Another name that resolves to 127.0.0.1 is a web page's trick (DNS rebinding)."""
+    """A web page can have its own name resolve to 127.0.0.1 (DNS rebinding)."""
     response = client.server.post("/graphql", json={"query": "{ hello }"}, headers={"Host": host})
     if good:
         assert response.json() == HELLO
@@ -133,7 +133,7 @@ def test_a_loopback_server_answers_only_to_its_own_names(client: Client, host: s
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/graphql"), ("GET", "/"), ("POST", "/poke"), ("GET", "/agents/x/wake")]
 )
-def test_without_the_token_nothing_is_answered(
+def test_requests_without_the_token_are_refused(
     closed_server: ServerProcess, header: str | None, method: str, path: str
 ) -> None:
     headers = {} if header is None else {"Authorization": header.encode("latin-1")}
@@ -144,7 +144,7 @@ def test_without_the_token_nothing_is_answered(
     assert response.json()["errors"][0]["extensions"] == {"code": "UNAUTHENTICATED"}
 
 
-def test_with_the_token_it_answers_and_to_any_name(closed_server: ServerProcess) -> None:
+def test_requests_with_the_token_are_answered_for_any_host_name(closed_server: ServerProcess) -> None:
     response = closed_server.post("/graphql", json={"query": "{ hello }"}, headers={"Host": "herd.example"})
     assert response.json() == HELLO
     assert closed_server.url.startswith("http://127.0.0.1:")
@@ -156,13 +156,13 @@ def test_a_browser_shows_the_page_with_the_token_as_password(closed_server: Serv
     assert requests.get(closed_server.url, auth=("anybody", "s3cret"), timeout=30).ok
 
 
-def test_health_is_open_and_tells_details_only_with_the_token(closed_server: ServerProcess, client: Client) -> None:
+def test_health_needs_no_token_but_shows_details_only_with_it(closed_server: ServerProcess, client: Client) -> None:
     assert requests.get(closed_server.url + "/health", timeout=30).json() == {"status": "ok"}
     assert set(closed_server.get("/health").json()) == {"status", "version"}
     assert set(client.server.get("/health").json()) == {"status", "version"}
 
 
-def test_the_status_page_shows_agents_and_runs_and_runs_nothing_of_what_they_are_called(client: Client) -> None:
+def test_the_status_page_shows_agents_and_runs_and_escapes_their_names(client: Client) -> None:
     evil = f"<script>alert('{uuid.uuid4()}')</script>"
     client.do("register_agent", type="Test", name=evil, labels=[])
     run_id = client.create_run(client.flow(name=evil), flow_run_name=evil)

@@ -1,4 +1,4 @@
-"""Runs that nobody heartbeats any more, on a server that takes three seconds for what usually are ten minutes."""
+"""Rescue of runs without a heartbeat, on a server whose timeout is three seconds instead of ten minutes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def wait_for(client: Client, run_id: str, state: str) -> None:
     wait_until(lambda: client.run(run_id)["state"] == state, what=f"the run to be {state}")
 
 
-def test_a_dead_run_comes_back_to_the_agents_and_fails_when_that_does_not_help(client: Client) -> None:
+def test_a_dead_run_goes_back_to_the_queue_and_fails_when_it_dies_again(client: Client) -> None:
     label = str(uuid.uuid4())
     agent = client.agent(label)
     run_id = client.create_run(labels=[label])
@@ -60,7 +60,7 @@ def test_a_dead_run_comes_back_to_the_agents_and_fails_when_that_does_not_help(c
     ]
 
 
-def test_a_run_that_goes_on_without_its_flowherd_agent_is_left_to_it(client: Client) -> None:
+def test_a_run_that_a_flowherd_agent_has_claimed_is_left_to_that_agent(client: Client) -> None:
     claimed, unclaimed = client.create_run(), client.create_run()
     client.report(claimed, "Submitted", claim="agent")
     client.report(claimed, "Running", claim="agent")
@@ -70,7 +70,7 @@ def test_a_run_that_goes_on_without_its_flowherd_agent_is_left_to_it(client: Cli
     client.report(claimed, "Success", claim="agent")
 
 
-def test_a_task_that_died_is_handed_out_again_with_its_flow_run(client: Client) -> None:
+def test_a_flow_run_is_in_the_queue_again_for_a_task_that_died(client: Client) -> None:
     label = str(uuid.uuid4())
     agent = client.agent(label)
     flow = client.flow(tasks=[{"slug": "t", "max_retries": 1, "retry_delay": 0}])
@@ -86,7 +86,7 @@ def test_a_task_that_died_is_handed_out_again_with_its_flow_run(client: Client) 
     assert client.run(run_id)["state"] == "Running"
 
 
-def test_a_run_whose_agent_is_gone_while_it_was_cancelled_has_failed(client: Client) -> None:
+def test_a_cancelled_run_without_a_heartbeat_fails(client: Client) -> None:
     run_id, tasks = client.going_run("t")
     client.report_task(tasks["t"], "Running")
     assert client.do("cancel_flow_run", flow_run_id=run_id) == {"state": "Cancelling"}
@@ -94,7 +94,7 @@ def test_a_run_whose_agent_is_gone_while_it_was_cancelled_has_failed(client: Cli
     wait_until(lambda: client.task_run(tasks["t"])["state"] == "Failed", what="its task to have failed")
 
 
-def test_the_runs_of_an_agent_that_lives_are_left_alone(client: Client, no_process_left: None) -> None:
+def test_runs_of_a_live_agent_are_left_alone(client: Client, no_process_left: None) -> None:
     label = str(uuid.uuid4())
     settings = load_settings({"cloud.api": client.server.url, "cloud.heartbeat_interval": 0.2})
     flow = client.flow(storage={"type": "Command", "argv": ["sleep", str(2 * TIMEOUT_S)]})
@@ -102,7 +102,7 @@ def test_the_runs_of_an_agent_that_lives_are_left_alone(client: Client, no_proce
     with going(LocalAgent(labels=[label], hostname_label=False, settings=settings)):
         run_id = client.create_run(flow, labels=[label])
         wait_for(client, run_id, "Running")
-        # Of the two, the one that nobody heartbeats is found dead meanwhile.
+        # The run without heartbeats is found dead while the other one runs.
         client.report(unattended, "Submitted")
         wait_for(client, unattended, "Scheduled")
         wait_for(client, run_id, "Success")

@@ -12,7 +12,7 @@ from tests.support.dialect import Client
 from tests.support.server import running_server
 from tests.support.waiting import wait_until
 
-#: What the shared server creates ahead.
+#: Number of runs that the shared server creates ahead.
 AHEAD = 4
 HOURLY = {"clocks": [{"type": "IntervalClock", "interval": 3_600_000_000}]}
 EVERY_SECOND = {"clocks": [{"type": "IntervalClock", "interval": 1_000_000}]}
@@ -25,7 +25,7 @@ def runs(client: Client, flow: str) -> list[dict[str, Any]]:
     )["flow_run"]
 
 
-def test_an_active_schedule_has_its_next_runs_and_a_stopped_one_only_those_that_were_started(client: Client) -> None:
+def test_switching_a_schedule_off_deletes_its_runs_that_have_not_started(client: Client) -> None:
     flow = client.flow(schedule=HOURLY)
     created = runs(client, flow)
     assert [(run["state"], run["auto_scheduled"]) for run in created] == [("Scheduled", True)] * AHEAD
@@ -40,7 +40,7 @@ def test_an_active_schedule_has_its_next_runs_and_a_stopped_one_only_those_that_
     ]
 
 
-def test_a_schedule_that_is_not_wanted_active_creates_nothing(client: Client) -> None:
+def test_a_schedule_that_is_registered_inactive_creates_no_runs(client: Client) -> None:
     flow = client.flow(schedule=HOURLY, set_schedule_active=False)
     assert runs(client, flow) == []
     assert client.ask(f'{{ flow_by_pk(id: "{flow}") {{ is_schedule_active }} }}')["flow_by_pk"] == {
@@ -48,7 +48,7 @@ def test_a_schedule_that_is_not_wanted_active_creates_nothing(client: Client) ->
     }
 
 
-def test_switching_on_twice_creates_no_run_twice(client: Client) -> None:
+def test_switching_a_schedule_on_twice_creates_its_runs_once(client: Client) -> None:
     flow = client.flow(schedule=HOURLY)
     before = runs(client, flow)
     client.do("set_schedule_active", flow_id=flow)
@@ -68,7 +68,7 @@ def test_a_flow_without_a_schedule_cannot_be_switched_on(client: Client) -> None
     assert client.do("set_schedule_active", flow_id=client.flow()) == {"success": False}
 
 
-def test_a_new_version_takes_the_schedule_over(client: Client) -> None:
+def test_a_new_version_takes_over_the_schedule(client: Client) -> None:
     project = client.project()
     first = client.flow(project, name="f", schedule=HOURLY)
     second = client.flow(project, name="f", schedule=HOURLY)
@@ -83,7 +83,7 @@ def test_a_schedule_whose_runs_would_lack_a_parameter_is_refused(client: Client)
     assert runs(client, flow) == []
 
 
-def test_a_clock_that_fires_in_years_is_asked_for_its_parameters_too(client: Client) -> None:
+def test_required_parameters_are_also_checked_for_a_clock_that_fires_in_years(client: Client) -> None:
     parameters = [{"name": "x", "required": True}]
     given = {**HOURLY["clocks"][0], "parameter_defaults": {"x": 1}}
     late = {
@@ -97,7 +97,7 @@ def test_a_clock_that_fires_in_years_is_asked_for_its_parameters_too(client: Cli
     assert len(runs(client, flow)) == AHEAD
 
 
-def test_filters_and_adjustments_of_a_schedule_make_its_runs(client: Client) -> None:
+def test_filters_and_adjustments_of_a_schedule_apply_to_its_runs(client: Client) -> None:
     def function(name: str, **kwargs: Any) -> dict[str, Any]:
         return {"fn": f"prefect.schedules.{name}", "kwargs": kwargs}
 
@@ -118,7 +118,7 @@ def test_a_schedule_that_this_server_cannot_follow_is_refused_before_anything_is
 
 
 @pytest.mark.slow
-def test_a_schedule_goes_on_and_wakes_the_agent_each_time(client: Client) -> None:
+def test_a_schedule_creates_further_runs_and_wakes_the_agent_for_each(client: Client) -> None:
     label = str(uuid.uuid4())
     agent = client.agent(label)
     seen = agent.wake()

@@ -1,4 +1,4 @@
-"""The server as a process: what it promises when it is killed, stopped, or started twice."""
+"""The server as a process: killing it, stopping it, and starting it twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 
 
 def start(tmp_path: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """A server that is expected not to come up."""
+    """Start a server that is expected to fail at start."""
     command = [sys.executable, "-m", "flowherd_server", "--home", str(tmp_path / "home")]
     data = ["--data-dir", str(tmp_path / "data")]
     return subprocess.run(
@@ -65,12 +65,12 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(tmp_pat
         found = client.ask("{ flow_run { id state } log { line_id } }")
         stored = {run["id"] for run in found["flow_run"] if run["state"] == "Scheduled"}
         assert set(runs) <= stored
-        # What was on its way when the server died may be there or not.
+        # Requests that were not answered when the server died may be stored or not.
         assert len(stored) <= len(runs) + 2
         assert set(lines) <= {line["line_id"] for line in found["log"]}
 
 
-def test_what_the_server_keeps_is_for_its_owner_alone_and_its_address_is_gone_when_it_is(tmp_path: Path) -> None:
+def test_the_servers_files_are_private_and_its_address_file_is_deleted_when_it_stops(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         assert server.data_dir.stat().st_mode & 0o777 == 0o700
         modes = {path.name: path.stat().st_mode & 0o777 for path in server.data_dir.iterdir()}
@@ -84,17 +84,17 @@ def test_what_the_server_keeps_is_for_its_owner_alone_and_its_address_is_gone_wh
         assert list(server.home.iterdir()) == []
 
 
-def test_a_data_directory_has_one_server_and_the_second_is_told_which(tmp_path: Path) -> None:
+def test_a_second_server_on_a_data_directory_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         refused = start(tmp_path, "--port", "0")
         assert refused.returncode == 78
         assert f"pid {server.pid}" in refused.stderr
         assert "Traceback" not in refused.stderr
         server.kill()
-        server.restart()  # a killed server leaves no lock
+        server.restart()  # a killed server leaves no lock behind
 
 
-def test_a_port_that_is_taken_is_told_with_the_way_out(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_with_the_option_for_another(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = start(tmp_path, "--port", str(taken.getsockname()[1]))
     assert refused.returncode == 78
@@ -110,8 +110,20 @@ def test_an_address_that_others_can_reach_needs_a_token(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_the_exit_code_for_bad_settings_can_be_chosen(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--port", "0", "--host", "0.0.0.0", "--bad-configuration-exit-code", "2")
+    assert refused.returncode == 2
+
+
+def test_a_bad_option_is_reported_by_its_name(tmp_path: Path) -> None:
+    refused = start(tmp_path, "--port", "99999")
+    assert refused.returncode == 78
+    assert "--port" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_server_stops_at_once_though_agents_wait(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_server_stops_at_once_while_agents_wait(tmp_path: Path, number: signal.Signals) -> None:
     with running_server(tmp_path / "data") as server:
         agent = Client(server).agent("a")
         seen = agent.wake()
@@ -127,7 +139,7 @@ def test_the_server_stops_at_once_though_agents_wait(tmp_path: Path, number: sig
         assert server.stderr == ""
 
 
-def test_the_server_goes_with_the_process_that_started_it(tmp_path: Path) -> None:
+def test_the_server_can_stop_with_the_process_that_started_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flowherd_server", "--home", str(tmp_path / "home"), "--port", "0"]
     arguments = ["--data-dir", str(tmp_path / "data"), "--stop-with-parent"]
     server = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -144,7 +156,7 @@ def test_stopping_with_the_parent_needs_a_pipe(tmp_path: Path) -> None:
     assert "pipe" in refused.stderr
 
 
-def test_finished_runs_are_forgotten_when_their_time_is_over(tmp_path: Path) -> None:
+def test_finished_runs_are_deleted_after_the_configured_time(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         client = Client(server)
         flow = client.flow()
@@ -163,8 +175,8 @@ def test_finished_runs_are_forgotten_when_their_time_is_over(tmp_path: Path) -> 
         assert left["log_aggregate"]["aggregate"]["count"] == 6_000
 
 
-def test_what_a_client_asked_for_that_gave_up_meanwhile_is_not_done(tmp_path: Path) -> None:
-    """Prefect 1.x gives up after 15 s and asks again: both requests wait for a server that was stopped, or starved."""
+def test_requests_of_clients_that_have_disconnected_are_not_carried_out(tmp_path: Path) -> None:
+    """Prefect 1.x gives up after 15 s and repeats its request; a suspended server then finds both of them."""
     with running_server(tmp_path / "data") as server:
         body = json.dumps({"query": 'mutation { create_project(input: {name: "twice"}) { id } }'}).encode()
         head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -177,5 +189,5 @@ def test_what_a_client_asked_for_that_gave_up_meanwhile_is_not_done(tmp_path: Pa
         finally:
             os.kill(server.pid, signal.SIGCONT)
         assert Client(server).ask("{ project { id } }") == {"project": []}
-        # Whoever waits for the answer gets it.
+        # A client that waits for the answer gets it.
         assert Client(server).do("create_project", name="twice")["id"]

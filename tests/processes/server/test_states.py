@@ -1,4 +1,4 @@
-"""set_flow_run_states and cancel_flow_run: what changes, what is a repetition, what is refused."""
+"""set_flow_run_states and cancel_flow_run: changes of state, repeated reports, and refusals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.dialect import Client, report
 
 
-def test_a_runs_life_is_its_history(client: Client) -> None:
+def test_a_runs_states_are_its_history(client: Client) -> None:
     agent = client.agent()
     run_id = client.create_run()
     agent.report(run_id, "Submitted", 1, "c")
@@ -28,8 +28,8 @@ def test_a_runs_life_is_its_history(client: Client) -> None:
     assert [state["state"] for state in found["states"]] == ["Scheduled", "Submitted", "Running", "Success"]
 
 
-def test_the_version_must_be_the_stored_one_for_submitted_and_running_alone(client: Client) -> None:
-    """The agent's Failed carries the version from before its own Submitted."""
+def test_only_submitted_and_running_must_name_the_stored_version(client: Client) -> None:
+    """An agent reports Failed with the version from before its own Submitted."""
     run_id = client.create_run()
     assert "State update failed for flow run ID" in client.report_refused(run_id, "Submitted", 0)
     client.report(run_id, "Submitted", 1)
@@ -40,7 +40,7 @@ def test_the_version_must_be_the_stored_one_for_submitted_and_running_alone(clie
     client.report(other, "Running")
 
 
-def test_a_taken_run_cannot_be_taken_by_another(client: Client) -> None:
+def test_a_claimed_run_cannot_be_claimed_by_another_agent(client: Client) -> None:
     run_id = client.create_run()
     client.report(run_id, "Submitted", 1, "mine")
     for version in (1, 2, None):
@@ -49,12 +49,12 @@ def test_a_taken_run_cannot_be_taken_by_another(client: Client) -> None:
     assert client.run(run_id) == {"state": "Submitted", "version": 2}
 
 
-def test_a_claim_whose_answer_was_lost_can_be_sent_again(client: Client) -> None:
+def test_a_claim_whose_answer_was_lost_can_be_repeated(client: Client) -> None:
     run_id = client.create_run()
     for _ in range(3):
         client.report(run_id, "Submitted", 1, "mine")
     assert client.run(run_id) == {"state": "Submitted", "version": 2}
-    client.report(run_id, "Running", 2)  # by the flow's own engine, which knows of no claim
+    client.report(run_id, "Running", 2)  # by the flow's own engine, which sends no claim token
     client.report(run_id, "Submitted", 1, "mine")
     assert client.run(run_id) == {"state": "Running", "version": 3}
 
@@ -70,7 +70,7 @@ def test_running_again_with_the_same_claim_changes_nothing(client: Client) -> No
     assert client.run(run_id) == {"state": "Cancelling", "version": 4}
 
 
-def test_a_final_state_is_final_but_may_be_told_again(client: Client) -> None:
+def test_a_final_state_is_final_but_may_be_repeated(client: Client) -> None:
     run_id = client.create_run()
     client.report(run_id, "Submitted", 1, "mine")
     client.report(run_id, "Running", None, "mine")
@@ -90,7 +90,7 @@ def test_an_engine_without_claims_may_repeat_its_final_state_word_for_word(clien
     assert client.run(run_id) == {"state": "Success", "version": 3}
 
 
-def test_of_a_list_all_states_are_set_or_none(client: Client) -> None:
+def test_either_all_states_of_a_list_are_set_or_none(client: Client) -> None:
     first, second = client.create_run(), client.create_run()
     states = [report(first, "Submitted", 1), report(second, "Success", None)]
     assert second in client.refused("set_flow_run_states", states=states)
@@ -98,13 +98,13 @@ def test_of_a_list_all_states_are_set_or_none(client: Client) -> None:
 
 
 @pytest.mark.parametrize("state", ["Pending", "Looped", "Nonsense", None, 3])
-def test_what_is_no_state_of_a_flow_run_is_refused(client: Client, state: object) -> None:
+def test_something_other_than_a_state_of_a_flow_run_is_refused(client: Client, state: object) -> None:
     run_id = client.create_run()
     given = {"flow_run_id": run_id, "state": {"type": state}}
     assert "is not a state" in client.refused("set_flow_run_states", states=[given])
 
 
-def test_the_time_that_an_agent_tells_is_believed_unless_it_lies_ahead(client: Client) -> None:
+def test_an_agents_time_is_stored_unless_it_is_in_the_future(client: Client) -> None:
     run_id = client.create_run()
     client.report(run_id, "Submitted")
     started = datetime.now(timezone.utc) - timedelta(hours=2)
@@ -116,7 +116,7 @@ def test_the_time_that_an_agent_tells_is_believed_unless_it_lies_ahead(client: C
     assert found["state_timestamp"] == found["end_time"]
 
 
-def test_a_retry_waits_for_its_time_and_can_be_taken_again(client: Client) -> None:
+def test_a_retry_waits_for_its_time_and_can_be_claimed_again(client: Client) -> None:
     label = "retry-of-one-test"
     run_id = client.create_run(labels=[label])
     client.report(run_id, "Submitted", 1, "mine")
@@ -147,7 +147,9 @@ def test_a_finished_run_that_is_scheduled_again_has_no_end(client: Client) -> No
         (["Submitted", "Success"], "Success"),
     ],
 )
-def test_cancelling_ends_what_does_not_run_and_asks_what_runs(client: Client, states: list[str], answer: str) -> None:
+def test_cancelling_ends_a_waiting_run_and_requests_the_end_of_a_running_one(
+    client: Client, states: list[str], answer: str
+) -> None:
     run_id = client.create_run()
     for state in states:
         client.report(run_id, state)
@@ -158,7 +160,7 @@ def test_cancelling_ends_what_does_not_run_and_asks_what_runs(client: Client, st
     assert client.run(run_id)["version"] == version
 
 
-def test_a_cancelled_run_takes_its_unfinished_task_runs_along(client: Client) -> None:
+def test_cancelling_a_run_cancels_its_unfinished_task_runs(client: Client) -> None:
     run_id = client.create_run(client.flow(tasks=[{"slug": "a"}, {"slug": "b"}]))
     client.do("cancel_flow_run", flow_run_id=run_id)
     found = client.run(run_id, "task_runs { state version states(order_by: {version: asc}) { state } }")
@@ -166,7 +168,7 @@ def test_a_cancelled_run_takes_its_unfinished_task_runs_along(client: Client) ->
     assert found["task_runs"] == [task_run, task_run]
 
 
-def test_heartbeats_are_noted_and_never_refused(client: Client) -> None:
+def test_heartbeats_are_stored_and_never_refused(client: Client) -> None:
     run_id = client.create_run(client.flow(tasks=[{"slug": "a"}]))
     task_run_id = client.run(run_id, "task_runs { id }")["task_runs"][0]["id"]
     client.do("update_flow_run_heartbeat", flow_run_id=run_id)

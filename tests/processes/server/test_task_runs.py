@@ -1,4 +1,4 @@
-"""Task runs: how Prefect's engine finds them, what it may say of them, who starts a flow again for one that waited."""
+"""Task runs: finding them, reporting their states, and claiming flow runs again for task runs that waited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def in_seconds(seconds: float) -> str:
 
 
 def asked_inline(client: Client, operation: str, selection: str, **given: Any) -> Any:
-    """As Prefect's engine asks: the input in the text, no variables."""
+    """Send the mutation as Prefect's engine does: with the input in the text instead of variables."""
     arguments = ", ".join(
         f'{key}: "{value}"' if isinstance(value, str) else f"{key}: {value}" for key, value in given.items()
     )
@@ -49,7 +49,7 @@ def test_both_engines_find_a_task_run_and_create_the_children_of_a_mapped_one(cl
     assert found == {**pending, "task": {"slug": "a-1"}}
 
 
-def test_a_task_run_is_created_for_a_task_of_the_flow_alone(client: Client) -> None:
+def test_a_task_run_is_only_created_for_a_task_of_the_flow(client: Client) -> None:
     run_id = client.create_run()
     other = client.run(client.create_run(client.flow(tasks=[{"slug": "a"}])), "task_runs { task_id }")["task_runs"][0]
     for given in (
@@ -79,7 +79,7 @@ def test_a_task_run_is_created_for_a_task_of_the_flow_alone(client: Client) -> N
         "Running Failed Pending Running Success",
     ],
 )
-def test_the_engines_order_of_states_is_not_questioned(client: Client, sequence: str) -> None:
+def test_the_engine_may_report_states_in_any_order(client: Client, sequence: str) -> None:
     _, tasks = client.going_run("a")
     for version, state in enumerate(sequence.split()):
         given = version if state in ("Running", "Submitted") else None
@@ -116,10 +116,12 @@ def test_no_task_starts_unless_its_flow_run_is_running(client: Client, states: l
     message, code = client.report_task_refused(task_run_id, "Running", 0)
     assert re.match(f"State update failed for task run ID {task_run_id}: .* not in a running state", message)
     assert code == "STATE_REFUSED"
-    assert client.report_task(task_run_id, "Failed") == "SUCCESS"  # what has happened is believed
+    assert client.report_task(task_run_id, "Failed") == "SUCCESS"  # what has happened is accepted, whatever the version
 
 
-def test_a_task_starts_only_at_the_stored_version_and_the_engine_is_told_in_its_words(client: Client) -> None:
+def test_a_task_only_starts_with_the_stored_version_and_the_refusal_is_one_that_the_engine_knows(
+    client: Client,
+) -> None:
     _, tasks = client.going_run("a")
     client.report_task(tasks["a"], "Running", 0)
     client.report_task(tasks["a"], "Failed")
@@ -127,12 +129,12 @@ def test_a_task_starts_only_at_the_stored_version_and_the_engine_is_told_in_its_
     assert ("State update failed" in message, code) == (True, "VERSION_LOCKING_ERROR")
     query = f'query {{ get_task_run_info(task_run_id: "{tasks["a"]}") {{ serialized_state }} }}'
     assert client.ask(query)["get_task_run_info"]["serialized_state"]["type"] == "Failed"
-    assert client.report_task(tasks["a"], "Running") == "SUCCESS"  # without a version nothing is compared
+    assert client.report_task(tasks["a"], "Running") == "SUCCESS"  # without a version, none is checked
     response = client.answer(f'{{ get_task_run_info(task_run_id: "{NOBODY}") {{ serialized_state }} }}')
     assert "not found" in response.json()["errors"][0]["message"]
 
 
-def test_what_an_engine_sends_again_after_a_lost_answer_changes_nothing(client: Client) -> None:
+def test_a_report_that_an_engine_repeats_after_a_lost_answer_changes_nothing(client: Client) -> None:
     run_id, tasks = client.going_run("a")
     for _ in range(2):
         client.report_task(tasks["a"], "Running", 0)
@@ -155,7 +157,7 @@ def test_inputs_that_were_cached_are_carried_over(client: Client) -> None:
     assert client.task_run(tasks["a"], "serialized_state")["serialized_state"]["cached_inputs"] == {"y": 1}
 
 
-def test_a_cached_state_is_found_by_its_key_and_never_by_none(client: Client) -> None:
+def test_a_cached_state_is_found_by_its_key_and_never_by_null(client: Client) -> None:
     key = str(uuid.uuid4())
     run_id = client.create_run(client.flow(tasks=[{"slug": "a", "cache_key": key}, {"slug": "b"}]))
     client.report(run_id, "Submitted")
@@ -173,7 +175,7 @@ def test_a_cached_state_is_found_by_its_key_and_never_by_none(client: Client) ->
     assert client.ask(query % ("null", b["task_id"], since))["task_run"] == []
 
 
-def test_a_running_flow_whose_task_waited_is_due_again_and_wakes_an_agent_then(client: Client) -> None:
+def test_a_running_flow_run_is_due_again_when_its_waiting_task_is_and_wakes_an_agent(client: Client) -> None:
     label = str(uuid.uuid4())
     agent = client.agent(label)
     run_id, tasks = client.going_run("a", run_config={"labels": [label]})
@@ -185,13 +187,13 @@ def test_a_running_flow_whose_task_waited_is_due_again_and_wakes_an_agent_then(c
     assert agent.wake(seen, timeout=0) == seen
     client.report_task(tasks["a"], "Paused")
     assert client.queue(label, before=in_seconds(3700)) == []
-    # Three seconds later, because a process that lives goes on by itself.
+    # Due three seconds after its time, because a process that is still alive goes on by itself.
     client.report_task(tasks["a"], "Resume", start_time=in_seconds(-2.5))
     assert client.queue(label) == [run_id]
     assert agent.wake(seen) > seen
 
 
-def test_of_agents_that_take_a_waiting_task_run_one_wins_and_wakes_nobody(client: Client) -> None:
+def test_of_agents_that_claim_a_waiting_task_run_exactly_one_wins(client: Client) -> None:
     label = str(uuid.uuid4())
     run_id, tasks = client.going_run("a", run_config={"labels": [label]})
     client.report_task(tasks["a"], "Retrying", start_time=in_seconds(-60))
@@ -221,18 +223,18 @@ def test_of_agents_that_take_a_waiting_task_run_one_wins_and_wakes_nobody(client
     assert client.run(run_id) == {"state": "Running", "version": 3}
 
 
-def test_a_real_agent_takes_a_waiting_task_run_by_its_version(client: Client) -> None:
+def test_an_agent_without_a_token_claims_a_waiting_task_run_by_its_version(client: Client) -> None:
     _, tasks = client.going_run("a")
     agent, other = client.agent(), client.agent()
     client.report_task(tasks["a"], "Retrying", start_time=in_seconds(-60))
     assert agent.report_task(tasks["a"], "Submitted", 1) == "SUCCESS"
     for version in (1, 2, None):
         assert "State update failed" in other.report_task_refused(tasks["a"], "Submitted", version)[0]
-        # Two agents that were started alike have one id, and neither knows of the other.
+        # Two agents that were started with the same settings share one id, and do not know of each other.
         assert "State update failed" in agent.report_task_refused(tasks["a"], "Submitted", version)[0]
 
 
-def test_a_cancelled_flow_run_takes_tasks_that_run_along(client: Client) -> None:
+def test_cancelling_a_flow_run_cancels_its_running_tasks(client: Client) -> None:
     run_id, tasks = client.going_run("a", "b")
     client.report_task(tasks["a"], "Running", 0)
     client.report_task(tasks["b"], "Success")
@@ -242,14 +244,14 @@ def test_a_cancelled_flow_run_takes_tasks_that_run_along(client: Client) -> None
     assert client.task_run(tasks["b"]) == {"state": "Success", "version": 1}
 
 
-def test_a_task_run_gets_a_name(client: Client) -> None:
+def test_a_task_run_can_be_renamed(client: Client) -> None:
     _, tasks = client.going_run("a")
     client.do("set_task_run_name", task_run_id=tasks["a"], name="mine")
     assert client.task_run(tasks["a"], "name") == {"name": "mine"}
     assert "not found" in client.refused("set_task_run_name", task_run_id=NOBODY, name="mine")
 
 
-def test_what_is_no_state_or_no_task_run_is_refused(client: Client) -> None:
+def test_an_unknown_state_or_task_run_is_refused(client: Client) -> None:
     _, tasks = client.going_run("a")
     states = [{"task_run_id": tasks["a"], "state": {"type": "Nonsense"}}]
     assert "is not a state" in client.refused("set_task_run_states", states=states)

@@ -1,4 +1,4 @@
-"""GET /agents/ID/wake: how the server pokes."""
+"""GET /agents/ID/wake, by which the server wakes agents."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.waiting import wait_until
 
 
 def waiting(agent: Client) -> Future[int]:
-    """A wait of `agent` that is open when this returns; its result is whether the number changed."""
+    """Start a wait of `agent`, which is open when this returns. Its result is the change of the agent's number."""
     seen = agent.wake()
     future: Future[int] = Future()
 
     def wait() -> None:
         try:
             future.set_result(agent.wake(seen, timeout=25) - seen)
-        except BaseException as error:  # handed to the test's own thread
+        except BaseException as error:  # raised in the test's own thread
             future.set_exception(error)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -34,7 +34,7 @@ def waiting(agent: Client) -> Future[int]:
     return future
 
 
-def test_the_first_wait_ends_at_once_so_that_nothing_from_before_is_missed(client: Client) -> None:
+def test_the_first_wait_ends_at_once_so_no_earlier_wake_is_missed(client: Client) -> None:
     agent = client.agent()
     seen = agent.wake(0)
     assert seen > 0
@@ -71,7 +71,7 @@ def test_a_run_that_waits_for_its_time_wakes_after_a_restart_too(tmp_path: Path,
     with running_server(tmp_path / "data") as server:
         client = Client(server)
         agent, flow = client.agent("a"), client.flow()
-        for delay_s in (3, 20):  # the longer one for a machine on which the restart takes longer than the shorter
+        for delay_s in (3, 20):  # the longer one for machines on which the restart takes more than 3 s
             at = datetime.now(timezone.utc) + timedelta(seconds=delay_s)
             run_id = client.create_run(flow, labels=["a"], scheduled_start_time=at.isoformat())
             server.kill()
@@ -105,7 +105,7 @@ def _delete(client: Client, run_id: str) -> None:
 
 
 @pytest.mark.parametrize("end", [_cancel, _report, _delete])
-def test_the_agent_of_a_run_that_is_to_end_is_woken(client: Client, end: Callable[[Client, str], None]) -> None:
+def test_the_agent_of_a_run_that_must_stop_is_woken(client: Client, end: Callable[[Client, str], None]) -> None:
     agent, bystander = client.agent("a"), client.agent("a")
     run_id = client.create_run(labels=[str(uuid.uuid4())])
     agent.report(run_id, "Submitted", 1, "c")
@@ -118,14 +118,14 @@ def test_the_agent_of_a_run_that_is_to_end_is_woken(client: Client, end: Callabl
     other.result(20)
 
 
-def test_a_poke_wakes_everybody_and_says_how_many(client: Client) -> None:
+def test_a_poke_wakes_all_agents_and_returns_their_number(client: Client) -> None:
     futures = [waiting(client.agent(label)) for label in ("x", "y")]
     assert client.server.post("/poke").json()["agents"] >= 2
     for future in futures:
         assert future.result(20) > 0
 
 
-def test_an_agent_is_connected_as_long_as_its_connection_stands(client: Client) -> None:
+def test_an_agent_is_connected_while_its_connection_is_open(client: Client) -> None:
     agent = client.agent()
     assert not agent.connected()
     seen = agent.wake()
@@ -137,7 +137,7 @@ def test_an_agent_is_connected_as_long_as_its_connection_stands(client: Client) 
     wait_until(lambda: not agent.connected(), what="the broken connection to be noticed")
 
 
-def test_the_time_is_over_when_nothing_happened(client: Client) -> None:
+def test_a_wait_ends_after_its_timeout_if_nothing_happens(client: Client) -> None:
     agent = client.agent(str(uuid.uuid4()))
     seen = agent.wake()
     assert agent.wake(seen, timeout=0.1) == seen
@@ -153,7 +153,7 @@ def test_the_time_is_over_when_nothing_happened(client: Client) -> None:
         (None, "timeout=nan", 400),
     ],
 )
-def test_a_wait_that_makes_no_sense_is_refused(client: Client, agent_id: str | None, query: str, status: int) -> None:
+def test_an_invalid_wait_is_refused(client: Client, agent_id: str | None, query: str, status: int) -> None:
     known = client.agent().agent_id
     response = client.server.get(f"/agents/{agent_id or known}/wake?{query}")
     assert response.status_code == status

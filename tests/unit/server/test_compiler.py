@@ -1,4 +1,4 @@
-"""Hasura's arguments over SQLite: the dialect's rules, on rows of a flow with five runs."""
+"""The dialect's rules for Hasura's arguments, on the rows of a flow with five runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.compiler import Arguments, Parents, count_rows, select_rows
+from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
 
@@ -90,11 +90,11 @@ ALL = [run[0] for run in RUNS]
         ({"state_start_time": {"_gte": 60, "_lte": 80}}, ["five"]),
         ({"state_start_time": {"_is_null": True}}, ["two", "Four_x"]),
         ({"state_start_time": {"_is_null": False}}, ["one", "three", "five"]),
-        # what is compared with SQL's NULL is neither true nor its opposite true
+        # a comparison with a stored NULL is not true, and neither is its opposite
         ({"state_start_time": {"_neq": 50}}, ["one", "five"]),
         ({"_not": {"state_start_time": {"_eq": 50}}}, ["one", "five"]),
         ({"state_start_time": {"_nin": [50]}}, ["one", "five"]),
-        # null collapses
+        # a given null is no condition
         ({"state": {"_eq": None}}, ALL),
         ({"state": None}, ALL),
         ({"state": {"_in": None, "_eq": "Failed"}}, ["Four_x"]),
@@ -110,7 +110,7 @@ ALL = [run[0] for run in RUNS]
         ({"_and": [None, {"name": {"_eq": "one"}}]}, ["one"]),
         ({"_not": {"state": {"_in": ["Failed", "Running"]}}}, ["one", "three"]),
         ({"state": {"_eq": "Running"}, "name": {"_eq": "two"}}, ["two"]),
-        # texts
+        # LIKE
         ({"name": {"_like": "%o%"}}, ["one", "two", "Four_x"]),
         ({"name": {"_like": "f%"}}, ["five"]),
         ({"name": {"_ilike": "f%"}}, ["Four_x", "five"]),
@@ -135,10 +135,11 @@ ALL = [run[0] for run in RUNS]
 def test_where_selects(filled: Database, where: Any, expected: list[str]) -> None:
     assert names(filled, where=where) == expected
     with filled.reading() as connection:
-        assert connection.execute(count_rows(FLOW_RUN, Arguments(where=where))).scalar_one() == len(expected)
+        count = measure_rows(FLOW_RUN, [Measure("count")], Arguments(where=where))
+        assert connection.execute(count).scalar_one() == len(expected)
 
 
-def test_a_cache_key_compared_with_null_matches_nothing_since_another_tasks_value_would_be_taken(
+def test_a_cache_key_compared_with_null_matches_nothing(
     filled: Database,
 ) -> None:
     with filled.reading() as connection:
@@ -146,11 +147,11 @@ def test_a_cache_key_compared_with_null_matches_nothing_since_another_tasks_valu
         assert connection.execute(select_rows(TASK_RUN, ["id"], arguments)).all() == []
 
 
-def test_a_list_may_be_longer_than_sqlite_has_parameters(filled: Database) -> None:
+def test_a_list_may_be_longer_than_sqlites_limit_of_parameters(filled: Database) -> None:
     assert names(filled, where={"name": {"_in": [f"x{n}" for n in range(50_000)] + ["two"]}}) == ["two"]
 
 
-def test_a_condition_that_is_nested_beyond_reason_is_refused(filled: Database) -> None:
+def test_a_condition_that_is_nested_too_deeply_is_refused(filled: Database) -> None:
     where: dict[str, Any] = {}
     for _ in range(40):
         where = {"_not": where}
@@ -178,7 +179,7 @@ def test_rows_are_sorted_as_postgres_sorts_and_ties_keep_the_order_of_insertion(
     assert names(filled, order_by=order_by) == expected
 
 
-def test_limit_and_offset_cut_a_piece_out(filled: Database) -> None:
+def test_limit_and_offset_select_a_range(filled: Database) -> None:
     assert names(filled, limit=2) == ["one", "two"]
     assert names(filled, limit=2, offset=3) == ["Four_x", "five"]
     assert names(filled, offset=3) == ["Four_x", "five"]
@@ -210,10 +211,11 @@ def test_limit_and_offset_of_nested_rows_count_for_each_parent(filled: Database,
     assert _logs(filled, keys, order_by=order, limit=1, offset=2) == [f"{key}-3" for key in keys]
 
 
-def test_nested_rows_are_counted_for_each_parent_by_itself(filled: Database) -> None:
-    parents = Parents("flow_run_id", ["one", "two", "five"])
-    with filled.reading() as connection:
-        counted = connection.execute(count_rows(LOG, Arguments(where={"timestamp": {"_gt": 1}}), parents)).all()
-        assert sorted(map(tuple, counted)) == [("one", 2), ("two", 2)]
-        limited = connection.execute(count_rows(LOG, Arguments(limit=1), Parents("flow_run_id", ["one"]))).all()
-        assert [tuple(row) for row in limited] == [("one", 1)]
+def test_nested_rows_are_counted_for_each_parent_separately(filled: Database) -> None:
+    def counts(arguments: Arguments, *keys: str) -> list[tuple[Any, ...]]:
+        query = measure_rows(LOG, [Measure("count")], arguments, Parents("flow_run_id", keys))
+        with filled.reading() as connection:
+            return sorted(map(tuple, connection.execute(query)))
+
+    assert counts(Arguments(where={"timestamp": {"_gt": 1}}), "one", "two", "five") == [("one", 2), ("two", 2)]
+    assert counts(Arguments(limit=1), "one") == [("one", 1)]

@@ -1,4 +1,4 @@
-"""The database file: what is refused, and what Postgres has that it must have too."""
+"""The database file: opening it, transactions, and the functions of Postgres."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tenants(database: Database) -> list[str]:
         return list(connection.execute(select(TENANT.c.id)).scalars())
 
 
-def test_a_database_that_is_opened_again_is_the_same_with_its_one_tenant(tmp_path: Path) -> None:
+def test_a_database_that_is_opened_again_keeps_its_one_tenant(tmp_path: Path) -> None:
     with closing(Database(tmp_path / "odd ?#%name.sqlite")) as database:
         first = tenants(database)
     with closing(Database(tmp_path / "odd ?#%name.sqlite")) as database:
@@ -36,7 +36,7 @@ def test_a_database_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
         Database(path)
 
 
-def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "test.sqlite"
     path.write_text("my only copy of something else\n" * 100)
     before = path.read_bytes()
@@ -45,7 +45,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_write_that_fails_leaves_nothing_and_holds_nobody_up(database: Database) -> None:
+def test_a_failed_write_is_rolled_back_and_releases_the_lock(database: Database) -> None:
     with pytest.raises(RuntimeError), database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM tenant")
         raise RuntimeError
@@ -53,13 +53,13 @@ def test_a_write_that_fails_leaves_nothing_and_holds_nobody_up(database: Databas
         assert len(tenants(database)) == 1
 
 
-def test_whoever_only_reads_waits_for_no_writer(database: Database) -> None:
+def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
     with database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM tenant")
-        assert len(tenants(database)) == 1  # over a connection that is opened while the writer holds its lock
+        assert len(tenants(database)) == 1  # on a connection that is opened while the writer holds the lock
 
 
-def test_a_durable_write_is_flushed_and_a_soft_one_survives_the_process_alone(database: Database) -> None:
+def test_a_durable_write_is_flushed_to_the_disk_and_a_soft_one_is_not(database: Database) -> None:
     full, normal = 2, 1  # PRAGMA synchronous
     with database.writing() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == full
@@ -67,7 +67,7 @@ def test_a_durable_write_is_flushed_and_a_soft_one_survives_the_process_alone(da
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == normal
 
 
-def test_space_that_pruning_freed_goes_back_to_the_file_system(database: Database, tmp_path: Path) -> None:
+def test_freed_space_is_returned_to_the_file_system(database: Database, tmp_path: Path) -> None:
     with database.writing() as connection:
         connection.exec_driver_sql("CREATE TABLE bulk AS SELECT zeroblob(4000000) AS bytes")
         connection.exec_driver_sql("DROP TABLE bulk")

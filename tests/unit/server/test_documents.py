@@ -1,4 +1,4 @@
-"""Flow documents as they are registered."""
+"""Reading flow documents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def compressed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
-def test_a_document_is_kept_whole_beside_what_the_server_needs_of_it() -> None:
+def test_a_document_is_kept_whole_besides_its_parts() -> None:
     whole = {"name": "f", "storage": {"type": "Command", "argv": ["true"]}, "reference_tasks": [], "__version__": "1"}
     document = read_document(whole)
     assert (document.whole, document.storage, document.tasks, document.schedule) == (whole, whole["storage"], [], None)
@@ -37,7 +37,7 @@ def test_a_document_is_kept_whole_beside_what_the_server_needs_of_it() -> None:
         ({"name": "f", "run_config": {"labels": "a"}}, "run_config.labels"),
     ],
 )
-def test_a_document_that_is_not_of_the_form_is_refused_by_the_name_of_the_key(document: Any, key: str) -> None:
+def test_a_malformed_document_is_refused_with_the_name_of_the_key(document: Any, key: str) -> None:
     with pytest.raises(Refused, match=key):
         read_document(document)
 
@@ -47,12 +47,12 @@ def test_a_compressed_document_is_the_same_document() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no base64!", base64.b64encode(b"no gzip").decode(), compressed(b"no json")])
-def test_what_is_not_compressed_json_is_refused(text: str) -> None:
+def test_something_other_than_compressed_json_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="not base64"):
         decompress(text)
 
 
-def test_a_small_text_that_unpacks_to_a_huge_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_text_that_decompresses_to_a_huge_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_document, "MAX_DOCUMENT_BYTES", 10_000)
     with pytest.raises(Refused, match="larger than"):
         decompress(compressed(b'"' + b"a" * 1_000_000 + b'"'))

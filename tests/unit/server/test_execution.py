@@ -1,4 +1,4 @@
-"""GraphQL texts over the generated schema: selections, batching, and what is refused before anything is read."""
+"""GraphQL requests to the generated schema: selections, number of queries, and refusals before anything is read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from graphql import get_introspection_query
 from sqlalchemy import event, insert, select
 
+from flowherd_server.call import Caller
 from flowherd_server.graphql.execution import Answer, execute
 from flowherd_server.graphql.loader import Budget
-from flowherd_server.graphql.operations import Caller
-from flowherd_server.service import SCHEMA, RequestContext, Service
+from flowherd_server.service import SCHEMA, RequestContext, ServerCore
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import PROJECT, TENANT
 
@@ -27,8 +27,8 @@ def service(database: Database) -> Any:
 
 
 def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
-    # The service's own method, on something that has its database but needs no event loop.
-    return Service.answer(service, text, variables, None, Caller())
+    # The server's own method, on an object that has its database but needs no event loop.
+    return ServerCore.answer(service, text, variables, None, Caller())
 
 
 def data(service: Any, text: str, variables: dict[str, Any] | None = None) -> Any:
@@ -37,7 +37,7 @@ def data(service: Any, text: str, variables: dict[str, Any] | None = None) -> An
     return answer.body["data"]
 
 
-def test_nested_relationships_cost_one_query_a_level_and_not_one_a_row(service: Any) -> None:
+def test_nested_relationships_take_one_query_for_each_level_and_not_for_each_row(service: Any) -> None:
     statements: list[str] = []
     event.listen(
         service.database._readers,
@@ -53,7 +53,7 @@ def test_nested_relationships_cost_one_query_a_level_and_not_one_a_row(service: 
     assert len([s for s in statements if s.startswith("SELECT")]) == 5
 
 
-def test_aliases_fragments_and_directives_select_as_graphql_says(service: Any) -> None:
+def test_aliases_fragments_and_directives_are_supported(service: Any) -> None:
     text = """
     query($yes: Boolean!, $no: Boolean!) {
       few: project(limit: 1) { ...names tenant { slug } tenant { name } hidden: created @skip(if: $yes) }
@@ -86,15 +86,17 @@ def test_order_by_may_be_one_object_or_a_list_in_the_text_or_a_variable(
 
 
 @pytest.mark.parametrize("order_by", [{"tenant_id": "asc", "created": "desc"}, {"created": "desc", "tenant_id": "asc"}])
-def test_the_first_key_of_order_by_weighs_most_in_variables_too(service: Any, order_by: dict[str, str]) -> None:
-    """GraphQL input objects have no order, but the dialect's clients mean the order in which they write."""
+def test_the_first_key_of_order_by_is_the_most_significant_one_in_variables_too(
+    service: Any, order_by: dict[str, str]
+) -> None:
+    """GraphQL input objects have no order, but the dialect's clients rely on the order in which they write the keys."""
     text = "query($o: [project_order_by!]) { project(order_by: $o, limit: 1) { name } }"
     assert data(service, text, {"o": order_by}) == {"project": [{"name": "project 19"}]}
     name_first = {"name": "asc", **order_by}
     assert data(service, text, {"o": name_first}) == {"project": [{"name": "project 0"}]}
 
 
-def test_null_arguments_are_as_if_they_were_not_given(service: Any) -> None:
+def test_null_arguments_count_as_not_given(service: Any) -> None:
     text = "{ project(where: null, order_by: null, distinct_on: null, limit: null, offset: null) { id } }"
     assert len(data(service, text)["project"]) == 20
 
@@ -111,7 +113,7 @@ def test_aggregates_count_with_all_arguments(service: Any) -> None:
     assert data(service, text) == {"project_aggregate": {"aggregate": {"count": 11}}}
 
 
-def test_the_schema_can_be_read_by_the_usual_tools(service: Any) -> None:
+def test_the_schema_can_be_introspected(service: Any) -> None:
     found = data(service, get_introspection_query())
     assert {"flow_run", "flow_run_bool_exp", "create_flow_run_input"} <= {t["name"] for t in found["__schema"]["types"]}
 
@@ -136,7 +138,7 @@ def test_the_schema_can_be_read_by_the_usual_tools(service: Any) -> None:
         ),
     ],
 )
-def test_a_request_that_is_wrong_in_itself_is_400_with_graphql_errors(service: Any, text: str, code: str) -> None:
+def test_an_invalid_request_is_400_with_graphql_errors(service: Any, text: str, code: str) -> None:
     answer = ask(service, text)
     assert answer.status == 400
     assert "data" not in answer.body
@@ -144,12 +146,12 @@ def test_a_request_that_is_wrong_in_itself_is_400_with_graphql_errors(service: A
     assert answer.body["errors"][0]["extensions"]["code"] in (code, "GRAPHQL_PARSE_FAILED")
 
 
-def test_variables_that_do_not_fit_are_400(service: Any) -> None:
+def test_variables_of_the_wrong_type_are_400(service: Any) -> None:
     answer = ask(service, "query($n: Int) { project(limit: $n) { id } }", {"n": "many"})
     assert (answer.status, answer.body["errors"][0]["extensions"]["code"]) == (400, "BAD_USER_INPUT")
 
 
-def test_what_cannot_be_carried_out_is_200_with_null_in_its_place_and_the_rest_answered(service: Any) -> None:
+def test_a_field_that_cannot_be_answered_is_null_and_the_others_are_answered(service: Any) -> None:
     answer = ask(service, "{ project(limit: -3) { id } hello }")
     assert answer.status == 200
     assert answer.body["data"] == {"project": None, "hello": "hello"}
@@ -158,7 +160,7 @@ def test_what_cannot_be_carried_out_is_200_with_null_in_its_place_and_the_rest_a
 
 
 @pytest.mark.parametrize("left", [Budget(rows=30), Budget(characters=1200)])
-def test_an_answer_that_would_not_fit_into_memory_is_refused_with_the_way_out(service: Any, left: Budget) -> None:
+def test_a_too_large_answer_is_refused_with_the_arguments_that_make_it_smaller(service: Any, left: Budget) -> None:
     text = "{ a: project { name tenant_id } b: project { name tenant_id } }"
     answer = execute(SCHEMA, text, None, None, RequestContext(service, Caller(), {}, budget=left))
     assert len(answer.body["data"]["a"]) == 20
@@ -166,8 +168,8 @@ def test_an_answer_that_would_not_fit_into_memory_is_refused_with_the_way_out(se
     assert "limit and offset" in answer.body["errors"][0]["message"]
 
 
-def test_trouble_of_the_database_is_told_as_passing(service: Any) -> None:
-    """API_ERROR is the word on which the dialect's clients send the same again."""
+def test_errors_of_the_database_are_reported_as_temporary(service: Any) -> None:
+    """The dialect's clients repeat a request if the answer contains API_ERROR."""
     with service.database.writing() as connection:
         connection.exec_driver_sql("DROP TABLE edge")
     error = ask(service, "{ edge { id } }").body["errors"][0]
@@ -175,7 +177,7 @@ def test_trouble_of_the_database_is_told_as_passing(service: Any) -> None:
     assert "API_ERROR" in error["message"]
 
 
-def test_a_failure_that_nobody_foresaw_does_not_show_its_inside(service: Any) -> None:
+def test_an_unexpected_error_is_reported_without_details(service: Any) -> None:
     with service.database.writing() as connection:
         connection.exec_driver_sql("UPDATE tenant SET created = 'secret'")
     error = ask(service, "{ tenant { created } }").body["errors"][0]

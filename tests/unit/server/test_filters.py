@@ -1,6 +1,6 @@
 """Hasura's arguments on every table: each column with each operator, each relationship, and random conditions.
 
-What the server answers is compared with a plain evaluation of the same condition over the same rows.
+The server's answers are compared with a plain evaluation of the same conditions on the same rows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Table
 
+from flowherd_server.call import Caller
 from flowherd_server.graphql.compiler import ORDER_WORDS
-from flowherd_server.graphql.operations import Caller
-from flowherd_server.service import SCHEMA, Service
+from flowherd_server.service import SCHEMA, ServerCore
+from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
-from flowherd_server.store.tables import RELATIONSHIPS, Json, visible_columns, visible_tables
+from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.tables import visible_tables
 from tests.support.hasura import Row, as_sent, fill, is_true, ordered, related, values_of_kind
 from tests.support.mutations import fuzz
 
@@ -36,12 +38,12 @@ class World:
         self._service = SimpleNamespace(database=database, schedule_ahead=1)
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:
-        answer = Service.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
+        answer = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
         assert (answer.status, list(answer.body)) == (200, ["data"]), (answer, variables)
         return answer.body["data"]
 
     def ids(self, table: Table, where: Any, order_by: Any = None, **more: Any) -> list[Any]:
-        """Of the rows that the server selects, in its order."""
+        """Return the ids of the rows that the server selects, in its order."""
         name = table.name
         text = (
             f"query($w: {name}_bool_exp, $o: [{name}_order_by!], $d: [{name}_select_column!], $l: Int, $s: Int) "
@@ -61,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def sent(table: Table, where: Mapping[str, Any]) -> dict[str, Any]:
-    """A condition with stored values as a client sends it."""
+    """Return a condition with stored values as a client would send it."""
     found: dict[str, Any] = {}
     for key, value in where.items():
         if key in ("_and", "_or"):
@@ -82,7 +84,7 @@ def _operand_sent(column: Column[Any], operator: str, operand: Any) -> Any:
 
 
 def operators(table: Table, column: Column[Any]) -> list[str]:
-    """Those that the schema has for the column."""
+    """Return the operators that the schema has for the column."""
     condition = SCHEMA.type_map[f"{table.name}_bool_exp"]
     assert isinstance(condition, GraphQLInputObjectType)
     comparison = condition.fields[column.name].type
@@ -91,7 +93,7 @@ def operators(table: Table, column: Column[Any]) -> list[str]:
 
 
 def operands(world: World, table: Table, column: Column[Any], operator: str) -> list[Any]:
-    """Some to compare with, of which some are there and some are not."""
+    """Return values to compare with, some of which occur in the rows and some do not."""
     stored = [row[column.name] for row in world.rows[table.name] if row[column.name] is not None]
     some = [*stored[:2], *values_of_kind(column)[1:3]]
     if operator == "_is_null":
@@ -109,7 +111,7 @@ def operands(world: World, table: Table, column: Column[Any], operator: str) -> 
 
 @EACH_TABLE
 def test_each_column_can_be_compared_with_each_operator_of_its_kind(world: World, table: Table) -> None:
-    # One operand for each pair, another for the next, and every second time the opposite: enough, over all tables.
+    # One operand for each pair, the next one for the next pair, and every second time negated: enough over all tables.
     turn = len(table.name)
     for column in visible_columns(table):
         for operator in operators(table, column):
@@ -144,7 +146,7 @@ def test_distinct_on_each_column_keeps_the_first_row_of_each_value(world: World,
         rows = ordered(world.rows[table.name], [(column.name, "asc")])
         firsts = [row for at, row in enumerate(rows) if at == 0 or rows[at - 1][column.name] != row[column.name]]
         found = world.ids(table, None, {column.name: "asc"}, d=[column.name])
-        # Python takes 1 and true for the same.
+        # In Python, 1 equals True.
         if not isinstance(column.type, Json):
             assert found == [row["id"] for row in firsts], column
 
@@ -171,7 +173,7 @@ def test_each_relationship_selects_filters_counts_and_sorts(world: World, table:
 
 
 @EACH_TABLE
-def test_each_column_can_be_measured(world: World, table: Table) -> None:
+def test_each_column_can_be_aggregated(world: World, table: Table) -> None:
     rows = world.rows[table.name]
     aggregate = SCHEMA.type_map[f"{table.name}_aggregate_fields"]
     assert isinstance(aggregate, GraphQLObjectType)
@@ -188,7 +190,7 @@ def test_each_column_can_be_measured(world: World, table: Table) -> None:
 
 
 @EACH_TABLE
-def test_each_column_can_be_counted_with_and_without_repeats(world: World, table: Table) -> None:
+def test_each_column_can_be_counted_with_and_without_repeated_values(world: World, table: Table) -> None:
     for column in visible_columns(table):
         values = [row[column.name] for row in world.rows[table.name] if row[column.name] is not None]
         text = (
@@ -213,7 +215,7 @@ def test_aggregates_of_nested_rows_count_for_each_parent_and_list_its_rows(world
 
 @st.composite
 def conditions(draw: st.DrawFn, table: Table, depth: int) -> dict[str, Any]:
-    """A condition on rows of `table`, with values as they are stored."""
+    """Draw a condition on rows of `table`, with values as they are stored."""
     found: dict[str, Any] = {}
     for _ in range(draw(st.integers(0, 2))):
         kind = draw(

@@ -34,5 +34,5 @@ def test_an_agent_takes_runs_whose_labels_it_has_and_unlabelled_ones_only_withou
     assert bool(found) is expected
 
 
-def test_labels_are_stored_sorted_and_once() -> None:
+def test_labels_are_stored_sorted_and_without_repetitions() -> None:
     assert normal_labels(["b", "a", "b"]) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""Database files of earlier releases, kept as they were left: opened, they have this one's tables and their rows."""
+"""Database files that earlier releases have written: opening one upgrades its tables and keeps its rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 
 
 def shape(path: Path) -> dict[str, Any]:
-    """Columns of each table, and the indexes, whatever their order."""
+    """Return the columns of each table, and the indexes, independent of their order."""
     with closing(sqlite3.connect(path)) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         columns = {name: connection.execute(f'PRAGMA table_xinfo("{name}")').fetchall() for (name,) in tables}
         indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'").fetchall()
-    # Without the column's place, which is last for one that was added.
+    # Without the column's position, which is last for an added column.
     return {"indexes": set(indexes), **{name: {row[1:] for row in rows} for name, rows in columns.items()}}
 
 
@@ -32,7 +32,7 @@ def kept(name: str, directory: Path) -> Path:
     return path
 
 
-def test_a_database_of_layout_1_becomes_what_a_new_one_is(tmp_path: Path) -> None:
+def test_a_database_of_layout_1_gets_the_tables_of_a_new_one(tmp_path: Path) -> None:
     path = kept("database-1", tmp_path)
     Database(path).close()
     Database(tmp_path / "new.sqlite").close()
@@ -42,7 +42,7 @@ def test_a_database_of_layout_1_becomes_what_a_new_one_is(tmp_path: Path) -> Non
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_nothing_of_a_database_of_layout_1_is_lost_and_all_of_it_can_be_used(tmp_path: Path) -> None:
+def test_the_rows_of_a_database_of_layout_1_are_kept_and_can_be_changed(tmp_path: Path) -> None:
     path = kept("database-1", tmp_path)
     for _ in range(2):
         with closing(Database(path)) as database, database.reading() as connection:

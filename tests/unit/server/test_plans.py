@@ -1,4 +1,4 @@
-"""What is asked again and again uses an index, so that it stays quick over a million rows: SQLite's own plans."""
+"""Frequent queries use an index, so they stay fast with a million rows: checked in SQLite's query plans."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import Select, event
 from sqlalchemy.dialects import sqlite
 
-from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.call import Call, Caller
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.runs.rescue import Stale, dead_runs, zombie_runs, zombie_tasks
-from flowherd_server.runs.startup_wakes import waiting_runs, waiting_task_runs
+from flowherd_server.runs.stale_heartbeats import StaleHeartbeats, dead_flow_runs, zombie_flow_runs, zombie_task_runs
+from flowherd_server.runs.startup_wakes import waiting_flow_runs, waiting_task_runs
 from flowherd_server.store.database import Database
 
-_STALE = Stale(before_us=2, claimed_before_us=1)
+_STALE = StaleHeartbeats(before_us=2, claimed_before_us=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def plan(database: Database, statement: str, parameters: Any) -> list[str]:
 
 
 def assert_indexed(steps: list[str]) -> None:
-    """No step goes through all rows of a table; through a list that was handed over it may."""
+    """Check that no step scans a table; scanning a list that was passed as a parameter is fine."""
     scans = [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
     assert not [step for step in scans if not step.startswith(("SCAN CONSTANT", "SCAN json_each"))], steps
 
@@ -44,15 +44,21 @@ def compiled(query: Select[Any]) -> tuple[str, tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     "query",
-    [zombie_tasks(_STALE), zombie_runs(_STALE), dead_runs(_STALE), waiting_runs(1), waiting_task_runs(1)],
+    [
+        zombie_task_runs(_STALE),
+        zombie_flow_runs(_STALE),
+        dead_flow_runs(_STALE),
+        waiting_flow_runs(1),
+        waiting_task_runs(1),
+    ],
     ids=["zombie tasks", "zombie runs", "dead runs", "waiting runs", "waiting task runs"],
 )
-def test_what_the_server_looks_for_by_itself_is_found_by_an_index(database: Database, query: Select[Any]) -> None:
+def test_the_servers_own_searches_use_an_index(database: Database, query: Select[Any]) -> None:
     assert_indexed(plan(database, *compiled(query.limit(5000))))
 
 
 @pytest.mark.parametrize("labels", [[], ["a", "b"]])
-def test_the_queue_is_found_by_indexes(database: Database, labels: list[str]) -> None:
+def test_the_query_of_the_queue_uses_indexes(database: Database, labels: list[str]) -> None:
     operation = next(each for each in OPERATIONS if each.name == "get_runs_in_queue")
     statements: list[tuple[str, Any]] = []
 

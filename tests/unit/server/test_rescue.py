@@ -1,4 +1,4 @@
-"""Runs without a heartbeat: which are rescued, which are left alone, and what is written about them."""
+"""Runs without a heartbeat: which are rescued, which are left alone, and what is logged about them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from flowherd_server.graphql.operations import Call, Caller, Effects
+from flowherd_server.call import Call, Caller, Effects
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.runs.rescue import Attention, Rescue, RescueOptions, Stale
+from flowherd_server.runs.rescue import Rescue
+from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
 from flowherd_server.store.database import Database
+from flowherd_server.store.microseconds import SECOND_US, now_us
 from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
-from flowherd_server.store.times import SECOND_US, now_us
 
 MINUTE_US = 60 * SECOND_US
 TASKS = [{"slug": "once"}, {"slug": "thrice", "name": "thrice", "max_retries": 2, "retry_delay": 30}]
@@ -38,7 +39,7 @@ class World:
             return operation.handle(Call(connection, Caller(), now_us(), 1), prepared)
 
     def run(self, state: str = "Running", heartbeat_age_us: int = 11 * MINUTE_US) -> str:
-        """A flow run that went so far, and was heard of then."""
+        """Create a flow run that has gone up to `state`, with a heartbeat of that age."""
         run_id: str = self.do("create_flow_run", flow_id=self.flow)["id"]
         for each in ("Submitted", "Running", "Cancelling"):
             self.do("set_flow_run_states", states=[{"flow_run_id": run_id, "state": {"type": each}}])
@@ -53,7 +54,7 @@ class World:
             connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run_id), heard)
 
     def task(self, run_id: str, slug: str, *states: Any) -> str:
-        """The task run of `slug`, put through `states`."""
+        """Put the task run of `slug` through `states`. Returns its id."""
         text = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id == run_id).order_by(TASK_RUN.c.seq)
         with self.database.reading() as connection:
             found = list(connection.execute(text).scalars())
@@ -71,13 +72,13 @@ class World:
             return [tuple(row) for row in connection.execute(select(LOG.c.name, LOG.c.level, LOG.c.message))]
 
     def pass_zombies(self, age_us: int = 10 * MINUTE_US) -> Effects:
-        return self.rescue.end_zombies(Stale(before_us=now_us() - age_us))
+        return self.rescue.end_zombies(StaleHeartbeats(before_us=now_us() - age_us))
 
     def pass_lazarus(self, age_us: int = 10 * MINUTE_US, attempts: int = 3) -> Effects:
-        return self.rescue.resurrect(Stale(before_us=now_us() - age_us), attempts)
+        return self.rescue.resurrect(StaleHeartbeats(before_us=now_us() - age_us), attempts)
 
     def claim(self, run_id: str) -> None:
-        """As if a flowherd agent had said of every state that it is its."""
+        """Mark the run as claimed by a flowherd agent."""
         with self.database.writing(durable=False) as connection:
             connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run_id), {"claim": f"agent/{run_id}"})
 
@@ -87,7 +88,7 @@ def world(database: Database) -> World:
     return World(database)
 
 
-def test_a_task_run_without_a_heartbeat_is_retried_as_often_as_its_task_says_and_then_has_failed(world: World) -> None:
+def test_a_task_run_without_a_heartbeat_is_retried_up_to_its_tasks_max_retries_and_then_failed(world: World) -> None:
     run = world.run()
     task = world.task(run, "thrice", "Running")
     for attempt in (1, 2):
@@ -140,7 +141,7 @@ def test_a_task_of_a_run_that_is_being_cancelled_fails_and_so_does_the_run(world
 
 
 @pytest.mark.parametrize("state", ["Submitted", "Running"])
-def test_lazarus_starts_a_dead_run_again_three_times_and_then_it_has_failed(world: World, state: str) -> None:
+def test_lazarus_reschedules_a_dead_run_three_times_and_then_fails_it(world: World, state: str) -> None:
     run = world.run(state)
     for attempt in (1, 2, 3):
         effects = world.pass_lazarus()
@@ -159,7 +160,7 @@ def test_lazarus_starts_a_dead_run_again_three_times_and_then_it_has_failed(worl
 
 
 @pytest.mark.parametrize("task_state", ["Scheduled", "Paused", "Resume", "Retrying", "Running"])
-def test_lazarus_leaves_a_run_alone_of_which_a_task_waits_or_runs(world: World, task_state: str) -> None:
+def test_lazarus_leaves_a_run_with_a_waiting_or_running_task_alone(world: World, task_state: str) -> None:
     run = world.run()
     world.task(run, "once", task_state)
     world.age(run)
@@ -168,7 +169,7 @@ def test_lazarus_leaves_a_run_alone_of_which_a_task_waits_or_runs(world: World, 
 
 
 @pytest.mark.parametrize("task_state", ["Success", "Failed", "Submitted", "Mapped"])
-def test_tasks_that_have_ended_or_went_no_further_keep_no_run_alive(world: World, task_state: str) -> None:
+def test_finished_and_submitted_tasks_do_not_keep_a_run_alive(world: World, task_state: str) -> None:
     run = world.run()
     if task_state == "Submitted":
         world.task(run, "once", "Retrying")
@@ -178,7 +179,7 @@ def test_tasks_that_have_ended_or_went_no_further_keep_no_run_alive(world: World
     assert world.row(FLOW_RUN, run)["state"] == "Scheduled"
 
 
-def test_what_has_a_heartbeat_or_is_finished_or_waits_is_left_alone(world: World) -> None:
+def test_runs_that_have_a_heartbeat_or_are_finished_or_wait_are_left_alone(world: World) -> None:
     alive, cancelling = world.run(heartbeat_age_us=MINUTE_US), world.run("Cancelling", heartbeat_age_us=MINUTE_US)
     task = world.task(alive, "once", "Running")
     waiting = world.do("create_flow_run", flow_id=world.flow)["id"]
@@ -196,7 +197,7 @@ def test_what_has_a_heartbeat_or_is_finished_or_waits_is_left_alone(world: World
     ("switch", "zombies", "lazarus"),
     [("disable_flow_heartbeat", False, False), ("disable_flow_lazarus_process", True, False)],
 )
-def test_a_group_that_has_switched_it_off_is_left_alone(
+def test_runs_of_a_group_that_has_switched_rescue_off_are_left_alone(
     world: World, switch: str, zombies: bool, lazarus: bool
 ) -> None:
     _turn(world, switch)
@@ -215,24 +216,24 @@ def _turn(world: World, switch: str) -> None:
     world.do(switch, flow_id=world.flow)
 
 
-def test_a_report_that_comes_between_the_look_and_the_rescue_goes_first(
+def test_a_heartbeat_between_search_and_rescue_prevents_the_rescue(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, alive = world.run(), world.run()
-    still = Rescue._still
+    if_still = Rescue._if_still
 
     @contextmanager
     def late(self: Rescue, query: Any, effects: Effects) -> Any:
         world.age(alive, 0)
-        with still(self, query, effects) as call:
+        with if_still(self, query, effects) as call:
             yield call
 
-    monkeypatch.setattr(Rescue, "_still", late)
+    monkeypatch.setattr(Rescue, "_if_still", late)
     world.pass_lazarus()
     assert (world.row(FLOW_RUN, dead)["state"], world.row(FLOW_RUN, alive)["state"]) == ("Scheduled", "Running")
 
 
-def test_a_task_that_is_taken_again_is_a_sign_of_life(world: World) -> None:
+def test_claiming_a_waiting_task_run_counts_as_a_heartbeat(world: World) -> None:
     run = world.run()
     world.task(run, "once", "Retrying")
     world.age(run)
@@ -245,7 +246,7 @@ def test_a_task_that_is_taken_again_is_a_sign_of_life(world: World) -> None:
     assert world.row(TASK_RUN, task)["state"] == "Running"
 
 
-def test_each_rescue_is_a_row_of_the_history(world: World) -> None:
+def test_each_rescue_is_recorded_in_the_history(world: World) -> None:
     run = world.run()
     task = world.task(run, "once", "Running")
     world.age(run)
@@ -255,24 +256,24 @@ def test_each_rescue_is_a_row_of_the_history(world: World) -> None:
         assert [tuple(row) for row in connection.execute(query)] == [("Pending", 0), ("Running", 1), ("Failed", 2)]
 
 
-def test_nothing_is_dead_before_the_server_has_listened_as_long_as_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_run_counts_as_dead_before_the_server_has_been_up_for_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000 * SECOND_US]
-    monkeypatch.setattr("flowherd_server.runs.rescue.now_us", lambda: clock[0])
-    attention = Attention(timeout_s=60)
+    monkeypatch.setattr("flowherd_server.runs.stale_heartbeats.now_us", lambda: clock[0])
+    watch = HeartbeatWatch(timeout_s=60)
 
     def after(seconds: float) -> int | None:
         clock[0] += round(seconds * SECOND_US)
-        stale_before_us = attention.stale_before(interval_s=20)
+        stale_before_us = watch.stale_before(interval_s=20)
         return None if stale_before_us is None else (clock[0] - stale_before_us) // SECOND_US
 
     assert [after(20) for _ in range(4)] == [None, None, 60, 60]
-    # The host was asleep, or its clock was set.
+    # The host was suspended, or its clock was set.
     assert [after(3600), after(20), after(20), after(20)] == [None, None, None, 60]
     assert after(-3600) is None
 
 
-def test_what_a_flowherd_agent_has_claimed_waits_for_that_agent(world: World) -> None:
-    """The run outlives its agent, which says what became of it when it is back; started again it would run twice."""
+def test_a_run_that_a_flowherd_agent_has_claimed_waits_for_that_agent(world: World) -> None:
+    """The run outlives its agent, which reports its end when it is back. If it were rescheduled, it would run twice."""
     running, cancelling = world.run(), world.run("Cancelling")
     task = world.task(running, "thrice", "Running")
     for run in (running, cancelling):

@@ -1,4 +1,4 @@
-"""When schedules fire."""
+"""The times at which schedules fire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.schedule import next_firings
-from flowherd_server.store.times import format_time, parse_time
+from flowherd_server.store.microseconds import format_time, parse_time
 
 NOW = "2026-03-27T10:00:30Z"
 HOUR = 3600 * 1_000_000
@@ -26,17 +26,17 @@ def test_an_interval_counts_from_its_start_and_keeps_its_phase() -> None:
     assert firings(clock) == ["2026-03-27T10:20:00", "2026-03-27T11:20:00", "2026-03-27T12:20:00"]
 
 
-def test_an_interval_whose_start_is_to_come_begins_with_its_start() -> None:
+def test_an_interval_with_a_future_start_begins_with_its_start() -> None:
     clock = {"type": "IntervalClock", "interval": HOUR, "start_date": "2026-03-28T00:00:00Z"}
     assert firings(clock, count=2) == ["2026-03-28T00:00:00", "2026-03-28T01:00:00"]
 
 
-def test_a_firing_is_later_than_now_never_at_it() -> None:
+def test_a_firing_is_later_than_now_and_never_equal_to_it() -> None:
     clock = {"type": "IntervalClock", "interval": HOUR}
     assert firings(clock, after="2026-03-27T10:00:00Z", count=1) == ["2026-03-27T11:00:00"]
 
 
-def test_a_daily_interval_keeps_its_time_on_the_wall_over_a_change_to_summer_time() -> None:
+def test_a_daily_interval_keeps_its_local_time_through_a_change_to_summer_time() -> None:
     clock = {
         "type": "IntervalClock",
         "interval": 24 * HOUR,
@@ -61,12 +61,12 @@ def test_a_cron_clock_without_a_start_fires_in_utc() -> None:
     ]
 
 
-def test_a_cron_clock_fires_at_its_very_start() -> None:
+def test_a_cron_clock_fires_at_its_start_date_if_that_matches() -> None:
     clock = {"type": "CronClock", "cron": "0 12 * * *", "start_date": "2026-04-01T12:00:00Z"}
     assert firings(clock, count=1) == ["2026-04-01T12:00:00"]
 
 
-def test_a_cron_expression_that_never_comes_true_fires_never() -> None:
+def test_a_cron_expression_without_a_matching_date_never_fires() -> None:
     assert firings({"type": "CronClock", "cron": "0 0 30 2 *"}) == []
 
 
@@ -96,18 +96,18 @@ def test_several_clocks_are_merged_and_keep_their_own_parameters_and_labels() ->
     ]
 
 
-#: What prefect.schedules of Prefect 1.4.1 answers; where `also_0_13` is true, that of 0.13.1 too.
+#: Times that prefect.schedules of Prefect 1.4.1 returns; where `also_0_13` is true, 0.13.1 returns them too.
 PREFECT = json.loads(Path(__file__).with_name("prefect_schedules.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case["name"]) for case in PREFECT])
-def test_a_schedule_fires_when_prefect_says_that_it_does(case: dict[str, Any]) -> None:
+def test_a_schedule_fires_at_the_same_times_as_in_prefect(case: dict[str, Any]) -> None:
     expected = sorted({parse_time(text) for text in case["times"]})
     found = next_firings(case["schedule"], parse_time(case["after"]), len(expected))
     assert [format_time(firing.at_us) for firing in found] == [format_time(at_us) for at_us in expected]
 
 
-def test_a_zone_that_is_only_an_offset_is_one_too() -> None:
+def test_a_time_zone_may_be_an_offset() -> None:
     clock = {"type": "CronClock", "cron": "0 8 * * *", "start_date": {"dt": "2026-03-01T00:00:00", "tz": "-05:30"}}
     assert firings(clock, count=1) == ["2026-03-27T13:30:00"]
 
@@ -118,7 +118,7 @@ def test_filters_that_leave_nothing_end_the_search() -> None:
     assert next_firings(schedule, parse_time(NOW), 1) == []
 
 
-def test_two_times_that_are_adjusted_to_one_are_one_run() -> None:
+def test_two_times_that_are_adjusted_to_the_same_time_are_one_run() -> None:
     clock = {"type": "IntervalClock", "interval": 24 * HOUR, "start_date": "2026-03-01T08:00:00Z"}
     schedule = {"clocks": [clock], "adjustments": [{"fn": "prefect.schedules.adjustments.next_weekday", "kwargs": {}}]}
     found = next_firings(schedule, parse_time("2026-03-27T10:00:00Z"), 2)
@@ -161,6 +161,6 @@ def _rule(rule: str, **more: Any) -> dict[str, Any]:
         {"clocks": [{"type": "CronClock", "cron": "* * * * *", "labels": "a"}]},
     ],
 )
-def test_a_schedule_that_cannot_be_followed_is_refused_and_not_half_followed(schedule: dict[str, Any]) -> None:
+def test_a_schedule_that_cannot_be_followed_is_refused(schedule: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         next_firings(schedule, parse_time(NOW), 3)

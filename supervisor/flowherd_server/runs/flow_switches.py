@@ -1,6 +1,6 @@
 """The switches of a flow group: heartbeats, Lazarus, version locking.
 
-They are kept in flow_group.settings; a flow's process reads flow.settings, so each flow of the group has a copy.
+They are stored in flow_group.settings. A flow's process reads flow.settings, so each flow of the group has a copy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from flowherd_server.graphql.operations import Call
+from flowherd_server.call import Call
 from flowherd_server.store.tables import FLOW, FLOW_GROUP
 
 HEARTBEAT, LAZARUS, VERSION_LOCKING = "heartbeat_enabled", "lazarus_enabled", "version_locking_enabled"
@@ -17,12 +17,12 @@ SWITCHES = (HEARTBEAT, LAZARUS, VERSION_LOCKING)
 
 
 def flow_settings(group_settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a flow whose group has these: a switch that nobody has turned is not there, and on."""
+    """Return the settings of a flow whose group has `group_settings`. A switch that was never set is absent and on."""
     return {name: group_settings[name] for name in SWITCHES if name in group_settings}
 
 
-def turn(call: Call, flow_group_id: str, name: str, enabled: bool) -> None:
-    """Turn one of the switches, for all versions of the flow."""
+def set_switch(call: Call, flow_group_id: str, name: str, enabled: bool) -> None:
+    """Set a switch for all versions of the flow."""
     query = select(FLOW_GROUP.c.settings).where(FLOW_GROUP.c.id == flow_group_id)
     settings = {**call.connection.execute(query).scalar_one(), name: enabled}
     call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == flow_group_id), {"settings": settings})
@@ -31,6 +31,6 @@ def turn(call: Call, flow_group_id: str, name: str, enabled: bool) -> None:
 
 
 def is_version_locked(call: Call, flow_id: str) -> bool:
-    """Whether a Running must name the stored version."""
+    """Return whether a report of Running must name the stored version."""
     settings = call.connection.execute(select(FLOW.c.settings).where(FLOW.c.id == flow_id)).scalar_one()
     return settings.get(VERSION_LOCKING) is not False

@@ -1,7 +1,4 @@
-"""The server as a program: options in, one process that serves until it is told to stop.
-
-python -m flowherd_server [--host H] [--port P] [--data-dir D] [--home D] [--stop-with-parent]
-"""
+"""Runs the server in this process: listens, serves requests with uvicorn, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -22,15 +19,16 @@ from loguru import logger
 from flowherd.config import LoadedSettings
 from flowherd.errors import ConfigurationError
 from flowherd.signals import Waker, catching_stop_signals
-from flowherd_server.runs.rescue import RescueOptions
-from flowherd_server.server_files import announced, held_directory
-from flowherd_server.service import Service
+from flowherd_server.runs.stale_heartbeats import RescueOptions
+from flowherd_server.server_files import locked_directory, published_address
+from flowherd_server.service import ServerCore
 from flowherd_server.store.database import FILE_NAME, Database
 from flowherd_server.web.app import create_app
 from flowherd_server.web.guard import check_binding
 
-#: Requests that are under way when the server stops get so long.
+#: Time for requests that are being answered when the server stops, seconds.
 _GRACE_S = 1
+#: Maximum number of connections that wait to be accepted.
 _BACKLOG = 512
 
 
@@ -40,30 +38,30 @@ def _nothing(_url: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """All that a server is told."""
+    """The settings of one server."""
 
     host: str = "127.0.0.1"
-    #: 0 picks a free one.
+    #: Port to listen on; 0 picks a free one.
     port: int = 4200
     data_dir: Path
-    #: flowherd's home directory, where server.json tells others on this host about the server.
+    #: flowherd's home directory, for server.json.
     home: Path
-    #: What clients must send; empty is nothing, which only a loopback address may have.
+    #: Token that clients must send; empty for none, which is only allowed on a loopback address.
     token: str = ""
-    #: Finished runs are forgotten after so many seconds; 0 keeps all.
+    #: Time after which finished runs are deleted, seconds; 0 keeps all.
     keep_finished_s: float = 0.0
-    #: Runs that a schedule creates ahead.
+    #: Number of runs that a schedule creates ahead.
     schedule_ahead: int = 10
-    #: What is done about runs without a heartbeat.
+    #: Treatment of runs without a heartbeat.
     rescue: RescueOptions = field(default_factory=RescueOptions)
-    #: Stop as soon as stdin ends, which is when the process that started this one is gone.
+    #: Stop when stdin is closed, which happens when the process that started this one ends.
     stop_with_parent: bool = False
-    #: Called with the server's URL once it answers.
+    #: Called with the server's URL once it answers requests.
     on_ready: Callable[[str], None] = _nothing
 
     @classmethod
     def from_settings(cls, loaded: LoadedSettings, *, stop_with_parent: bool = False) -> ServerOptions:
-        """What the settings say; when the server is ready it prints where it is."""
+        """Take the options from the settings. The server prints its address once it is ready."""
         server, paths = loaded.settings.server, loaded.paths
         return cls(
             host=server.bind,
@@ -86,12 +84,12 @@ class ServerOptions:
 
 
 def run(options: ServerOptions) -> None:
-    """Serve until a signal or the parent's end asks to stop.
+    """Serve until a stop signal, or until the parent ends if `stop_with_parent` is set.
 
-    Raises ConfigurationError when it cannot begin: address, port, data directory.
+    Raises ConfigurationError if address, port or data directory cannot be used.
     """
     check_binding(options.host, options.token)
-    with held_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
+    with locked_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
         database = Database(options.data_dir / FILE_NAME)
         try:
             asyncio.run(_serve(options, database, listener))
@@ -100,10 +98,10 @@ def run(options: ServerOptions) -> None:
 
 
 async def _serve(options: ServerOptions, database: Database, listener: socket.socket) -> None:
-    service = Service(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
+    core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
     url = _url(options.host, listener.getsockname()[1])
     config = uvicorn.Config(
-        create_app(service, options.host, options.token),
+        create_app(core, options.host, options.token),
         access_log=False,
         log_config=None,
         lifespan="off",
@@ -114,29 +112,29 @@ async def _serve(options: ServerOptions, database: Database, listener: socket.so
     with contextlib.ExitStack() as while_ready:
 
         def ready() -> None:
-            while_ready.enter_context(announced(options.home, url, options.data_dir))
+            while_ready.enter_context(published_address(options.home, url, options.data_dir))
             options.on_ready(url)
 
-        server = _Server(config, ready)
+        server = _Uvicorn(config, ready)
 
         def stop() -> None:
             server.should_exit = True
-            service.release()
+            core.release()
 
         with (
             _logging_with_loguru(),
             _stopped_by_signals(stop),
             _stopped_with_parent(stop, options.stop_with_parent),
         ):
-            service.start()
+            core.start()
             try:
                 await server.serve(sockets=[listener])
             finally:
-                await service.stop()
+                await core.stop()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, without signal handlers of its own, and with a word when it answers."""
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signal handlers, and with a callback for when it answers requests."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -144,7 +142,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn would raise the signal again after its end, and so end the process as if it had been killed.
+        # uvicorn would raise the signal again when it is done, and the process would end as if it had been killed.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -171,7 +169,7 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _stopped_with_parent(stop: Callable[[], None], wanted: bool) -> Iterator[None]:
-    """Stop when stdin ends. Raises ConfigurationError when stdin is nothing that can be waited for."""
+    """Call `stop` when stdin is closed, if wanted. Raises ConfigurationError if stdin cannot be waited for."""
     if not wanted:
         yield
         return
@@ -185,7 +183,7 @@ def _stopped_with_parent(stop: Callable[[], None], wanted: bool) -> Iterator[Non
 
     try:
         loop.add_reader(fd, readable)
-    except OSError as error:  # a file, or /dev/null: epoll(7) takes neither
+    except OSError as error:  # a file or /dev/null, which epoll(7) does not support
         raise ConfigurationError("--stop-with-parent needs a pipe as standard input") from error
     try:
         yield
@@ -195,8 +193,8 @@ def _stopped_with_parent(stop: Callable[[], None], wanted: bool) -> Iterator[Non
 
 def _listen(options: ServerOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is; without that, each answer on a kept
-    # connection waits 40 ms for the client's delayed acknowledgement (tcp(7)).
+    # asyncio only sets TCP_NODELAY if the protocol is named. Without it, each answer on a kept connection waits 40 ms
+    # for the client's delayed acknowledgement (tcp(7)).
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -205,21 +203,21 @@ def _listen(options: ServerOptions) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"the server cannot listen on {options.host} port {options.port}: {error.strerror}; another server may "
-            "run there already, or choose another port with --port (0 picks a free one)"
+            f"the server cannot listen on {options.host} port {options.port}: {error.strerror}; perhaps another server "
+            "is running there already; choose another port with --port (0 picks a free one)"
         ) from error
     return listener
 
 
 def _url(host: str, port: int) -> str:
-    """Where this host reaches the server."""
+    """Return the URL by which this host reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
 def _logging_with_loguru() -> Iterator[None]:
-    """What uvicorn logs goes where our own log goes, from warnings on: its rest is about every start and stop."""
+    """Send uvicorn's warnings and errors to our own log; its other messages are about every start and stop."""
     theirs, handler = logging.getLogger("uvicorn"), _LoguruHandler(logging.WARNING)
     theirs.addHandler(handler)
     try:

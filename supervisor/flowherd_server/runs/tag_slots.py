@@ -1,7 +1,7 @@
-"""How many task runs with a tag may run at a time.
+"""Limits on the number of task runs with a tag that run at the same time.
 
-Nothing is counted up and down: a slot is held by a task run that is stored as Running while its flow run goes on, so
-it is free as soon as either has ended, however it ended.
+There is no counter: a slot is held by a task run that is stored as Running in an active flow run, so it is free as soon
+as either has ended, however it ended.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 
 from flowherd.states import ACTIVE, RunState
-from flowherd_server.graphql.operations import Call
+from flowherd_server.call import Call
 from flowherd_server.store.tables import FLOW, FLOW_RUN, TASK, TASK_RUN, TASK_TAG_LIMIT
 
 _ACTIVE_NAMES = sorted(ACTIVE)
 
 
 @dataclass(frozen=True)
-class TagLimit:
-    """A tag with as many task runs running as may."""
+class FullTag:
+    """A tag whose limit is reached."""
 
     tag: str
     limit: int
 
 
-def full_tag(call: Call, task_id: str) -> TagLimit | None:
-    """The first tag of the task of which no slot is free for one more task run; None when all have one."""
+def full_tag(call: Call, task_id: str) -> FullTag | None:
+    """Return the task's first tag without a free slot, or None if every tag has one."""
     query = (
         select(TASK_TAG_LIMIT.c.tag, TASK_TAG_LIMIT.c.limit, TASK_TAG_LIMIT.c.tenant_id)
         .join(FLOW, FLOW.c.tenant_id == TASK_TAG_LIMIT.c.tenant_id)
@@ -36,7 +36,7 @@ def full_tag(call: Call, task_id: str) -> TagLimit | None:
     )
     for tag, limit, tenant_id in call.connection.execute(query).all():
         if _running(call, tag, tenant_id) >= limit:
-            return TagLimit(tag, limit)
+            return FullTag(tag, limit)
     return None
 
 

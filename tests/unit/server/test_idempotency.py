@@ -1,4 +1,4 @@
-"""Which report is one that was sent again: by token, by agent and time, by words and time."""
+"""Recognising repeated reports: by token, by agent and time, by words and time."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import pytest
 from sqlalchemy import Connection, RowMapping
 
 from flowherd.states import RunState
-from flowherd_server.graphql.operations import Call, Caller
+from flowherd_server.call import Call, Caller
 from flowherd_server.mutations.idempotency import repeats_claim, repeats_start
-from flowherd_server.mutations.reports import read_report
-from flowherd_server.store.times import SECOND_US
+from flowherd_server.mutations.state_reports import read_report
+from flowherd_server.runs.state_history import FLOW_RUNS
+from flowherd_server.store.microseconds import SECOND_US
 
 AGENT = "00000000-0000-0000-0000-00000000000a"
 OTHER = "00000000-0000-0000-0000-00000000000b"
 
 
 def call(age_s: float, agent_id: str | None = None) -> Call:
-    """One that comes so long after the state was entered, at 0."""
+    """Return a call at `age_s` seconds, for a run that entered its state at 0."""
     return Call(cast(Connection, None), Caller(agent_id), round(age_s * SECOND_US), 1)
 
 
@@ -28,8 +29,8 @@ def run(state: str, claim: str | None = None, version: int = 2, **serialized: An
 
 
 def report(state: str, version: int | None = None, **more: Any) -> Any:
-    given = {"id": "x", "version": version, "state": {"type": state, **more}}
-    return read_report(given, "id", frozenset(RunState))
+    given = {"flow_run_id": "x", "version": version, "state": {"type": state, **more}}
+    return read_report(given, FLOW_RUNS, frozenset(RunState))
 
 
 @pytest.mark.parametrize(
@@ -37,22 +38,22 @@ def report(state: str, version: int | None = None, **more: Any) -> Any:
     [
         (15, AGENT, "Submitted", True),
         (120, AGENT, "Submitted", True),
-        (0.1, AGENT, "Submitted", False),  # another agent of the same id
+        (0.1, AGENT, "Submitted", False),  # another agent with the same id
         (8.5, AGENT, "Submitted", False),
         (200, AGENT, "Submitted", False),
-        (15, AGENT, "Running", False),  # somebody got an answer and started it
+        (15, AGENT, "Running", False),  # the first claim's answer arrived, and the run was started
         (15, OTHER, "Submitted", False),
         (15, None, "Submitted", False),
     ],
 )
-def test_an_agent_without_a_token_repeats_its_claim_when_it_had_to_wait_for_the_answer(
+def test_a_claim_without_a_token_is_a_repetition_after_the_time_that_the_agent_waits_for_an_answer(
     age_s: float, agent_id: str | None, state: str, repeats: bool
 ) -> None:
     taken = run(state, f"agent:{AGENT}")
     assert repeats_claim(call(age_s, agent_id), taken, report("Submitted", 1)) is repeats
 
 
-def test_a_token_says_it_at_any_time() -> None:
+def test_a_claim_with_the_same_token_is_a_repetition_at_any_time() -> None:
     mine = report("Submitted", 1, context={"flowherd": {"claim": "mine"}})
     for age_s in (0, 1000):
         assert repeats_claim(call(age_s, AGENT), run("Submitted", "mine"), mine)
@@ -75,7 +76,7 @@ def test_a_token_says_it_at_any_time() -> None:
         (0, 1, "m", "Retrying", False),
     ],
 )
-def test_an_engine_repeats_its_start_word_for_word_and_soon(
+def test_a_start_is_a_repetition_if_it_is_the_same_word_for_word_and_comes_soon(
     age_s: float, version: int | None, message: str, state: str, repeats: bool
 ) -> None:
     started = run(state, version=2, message="m")

@@ -1,4 +1,4 @@
-"""Creating flow runs, for people and for schedules alike."""
+"""Creating flow runs, for people and for schedules."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from uuid import uuid4
 from sqlalchemy import RowMapping, insert, select
 
 from flowherd.states import RunState
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operations import Call
-from flowherd_server.mutations.flow_document import check_labels
 from flowherd_server.runs.create_task_runs import create_task_runs
-from flowherd_server.runs.labels import normal_labels
-from flowherd_server.runs.new_states import plain_state
+from flowherd_server.runs.flow_run_states import enter_flow_run_state
+from flowherd_server.runs.labels import check_labels, normal_labels
+from flowherd_server.runs.new_state import NewState, plain_state
 from flowherd_server.runs.random_names import random_name
-from flowherd_server.runs.state_changes import enter_state, flow_run_row
+from flowherd_server.runs.state_history import latest_state
+from flowherd_server.store.microseconds import format_time
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW_GROUP, FLOW_RUN, TASK
-from flowherd_server.store.times import format_time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What a new flow run is to be; None is "as the flow says"."""
+class FlowRunRequest:
+    """What a new flow run should be; None means as the flow or its group says."""
 
     start_us: int
     parameters: Mapping[str, Any] | None = None
@@ -36,10 +37,10 @@ class Wanted:
     auto_scheduled: bool = False
 
 
-def create_run(call: Call, flow: RowMapping, wanted: Wanted) -> str:
-    """A Scheduled run of `flow` with its task runs, or the run that has the same idempotency key; its id.
+def create_flow_run(call: Call, flow: RowMapping, wanted: FlowRunRequest) -> str:
+    """Create a Scheduled run of `flow` with its task runs, unless one has the same idempotency key. Returns its id.
 
-    Raises Refused when a required parameter is missing.
+    Raises Refused if a required parameter is missing.
     """
     if wanted.idempotency_key is not None:
         same = select(FLOW_RUN.c.id).where(
@@ -48,36 +49,32 @@ def create_run(call: Call, flow: RowMapping, wanted: Wanted) -> str:
         known: str | None = call.connection.execute(same).scalar()
         if known is not None:
             return known
-    group = flow_group_row(call, flow)
-    row = _run_row(call, flow, group, wanted)
+    group = row_by_id(call.connection, FLOW_GROUP, flow["flow_group_id"])
+    row = _flow_run_columns(call, flow, group, wanted)
     call.connection.execute(insert(FLOW_RUN), row)
-    # One for each task: the flow's process finds its tasks by them.
+    # One for each task, because the flow's process looks its tasks up by them.
     tasks = call.connection.execute(select(TASK.c.id, TASK.c.cache_key).where(TASK.c.flow_id == flow["id"]))
     create_task_runs(call, row["id"], [(task.id, task.cache_key) for task in tasks])
     scheduled = plain_state(
         RunState.SCHEDULED, "Flow run scheduled.", call.now, wanted.start_us, start_time=format_time(wanted.start_us)
     )
-    enter_state(call, flow_run_row(call, row["id"]), scheduled)
+    enter_flow_run_state(call, row_by_id(call.connection, FLOW_RUN, row["id"]), scheduled)
     return str(row["id"])
 
 
-def flow_group_row(call: Call, flow: RowMapping) -> RowMapping:
-    """The group of a flow's versions."""
-    query = select(FLOW_GROUP).where(FLOW_GROUP.c.id == flow["flow_group_id"])
-    return call.connection.execute(query).mappings().one()
-
-
 def missing_parameters(flow: RowMapping, given: Mapping[str, Any]) -> list[str]:
-    """Names of parameters that the flow requires and `given` lacks."""
+    """Return the names of parameters that the flow requires and `given` lacks."""
     return [p["name"] for p in flow["parameters"] if p.get("required") and p["name"] not in given]
 
 
-def _run_row(call: Call, flow: RowMapping, group: RowMapping, wanted: Wanted) -> dict[str, Any]:
+def _flow_run_columns(call: Call, flow: RowMapping, group: RowMapping, wanted: FlowRunRequest) -> dict[str, Any]:
     parameters = {p["name"]: p["default"] for p in flow["parameters"] if p.get("default")}
     parameters = {**parameters, **group["default_parameters"], **(wanted.parameters or {})}
     missing = missing_parameters(flow, parameters)
     if missing:
         raise Refused(f"flow {flow['name']} needs parameters that were not given: {', '.join(sorted(missing))}")
+    # Version 0 is never visible: the run enters Scheduled, version 1, in the same transaction.
+    unborn = NewState(type=RunState.PENDING, serialized={"type": RunState.PENDING.value}, at_us=call.now)
     return {
         "id": str(uuid4()),
         "tenant_id": flow["tenant_id"],
@@ -92,17 +89,12 @@ def _run_row(call: Call, flow: RowMapping, group: RowMapping, wanted: Wanted) ->
         "scheduled_start_time": wanted.start_us,
         "times_resurrected": 0,
         "created": call.now,
-        # Version 0 is never seen: the run enters Scheduled, version 1, in the same transaction.
-        "version": 0,
-        "state": RunState.PENDING.value,
-        "serialized_state": {"type": RunState.PENDING.value},
-        "state_timestamp": call.now,
-        "updated": call.now,
+        **latest_state(call, 0, unborn),
     }
 
 
-def _labels(flow: RowMapping, group: RowMapping, wanted: Wanted) -> list[str]:
-    """The first that says anything; an empty list says that there are none."""
+def _labels(flow: RowMapping, group: RowMapping, wanted: FlowRunRequest) -> list[str]:
+    """Return the labels from the first source that sets any; an empty list counts as set."""
     for labels in (
         wanted.labels,
         (wanted.run_config or {}).get("labels"),

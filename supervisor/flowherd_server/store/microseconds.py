@@ -1,4 +1,7 @@
-"""Times as the server stores them: whole microseconds since the epoch, so that they compare and sort as numbers."""
+"""Times and durations as the server stores them: integer microseconds, which compare and sort as numbers.
+
+Times count from the epoch.
+"""
 
 from __future__ import annotations
 
@@ -15,37 +18,32 @@ _DURATION = re.compile(r"(-)?(\d{1,9}):(\d{2}):(\d{2})(?:\.(\d+))?", re.ASCII)
 
 
 def now_us() -> int:
-    """The wall clock."""
+    """Return the present time of the wall clock."""
     return time.time_ns() // 1000
 
 
-def to_us(moment: datetime) -> int:
-    """`moment` in microseconds; without a zone it is UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return (moment - EPOCH) // _MICROSECOND
+def to_us(at: datetime) -> int:
+    """Convert an aware datetime."""
+    return (at - EPOCH) // _MICROSECOND
 
 
 def to_datetime(at_us: int) -> datetime:
-    """`at_us` as an aware datetime in UTC."""
+    """Convert to an aware datetime in UTC."""
     return EPOCH + timedelta(microseconds=at_us)
 
 
 def parse_time(text: str) -> int:
-    """Microseconds of an ISO 8601 time; without an offset it is UTC.
-
-    Raises ValueError when it is none.
-    """
+    """Read an ISO 8601 time; without an offset it is UTC. Raises ValueError or TypeError if it is not one."""
     return to_us(read_time(text, naive="utc"))
 
 
 def format_time(at_us: int) -> str:
-    """ISO 8601 with offset, to the microsecond."""
+    """Write a time as ISO 8601 with offset and microseconds."""
     return to_datetime(at_us).isoformat(timespec="microseconds")
 
 
 def format_duration(duration_us: int) -> str:
-    """HH:MM:SS, and a fraction where there is one, as Postgres shows intervals of less than a day."""
+    """Write a duration as HH:MM:SS with a fraction if needed, as Postgres does for intervals of less than a day."""
     seconds, rest = divmod(abs(duration_us), SECOND_US)
     sign = "-" if duration_us < 0 else ""
     fraction = f".{rest:06d}".rstrip("0") if rest else ""
@@ -53,10 +51,10 @@ def format_duration(duration_us: int) -> str:
 
 
 def parse_duration(text: str) -> int:
-    """Microseconds of HH:MM:SS.ffffff, with a sign or without. Raises ValueError when it is none."""
+    """Read a duration of the form [-]HH:MM:SS[.ffffff]. Raises ValueError or TypeError if it is not one."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f"not a span of time as HH:MM:SS: {text!r}")
+        raise ValueError(f"not a duration as HH:MM:SS: {text!r}")
     sign, hours, minutes, seconds, fraction = match.groups()
     whole_s = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
     duration_us = whole_s * SECOND_US + int((fraction or "0")[:6].ljust(6, "0"))

@@ -1,4 +1,7 @@
-"""write_run_logs: the one operation that carries bulk, so its list is checked by hand and inserted in one go."""
+"""write_run_logs: storing log lines.
+
+The only operation with bulk data, so its list is not typed in GraphQL but checked here, and inserted in one statement.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,13 @@ from graphql import GraphQLError, GraphQLNonNull
 from graphql.type import GraphQLBoolean
 from sqlalchemy import Table, func, select
 
+from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, parse_uuid
+from flowherd_server.store.microseconds import parse_time
+from flowherd_server.store.row_lookup import words_of
 from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN
-from flowherd_server.store.times import parse_time
 
 _FIELDS = frozenset({"flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id"})
 _COLUMNS = ("flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id")
@@ -29,17 +34,17 @@ _TIMESTAMP = _COLUMNS.index("timestamp")
 
 @dataclass
 class _Batch:
-    """The rows of one call, and the ids that must be there for them."""
+    """The rows of one call, and the ids of runs that they refer to."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    #: As they were sent -> as they are stored.
+    #: {id as it was sent: id as it is stored}.
     flow_runs: dict[str, str] = field(default_factory=dict)
     task_runs: dict[str, str] = field(default_factory=dict)
 
 
 def _prepare(given: Input) -> _Batch:
     entries = given["logs"]
-    if isinstance(entries, dict):  # Prefect's failure path sends one bare object
+    if isinstance(entries, dict):  # when a run fails, Prefect sends one bare object
         entries = [entries]
     if not isinstance(entries, list):
         raise Refused("logs must be a list of objects")
@@ -84,7 +89,7 @@ def _known(value: Any, seen: dict[str, str]) -> str:
 
 def _time(value: Any) -> int:
     if not isinstance(value, str):
-        raise TypeError(f"timestamp must be an ISO 8601 text, not {value!r}")
+        raise TypeError(f"timestamp must be an ISO 8601 string, not {value!r}")
     return parse_time(value)
 
 
@@ -92,16 +97,16 @@ def _text(name: str, value: Any, default: str | None) -> str | None:
     if value is None:
         return default
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text")
+        raise TypeError(f"{name} must be a string")
     try:
         value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and a database cannot hold
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON allows but a database cannot store
         return value.encode(errors="replace").decode()
     return value
 
 
 def _level(value: Any) -> str:
-    """The level's name. One that nobody knows is kept: a batch is not lost over it."""
+    """Return the level's name. Unknown names are kept, because a batch must not be lost for one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return logging.getLevelName(value)
     return _text("level", value, None) or "INFO"
@@ -127,7 +132,7 @@ def _check_known(call: Call, table: Table, ids: Iterable[str]) -> None:
     listed = func.json_each(json.dumps(sorted(wanted))).table_valued("value").alias()
     known = call.connection.execute(select(table.c.id).where(table.c.id.in_(select(listed.c.value)))).scalars()
     for unknown in sorted(wanted - set(known)):
-        raise not_found(table.name.replace("_", " "), unknown)
+        raise not_found(words_of(table), unknown)
 
 
 OPERATIONS = (

@@ -7,27 +7,21 @@ from typing import Any
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import RowMapping, update
 
-from flowherd_server.errors import Refused, not_found
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.errors import Refused
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
 from flowherd_server.schedules.auto_runs import check_parameters, create_auto_runs, delete_auto_runs, schedule_of
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW
 
 
-def flow_row(call: Call, flow_id: str) -> RowMapping:
-    """The flow. Raises Refused when there is none."""
-    row = call.connection.execute(select(FLOW).where(FLOW.c.id == flow_id)).mappings().first()
-    if row is None:
-        raise not_found("flow", flow_id)
-    return row
-
-
 def activate_schedule(call: Call, flow: RowMapping) -> bool:
-    """Switch the flow's schedule on and create its first runs; False when it has none.
+    """Switch the flow's schedule on and create its first runs. Returns False if it has no schedule.
 
-    Raises Refused when it is one that this server cannot follow, or its runs would lack a parameter.
+    Raises Refused if this server cannot follow the schedule, or its runs would lack a required parameter.
     """
     schedule = schedule_of(call, flow)
     if schedule is None:
@@ -39,26 +33,26 @@ def activate_schedule(call: Call, flow: RowMapping) -> bool:
     return True
 
 
+def deactivate_schedule(call: Call, flow_id: str) -> None:
+    """Switch the flow's schedule off and delete its runs that have not started."""
+    _set_active(call, flow_id, False)
+    delete_auto_runs(call, flow_id)
+
+
 def _set_active(call: Call, flow_id: str, active: bool) -> None:
     changed = {"is_schedule_active": active, "updated": call.now}
     call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), changed)
 
 
-def deactivate_schedule(call: Call, flow_id: str) -> None:
-    """Switch the flow's schedule off and take back its unstarted runs."""
-    _set_active(call, flow_id, False)
-    delete_auto_runs(call, flow_id)
-
-
 def _set_schedule_active(call: Call, given: Input) -> Mapping[str, Any]:
-    flow = flow_row(call, given["flow_id"])
+    flow = row_by_id(call.connection, FLOW, given["flow_id"])
     if flow["archived"]:
         raise Refused(f"flow {flow['id']} is archived, so its schedule cannot be switched on")
     return {"success": activate_schedule(call, flow)}
 
 
 def _set_schedule_inactive(call: Call, given: Input) -> Mapping[str, Any]:
-    deactivate_schedule(call, flow_row(call, given["flow_id"])["id"])
+    deactivate_schedule(call, row_by_id(call.connection, FLOW, given["flow_id"])["id"])
     return {"success": True}
 
 

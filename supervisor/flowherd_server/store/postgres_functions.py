@@ -1,6 +1,6 @@
-"""What Postgres has and SQLite has not, for the compiler of conditions: LIKE, and jsonb's operators and order. Pure.
+"""SQL functions that Postgres has and SQLite lacks: its LIKE, and the operators and sort order of jsonb. Pure.
 
-With null on either side a function's answer is null, as SQL has it.
+As usual in SQL, a function of null is null.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-#: The collation under which texts of JSON compare as jsonb values do.
+#: The collation under which JSON text compares as jsonb does.
 JSON_COLLATION = "fh_json"
 
 
-def add_to(connection: sqlite3.Connection) -> None:
-    """Make all of it known to `connection`."""
+def add_postgres_functions(connection: sqlite3.Connection) -> None:
+    """Define the functions and the collation in `connection`."""
     for name, count, function in _FUNCTIONS:
         connection.create_function(name, count, function, deterministic=True)
     connection.create_collation(JSON_COLLATION, _text_order)
 
 
 def json_order(one: Any, other: Any) -> int:
-    """Below, at or above 0: jsonb's order. Objects are above arrays, booleans, numbers, texts and null, in this order;
-    of two objects or arrays the longer one is above.
+    """Compare as jsonb does. Returns a number below, at or above 0.
+
+    Objects are greater than arrays, those than booleans, then numbers, strings and null. Of two objects or arrays, the
+    longer one is greater.
     """
     kind = _kind(one)
     if kind != _kind(other):
@@ -39,7 +41,7 @@ def json_order(one: Any, other: Any) -> int:
 
 
 def _kind(value: Any) -> int:
-    if isinstance(value, bool):  # which Python takes for numbers
+    if isinstance(value, bool):  # before numbers, because Python's booleans are numbers
         return 3
     return next(rank for rank, kind in enumerate(_KINDS) if isinstance(value, kind))
 
@@ -50,12 +52,12 @@ _KINDS: tuple[Any, ...] = (type(None), str, (int, float), bool, list, dict)
 def _parts(value: Any) -> list[Any]:
     if isinstance(value, list):
         return value
-    keys = sorted(value, key=lambda key: (len(key.encode()), key))  # as jsonb keeps them
+    keys = sorted(value, key=lambda key: (len(key.encode()), key))  # the order in which jsonb stores keys
     return [part for key in keys for part in (key, value[key])]
 
 
 def json_contains(whole: Any, part: Any) -> bool:
-    """`whole @> part`. An array contains a bare scalar that is one of its elements, but no array in an array does."""
+    """Return `whole @> part`. An array also contains a bare scalar that is one of its elements, unless it is nested."""
     if isinstance(whole, list) and not isinstance(part, (list, dict)):
         part = [part]
     return _contains(whole, part)
@@ -70,13 +72,13 @@ def _contains(whole: Any, part: Any) -> bool:
 
 
 def json_has_keys(value: Any, keys: list[str], needs_all: bool) -> bool:
-    """`value ?& keys` or `value ?| keys`: keys of an object, texts of an array, or the text itself."""
+    """Return `value ?& keys` or `value ?| keys`: for keys of an object, strings in an array, or a single string."""
     found = value if isinstance(value, (dict, list)) else [value]
     return (all if needs_all else any)(key in found for key in keys)
 
 
 def like(text: str, pattern: str, ignore_case: bool) -> bool:
-    """LIKE and ILIKE; SQLite's own ignores the case of ASCII letters always."""
+    """Return LIKE or ILIKE. SQLite's own LIKE always ignores the case of ASCII letters."""
     return _like_pattern(pattern, ignore_case).fullmatch(text) is not None
 
 
@@ -91,13 +93,13 @@ def _text_order(one: str, other: str) -> int:
     return 0 if one == other else json_order(json.loads(one), json.loads(other))
 
 
-def _null_for_null(function: Callable[..., bool], texts_of_json: int) -> Callable[..., bool | None]:
-    """`function` over SQL's values, of which the first `texts_of_json` are JSON."""
+def _null_for_null(function: Callable[..., bool], json_count: int) -> Callable[..., bool | None]:
+    """Return `function` as a function of SQL values, of which the first `json_count` are JSON text."""
 
     def called(*values: Any) -> bool | None:
         if None in values:
             return None
-        return function(*map(json.loads, values[:texts_of_json]), *values[texts_of_json:])
+        return function(*map(json.loads, values[:json_count]), *values[json_count:])
 
     return called
 

@@ -1,6 +1,6 @@
-"""register_tasks and register_edges: what Prefect 1.x sends of a flow after the flow itself, some hundred at a time.
+"""register_tasks and register_edges, by which Prefect 1.x sends the rest of a flow in batches of some hundred.
 
-The stored document grows with them, so that whoever reads it finds the flow that was registered.
+They are added to the stored document too, so that a reader finds the whole flow in it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean
 from sqlalchemy import update
 
-from flowherd_server.graphql.operations import Call, Input, Operation
+from flowherd_server.call import Call
+from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.mutations.flow_document import read_edges, read_tasks
 from flowherd_server.mutations.flow_graph import Document, add_edges, add_tasks
-from flowherd_server.mutations.schedules import flow_row
+from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW
 
 Parts = Sequence[Document]
@@ -25,7 +26,7 @@ Parts = Sequence[Document]
 def _register(
     parts: str, read: Callable[[str, Any], Parts], add: Callable[[Call, str, Parts], list[Document]]
 ) -> Operation:
-    """The operation that adds to the flow's `parts`."""
+    """Return the operation that adds tasks or edges (`parts`) to a flow."""
     argument = f"serialized_{parts}"
 
     def prepare(given: Input) -> tuple[str, Parts]:
@@ -33,7 +34,7 @@ def _register(
         return given["flow_id"], read(argument, [value] if isinstance(value, dict) else value)
 
     def register(call: Call, prepared: tuple[str, Parts]) -> Mapping[str, Any]:
-        flow = flow_row(call, prepared[0])
+        flow = row_by_id(call.connection, FLOW, prepared[0])
         new = add(call, flow["id"], prepared[1])
         if new:
             whole = flow["serialized_flow"]

@@ -1,0 +1,115 @@
+"""What the server does by itself beside answering requests: scheduling, rescuing dead runs, pruning old ones.
+
+Each task runs in the event loop and does its database work in a worker thread. An error of the database is logged, and
+the task tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any
+
+from loguru import logger
+from sqlalchemy.exc import SQLAlchemyError
+
+from flowherd_server.call import Effects
+from flowherd_server.runs.rescue import Rescue
+from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
+from flowherd_server.runs.wake_board import WakeBoard
+from flowherd_server.schedules.scheduler import schedule_all
+from flowherd_server.store.database import Database
+from flowherd_server.store.pruning import prune
+
+_PRUNE_INTERVAL_S = 3600.0
+#: Pause after the scheduler failed, seconds.
+_RETRY_S = 10.0
+
+
+class Background:
+    """The server's background tasks."""
+
+    def __init__(
+        self,
+        database: Database,
+        board: WakeBoard,
+        *,
+        schedule_ahead: int,
+        keep_finished_s: float,
+        rescue: RescueOptions,
+    ) -> None:
+        self._database = database
+        self._board = board
+        self._schedule_ahead = schedule_ahead
+        self._keep_finished_s = keep_finished_s
+        self._rescue_options = rescue
+        self._schedules_changed = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the tasks."""
+        self._tasks = [asyncio.create_task(each) for each in (self._schedule(), self._prune(), *self._rescues())]
+
+    def request_stop(self) -> None:
+        """Have work in threads end at the next opportunity."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """Cancel the tasks and wait for their end."""
+        self.request_stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def reschedule(self) -> None:
+        """Run the scheduler now, because a schedule has changed."""
+        self._schedules_changed.set()
+
+    async def _schedule(self) -> None:
+        pause_s = 0.0
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._schedules_changed.wait(), pause_s)
+            self._schedules_changed.clear()
+            try:
+                effects, pause_s = await asyncio.to_thread(schedule_all, self._database, self._schedule_ahead)
+                self._board.apply(effects)
+            except SQLAlchemyError as error:
+                logger.error("cannot create the runs of schedules, next try in {} s: {}", _RETRY_S, error)
+                pause_s = _RETRY_S
+
+    def _rescues(self) -> Iterator[Coroutine[Any, Any, None]]:
+        rescue, options = Rescue(self._database, self._schedule_ahead, self._is_stopping), self._rescue_options
+        if options.zombie_interval_s > 0:
+            yield self._rescue(options.zombie_interval_s, rescue.end_zombies)
+        if options.lazarus_interval_s > 0:
+            resurrect = partial(rescue.resurrect, attempts=options.lazarus_attempts)
+            yield self._rescue(options.lazarus_interval_s, resurrect)
+
+    async def _rescue(self, interval_s: float, rescue: Callable[[StaleHeartbeats], Effects]) -> None:
+        watch = HeartbeatWatch(self._rescue_options.heartbeat_timeout_s)
+        while True:
+            await asyncio.sleep(interval_s)
+            stale_before_us = watch.stale_before(interval_s)
+            if stale_before_us is None:
+                continue
+            try:
+                self._board.apply(await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us)))
+            except SQLAlchemyError as error:
+                logger.error("cannot rescue runs without a heartbeat: {}", error)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                count = await asyncio.to_thread(prune, self._database, self._keep_finished_s, self._is_stopping)
+                if count:
+                    logger.info("deleted {} finished runs that were older than the server keeps them", count)
+            except SQLAlchemyError as error:
+                logger.error("cannot delete old runs: {}", error)
+            await asyncio.sleep(_PRUNE_INTERVAL_S)
+
+    def _is_stopping(self) -> bool:
+        return self._stopping

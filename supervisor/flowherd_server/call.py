@@ -1,0 +1,45 @@
+"""The context of one change: who asked for it, its transaction, and whom it wakes once it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+
+@dataclass
+class Effects:
+    """Whom to wake after the transaction is on the disk."""
+
+    #: Flow runs that agents may claim: from when (microseconds since the epoch), and the run's labels.
+    due: list[tuple[int, Sequence[str]]] = field(default_factory=list)
+    #: Ids of agents that have a run to stop.
+    agents: set[str] = field(default_factory=set)
+    #: Whether a schedule was switched on or changed.
+    schedules: bool = False
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The client, as its request's headers identify it."""
+
+    #: X-PREFECT-AGENT-ID; None if absent or not a UUID.
+    agent_id: str | None = None
+    #: X-PREFECT-CORE-VERSION.
+    core_version: str | None = None
+    #: X-PREFECT-TENANT-ID; None if absent or not a UUID.
+    tenant_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation in its write transaction."""
+
+    connection: Connection
+    caller: Caller
+    #: Time of the call, microseconds since the epoch; the same for all rows that it writes.
+    now: int
+    #: Number of runs that a schedule creates ahead.
+    schedule_ahead: int
+    effects: Effects = field(default_factory=Effects)

@@ -1,0 +1,71 @@
+"""set_flow_run_states, by which agents claim flow runs, and agents and engines report how they go on.
+
+The whole list is one transaction under the single write lock, so if several agents claim a run, one of them wins.
+A report that repeats what is stored, because its answer was lost, succeeds and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from flowherd.errors import IllegalTransition
+from flowherd.states import ACTIVE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
+from flowherd_server.call import Call
+from flowherd_server.errors import VERSION_LOCKED
+from flowherd_server.mutations.idempotency import claim_of, repeats_claim, repeats_start
+from flowherd_server.mutations.state_reports import Report, reporting_operation
+from flowherd_server.runs.flow_run_states import enter_flow_run_state
+from flowherd_server.runs.flow_switches import is_version_locked
+from flowherd_server.runs.state_history import FLOW_RUNS
+
+
+def _set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
+    for report in reports:
+        _apply(call, report)
+    return {"states": [{"id": report.run_id, "status": "SUCCESS", "message": None} for report in reports]}
+
+
+def _apply(call: Call, report: Report) -> None:
+    run = report.row(call)
+    state, event = RunState(run["state"]), EVENT_OF_REPORT[report.type]
+    if _repeats(call, run, state, report):
+        return
+    try:
+        target = after(state, event)
+    except IllegalTransition as error:
+        raise report.refused(str(error)) from None
+    if event is Event.START or event is Event.CLAIM:
+        _check_version(call, run, report)
+    # Cancelling ends a run without a process, so the target counts. For other reports the target is only the family of
+    # the reported state (Failed for TimedOut).
+    stored_type = target if event is Event.REQUEST_CANCEL else report.type
+    claim = claim_of(call, report) if event is Event.CLAIM else report.claim
+    enter_flow_run_state(call, run, report.as_state(stored_type, call.now, claim))
+
+
+def _check_version(call: Call, run: RowMapping, report: Report) -> None:
+    if report.version in (None, run["version"]):
+        return
+    reason = f"the run is at version {run['version']}, not {report.version}"
+    if report.type is RunState.SUBMITTED:
+        raise report.refused(reason)
+    if is_version_locked(call, run["flow_id"]):
+        raise report.refused(reason, VERSION_LOCKED)
+
+
+def _repeats(call: Call, run: RowMapping, state: RunState, report: Report) -> bool:
+    """Return whether the report repeats what its sender has already stored."""
+    same_claim = report.claim is not None and report.claim == run["claim"]
+    if report.type is RunState.SUBMITTED:
+        return repeats_claim(call, run, report)
+    if report.type is RunState.RUNNING:
+        # A Running that arrives after the request to cancel does not take that request back either.
+        return (same_claim and state in ACTIVE) or repeats_start(call, run, report)
+    # Prefect's engine sends no claim token, but repeats the state word for word.
+    return state in FINISHED and state is report.type and (same_claim or report.serialized == run["serialized_state"])
+
+
+OPERATIONS = (reporting_operation(FLOW_RUNS, EVENT_OF_REPORT, _set_flow_run_states),)

@@ -1,0 +1,44 @@
+"""Putting a flow run into a state; every change of a flow run's state goes through here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from flowherd.states import CLAIMABLE, RunState
+from flowherd_server.call import Call
+from flowherd_server.runs.new_state import NewState
+from flowherd_server.runs.state_history import FLOW_RUNS, record_state
+from flowherd_server.runs.task_run_states import cancel_task_runs
+
+_HEARTBEAT_STATES = frozenset({RunState.SUBMITTED, RunState.RUNNING})
+_CANCEL_STATES = frozenset({RunState.CANCELLING, RunState.CANCELLED})
+
+
+def enter_flow_run_state(call: Call, run: RowMapping, state: NewState) -> None:
+    """Put `run` into `state`. The caller has checked with flowherd.states that this is allowed."""
+    changed = _owner(call, run, state)
+    if state.type in _HEARTBEAT_STATES:
+        changed["heartbeat"] = call.now
+    record_state(call, FLOW_RUNS, run, state, changed)
+    if state.type is RunState.CANCELLED:
+        # The dialect leaves this to the server; the flow's process does not do it.
+        cancel_task_runs(call, run["id"], state.at_us)
+    _note_effects(call, run, state)
+
+
+def _owner(call: Call, run: RowMapping, state: NewState) -> dict[str, Any]:
+    """Return the columns that say who has claimed the run."""
+    if state.type is RunState.SUBMITTED:
+        return {"claim": state.claim, "agent_id": call.caller.agent_id or run["agent_id"]}
+    if state.type in CLAIMABLE:
+        return {"claim": None}
+    return {} if state.claim is None else {"claim": state.claim}
+
+
+def _note_effects(call: Call, run: RowMapping, state: NewState) -> None:
+    if state.type in CLAIMABLE and state.start_us is not None:
+        call.effects.due.append((state.start_us, run["labels"]))
+    if state.type in _CANCEL_STATES and run["agent_id"] not in (None, call.caller.agent_id):
+        call.effects.agents.add(run["agent_id"])

@@ -1,0 +1,76 @@
+"""Recording states of flow runs and task runs: a row in the history, and the columns that repeat the latest state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import RowMapping, Table, insert, update
+
+from flowherd.states import FINISHED, RunState
+from flowherd_server.call import Call
+from flowherd_server.runs.new_state import NewState
+from flowherd_server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN, TASK_RUN_STATE
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """A table of runs and the table of their states."""
+
+    runs: Table
+    history: Table
+    #: Column of the history that holds the run's id.
+    key: str
+
+
+FLOW_RUNS = RunTables(FLOW_RUN, FLOW_RUN_STATE, "flow_run_id")
+TASK_RUNS = RunTables(TASK_RUN, TASK_RUN_STATE, "task_run_id")
+
+
+def record_state(call: Call, tables: RunTables, run: RowMapping, state: NewState, changed: Mapping[str, Any]) -> None:
+    """Make `state` the latest state of `run`, and set the columns `changed` with it."""
+    version = run["version"] + 1
+    call.connection.execute(insert(tables.history), history_row(call, tables, run["id"], version, state))
+    columns = {**latest_state(call, version, state), **_start_and_end(run, state), **changed}
+    call.connection.execute(update(tables.runs).where(tables.runs.c.id == run["id"]), columns)
+
+
+def history_row(call: Call, tables: RunTables, run_id: str, version: int, state: NewState) -> dict[str, Any]:
+    """Return the row for the history of states."""
+    return {
+        "id": str(uuid4()),
+        tables.key: run_id,
+        "version": version,
+        "state": state.type.value,
+        "timestamp": state.at_us,
+        "start_time": state.start_us,
+        "message": state.message,
+        "serialized_state": state.serialized,
+        "created": call.now,
+    }
+
+
+def latest_state(call: Call, version: int, state: NewState) -> dict[str, Any]:
+    """Return the columns of a run that repeat its latest state."""
+    return {
+        "version": version,
+        "state": state.type.value,
+        "serialized_state": state.serialized,
+        "state_message": state.message,
+        "state_timestamp": state.at_us,
+        "state_start_time": state.start_us,
+        "updated": call.now,
+    }
+
+
+def _start_and_end(run: RowMapping, state: NewState) -> dict[str, Any]:
+    """Return start and end time: the first Running is the start, and only a finished run has an end."""
+    times: dict[str, Any] = {"end_time": state.at_us if state.type in FINISHED else None}
+    if state.type is RunState.RUNNING:
+        times["start_time"] = min(state.at_us, run["start_time"] or state.at_us)
+    if state.type in FINISHED and run["start_time"] is not None:
+        # The clocks of two hosts may disagree; a run must not end before it started.
+        times["end_time"] = max(state.at_us, run["start_time"])
+    return times

@@ -1,0 +1,44 @@
+"""Finding and deleting single rows by their id; an id that no row has is refused."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, RowMapping, Table, delete, select
+
+from flowherd_server.call import Caller
+from flowherd_server.errors import not_found
+from flowherd_server.store.tables import TENANT
+
+
+def row_by_id(connection: Connection, table: Table, row_id: str) -> RowMapping:
+    """Return the row of `table` with this id. Raises Refused if there is none."""
+    row = connection.execute(select(table).where(table.c.id == row_id)).mappings().first()
+    if row is None:
+        raise not_found(words_of(table), row_id)
+    return row
+
+
+def delete_row(connection: Connection, table: Table, row_id: str) -> None:
+    """Delete the row of `table` with this id. Raises Refused if there is none."""
+    if not connection.execute(delete(table).where(table.c.id == row_id)).rowcount:
+        raise not_found(words_of(table), row_id)
+
+
+def words_of(table: Table) -> str:
+    """Return what messages call a row of `table`, such as "flow run"."""
+    return table.name.replace("_", " ")
+
+
+def tenant_row(connection: Connection, caller: Caller, given: str | None = None) -> RowMapping:
+    """Return the tenant with the id `given`, else the caller's, else the first one.
+
+    Raises Refused if there is no tenant with that id.
+    """
+    wanted = caller.tenant_id if given is None else given
+    if wanted is not None:
+        return row_by_id(connection, TENANT, wanted)
+    return connection.execute(select(TENANT).order_by(TENANT.c.seq).limit(1)).mappings().one()
+
+
+def tenant_id_of(connection: Connection, caller: Caller, given: str | None = None) -> str:
+    """Return the id of the tenant that `tenant_row` finds."""
+    return str(tenant_row(connection, caller, given)["id"])

@@ -1,0 +1,47 @@
+"""The map in flowherd_server/__init__.py: a module imports only from its own layer and from lower ones."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import flowherd_server
+
+ROOT = Path(flowherd_server.__file__).parent
+#: Folders and top modules, lowest first.
+LAYERS = [
+    {"call", "errors"},
+    {"store"},
+    {"graphql"},
+    {"runs"},
+    {"schedules"},
+    {"mutations"},
+    {"background"},
+    {"service"},
+    {"web"},
+    {"serve", "server_files"},
+    {"__main__"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def top(path: Path) -> str:
+    """Return the folder of a module, or its name if it lies at the top."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Return the folders and top modules of flowherd_server that a file imports from."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            package, _, rest = node.module.partition(".")
+            if package == "flowherd_server":
+                yield from [rest.partition(".")[0]] if rest else [alias.name for alias in node.names]
+
+
+def test_every_module_has_a_layer_and_imports_nothing_above_it() -> None:
+    modules = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+    assert {top(path) for path in modules} == RANK.keys()
+    wrong = [f"{path}: {name}" for path in modules for name in imported(path) if RANK[name] > RANK[top(path)]]
+    assert wrong == []
