@@ -160,7 +160,9 @@ class Courier:
         if not any(True for _ in self._registry):
             return None
         held_back_s = self._held_back_s()
-        return max(self._log_interval_s, 0.0) if held_back_s <= 0 else min(held_back_s, _HELD_BACK_STEP_S)
+        if held_back_s <= 0:
+            return max(self._log_interval_s, 0.0)
+        return min(held_back_s, _HELD_BACK_STEP_S, self._upkeep.next_heartbeat_s())
 
     def _back_off(self, error: BackendError) -> None:
         self._failures += 1

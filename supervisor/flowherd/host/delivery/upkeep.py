@@ -47,6 +47,10 @@ class Upkeep:
         """Drop what is remembered of a delivered run."""
         self._finished_since_s.pop(run.id, None)
 
+    def next_heartbeat_s(self) -> float:
+        """Return the seconds until heartbeats are due."""
+        return max(0.0, self._next_heartbeat_s - time.monotonic())
+
     def send_heartbeats(self) -> None:
         """Send the heartbeats of all running runs if they are due, also in a pause that the backend has asked for.
 
