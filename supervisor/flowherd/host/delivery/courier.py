@@ -271,7 +271,7 @@ class Courier:
         """What is to be told: the report itself, or for a run with an engine of its own what follows from it."""
         if not report.of_process:
             return Outcome(report=report, state=report.state)
-        standing = self._backend.standing(report.flow_run_id)
+        standing = self._backend.run_at_backend(report.flow_run_id)
         self._on_contact()
         return outcome(report, standing)
 
