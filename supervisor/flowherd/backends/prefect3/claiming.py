@@ -138,7 +138,7 @@ class RunClaimer:
                 raise ClaimLost(f"flow run {run_id} is gone") from error
             raise
         if planned is not None and _inputs(row) != _inputs(planned):
-            raise ClaimLost(f"flow run {run_id} was changed after the poll; the next poll reads it again")
+            raise ClaimLost(f"flow run {run_id} was changed since the poll; the next poll reads it again")
         return _ReadRun(now_s, row)
 
     def _check(self, row: RunRow) -> None:
