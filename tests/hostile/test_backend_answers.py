@@ -1,15 +1,12 @@
-"""Whatever a backend answers: the agent's words for it are "unavailable" and "refused", and its loop goes on."""
+"""Strange answers of a GraphQL backend: each is "unavailable" or "refused", and the agent's loop continues."""
 
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -26,6 +23,7 @@ from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, No
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, checked_id
 from flowherd_runner.contract.spec import spec_to_json
+from tests.support.http_server import Answer, Request, http_server
 from tests.support.mutations import RAW_TEXTS, STRANGE_VALUES, damaged_bytes, fuzz, mutated
 
 RUN = str(uuid.UUID(int=7, version=4))
@@ -48,7 +46,7 @@ ROW = {
     },
     "task_runs": [{"id": "t", "task_id": "k", "version": 1, "serialized_state": {"type": "Retrying"}}],
 }
-#: By a word of the query: what a good server answers.
+#: The data of a good answer, by a word of the query.
 DATA: dict[str, Any] = {
     "hello": {"hello": "hello"},
     "tenant {": {"tenant": [{"id": str(uuid.uuid4())}]},
@@ -63,66 +61,36 @@ DATA: dict[str, Any] = {
 }
 
 
-class Answers:
-    """A real HTTP server whose answers are set from outside; without that they are good ones."""
+#: The address of a wake request, as a word for `StrangeServer.strange`.
+WAKE = "wake"
+
+
+class StrangeServer:
+    """A server whose answers a test sets; all others are good ones."""
 
     def __init__(self) -> None:
-        #: By a word of the query: status, headers, body.
-        self.strange: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.asked: list[str] = []
-        outer = self
+        self.url = ""
+        #: Answers by a word of the query, or WAKE.
+        self.strange: dict[str, Answer] = {}
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append(body["query"])
-                word = next(word for word in reversed(DATA) if word in body["query"])
-                good = (200, {"X-Flowherd-Server": "1"}, json.dumps({"data": DATA[word]}).encode())
-                self._send(*outer.strange.get(word, good))
-
-            def do_GET(self) -> None:
-                self._send(*outer.strange.get("wake", (200, {}, b'{"sequence": 3}')))
-
-            def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-                self.send_response_only(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-
-
-@contextmanager
-def serving() -> Iterator[Answers]:
-    answers = Answers()
-    answers.thread.start()
-    try:
-        yield answers
-    finally:
-        answers.http.shutdown()
-        answers.thread.join()
-        answers.http.server_close()
+    def answer(self, request: Request) -> Answer:
+        if request.method == "GET":
+            return self.strange.get(WAKE, Answer(body=b'{"sequence": 3}'))
+        query = json.loads(request.body)["query"]
+        word = next(word for word in reversed(DATA) if word in query)
+        good = Answer(headers={"X-Flowherd-Server": "1"}, body=json.dumps({"data": DATA[word]}).encode())
+        return self.strange.get(word, good)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Answers]:
-    with serving() as answers:
-        yield answers
+def server() -> Iterator[StrangeServer]:
+    strange = StrangeServer()
+    with http_server(strange.answer) as strange.url:
+        yield strange
 
 
 @pytest.fixture(scope="module")
-def backend(server: Answers) -> Iterator[GraphQLBackend]:
+def backend(server: StrangeServer) -> Iterator[GraphQLBackend]:
     backend = GraphQLBackend(GraphQLTransport(server.url, timeout_s=5))
     yield backend
     backend.close()
@@ -155,7 +123,7 @@ CALLS: dict[str, Any] = {
         [LogLine(flow_run_id=RUN, at=NOW, stream="stdout", level=20, logger="", message="x")]
     ),
     "heartbeat": lambda b: b.heartbeat([RUN]),
-    "wake": lambda b: b.wait_for_wake(0, 0.1),
+    WAKE: lambda b: b.wait_for_wake(0, 0.1),
 }
 HEADERS = st.dictionaries(
     st.sampled_from(["X-Flowherd-Server", "Retry-After", "Content-Type", "Content-Encoding", "Location"]),
@@ -166,9 +134,9 @@ STATUS = st.sampled_from([200, 200, 200, 200, 200, 400, 401, 403, 404, 302, 429,
 
 
 @st.composite
-def strange_answers(draw: st.DrawFn) -> tuple[str, tuple[int, dict[str, str], bytes]]:
+def strange_answers(draw: st.DrawFn) -> tuple[str, Answer]:
     word = draw(st.sampled_from(sorted(CALLS)))
-    good = {"sequence": 3} if word == "wake" else {"data": DATA[word]}
+    good = {"sequence": 3} if word == WAKE else {"data": DATA[word]}
     kind = draw(st.integers(0, 9))
     if kind == 0:
         body = draw(RAW_TEXTS)
@@ -179,13 +147,13 @@ def strange_answers(draw: st.DrawFn) -> tuple[str, tuple[int, dict[str, str], by
         body = json.dumps({"errors": draw(st.sampled_from([[error], error, [[]], [None], "x"]))}).encode()
     else:
         body = json.dumps(draw(mutated(good))).encode()
-    return word, (draw(STATUS), draw(HEADERS), body)
+    return word, Answer(status=draw(STATUS), headers=draw(HEADERS), body=body)
 
 
 @given(answer=strange_answers())
 @fuzz(400)
-def test_a_strange_answer_is_unavailable_or_refused_and_never_anything_else(
-    server: Answers, backend: GraphQLBackend, answer: tuple[str, tuple[int, dict[str, str], bytes]]
+def test_a_strange_answer_is_unavailable_or_refused_and_raises_no_other_error(
+    server: StrangeServer, backend: GraphQLBackend, answer: tuple[str, Answer]
 ) -> None:
     word, strange = answer
     server.strange = {word: strange}
@@ -202,11 +170,11 @@ def test_a_strange_answer_is_unavailable_or_refused_and_never_anything_else(
 
 @given(row=mutated(ROW))
 @fuzz(300)
-def test_what_is_handed_out_can_be_planned_or_is_unsupported(
-    server: Answers, backend: GraphQLBackend, row: Any
+def test_a_run_that_is_handed_out_can_be_planned_or_is_unsupported(
+    server: StrangeServer, backend: GraphQLBackend, row: Any
 ) -> None:
     body = json.dumps({"data": {"flow_run": [row, ROW]}}).encode()
-    server.strange = {"flow_run(": (200, {"X-Flowherd-Server": "1"}, body)}
+    server.strange = {"flow_run(": Answer(headers={"X-Flowherd-Server": "1"}, body=body)}
     try:
         found = backend.ready_runs([], set())
     except BackendUnavailable:
@@ -222,13 +190,13 @@ def test_what_is_handed_out_can_be_planned_or_is_unsupported(
         json.dumps(spec_to_json(made), allow_nan=False)
 
 
-def test_one_bad_run_in_the_queue_does_not_keep_the_others(server: Answers, backend: GraphQLBackend) -> None:
+def test_a_run_that_cannot_be_read_does_not_block_the_others(server: StrangeServer, backend: GraphQLBackend) -> None:
     other = str(uuid.uuid4())
     queue = {"data": {"get_runs_in_queue": {"flow_run_ids": ["../../x", 5, None, [], "a\x00b", other, RUN, RUN]}}}
     rows = {"data": {"flow_run": [{**ROW, "id": other, "version": "x"}, ROW, {"id": "../../x"}]}}
     server.strange = {
-        "get_runs_in_queue": (200, {}, json.dumps(queue).encode()),
-        "flow_run(": (200, {}, json.dumps(rows).encode()),
+        "get_runs_in_queue": Answer(body=json.dumps(queue).encode()),
+        "flow_run(": Answer(body=json.dumps(rows).encode()),
     }
     try:
         assert [flow_run.id for flow_run in backend.ready_runs([], set())] == [RUN]
@@ -236,8 +204,8 @@ def test_one_bad_run_in_the_queue_does_not_keep_the_others(server: Answers, back
         server.strange = {}
 
 
-def test_a_huge_answer_is_not_taken_into_memory(server: Answers, backend: GraphQLBackend) -> None:
-    server.strange = {"hello": (200, {}, b" " * (MAX_BODY_BYTES + 1_000_000))}
+def test_a_huge_answer_is_not_read_into_memory(server: StrangeServer, backend: GraphQLBackend) -> None:
+    server.strange = {"hello": Answer(body=b" " * (MAX_BODY_BYTES + 1_000_000))}
     try:
         with pytest.raises(BackendUnavailable, match="more than"):
             backend.connect()
@@ -246,7 +214,7 @@ def test_a_huge_answer_is_not_taken_into_memory(server: Answers, backend: GraphQ
 
 
 class Recorder(Agent):
-    """Deploys nothing, and remembers what it was to deploy."""
+    """Deploys nothing and records what it should deploy."""
 
     deployed: list[str]
 
@@ -257,21 +225,21 @@ class Recorder(Agent):
 
 @given(answers=st.lists(strange_answers(), min_size=1, max_size=4))
 @fuzz(80)
-def test_the_loop_goes_on_whatever_was_answered(
-    server: Answers, answers: list[tuple[str, tuple[int, dict[str, str], bytes]]]
+def test_the_agents_loop_continues_after_strange_answers(
+    server: StrangeServer, answers: list[tuple[str, Answer]]
 ) -> None:
     agent = Recorder(settings=load_settings({"cloud.api": server.url, "cloud.request_timeout": 5}))
     agent.deployed = []
-    server.strange = {word: answer for word, answer in answers if word != "wake"}
+    server.strange = {word: answer for word, answer in answers if word != WAKE}
     try:
         poll(agent)
         server.strange = {}
         poll(agent)
-        # What was claimed with an answer that could not be understood is looked up, and is another's ("t").
+        # A claim whose answer was not understood is looked up, and the run is found claimed by another agent ("t").
         assert set(agent.deployed) <= {RUN}
         poll(agent)
         assert agent.submitting_flow_runs == set()
-        # A server that does not say that it arbitrates is read back, and there the claim is another's.
+        # If the server does not arbitrate, the claim is read back, and it is the other agent's.
         capabilities = agent._connection.capabilities
         assert RUN in agent.deployed or not (capabilities and capabilities.arbitrates)
     finally:

@@ -1,14 +1,12 @@
-"""Strange answers of a Prefect 3 server: every call ends with a BackendError or makes sense of them, whatever comes."""
+"""Strange answers of a Prefect 3 server: a call that cannot use one raises a BackendError and nothing else."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendError
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport
+from tests.support.http_server import Answer, http_server
 
 RUN_ID = "b41e4542-ec18-4b08-8cc5-dd319f3c0a11"
 RUN = FlowRun(
@@ -40,7 +39,7 @@ CALLS: dict[str, Callable[[Prefect3Backend], object]] = {
     "failed": lambda backend: backend.report(report(RunState.FAILED)),
     "logs": lambda backend: backend.write_logs([line()]),
     "stored": lambda backend: backend.stored_states([RUN_ID]),
-    "standing": lambda backend: backend.standing(RUN_ID),
+    "run_at_backend": lambda backend: backend.run_at_backend(RUN_ID),
     "wake": lambda backend: backend.wait_for_wake(0, 0.1),
 }
 VALUES = [
@@ -71,44 +70,24 @@ def line() -> LogLine:
     return LogLine(flow_run_id=RUN_ID, at=NOW, stream="log", level=20, logger="x", message="m")
 
 
-class Strange:
-    """Answers everything in the same way."""
+class StrangeServer:
+    """Gives the same answer to every request."""
 
     def __init__(self) -> None:
-        self.status, self.body = 200, b""
+        self.url = ""
+        self.answer = Answer()
 
 
 @pytest.fixture(scope="module")
-def strange() -> Iterator[tuple[Strange, str]]:
-    state = Strange()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"] or 0))
-            self.send_response(state.status)
-            self.send_header("Content-Length", str(len(state.body)))
-            self.end_headers()
-            self.wfile.write(state.body)
-
-        do_GET = do_POST = do_PATCH = answer
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield state, f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
-        thread.join()
+def server() -> Iterator[StrangeServer]:
+    strange = StrangeServer()
+    with http_server(lambda _: strange.answer) as strange.url:
+        yield strange
 
 
 @pytest.fixture
-def backend(strange: tuple[Strange, str]) -> Iterator[Prefect3Backend]:
-    transport = Prefect3Transport(strange[1], timeout_s=5)
+def backend(server: StrangeServer) -> Iterator[Prefect3Backend]:
+    transport = Prefect3Transport(f"{server.url}/api", timeout_s=5)
     backend = Prefect3Backend(transport, WorkPool(transport, "pool", ["queue"]))
     yield backend
     backend.close()
@@ -116,20 +95,20 @@ def backend(strange: tuple[Strange, str]) -> Iterator[Prefect3Backend]:
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: json.dumps(value)[:40])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_value_of_another_shape_is_no_other_error(
-    strange: tuple[Strange, str], backend: Prefect3Backend, call: str, value: Any
+def test_a_value_of_another_shape_raises_no_other_error(
+    server: StrangeServer, backend: Prefect3Backend, call: str, value: Any
 ) -> None:
-    strange[0].status, strange[0].body = 200, json.dumps(value).encode()
+    server.answer = Answer(body=json.dumps(value).encode())
     with contextlib.suppress(BackendError):
         CALLS[call](backend)
 
 
 @pytest.mark.parametrize("status", [204, 302, 400, 404, 418, 500])
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"detail": {"a": [5]}}', b'{"exception_detail": [5, {}]}', b"null"])
-def test_a_status_with_any_body_is_no_other_error(
-    strange: tuple[Strange, str], backend: Prefect3Backend, status: int, body: bytes
+def test_a_status_with_any_body_raises_no_other_error(
+    server: StrangeServer, backend: Prefect3Backend, status: int, body: bytes
 ) -> None:
-    strange[0].status, strange[0].body = status, b"" if status == 204 else body
+    server.answer = Answer(status=status, body=b"" if status == 204 else body)
     for call in CALLS.values():
         with contextlib.suppress(BackendError):
             call(backend)

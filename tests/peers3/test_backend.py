@@ -337,7 +337,7 @@ def test_an_end_that_is_told_late_says_when_it_was(
     run_id = claimed(prefect, backend, deployment)
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
     backend.report(StateReport(flow_run_id=run_id, state=RunState.FAILED, message="Killed.", at=at, claim="mine"))
-    assert prefect.run(run_id)["state"]["message"] == "Killed. (at 2026-01-02 03:04:05 UTC, told later)"
+    assert prefect.run(run_id)["state"]["message"] == "Killed. (at 2026-01-02 03:04:05 UTC, reported later)"
 
 
 @pytest.mark.parametrize("ended", ["COMPLETED", "FAILED", "CANCELLED"])
@@ -373,7 +373,7 @@ def test_cancelled_is_told_over_a_crash_that_the_dying_engine_forced(
     run_id = claimed(prefect, backend, deployment)
     for state, force in (("RUNNING", False), ("CANCELLING", False), ("CRASHED", True)):
         prefect.set_state(run_id, state, force)
-    standing = backend.standing(run_id)
+    standing = backend.run_at_backend(run_id)
     assert standing is not None and standing.state is RunState.CANCELLING  # so that the agent tells the end at all
     backend.report(report(run_id, RunState.CANCELLED))
     assert prefect.state(run_id) == "CANCELLED"
@@ -400,7 +400,7 @@ def test_a_suspended_or_rescheduled_run_is_not_ended_by_its_old_process(
 
 def test_reports_and_questions_about_unknown_runs(backend: Prefect3Backend) -> None:
     unknown = str(uuid.uuid4())
-    assert backend.stored_states([unknown]) == {} and backend.standing(unknown) is None
+    assert backend.stored_states([unknown]) == {} and backend.run_at_backend(unknown) is None
     with pytest.raises(BackendRefused):
         backend.report(report(unknown, RunState.FAILED))
 

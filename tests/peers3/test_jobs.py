@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from flowherd.backends.prefect3.blocks_and_variables import HeldValues
-from flowherd.backends.prefect3.job_variables import PROCESS_TEMPLATE, job
+from flowherd.backends.prefect3.blocks_and_variables import BlocksAndVariables
+from flowherd.backends.prefect3.job_variables import PROCESS_TEMPLATE, job_configuration
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from tests.peers.environments import THIRD, required_peer
 from tests.peers3.environment import PrefectServer
@@ -105,7 +105,8 @@ def test_a_job_is_that_of_prefects_own_worker(prefect: PrefectServer, theirs: li
     pool_template, variables = CASES[number]
     transport = Prefect3Transport(prefect.api, timeout_s=20)
     try:
-        made = job(pool_template, variables, {"FLOWHERD_CASE": "here"}, HeldValues(transport).by_prefix())
+        look_up = BlocksAndVariables(transport).by_prefix()
+        made = job_configuration(pool_template, variables, {"FLOWHERD_CASE": "here"}, look_up)
         ours = dataclasses.asdict(made)
         del ours["secret_env"]  # a word of ours: which values came from blocks
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""One contract for every backend: the same tests over the one in memory and over GraphQL to a real server process."""
+"""The contract of every backend: the same tests over the one in memory and over GraphQL to a real server process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORAGE = {"type": "Command", "argv": ["true"]}
 
 
 class Peer(Protocol):
-    """A backend together with what a user does at it."""
+    """A backend together with what a user does at its server."""
 
     backend: Backend
 
@@ -122,9 +122,9 @@ def line(run_id: str, number: int, at: datetime) -> LogLine:
     )
 
 
-def test_it_says_what_it_can_do(backend: Backend) -> None:
+def test_connecting_returns_what_the_server_can_do(backend: Backend) -> None:
     capabilities = backend.connect()
-    assert capabilities.arbitrates and capabilities.knows_line_ids and capabilities.wakes
+    assert capabilities.name and capabilities.arbitrates and capabilities.wakes
 
 
 @pytest.mark.parametrize(
@@ -144,13 +144,13 @@ def test_runs_are_listed_by_the_label_rule(
     assert (run_id in [run.id for run in backend.ready_runs(agent_labels, ())]) is listed
 
 
-def test_a_listed_run_carries_what_is_needed_to_start_it(peer: Peer, backend: Backend) -> None:
+def test_a_listed_run_has_what_its_start_needs(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"], {"x": [1, "two"]}), ["a"])
     assert (run.state, run.parameters, dict(run.flow.storage)) == (RunState.SCHEDULED, {"x": [1, "two"]}, STORAGE)
     assert run.labels == ("a",)
 
 
-def test_which_prefect_registered_a_flow_is_read_where_the_server_tells(tmp_path: Path) -> None:
+def test_the_prefect_version_that_registered_a_flow_is_read_if_the_server_has_it(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         peer = OverGraphQL(server.url)
         peer.backend.connect()
@@ -211,7 +211,7 @@ def test_states_are_reported_from_submitted_to_success(peer: Peer, backend: Back
     assert (stored.state, stored.message) == (RunState.SUCCESS, "now Success")
 
 
-def test_the_same_report_again_does_no_harm_and_a_contradiction_is_refused(peer: Peer, backend: Backend) -> None:
+def test_a_repeated_report_does_no_harm_and_a_contradicting_one_is_refused(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     for state in (RunState.RUNNING, RunState.RUNNING, RunState.FAILED, RunState.FAILED):
@@ -221,7 +221,7 @@ def test_the_same_report_again_does_no_harm_and_a_contradiction_is_refused(peer:
     assert backend.stored_states([run.id])[run.id].state is RunState.FAILED
 
 
-def test_a_user_can_cancel_and_the_agent_can_say_that_it_is_done(peer: Peer, backend: Backend) -> None:
+def test_a_user_can_cancel_and_the_agent_can_report_that_it_is_done(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     backend.report(report(run.id, RunState.RUNNING))
@@ -231,7 +231,7 @@ def test_a_user_can_cancel_and_the_agent_can_say_that_it_is_done(peer: Peer, bac
     assert backend.stored_states([run.id])[run.id].state is RunState.CANCELLED
 
 
-def test_lines_are_kept_in_order_and_once_when_they_are_sent_again(peer: Peer, backend: Backend) -> None:
+def test_lines_that_are_sent_again_are_stored_once_and_in_order(peer: Peer, backend: Backend) -> None:
     run_id = peer.add_run(["a"])
     at = datetime.now(timezone.utc)
     backend.write_logs([line(run_id, n, at) for n in range(10)])
@@ -253,7 +253,7 @@ def test_a_report_for_an_unknown_run_is_refused(backend: Backend) -> None:
         backend.report(report(str(uuid.uuid4()), RunState.SUCCESS))
 
 
-def test_heartbeats_of_several_runs_are_taken(peer: Peer, backend: Backend) -> None:
+def test_heartbeats_of_several_runs_are_accepted(peer: Peer, backend: Backend) -> None:
     backend.heartbeat([peer.add_run(["a"]), peer.add_run(["a"])])
     backend.heartbeat([])
 

@@ -1,4 +1,4 @@
-"""A flow run that is Running and waits with a task run is taken through that, by one agent, over a real server."""
+"""A flow run that is Running and whose task run waits is claimed through that task run, by one agent only."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ LABEL = "taking-again"
 
 
 class LosesAnswers(GraphQLBackend):
-    """A connection that breaks once each claim was carried out; with `arrives` False, before."""
+    """A connection that breaks after each claim was carried out."""
 
+    #: Whether a claim reaches the server at all.
     arrives = True
-    #: Later questions get no answer either.
+    #: Whether queries about task runs get no answer either.
     silent = False
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
@@ -72,7 +73,7 @@ def task(name: str) -> dict[str, Any]:
 
 
 def waiting_run(client: Client, *waits: str, age_s: float = 60.0) -> str:
-    """A run that is Running, with one task run in each of the states `waits`, due since `age_s`."""
+    """Create a run that is Running, with one task run in each of the states `waits`, due for `age_s`."""
     tasks = [task(f"task{number}") for number in range(len(waits))]
     config = {"type": "LocalRun", "labels": [LABEL]}
     run_id = client.create_run(client.flow(tasks=tasks, storage={"type": "Local"}, run_config=config))
@@ -97,7 +98,7 @@ def found(backend: GraphQLBackend, run_id: str) -> FlowRun:
 
 
 @pytest.mark.parametrize("waits", ["Scheduled", "Retrying", "Paused", "Resume"])
-def test_it_is_handed_out_and_taken_by_one(server: ServerProcess, waits: str) -> None:
+def test_it_is_handed_out_and_claimed_by_one(server: ServerProcess, waits: str) -> None:
     client, backend = Client(server), connected(server)
     run = found(backend, waiting_run(client, waits))
     backend.claim(run, "mine")
@@ -112,11 +113,11 @@ def test_it_is_handed_out_and_taken_by_one(server: ServerProcess, waits: str) ->
     assert (stored.state, stored.claim, stored.flow_run_id) == (RunState.SUBMITTED, "mine", run.id)
 
 
-def test_the_flows_own_process_has_the_first_chance(server: ServerProcess) -> None:
+def test_the_flows_own_process_goes_first(server: ServerProcess) -> None:
     assert listed(connected(server), waiting_run(Client(server), "Retrying", age_s=1.0)) is None
 
 
-def test_all_that_waits_is_taken_together_and_the_first_decides(server: ServerProcess) -> None:
+def test_all_waiting_task_runs_are_claimed_together_and_the_first_decides(server: ServerProcess) -> None:
     backend = connected(server)
     run = found(backend, waiting_run(Client(server), "Retrying", "Resume", "Retrying"))
     backend.claim(run, "mine")
@@ -181,7 +182,7 @@ def test_a_claim_that_did_not_arrive_stays_uncertain_and_one_of_another_is_lost(
     assert not claims.uncertain
 
 
-def test_without_arbitration_the_claim_is_looked_at_before_and_after(server: ServerProcess) -> None:
+def test_without_arbitration_the_claim_is_read_before_and_after(server: ServerProcess) -> None:
     backend = connected(server)
     run = found(backend, waiting_run(Client(server), "Resume"))
     claims_over(backend, "mine", arbitrates=False).take(run)

@@ -90,7 +90,7 @@ class Requests:
 
     def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
         """Fetch a flow run's state together with those of its waiting task runs."""
-        return self._make(lambda backend: backend.standing(flow_run_id))
+        return self._make(lambda backend: backend.run_at_backend(flow_run_id))
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait until the backend has something for this agent."""

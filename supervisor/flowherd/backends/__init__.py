@@ -1,1 +1,1 @@
-"""What an agent needs of a backend, in flowherd's own words; one sub-package a dialect."""
+"""The backends that an agent can take flow runs from: one protocol, one sub-package for each server API."""

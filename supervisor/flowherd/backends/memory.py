@@ -1,6 +1,6 @@
-"""A backend in this process's memory: for trying out an agent without a server, and the protocol's shortest reading.
+"""A backend in this process's memory: for trying out an agent without a server, and the shortest implementation.
 
-Arbitrates claims and recognises line ids, as the embedded server does. Everything is gone with the process.
+Arbitrates claims and stores a log line with the same id once, as the embedded server does. Nothing is kept on disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flowherd.values import (
 
 
 class MemoryBackend:
-    """`Backend` over dictionaries, and the few things that a user of a backend does."""
+    """`Backend` over dictionaries, with a few methods that stand in for what a user does at a server."""
 
     address = "memory"
 
@@ -42,13 +42,14 @@ class MemoryBackend:
         self._claims: dict[str, str | None] = {}
         self._messages: dict[str, str] = {}
         self._line_ids: set[tuple[str, str]] = set()
-        #: Every accepted change, oldest first.
+        #: Accepted reports, oldest first.
         self.history: list[StateReport] = []
-        #: Every line, in order of arrival.
+        #: Log lines of all runs, in order of arrival.
         self.lines: list[LogLine] = []
+        #: Time of the last heartbeat of each run.
         self.heartbeats: dict[str, datetime] = {}
 
-    # -- what a user does
+    # -- what a user does at a server
 
     def add_run(
         self,
@@ -60,7 +61,7 @@ class MemoryBackend:
         name: str = "run",
         run_id: str | None = None,
     ) -> str:
-        """Queue a flow run that is due now, and return its id, which is a new one unless given."""
+        """Queue a flow run that is due now and return its id, a new one unless given."""
         run_id = run_id or str(uuid.uuid4())
         with self._lock:
             self._labels[run_id] = frozenset(labels)
@@ -79,7 +80,7 @@ class MemoryBackend:
         return run_id
 
     def cancel(self, run_id: str) -> RunState:
-        """Ask for a run's end, as cancel_flow_run does; the state that it is in then."""
+        """Cancel a run, as cancel_flow_run does, and return the state that it has then."""
         with self._lock:
             run = self._runs[run_id]
             if run.state not in FINISHED:
@@ -88,22 +89,22 @@ class MemoryBackend:
             return self._runs[run_id].state
 
     def state(self, run_id: str) -> RunState:
-        """What a run is in."""
+        """Return a run's state."""
         return self._runs[run_id].state
 
     def message(self, run_id: str) -> str:
-        """The message of the state that a run is in."""
+        """Return the message of a run's state."""
         return self._messages.get(run_id, "")
 
     def log(self, run_id: str) -> list[str]:
-        """The messages of a run's log, as they would be read: by time."""
+        """Return the messages of a run's log, by time."""
         own = [line for line in self.lines if line.flow_run_id == run_id]
         return [line.message for line in sorted(own, key=lambda line: line.at)]
 
     # -- Backend
 
     def connect(self) -> ServerCapabilities:
-        return ServerCapabilities(name="memory", arbitrates=True, knows_line_ids=True, wakes=True)
+        return ServerCapabilities(name="memory", arbitrates=True, wakes=True)
 
     def check_token(self) -> None:
         return
@@ -164,12 +165,12 @@ class MemoryBackend:
             return {run_id: self._stored(run_id) for run_id in flow_run_ids if run_id in self._runs}
 
     def confirm_claim(self, flow_run_id: str, token: str) -> None:
-        """A claim here is never late."""
+        """Do nothing: a claim is never stored late here."""
 
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
-        return {}  # its flows have no tasks
+        return {}  # flows have no tasks here
 
-    def standing(self, flow_run_id: str) -> RunAtBackend | None:
+    def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
         with self._lock:
             return RunAtBackend(state=self._runs[flow_run_id].state) if flow_run_id in self._runs else None
 
@@ -189,8 +190,6 @@ class MemoryBackend:
     def close(self) -> None:
         with self._lock:
             self._wake()
-
-    # -- inside
 
     def _wake(self) -> None:
         self._sequence += 1
@@ -213,5 +212,5 @@ class MemoryBackend:
 
 
 def _matches(run_labels: frozenset[str], agent_labels: Sequence[str]) -> bool:
-    """The dialect's rule: every label of the run, and an unlabelled run only for an unlabelled agent."""
+    """Whether the agent has every label of the run. Runs without labels are only for agents without labels."""
     return run_labels <= set(agent_labels) and (bool(run_labels) or not agent_labels)

@@ -1,7 +1,10 @@
-"""The backend as an agent sees it. Implementations translate to a dialect and back, and do nothing else.
+"""What an agent needs from a backend: the methods that every backend has, and what only some servers can do.
 
-Every method raises BackendUnavailable when the same call may succeed later, BackendRefused (or one of its
-subclasses) when it will not. Retrying, spooling and back-off are the caller's.
+An implementation translates between flowherd's values and its server's API, and does nothing else. Retries, spooling
+and back-off are the caller's work.
+
+Every method that contacts the server raises BackendUnavailable if the same call may succeed later, and BackendRefused
+or one of its subclasses if it will not.
 """
 
 from __future__ import annotations
@@ -15,100 +18,99 @@ from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, RunAt
 
 @dataclass(frozen=True, kw_only=True)
 class ServerCapabilities:
-    """What the server at the other end can do beyond the dialect's common ground."""
+    """What one server can do beyond what every backend must."""
 
-    #: What to call it in messages.
+    #: Name and version of the server, for messages.
     name: str
-    #: A claim is checked against the run's version, so an accepted claim is a won one; else it must be read back.
+    #: Whether the server checks a claim against the run's version, so that an accepted claim is won. If not, the agent
+    #: has to read the claim back.
     arbitrates: bool = False
-    #: A log line sent twice under the same id is stored once.
-    knows_line_ids: bool = False
-    #: `wait_for_wake` works.
+    #: Whether `wait_for_wake` works.
     wakes: bool = False
-    #: The version of its engine; empty where it does not matter to the runs.
+    #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 
 
 class Backend(Protocol):
     """One agent's connection to one backend. Methods may be called from several threads at once."""
 
-    #: Where it is, for messages.
+    #: Address of the server, for messages and for the lock that keeps two agents of this host from claiming at once.
     address: str
 
     def connect(self) -> ServerCapabilities:
-        """Say hello and learn what the server can do."""
+        """Make the first contact and find out what the server can do."""
         ...
 
     def check_token(self) -> None:
-        """Raises NotAuthorized unless the token is there and has the scope RUNNER."""
+        """Raise NotAuthorized unless there is a token and it has the scope RUNNER."""
         ...
 
     def register(self, identity: AgentIdentity) -> str:
-        """Make the agent known and return its id, which all later calls carry."""
+        """Register the agent and return its id; all later calls of this object carry it."""
         ...
 
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
-        """Flow runs that are due for an agent with these labels, without those in `exclude`. Reserves nothing."""
+        """Return flow runs that are due for an agent with these labels, except those in `exclude`. Reserves nothing."""
         ...
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
-        """Take `flow_run` for the holder of `token`: Scheduled -> Submitted, and its waiting task runs too.
+        """Claim `flow_run` for the holder of `token`: Scheduled -> Submitted, and its waiting task runs too.
 
-        One that is Running keeps its state and is taken through its waiting task runs, of which the first decides
-        (values.deciding_task_run).
+        A run that is Running keeps its state and is claimed through its waiting task runs; the first of them decides
+        who has it (values.deciding_task_run). Claiming again with the same token succeeds.
 
-        Raises ClaimLost when somebody else has it. After BackendUnavailable it may or may not have been taken:
-        `stored_states`, or `stored_task_states`, tells whose token is there. Claiming again with the same token is a
-        success.
+        Raises ClaimLost if another agent has it. After BackendUnavailable the claim may or may not have been carried
+        out; `stored_states`, or `stored_task_states`, returns whose token the server holds.
         """
         ...
 
     def report(self, report: StateReport) -> None:
-        """Tell the backend of a change of state. Telling the same again does no harm."""
+        """Report a change of state. Reporting the same change again does no harm."""
         ...
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
-        """Append to the logs of flow runs, of several at once if need be."""
+        """Append lines to the logs of one or more flow runs."""
         ...
 
     def heartbeat(self, flow_run_ids: Collection[str]) -> None:
-        """Say that these runs are alive."""
+        """Report that these runs are alive."""
         ...
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
-        """What the backend holds for these runs; an unknown id is left out."""
+        """Return the state that the backend holds for each of these runs; unknown ids are left out."""
         ...
 
     def confirm_claim(self, flow_run_id: str, token: str) -> None:
-        """Make sure of a claim that the backend holds for `token` and whose answer nobody here has seen.
+        """Confirm a claim that the backend holds for `token` and whose answer was lost.
 
-        Raises ClaimLost when it came too late, over what another agent has made of the run; that stands again then.
+        Raises ClaimLost if the claim was stored after another agent had already taken the run; the run has then been
+        given back the state that the other agent left it in.
         """
         ...
 
     def stored_task_states(self, task_run_ids: Collection[str]) -> dict[str, StoredState]:
-        """The same of task runs, by their ids."""
+        """Return the state that the backend holds for each of these task runs; unknown ids are left out."""
         ...
 
-    def standing(self, flow_run_id: str) -> RunAtBackend | None:
-        """What the backend holds for this run and for its waiting task runs; None for an unknown id."""
+    def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
+        """Return what the backend holds for this run and for its waiting task runs; None for an unknown id."""
         ...
 
     def engine_access(self) -> EngineAccess | None:
-        """How a flow's own engine reports to this backend, once `connect` has returned; None where none can."""
+        """Return how a flow's own engine reports to this backend; None if none can. Call `connect` first."""
         ...
 
     def engine_variables(self) -> Mapping[str, str]:
-        """Variables that the environment of every run has that an engine runs, known before the first one."""
+        """Return the environment variables that every run with an engine has, as far as known before the first run."""
         ...
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
-        """Wait until the backend has something for this agent that it had not at `seen`, or the time is over.
+        """Wait until the backend has news for this agent since `seen`, or until `timeout_s` has passed.
 
-        Only for servers whose traits say `wakes`.
+        Only for servers whose capabilities include `wakes`.
         """
         ...
 
     def close(self) -> None:
-        """Give back sockets; a call under way in another thread fails."""
+        """Close connections; a call in progress in another thread fails."""
         ...

@@ -1,77 +1,103 @@
-"""The agent's connection to the backend that was found; the finding itself, for commands too, is in discovery.
+"""All backends by name, and the choice of the one that an agent uses.
 
-A work pool of Prefect 3, where the settings name one; else an API of Prefect 0.x/1.x, which may be the embedded server.
+A backend of this project is registered in BUILT_IN. A backend of another package is registered by an entry point of
+the group ENTRY_POINT_GROUP and chosen by the setting agent.backend; this is experimental: the protocol may change with
+any version. docs/how-to/add-a-backend.md shows one.
 """
 
 from __future__ import annotations
 
-from flowherd.backends.discovery import client_token, find_api
-from flowherd.backends.graphql.backend import GraphQLBackend
-from flowherd.backends.graphql.transport import GraphQLTransport
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol
+
 from flowherd.backends.protocol import Backend
-from flowherd.config import LoadedSettings, Source
+from flowherd.config import LoadedSettings, Settings
 from flowherd.errors import ConfigurationError
+
+#: Entry points of this group name backends of other packages.
+ENTRY_POINT_GROUP = "flowherd.backends"
+
+
+class BackendFactory(Protocol):
+    """What is registered under a backend's name."""
+
+    def __call__(self, loaded: LoadedSettings, *, only_look: bool) -> Backend:
+        """Return a connection; contact the server no earlier than `connect`.
+
+        With `only_look` nothing must be created or changed at the server, not even by `connect`: `flowherd doctor`
+        asks. Raises ConfigurationError if the settings do not suffice.
+        """
+        ...
+
+
+# The factories import their packages themselves: an agent loads only the backend that it uses.
+
+
+def _graphql(loaded: LoadedSettings, *, only_look: bool) -> Backend:
+    from flowherd.backends.graphql.open_graphql import open_graphql
+
+    return open_graphql(loaded)
+
+
+def _prefect3(loaded: LoadedSettings, *, only_look: bool) -> Backend:
+    from flowherd.backends.prefect3.open_work_pool import open_work_pool
+
+    return open_work_pool(loaded, only_look=only_look)
+
+
+def _memory(loaded: LoadedSettings, *, only_look: bool) -> Backend:
+    from flowherd.backends.memory import MemoryBackend
+
+    return MemoryBackend()
+
+
+#: The backends of this project. They cannot be replaced by entry points of the same name.
+BUILT_IN: Mapping[str, BackendFactory] = {"graphql": _graphql, "prefect3": _prefect3, "memory": _memory}
 
 
 def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
-    """The agent's connection. Raises ConfigurationError when no API is known or its address is none.
+    """Return the agent's connection to the backend that the settings choose.
 
-    With `only_look` connecting makes no work pool and no queue.
+    With `only_look` connecting creates and changes nothing at the server. Raises ConfigurationError if there is no
+    backend of this name, it cannot be loaded, or it lacks a setting.
     """
-    return _work_pool(loaded, only_look=only_look) if loaded.settings.prefect3.pool else _graphql(loaded)
+    name = backend_name(loaded.settings)
+    factory = BUILT_IN.get(name) or _load(name, str(loaded.origins["agent.backend"]))
+    return factory(loaded, only_look=only_look)
 
 
-def _graphql(loaded: LoadedSettings) -> Backend:
-    api = find_api(loaded)
-    if api is None:
+def backend_name(settings: Settings) -> str:
+    """Return the name of the backend that the settings choose: agent.backend, else prefect3 if a work pool is set."""
+    return settings.agent.backend or ("prefect3" if settings.prefect3.pool else "graphql")
+
+
+def _load(name: str, origin: str) -> BackendFactory:
+    """Return the factory of a backend of another package."""
+    found = set(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    if not found:
+        known = sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
         raise ConfigurationError(
-            "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
+            f"agent.backend, from {origin}: there is no backend {name!r}; known are {', '.join(known)}. Install the "
+            f"package that has it into flowherd's environment; a package names its backends by entry points of the "
+            f"group {ENTRY_POINT_GROUP}"
         )
-    own_token = loaded.settings.cloud.agent.auth_token
-    try:
-        transport = GraphQLTransport(
-            api.address, own_token or client_token(loaded, api), loaded.settings.cloud.request_timeout
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
-    return GraphQLBackend(transport)
-
-
-def _work_pool(loaded: LoadedSettings, *, only_look: bool) -> Backend:
-    # Here and not above: an agent of the other dialect needs none of it.
-    from flowherd.backends.prefect3.backend import Prefect3Backend
-    from flowherd.backends.prefect3.pool import WorkPool
-    from flowherd.backends.prefect3.transport import Prefect3Transport
-
-    own = loaded.settings.prefect3
-    name = _api_setting(loaded)
-    address = own.api if name == "prefect3.api" else loaded.settings.cloud.api
-    if not address:
+    if len(found) > 1:
+        targets = " and ".join(sorted(point.value for point in found))
         raise ConfigurationError(
-            f"no API is known for the work pool {own.pool!r}: set PREFECT_API_URL, or prefect3.api, or choose a profile"
+            f"agent.backend, from {origin}: two packages have a backend {name!r} ({targets}); uninstall one"
         )
+    return _loaded(found.pop())
+
+
+def _loaded(point: EntryPoint) -> BackendFactory:
     try:
-        transport = Prefect3Transport(
-            address,
-            api_key=_api_key(loaded),
-            auth_string=own.auth_string,
-            ssl_cert_file=own.ssl_cert_file,
-            timeout_s=loaded.settings.cloud.request_timeout,
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"{name}, from {loaded.origins[name]}: {error}") from error
-    queues = () if only_look else own.work_queues
-    pool = WorkPool(transport, own.pool, queues, create=own.create_pool and not only_look)
-    return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch)
-
-
-def _api_key(loaded: LoadedSettings) -> str:
-    """A token that was typed is meant for this server; one of other sources is the other dialect's."""
-    typed = loaded.origins["cloud.agent.auth_token"].source is Source.ARGUMENT
-    return loaded.settings.cloud.agent.auth_token if typed else loaded.settings.prefect3.api_key
-
-
-def _api_setting(loaded: LoadedSettings) -> str:
-    """The setting that holds the address: what a person typed just now is meant for this."""
-    typed = loaded.origins["cloud.api"].source is Source.ARGUMENT
-    return "cloud.api" if typed or not loaded.settings.prefect3.api else "prefect3.api"
+        factory: Any = point.load()
+    except Exception as error:  # whatever the other package's module raises when it is imported
+        raise ConfigurationError(
+            f"the backend {point.name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(factory):
+        raise ConfigurationError(f"the backend {point.name!r} cannot be loaded: {point.value} is not a function")
+    checked: BackendFactory = factory
+    return checked

@@ -49,7 +49,7 @@ def queues(context: typer.Context, incomplete: str) -> list[str]:
 
 def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str | None = None) -> list[str]:
     """The names of what a Prefect 3 server lists there."""
-    from flowherd.backends.prefect3.rows import objects
+    from flowherd.backends.json_values import mappings_not_null
     from flowherd.backends.prefect3.transport import Prefect3Transport
     from flowherd.config import load_settings
 
@@ -64,7 +64,7 @@ def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str 
             ssl_cert_file=own.ssl_cert_file,
             timeout_s=_TIMEOUT_S,
         )
-        rows = objects(transport.post(path, {}, once=True))
+        rows = mappings_not_null(transport.post(path, {}, once=True))
         names = [str(row["name"]) for row in rows if of_type is None or row.get("type") == of_type]
     except (FlowherdError, ValueError, TypeError, KeyError):  # no address, none of Prefect 3's, or no such pool
         return []

@@ -115,6 +115,10 @@ class AgentSection(_Section):
         default="auto", description="a cgroup of its own for every run, where a delegated one is found"
     )
     watch_interval: float = Field(default=0.5, gt=0, description="seconds between two looks at the runs' processes")
+    backend: str = Field(
+        default="",
+        description="the backend that runs are taken from; empty is prefect3 if prefect3.pool is set, else graphql",
+    )
 
 
 class RunsSection(_Section):

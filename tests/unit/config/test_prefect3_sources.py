@@ -97,7 +97,7 @@ def test_profiles_that_cannot_be_read_are_none(home: Path) -> None:
 
 
 def test_an_address_that_is_no_api_of_prefect_3_is_told_with_its_source(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"prefect3\.api, from variable PREFECT_API_URL: no address"):
+    with pytest.raises(ConfigurationError, match=r"prefect3\.api, from variable PREFECT_API_URL: not an address"):
         open_backend(loaded(tmp_path, {"PREFECT_API_URL": "http://host:4200"}))
 
 

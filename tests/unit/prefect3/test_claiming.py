@@ -1,17 +1,15 @@
-"""What a claim's history tells: the server dates states when they are proposed, and may store them much later."""
+"""What a run's history shows about a claim: a state is dated when it is proposed, and may be stored much later."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
 
-from flowherd.backends.prefect3.claiming import _since_it_waited
-from flowherd.backends.prefect3.rows import RunRow
+from flowherd.backends.prefect3.claiming import _states_since_it_waited
+from flowherd.backends.prefect3.run_row import RunRow
 
-MINE, ANOTHERS = UUID(int=1), UUID(int=2)
-LOOKED_AT = RunRow(
-    id="r", name="r", flow_id="f", deployment_id=None, state_type="SCHEDULED", state_name="", state_id="s"
-)
+MINE, OTHER = UUID(int=1), UUID(int=2)
+AS_READ = RunRow(id="r", name="r", flow_id="f", deployment_id=None, state_type="SCHEDULED", state_name="", state_id="s")
 
 
 def state(kind: str, id_: str = "", *, name: str = "", claim: UUID | None = None) -> dict[str, Any]:
@@ -20,20 +18,20 @@ def state(kind: str, id_: str = "", *, name: str = "", claim: UUID | None = None
 
 
 WAITING, CLAIM = state("SCHEDULED", "s"), state("PENDING", claim=MINE)
-ELSEWHERE = [state("PENDING", "p", claim=ANOTHERS), state("RUNNING"), state("COMPLETED")]
+ELSEWHERE = [state("PENDING", "p", claim=OTHER), state("RUNNING"), state("COMPLETED")]
 
 
-def test_a_claim_upon_what_was_looked_at_follows_nothing_else() -> None:
-    assert _since_it_waited([WAITING, CLAIM], MINE, LOOKED_AT) == []
-    assert _since_it_waited([WAITING, state("SCHEDULED", "l", name="Late"), CLAIM], MINE, LOOKED_AT) == []
+def test_a_claim_of_a_run_that_has_not_changed_follows_no_other_state() -> None:
+    assert _states_since_it_waited([WAITING, CLAIM], MINE, AS_READ) == []
+    assert _states_since_it_waited([WAITING, state("SCHEDULED", "l", name="Late"), CLAIM], MINE, AS_READ) == []
 
 
-def test_what_a_suspended_run_was_before_it_waited_again_is_nobody_elses() -> None:
+def test_states_of_a_suspended_run_before_it_waited_again_are_not_another_workers() -> None:
     before = [state("SCHEDULED", "first"), *ELSEWHERE[:2], state("PAUSED")]
-    assert _since_it_waited([*before, WAITING, CLAIM], MINE, LOOKED_AT) == []
-    assert _since_it_waited([*before, WAITING, CLAIM], MINE, None) == []
+    assert _states_since_it_waited([*before, WAITING, CLAIM], MINE, AS_READ) == []
+    assert _states_since_it_waited([*before, WAITING, CLAIM], MINE, None) == []
 
 
-def test_a_run_that_ended_elsewhere_is_seen_wherever_the_claims_time_puts_it() -> None:
+def test_a_run_that_ended_elsewhere_is_noticed_whether_the_claim_is_dated_before_or_after() -> None:
     for history in ([WAITING, *ELSEWHERE, CLAIM], [WAITING, CLAIM, *ELSEWHERE]):
-        assert _since_it_waited(history, MINE, LOOKED_AT) == ELSEWHERE
+        assert _states_since_it_waited(history, MINE, AS_READ) == ELSEWHERE

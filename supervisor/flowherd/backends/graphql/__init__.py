@@ -1,1 +1,1 @@
-"""The Prefect 0.x/1.x GraphQL dialect, from the client's side: transport, the agent's part, and the user's part."""
+"""The GraphQL API of Prefect 0.x/1.x, from the client's side: transport, the agent's backend, and query literals."""

@@ -1,4 +1,4 @@
-"""Reading what rows of the dialect hold."""
+"""Read values of rows of the GraphQL API."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One GraphQL operation over HTTP, and which error of ours an answer means. Knows no operation by name.
+"""Send GraphQL operations over HTTP and map answers to flowherd's errors; knows no operation by name.
 
-The dialect's habits, as its real clients and servers have them: POST only, `variables` travels as a JSON text, a
+Conventions of this API, as its real clients and servers have them: POST only, `variables` is sent as JSON text, a
 success has no key "errors", and a refusal is HTTP 200 with errors in the body.
 """
 
@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import requests
 
 from flowherd import __version__
-from flowherd.backends.http import PASSING_STATUS, HttpClient, json_of, retry_after_s, shown
+from flowherd.backends.http import HttpClient, bounded_text, json_body, raise_for_common_status
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 
-#: Set by flowherd's own server on every answer; tells the client that the extensions are there.
+#: Header of every answer of flowherd's own server; shows that its extensions are available.
 SERVER_HEADER = "X-Flowherd-Server"
-#: The dialect's words for "somebody else has this run".
+#: The servers' message for a flow run that another agent has.
 _CLAIM_LOST_TEXT = "State update failed"
 _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
 
@@ -27,7 +27,8 @@ _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
 class GraphQLTransport:
     """A connection to one GraphQL endpoint; usable from several threads, each with its own HTTP session.
 
-    `api` is the base address: without a path the dialect's own, /graphql, is used.
+    `api` is the base address; if it has no path, the usual /graphql is used. Raises ValueError if it is no http(s)
+    address.
     """
 
     def __init__(self, api: str, token: str = "", timeout_s: float = 15.0) -> None:
@@ -38,6 +39,7 @@ class GraphQLTransport:
             raise ValueError(f"not an http(s) address: {api!r}")
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.endpoint = self.origin + (parts.path if parts.path.strip("/") else "/graphql")
+        #: Version of flowherd's own server as of the latest answer; None for any other server.
         self.server_version: str | None = None
         self._timeout_s = timeout_s
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
@@ -50,23 +52,33 @@ class GraphQLTransport:
         self._http.attach_headers(headers)
 
     def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The `data` of one operation's answer.
+        """Execute one operation and return the `data` of its answer.
 
-        Raises BackendUnavailable (no or no understandable answer), NotAuthorized, ClaimLost or BackendRefused.
+        Raises BackendUnavailable (no answer, or none that can be understood), NotAuthorized, ClaimLost or
+        BackendRefused.
         """
         body = {"query": query, "variables": json.dumps(variables)}
-        return self._data(self._send("POST", self.endpoint, timeout_s=self._timeout_s, json=body))
+        return _data(self._send("POST", self.endpoint, timeout_s=self._timeout_s, json=body))
+
+    def mutate(self, name: str, value: Mapping[str, Any], selection: str) -> dict[str, Any]:
+        """Execute the mutation `name` with one input and return its result; raises as `execute` does."""
+        query = f"mutation($input: {name}_input!) {{ {name}(input: $input) {{ {selection} }} }}"
+        result = self.execute(query, {"input": value}).get(name)
+        if not isinstance(result, dict):
+            raise BackendUnavailable(f"{self.endpoint} answered {name} without a result")
+        return result
 
     def get(self, path: str, params: Mapping[str, Any], timeout_s: float) -> Any:
-        """The JSON answer of a plain GET beside the GraphQL endpoint; raises as `execute` does."""
+        """Return the JSON answer to a GET beside the GraphQL endpoint; raises as `execute` does."""
         response = self._send("GET", self.origin + path, timeout_s=timeout_s, params=params)
-        return json_of(response)
+        _raise_for_status(response)
+        return json_body(response)
 
     def post(self, path: str, timeout_s: float) -> Any:
-        """The JSON answer of a plain POST without a body beside the GraphQL endpoint; raises as `execute` does."""
+        """Return the JSON answer to a POST without a body beside the GraphQL endpoint; raises as `execute` does."""
         response = self._send("POST", self.origin + path, timeout_s=timeout_s)
         _raise_for_status(response)
-        return json_of(response)
+        return json_body(response)
 
     def close(self) -> None:
         """Close this thread's session."""
@@ -77,41 +89,40 @@ class GraphQLTransport:
         self.server_version = response.headers.get(SERVER_HEADER)
         return response
 
-    def _data(self, response: requests.Response) -> dict[str, Any]:
-        _raise_for_status(response)
-        answer = json_of(response)
-        if not isinstance(answer, dict):
-            raise BackendUnavailable(f"{response.url} answered with something that is no GraphQL answer")
-        if answer.get("errors"):
-            raise _refusal(answer["errors"])
-        data = answer.get("data")
-        if not isinstance(data, dict):
-            raise BackendUnavailable(f"{response.url} answered without data")
-        return data
+
+def _data(response: requests.Response) -> dict[str, Any]:
+    _raise_for_status(response)
+    answer = json_body(response)
+    if not isinstance(answer, dict):
+        raise BackendUnavailable(f"{response.url} answered with JSON that is not a GraphQL answer")
+    if answer.get("errors"):
+        raise _refusal(answer["errors"])
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        raise BackendUnavailable(f"{response.url} answered without data")
+    return data
 
 
 def _raise_for_status(response: requests.Response) -> None:
     status = response.status_code
     if status == 200:
         return
-    if status in (401, 403):
-        raise NotAuthorized(f"{response.url} does not accept the token (HTTP {status})", code=str(status))
-    if status in PASSING_STATUS:
-        raise BackendUnavailable(f"{response.url} answered HTTP {status}", retry_after_s=retry_after_s(response))
+    raise_for_common_status(response, "token")
     try:
-        errors = json_of(response).get("errors")
+        errors = json_body(response).get("errors")
     except (BackendUnavailable, AttributeError):
         errors = None
     if errors:
         raise _refusal(errors)
-    if status == 404:  # no server of the dialect answers so at its address: somebody stands in its place for now
+    if status == 404:  # no server of this API answers so at its address, so something else is listening there now
         raise BackendUnavailable(f"{response.url} answered HTTP 404")
     raise BackendRefused(f"{response.url} answered HTTP {status}", code=str(status))
 
 
 def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:
+    """Return the error that the first of a GraphQL answer's errors stands for."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
-    message = shown(first.get("message") or errors)
+    message = bounded_text(first.get("message") or errors)
     extensions = first.get("extensions")
     code = extensions.get("code") if isinstance(extensions, dict) else None
     code = code if isinstance(code, str) else None

@@ -1,1 +1,1 @@
-"""Prefect 3's REST API, as a worker of a process work pool speaks it. Facts and reasons: docs/prefect3.md."""
+"""Prefect 3's REST API, used as a worker of one process work pool uses it. Facts and reasons: docs/prefect3.md."""

@@ -1,4 +1,4 @@
-"""Blocks and variables that the server holds, for the placeholders of job templates."""
+"""Read blocks and variables from the server, for the placeholders of job templates."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3 import templating
+from flowherd.backends.prefect3 import job_template
 from flowherd.backends.prefect3.transport import Prefect3Transport, segment
 from flowherd.errors import BackendRefused
 
 
-class HeldValues:
-    """Reads each block and each variable once; made anew for each use, for they may change."""
+class BlocksAndVariables:
+    """Reads each block and variable once; make a new one for each poll, because they may change."""
 
     def __init__(self, transport: Prefect3Transport) -> None:
         self._transport = transport
         self._read: dict[str, Any] = {}
 
     def by_prefix(self) -> Mapping[str, Callable[[str], Any]]:
-        """What finds the value of a placeholder, by the prefix of its name."""
-        return {templating.BLOCKS: self.block_value, templating.VARIABLES: self.variable}
+        """Return the functions that look up the value of a placeholder, by the prefix of its name."""
+        return {job_template.BLOCKS: self.block_value, job_template.VARIABLES: self.variable}
 
     def variable(self, name: str) -> Any:
-        """The variable's value; an empty text where there is none, as Prefect's worker has it."""
+        """Return the variable's value; an empty string if there is none, as in Prefect's own worker."""
         try:
             row = self._once(f"/variables/name/{segment(name)}")
         except BackendRefused as error:
@@ -33,16 +33,16 @@ class HeldValues:
         return json_values.mapping(row)["value"]
 
     def block_value(self, path: str) -> Any:
-        """The data, or a part of it, that TYPE.NAME or TYPE.NAME.KEY names. Raises ValueError when there is none."""
+        """Return the data of a block, TYPE.NAME, or a part of it, TYPE.NAME.KEY. Raises ValueError if there is none."""
         block_type, _, rest = path.partition(".")
         name, _, key = rest.partition(".")
         if not name:
-            raise ValueError(f"a block is named by its type and its name, not by {path!r:.80}")
+            raise ValueError(f"a block is written as TYPE.NAME or TYPE.NAME.KEY, not as {path!r:.80}")
         data = self._block(block_type, name)
         if set(data) == {"value"} and not key.startswith("value"):
             data = data["value"]
-        value = templating.looked_up(data, key) if key else data
-        if value is templating.UNSET:
+        value = job_template.look_up_path(data, key) if key else data
+        if value is job_template.UNSET:
             raise ValueError(f"the block {block_type}/{name} has no {key!r:.80}")
         return value
 

@@ -1,7 +1,7 @@
-"""The server's stream of events, as the reason to look for work or for cancelled runs at once.
+"""Listen to the server's events, so that new work and cancelled runs are looked for at once.
 
-An event only wakes; what there is to do is always asked for. So nothing depends on this stream: where it breaks or
-cannot be had, runs are found by polling.
+An event only wakes the agent; what there is to do is always requested. So nothing depends on this stream: if it breaks
+or is not available, runs are found by polling.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from websockets.exceptions import WebSocketException
+from requests.structures import CaseInsensitiveDict
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3.states import CANCELLED, CANCELLING, SCHEDULED, TERMINAL
+from flowherd.backends.http import TEMPORARY_STATUSES, retry_after_s
+from flowherd.backends.prefect3.state_types import CANCELLED, CANCELLING, SCHEDULED, TERMINAL
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
 from flowherd.values import Wake
 
+#: Time-out for the connection and for the answer to the credentials, seconds.
 _TIMEOUT_S = 10.0
-#: A look at the clock while nothing comes: runs that are known to become due wake too.
-_SLICE_S = 1.0
-_MOST_BYTES = 4 * 1024 * 1024
-#: The server hears only of events until a given time; this is far away.
-_FOR_DAYS = 365
+#: Longest wait for a message before the clock is checked, seconds: a known run that becomes due wakes too.
+_MAX_WAIT_S = 1.0
+_MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+#: How far in the future the filter ends, days: the server requires an end.
+_FILTER_DAYS = 365
 
 
-class Wakes:
-    """Counts what there was to be woken for.
+class WakeEvents:
+    """Counts the reasons to wake the agent.
 
-    `pool_id` tells whose runs' events to listen to, `limited` whether an ended run may make room for another there.
+    `pool_id` returns the id of the pool whose runs' events to listen to; `limited` returns whether the pool has a
+    concurrency limit, so that a run which ends may let another one start.
     """
 
     def __init__(self, transport: Prefect3Transport, pool_id: Callable[[], str], limited: Callable[[], bool]) -> None:
@@ -44,44 +48,48 @@ class Wakes:
         self._pool_id = pool_id
         self._limited = limited
         self._sequence = 0
-        #: What the events since the last wake were about.
+        #: Whether the events since the last wake were about work, and about runs to end.
         self._work = self._ends = False
+        #: Time at which a known run becomes due (monotonic); None if there is none.
         self._due_s: float | None = None
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._connection: Connection | None = None
-        #: The pool whose events the connection carries; one that is made again has another id.
+        #: Id of the pool whose events the connection carries; a pool that is created again has another id.
         self._listens_to = ""
 
     def expect(self, in_s: float | None) -> None:
-        """A run is known to become due then; None when none is known."""
+        """Wake when a known run becomes due, in this many seconds; None if no such run is known."""
         self._due_s = None if in_s is None else time.monotonic() + in_s
 
     def wait(self, seen: int, timeout_s: float) -> Wake:
-        """What there is, as soon as its count differs from `seen`, or once the time is over. One thread at a time.
+        """Return once the count differs from `seen`, or after `timeout_s`; by one thread at a time.
 
-        Raises BackendUnavailable when the stream breaks or cannot be had.
+        Raises BackendUnavailable if the stream breaks or is not available.
         """
         deadline_s = time.monotonic() + timeout_s
         try:
             connection = self._connected()
-            while self._sequence == seen and not self._over(deadline_s):
-                self._take(connection, deadline_s)
+            while self._sequence == seen and not self._is_over(deadline_s):
+                self._receive(connection, deadline_s)
         except (WebSocketException, OSError, ValueError, TypeError, KeyError) as error:
             self.close()
-            raise BackendUnavailable(f"no events from {self._transport.address}: {error!r:.200}") from error
+            raise BackendUnavailable(
+                f"no events from {self._transport.address}: {error!r:.200}", retry_after_s=_requested_pause_s(error)
+            ) from error
         wake = Wake(sequence=self._sequence, work=self._work, ends=self._ends)
         self._work = self._ends = False
         return wake
 
     def close(self) -> None:
-        """Break the connection; a wait under way in another thread fails."""
+        """Close the connection; a wait in progress in another thread fails."""
         with self._lock:
             self._connection = None
             stack, self._stack = self._stack, ExitStack()
         stack.close()
 
-    def _over(self, deadline_s: float) -> bool:
+    def _is_over(self, deadline_s: float) -> bool:
+        """Whether the wait has timed out; counts a known run that has become due."""
         now_s = time.monotonic()
         if self._due_s is not None and now_s >= self._due_s:
             self._due_s = None
@@ -89,11 +97,12 @@ class Wakes:
             self._work = True
         return now_s >= deadline_s
 
-    def _take(self, connection: Connection, deadline_s: float) -> None:
+    def _receive(self, connection: Connection, deadline_s: float) -> None:
+        """Wait for messages until the deadline, a known run's start or _MAX_WAIT_S, and count them as one wake."""
         until_s = min(deadline_s, self._due_s if self._due_s is not None else deadline_s)
-        timeout_s = min(max(until_s - time.monotonic(), 0.0), _SLICE_S)
+        timeout_s = min(max(until_s - time.monotonic(), 0.0), _MAX_WAIT_S)
         try:
-            while True:  # all that has come; one wake is for all of them
+            while True:  # after the first message, all others that have arrived
                 self._note(connection.recv(timeout=timeout_s))
                 timeout_s = 0.0
         except TimeoutError:
@@ -108,6 +117,7 @@ class Wakes:
         self._ends |= state_type in (CANCELLING, CANCELLED)
 
     def _connected(self) -> Connection:
+        """Return a connection that carries the events of the pool as it is now."""
         pool_id = self._pool_id()
         if self._connection is not None and self._listens_to == pool_id:
             return self._connection
@@ -119,26 +129,27 @@ class Wakes:
                     subprotocols=["prefect"],  # type: ignore[list-item]
                     open_timeout=_TIMEOUT_S,
                     close_timeout=1.0,
-                    max_size=_MOST_BYTES,
+                    max_size=_MAX_MESSAGE_BYTES,
                     proxy=None,
                     compression=None,
                     ssl=self._tls(),
                 )
             )
-            self._greet(connection, pool_id)
+            self._subscribe(connection, pool_id)
             with self._lock:
                 self._connection, self._listens_to, self._stack = connection, pool_id, stack.pop_all()
-        self._sequence += 1  # whatever happened while nobody listened
+        self._sequence += 1  # for events that came while there was no connection
         self._work = self._ends = True
         return connection
 
     def _tls(self) -> ssl.SSLContext | None:
-        """None is the library's own, or no TLS where the address has none."""
+        """Return the TLS context; None for the library's own, or for an address without TLS."""
         if not self._transport.ssl_cert_file or not self._transport.address.startswith("https:"):
             return None
         return ssl.create_default_context(cafile=self._transport.ssl_cert_file)
 
-    def _greet(self, connection: Connection, pool_id: str) -> None:
+    def _subscribe(self, connection: Connection, pool_id: str) -> None:
+        """Send credentials and filter. Raises ValueError if the credentials are not accepted."""
         token = self._transport.auth_string or self._transport.api_key or None
         connection.send(json.dumps({"type": "auth", "token": token}))
         answer = json_values.mapping(json.loads(connection.recv(timeout=_TIMEOUT_S)))
@@ -147,12 +158,19 @@ class Wakes:
         connection.send(json.dumps({"type": "filter", "backfill": False, "filter": _filter(pool_id)}))
 
 
+def _requested_pause_s(error: Exception) -> float | None:
+    """Return the Retry-After of a handshake that was refused with a temporary status; None for any other error."""
+    if isinstance(error, InvalidStatus) and error.response.status_code in TEMPORARY_STATUSES:
+        return retry_after_s(CaseInsensitiveDict(error.response.headers.raw_items()))
+    return None
+
+
 def _filter(pool_id: str) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     return {
         "occurred": {
             "since": (now - timedelta(days=1)).isoformat(),
-            "until": (now + timedelta(days=_FOR_DAYS)).isoformat(),
+            "until": (now + timedelta(days=_FILTER_DAYS)).isoformat(),
         },
         "event": {"prefix": ["prefect.flow-run."]},
         "resource": {"labels": {"prefect.state-type": sorted({SCHEDULED, CANCELLING, *TERMINAL})}},

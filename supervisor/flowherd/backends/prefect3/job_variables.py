@@ -1,4 +1,4 @@
-"""How a flow run is to be run: its job variables put into its work pool's template, as the process worker does it."""
+"""Put a flow run's job variables into its work pool's template, as Prefect 3's process worker does."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3 import templating
+from flowherd.backends.prefect3 import job_template
 
-#: What a pool is created with: the variables of Prefect's own process worker, in our words.
+#: Base job template of a new pool: the variables of Prefect's own process worker, with descriptions of our own.
 PROCESS_TEMPLATE: Mapping[str, Any] = {
     "job_configuration": {
         "command": "{{ command }}",
@@ -65,51 +65,51 @@ PROCESS_TEMPLATE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job configuration of the process worker's shape."""
+class JobConfiguration:
+    """How to run a flow run: the fields of the process worker's job configuration."""
 
-    #: None for Prefect's own engine.
+    #: Command to run; None for Prefect's own engine.
     command: str | None = None
-    #: A value of None takes a variable out that would be set otherwise.
+    #: Environment variables; None removes one that would be set otherwise.
     env: Mapping[str, str | None] = field(default_factory=dict)
     stream_output: bool = True
     working_dir: str | None = None
-    #: Names of `env` whose values are of blocks, as a whole or in part.
+    #: Names in `env` whose values come from blocks, as a whole or in part.
     secret_env: tuple[str, ...] = ()
 
 
-def job(
+def job_configuration(
     template: Mapping[str, Any],
     variables: Mapping[str, Any],
     environ: Mapping[str, str],
     look_up: Mapping[str, Callable[[str], Any]],
-) -> Job:
-    """The job of a run with these job variables.
+) -> JobConfiguration:
+    """Return the job configuration of a run with these job variables.
 
-    `template` is a pool's base job template; an empty one stands for PROCESS_TEMPLATE. `look_up` finds what the server
-    holds, by the prefixes of `templating`.
+    `template` is a pool's base job template; an empty one stands for PROCESS_TEMPLATE. `look_up` finds values stored
+    on the server, by the prefixes of `job_template`.
 
-    Raises ValueError or TypeError when the template or what is put into it cannot be used.
+    Raises ValueError, TypeError or KeyError if the template or a value in it cannot be used.
     """
     template = template or PROCESS_TEMPLATE
-    configuration = copy.deepcopy(dict(json_values.mapping(template["job_configuration"])))
+    fields = copy.deepcopy(dict(json_values.mapping(template["job_configuration"])))
     values = _defaults(json_values.mapping(template["variables"]))
     if values.get("env"):
-        own = configuration.get("env")
-        configuration["env"] = {**own, **values["env"]} if isinstance(own, dict) else values["env"]
-    values.update(_nested(variables))
-    if isinstance(configuration.get("env"), dict) and values.get("env"):
-        configuration["env"] = {**configuration["env"], **json_values.mapping(values["env"])}
-    configuration = templating.filled(configuration, values, environ)
-    without_blocks = configuration.get("env")
-    configuration = templating.resolved(configuration, templating.BLOCKS, look_up[templating.BLOCKS])
-    secret_env = _changed(without_blocks, configuration.get("env"))
-    configuration = templating.resolved(configuration, templating.VARIABLES, look_up[templating.VARIABLES])
-    return replace(_job(configuration), secret_env=secret_env)
+        own = fields.get("env")
+        fields["env"] = {**own, **values["env"]} if isinstance(own, dict) else values["env"]
+    values.update(_expand_dotted_names(variables))
+    if isinstance(fields.get("env"), dict) and values.get("env"):
+        fields["env"] = {**fields["env"], **json_values.mapping(values["env"])}
+    fields = job_template.fill_in_variables(fields, values, environ)
+    without_blocks = fields.get("env")
+    fields = job_template.fill_in_stored(fields, job_template.BLOCKS, look_up[job_template.BLOCKS])
+    secret_env = _changed_names(without_blocks, fields.get("env"))
+    fields = job_template.fill_in_stored(fields, job_template.VARIABLES, look_up[job_template.VARIABLES])
+    return replace(_checked(fields), secret_env=secret_env)
 
 
-def merged(of_deployment: Mapping[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
-    """The job variables of a run: its own win over its deployment's, in `env` name by name."""
+def merge_job_variables(of_deployment: Mapping[str, Any], of_run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's job variables: its own win over its deployment's, and within `env` name by name."""
     variables = {**of_deployment, **of_run}
     if isinstance(of_deployment.get("env"), dict) and isinstance(of_run.get("env"), dict):
         variables["env"] = {**of_deployment["env"], **of_run["env"]}
@@ -122,16 +122,16 @@ def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {name: copy.deepcopy(value) for name, value in found.items() if value is not None}
 
 
-def _nested(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"env.A": 1}` means `{"env": {"A": 1}}`; what is given nested already wins."""
+def _expand_dotted_names(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn `{"env.A": 1}` into `{"env": {"A": 1}}`; a value that is given nested wins over one given dotted."""
     nested: dict[str, Any] = {}
     for name, value in variables.items():
         if "." in name:
             _put(nested, name.split("."), value)
     for name, value in variables.items():
         if "." not in name:
-            below = nested.get(name)
-            nested[name] = _deeply(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+            dotted = nested.get(name)
+            nested[name] = _merge(dotted, value) if isinstance(dotted, dict) and isinstance(value, dict) else value
     return nested
 
 
@@ -139,32 +139,33 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
     for key in path[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise TypeError(f"the job variable {'.'.join(path)} is within one that is no mapping")
+            raise TypeError(f"the job variable {'.'.join(path)} is within another one that is not an object")
     values[path[-1]] = value
 
 
-def _deeply(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        own = merged.get(key)
-        merged[key] = _deeply(own, value) if isinstance(own, dict) and isinstance(value, dict) else value
+def _merge(weaker: Mapping[str, Any], stronger: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two nested mappings at every level."""
+    merged = dict(weaker)
+    for key, value in stronger.items():
+        other = merged.get(key)
+        merged[key] = _merge(other, value) if isinstance(other, dict) and isinstance(value, dict) else value
     return merged
 
 
-def _changed(before: Any, after: Any) -> tuple[str, ...]:
-    """The names of `after` whose values were others before, or were not there: all where the mapping itself was not."""
+def _changed_names(before: Any, after: Any) -> tuple[str, ...]:
+    """Return the names in `after` that are new or have another value; all of them if `before` was not a mapping."""
     known = before if isinstance(before, dict) else {}
     return tuple(name for name, value in after.items() if known.get(name) != value) if isinstance(after, dict) else ()
 
 
-def _job(configuration: Mapping[str, Any]) -> Job:
-    env = json_values.mapping(configuration.get("env") or {})
-    stream_output = configuration.get("stream_output", True)
+def _checked(fields: Mapping[str, Any]) -> JobConfiguration:
+    env = json_values.mapping(fields.get("env") or {})
+    stream_output = fields.get("stream_output", True)
     if not isinstance(stream_output, bool):
-        raise TypeError(f"stream_output is true or false, not {stream_output!r:.80}")
-    return Job(
-        command=json_values.text_or_none(configuration.get("command")) or None,
+        raise TypeError(f"stream_output has to be true or false, not {stream_output!r:.80}")
+    return JobConfiguration(
+        command=json_values.text_or_none(fields.get("command")) or None,
         env={name: None if value is None else str(value) for name, value in env.items()},
         stream_output=stream_output,
-        working_dir=json_values.text_or_none(configuration.get("working_dir")) or None,
+        working_dir=json_values.text_or_none(fields.get("working_dir")) or None,
     )

@@ -1,6 +1,6 @@
-"""Proposals of states, and what the server's orchestration makes of them.
+"""Read runs and propose states to the server's orchestration, which may accept or refuse them.
 
-`status` in the answer decides, never the HTTP code: a refusal can come with 201.
+`status` in the answer decides, never the HTTP status: a refusal can come with 201.
 """
 
 from __future__ import annotations
@@ -11,34 +11,36 @@ from typing import Any
 from uuid import UUID
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3.rows import RunRow, objects, run_row, uuid_or_none
+from flowherd.backends.prefect3.run_row import RunRow, run_row, transition_id
 from flowherd.backends.prefect3.transport import Prefect3Transport
+
+#: Maximum length of a reason, characters.
+_MAX_REASON_CHARACTERS = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A state that a client proposes for a flow run."""
+
+    type: str
+    message: str
+    #: Id by which the server and the agent recognise a proposal that was sent before.
+    transition_id: UUID
+    name: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    data: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """The server's answer to a proposal."""
 
-    #: Whether the proposal, or the same one before, has become the run's state.
+    #: Whether the proposal, or the same one sent before, is the run's state now.
     stands: bool
-    #: The type and the transition id of the state that the run is in now; empty where the answer does not tell.
+    #: Type of the run's state now; empty if the answer does not contain it.
     state_type: str = ""
-    transition_id: UUID | None = None
-    #: Why not.
+    #: Reason for a refusal.
     reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A state for a flow run."""
-
-    type: str
-    message: str
-    #: By which the server, and we, recognise that it was proposed before.
-    transition_id: UUID
-    name: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-    data: Any = None
 
 
 class Orchestration:
@@ -48,16 +50,16 @@ class Orchestration:
         self._transport = transport
 
     def read(self, run_id: str) -> RunRow:
-        """The run as it is now. Raises BackendRefused with the code 404 when there is none."""
+        """Return the run as it is now. Raises BackendRefused with the code 404 if there is none."""
         return run_row(self._transport.get(f"/flow_runs/{run_id}"))
 
     def history(self, run_id: str) -> list[Mapping[str, Any]]:
-        """The states that the run was in, oldest first."""
-        rows = objects(self._transport.get("/flow_run_states/", {"flow_run_id": run_id}))
+        """Return the states that the run has had, oldest first."""
+        rows = json_values.mappings_not_null(self._transport.get("/flow_run_states/", {"flow_run_id": run_id}))
         return sorted(rows, key=lambda row: str(row.get("timestamp")))
 
     def propose(self, run_id: str, proposal: Proposal, *, force: bool = False) -> Decision:
-        """Propose a state. `force` sets it whatever the rules say."""
+        """Propose a state; `force` sets it against the orchestration's rules."""
         state = {
             "type": proposal.type,
             "name": proposal.name,
@@ -72,15 +74,12 @@ class Orchestration:
 def _decision(answer: Mapping[str, Any], proposal: Proposal) -> Decision:
     status = json_values.text(answer["status"])
     state = json_values.mapping(answer.get("state") or {})
-    details = json_values.mapping(state.get("state_details") or {})
     state_type = json_values.text(state.get("type") or "")
-    transition_id = uuid_or_none(details.get("transition_id"))
-    again = (state_type, transition_id) == (proposal.type, proposal.transition_id)
-    accepted = status == "ACCEPT" and state_type == proposal.type
+    is_same = (state_type, transition_id(state)) == (proposal.type, proposal.transition_id)
+    is_accepted = status == "ACCEPT" and state_type == proposal.type
     reason = json_values.mapping(answer.get("details") or {}).get("reason")
     return Decision(
-        stands=accepted or again,
+        stands=is_accepted or is_same,
         state_type=state_type,
-        transition_id=transition_id,
-        reason=f"{status}: {reason or state_type}"[:500],
+        reason=f"{status}: {reason or state_type}"[:_MAX_REASON_CHARACTERS],
     )

@@ -1,6 +1,7 @@
-"""What the agent tells of a run: that its process is there, and an end that its own engine could not tell.
+"""Report what the agent knows of a run: the pid of its process, and an end that its own engine could not report.
 
-A state is never set over one that says more: not over an end of the run's own, not over a run that was handed on.
+A state is never set over one that is more exact: not over an end that the engine reported, and not over the state of a
+run that waits for, or was claimed by, another worker.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from datetime import datetime, timezone
 
 from loguru import logger
 
-from flowherd.backends.prefect3.claim_tokens import ClaimTokens, report_id
+from flowherd.backends.prefect3.claim_tokens import ClaimTokens, report_transition_id
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.pool import WorkPool
-from flowherd.backends.prefect3.rows import RunRow
-from flowherd.backends.prefect3.states import (
+from flowherd.backends.prefect3.run_row import RunRow
+from flowherd.backends.prefect3.state_types import (
     CANCELLED,
     CANCELLING,
     CRASHED,
@@ -30,34 +31,34 @@ from flowherd.errors import BackendError, BackendRefused, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import StateReport
 
-#: The server gives a state the time at which it hears of it; a later one says when it was.
+#: Delay after which a report says when it happened, seconds: the server dates a state when it receives it.
 _LATE_S = 30.0
 
 
-class Reports:
-    """Tells the server of runs' states."""
+class StateReporter:
+    """Reports states of flow runs."""
 
     def __init__(
-        self, transport: Prefect3Transport, orchestration: Orchestration, tokens: ClaimTokens, pool: WorkPool
+        self, transport: Prefect3Transport, orchestration: Orchestration, claim_tokens: ClaimTokens, pool: WorkPool
     ) -> None:
         self._transport = transport
         self._orchestration = orchestration
-        self._tokens = tokens
+        self._claim_tokens = claim_tokens
         self._pool = pool
 
-    def tell(self, report: StateReport, worker_name: str) -> None:
-        """Propose the state that stands for the report's; for Running, only say where the process is.
+    def send(self, report: StateReport, worker_name: str) -> None:
+        """Propose the state type of the report; for Running only show where the process is.
 
-        Raises ClaimLost when the run is in a state that the report must not replace.
+        Raises ClaimLost if the run is in a state that the report must not replace.
         """
         if report.state is RunState.RUNNING:
-            self._tell_process(report, worker_name)
+            self._show_process(report, worker_name)
             return
         wanted = TYPE_OF_REPORT.get(report.state)
         if wanted is None:
-            raise BackendRefused(f"Prefect 3 has no state for {report.state}")
+            raise BackendRefused(f"Prefect 3 has no state for {report.state} of flow run {report.flow_run_id}")
         row = self._orchestration.read(report.flow_run_id)
-        transition_id = report_id(report.claim, report.state, report.at)
+        transition_id = report_transition_id(report.claim, report.state, report.at)
         if row.transition_id == transition_id or row.state_type == wanted:
             return
         self._check(row, wanted, report.claim)
@@ -65,7 +66,7 @@ class Reports:
             report.flow_run_id,
             Proposal(type=_allowed(wanted, row.state_type), message=_message(report), transition_id=transition_id),
         )
-        if not decision.stands and (wanted, decision.state_type) == (CRASHED, CANCELLING):  # since it was read
+        if not decision.stands and (wanted, decision.state_type) == (CRASHED, CANCELLING):  # changed after the read
             decision = self._orchestration.propose(
                 report.flow_run_id, Proposal(type=CANCELLED, message=_message(report), transition_id=transition_id)
             )
@@ -73,21 +74,24 @@ class Reports:
             raise ClaimLost(f"flow run {report.flow_run_id} does not become {report.state}: {decision.reason}")
 
     def cancel_without_deployment(self, row: RunRow, why: str) -> None:
-        """Nobody can start this run any more, so nobody is to find it again."""
-        transition_id = report_id(None, f"{row.id} without deployment", datetime.fromtimestamp(0, timezone.utc))
+        """Cancel a run that no agent can start any more, so that no poll lists it again."""
+        transition_id = report_transition_id(
+            None, f"{row.id} without deployment", datetime.fromtimestamp(0, timezone.utc)
+        )
         self._orchestration.propose(row.id, Proposal(type=CANCELLED, message=why, transition_id=transition_id))
 
     def _check(self, row: RunRow, wanted: str, claim: str | None) -> None:
+        """Raise ClaimLost if the run's state must not be replaced."""
         if row.state_type in TERMINAL and (wanted, row.state_type) != (CANCELLED, CRASHED):
-            raise ClaimLost(f"flow run {row.id} has ended already: {row.state_type}")
+            raise ClaimLost(f"flow run {row.id} has already ended: {row.state_type}")
         if row.state_type in (SCHEDULED, PAUSED) and not waits_in_process(row):
             raise ClaimLost(f"flow run {row.id} waits to be started again: {row.state_name or row.state_type}")
-        stored = self._tokens.token(row.transition_id, row.id)
+        stored = self._claim_tokens.token(row.transition_id, row.id)
         if row.state_type == PENDING and claim is not None and stored not in (None, claim):
-            raise ClaimLost(f"flow run {row.id} was claimed by another since")
+            raise ClaimLost(f"flow run {row.id} was claimed by another worker since")
 
-    def _tell_process(self, report: StateReport, worker_name: str) -> None:
-        """For people to see. Nothing depends on it, so nothing fails by it."""
+    def _show_process(self, report: StateReport, worker_name: str) -> None:
+        """Store pid, worker and host of a run for people to see; a failure is only logged, nothing depends on it."""
         labels = {
             "prefect.worker.name": worker_name,
             "prefect.worker.type": "process",
@@ -99,11 +103,11 @@ class Reports:
                 self._transport.patch(f"/flow_runs/{report.flow_run_id}", {"infrastructure_pid": str(report.pid)})
             self._transport.patch(f"/flow_runs/{report.flow_run_id}/labels", labels)
         except BackendError as error:
-            logger.debug("Where flow run {} runs could not be told: {}", report.flow_run_id, error)
+            logger.debug("Cannot show on the server where flow run {} runs: {}", report.flow_run_id, error)
 
 
 def _allowed(wanted: str, current: str) -> str:
-    """A run that is being cancelled ends as Cancelled or by itself; the server takes no Crashed for it."""
+    """Return the type to propose: the server does not accept Crashed for a run that is being cancelled."""
     return CANCELLED if (wanted, current) == (CRASHED, CANCELLING) else wanted
 
 
@@ -111,4 +115,4 @@ def _message(report: StateReport) -> str:
     late_s = (datetime.now(timezone.utc) - report.at).total_seconds()
     if late_s < _LATE_S or report.state is RunState.SUBMITTED:
         return report.message
-    return f"{report.message} (at {report.at:%Y-%m-%d %H:%M:%S} UTC, told later)"
+    return f"{report.message} (at {report.at:%Y-%m-%d %H:%M:%S} UTC, reported later)"

@@ -1,6 +1,6 @@
-"""One request to Prefect 3's REST API, and which error of ours an answer means. Knows no endpoint by name.
+"""Send requests to Prefect 3's REST API and map answers to flowherd's errors; knows no endpoint but the CSRF token's.
 
-The server answers JSON, also when it refuses; whatever is not JSON comes from somebody who stands in its place.
+The server answers in JSON, also when it refuses; an answer that is not JSON comes from something else at its address.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from flowherd import __version__
-from flowherd.backends.http import PASSING_STATUS, HttpClient, json_of, retry_after_s, shown
-from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.backends.http import HttpClient, bounded_text, json_body, raise_for_common_status
+from flowherd.errors import BackendError, BackendRefused, BackendUnavailable
 
-#: The Date header tells whole seconds, and on a busy server it is some seconds old; what can come of that says nothing.
-#: To take a server's clock for slower than it is delays runs, so only a large difference is believed in that direction.
+#: Smallest clock differences that count, seconds. The Date header has whole seconds and can be some seconds old on a
+#: busy server. Taking a server's clock for slower than it is delays runs, so only a large difference counts there.
 _AHEAD_S, _BEHIND_S = 2.0, 30.0
-#: Answers whose Date is looked at: the least stale of them counts.
+#: Number of latest answers whose Date is used; the least stale of them counts.
 _CLOCK_SAMPLES = 32
-#: The SQLite server is busy now and then for some milliseconds; these are the pauses before it is asked again.
+#: Pauses before the retries of a busy server, seconds: a server on SQLite is busy now and then for milliseconds.
 _BUSY_PAUSES_S = (0.03, 0.1, 0.3)
-#: Of the single complaints about a request, so many are told.
-_MOST_COMPLAINTS = 3
+#: Maximum number of validation errors shown in a message.
+_MAX_VALIDATION_ERRORS = 3
 
 
 class Prefect3Transport:
     """A connection to one API, as in http://HOST:4200/api; usable from several threads.
 
-    `auth_string` is NAME:PASSWORD of a server with basic authentication and wins over `api_key`, as in Prefect's
-    own client. `ssl_cert_file` holds the certificates of those who may vouch for the server, in place of the usual.
+    `auth_string` is NAME:PASSWORD for a server with basic authentication and wins over `api_key`, as in Prefect's own
+    client. `ssl_cert_file` holds the certificate authorities to trust in place of the usual ones.
 
-    Raises ValueError when `api` is no such address, or that file is not there.
+    Raises ValueError if `api` is not such an address, or `ssl_cert_file` does not exist.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Prefect3Transport:
     ) -> None:
         parts = urlsplit(api)
         if parts.scheme not in ("http", "https") or not parts.netloc or "/api" not in parts.path:
-            raise ValueError(f"no address of a Prefect 3 API, which looks like http://HOST:4200/api: {api!r}")
+            raise ValueError(f"not an address of a Prefect 3 API, which looks like http://HOST:4200/api: {api!r}")
         if ssl_cert_file and parts.scheme == "https" and not Path(ssl_cert_file).is_file():
             raise ValueError(f"there is no file of certificates {ssl_cert_file} (PREFECT_API_SSL_CERT_FILE)")
         self.address = api.rstrip("/")
@@ -67,23 +67,23 @@ class Prefect3Transport:
         self._http = HttpClient(headers, ssl_cert_file)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        """The JSON answer. Raises BackendUnavailable, NotAuthorized or BackendRefused, as the others do."""
+        """Send a GET and return the JSON answer. Raises BackendUnavailable, NotAuthorized or BackendRefused."""
         return self._answer("GET", path, params=params)
 
     def post(self, path: str, body: Any, *, once: bool = False) -> Any:
-        """The JSON answer; None where there is nothing to answer.
+        """Send a POST and return the JSON answer, None for an answer without content. Raises as `get` does.
 
-        A server that says that it is busy is asked again shortly, unless `once`: for what does harm when it was
-        carried out in part.
+        A server that answers that it is busy is tried again shortly, unless `once` is set: for requests that must not
+        be repeated if they may have been carried out in part.
         """
         return self._answer("POST", path, () if once else _BUSY_PAUSES_S, json=body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """The JSON answer; None where there is nothing to answer."""
+        """Send a PATCH and return the JSON answer, None for an answer without content. Raises as `get` does."""
         return self._answer("PATCH", path, json=body)
 
     def server_now(self) -> datetime:
-        """What the server's clock says, as far as that is known: it decides what is due."""
+        """Return the server's time, which decides what is due, as well as it is known from the Date headers."""
         offset_s = max(tuple(self._clock_offsets_s), default=0.0)
         counts = offset_s > _AHEAD_S or offset_s < -_BEHIND_S
         return datetime.now(timezone.utc) + timedelta(seconds=offset_s if counts else 0.0)
@@ -103,37 +103,38 @@ class Prefect3Transport:
             self._attach_csrf_token()
             response = self._send(method, path, **content)
         _raise_for_status(response)
-        # Nothing is an answer only where the status says so: elsewhere it is what is left of one that was cut.
-        return None if response.status_code == 204 else json_of(response)
+        # An empty body is an answer only with status 204; with any other the answer was cut short.
+        return None if response.status_code == 204 else json_body(response)
 
     def _send(self, method: str, path: str, **content: Any) -> requests.Response:
-        asked_s, asked_at = time.monotonic(), datetime.now(timezone.utc)
+        sent_s, sent_at = time.monotonic(), datetime.now(timezone.utc)
         response = self._http.send(method, self.address + path, timeout_s=self._timeout_s, **content)
-        self._note_clock(response, asked_at + timedelta(seconds=(time.monotonic() - asked_s) / 2))
+        self._note_clock(response, sent_at + timedelta(seconds=(time.monotonic() - sent_s) / 2))
         return response
 
     def _note_clock(self, response: requests.Response, at: datetime) -> None:
+        """Compare the Date of an answer with this host's time `at` the middle of the request."""
         try:
-            told = parsedate_to_datetime(response.headers["Date"])
-            # The header leaves out the fraction of the second: half of one on average.
-            self._clock_offsets_s.append((told - at).total_seconds() + 0.5)
+            date = parsedate_to_datetime(response.headers["Date"])
+            # The header leaves out the fraction of the second: half a second on average.
+            self._clock_offsets_s.append((date - at).total_seconds() + 0.5)
         except (KeyError, TypeError, ValueError):
             return
 
     def _attach_csrf_token(self) -> None:
-        """Servers can be set to ask every change for a token that they have given out to the same client."""
+        """Get a CSRF token: servers can be configured to accept changes only from clients that send one."""
         client = str(uuid.uuid4())
         response = self._send("GET", "/csrf-token", params={"client": client})
         _raise_for_status(response)
-        answer = json_of(response)
+        answer = json_body(response)
         token = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(token, str):
-            raise BackendUnavailable(f"{response.url} answered without a token")
+            raise BackendUnavailable(f"{response.url} answered without a CSRF token")
         self._http.attach_headers({"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token})
 
 
 def segment(name: str) -> str:
-    """A name as a part of a path."""
+    """Return a name as one segment of a path."""
     return quote(name, safe="")
 
 
@@ -147,28 +148,27 @@ def _raise_for_status(response: requests.Response) -> None:
     status = response.status_code
     if 200 <= status < 300:
         return
-    if status in (401, 403):
-        raise NotAuthorized(f"{response.url} does not accept the credentials (HTTP {status})", code=str(status))
-    if status in PASSING_STATUS:
-        raise BackendUnavailable(f"{response.url} answered HTTP {status}", retry_after_s=retry_after_s(response))
-    told = _told(response)
-    if status < 400 or (status == 404 and not told):  # no server of Prefect's answers so: somebody stands in its place
+    raise_for_common_status(response, "credentials")
+    reason = _reason(response)
+    # Prefect's server sends no redirects and no 404 without a reason, so something else is at its address now.
+    if status < 400 or (status == 404 and not reason):
         raise BackendUnavailable(f"{response.url} answered HTTP {status}")
-    raise BackendRefused(f"{response.url} answered HTTP {status}: {told or 'no reason given'}", code=str(status))
+    raise BackendRefused(f"{response.url} answered HTTP {status}: {reason or 'no reason given'}", code=str(status))
 
 
-def _told(response: requests.Response) -> str:
-    """What the server has to say about a refusal, without the request that it repeats."""
+def _reason(response: requests.Response) -> str:
+    """Return the server's reason for a refusal, without the request that it repeats; empty if there is none."""
     try:
-        answer = json_of(response)
+        answer = json_body(response)
     except BackendError:
         return ""
     if not isinstance(answer, dict):
         return ""
-    complaints = answer.get("exception_detail")
+    errors = answer.get("exception_detail")
     details = [
         f"{item.get('loc')}: {item.get('msg')}"
-        for item in (complaints[:_MOST_COMPLAINTS] if isinstance(complaints, list) else [])
+        for item in (errors[:_MAX_VALIDATION_ERRORS] if isinstance(errors, list) else [])
         if isinstance(item, dict)
     ]
-    return shown(" ".join([str(answer.get("detail") or answer.get("exception_message") or ""), *details]).strip())
+    message = str(answer.get("detail") or answer.get("exception_message") or "")
+    return bounded_text(" ".join([message, *details]).strip())

@@ -190,10 +190,11 @@ def start(
 def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> LoadedSettings:
     """The settings with the address of an API: their own, or an embedded server's that `stack` ends if it is ours."""
     from flowherd.backends.discovery import running_server
+    from flowherd.backends.registry import backend_name
     from flowherd.cli.agent.embedded_server import embedded_server
     from flowherd.config import load_settings
 
-    if loaded.settings.prefect3.pool or loaded.settings.cloud.api:
+    if backend_name(loaded.settings) != "graphql" or loaded.settings.cloud.api:
         return loaded
     found = running_server(loaded.paths.server_file)
     if found is not None:

@@ -65,13 +65,14 @@ def doctor(
 
 
 def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
-    from flowherd.cli.doctor import check_agent, check_backend, check_host, check_work_pool
+    from flowherd.backends.registry import backend_name
+    from flowherd.cli.doctor import check_added_backend, check_agent, check_backend, check_host, check_work_pool
     from flowherd.cli.doctor.finding import warn
 
     for warning in loaded.warnings:
         yield warn("settings", warning, "correct it; `flowherd config` shows all settings and where they come from")
-    check = check_work_pool.check_work_pool if loaded.settings.prefect3.pool else check_backend.check_backend
-    yield from check(loaded)
+    checks = {"graphql": check_backend.check_backend, "prefect3": check_work_pool.check_work_pool}
+    yield from checks.get(backend_name(loaded.settings), check_added_backend.check_added_backend)(loaded)
     pid = check_agent.agent_pid(loaded)
     yield check_agent.check_directory(loaded)
     yield from check_agent.check_agent(loaded, pid)

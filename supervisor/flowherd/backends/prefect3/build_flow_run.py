@@ -1,4 +1,4 @@
-"""From a polled row to the flow run that an agent plans: its flow, its deployment, and how its pool has it run."""
+"""Build the flow run that an agent can start from a polled row: add its flow, its deployment and its job variables."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3.blocks_and_variables import HeldValues
-from flowherd.backends.prefect3.job_variables import Job, job, merged
+from flowherd.backends.prefect3.blocks_and_variables import BlocksAndVariables
+from flowherd.backends.prefect3.job_variables import JobConfiguration, job_configuration, merge_job_variables
 from flowherd.backends.prefect3.pool import WorkPool
-from flowherd.backends.prefect3.rows import RunRow
-from flowherd.backends.prefect3.states import run_state
+from flowherd.backends.prefect3.run_row import RunRow
+from flowherd.backends.prefect3.state_types import run_state
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused
 from flowherd.values import Flow, FlowRun
 
-#: The word for what this backend hands out, in `Flow.storage`.
+#: Type in `Flow.storage` of the runs of this backend.
 STORAGE_TYPE = "Prefect3"
-_MOST_KNOWN = 1000
-#: A deployment is read again after so long.
-_DEPLOYMENT_HOLDS_S = 1.0
-#: A deployment's answer, so far as a run's start needs it.
-_OF_DEPLOYMENT = ("entrypoint", "path", "pull_steps", "storage_document_id", "version")
+#: Maximum number of entries in each cache.
+_MAX_CACHED = 1000
+#: Time after which a deployment is read again, seconds.
+_DEPLOYMENT_VALID_S = 1.0
+#: The fields of a deployment that a run's start needs.
+_DEPLOYMENT_FIELDS = ("entrypoint", "path", "pull_steps", "storage_document_id", "version")
 
 
 class DeploymentGone(Exception):
-    """The run's deployment was deleted; nobody knows any more where its code is."""
+    """The run's deployment was deleted, so it is no longer known where its code is."""
 
 
-class Descriptions:
-    """Describes the runs of one poll. Made anew for each, for blocks and variables may change."""
+class FlowRunBuilder:
+    """Builds the flow runs of one poll; make a new one for each, because blocks and variables may change."""
 
     def __init__(
         self,
         transport: Prefect3Transport,
         pool: WorkPool,
         worker_name: str,
-        flow_names: FlowNames,
-        deployments: Deployments,
+        flow_names: FlowNameCache,
+        deployments: DeploymentCache,
         server_version: str = "",
     ) -> None:
         self._transport = transport
@@ -48,29 +49,29 @@ class Descriptions:
         self._worker_name = worker_name
         self._flow_names = flow_names
         self._server_version = server_version
-        self._held = HeldValues(transport)
+        self._blocks_and_variables = BlocksAndVariables(transport)
         self._deployments = deployments
 
     def flow_run(self, row: RunRow) -> FlowRun:
-        """The run with all that its start needs.
+        """Return the run with all that its start needs.
 
-        What makes it impossible to run stands in `storage["refused"]`, so that the run can be claimed and its end can
-        say so. Raises DeploymentGone, and what requests raise.
+        If its job variables make it impossible to run, the reason is in `storage["refused"]`, so that the run can be
+        claimed and failed with this reason. Raises DeploymentGone, BackendError and DECODING_ERRORS.
         """
-        flow_name = self._flow_names.name_of(row.flow_id)
-        deployment = self._deployments.of(row.id, row.deployment_id) if row.deployment_id else {}
-        storage = {name: deployment.get(name) for name in _OF_DEPLOYMENT}
+        flow_name = self._flow_names.name(row.flow_id)
+        deployment = self._deployments.deployment(row.id, row.deployment_id) if row.deployment_id else {}
+        storage = {name: deployment.get(name) for name in _DEPLOYMENT_FIELDS}
         storage |= {"type": STORAGE_TYPE, "deployment_id": row.deployment_id, "deployment": deployment.get("name")}
         storage["documents"] = self._documents(row, deployment)
         config: dict[str, Any] = {"type": "LocalRun", "env": self._environment(row, flow_name, deployment)}
         try:
-            own = self._job(row, deployment)
+            job = self._job_configuration(row, deployment)
         except (ValueError, TypeError, KeyError) as error:
             storage["refused"] = f"The job variables cannot be used: {error}"
         else:
-            config |= {"command": own.command, "stream_output": own.stream_output, "working_dir": own.working_dir}
-            config["secret_env"] = list(own.secret_env)
-            config["env"] = {name: value for name, value in {**config["env"], **own.env}.items() if value is not None}
+            config |= {"command": job.command, "stream_output": job.stream_output, "working_dir": job.working_dir}
+            config["secret_env"] = list(job.secret_env)
+            config["env"] = {name: value for name, value in {**config["env"], **job.env}.items() if value is not None}
         return FlowRun(
             id=row.id,
             name=row.name,
@@ -84,14 +85,16 @@ class Descriptions:
             scheduled_start_time=row.due_at,
         )
 
-    def _job(self, row: RunRow, deployment: Mapping[str, Any]) -> Job:
-        variables = merged(json_values.mapping(deployment.get("job_variables") or {}), row.job_variables)
-        return job(self._pool.facts.base_job_template, variables, os.environ, self._held.by_prefix())
+    def _job_configuration(self, row: RunRow, deployment: Mapping[str, Any]) -> JobConfiguration:
+        of_deployment = json_values.mapping(deployment.get("job_variables") or {})
+        variables = merge_job_variables(of_deployment, row.job_variables)
+        look_up = self._blocks_and_variables.by_prefix()
+        return job_configuration(self._pool.facts.base_job_template, variables, os.environ, look_up)
 
     def _documents(self, row: RunRow, deployment: Mapping[str, Any]) -> dict[str, Any]:
-        """What the engine would ask the server for: the deployment, and the run as an answer about it alone has it.
+        """Return what the engine would otherwise request from the server: the deployment, and the run itself.
 
-        Without the run where the name of its queue is not known yet.
+        The run is as a request for it alone returns it; it is left out if the name of its queue is not known yet.
         """
         found = {"deployment": dict(deployment)} if deployment else {}
         queue = self._pool.facts.queues.get(str(row.document.get("work_queue_id")))
@@ -101,7 +104,7 @@ class Descriptions:
         return found
 
     def _environment(self, row: RunRow, flow_name: str, deployment: Mapping[str, Any]) -> dict[str, str | None]:
-        """What Prefect's worker sets for every run; job variables win over it."""
+        """Return the variables that Prefect's worker sets for every run; job variables win over them."""
         return {
             **access_variables(self._transport),
             "PREFECT__FLOW_RUN_ID": row.id,
@@ -114,7 +117,7 @@ class Descriptions:
 
 
 def access_variables(transport: Prefect3Transport) -> dict[str, str]:
-    """How Prefect's own client reaches the same API."""
+    """Return the variables with which Prefect's own client reaches the same API."""
     variables = {
         "PREFECT_API_URL": transport.address,
         "PREFECT_API_KEY": transport.api_key,
@@ -124,32 +127,33 @@ def access_variables(transport: Prefect3Transport) -> dict[str, str]:
     return {name: value for name, value in variables.items() if value}
 
 
-class Deployments:
-    """Deployments by id, each read after the run that it describes was there, and within the last second.
+class DeploymentCache:
+    """Deployments by id, each read after its run was first seen and at most a second ago.
 
-    So a run that is made after a change of its deployment is described by the changed one, and many runs that wait for
-    places are not as many questions.
+    So a run that is made after a change of its deployment gets the changed one, and many runs that wait for a free slot
+    do not cause as many requests.
     """
 
     def __init__(self, transport: Prefect3Transport) -> None:
         self._transport = transport
+        #: Deployments by id, with the time when they were read (monotonic).
         self._read: OrderedDict[str, tuple[float, Mapping[str, Any]]] = OrderedDict()
-        #: When each run was first asked for here (monotonic).
+        #: Time when each run was first seen here (monotonic), by run id.
         self._seen: OrderedDict[str, float] = OrderedDict()
 
-    def of(self, run_id: str, deployment_id: str) -> Mapping[str, Any]:
-        """The deployment of that run. Raises DeploymentGone."""
+    def deployment(self, run_id: str, deployment_id: str) -> Mapping[str, Any]:
+        """Return the deployment of a run. Raises DeploymentGone."""
         now_s = time.monotonic()
         seen_s = self._seen.setdefault(run_id, now_s)
         read_s, deployment = self._read.get(deployment_id, (0.0, {}))
-        if read_s < max(seen_s, now_s - _DEPLOYMENT_HOLDS_S):
-            deployment = self._ask(deployment_id)
+        if read_s < max(seen_s, now_s - _DEPLOYMENT_VALID_S):
+            deployment = self._request(deployment_id)
             self._read[deployment_id] = now_s, deployment
-        _forget_oldest(self._seen)
-        _forget_oldest(self._read)
+        _drop_oldest(self._seen)
+        _drop_oldest(self._read)
         return deployment
 
-    def _ask(self, deployment_id: str) -> Mapping[str, Any]:
+    def _request(self, deployment_id: str) -> Mapping[str, Any]:
         try:
             return json_values.mapping(self._transport.get(f"/deployments/{deployment_id}"))
         except BackendRefused as error:
@@ -158,23 +162,23 @@ class Deployments:
             raise
 
 
-class FlowNames:
-    """Names of flows by id; a flow keeps its name, so each is asked for once."""
+class FlowNameCache:
+    """Names of flows by id; a flow keeps its name, so each is requested once."""
 
     def __init__(self, transport: Prefect3Transport) -> None:
         self._transport = transport
         self._known: OrderedDict[str, str] = OrderedDict()
 
-    def name_of(self, flow_id: str) -> str:
-        """The flow's name."""
+    def name(self, flow_id: str) -> str:
+        """Return the flow's name."""
         name = self._known.get(flow_id)
         if name is None:
             row = json_values.mapping(self._transport.get(f"/flows/{flow_id}"))
             name = self._known[flow_id] = json_values.text(row["name"])
-            _forget_oldest(self._known)
+            _drop_oldest(self._known)
         return name
 
 
-def _forget_oldest(known: OrderedDict[str, Any]) -> None:
-    while len(known) > _MOST_KNOWN:
-        known.popitem(last=False)
+def _drop_oldest(cache: OrderedDict[str, Any]) -> None:
+    while len(cache) > _MAX_CACHED:
+        cache.popitem(last=False)

@@ -1,9 +1,9 @@
-"""Lines of flow runs' logs in the server's shape and in requests that it takes.
+"""Write lines of flow runs' logs, each once, in requests of the size that the server accepts.
 
-The server knows no line ids, so a line is recognised by its run, time, logger, level and text: flowherd's times
-increase strictly within a run, those of its subflows included, which makes that as good as an id. Before the first
-request about a run or subflow, and after one whose answer was lost, the server is asked what it has of the lines that
-are to be sent. A request that is still under way at that time is not seen; its lines can be there twice.
+The server has no line ids, so a line is recognised by its run, time, logger, level and text. flowherd's times strictly
+increase within a run, including its subflows, so this is as exact as an id. Before the first request for a run or
+subflow, and after one whose answer was lost, the server is asked which of the lines it has already. A request that is
+still being carried out then is not seen, and its lines can be stored twice.
 """
 
 from __future__ import annotations
@@ -16,51 +16,54 @@ from datetime import datetime
 from typing import Any
 
 from flowherd.backends import json_values
-from flowherd.backends.prefect3.rows import objects
+from flowherd.backends.decoding import decoding
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
 from flowherd.values import LogLine
 
-#: Before the name of a raw stream, which tells its lines from records that the run itself has logged.
-RAW_LOGGER = "flowherd."
+#: Prefix of the logger of raw output, so that its lines differ from records that the run itself has logged.
+_RAW_LOGGER_PREFIX = "flowherd."
 _RAW_STREAMS = frozenset({"stdout", "stderr"})
-_REQUEST_BYTES = 900_000
-_REQUEST_LINES = 1000
-#: Prefect's own client cuts there; a database row of any size would be taken.
-_MOST_CHARACTERS = 900_000
-#: Of one answer to a question for logs.
-_PAGE = 200
-#: More than a request has lines, for other loggers' are among them.
-_MOST_PAGES = 100
-#: Runs whose logs are known not to hold anything unexpected.
-_MOST_KNOWN = 10_000
+#: Maximum size of one request, bytes and lines.
+_MAX_REQUEST_BYTES = 900_000
+_MAX_REQUEST_LINES = 1000
+#: Maximum length of a message, characters: that of Prefect's own client. The server's database has no limit.
+_MAX_MESSAGE_CHARACTERS = 900_000
+#: Number of lines in one answer to a query for logs.
+_PAGE_LINES = 200
+#: Maximum number of pages read for a run; more than a request has lines, because other loggers' lines are among them.
+_MAX_PAGES = 100
+#: Maximum number of runs remembered whose stored logs need no check.
+_MAX_KNOWN = 10_000
 
+#: A line as it is recognised: run, time, logger, level and text.
 _Key = tuple[str, datetime | None, str, int, str]
 
 
-class RunLogs:
-    """Writes lines, each once so far as that can be known. From several threads."""
+class LogWriter:
+    """Writes log lines; usable from several threads."""
 
     def __init__(self, transport: Prefect3Transport) -> None:
         self._transport = transport
         self._lock = threading.Lock()
+        #: Ids of the runs and subflows of which all stored lines were written here, oldest first.
         self._known: OrderedDict[str, None] = OrderedDict()
 
     def write(self, lines: Sequence[LogLine]) -> None:
-        """Raises BackendUnavailable when some of the lines may not have arrived; sending all again is right then."""
+        """Write lines. Raises BackendUnavailable if some of them may not be stored; send all of them again then."""
         journals = {_owner(line): line.flow_run_id for line in lines}
         for batch in _batches(_row(line) for line in lines):
             self._send(batch, journals)
 
     def begin(self, run_id: str) -> None:
-        """The run has just been claimed here: nothing of what is to be written of it can be there yet."""
+        """Note that the run has just been claimed here, so none of its lines can be stored yet."""
         self._remember([run_id])
 
     def _send(self, rows: list[dict[str, Any]], journals: Mapping[str, str]) -> None:
-        """`journals` names the run in whose journal the lines of each run or subflow stand."""
+        """Send one batch. `journals` is, for each run or subflow, the run whose journal its lines come from."""
         run_ids = {row["flow_run_id"] for row in rows}
         new = run_ids - set(self._known)
-        # One question for a journal: a run can have as many subflows as lines.
+        # One query for each journal: a run can have as many subflows as lines.
         for journal in sorted({journals[run_id] for run_id in new}):
             rows = self._without_stored({run_id for run_id in new if journals[run_id] == journal}, rows)
         if not rows:
@@ -74,27 +77,27 @@ class RunLogs:
         self._remember(run_ids)
 
     def _without_stored(self, run_ids: set[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows without those lines of `run_ids` that the server has already."""
         times = [row["timestamp"] for row in rows if row["flow_run_id"] in run_ids]
         stored = set(self._stored(sorted(run_ids), min(times), max(times)))
         return [row for row in rows if row["flow_run_id"] not in run_ids or _key(row) not in stored]
 
     def _stored(self, run_ids: list[str], first: str, last: str) -> Iterator[_Key]:
+        """Yield the lines of these runs that the server has between two times."""
         wanted = {"flow_run_id": {"any_": run_ids}, "timestamp": {"after_": first, "before_": last}}
-        for number in range(_MOST_PAGES * len(run_ids)):
-            asked = {"logs": wanted, "limit": _PAGE, "offset": number * _PAGE}
-            page = self._transport.post("/logs/filter", asked)
-            try:
-                keys = [_key(row) for row in objects(page)]
-            except json_values.NOT_THE_DIALECT as error:
-                raise BackendUnavailable(f"cannot understand the log of {run_ids[0]}: {error!r:.200}") from error
+        for number in range(_MAX_PAGES * len(run_ids)):
+            query = {"logs": wanted, "limit": _PAGE_LINES, "offset": number * _PAGE_LINES}
+            page = self._transport.post("/logs/filter", query)
+            with decoding(f"the log of flow run {run_ids[0]}", self._transport.address):
+                keys = [_key(row) for row in json_values.mappings_not_null(page)]
             yield from keys
-            if len(keys) < _PAGE:
+            if len(keys) < _PAGE_LINES:
                 return
 
     def _remember(self, run_ids: Iterable[str]) -> None:
         with self._lock:
             self._known.update(dict.fromkeys(run_ids))
-            while len(self._known) > _MOST_KNOWN:
+            while len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
 
     def _forget(self, run_ids: Iterable[str]) -> None:
@@ -104,7 +107,7 @@ class RunLogs:
 
 
 def _owner(line: LogLine) -> str:
-    """The flow run that the server is to have the line under."""
+    """Return the id of the flow run or subflow in whose log the line belongs."""
     return line.subflow_run_id or line.flow_run_id
 
 
@@ -113,29 +116,30 @@ def _row(line: LogLine) -> dict[str, Any]:
         "flow_run_id": _owner(line),
         "task_run_id": line.task_run_id,
         "timestamp": line.at.isoformat(),
-        "name": _text(RAW_LOGGER + line.stream if line.stream in _RAW_STREAMS else line.logger),
+        "name": _storable(_RAW_LOGGER_PREFIX + line.stream if line.stream in _RAW_STREAMS else line.logger),
         "level": int(line.level),
-        "message": _text(line.message)[:_MOST_CHARACTERS],
+        "message": _storable(line.message)[:_MAX_MESSAGE_CHARACTERS],
     }
 
 
-def _text(text: str) -> str:
-    """What the server can store: halves of characters make it fail, and so would every later try; NUL it takes out."""
+def _storable(text: str) -> str:
+    """Escape lone surrogates, on which every request would fail, and NUL, which the server drops."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _key(row: Any) -> _Key:
     name, message = json_values.text(row["name"]), json_values.text(row["message"])
     run_id, at = json_values.text(row["flow_run_id"]), json_values.time_or_none(row["timestamp"])
-    return (run_id, at, name, json_values.whole(row["level"]), message)
+    return (run_id, at, name, json_values.integer(row["level"]), message)
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Divide rows into batches of at most _MAX_REQUEST_LINES and, if possible, _MAX_REQUEST_BYTES."""
     batch: list[dict[str, Any]] = []
     size = 0
     for row in rows:
         length = len(json.dumps(row))
-        if batch and (size + length > _REQUEST_BYTES or len(batch) == _REQUEST_LINES):
+        if batch and (size + length > _MAX_REQUEST_BYTES or len(batch) == _MAX_REQUEST_LINES):
             yield batch
             batch, size = [], 0
         batch.append(row)

@@ -1,0 +1,102 @@
+"""Find the flow runs that are due: what the queue lists, with the details that a start needs.
+
+The field lists are those of Prefect's own clients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+from flowherd.backends import json_values
+from flowherd.backends.decoding import UnreadableRuns, decoding
+from flowherd.backends.graphql.run_rows import flow_run
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.errors import BackendRefused, NotAuthorized
+from flowherd.states import CLAIMABLE
+from flowherd.values import FlowRun, checked_id, deciding_task_run
+
+#: How long a waiting task run of a running flow run must have been due, seconds: the flow's own process goes first.
+#: Prefect's own agent has the same.
+_TASK_RUN_AGE_S = 3.0
+#: Maximum number of runs read from one answer; more than any host can start between two polls.
+_MAX_RUNS = 1000
+
+_TASK_RUNS = 'task_runs(where: {{state_start_time: {{_lte: "{due}"}}}}) {{ id version task_id serialized_state }}'
+#: Fields of a flow run and of its flow to ask for, newest servers first; servers of Prefect 0.13 know only the last.
+_FIELDS = (
+    ("name scheduled_start_time run_config labels", "run_config core_version"),
+    ("name scheduled_start_time run_config", "run_config"),
+    ("", "core_version"),
+    ("", ""),
+)
+
+T = TypeVar("T")
+
+
+class DueRuns:
+    """Finds due flow runs; remembers which fields the server knows."""
+
+    def __init__(self, transport: GraphQLTransport) -> None:
+        self._transport = transport
+        #: Index in _FIELDS of the first fields that this server has accepted.
+        self._fields_index = 0
+        self._unreadable = UnreadableRuns()
+
+    def find(self, labels: Sequence[str], exclude: Collection[str], tenant_id: str | None) -> list[FlowRun]:
+        """Return the runs that the queue lists for these labels and that can be claimed, without those in `exclude`."""
+        now = datetime.now(timezone.utc)
+        queue = {"before": now.isoformat(), "labels": list(labels), "tenant_id": tenant_id}
+        listed = self._transport.mutate("get_runs_in_queue", queue, "flow_run_ids").get("flow_run_ids")
+        with decoding("the queue", self._transport.endpoint):
+            listed = json_values.sequence(listed)[:_MAX_RUNS]
+        ids = [run_id for run_id in listed if self._readable(run_id, checked_id) and run_id not in exclude]
+        if not ids:
+            return []
+        with decoding("the flow runs", self._transport.endpoint):
+            rows = {row["id"]: row for row in self._details(ids, now) if isinstance(row.get("id"), str)}
+        found = (self._readable(rows[run_id], flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
+        return [run for run in found if run is not None and _can_be_claimed(run)]
+
+    def _readable(self, value: Any, read: Callable[[Any], T]) -> T | None:
+        """Return `read(value)`; if that is not possible, leave the run out and return None."""
+        try:
+            return read(value)
+        except json_values.DECODING_ERRORS as error:
+            self._unreadable.leave_out(value, error)
+            return None
+
+    def _details(self, ids: Sequence[str], now: datetime) -> list[Mapping[str, Any]]:
+        """Return the rows of these runs, with as many of _FIELDS as the server knows."""
+        due = (now - timedelta(seconds=_TASK_RUN_AGE_S)).isoformat()
+        where = (
+            f'{{id: {{_in: {json.dumps(ids)}}}, _or: [{{state: {{_eq: "Scheduled"}}}}, '
+            f'{{state: {{_eq: "Running"}}, task_runs: {{state_start_time: {{_lte: "{due}"}}}}}}]}}'
+        )
+        refusal: BackendRefused | None = None
+        for index in range(self._fields_index, len(_FIELDS)):
+            try:
+                rows = self._rows(where, _FIELDS[index], due)
+            except NotAuthorized:
+                raise
+            except BackendRefused as error:  # perhaps because the server does not know all the fields
+                refusal = error
+                continue
+            self._fields_index = index
+            return rows
+        assert refusal is not None, "the last fields were either accepted or refused"
+        raise refusal
+
+    def _rows(self, where: str, fields: tuple[str, str], due: str) -> list[Mapping[str, Any]]:
+        run_fields, flow_fields = fields
+        flow = f"flow {{ id name environment storage version {flow_fields} }}"
+        selection = f"id version state serialized_state parameters {run_fields} {flow} {_TASK_RUNS.format(due=due)}"
+        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {selection} }} }}")
+        return json_values.mappings(answer["flow_run"])
+
+
+def _can_be_claimed(run: FlowRun) -> bool:
+    """Whether the run still waits; between the two queries another agent may have claimed it."""
+    return run.state in CLAIMABLE or deciding_task_run(run) is not None

@@ -1,0 +1,54 @@
+"""Build the inputs of mutations: states and log lines in the API's format."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from flowherd.values import LogLine, StateReport
+
+
+def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the state of a report; `wrapped` is the state that a claim keeps inside."""
+    ours = {
+        "claim": report.claim,
+        "at": report.at.isoformat(),
+        "pid": report.pid,
+        "reason": report.reason,
+        "grade": report.grade,
+    }
+    state: dict[str, Any] = {
+        "type": report.state.value,
+        "message": report.message,
+        "context": {"flowherd": {name: value for name, value in ours.items() if value is not None}},
+        "cached_inputs": {},
+        "_result": {"type": "NoResultType"},
+    }
+    if wrapped is not None:
+        state["state"] = dict(wrapped)
+    return state
+
+
+def log_input(line: LogLine, *, with_id: bool) -> dict[str, Any]:
+    """Return a log line; `with_id` for servers that store a line with the same id only once."""
+    log: dict[str, Any] = {
+        "flow_run_id": line.flow_run_id,
+        "task_run_id": line.task_run_id,
+        "timestamp": line.at.isoformat(),
+        "name": line.logger,
+        "level": _level_name(line.level),
+        "message": line.message,
+        "info": {"stream": line.stream},
+    }
+    if with_id and line.line_id is not None:
+        log["line_id"] = line.line_id
+    return log
+
+
+def _level_name(level: int) -> str:
+    """Return the standard name at or below `level`: Prefect's server rejects a batch with any other name."""
+    for number in (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO):
+        if level >= number:
+            return logging.getLevelName(number)
+    return "DEBUG"
