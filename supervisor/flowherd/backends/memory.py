@@ -33,6 +33,7 @@ class MemoryBackend:
     """`Backend` over dictionaries, and the few things that a user of a backend does."""
 
     address = "memory"
+    engine = "plain"
 
     def __init__(self) -> None:
         self._lock = threading.Condition()

@@ -34,6 +34,8 @@ class Backend(Protocol):
 
     #: Where it is, for messages.
     address: str
+    #: Name of the engine (engines/registry.py) that carries out most of the runs that it hands out.
+    engine: str
 
     def connect(self) -> ServerCapabilities:
         """Say hello and learn what the server can do."""

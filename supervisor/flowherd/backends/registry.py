@@ -21,6 +21,11 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
     return _work_pool(loaded, only_look=only_look) if loaded.settings.prefect3.pool else _graphql(loaded)
 
 
+def engine_of(loaded: LoadedSettings) -> str:
+    """Return the name of the engine of the backend that the settings name, also when its API is not known."""
+    return "prefect3" if loaded.settings.prefect3.pool else GraphQLBackend.engine
+
+
 def _graphql(loaded: LoadedSettings) -> Backend:
     api = find_api(loaded)
     if api is None:

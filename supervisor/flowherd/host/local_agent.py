@@ -24,17 +24,25 @@ from flowherd.agent.http_api import Load
 from flowherd.agent.shutdown import FLUSH_TIMEOUT_S, WindingDown
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
-from flowherd.engines.plan import AgentDefaults, outline, plan
-from flowherd.engines.prefect1_environment import EngineSettings
-from flowherd.engines.runtime_setup import checked_rules, lines_of_engine, preload_of_engine, serves_engine, to_warm
-from flowherd.engines.runtimes import RuntimeRule, newer_than
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import outline, plan
+from flowherd.engines.registry import engine_named
+from flowherd.engines.run_environment import environment_for_runs
+from flowherd.engines.runtimes import (
+    EnginePackage,
+    RuntimeRule,
+    checked_rules,
+    to_warm,
+    warnings_about_versions,
+    warnings_at_start,
+)
 from flowherd.errors import ClaimLost, ConfigurationError, DeployError, RunDirectoryDamaged, UnsupportedStorage
 from flowherd.host import retention
 from flowherd.host.adopt import Finding, conclude
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.host.processes.fork_server import ForkServers
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import figures
@@ -45,7 +53,7 @@ from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
-from flowherd.values import FlowRun, StoredState, Wake
+from flowherd.values import EngineAccess, FlowRun, StoredState, Wake
 from flowherd_runner.contract import faults, files, reasons
 from flowherd_runner.contract.spec import Limits, RunSpec
 
@@ -113,7 +121,7 @@ class LocalAgent(Agent):
         self._intending = RecurringError("claim flow runs, for none can be written down", self.logger)
         self._opening = threading.Lock()
         self._opened = False
-        #: Where Prefect runs go that name no directory, as with Prefect's own agents.
+        #: Working directory of the runs of some engines, when they name none.
         self._started_in = str(Path.cwd())
         self.control.usual_stop = own.on_stop or "detach"
         self._control_socket: ControlSocket | None = None
@@ -137,9 +145,18 @@ class LocalAgent(Agent):
         return ForkServers(self._state.path, environment_for_runs(os.environ), of_all_runs)
 
     @functools.cached_property
+    def _package(self) -> EnginePackage | None:
+        """What the runs need that the backend hands out; None when any Python will do."""
+        try:
+            name = self.backend.engine
+        except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
+            return None
+        return engine_named(name).package
+
+    @functools.cached_property
     def _runtimes(self) -> tuple[RuntimeRule, ...]:
         settings = self.loaded.settings
-        return checked_rules(settings.runtimes, environment_for_runs(os.environ), lines_of_engine(settings))
+        return checked_rules(settings.runtimes, environment_for_runs(os.environ), self._package)
 
     @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
@@ -187,12 +204,9 @@ class LocalAgent(Agent):
             rules = self._runtimes
             self._adopt_all()
             settings = self.loaded.settings
-            if settings.prefect3.pool and not serves_engine(rules):
-                self.logger.warning(
-                    "No interpreter with Prefect 3 is known here, so runs without a command of their own will crash: "
-                    "name one with --runtime NAME=VIRTUAL-ENVIRONMENT"
-                )
-            for runtime in to_warm(rules, settings.agent.preload, preload_of_engine(settings)):
+            for warning in warnings_at_start(self._package, rules):
+                self.logger.warning("{}", warning)
+            for runtime in to_warm(rules, settings.agent.preload, self._package):
                 self._fork_servers.get(runtime)
             self._watcher.start()
             self._courier.start()
@@ -203,12 +217,8 @@ class LocalAgent(Agent):
         super()._connect()
         if self._capabilities is None or self._capabilities is before:
             return
-        server = self._capabilities.engine_version
-        for rule in newer_than(server, self._runtimes):
-            words = (
-                "The runtime {!r} has Prefect {}, later than the server's {}: it may ask for what is not known there"
-            )
-            self.logger.warning(words, rule.name, rule.prefect_version, server)
+        for warning in warnings_about_versions(self._package, self._capabilities.engine_version, self._runtimes):
+            self.logger.warning("{}", warning)
 
     def _serve_control(self) -> None:
         try:
@@ -325,28 +335,21 @@ class LocalAgent(Agent):
             limits=Limits(**settings.runs.limits.model_dump()),
             preload=settings.agent.preload,
             runtimes=self._runtimes,
-            engine=self._engine_settings(),
             grace_s=settings.agent.grace,
             max_line_bytes=settings.runs.max_line_bytes,
             max_journal_bytes=settings.runs.max_journal_bytes,
+            access=self._engine_access(),
+            api_flavour=settings.backend,
+            labels=self.labels,
+            started_in=self._started_in,
+            python_path=os.environ.get("PYTHONPATH", ""),
         )
 
-    def _engine_settings(self) -> EngineSettings | None:
+    def _engine_access(self) -> EngineAccess | None:
         try:
-            access = self.backend.engine_access()
+            return self.backend.engine_access()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
-            access = None
-        if access is None:
             return None
-        return EngineSettings(
-            access=access,
-            backend=self.loaded.settings.backend,
-            labels=self.labels,
-            working_dir=self._started_in,
-            python_path=os.environ.get("PYTHONPATH", ""),
-            import_paths=[str(Path(path).expanduser().absolute()) for path in self.import_paths],
-            env_vars=self.env_vars,
-        )
 
     def _forget_claim(self, flow_run: FlowRun) -> None:
         super()._forget_claim(flow_run)

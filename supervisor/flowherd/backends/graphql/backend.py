@@ -55,6 +55,8 @@ _FIELDS = (
 class GraphQLBackend:
     """`Backend` over the Prefect 0.x/1.x dialect."""
 
+    engine = "prefect1"
+
     def __init__(self, transport: GraphQLTransport) -> None:
         self.address = transport.endpoint
         self._transport = transport
