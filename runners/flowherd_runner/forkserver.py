@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import osapi
+from flowherd_runner import BOOT_FILE, osapi
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
@@ -27,7 +27,6 @@ from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.runner import STOP_SIGNALS, run
 
-_BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
 #: More descriptors than any message carries, so that surplus ones are seen and closed.
 _MAX_FDS = 8
 #: Of the error of one module, so that the ready message stays within MAX_MESSAGE_BYTES.
@@ -207,7 +206,7 @@ class ForkServer:
                 # Everything but the lock closes by itself on exec.
                 os.set_inheritable(lock_fd, True)
                 arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
-                os.execv(sys.executable, [sys.executable, _BOOT, *arguments])
+                os.execv(sys.executable, [sys.executable, BOOT_FILE, *arguments])
             self._channel.close()
             self._selector.close()
             self._signals.close()

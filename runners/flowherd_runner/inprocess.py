@@ -16,12 +16,13 @@ import traceback
 from types import CoroutineType, ModuleType, TracebackType
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
+from flowherd_runner import PACKAGE_DIRECTORY
 from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.kinds.flow import Flow
 from flowherd_runner.logcapture import flush_streams
 
-_OWN_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
 _MAX_MESSAGE_CHARS = 5000
 

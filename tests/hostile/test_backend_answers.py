@@ -18,7 +18,8 @@ from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.http import MAX_BODY_BYTES
 from flowherd.config import load_settings
-from flowherd.engines.plan import AgentDefaults, plan
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized, UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, Flow, FlowRun, LogLine, StateReport, checked_id

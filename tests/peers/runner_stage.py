@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowherd.engines.prefect1_environment import EngineSettings, prefect_environment
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.prefect1 import engine_environment
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
 from flowherd_runner.contract.journal import STREAM_NAMES
@@ -84,7 +85,7 @@ class Stage:
         run = FlowRun(id=run_id, name="", version=1, state=RunState.SUBMITTED, serialized_state={}, flow=flow)
         access = EngineAccess(api=self.server.url, endpoint=self.server.url + "/graphql", token=token)
         import_paths = [str(self.place)]
-        return prefect_environment(run, {}, "/", EngineSettings(access=access, import_paths=import_paths))
+        return engine_environment(run, {}, "/", AgentDefaults(import_paths=import_paths), access)
 
 
 @dataclass

@@ -77,10 +77,10 @@ def of_a_fork(peer: Peer, before: dict[str, str], env: dict[str, str], tmp_path:
         run = fork_server.python(
             "import os, runpy\n"
             "def main():\n"
-            "    from flowherd_runner.kinds.prefect1 import configuration, logs\n"
+            "    from flowherd_runner.kinds.prefect1 import configuration, log_records\n"
             f"    for name in {sorted(set(before) - set(env))!r}: os.environ.pop(name)\n"
             "    configuration.renew()\n"
-            "    logs.redirect(lambda *record: None)\n"
+            "    log_records.redirect(lambda *record: None)\n"
             f"    runpy.run_path({str(PROGRAM)!r})['write']({str(file)!r})\n",
             env=env,
         )

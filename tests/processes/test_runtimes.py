@@ -49,8 +49,8 @@ def agent_with(*runtimes: Mapping[str, object], backend: MemoryBackend | None = 
 def test_a_virtual_environment_and_the_python_in_it_are_the_same(environment: Path) -> None:
     inside = str(environment / "bin" / "python")
     assert program_of(str(environment)) == program_of(inside) == inside
-    found = ask(str(environment), os.environ)
-    assert (found.program, found.version[:2], found.has_prefect) == (inside, sys.version_info[:2], False)
+    found = ask(str(environment), os.environ, "prefect")
+    assert (found.program, found.version[:2], found.has_package) == (inside, sys.version_info[:2], False)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_a_virtual_environment_and_the_python_in_it_are_the_same(environment: Pa
         (None, "cannot be started"),
         ("echo 'no such thing' >&2; exit 3", "no such thing"),
         ("exit 0", "does not answer as a Python"),
-        ('echo \'{"version": [3, 6, 9], "prefect": true}\'', "too old"),
-        ('echo \'{"version": [2, 7, 18], "prefect": false}\'', "too old"),
+        ('echo \'{"version": [3, 6, 9], "found": true}\'', "too old"),
+        ('echo \'{"version": [2, 7, 18], "found": false}\'', "too old"),
     ],
 )
 def test_what_cannot_serve_is_refused_with_the_reason(tmp_path: Path, script: str | None, words: str) -> None:
@@ -70,11 +70,14 @@ def test_what_cannot_serve_is_refused_with_the_reason(tmp_path: Path, script: st
 
 
 def test_an_agent_does_not_start_with_runtimes_that_cannot_serve_and_names_them_all(environment: Path) -> None:
+    backend = MemoryBackend()
+    backend.engine = "prefect1"
     agent = agent_with(
         {"name": "gone", "interpreter": "/no/such/python"},
         {"name": "empty", "interpreter": str(environment), "core_version": "1.*"},
         {"name": "twice", "interpreter": str(environment)},
         {"name": "twice", "interpreter": str(environment)},
+        backend=backend,
     )
     with pytest.raises(ConfigurationError) as caught:
         agent.start()

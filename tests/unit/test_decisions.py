@@ -13,7 +13,8 @@ import pytest
 
 from flowherd.agent.backoff import PollPace, retry_pause_s
 from flowherd.agent.health import Facts, assess
-from flowherd.engines.plan import AgentDefaults, plan, runtime_of
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan, runtime_of
 from flowherd.errors import UnsupportedStorage
 from flowherd.host import verdict
 from flowherd.host.limits import Usage, breach

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flowherd.engines.plan import AgentDefaults, plan, runtime_of
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.run import Run
@@ -59,7 +60,7 @@ def test_a_command_is_run_in_place_of_the_engine_with_the_same_environment() -> 
 
 def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_that() -> None:
     rule = RuntimeRule(name="third", interpreter="/opt/prefect-3/bin/python")
-    without = RuntimeRule(name="third", interpreter="/opt/bare/bin/python", has_prefect=False)
+    without = RuntimeRule(name="third", interpreter="/opt/bare/bin/python", has_engine=False)
     run = run_of(command="./engine.sh", pull_steps=[{"step": {}}])
     spec = spec_of(run, runtimes=[rule])
     assert (spec.kind, spec.target["argv"]) == (KIND_PREFECT3_COMMAND, ["./engine.sh"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flowherd.engines.plan import AgentDefaults, plan, runtime_of
-from flowherd.engines.prefect1_environment import EngineSettings
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
 from flowherd.states import RunState
@@ -36,9 +36,9 @@ def run_of(version: str | None, storage: dict[str, Any] = LOCAL, labels: tuple[s
     )
 
 
-def defaults(*runtimes: RuntimeRule, access: EngineAccess = ACCESS, **engine: Any) -> AgentDefaults:
-    settings = EngineSettings(access=access, labels=["a", "b"], working_dir="/agent", **engine)
-    return AgentDefaults(runtimes=runtimes, engine=settings, preload=["json"])
+def defaults(*runtimes: RuntimeRule, access: EngineAccess = ACCESS, **given: Any) -> AgentDefaults:
+    own: dict[str, Any] = {"labels": ["a", "b"], "started_in": "/agent", "preload": ["json"]}
+    return AgentDefaults(runtimes=runtimes, access=access, **own, **given)
 
 
 def env_of(flow_run: FlowRun, agent: AgentDefaults) -> dict[str, str]:

@@ -24,13 +24,7 @@ KIND_PREFECT3 = "prefect3"
 KIND_PREFECT3_COMMAND = "prefect3-command"
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
 
-#: What a fork server for runs of the kind "prefect" imports: of any version, all that such a run needs of it.
+#: Modules of the child side that import Prefect 0.x or 1.x, and what its runs need, into a fork server.
 PREFECT_PRELOAD = ("flowherd_runner.kinds.prefect1.warm",)
-#: The same for runs of the kind "prefect3".
+#: The same for Prefect 3.
 PREFECT3_PRELOAD = ("flowherd_runner.kinds.prefect3.warm",)
-#: What the fork server of a kind must have imported.
-PRELOAD_OF_KIND = {
-    KIND_PREFECT: PREFECT_PRELOAD,
-    KIND_PREFECT3: PREFECT3_PRELOAD,
-    KIND_PREFECT3_COMMAND: PREFECT3_PRELOAD,
-}

@@ -31,6 +31,7 @@ from flowherd.agent.systemd import notify_ready, notify_stopping
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
+from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import BackendError, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.values import AgentIdentity, FlowRun, Wake
@@ -102,7 +103,8 @@ class Agent:
         agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
         with catching_stop_signals(self._waker) as signals:
             try:
-                self._check_token()
+                if require_cloud_token(self.loaded.settings):
+                    self._connection.check_token()
                 self.setup()
                 notify_ready()
                 self._loop.run(self._heartbeat_and_poll, functools.partial(self._is_stopping, signals), self.max_polls)
@@ -257,15 +259,6 @@ class Agent:
         return replace(health.assess(facts, time.monotonic()), claim_pause=self._claim_gate.pause())
 
     # -- inside
-
-    def _check_token(self) -> None:
-        if self.loaded.settings.backend != "cloud":
-            return
-        if not self.loaded.settings.cloud.agent.auth_token:
-            raise NotAuthorized(
-                "no agent token: set PREFECT__CLOUD__AGENT__AUTH_TOKEN or auth_token under [cloud.agent]"
-            )
-        self._connection.check_token()
 
     def _heartbeat_and_poll(self, executor: ThreadPoolExecutor) -> bool:
         # Silence alone proves nothing: an agent that was suspended for a while has made no request.

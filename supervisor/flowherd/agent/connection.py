@@ -210,7 +210,7 @@ class Connection:
             agent_id = self.make(lambda backend: backend.register(identity), urgent=False)
         except NotAuthorized:
             raise
-        except BackendRefused as error:  # servers of the time of Prefect 0.13 do not register agents
+        except BackendRefused as error:  # old servers do not register agents
             logger.debug("The backend does not register agents: {}", error)
         else:
             logger.debug("Registered as agent {}", agent_id)

@@ -33,6 +33,7 @@ class MemoryBackend:
     """`Backend` over dictionaries, with a few methods that stand in for what a user does at a server."""
 
     address = "memory"
+    engine = "plain"
 
     def __init__(self) -> None:
         self._lock = threading.Condition()

@@ -36,6 +36,8 @@ class Backend(Protocol):
 
     #: Address of the server, for messages and for the lock that keeps two agents of this host from claiming at once.
     address: str
+    #: Name of the engine (engines/registry.py) that carries out most of the runs that it hands out.
+    engine: str
 
     def connect(self) -> ServerCapabilities:
         """Make the first contact and find out what the server can do."""

@@ -54,6 +54,8 @@ def _memory(loaded: LoadedSettings, *, only_look: bool) -> Backend:
 
 #: The backends of this project. They cannot be replaced by entry points of the same name.
 BUILT_IN: Mapping[str, BackendFactory] = {"graphql": _graphql, "prefect3": _prefect3, "memory": _memory}
+#: The engine whose runs each of them hands out: the attribute `engine` of its class, known without loading it.
+_ENGINES: Mapping[str, str] = {"graphql": "prefect1", "prefect3": "prefect3", "memory": "plain"}
 
 
 def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
@@ -70,6 +72,12 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
 def backend_name(settings: Settings) -> str:
     """Return the name of the backend that the settings choose: agent.backend, else prefect3 if a work pool is set."""
     return settings.agent.backend or ("prefect3" if settings.prefect3.pool else "graphql")
+
+
+def engine_of(loaded: LoadedSettings) -> str:
+    """Return the name of the engine whose runs the backend hands out, also while its API is not known."""
+    name = backend_name(loaded.settings)
+    return _ENGINES[name] if name in _ENGINES else open_backend(loaded, only_look=True).engine
 
 
 def _load(name: str, origin: str) -> BackendFactory:

@@ -1,7 +1,7 @@
-"""What to report of a flow run whose own engine reports its states, once its process has ended.
+"""What to report of a flow run whose engine reports its states itself, once its process has ended.
 
-The engine knows what became of the flow; the agent knows what became of the process. So the agent speaks only where
-the engine has said nothing final and nothing waits for another start.
+The engine knows what became of the flow, the agent knows what became of the process. So the agent reports an end only
+when the engine has reported nothing final and nothing waits for another start of the run.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd.values import RunAtBackend, StateReport
 
-_UNTOLD = "Its engine had not reported how the flow ended."
+_NOT_REPORTED = "Its engine had not reported how the flow ended."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the backend is to be told, if anything, and what the run is in after that."""
+    """The report that the backend gets, None for none, and the state of the run after that."""
 
     report: StateReport | None
     state: RunState
 
 
 def outcome(ended: StateReport, standing: RunAtBackend | None) -> Outcome:
-    """What follows from how the process `ended` and what the backend holds; None: it does not know the run any more."""
+    """Conclude from how the process `ended` and what the backend holds; None when it does not know the run any more."""
     if standing is None:
         return Outcome(report=None, state=ended.state)
     if standing.state in FINISHED:
@@ -36,10 +36,10 @@ def outcome(ended: StateReport, standing: RunAtBackend | None) -> Outcome:
 
 
 def _waits_in(ended: StateReport, standing: RunAtBackend) -> RunState | None:
-    """What the run waits in for its next start, where it does: a long retry, a pause, or somebody queued it again."""
+    """The state in which the run waits for its next start (long retry, pause, queued again); None if it does not."""
     if standing.state is RunState.SCHEDULED:
         return RunState.SCHEDULED
-    if ended.state is not RunState.SUCCESS:  # the process did not leave it so on purpose
+    if ended.state is not RunState.SUCCESS:  # the process did not leave the run waiting on purpose
         return None
     if standing.state in CLAIMABLE:
         return standing.state
@@ -53,5 +53,5 @@ def _filled_in(ended: StateReport, standing: RunAtBackend) -> StateReport:
     if standing.state is RunState.CANCELLING and ended.state is not RunState.CANCELLED:
         return replace(ended, state=RunState.CANCELLED, message=f"The flow run was cancelled. {ended.message}")
     if ended.state is RunState.SUCCESS:
-        return replace(ended, state=RunState.FAILED, message=f"{ended.message} {_UNTOLD}")
+        return replace(ended, state=RunState.FAILED, message=f"{ended.message} {_NOT_REPORTED}")
     return ended

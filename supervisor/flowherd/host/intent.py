@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowherd.engines.plan import AgentDefaults, outline, plan
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import outline, plan
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes import fork_lock
 from flowherd.host.processes.cgroups import Cgroups

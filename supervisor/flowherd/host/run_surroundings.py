@@ -11,12 +11,20 @@ from loguru import logger
 
 from flowherd.agent.connection import Connection
 from flowherd.config import LoadedSettings
-from flowherd.engines.plan import AgentDefaults
-from flowherd.engines.prefect1_environment import EngineSettings
-from flowherd.engines.runtime_setup import checked_rules, lines_of_engine, preload_of_engine, serves_engine, to_warm
-from flowherd.engines.runtimes import RuntimeRule, newer_than
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.registry import engine_named
+from flowherd.engines.run_environment import environment_for_runs
+from flowherd.engines.runtimes import (
+    EnginePackage,
+    RuntimeRule,
+    checked_rules,
+    to_warm,
+    warnings_about_versions,
+    warnings_at_start,
+)
 from flowherd.errors import ConfigurationError
-from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.host.processes.fork_server import ForkServers
+from flowherd.values import EngineAccess
 from flowherd_runner.contract.spec import Limits
 
 
@@ -41,21 +49,26 @@ class RunSurroundings:
         self._started_in = str(Path.cwd())
 
     @functools.cached_property
+    def _package(self) -> EnginePackage | None:
+        """What the runs need that the backend hands out; None if any Python will do."""
+        try:
+            name = self._connection.backend.engine
+        except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
+            return None
+        return engine_named(name).package
+
+    @functools.cached_property
     def _runtimes(self) -> tuple[RuntimeRule, ...]:
-        sections = self._settings.runtimes
-        return checked_rules(sections, environment_for_runs(os.environ), lines_of_engine(self._settings))
+        return checked_rules(self._settings.runtimes, environment_for_runs(os.environ), self._package)
 
     def check_runtimes(self) -> None:
-        """Ask each interpreter of the settings what it is. Raises ConfigurationError when one cannot serve."""
-        if self._settings.prefect3.pool and not serves_engine(self._runtimes):
-            logger.warning(
-                "No interpreter with Prefect 3 is known here, so runs without a command of their own will crash: "
-                "name one with --runtime NAME=VIRTUAL-ENVIRONMENT"
-            )
+        """Start each interpreter of the settings once. Raises ConfigurationError when one cannot serve."""
+        for warning in warnings_at_start(self._package, self._runtimes):
+            logger.warning("{}", warning)
 
     def warm(self) -> None:
         """Start the fork servers that runs can be expected to need."""
-        for runtime in to_warm(self._runtimes, self._settings.agent.preload, preload_of_engine(self._settings)):
+        for runtime in to_warm(self._runtimes, self._settings.agent.preload, self._package):
             self.fork_servers.get(runtime)
 
     @functools.cached_property
@@ -75,41 +88,29 @@ class RunSurroundings:
 
     def warn_of_later_than(self, server_version: str) -> None:
         """Warn of each runtime whose engine is later than the server's."""
-        for rule in newer_than(server_version, self._runtimes):
-            logger.warning(
-                "The runtime {!r} has Prefect {}, later than the server's {}: it may ask for what the server lacks",
-                rule.name,
-                rule.prefect_version,
-                server_version,
-            )
+        for warning in warnings_about_versions(self._package, server_version, self._runtimes):
+            logger.warning("{}", warning)
 
     def defaults(self) -> AgentDefaults:
-        """Return what the agent gives to every run whose flow sets nothing else."""
+        """Return what the agent gives to every run whose flow does not choose otherwise."""
         return AgentDefaults(
             env_vars=self._env_vars,
             import_paths=self._import_paths,
             limits=Limits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
-            engine=self._engine_settings(),
             grace_s=self._settings.agent.grace,
             max_line_bytes=self._settings.runs.max_line_bytes,
             max_journal_bytes=self._settings.runs.max_journal_bytes,
+            access=self._engine_access(),
+            api_flavour=self._settings.backend,
+            labels=self._labels,
+            started_in=self._started_in,
+            python_path=os.environ.get("PYTHONPATH", ""),
         )
 
-    def _engine_settings(self) -> EngineSettings | None:
+    def _engine_access(self) -> EngineAccess | None:
         try:
-            access = self._connection.engine_access()
+            return self._connection.engine_access()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
-            access = None
-        if access is None:
             return None
-        return EngineSettings(
-            access=access,
-            backend=self._settings.backend,
-            labels=self._labels,
-            working_dir=self._started_in,
-            python_path=os.environ.get("PYTHONPATH", ""),
-            import_paths=[str(Path(path).expanduser().absolute()) for path in self._import_paths],
-            env_vars=self._env_vars,
-        )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from flowherd.engines.plan import runtime_of
+from flowherd.engines.registry import package_of
 from flowherd.errors import DeployError
 from flowherd.host.intent import Intent
 from flowherd.host.processes import cgroups
@@ -15,7 +16,6 @@ from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.spec import RunSpec
-from flowherd_runner.contract.variables import PRELOAD_OF_KIND
 
 #: Number of tries in all when the fork server turns out to be dead.
 _START_TRIES = 3
@@ -58,7 +58,7 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     for tries_left in reversed(range(_START_TRIES)):
         server = fork_servers.get(runtime)
         try:
-            _require_prefect(server, intent.run.spec)
+            _require_package(server, intent.run.spec)
             assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
             return server.start_runner(directory.path, intent.lock_fd)
         except DeployError as error:
@@ -71,18 +71,13 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     raise AssertionError("the last try returns or raises")
 
 
-def _require_prefect(server: ForkServer, spec: RunSpec) -> None:
-    """Raises DeployError, which says what to do, when the run needs Prefect and this interpreter has none."""
+def _require_package(server: ForkServer, spec: RunSpec) -> None:
+    """Raises DeployError, which says what to do, when the run's engine needs a package that is missing there."""
+    package = package_of(spec.kind)
     failed = server.wait_ready().get("failed", {})
-    error = next((str(failed[name]) for name in PRELOAD_OF_KIND.get(spec.kind, ()) if name in failed), None)
-    if error is None:
-        return
-    interpreter = server.runtime.interpreter
-    missing = f"no module named prefect in {interpreter}" if "No module named 'prefect'" in error else None
-    raise DeployError(
-        f"{missing or f'cannot import prefect in {interpreter}: {error}'}; name a runtime that has it, for this flow's "
-        "labels, name or Prefect version: flowherd start --runtime NAME=VIRTUAL-ENVIRONMENT, or [[runtimes]]"
-    )
+    error = package.import_error(server.runtime.interpreter, failed) if package is not None else None
+    if error is not None:
+        raise error
 
 
 def _flow_pid(run: Run) -> int | None:

@@ -8,15 +8,14 @@ import importlib.abc
 import importlib.machinery
 import multiprocessing.spawn
 import multiprocessing.util
-import os
 import sys
 from types import ModuleType
 from typing import Any, List, Optional, Sequence
 
+from flowherd_runner import BOOT_FILE
 from flowherd_runner.kinds.prefect1 import heartbeats, log_records
 from flowherd_runner.logcapture import RecordSender
 
-_BOOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, os.pardir, "boot.py")
 _PROGRAM = (
     "import runpy; runpy.run_path({boot!r})['load_package'](); "
     "from flowherd_runner.kinds.prefect1.spawned_processes import enter; enter({fd}, {token!r}); "
@@ -26,7 +25,7 @@ _PROGRAM = (
 def include(sender: RecordSender) -> None:
     """Have every process that this one spawns from now on arrange its Prefect."""
     fd, token = sender.address
-    program = _PROGRAM.format(boot=_BOOT, fd=fd, token=token.decode())
+    program = _PROGRAM.format(boot=BOOT_FILE, fd=fd, token=token.decode())
     spawn: Any = multiprocessing.spawn
     util: Any = multiprocessing.util
     get_command_line, spawnv_passfds = spawn.get_command_line, util.spawnv_passfds

@@ -38,6 +38,8 @@ _WAKE_MARGIN_S = 10.0
 class GraphQLBackend:
     """`Backend` over the GraphQL API of Prefect 0.x/1.x."""
 
+    engine = "prefect1"
+
     def __init__(self, transport: GraphQLTransport) -> None:
         self.address = transport.endpoint
         self._transport = transport

@@ -53,6 +53,8 @@ class Prefect3Backend:
     claimed on time.
     """
 
+    engine = "prefect3"
+
     def __init__(
         self, transport: Prefect3Transport, pool: WorkPool, *, worker_name: str = "", prefetch_s: float = 10.0
     ) -> None:

@@ -12,16 +12,18 @@ from typing import Any
 
 import psutil
 
+from flowherd.backends.registry import engine_of
 from flowherd.cli.agent.agent_client import AgentClient
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.cli.doctor.lock_holder import lock_holder
 from flowherd.cli.explain.explanation import local_facts
 from flowherd.config import LoadedSettings
-from flowherd.engines.runtime_setup import has_engine, lines_of_engine, preload_of_engine, what_is_there
+from flowherd.engines.registry import engine_named
+from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import together
 from flowherd.errors import DeployError
 from flowherd.host.limits import mebibytes
-from flowherd.host.processes.fork_server import ForkServers, environment_for_runs
+from flowherd.host.processes.fork_server import ForkServers
 from flowherd.host.processes.interpreters import ask
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
@@ -110,20 +112,22 @@ def check_supervisor(pid: int | None) -> Finding:
 def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
     """Whether each interpreter of the settings and its preloaded modules work, and how long that takes."""
     yield _fork_server("fork server", Runtime(preload=tuple(loaded.settings.agent.preload)), "agent.preload")
+    package = engine_named(engine_of(loaded)).package
     for section in loaded.settings.runtimes:
         name = f"runtime {section.name}"
         try:
-            found = ask(section.interpreter, environment_for_runs(os.environ))
+            found = ask(section.interpreter, environment_for_runs(os.environ), package.name if package else None)
         except DeployError as error:
             yield bad(name, str(error), "correct its interpreter (runtimes, --runtime); no agent starts until then")
             continue
-        serves = has_engine(found, lines_of_engine(loaded.settings))
-        preload = together(preload_of_engine(loaded.settings) if serves else (), section.preload)
+        serves = package is None or package.is_in(found)
+        preload = together(package.preload if package is not None and serves else (), section.preload)
         yield _fork_server(name, Runtime(found.program, preload), "its preload")
-        if not serves:
-            line = " or ".join(sorted(lines_of_engine(loaded.settings)))
-            advice = f"the backend's runs need Prefect {line}: `{found.program} -m pip install prefect==...`"
-            yield warn(name, what_is_there(found), f"{advice}, unless it is for Python flows only")
+        if package is not None and not serves:
+            line = " or ".join(sorted(package.lines))
+            install = f"`{found.program} -m pip install {package.name}==...`"
+            advice = f"the backend's runs need {package.title} {line}: {install}"
+            yield warn(name, package.describe(found), f"{advice}, unless it is for Python flows only")
 
 
 def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:

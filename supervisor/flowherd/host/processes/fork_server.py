@@ -22,15 +22,14 @@ from typing import Any
 
 from loguru import logger
 
-import flowherd_runner
 from flowherd.errors import DeployError
 from flowherd.host.processes import fork_lock
 from flowherd.host.processes.interpreters import program_of
 from flowherd.values import Runtime
+from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
 
-_BOOT = Path(flowherd_runner.__file__).resolve().parent / "boot.py"
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
 _READY_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 30.0
@@ -186,7 +185,7 @@ class ForkServer:
 def _start(
     runtime: Runtime, env: Mapping[str, str], log_file: Path, fd: int, ours: socket.socket
 ) -> subprocess.Popen[bytes]:
-    argv = [program_of(runtime.interpreter), str(_BOOT), "forkserver", "--fd", str(fd)]
+    argv = [program_of(runtime.interpreter), BOOT_FILE, "forkserver", "--fd", str(fd)]
     for module in runtime.preload:
         argv += ["--preload", module]
     # Its own session: a terminal's Ctrl-C is for the agent. Its own output: nobody who waits for the end of the
@@ -266,15 +265,3 @@ class ForkServers:
         known = list(self._servers)
         number = known.index(runtime) if runtime in known else len(known)
         return self._directory / f"fork-server-{number}.log"
-
-
-def environment_for_runs(agent_environment: Mapping[str, str]) -> dict[str, str]:
-    """The agent's environment without what is the agent's alone: its tokens, and its talk with systemd."""
-    return {name: value for name, value in agent_environment.items() if not _is_the_agents_own(name)}
-
-
-def _is_the_agents_own(name: str) -> bool:
-    if name in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
-        return True
-    # Not all that begins with PREFECT__: PREFECT__CONTEXT__SECRETS__A_TOKEN is a secret of the flows.
-    return name.startswith(("PREFECT__CLOUD__", "FLOWHERD__")) and ("TOKEN" in name or "API_KEY" in name)

@@ -18,18 +18,19 @@ _ANSWER_TIMEOUT_S = 30.0
 #: Read by any Python since 2.6. Without the current directory on its path, as a fork server has it.
 _QUESTION = """
 import json, sys
+package = sys.argv[1]
 sys.path[:] = [path for path in sys.path if path]
 try:
     from importlib.util import find_spec
-    prefect = find_spec("prefect") is not None
+    found = bool(package) and find_spec(package) is not None
 except Exception:
-    prefect = False
+    found = False
 try:
     from importlib.metadata import version
-    installed = version("prefect") if prefect else None
+    installed = version(package) if found else None
 except Exception:
     installed = None
-print(json.dumps({"version": list(sys.version_info[:3]), "prefect": prefect, "installed": installed}))
+print(json.dumps({"version": list(sys.version_info[:3]), "found": found, "installed": installed}))
 """
 
 
@@ -39,10 +40,10 @@ class Interpreter:
 
     program: str
     version: tuple[int, int, int]
-    #: A package of that name can be found; whether it can be imported is another question.
-    has_prefect: bool
-    #: Its version; None where that is not known (Python 3.7 cannot tell, nor can a package that was put there by hand).
-    prefect_version: str | None = None
+    #: Whether the package that was asked for can be found; whether it can be imported is another question.
+    has_package: bool
+    #: Its version; None when it is not known, as under Python 3.7 and for a package that was put there by hand.
+    package_version: str | None = None
 
 
 def program_of(interpreter: str) -> str:
@@ -58,12 +59,15 @@ def program_of(interpreter: str) -> str:
     return str(path.absolute())
 
 
-def ask(interpreter: str, env: Mapping[str, str]) -> Interpreter:
-    """What there is under this name. Raises DeployError, with what to do, when it cannot serve runs."""
+def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) -> Interpreter:
+    """Start the interpreter once, and return what it is and whether it has `package`.
+
+    Raises DeployError, with what to do, when it cannot serve runs.
+    """
     program = program_of(interpreter)
     try:
         said = subprocess.run(
-            [program, "-c", _QUESTION],
+            [program, "-c", _QUESTION, package or ""],
             env=dict(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -85,8 +89,8 @@ def ask(interpreter: str, env: Mapping[str, str]) -> Interpreter:
     return Interpreter(
         program=program,
         version=(first, second, third),
-        has_prefect=bool(answer["prefect"]),
-        prefect_version=answer.get("installed"),
+        has_package=bool(answer["found"]),
+        package_version=answer.get("installed"),
     )
 
 

@@ -1,0 +1,81 @@
+"""The shape of an engine: everything in which one kind of flow run differs from another, in one value.
+
+Engines know flow runs and specs; they start nothing. An engine that reports the states of its runs itself needs no rule
+of its own for the end: final_report.py says what the agent adds when such an engine has not reported the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowherd.engines.runtimes import EnginePackage, RuntimeRule
+from flowherd.values import EngineAccess, FlowRun
+from flowherd_runner.contract import journal
+from flowherd_runner.contract.spec import DEFAULT_GRACE_S, Limits, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentDefaults:
+    """What the agent gives to every run whose flow does not choose otherwise, and what engines must know of it."""
+
+    env_vars: Mapping[str, str] = field(default_factory=dict)
+    import_paths: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    #: Modules that the fork server of the agent's own interpreter imports.
+    preload: Sequence[str] = ()
+    #: Other interpreters, and the runs that they serve; the first that serves a run is taken.
+    runtimes: Sequence[RuntimeRule] = ()
+    grace_s: float = DEFAULT_GRACE_S
+    max_line_bytes: int = journal.MAX_LINE_BYTES
+    max_journal_bytes: int = journal.MAX_JOURNAL_BYTES
+    #: How an engine reaches the backend's API; None when the backend has none for engines.
+    access: EngineAccess | None = None
+    #: Dialect of that API: "server" or "cloud".
+    api_flavour: str = "server"
+    #: The agent's labels.
+    labels: Sequence[str] = ()
+    #: Directory in which the agent was started.
+    started_in: str = "/"
+    #: PYTHONPATH in the agent's environment; empty when it is not set.
+    python_path: str = ""
+
+    @property
+    def absolute_import_paths(self) -> tuple[str, ...]:
+        """`import_paths`, with `~` expanded."""
+        return tuple(str(Path(path).expanduser().absolute()) for path in self.import_paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine: which flow runs are its own, and how they are carried out."""
+
+    #: The name by which a backend says which engine carries out the runs that it hands out.
+    name: str
+    #: Whether a flow with this storage is carried out by this engine.
+    recognises: Callable[[Mapping[str, Any]], bool]
+    #: Completes the spec of a run: kind and target, and what differs from the defaults that the spec has already.
+    #: Called with the spec, the flow run, its run config and the agent's defaults; raises UnsupportedStorage.
+    describe: Callable[[RunSpec, FlowRun, Mapping[str, Any], AgentDefaults], RunSpec]
+    #: Kinds of run on the child side that `describe` chooses and no other engine does.
+    kinds: frozenset[str]
+    #: The file that carries out these kinds in the run's process, handed over by path, so that nothing needs to be
+    #: installed there (runners/flowherd_runner/kinds/__init__.py); None for the kinds that come with flowherd.
+    kind_file: Path | None = None
+    #: The flow's own engine reports its states; the agent reports only an end that the engine could not report.
+    reports_states: bool = False
+    #: The agent reports where the process is, also when the engine reports Running.
+    reports_start: bool = True
+    #: What an interpreter must have installed to carry out these kinds; None when any Python will do.
+    package: EnginePackage | None = None
+
+    def preload_for(self, kind: str) -> tuple[str, ...]:
+        """Return the modules that the fork server for runs of this kind must have imported."""
+        return self.package.preload if self.package is not None and kind in self.kinds else ()
+
+
+def unsupported_storage(storage: Mapping[str, Any]) -> str:
+    """Return the beginning of the message about a storage that this agent cannot run."""
+    return f"Unsupported Storage type: {storage.get('type')!r:.80}"

@@ -1,0 +1,77 @@
+"""Runs of a Prefect 3 work pool: carried out by Prefect's engine, or by a command that the deployment names.
+
+The backend has composed the environment as Prefect's own worker does, and the engine gets the parameters from the
+server. A command is expected to start Prefect's engine too, so its run counts as one whose engine reports its states.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from flowherd.engines.base import AgentDefaults, Engine
+from flowherd.engines.run_config import argument
+from flowherd.engines.runtimes import EnginePackage, first_serving
+from flowherd.errors import UnsupportedStorage
+from flowherd.values import FlowRun
+from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
+
+PREFECT3_PACKAGE = EnginePackage(
+    name="prefect",
+    title="Prefect",
+    lines=frozenset({"3"}),
+    preload=PREFECT3_PRELOAD,
+    warning_if_missing=(
+        "No interpreter with Prefect 3 is known here, so runs without a command of their own will crash: "
+        "name one with --runtime NAME=VIRTUAL-ENVIRONMENT"
+    ),
+)
+#: What the backend calls the storage of the flows that it hands out.
+_STORAGE = "Prefect3"
+#: Keys of the storage of which at least one is set when a deployment has code to be fetched.
+_CODE = ("pull_steps", "path", "storage_document_id")
+
+
+def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defaults: AgentDefaults) -> RunSpec:
+    storage = flow_run.flow.storage
+    if storage.get("refused"):
+        raise UnsupportedStorage(str(storage["refused"]))
+    show_output = config.get("stream_output") is not False
+    spec = spec._replace(parameters={}, agent=spec.agent._replace(show_output=show_output))
+    known = storage.get("documents") or {}
+    target = {
+        "flow_run_id": flow_run.id,
+        "entrypoint": storage.get("entrypoint"),
+        **{name: known[name] for name in ("flow_run", "deployment") if name in known},
+    }
+    command = config.get("command")
+    if command is None:
+        return spec._replace(kind=KIND_PREFECT3, target=target)
+    argv = _words(command)
+    rule = first_serving(flow_run, defaults.runtimes)
+    # Prefect's worker fetches the code before it starts the command; that takes a runtime that has Prefect.
+    if rule is not None and rule.has_engine and any(storage.get(name) for name in _CODE):
+        return spec._replace(kind=KIND_PREFECT3_COMMAND, target={**target, "argv": argv})
+    return spec._replace(kind=KIND_COMMAND, target={"argv": argv})
+
+
+def _words(command: object) -> list[str]:
+    try:
+        argv = shlex.split(argument("command", command))
+    except ValueError as error:
+        raise UnsupportedStorage(f"The job variable command cannot be used: {error}: {command!r:.200}") from error
+    if not argv:
+        raise UnsupportedStorage("The job variable command has no word in it")
+    return argv
+
+
+PREFECT3 = Engine(
+    name="prefect3",
+    recognises=lambda storage: storage.get("type") == _STORAGE,
+    describe=_describe,
+    kinds=frozenset({KIND_PREFECT3, KIND_PREFECT3_COMMAND}),
+    reports_states=True,
+    package=PREFECT3_PACKAGE,
+)
