@@ -113,10 +113,7 @@ class Agent:
                 self.cleanup()
 
     def setup(self) -> None:
-        """Get ready: adopt what an earlier agent left, connect to the backend, serve the HTTP API.
-
-        Called once by `start`.
-        """
+        """Get ready: adopt what an earlier agent left, connect, serve the HTTP API. Called once by `start`."""
         self._platform.open()
         if self._platform.state_dir is not None:
             self.control.remember_pause_in(self._platform.state_dir / _PAUSE_FILE)
