@@ -9,7 +9,6 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from flowherd.host.processes import cgroups
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import run_stats
-from flowherd.host.run_surroundings import RunSurroundings
+from flowherd.host.run_surroundings import HostOptions, RunSurroundings
 from flowherd.host.start import start
 from flowherd.host.stop_runs import FLUSH_TIMEOUT_S, stop_runs
 from flowherd.host.store.state_directory import StateDirectory
@@ -44,22 +43,6 @@ from flowherd_runner.contract import faults, reasons
 #: How long an ended run's directory is kept if its log is nowhere else, seconds.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
 _SWEEP_INTERVAL_S = 600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostOptions:
-    """What a `LocalAgent` was given for its runs, beside the settings."""
-
-    labels: Sequence[str] = ()
-    env_vars: dict[str, str] = field(default_factory=dict)
-    #: Directories that every flow run can import from.
-    import_paths: Sequence[str] = ()
-    #: Highest number of runs at the same time; None means no limit.
-    limit: int | None = None
-    #: Whether logs go to the backend.
-    send_logs: bool = True
-    #: Whether the runs' output is shown on standard output.
-    mirror: bool = False
 
 
 class Host:
@@ -84,7 +67,7 @@ class Host:
         self._poke = poke
         self._wake = wake
         self._instance = instance
-        self._surroundings = RunSurroundings(loaded, options.env_vars, options.import_paths, options.labels, connection)
+        self._surroundings = RunSurroundings(loaded, options, connection)
         self._registry = RunRegistry()
         #: Runs that are written down and whose runner was not started yet, by id.
         self._intents: dict[str, Intent] = {}

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from flowherd.agent.agent import Agent
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
-from flowherd.host.host import Host, HostOptions
+from flowherd.host.host import Host
+from flowherd.host.run_surroundings import HostOptions
 from flowherd.values import FlowRun
 
 

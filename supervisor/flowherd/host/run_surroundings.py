@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loguru import logger
@@ -28,22 +29,29 @@ from flowherd.values import EngineAccess
 from flowherd_runner.contract.spec import Limits
 
 
+@dataclass(frozen=True, kw_only=True)
+class HostOptions:
+    """What a `LocalAgent` was given for its runs, beside the settings."""
+
+    labels: Sequence[str] = ()
+    env_vars: dict[str, str] = field(default_factory=dict)
+    #: Directories that every flow run can import from.
+    import_paths: Sequence[str] = ()
+    #: Highest number of runs at the same time; None means no limit.
+    limit: int | None = None
+    #: Whether logs go to the backend.
+    send_logs: bool = True
+    #: Whether the runs' output is shown on standard output.
+    mirror: bool = False
+
+
 class RunSurroundings:
     """The runtimes of one agent and the defaults of its runs."""
 
-    def __init__(
-        self,
-        loaded: LoadedSettings,
-        env_vars: Mapping[str, str],
-        import_paths: Sequence[str],
-        labels: Sequence[str],
-        connection: Connection,
-    ) -> None:
+    def __init__(self, loaded: LoadedSettings, options: HostOptions, connection: Connection) -> None:
         self._settings = loaded.settings
+        self._options = options
         self._state_dir = loaded.paths.state_dir
-        self._env_vars = env_vars
-        self._import_paths = import_paths
-        self._labels = labels
         self._connection = connection
         #: The directory of runs that name none, if their engine wants the agent's own.
         self._started_in = str(Path.cwd())
@@ -78,7 +86,7 @@ class RunSurroundings:
             variables = self._connection.engine_variables()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
-        for_all_runs = {**self._env_vars, **variables} if variables else {}
+        for_all_runs = {**self._options.env_vars, **variables} if variables else {}
         return ForkServers(self._state_dir, environment_for_runs(os.environ), for_all_runs)
 
     def close(self) -> None:
@@ -94,8 +102,8 @@ class RunSurroundings:
     def defaults(self) -> AgentDefaults:
         """Return what the agent gives to every run whose flow does not choose otherwise."""
         return AgentDefaults(
-            env_vars=self._env_vars,
-            import_paths=self._import_paths,
+            env_vars=self._options.env_vars,
+            import_paths=self._options.import_paths,
             limits=Limits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
@@ -104,7 +112,7 @@ class RunSurroundings:
             max_journal_bytes=self._settings.runs.max_journal_bytes,
             access=self._engine_access(),
             api_flavour=self._settings.backend,
-            labels=self._labels,
+            labels=self._options.labels,
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
         )
