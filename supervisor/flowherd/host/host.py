@@ -201,12 +201,8 @@ class Host:
     def unfinished(self) -> Sequence[Prepared]:
         """Return the runs that are written down and were not started."""
         return [
-            Prepared(
-                flow_run_id=run_id,
-                claim=intent.run.claim,
-                claimed_via_task_run=intent.run.claimed_via_task_run,
-            )
-            for run_id, intent in list(self._intents.items())
+            Prepared(flow_run_id=run.id, claim=run.claim, claimed_via_task_run=run.claimed_via_task_run)
+            for run in [intent.run for intent in list(self._intents.values())]
         ]
 
     # -- start
