@@ -76,7 +76,11 @@ UNSUCCESSFUL = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.TRIGGER_
 FINISHED = SUCCESSFUL | UNSUCCESSFUL | {RunState.CANCELLED, RunState.FINISHED, RunState.LOOPED}
 #: States in which the run waits to be started.
 WAITING = CLAIMABLE | {RunState.PENDING}
-_UNFINISHED = WAITING | ACTIVE | {RunState.SUBMITTED}
+#: States in which no process of the run has reported a state yet.
+UNSTARTED = WAITING | {RunState.SUBMITTED}
+#: States in which the run may be started or put back to wait. A Running run may be started for a waiting task run.
+STARTABLE = UNSTARTED | {RunState.RUNNING}
+UNFINISHED = STARTABLE | {RunState.CANCELLING}
 
 
 def _each(states: frozenset[RunState], event: Event, target: RunState) -> dict[tuple[RunState, Event], RunState]:
@@ -84,20 +88,20 @@ def _each(states: frozenset[RunState], event: Event, target: RunState) -> dict[t
 
 
 TRANSITIONS: dict[tuple[RunState, Event], RunState] = {
-    **_each(WAITING | FINISHED | {RunState.SUBMITTED, RunState.RUNNING}, Event.SCHEDULE, RunState.SCHEDULED),
+    **_each(STARTABLE | FINISHED, Event.SCHEDULE, RunState.SCHEDULED),
     **_each(CLAIMABLE, Event.CLAIM, RunState.SUBMITTED),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.START, RunState.RUNNING),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.RETRY, RunState.RETRYING),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.QUEUE, RunState.QUEUED),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.PAUSE, RunState.PAUSED),
+    **_each(STARTABLE, Event.START, RunState.RUNNING),
+    **_each(STARTABLE, Event.RETRY, RunState.RETRYING),
+    **_each(STARTABLE, Event.QUEUE, RunState.QUEUED),
+    **_each(STARTABLE, Event.PAUSE, RunState.PAUSED),
     **_each(frozenset({RunState.PAUSED}), Event.RESUME, RunState.RESUME),
     **_each(ACTIVE, Event.REQUEST_CANCEL, RunState.CANCELLING),
     # The flow process reports no state yet, so there is nothing to wait for.
-    **_each(WAITING | {RunState.SUBMITTED}, Event.REQUEST_CANCEL, RunState.CANCELLED),
-    **_each(_UNFINISHED, Event.CANCEL, RunState.CANCELLED),
+    **_each(UNSTARTED, Event.REQUEST_CANCEL, RunState.CANCELLED),
+    **_each(UNFINISHED, Event.CANCEL, RunState.CANCELLED),
     # A run that ends by itself while its cancellation is under way has ended by itself, and its state says so.
     **_each(ACTIVE | {RunState.SUBMITTED}, Event.SUCCEED, RunState.SUCCESS),
-    **_each(_UNFINISHED, Event.FAIL, RunState.FAILED),
+    **_each(UNFINISHED, Event.FAIL, RunState.FAILED),
 }
 
 #: The event that a report of each state stands for; the dialect's other states belong to task runs.
