@@ -1,7 +1,7 @@
 """flowherd: a supervisor agent for one host.
 
-Agent       the base class: polls a backend and claims flow runs; a subclass says how one is deployed
-LocalAgent  the agent that forks one isolated runner process per flow run
+Agent       base class: polls a backend and claims flow runs; a subclass defines how to deploy one
+LocalAgent  forks one isolated runner process per flow run on this host
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that the command line and the server do not load what only an agent needs (PEP 562).
+    # Imported lazily (PEP 562): the command line and the server do not need the modules of an agent.
     if name == "Agent":
         from flowherd.agent.agent import Agent
 

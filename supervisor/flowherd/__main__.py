@@ -1,4 +1,4 @@
-"""`python -m flowherd` is the command line: what service files and the demo start, whatever PATH holds."""
+"""The command line as `python -m flowherd`. Service files and the demo start it this way, independently of PATH."""
 
 from __future__ import annotations
 

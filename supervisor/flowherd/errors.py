@@ -1,6 +1,6 @@
-"""Every error that flowherd raises on purpose: one root, a class for each thing a caller can do something about.
+"""All errors that flowherd raises on purpose: one root class, and one subclass for each failure a caller can handle.
 
-The message says what was tried, on what, and what to do next. This module knows nothing else of flowherd.
+Each message says what was tried, on what, and what to do next.
 """
 
 
@@ -9,15 +9,15 @@ class FlowherdError(Exception):
 
 
 class ConfigurationError(FlowherdError):
-    """A setting has a value that cannot be used; the message names the setting and where the value came from."""
+    """A setting has an unusable value; the message names the setting and where the value came from."""
 
 
 class StateDirectoryBusy(FlowherdError):
-    """Another agent holds this state directory."""
+    """Another agent is using this state directory."""
 
 
 class RunDirectoryDamaged(FlowherdError):
-    """A run directory holds something that is not of the contract; only this run is affected."""
+    """A run directory contains something that violates the contract; only this run is affected."""
 
 
 class DeployError(FlowherdError):
@@ -29,7 +29,7 @@ class UnsupportedStorage(FlowherdError, ValueError):
 
 
 class IllegalTransition(FlowherdError):
-    """A state was asked to change in a way that the table of states does not have; nothing was changed."""
+    """The table of transitions has no such change of state; nothing was changed."""
 
     def __init__(self, state: str, event: str) -> None:
         super().__init__(f"{event} is not possible in state {state}")
@@ -38,13 +38,13 @@ class IllegalTransition(FlowherdError):
 
 
 class BackendError(FlowherdError):
-    """The backend did not do what it was asked."""
+    """The backend did not carry out a request."""
 
 
 class BackendUnavailable(BackendError):
-    """No answer, or none that can be understood: the same call may succeed later. It may also have been carried out.
+    """The backend did not answer, or not understandably. The request may have been carried out; a retry may succeed.
 
-    `retry_after_s` is the backend's own wish, where it gave one.
+    `retry_after_s` is the pause that the backend asked for, seconds; None if it named none.
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -53,7 +53,7 @@ class BackendUnavailable(BackendError):
 
 
 class BackendRefused(BackendError):
-    """The backend understood and said no; the same call will not succeed later. `code` is its machine-readable word."""
+    """The backend refused the request, and would refuse it again. `code` is its machine-readable reason."""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -65,4 +65,4 @@ class NotAuthorized(BackendRefused):
 
 
 class ClaimLost(BackendRefused):
-    """Another agent has this flow run, or it is no longer to be started: "State update failed"."""
+    """Another agent has claimed this flow run, or it must not be started any more ("State update failed")."""

@@ -1,6 +1,6 @@
-"""The one module that installs signal handlers, and the one object that wakes a waiting loop.
+"""Signal handlers of the process, and the object that wakes a waiting loop. No other module installs handlers.
 
-A handler only writes a byte and counts; the loop does the rest (signal(7): hardly anything else is safe there).
+A handler only counts and wakes the loop, which does the rest (signal(7): hardly anything else is safe there).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: Signals that ask the agent to stop; each further one moves a step further (docs/design.md, section 10).
+#: Signals that ask the agent to stop; each further one makes the stop more urgent (docs/design.md, section 10).
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Waker:
-    """Wakes one waiting thread, from any thread or from a signal handler; a wake before the wait is not lost."""
+    """Wakes one waiting thread, from any thread or from a signal handler. A wake before the wait is not lost."""
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def wake(self) -> None:
-        """End the wait that is under way, or the next one at once."""
+        """End the current wait, or the next one as soon as it begins."""
         os.eventfd_write(self._fd, 1)
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until woken or for `timeout_s`; whether it was woken."""
+        """Wait until woken or until `timeout_s` has passed (None: no limit). Return whether it was woken."""
         poll = select.poll()  # select(2) cannot watch descriptors above 1023
         poll.register(self._fd, select.POLLIN)
         ready = poll.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
@@ -38,16 +38,16 @@ class Waker:
         return bool(ready)
 
     def fileno(self) -> int:
-        """For a selector; `wait(0)` then takes the wake."""
+        """Return the descriptor for a selector; after it is ready, `wait(0)` consumes the wake."""
         return self._fd
 
     def __del__(self) -> None:
-        # Not earlier, by a method: another thread's late wake would write into whatever has the number by then.
+        # There is no close method: a late wake from another thread could then write to a new file with the same number.
         os.close(self._fd)
 
 
 class StopSignals:
-    """How often the process was asked to stop, and by which signal last."""
+    """Counts the stop signals that the process received, and remembers the last one."""
 
     def __init__(self, waker: Waker) -> None:
         self.count = 0
@@ -55,7 +55,7 @@ class StopSignals:
         self._waker = waker
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """The handler itself."""
+        """Handle one signal."""
         self.count += 1
         self.last = signal.Signals(number)
         self._waker.wake()
@@ -63,15 +63,15 @@ class StopSignals:
 
 @contextlib.contextmanager
 def catching_stop_signals(waker: Waker) -> Iterator[StopSignals]:
-    """Count the signals that ask to stop and wake `waker`; afterwards the handlers that were there are back.
+    """Count stop signals and wake `waker` for each; restore the previous handlers at the end of the block.
 
-    Outside the main thread, where Python installs no handlers, nothing is caught.
+    Catches nothing outside the main thread, because Python cannot install handlers there.
     """
     caught = StopSignals(waker)
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    # What the parent chose to ignore (nohup, a script's background job) stays ignored; SIGTERM is always for us.
+    # Signals that the parent ignores (nohup, a script's background job) stay ignored, except SIGTERM.
     wanted = [n for n in STOP_SIGNALS if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN]
     before = {number: signal.signal(number, caught.handle) for number in wanted}
     try:

@@ -1,8 +1,7 @@
-"""The states of a flow run, the events that change them, and the one table of which event moves which to which.
+"""The states of a flow run, the events that change them, and the table of transitions.
 
-Names and families are those of the Prefect 0.x/1.x dialect (docs/design.md, section 6). Two rules stand above the
-table: every change of a flow run's state goes through `after`, and an illegal pair raises and changes nothing.
-This module knows no process, no backend and no clock.
+Names and families are those of the Prefect 0.x/1.x dialect (docs/design.md, section 6). Two rules: every change of a
+flow run's state goes through `after`, and a pair that is not in the table raises and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from flowherd.errors import IllegalTransition
 
 
 class _Word(str, Enum):
-    """A member that prints as its value on every Python (StrEnum is 3.11's, and format() changed in 3.12)."""
+    """A string enum that prints as its value on every Python (StrEnum needs 3.11, and format() changed in 3.12)."""
 
     __str__ = str.__str__
 
 
 class RunState(_Word):
-    """A state by the name that the dialect gives it."""
+    """A flow run's state, under its name in the dialect."""
 
     PENDING = "Pending"
     SCHEDULED = "Scheduled"
@@ -47,37 +46,41 @@ class RunState(_Word):
 class Event(_Word):
     """What can happen to a flow run."""
 
-    #: Somebody puts it (back) into the queue: a user, a schedule, the server's rescue of a dead run.
+    #: It is put (back) into the queue by a user, a schedule, or the server's rescue of a dead run.
     SCHEDULE = "schedule"
-    #: An agent takes it.
+    #: An agent claims it.
     CLAIM = "claim"
-    #: Its first user code is about to run.
+    #: Its first line of user code is about to run.
     START = "start"
-    #: It waits for its next try / for a free slot / for a person / is let go on by a person.
+    #: It waits for its next try / waits for a free slot / waits for a person / a person lets it continue.
     RETRY = "retry"
     QUEUE = "queue"
     PAUSE = "pause"
     RESUME = "resume"
-    #: A person asks for its end / it ended because of that.
+    #: A person asks for its end / it has ended because of that.
     REQUEST_CANCEL = "request_cancel"
     CANCEL = "cancel"
-    #: It ended by itself, well or badly.
+    #: It ended by itself, successfully / unsuccessfully.
     SUCCEED = "succeed"
     FAIL = "fail"
 
 
-#: May be taken by an agent once its start time has come.
+#: States in which an agent may claim a run whose start time has come.
 CLAIMABLE = frozenset({RunState.SCHEDULED, RunState.RETRYING, RunState.RESUME, RunState.PAUSED, RunState.QUEUED})
-#: A process of it may be alive.
+#: States in which a process of the run may be alive.
 ACTIVE = frozenset({RunState.RUNNING, RunState.CANCELLING})
-#: Ended well: Success and what the dialect derives from it.
+#: Success and the states that the dialect derives from it.
 SUCCESSFUL = frozenset({RunState.SUCCESS, RunState.SKIPPED, RunState.CACHED, RunState.MAPPED})
-#: Ended badly: Failed and what the dialect derives from it.
+#: Failed and the states that the dialect derives from it.
 UNSUCCESSFUL = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.TRIGGER_FAILED, RunState.VALIDATION_FAILED})
 FINISHED = SUCCESSFUL | UNSUCCESSFUL | {RunState.CANCELLED, RunState.FINISHED, RunState.LOOPED}
-#: Waiting for somebody to start it.
+#: States in which the run waits to be started.
 WAITING = CLAIMABLE | {RunState.PENDING}
-_UNFINISHED = WAITING | ACTIVE | {RunState.SUBMITTED}
+#: States in which no process of the run has reported a state yet.
+UNSTARTED = WAITING | {RunState.SUBMITTED}
+#: States in which the run may be started or put back to wait. A Running run may be started for a waiting task run.
+STARTABLE = UNSTARTED | {RunState.RUNNING}
+UNFINISHED = STARTABLE | {RunState.CANCELLING}
 
 
 def _each(states: frozenset[RunState], event: Event, target: RunState) -> dict[tuple[RunState, Event], RunState]:
@@ -85,23 +88,23 @@ def _each(states: frozenset[RunState], event: Event, target: RunState) -> dict[t
 
 
 TRANSITIONS: dict[tuple[RunState, Event], RunState] = {
-    **_each(WAITING | FINISHED | {RunState.SUBMITTED, RunState.RUNNING}, Event.SCHEDULE, RunState.SCHEDULED),
+    **_each(STARTABLE | FINISHED, Event.SCHEDULE, RunState.SCHEDULED),
     **_each(CLAIMABLE, Event.CLAIM, RunState.SUBMITTED),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.START, RunState.RUNNING),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.RETRY, RunState.RETRYING),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.QUEUE, RunState.QUEUED),
-    **_each(WAITING | {RunState.SUBMITTED, RunState.RUNNING}, Event.PAUSE, RunState.PAUSED),
+    **_each(STARTABLE, Event.START, RunState.RUNNING),
+    **_each(STARTABLE, Event.RETRY, RunState.RETRYING),
+    **_each(STARTABLE, Event.QUEUE, RunState.QUEUED),
+    **_each(STARTABLE, Event.PAUSE, RunState.PAUSED),
     **_each(frozenset({RunState.PAUSED}), Event.RESUME, RunState.RESUME),
     **_each(ACTIVE, Event.REQUEST_CANCEL, RunState.CANCELLING),
-    # Nothing of it runs under a state of its own yet, so there is nobody to wait for.
-    **_each(WAITING | {RunState.SUBMITTED}, Event.REQUEST_CANCEL, RunState.CANCELLED),
-    **_each(_UNFINISHED, Event.CANCEL, RunState.CANCELLED),
-    # A run that ends by itself while somebody asks for its end has ended by itself: the state says what is true.
+    # The flow process reports no state yet, so there is nothing to wait for.
+    **_each(UNSTARTED, Event.REQUEST_CANCEL, RunState.CANCELLED),
+    **_each(UNFINISHED, Event.CANCEL, RunState.CANCELLED),
+    # A run that ends by itself while its cancellation is under way has ended by itself, and its state says so.
     **_each(ACTIVE | {RunState.SUBMITTED}, Event.SUCCEED, RunState.SUCCESS),
-    **_each(_UNFINISHED, Event.FAIL, RunState.FAILED),
+    **_each(UNFINISHED, Event.FAIL, RunState.FAILED),
 }
 
-#: Which event a report of this state stands for; the rest of the dialect's names belong to task runs.
+#: The event that a report of each state stands for; the dialect's other states belong to task runs.
 EVENT_OF_REPORT: dict[RunState, Event] = {
     RunState.SCHEDULED: Event.SCHEDULE,
     RunState.SUBMITTED: Event.CLAIM,
@@ -118,9 +121,9 @@ EVENT_OF_REPORT: dict[RunState, Event] = {
 
 
 def after(state: RunState, event: Event) -> RunState:
-    """The state that `event` leads to from `state`.
+    """Return the state that `event` leads to from `state`.
 
-    Raises IllegalTransition when the table has no such pair; nothing has changed then.
+    Raises IllegalTransition if the table has no such pair.
     """
     try:
         return TRANSITIONS[state, event]

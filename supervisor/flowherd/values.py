@@ -1,6 +1,6 @@
-"""The things that agent, backends and command line hand to one another: frozen, without behaviour of their own.
+"""The values that agent, backends and command line pass to one another: frozen dataclasses without behaviour.
 
-Times are aware datetimes in UTC. Nothing here knows a dialect, a process or a file.
+All times are aware datetimes in UTC.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flowherd.states import CLAIMABLE, RunState
 
 
 class _Readable:
-    """Fields by attribute and, as the original's query results allowed, by key."""
+    """Gives access to fields by attribute and, as Prefect's query results did, by key."""
 
     def __getitem__(self, key: str) -> Any:
         try:
@@ -27,24 +27,24 @@ class _Readable:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(_Readable):
-    """What a flow run is a run of."""
+    """The flow that a flow run executes."""
 
     id: str
     name: str
     version: int | None = None
-    #: Where the code is, as the dialect describes it: {"type": ..., ...}.
+    #: Location of the code, as the dialect describes it: {"type": ..., ...}.
     storage: Mapping[str, Any] = field(default_factory=dict)
-    #: How to run it: {"type": ..., "env": ..., "working_dir": ..., ...}; None means all defaults.
+    #: How to run the flow: {"type": ..., "env": ..., "working_dir": ..., ...}; None means all defaults.
     run_config: Mapping[str, Any] | None = None
-    #: The older dialect's counterpart of run_config.
+    #: Counterpart of run_config in the older dialect.
     environment: Mapping[str, Any] | None = None
-    #: The version of Prefect that registered it, where one did and the server tells.
+    #: Version of Prefect that registered the flow; None if Prefect did not, or the server does not know.
     core_version: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun(_Readable):
-    """A task run that waits for its flow run to be started again."""
+    """A task run that waits until its flow run is started again."""
 
     id: str
     task_id: str
@@ -54,28 +54,28 @@ class TaskRun(_Readable):
 
 @dataclass(frozen=True, kw_only=True)
 class FlowRun(_Readable):
-    """A flow run that the backend handed out."""
+    """A flow run as the backend handed it out."""
 
     id: str
     name: str
-    #: The version of its state, for the claim's version lock.
+    #: Version of the state, for the claim's optimistic lock.
     version: int
     state: RunState
     serialized_state: Mapping[str, Any]
     flow: Flow
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    #: Set on this run; wins over the flow's.
+    #: Run config of this run; takes precedence over the flow's.
     run_config: Mapping[str, Any] | None = None
     scheduled_start_time: datetime | None = None
-    #: What an agent must carry to take it.
+    #: Labels that an agent must have to claim the run.
     labels: tuple[str, ...] = ()
-    #: Those that wait and are due; only such a run may be handed out while it is Running.
+    #: Task runs that wait and are due; a run that is already Running is handed out only because of them.
     task_runs: tuple[TaskRun, ...] = ()
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a fork server is: an interpreter, and the modules that it has imported before it forks."""
+    """What distinguishes fork servers: the interpreter, and the modules that are imported before the fork."""
 
     interpreter: str = sys.executable
     preload: tuple[str, ...] = ()
@@ -83,73 +83,73 @@ class Runtime:
 
 @dataclass(frozen=True, kw_only=True)
 class StateReport:
-    """A change of a flow run's state, as the agent tells it to the backend."""
+    """A change of a flow run's state, as the agent reports it to the backend."""
 
     flow_run_id: str
     state: RunState
     message: str
-    #: When it happened, which is not when it is told.
+    #: When the change happened; the report may be sent later.
     at: datetime
-    #: The version that the backend must still hold; None means do not check.
+    #: State version that the backend must still hold; None means do not check.
     version: int | None = None
-    #: The token that says who reports; see docs/design.md, section 4.
+    #: Token that identifies the reporting agent; see docs/design.md, section 4.
     claim: str | None = None
-    #: Of the flow process.
+    #: Pid of the flow process.
     pid: int | None = None
-    #: Cause and its grade, in the words of flowherd_runner.contract.reasons; None before the end.
+    #: Cause of the end and its grade, from flowherd_runner.contract.reasons; None before the end.
     reason: str | None = None
     grade: str | None = None
-    #: How the process ended, of a flow run whose own engine reports its states: what is told follows from both.
+    #: The run's own engine reports its states, and this only says how the process ended; the backend combines both.
     of_process: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredState:
-    """The state of a flow run as the backend holds it."""
+    """The state of a flow run as stored at the backend."""
 
     flow_run_id: str
     version: int
     state: RunState
     message: str | None = None
-    #: The token of the claim or report that led to it, when it came from a flowherd agent.
+    #: Token of the claim or report that led to this state; None if it did not come from a flowherd agent.
     claim: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunAtBackend:
-    """How a flow run stands at the backend together with its task runs."""
+    """The states of a flow run and of its waiting task runs at the backend."""
 
     state: RunState
-    #: What its task runs are in that wait for another start of the flow run.
+    #: States of the task runs that wait for another start of the flow run.
     waiting: frozenset[RunState] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogLine:
-    """One line for a flow run's log at the backend."""
+    """One line of a flow run's log at the backend."""
 
     flow_run_id: str
     at: datetime
     #: "stdout", "stderr", "log" or "flowherd".
     stream: str
-    #: A logging level number.
+    #: Numeric logging level.
     level: int
     logger: str
     message: str
-    #: Names the line within its run for ever, so that a resent one is recognised; None where it cannot.
+    #: Permanent id of the line within its run, by which a resent line is recognised; None if it has none.
     line_id: str | None = None
     task_run_id: str | None = None
-    #: Where a subflow has logged it: the flow run that it belongs to at a backend where subflows have their own.
+    #: Flow run of the subflow that logged the line, at a backend where subflows have flow runs of their own.
     subflow_run_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineAccess:
-    """How a flow's own engine reaches the backend: with the agent's own address and token."""
+    """How a flow's own engine reaches the backend: with the agent's address and token."""
 
-    #: The API's address as it was given.
+    #: Address of the API as configured.
     api: str
-    #: Where its operations are posted to.
+    #: URL that operations are posted to.
     endpoint: str
     token: str = field(default="", repr=False)
     tenant_id: str | None = None
@@ -157,18 +157,18 @@ class EngineAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class Wake:
-    """What the backend told a waiting agent: there is work, or some of its runs are to be ended."""
+    """The answer to an agent that waits for news: there is work, or some of its runs must be ended."""
 
-    #: Counts what there was to tell; handed back with the next wait.
+    #: Position in the sequence of news; handed back with the next wait.
     sequence: int
-    #: Whether there may be runs to be started, and such as are to be ended.
+    #: Whether there may be runs to start, and runs to end.
     work: bool = True
     ends: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentIdentity:
-    """Who an agent is to its backend."""
+    """How an agent introduces itself to its backend."""
 
     type: str
     name: str
@@ -176,28 +176,28 @@ class AgentIdentity:
 
 
 def waiting_task_runs(flow_run: FlowRun) -> tuple[TaskRun, ...]:
-    """Those of its due task runs that an agent may take, by id."""
+    """Return the due task runs that an agent may claim, sorted by id."""
     waiting = (task_run for task_run in flow_run.task_runs if task_run.serialized_state.get("type") in CLAIMABLE)
     return tuple(sorted(waiting, key=lambda task_run: task_run.id))
 
 
 def deciding_task_run(flow_run: FlowRun) -> TaskRun | None:
-    """The task run through which this flow run is taken; None for one that is taken by its own state."""
+    """Return the task run through which this flow run is claimed; None if it is claimed by its own state."""
     return None if flow_run.state in CLAIMABLE else next(iter(waiting_task_runs(flow_run)), None)
 
 
 def claim_token(identity: str, flow_run_id: str) -> str:
-    """Return what the claim of an agent carries, so that it is recognised when read back."""
+    """Return the token of an agent's claim, by which the agent recognises the claim when it reads it back."""
     return f"{identity}/{flow_run_id}"
 
 
 def subflow_mark(flow_run_id: str) -> str:
-    """What marks a line as a subflow's where the lines of one run are shown together."""
+    """Return the mark of a subflow's line, for views that show all lines of a run together."""
     return f"[subflow {flow_run_id[:8]}]"
 
 
 def checked_id(flow_run_id: str) -> str:
-    """`flow_run_id` when it is a UUID in its usual form. Raises ValueError otherwise: ids become paths."""
+    """Return `flow_run_id`. Raises ValueError if it is not a UUID in canonical form, because ids become paths."""
     if str(uuid.UUID(flow_run_id)) != flow_run_id:
-        raise ValueError(f"no flow run id in the usual form: {flow_run_id!r}")
+        raise ValueError(f"not a flow run id in canonical form: {flow_run_id!r}")
     return flow_run_id

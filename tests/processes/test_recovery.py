@@ -157,7 +157,7 @@ def test_a_broken_runner_is_told_as_broken_with_its_own_words(
     with going(make_agent()):
         assert wait_for_end(backend, run_id) is RunState.FAILED
         wait_until(lambda: any("no space left" in line for line in backend.log(run_id)))
-    assert "broke" in backend.message(run_id) and "killed" not in backend.message(run_id)
+    assert "runner of this flow run failed" in backend.message(run_id) and "killed" not in backend.message(run_id)
 
 
 def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Concludes that a run has ended, and how: the one place, whether this agent started its runner or an earlier one."""
+"""Concludes that a run has ended, and how, no matter whether this agent or an earlier one started its runner."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from flowherd.states import RunState
 from flowherd_runner.contract import faults, files, identity, reasons
 from flowherd_runner.contract.oom import oom_count
 
-#: Reasons whose message already says what the evidence says.
+#: Reasons whose message already contains the evidence.
 _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
-#: Longest part of the runner's own complaints in a message, characters.
+#: Longest part of the runner's error output in a message, characters.
 _COMPLAINT_LENGTH = 500
 
 
 def conclude(run: Run) -> bool:
-    """Conclude the run if its runner has ended; return whether it had.
+    """Conclude the run if its runner has ended. Return whether it has.
 
     Holds the run's lock while it reads and writes, as the runner did before.
     """
     for name in run.directory.quarantine_foreign_files():
-        run.log.warning("{} in the run's directory is no regular file; it was set aside", name)
+        run.log.warning("{} in the run's directory is not a regular file; moved aside", name)
     lock_fd = run.directory.try_lock()
     if lock_fd is None:
         return False
@@ -58,18 +58,18 @@ def conclude(run: Run) -> bool:
 
 
 def _clear_cgroup(run: Run) -> None:
-    """Kill what the runner's and the agent's own search have missed."""
+    """Kill the processes that the searches of runner and agent have missed."""
     strays = cgroups.clear(run.cgroup) if run.cgroup is not None else 0
     if strays:
-        run.log.warning("{} processes were left in the run's cgroup and were ended", strays, action="clear")
+        run.log.warning("Killed {} processes that were left in the run's cgroup", strays, action="clear")
 
 
 def _judged(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
     try:
         return _verdict(run, record, damage)
     except OSError:
-        raise  # the host may recover: tried again
-    except Exception as error:  # it would fail at each try
+        raise  # the host may recover; the watcher tries again
+    except Exception as error:  # it would fail at every try
         run.log.exception("Unexpected error while concluding the run")
         return verdict.of_damaged_record(repr(error), 0)
 
@@ -92,7 +92,7 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict
         return verdict.of_forced_stop(run.stop.reason, run.stop.detail)
     boot_id = identity.boot_id()
     rebooted = started is not None and started.boot_id != boot_id
-    # The session has the dead runner's number, which another process can have got unless we watched the runner end.
+    # The session id is the dead runner's pid, which may be reused by now unless the runner was watched until its end.
     session = run.runner.pid if run.runner is not None else None
     ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
     if damage:
@@ -109,14 +109,14 @@ def _oom_kills_since(started: Started | None) -> int | None:
 
 
 def _exit_record(run: Run) -> tuple[dict[str, Any] | None, str]:
-    """Return the exit record, and what is wrong with it if there is one that cannot be used."""
+    """Return the exit record; if there is one that cannot be used, None and what is wrong with it."""
     try:
         record = run.directory.exit_record()
     except RunDirectoryDamaged as error:
         run.log.warning("{}", error)
         return None, str(error)
     if record is None and run.directory.had(files.EXIT_FILE):
-        return None, f"{files.EXIT_FILE} was set aside, it is no regular file"
+        return None, f"{files.EXIT_FILE} was not a regular file and was moved aside"
     return record, ""
 
 
@@ -129,7 +129,7 @@ def _started(run: Run) -> Started | None:
 
 
 def _complaint(run: Run) -> str:
-    """Return what the runner wrote about its own failure; empty if nothing."""
+    """Return what the runner wrote about its own failure; empty if it wrote nothing."""
     try:
         path = run.directory.path / files.RUNNER_ERRORS_FILE
         with os.fdopen(files.open_regular(str(path), os.O_RDONLY), "rb") as file:
@@ -160,7 +160,7 @@ def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
 
 
 def _conclusion(run: Run, decided: Verdict) -> str:
-    """Return state and cause; only the process's end if the run's own engine reports its state."""
+    """Return state and cause; only the cause if the run's own engine reports the state."""
     return decided.message if run.has_engine else f"{decided.state}: {decided.message}"
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import outline, plan
 from flowherd.errors import UnsupportedStorage
-from flowherd.host.processes import fork_lock
 from flowherd.host.processes.cgroups import Cgroups
+from flowherd.host.processes.flock import FORK_LOCK
 from flowherd.host.run import Run
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.values import FlowRun
@@ -31,7 +31,7 @@ class Intent:
 
     def lock_again(self) -> bool:
         """Take the lock anew and return whether it is ours alone: no living runner has it."""
-        with fork_lock.FORK_LOCK:  # a fork server that is being started would look like the runner
+        with FORK_LOCK:  # a fork server that is being started would look like the runner
             self.release()
             self.lock_fd = self.run.directory.try_lock()
         return self.lock_fd is not None

@@ -1,4 +1,4 @@
-"""How long the directories of ended runs stay, and their removal."""
+"""Removes the directories of ended runs after the retention time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from flowherd.host.store.run_directory import RunDirectory
 
 
 def sweep(directories: Iterable[RunDirectory], keep_s: float, in_use: Callable[[str], bool]) -> None:
-    """Remove those whose end the backend knows and that are older than `keep_s`; damaged ones stay for a person."""
+    """Remove the directories of runs that ended more than `keep_s` ago and whose end the backend knows.
+
+    Damaged directories are left for a person to look at.
+    """
     for directory in directories:
         if in_use(directory.flow_run_id):
             continue
         try:
             outbox = directory.outbox()
         except RunDirectoryDamaged as error:
-            logger.bind(run_id=directory.flow_run_id).warning("Left alone: {}", error)
+            logger.bind(run_id=directory.flow_run_id).warning("Keeping a damaged run directory: {}", error)
             continue
         if outbox.final and not outbox.reports and directory.ended_at() + keep_s <= time.time():
             remove(directory)
 
 
 def remove(directory: RunDirectory) -> bool:
-    """Take an old directory away, unless a runner or a new start of the flow run has it; whether it is gone."""
+    """Remove the directory unless a runner or a new start of the flow run holds its lock. Return whether it is gone."""
     lock_fd = directory.try_lock()
     if lock_fd is None:
         return False

@@ -1,8 +1,8 @@
 """One flow run on this host: its phase, its processes, and the reports that the backend does not have yet.
 
-Every change of its phase goes through `Run._enter` (table in run_phase.py), every change of its state through
-`Run._move` (table in flowherd.states). A `Run` starts no thread: the deploying thread makes it, the watcher ends it,
-the courier delivers for it, one after the other.
+Every change of the phase goes through `Run._enter` (table in run_phase.py), every change of the state through
+`Run._move` (table in flowherd.states). Three threads use a `Run` one after another: the deploying thread creates it,
+the watcher concludes its end, and the courier delivers its reports.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from flowherd.values import LogLine, StateReport
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.spec import RunSpec
 
-#: Beyond a run's grace time, for the runner to end the tree and to write its record.
+#: Time after the grace time in which the runner must end the tree and write its record, seconds.
 _RUNNER_MARGIN_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopRequest:
-    """Why a run is to end, and when the agent kills it if it has not ended (monotonic)."""
+    """Why a run must end, and the time (monotonic) at which the agent kills it if it has not ended."""
 
     reason: str
     detail: str
@@ -47,9 +47,9 @@ class StopRequest:
 
 
 class Run:
-    """The owner of one flow run.
+    """Owns the phase, the state and the pending reports of one flow run.
 
-    `spec` is what can be used of its spec.json; fields that are damaged there have their defaults.
+    `spec` is the usable part of its spec.json: damaged fields have their default values.
     """
 
     def __init__(self, directory: RunDirectory, spec: RunSpec, changed: Callable[[], None]) -> None:
@@ -59,23 +59,23 @@ class Run:
         self.name = spec.flow_run_name or self.id
         self.flow_name = spec.flow_name
         self.claim = spec.agent.claim
-        #: The task run that carries the claim; empty where the flow run itself does.
+        #: Id of the task run that the claim was made on; empty if it was made on the flow run itself.
         self.claimed_via_task_run = spec.agent.claimed_via_task_run
-        #: Tells this start of the flow run from an earlier one.
+        #: Id of this start of the flow run; an earlier start had another one.
         self.attempt = spec.agent.attempt
-        #: The flow's own engine reports its states; the agent fills in what that cannot say any more.
+        #: Whether the flow's own engine reports its states; the agent then reports only what the engine could not.
         self.has_engine = spec.agent.has_engine
-        #: The backend is told all the same where the run's process is.
+        #: Whether the agent reports the run's start to the backend.
         self.reports_start = spec.agent.reports_start
-        #: What it prints and logs is for the backend too.
+        #: Whether output and log are sent to the backend.
         self.sends_logs = spec.agent.send_logs
-        #: Its output may be shown where the agent was started.
+        #: Whether the output may be shown on the agent's terminal.
         self.shows_output = spec.agent.show_output
         #: Time between asking the flow to end and killing it, seconds.
         self.grace_s = spec.grace_s
-        #: What the run may use, as its spec says.
+        #: Limits on what the run may use, from its spec.
         self.limits = spec.limits
-        #: The run's own cgroup; None when it has none.
+        #: The run's own cgroup; None if it has none.
         self.cgroup = cgroups.checked_path(spec.cgroup, self.id)
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
@@ -85,8 +85,8 @@ class Run:
         self.failure: BaseException | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
-        self.watching = RecurringError("look after the run", self.log)
-        self.delivering = RecurringError("deliver for the run", self.log)
+        self.watching = RecurringError("watch the run", self.log)
+        self.delivering = RecurringError("deliver the run's log and states", self.log)
         self._outbox = directory.outbox()
         self._phase = _phase_of(self._outbox)
         self._notes: list[LogLine] = []
@@ -95,20 +95,20 @@ class Run:
 
     @property
     def phase(self) -> RunPhase:
-        """Where the run stands on this host."""
+        """The run's phase on this host."""
         return self._phase
 
     @property
     def ended(self) -> bool:
-        """Whether its end is concluded."""
+        """Whether the run's end has been concluded."""
         return self._phase not in LIVING
 
     @property
     def state(self) -> RunState:
-        """The flow run's state, whether the backend knows it yet or not."""
+        """The flow run's state, even if the backend does not know it yet."""
         return self._outbox.state
 
-    # -- its start
+    # -- start
 
     def begin_start(self) -> None:
         """Note that a fork server is about to be asked for the runner."""
@@ -127,19 +127,19 @@ class Run:
         self.hand_over()
 
     def fail_to_start(self, error: BaseException) -> None:
-        """Note why the runner could not be started. If it was started all the same, its own records decide the end."""
+        """Note why the runner could not be started. If it was started nevertheless, its own records decide the end."""
         with self._lock:
             self.failure = error
             if self._phase in (RunPhase.PREPARED, RunPhase.STARTING):
                 self._enter(RunEvent.FAIL_TO_START)
 
-    # -- its processes
+    # -- processes
 
     def attach(self, started: Started) -> None:
-        """Take the living runner under watch.
+        """Watch the runner that `started` names.
 
-        Raises ProcessLookupError when it has ended meanwhile, and when it is a process without any file of this run
-        open: a stranger that has got its pid in another boot, or whatever a damaged file names.
+        Raises ProcessLookupError if it has ended, or if that process has no file of this run open: then it got the
+        runner's pid after a reboot, or a damaged file names it.
         """
         if started.boot_id != identity.boot_id() or not has_open_within(started.pid, self.directory.path):
             raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
@@ -147,35 +147,35 @@ class Run:
         self.take_runner(RunnerProcess(started.pid, started.start_ticks))
 
     def find_runner(self) -> None:
-        """Take under watch whoever holds the run's lock, where `started` does not tell; looks at all processes.
+        """Watch the process that holds the run's lock. For when `started` does not name it; looks at all processes.
 
-        Raises ProcessLookupError when that is not one process alone.
+        Raises ProcessLookupError unless exactly one process holds the lock.
         """
         holder = only_holder(self.directory.path / files.LOCK_FILE)
         if holder is None:
-            raise ProcessLookupError(f"no process alone holds the lock of run {self.id}")
+            raise ProcessLookupError(f"not exactly one process holds the lock of run {self.id}")
         self.log.info("Found the runner by its lock: pid {}", holder[0], action="adopt")
         self.take_runner(RunnerProcess(*holder))
 
     def take_runner(self, runner: RunnerProcess) -> None:
-        """This is the run's runner. What was asked of the run before it was known is asked of it now."""
+        """Watch this runner. If a stop was requested before the runner was known, pass it on now."""
         self.runner = runner
         if self.stop is not None:
             runner.send(SIGTERM)
 
     def note_running(self, pid: int | None) -> None:
-        """The flow process is there, or was: tell the backend, once, unless an engine does and that is enough."""
+        """Note that the flow process runs, or ran. Reported once; not at all if the engine's own report is enough."""
         self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
 
     def observe(self, tree: ProcessTree) -> None:
-        """What the run's processes use now; the peak is kept."""
+        """Record what the run's processes use now; the peak is kept."""
         peak = max(self.tree.usage.peak_memory_bytes, tree.usage.memory_bytes)
         self.tree = replace(tree, usage=replace(tree.usage, peak_memory_bytes=peak))
 
     def ask_to_stop(self, reason: str, detail: str, grace_s: float | None = None) -> None:
-        """Have the runner end the run, politely for `grace_s` (the run's own grace time when None), then finally.
+        """Ask the runner to end the run: gracefully for `grace_s` (None: the run's own grace time), then by force.
 
-        The first reason stands; asking again can only shorten the grace.
+        The first reason is kept; asking again can only shorten the grace time.
         """
         grace_s = self.grace_s if grace_s is None else grace_s
         kill_at_s = time.monotonic() + grace_s + _RUNNER_MARGIN_S
@@ -190,8 +190,8 @@ class Run:
         self.log.info("Ending the run: {}", detail, action="stop", reason=reason)
         try:
             self.directory.write_stop(reason, detail, grace_s)
-        except OSError as error:  # a full disk must not keep a run alive; the reason is still known here
-            self.log.warning("Cannot write down why the run is to end: {}", error)
+        except OSError as error:  # a full disk must not keep the run alive; the reason is still in memory
+            self.log.warning("Cannot write stop.json, continuing without it: {}", error)
         if self.runner is not None:
             self.runner.send(SIGTERM)
 
@@ -202,9 +202,10 @@ class Run:
     # -- what the backend does not have yet
 
     def note(self, message: str, level: int, line_id: str, at: datetime | None = None) -> None:
-        """A line of the agent's own for the run's log, while the journal is the runner's. Lost with the agent.
+        """Add a line of the agent to the run's log at the backend; the journal belongs to the runner while it lives.
 
-        `at` None is now; a backend shows lines by time, so it also says where the line stands among the others.
+        The line is only in memory: it is lost if the agent dies. `at` (None: now) decides the line's place in the log,
+        because backends sort lines by time.
         """
         line = LogLine(
             flow_run_id=self.id,
@@ -217,22 +218,22 @@ class Run:
         )
         with self._lock:
             self._notes.append(line)
-        self._tell()
+        self._wake_courier()
 
     def notes(self) -> list[LogLine]:
-        """The lines of `note` that were not forgotten yet."""
+        """Return the lines added by `note` that have not been delivered."""
         with self._lock:
             return list(self._notes)
 
     def forget_notes(self, count: int) -> None:
-        """The oldest `count` lines of `notes` are told."""
+        """Forget the oldest `count` lines of `notes`, which have been delivered."""
         with self._lock:
             del self._notes[:count]
 
     def finish(self, verdict: Verdict) -> None:
-        """The run has ended so. Only `ending.settle` calls this."""
+        """Record how the run ended. Called only by `conclude`."""
         if verdict.state == RunState.SUCCESS:
-            self.note_running(self.flow_pid)  # ended before anybody saw it running
+            self.note_running(self.flow_pid)  # it ended before its start was noticed
         with self._lock:
             self._enter(RunEvent.END)
             self._move(
@@ -247,7 +248,7 @@ class Run:
 
     @property
     def pending(self) -> Outbox:
-        """What the backend has still to be told."""
+        """The reports that the backend does not have yet."""
         return self._outbox
 
     @property
@@ -256,7 +257,7 @@ class Run:
         return self._phase is RunPhase.DELIVERED
 
     def acknowledge(self, report: StateReport, state: RunState | None = None) -> None:
-        """The backend has `report`, or needs it no more, and with `state` the run is in that now."""
+        """Note that the backend has `report` or does not need it; `state` is the run's state there, if it differs."""
         with self._lock:
             reports = tuple(kept for kept in self._outbox.reports if kept is not report)
             self._store(replace(self._outbox, reports=reports, state=state or self._outbox.state))
@@ -270,7 +271,7 @@ class Run:
     def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
         with self._lock:
             if event is Event.START and self.state is not RunState.SUBMITTED:
-                return  # told already, by whoever saw it first
+                return  # reported already
             moved = after(self.state, event)
             report = StateReport(
                 flow_run_id=self.id,
@@ -280,13 +281,13 @@ class Run:
                 claim=self.claim or None,
                 **facts,
             )
-            is_told = self.ended or self.reports_start
-            reports = (*self._outbox.reports, report) if is_told else self._outbox.reports
+            is_reported = self.ended or self.reports_start
+            reports = (*self._outbox.reports, report) if is_reported else self._outbox.reports
             self._store(Outbox(reports=reports, final=self.ended, state=moved))
-        self._tell()
+        self._wake_courier()
 
-    def _tell(self) -> None:
-        """Now, but what is said while an engine begins has the time of its next lines: both ask the same server."""
+    def _wake_courier(self) -> None:
+        """Wake the courier, except while an engine runs: it uses the same server, so reports wait for its lines."""
         if self.ended or not self.has_engine:
             self._changed()
 
@@ -294,8 +295,8 @@ class Run:
         self._outbox = outbox
         try:
             self.directory.write_outbox(outbox)
-        except OSError as error:  # told from memory then; after a crash it is concluded again from exit.json
-            self.log.warning("Cannot write down what is to be reported: {}", error)
+        except OSError as error:  # reported from memory; after a crash of the agent, concluded again from exit.json
+            self.log.warning("Cannot write the outbox, keeping it in memory: {}", error)
 
 
 def _phase_of(outbox: Outbox) -> RunPhase:

@@ -1,4 +1,4 @@
-"""Which runs live here: the one list that all threads of the agent share."""
+"""The runs of this agent, in one collection that all its threads share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowherd.host.run import Run
 
 
 class RunRegistry:
-    """The runs of this agent by id. Iterating takes a snapshot, so it never meets a change under way."""
+    """The runs of this agent by id. Iteration is over a snapshot, so runs may be added and removed meanwhile."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
@@ -23,19 +23,19 @@ class RunRegistry:
         return run_id in self._runs
 
     def get(self, run_id: str) -> Run | None:
-        """The run with this id, if it is here."""
+        """Return the run with this id; None if this agent does not have it."""
         return self._runs.get(run_id)
 
     def add(self, run: Run) -> None:
-        """A run has come."""
+        """Add a run."""
         with self._lock:
             self._runs[run.id] = run
 
     def remove(self, run: Run) -> None:
-        """A run has gone: its end is known to the backend."""
+        """Remove a run whose end the backend knows."""
         with self._lock:
             self._runs.pop(run.id, None)
 
     def living(self) -> list[Run]:
-        """Those that have not ended."""
+        """Return the runs that have not ended."""
         return [run for run in self if not run.ended]

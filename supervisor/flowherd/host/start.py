@@ -1,4 +1,4 @@
-"""Starts a run that is written down: asks a fork server for its runner and hands the run's lock over to it."""
+"""Starts a prepared run: asks a fork server for its runner and hands the run's lock over to the runner."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from flowherd.host.run import Run
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.spec import RunSpec
 
-#: Number of tries in all when the fork server turns out to be dead.
+#: Number of tries, counting the first, if the fork server turns out to be dead.
 _START_TRIES = 3
 #: How long to wait for the flow process, seconds; it exists a few milliseconds after its runner.
 _FLOW_PID_TIMEOUT_S = 2.0
 
 
 def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], None]) -> int | None:
-    """Start the runner. Returns the pid of the flow process, else that of the runner; None if neither is known yet.
+    """Start the runner. Return the pid of the flow process, else that of the runner; None if neither is known yet.
 
-    `handed_over` is called once the lock is the runner's. Raises DeployError or UnsupportedStorage; the intent then
+    `handed_over` is called once the runner holds the lock. Raises DeployError or UnsupportedStorage; the intent then
     still holds the lock.
     """
     run = intent.run
@@ -35,7 +35,7 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], N
     runner = _ask_for_runner(intent, fork_servers)
     intent.release()
     if runner is not None:
-        with contextlib.suppress(ProcessLookupError):  # ended already: the watcher finds out how
+        with contextlib.suppress(ProcessLookupError):  # ended already; the watcher finds out how
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
     run.hand_over()
     handed_over()
@@ -48,10 +48,10 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], N
 
 
 def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner | None:
-    """Return the runner that a fork server has started; None if the fork server died before it named the runner.
+    """Have a fork server start the runner and return it; None if the fork server died before it named the runner.
 
-    Another fork server is asked if the first died and started nothing, as the lock and the record of a start show.
-    Raises DeployError.
+    If the fork server died and the run's lock and records show that it started no runner, another one is asked. Raises
+    DeployError.
     """
     directory = intent.run.directory
     runtime = runtime_of(intent.run.spec)
@@ -64,15 +64,15 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
         except DeployError as error:
             if server.alive or not tries_left:
                 raise
-            intent.run.log.warning("Its fork server died; checking whether the runner was started: {}", error)
-        # A runner that was started and has ended left a record, or it never reached the user's code.
+            intent.run.log.warning("The fork server died; checking whether the runner was started: {}", error)
+        # A runner that has ended already left a record, unless it ended before the user's code.
         if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
             return None
     raise AssertionError("the last try returns or raises")
 
 
 def _require_package(server: ForkServer, spec: RunSpec) -> None:
-    """Raises DeployError, which says what to do, when the run's engine needs a package that is missing there."""
+    """Raise DeployError, which says what to do, if the run's engine needs a package that is missing there."""
     package = package_of(spec.kind)
     failed = server.wait_ready().get("failed", {})
     error = package.import_error(server.runtime.interpreter, failed) if package is not None else None

@@ -1,6 +1,7 @@
-"""Watches the processes of all runs: one thread, one pass over the process table a tick, one poll on all runners.
+"""Watches the processes of all runs in one thread: notices runners' ends and enforces limits.
 
-A runner's end is noticed at once by its pidfd; limits are enforced at each tick. Without a run the thread sleeps.
+A runner's end is noticed at once, by its pidfd. Limits are checked once per interval, in one pass over the process
+table. Without a run the thread sleeps.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SEARCH_INTERVAL_S = 2.0
 
 
 class Watcher:
-    """Watches the runs of a roster until closed. `on_end` is called in its thread for each run that ended."""
+    """Watches the runs of a registry until closed. Calls `on_end`, in its own thread, for each run that has ended."""
 
     def __init__(self, registry: RunRegistry, interval_s: float, on_end: Callable[[Run], None]) -> None:
         self._registry = registry
@@ -48,15 +49,15 @@ class Watcher:
         self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Look at the runs now: one is new, or was asked to stop."""
+        """Look at the runs now, because one is new or was asked to stop."""
         self._waker.wake()
 
     def close(self) -> None:
-        """Stop watching; the runs go on."""
+        """Stop watching. The runs continue."""
         self._closed = True
         self._waker.wake()
         self._thread.join()
@@ -69,7 +70,7 @@ class Watcher:
             except OSError as error:  # no descriptors, no memory: the host may recover
                 self._watching.failed(error)
                 self._waker.wait(_PAUSE_S)
-            except Exception:  # one run must not end the watch over all others
+            except Exception:  # one run must not end the watching of all others
                 logger.exception("Unexpected error while watching the runs; continuing")
                 self._waker.wait(_PAUSE_S)
             else:
@@ -102,7 +103,7 @@ class Watcher:
     def _guarded(self, run: Run, action: Callable[[Run], None]) -> None:
         try:
             action(run)
-        except Exception as error:  # a bad run fails alone
+        except Exception as error:  # a failure concerns only this run
             run.watching.failed(error)
         else:
             run.watching.recovered()
@@ -123,7 +124,7 @@ class Watcher:
             self._search(run, error)
             return
         if started is None:
-            self._search(run, FileNotFoundError("the runner has not written who it is"))
+            self._search(run, FileNotFoundError("the runner has not written its pid yet"))
             return
         if run.runner is None:
             try:

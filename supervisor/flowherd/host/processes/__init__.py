@@ -1,1 +1,1 @@
-"""Operating system processes: fork servers, runners, process trees, cgroups."""
+"""Everything about operating system processes: fork servers, runners, process trees, cgroups, locks."""

@@ -1,7 +1,7 @@
-"""A cgroup of its own for each run, where this agent may make one (cgroup v2, docs: kernel's cgroup-v2.rst).
+"""Gives each run a cgroup of its own if the agent may create cgroups (version 2; the kernel's cgroup-v2.rst).
 
-It bounds and ends what belongs to a run beyond what the process table shows. Nothing depends on it: every controller
-that is missing, and every call that the kernel refuses, leaves things as they are without cgroups.
+A cgroup limits and kills processes of a run that the process table does not reveal as such. Nothing depends on it: a
+missing controller or a refused call is ignored, and the run is then supervised as without a cgroup.
 """
 
 from __future__ import annotations
@@ -16,45 +16,47 @@ from loguru import logger
 
 from flowherd_runner.contract.spec import Limits
 
-#: The kernel still counts a killed process for a moment.
+#: How long to try to remove a cgroup, seconds; the kernel counts a killed process for a moment longer.
 _REMOVE_DEADLINE_S = 2.0
+#: Pause between two tries to remove a cgroup, seconds.
 _LOOK_S = 0.02
+#: Minimum age of a cgroup that `sweep` removes, seconds.
 _SWEEP_AGE_S = 60.0
 _PREFIX = "flowherd-"
-#: The runner is in its run's cgroup too, and a limit that the agent enforces itself is to be met first.
+#: Added to a run's memory limit: the runner is in the cgroup too, and the agent's own limit must take effect first.
 _MEMORY_ROOM_BYTES = 32 * 1024 * 1024
-#: pids.max counts threads; a run's limit counts processes, which the agent enforces. This stops a fork bomb between
-#: two looks, and no program with threads.
+#: pids.max counts threads, but a run's limit counts processes and is enforced by the agent. pids.max only has to stop a
+#: fork bomb between two looks, so it leaves enough room for programs with many threads.
 _THREADS_A_PROCESS = 32
 _PIDS_ROOM = 64
 
 
 class Cgroups:
-    """Makes cgroups below `parent`, an existing cgroup in which this process may make others."""
+    """The cgroups of the runs, below `parent`, an existing cgroup in which this process may create others."""
 
     def __init__(self, parent: Path) -> None:
         self.parent = parent
-        #: Controllers that the children of `parent` have.
+        #: Controllers that are enabled for the children of `parent`.
         self.controllers = frozenset(_words(parent / "cgroup.subtree_control"))
 
     def path_for(self, run_id: str, attempt: str) -> Path:
-        """Where the cgroup of one start of a run is, whether it is there or not."""
+        """Return the path of the cgroup for one start of a run, which need not exist."""
         return self.parent / f"{_PREFIX}{run_id}-{attempt}"
 
     def sweep(self) -> None:
-        """Take away what runs left whose spec was lost: only empty ones, and none that may be entered just now."""
+        """Remove cgroups of runs whose spec was lost: only empty ones, and none that a runner may be about to enter."""
         for path in self.parent.glob(f"{_PREFIX}*-*-*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_ctime > _SWEEP_AGE_S:
-                    path.rmdir()  # refused by the kernel while anybody is in it
+                    path.rmdir()  # the kernel refuses while a process is in it
 
 
 def create(path: Path, limits: Limits) -> bool:
-    """Make the cgroup `path` with the limits that the controllers there can hold; whether it is there."""
+    """Create the cgroup `path`, with those limits for which it has a controller. Return whether it exists."""
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        logger.debug("No cgroup {}: {}", path, error)
+        logger.debug("Cannot create the cgroup {}: {}", path, error)
         return False
     memory, processes = limits.memory_bytes, limits.processes
     if memory is not None and (path / "memory.max").exists():
@@ -65,7 +67,7 @@ def create(path: Path, limits: Limits) -> bool:
 
 
 def checked_path(named: str | None, run_id: str) -> Path | None:
-    """Return the cgroup that a run's spec names, if it can be that run's: a file must not lead to any other."""
+    """Return the cgroup that a run's spec names; None unless it is that run's own, because the file may be damaged."""
     mount = None if named is None or "\0" in named else _mount()
     if named is None or mount is None:
         return None
@@ -76,13 +78,13 @@ def checked_path(named: str | None, run_id: str) -> Path | None:
 
 
 def kill(path: Path) -> None:
-    """Have the kernel kill all that is in the cgroup and below (cgroup.kill, Linux 5.14)."""
+    """Have the kernel kill all processes in the cgroup and below (cgroup.kill, Linux 5.14)."""
     if path.is_dir():
         _write(path / "cgroup.kill", 1)
 
 
 def clear(path: Path) -> int:
-    """Kill what is left in the cgroup, take it away, and return how many processes there were."""
+    """Kill the processes that are left in the cgroup, remove it, and return how many there were."""
     strays = sum(len(_words(procs)) for procs in path.rglob("cgroup.procs")) if path.is_dir() else 0
     if strays:
         kill(path)
@@ -96,20 +98,20 @@ def clear(path: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A cgroup below which a process may make others; `is_free` when no process stands in it itself."""
+class DelegatedPlace:
+    """A cgroup below which a process may create others. `is_free` if no process is directly in it."""
 
     path: Path
     is_free: bool
 
     @property
     def controllers(self) -> frozenset[str]:
-        """What cgroups below it have, or can be given."""
+        """Controllers that cgroups below it have or can get."""
         return frozenset(_words(self.path / ("cgroup.controllers" if self.is_free else "cgroup.subtree_control")))
 
 
 def find_delegated() -> Cgroups | None:
-    """Where this process may make cgroups, with all controllers that it may enable; None where it may make none."""
+    """Return where this process may create cgroups, after enabling the controllers; None if it may not create any."""
     place = delegated_place("self")
     if place is None:
         return None
@@ -118,22 +120,22 @@ def find_delegated() -> Cgroups | None:
     return Cgroups(place.path)
 
 
-def delegated_place(pid: int | str, proc: Path = Path("/proc")) -> Place | None:
-    """Where the process may make cgroups; None where nobody has handed it a place. Changes nothing.
+def delegated_place(pid: int | str, proc: Path = Path("/proc")) -> DelegatedPlace | None:
+    """Return where the process may create cgroups; None if no place is delegated to it. Changes nothing.
 
-    systemd marks what it delegates (systemd.resource-control(5), Delegate=). With DelegateSubgroup= the process stands
-    in a leaf below the marked one, and only then controllers can be enabled for runs beside it: in a cgroup that holds
-    processes itself the next start of the service would fail. At the top of its own cgroup namespace, as in a
-    container, there is nobody else to ask.
+    systemd marks the cgroups that it delegates (systemd.resource-control(5), Delegate=). With DelegateSubgroup= the
+    process is in a leaf below the marked cgroup, and only then may controllers be enabled for runs beside that leaf: if
+    the marked cgroup held processes itself, the next start of the service would fail. A process at the top of its own
+    cgroup namespace, as in a container, needs no mark.
     """
     mount = _mount(proc)
-    own = _own_cgroup(pid, proc)
+    own = _own_cgroup(pid, proc, mount) if mount is not None else None
     if own is None or mount is None:
         return None
     if own != mount[1] and _is_marked(own.parent) and os.access(own.parent, os.W_OK):
-        return Place(own.parent, is_free=True)
+        return DelegatedPlace(own.parent, is_free=True)
     if (_is_marked(own) or own == mount[1]) and os.access(own, os.W_OK):
-        return Place(own, is_free=False)
+        return DelegatedPlace(own, is_free=False)
     return None
 
 
@@ -151,19 +153,18 @@ def _enable(parent: Path) -> None:
             _write(parent / "cgroup.subtree_control", f"+{controller}")
 
 
-def _own_cgroup(pid: int | str, proc: Path) -> Path | None:
-    """Where the process stands in the unified hierarchy (cgroups(7): "0::PATH" below the mount of type cgroup2)."""
-    mount = _mount(proc)
+def _own_cgroup(pid: int | str, proc: Path, mount: tuple[str, Path]) -> Path | None:
+    """Return the cgroup of the process in the unified hierarchy (cgroups(7): "0::PATH" below the cgroup2 mount)."""
     with contextlib.suppress(OSError, StopIteration):
         own = next(line[3:] for line in _lines(proc / str(pid) / "cgroup") if line.startswith("0::"))
-        if mount is not None and (own + "/").startswith(mount[0].rstrip("/") + "/"):
+        if (own + "/").startswith(mount[0].rstrip("/") + "/"):
             path = mount[1] / own.removeprefix(mount[0].rstrip("/")).strip("/")
             return path if path.is_dir() else None
     return None
 
 
 def _mount(proc: Path = Path("/proc")) -> tuple[str, Path] | None:
-    """Which cgroup the mount of type cgroup2 shows, and where (proc(5), mountinfo)."""
+    """Return the cgroup at the root of the cgroup2 mount, and the mount point (proc(5), mountinfo)."""
     with contextlib.suppress(OSError):
         for fields in map(str.split, _lines(proc / "self" / "mountinfo")):
             if "-" in fields and fields[fields.index("-") + 1] == "cgroup2":
@@ -191,8 +192,8 @@ def _write(path: Path, value: int | str) -> bool:
 
 
 def _removed(path: Path) -> bool:
-    """Try to remove a cgroup and all below it, deepest first; they hold no files of their own."""
+    """Try to remove a cgroup and those below it, deepest first. Return whether it is gone."""
     for directory, _, _ in os.walk(path, topdown=False):
         with contextlib.suppress(OSError):
-            os.rmdir(directory)  # noqa: PTH106 - os.walk gives texts
+            os.rmdir(directory)  # noqa: PTH106 - os.walk yields strings
     return not path.is_dir()

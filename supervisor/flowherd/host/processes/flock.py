@@ -1,34 +1,63 @@
-"""Which process has a run's lock open: the kernel's own word on who the runner is, whatever a file says."""
+"""The locks of runs: finds the process that holds one, and starts programs without mistaking them for a holder.
+
+Between fork(2) and execve(2) a child has all descriptors of its parent, close-on-exec or not (open(2), O_CLOEXEC), and
+a flock(2) is held as long as any process has its descriptor. So while this process starts a program, the child seems to
+hold every lock that this process holds or has just released.
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flowherd.host.processes import fork_lock
 from flowherd_runner.contract import identity
+
+#: Held while `start_program` forks. Hold it to be sure that no such child exists while locks are examined.
+FORK_LOCK = threading.Lock()
+
+
+def start_program(
+    argv: Sequence[str], *, env: Mapping[str, str], output: int, pass_fds: Sequence[int] = (), new_session: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a program, without input and with `output` (a descriptor or subprocess.PIPE) for stdout and stderr each.
+
+    Raises OSError if it cannot be started, ValueError if an argument or variable contains a null character.
+    """
+    with FORK_LOCK:  # Popen returns once the child has called execve(2)
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            pass_fds=pass_fds,
+            start_new_session=new_session,
+        )
 
 
 def has_open_within(pid: int, directory: Path) -> bool:
-    """Whether the process `pid` has a file of `directory` open (proc(5), /proc/PID/fd); False where none can be read.
+    """Return whether the process has a file of `directory` open (proc(5), /proc/PID/fd); False if unreadable.
 
-    By name, so that a file counts that was replaced or removed meanwhile.
+    Compares names, so that files count that were replaced or removed since they were opened.
     """
-    beginning = f"{directory.resolve()}/"
-    return any(_target(link).startswith(beginning) for link in _links(pid))
+    prefix = f"{directory.resolve()}/"
+    return any(_target(link).startswith(prefix) for link in _links(pid))
 
 
 def only_holder(path: Path) -> tuple[int, int] | None:
-    """Pid and start ticks of the one process other than this that has `path` open; None when it is not just one.
+    """Return pid and start ticks of the one other process that has `path` open; None if there is not exactly one.
 
-    While a runner is being started, its fork server and its flow process have the lock open too, for moments.
+    While a runner is being started, its fork server and its flow process have the lock open too, for a moment.
     """
     try:
         lock = path.lstat()
     except OSError:
         return None
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
-    with fork_lock.FORK_LOCK:
+    with FORK_LOCK:
         holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
     status = identity.process_status(holders[0]) if len(holders) == 1 else None
     return (holders[0], status[1]) if status is not None else None
@@ -37,7 +66,7 @@ def only_holder(path: Path) -> tuple[int, int] | None:
 def _links(pid: int) -> list[str]:
     try:
         return [entry.path for entry in os.scandir(f"/proc/{pid}/fd")]
-    except OSError:  # gone, or another user's
+    except OSError:  # it has ended, or belongs to another user
         return []
 
 
@@ -50,7 +79,7 @@ def _target(link: str) -> str:
 
 def _is(link: str, wanted: os.stat_result) -> bool:
     try:
-        found = os.stat(link)  # noqa: PTH116 - a path object for each descriptor of each process costs more
+        found = os.stat(link)  # noqa: PTH116 - faster than a path object for each descriptor of each process
     except OSError:
         return False
     return (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)

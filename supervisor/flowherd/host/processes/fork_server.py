@@ -1,6 +1,6 @@
-"""The agent's end of a fork server: starts it by exec, asks it for runners. The other end is flowherd_runner.
+"""The agent's side of fork servers: starts them by exec and asks them for runners. The other side is flowherd_runner.
 
-The agent itself never forks once it has threads; only the fork server, which has one, does.
+The agent, which has threads, never forks without exec; the fork server, which has one thread, does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from loguru import logger
 
 from flowherd.errors import DeployError
-from flowherd.host.processes import fork_lock
+from flowherd.host.processes.flock import start_program
 from flowherd.host.processes.interpreters import program_of
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
@@ -33,14 +33,15 @@ from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_R
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
 _READY_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 30.0
-#: So often a fork server may end while it imports its modules before one without them is started.
-_STILLBORN = 2
-_LAST_WORDS = 1000
+#: Number of fork servers that may end while they import their modules; the next one is started without modules.
+_MAX_FAILED_STARTS = 2
+#: Longest part of a fork server's output in a message, bytes.
+_LAST_OUTPUT_BYTES = 1000
 
 
 @dataclass(frozen=True)
 class StartedRunner:
-    """Who the new runner is."""
+    """Identity of a new runner."""
 
     pid: int
     start_ticks: int
@@ -49,8 +50,8 @@ class StartedRunner:
 class ForkServer:
     """A running fork server.
 
-    Raises DeployError when it cannot be started. A fork server that dies later fails the requests under way and
-    is not `alive` any more; its runners go on.
+    Raises DeployError if it cannot be started. If it dies later, pending requests fail and it is no longer `alive`; its
+    runners continue.
     """
 
     def __init__(self, runtime: Runtime, env: Mapping[str, str], log_file: Path) -> None:
@@ -70,38 +71,38 @@ class ForkServer:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still take requests."""
         return not self._gone
 
     def wait_ready(self) -> Mapping[str, Any]:
-        """What it said of itself once its modules were imported. Raises DeployError when it never gets there."""
+        """Wait until its modules are imported, and return its ready message. Raises DeployError if that fails."""
         try:
             return self._ready.result(_READY_TIMEOUT_S)
         except (FutureTimeout, ConnectionError) as error:
-            words = self._last_words()
+            output = self._last_output()
             raise DeployError(
                 f"the fork server for {self.runtime.interpreter} did not start"
-                + (f": {words}" if words else f"; its output is in {self._log_file}")
+                + (f": {output}" if output else f"; its output is in {self._log_file}")
             ) from error
 
     @property
     def was_ready(self) -> bool:
-        """Whether it had imported its modules, so that its end has nothing to do with them."""
+        """Whether it has imported its modules; if so, its end has nothing to do with them."""
         return self._ready.done() and self._ready.exception() is None
 
-    def _last_words(self) -> str:
-        """The last line of its output, which tells why an interpreter or an import ended it."""
+    def _last_output(self) -> str:
+        """Return the last line of its output, which usually says why the interpreter or an import failed."""
         try:
-            lines = self._log_file.read_bytes()[-_LAST_WORDS:].decode("utf-8", "replace").strip().splitlines()
+            lines = self._log_file.read_bytes()[-_LAST_OUTPUT_BYTES:].decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
         return lines[-1].strip() if lines else ""
 
     def start_runner(self, directory: Path, lock_fd: int) -> StartedRunner:
-        """Start the runner of a run directory and hand it the locked descriptor, which the caller still closes.
+        """Start the runner of a run directory and pass it the locked descriptor, which the caller must still close.
 
-        Raises DeployError; the runner may then live all the same, and holds the lock if it does. When the fork server
-        is not `alive` afterwards, another one may be asked as soon as it is clear that no runner was started.
+        Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
+        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
         """
         self.wait_ready()
         answer: Future[StartedRunner] = Future()
@@ -119,14 +120,14 @@ class ForkServer:
             faults.point("after-started")
             return started
         except (OSError, FutureTimeout) as error:
-            # A socket that takes nothing is broken for ever; what takes long may still come.
+            # A socket that refuses a message stays broken; an answer that is late may still come.
             self._gone = self._gone or not isinstance(error, FutureTimeout)
             raise DeployError(f"the fork server (pid {self.pid}) did not answer: {error!r}") from error
         finally:
             self._waiting.pop(request, None)
 
     def close(self) -> None:
-        """Let it end, by end of file; its runners go on."""
+        """End it by end of file. Its runners continue."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._reader.join(5.0)
@@ -142,9 +143,9 @@ class ForkServer:
             try:
                 self._take(messages.decode_message(data))
             except (ValueError, KeyError, TypeError) as error:
-                logger.warning("The fork server said something strange: {}", error, pid=self.pid)
-        self._gone = True  # before anybody learns of it who then asks whether to try another one
-        gone = ConnectionError(f"the fork server (pid {self.pid}) is gone")
+                logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
+        self._gone = True  # before the failed requests below are retried, which look at `alive`
+        gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
         if not self._ready.done():
             self._ready.set_exception(gone)
         for waiting in list(self._waiting.values()):
@@ -188,24 +189,16 @@ def _start(
     argv = [program_of(runtime.interpreter), BOOT_FILE, "forkserver", "--fd", str(fd)]
     for module in runtime.preload:
         argv += ["--preload", module]
-    # Its own session: a terminal's Ctrl-C is for the agent. Its own output: nobody who waits for the end of the
-    # agent's output must wait for its runs.
+    # Its own session, because a terminal's Ctrl-C is meant for the agent. Its own output, because a program that reads
+    # the agent's output must not have to wait for the runs to end.
     try:
         descriptor = files.open_regular(str(log_file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     except OSError as error:
         ours.close()
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
-        with fork_lock.FORK_LOCK:
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
-                env={**env, RUN_ID_VARIABLE: NO_RUN_ID},
-                pass_fds=[fd],
-                start_new_session=True,
-            )
+        environment = {**env, RUN_ID_VARIABLE: NO_RUN_ID}
+        return start_program(argv, env=environment, output=descriptor, pass_fds=[fd], new_session=True)
     except (OSError, ValueError) as error:
         ours.close()
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error
@@ -214,12 +207,13 @@ def _start(
 
 
 class ForkServers:
-    """One fork server a runtime, started when it is first needed and again after it has died.
+    """One fork server per runtime, started when it is first needed and again after it has died.
 
-    Modules whose import ends the process are left to the runs: they import them themselves, slower, and fail alone.
+    If importing the modules ends the process, they are not preloaded: each run imports them itself, which is slower,
+    and fails alone.
 
-    `env` is the environment that the runs' own are made of; `of_all_runs` are variables that each of them will have, in
-    which the modules are imported.
+    `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
+    run will have; they are set while the modules are imported.
     """
 
     def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
@@ -227,16 +221,16 @@ class ForkServers:
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
         self._lock = threading.Lock()
         self._servers: dict[Runtime, ForkServer] = {}
-        #: How often one ended before it was ready.
-        self._stillborn: Counter[Runtime] = Counter()
+        #: Number of fork servers of a runtime that ended before they were ready.
+        self._failed_starts: Counter[Runtime] = Counter()
 
     def get(self, runtime: Runtime) -> ForkServer:
-        """The fork server of `runtime`, perhaps still importing. Raises DeployError when it cannot be started."""
+        """Return the fork server of `runtime`, perhaps still importing. Raises DeployError if it cannot be started."""
         with self._lock:
             server = self._servers.get(runtime)
             if server is not None and not server.alive:
-                self._bury(server)
-            if self._stillborn[runtime] >= _STILLBORN and runtime.preload:
+                self._clean_up(server)
+            if self._failed_starts[runtime] >= _MAX_FAILED_STARTS and runtime.preload:
                 runtime = Runtime(runtime.interpreter)
                 server = self._servers.get(runtime)
             if server is None or not server.alive:
@@ -245,17 +239,17 @@ class ForkServers:
                 logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
             return server
 
-    def _bury(self, server: ForkServer) -> None:
-        logger.warning("The fork server (pid {}) is gone; starting another", server.pid)
+    def _clean_up(self, server: ForkServer) -> None:
+        logger.warning("The fork server (pid {}) has ended; starting another", server.pid)
         server.close()
         runtime = server.runtime
-        self._stillborn[runtime] = 0 if server.was_ready else self._stillborn[runtime] + 1
-        if self._stillborn[runtime] == _STILLBORN and runtime.preload:
+        self._failed_starts[runtime] = 0 if server.was_ready else self._failed_starts[runtime] + 1
+        if self._failed_starts[runtime] == _MAX_FAILED_STARTS and runtime.preload:
             modules = ", ".join(runtime.preload)
-            logger.error("{} ends while it imports {}; each run imports for itself now", runtime.interpreter, modules)
+            logger.error("{} ends while importing {}; each run now imports them itself", runtime.interpreter, modules)
 
     def close(self) -> None:
-        """End them all; the runners go on."""
+        """End all fork servers. The runners continue."""
         with self._lock:
             for server in self._servers.values():
                 server.close()

@@ -1,4 +1,4 @@
-"""Other Pythons of this host: which program a setting means, and whether it can serve runs. Starts it once to ask."""
+"""Finds the Python interpreter that a setting names, and starts it once to check that it can serve runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowherd.errors import DeployError
+from flowherd.host.processes.flock import start_program
 
-#: The child side's grammar.
+#: Oldest Python whose grammar the child side is written in.
 LEAST_VERSION = (3, 7)
 _ANSWER_TIMEOUT_S = 30.0
-#: Read by any Python since 2.6. Without the current directory on its path, as a fork server has it.
+#: Valid in any Python since 2.6. Removes the current directory from the path, as fork servers do.
 _QUESTION = """
 import json, sys
 package = sys.argv[1]
@@ -36,7 +37,7 @@ print(json.dumps({"version": list(sys.version_info[:3]), "found": found, "instal
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """A Python that was started and answered."""
+    """A Python interpreter that was started and answered."""
 
     program: str
     version: tuple[int, int, int]
@@ -47,9 +48,9 @@ class Interpreter:
 
 
 def program_of(interpreter: str) -> str:
-    """The program that `interpreter` means: itself, what it is on PATH, or the python of that virtual environment.
+    """Return the program that `interpreter` names: a path, a name on PATH, or the directory of a virtual environment.
 
-    Never resolved further: by the path of the link a Python knows which virtual environment it is of.
+    Links are not resolved, because a Python finds its virtual environment by the path of the link.
     """
     path = Path(interpreter).expanduser()
     if path.is_dir():
@@ -66,19 +67,12 @@ def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) ->
     """
     program = program_of(interpreter)
     try:
-        said = subprocess.run(
-            [program, "-c", _QUESTION, package or ""],
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ANSWER_TIMEOUT_S,
-            check=True,
-        ).stdout
-        answer = json.loads(said.splitlines()[-1])
+        output = _output_of([program, "-c", _QUESTION, package or ""], env)
+        answer = json.loads(output.splitlines()[-1])
         first, second, third = answer["version"]
     except subprocess.CalledProcessError as error:
-        words = error.stderr.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-        raise DeployError(f"{program} does not work (exit code {error.returncode}): {words[-1]:.300}") from error
+        lines = error.stderr.decode("utf-8", "replace").strip().splitlines() or ["it printed no error"]
+        raise DeployError(f"{program} does not work (exit code {error.returncode}): {lines[-1]:.300}") from error
     except OSError as error:
         raise DeployError(f"{program} cannot be started: {error.strerror or error}; {_what_to_do(program)}") from error
     except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
@@ -92,6 +86,19 @@ def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) ->
         has_package=bool(answer["found"]),
         package_version=answer.get("installed"),
     )
+
+
+def _output_of(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
+    """Run a program and return what it prints. Raises OSError, and what subprocess.run(check=True) raises."""
+    with start_program(argv, env=env, output=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(timeout=_ANSWER_TIMEOUT_S)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, argv, output, errors)
+    return output
 
 
 def _what_to_do(program: str) -> str:

@@ -1,4 +1,4 @@
-"""Ends what is left of a run whose runner is gone or does not answer. While a runner lives, this is its own work."""
+"""Kills the processes of a run whose runner has ended or does not react. A working runner does this itself."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from flowherd.host.processes import process_tree
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd_runner.contract import identity
 
-#: SIGKILL needs no longer than this for a process that is not stuck in the kernel.
+#: How long to go on killing, seconds. SIGKILL takes longer only for a process that is stuck in the kernel.
 _DEADLINE_S = 3.0
 
 
 def end_tree(
     run_id: str, *, runner: RunnerProcess | None, session: int | None, known: Iterable[psutil.Process] = ()
 ) -> int:
-    """Kill every process of the run but the runner itself, and return how many there were.
+    """Kill all processes of the run except the runner itself, and return how many there were.
 
-    A process is the run's when it stands below the living `runner`, is in the session numbered `session`, carries the
-    run's tracking variable, or is one of `known`, seen below the runner earlier. Give `session` only right after
-    the runner's end: once no member is left, its number can become a stranger's. psutil compares the creation time
-    before it signals, so neither `known` can hit a stranger. Repeats until a look finds none: a process that
-    forks while it is being killed is caught by the next look. Gives up after three seconds.
+    A process belongs to the run if it is below the living `runner`, is in session `session`, has the run's tracking
+    variable, or is in `known`, the processes seen below the runner earlier. Give `session` only right after the
+    runner's end: once the session is empty, its id may be reused. `known` cannot lead to another process with the same
+    pid, because psutil compares the creation time before it signals. Repeats until no process is found, so that one
+    that forks while it is being killed does not escape. Gives up after three seconds.
     """
     killed: set[int] = set()
     deadline_s = time.monotonic() + _DEADLINE_S
@@ -62,7 +62,7 @@ def _is_gone(process: psutil.Process) -> bool:
 
 
 def _kill(members: list[psutil.Process]) -> None:
-    # All are stopped first, so that none can fork a new one while its siblings are being killed.
+    # Stop all first, so that none can fork while the others are being killed.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in members:
             with contextlib.suppress(psutil.Error):

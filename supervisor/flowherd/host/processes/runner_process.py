@@ -1,7 +1,7 @@
-"""A runner as the agent sees it: a process that is perhaps not its child, named by pid and start ticks.
+"""A handle on a runner, which need not be a child of this process: identified by pid and start ticks.
 
-Where the kernel has pidfds (Linux 5.3), the process is held by one, so no signal can reach a stranger that got the
-same pid later; elsewhere the start ticks are compared right before.
+If the kernel has pidfds (Linux 5.3), the handle uses one, so that no signal can reach a later process with the same
+pid; otherwise the start ticks are compared right before a signal is sent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flowherd_runner.contract import identity
 
 
 class RunnerProcess:
-    """A runner that was alive when this was made. Raises ProcessLookupError when it was not."""
+    """A runner, alive when this handle is created. Raises ProcessLookupError if it is not."""
 
     def __init__(self, pid: int, start_ticks: int) -> None:
         self.pid = pid
@@ -25,16 +25,16 @@ class RunnerProcess:
             raise ProcessLookupError(f"no process {pid} that started at tick {start_ticks}")
 
     def fileno(self) -> int | None:
-        """A descriptor that is readable once the process has ended, where the kernel gives one."""
+        """Return a descriptor that becomes readable when the process ends; None without pidfds."""
         return self._pidfd
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process is still running."""
         return identity.is_alive(self.pid, self.start_ticks)
 
     def send(self, number: signal.Signals) -> bool:
-        """Send a signal; False when the process has ended."""
+        """Send a signal. Return False if the process has ended."""
         try:
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, number)
@@ -47,7 +47,7 @@ class RunnerProcess:
         return True
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self._pidfd is not None:
             with contextlib.suppress(OSError):
                 os.close(self._pidfd)
@@ -59,5 +59,5 @@ def _open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         raise
-    except OSError:  # ENOSYS, or no descriptors left: the slower way works too
+    except OSError:  # ENOSYS, or no descriptors left: start ticks are used instead
         return None

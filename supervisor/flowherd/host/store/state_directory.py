@@ -1,4 +1,4 @@
-"""The agent's state directory: who it is across restarts, that it is alone, and where its runs are."""
+"""The agent's state directory: the lock against a second agent, the agent's identity, and its run directories."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _IDENTITY_FILE = "agent.json"
 
 
 class StateDirectory:
-    """An open state directory; while it is open, no other agent can open it.
+    """An open state directory. While it is open, no other agent can open it.
 
-    Raises StateDirectoryBusy when another agent has it, OSError when it cannot be made.
+    Raises StateDirectoryBusy if another agent uses it, OSError if it cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,18 +35,18 @@ class StateDirectory:
         self.identity = _identity(path)
 
     def run_directory(self, flow_run_id: str) -> RunDirectory:
-        """The directory of one run, whether it exists or not. Raises ValueError when the id is no UUID."""
+        """Return the directory of one run, which need not exist. Raises ValueError if the id is not a UUID."""
         return RunDirectory(self.runs / checked_id(flow_run_id), flow_run_id)
 
     def found_runs(self) -> Iterator[RunDirectory]:
-        """The run directories that are there; what is none, links to directories among it, is passed over."""
+        """Yield the existing run directories. Skips everything else, links to directories too."""
         for entry in sorted(self.runs.iterdir()):
             directory = self._run_directory_or_none(entry.name)
             if directory is not None:
                 yield directory
 
     def foreign_names(self) -> list[str]:
-        """Names among the run directories that are none."""
+        """Return the names of entries that are not run directories."""
         return sorted(entry.name for entry in self.runs.iterdir() if self._run_directory_or_none(entry.name) is None)
 
     def _run_directory_or_none(self, name: str) -> RunDirectory | None:
@@ -57,7 +57,7 @@ class StateDirectory:
         return directory if directory.is_directory() else None
 
     def close(self) -> None:
-        """Let another agent have it."""
+        """Release the directory to other agents."""
         os.close(self._lock_fd)
 
 
@@ -70,7 +70,7 @@ def _locked(path: Path) -> int:
         os.close(fd)
         raise StateDirectoryBusy(
             f"another agent (pid {holder or 'unknown'}) uses the state directory {path.parent}; "
-            f"stop it, or give this one another name (-n) or another directory (--state-dir)"
+            f"stop it, or give this agent another name (-n) or state directory (--state-dir)"
         ) from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -78,12 +78,12 @@ def _locked(path: Path) -> int:
 
 
 def _identity(path: Path) -> str:
-    """What this agent's claims carry; the same after a restart, so that its own claims are recognised."""
+    """Return the identity in this agent's claims. It survives restarts, so that the agent recognises its own claims."""
     try:
         stored = files.read_json(str(path), _IDENTITY_FILE) or {}
     except (ValueError, OSError) as error:
-        # Claims that are under way carry the old one; each run's own claim is in its spec.json.
-        logger.warning("The agent takes a new identity, {} is damaged: {}", path / _IDENTITY_FILE, error)
+        # Claims made before this carry the old identity; those of known runs are in their spec.json.
+        logger.warning("{} is damaged, so the agent takes a new identity: {}", path / _IDENTITY_FILE, error)
         (path / _IDENTITY_FILE).rename(path / f"{_IDENTITY_FILE}.set-aside-{time.time_ns()}")
         stored = {}
     if isinstance(stored.get("identity"), str) and stored["identity"]:
