@@ -18,6 +18,8 @@ from flowherd_server.main import ServerOptions, run
 
 #: Exit code for settings that cannot be used, as sysexits.h has it.
 BAD_CONFIGURATION = 78
+#: Exit code after Ctrl-C (128 + SIGINT), as shells have it.
+INTERRUPTED = 130
 
 _LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
 
@@ -27,11 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.remove()
     # Without the values of variables, which may be a secret.
     logger.add(sys.stderr, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
+    given = _parser().parse_args(arguments)
     try:
-        run(_options(_parser().parse_args(arguments)))
+        run(_options(given))
     except ConfigurationError as error:
         print(f"flowherd server: {error}", file=sys.stderr)
-        return BAD_CONFIGURATION
+        return int(given.bad_configuration_code)
+    except KeyboardInterrupt:  # before the server handles signals itself
+        return INTERRUPTED
     return 0
 
 
@@ -41,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
     parser.add_argument("--data-dir", type=Path, help="where the database is kept")
     parser.add_argument("--home", type=Path, help="flowherd's home directory")
+    code = "exit code if a setting cannot be used (default: %(default)s)"
+    parser.add_argument("--bad-configuration-code", type=int, metavar="CODE", default=BAD_CONFIGURATION, help=code)
     parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
     return parser
 
