@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from flowherd.cli.options import JsonOption
-from flowherd.cli.output import is_terminal, print_json, print_line, print_table, print_warning
+from flowherd.cli.printing import is_terminal, print_json, print_line, print_table, print_warning
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings

@@ -26,7 +26,7 @@ from flowherd.cli.explain import explain_command
 from flowherd.cli.failures import exit_code_of
 from flowherd.cli.flows import register_command
 from flowherd.cli.install import install_command
-from flowherd.cli.output import print_error, print_line
+from flowherd.cli.printing import print_error, print_line
 from flowherd.cli.runs import cancel_command, logs_command, ps_command, run_command
 from flowherd.cli.server import server_command
 from flowherd.errors import FlowherdError

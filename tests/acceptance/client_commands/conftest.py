@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from tests.acceptance.client_commands.stage import FakeAgent
+from tests.acceptance.client_commands.helpers import FakeAgent
 from tests.support.commands import CommandLine
 from tests.support.leftovers import none_left
 from tests.support.server import ServerProcess, running_server

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from flowherd.agent.control_path import short_path
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.output import print_json, print_line
+from flowherd.cli.printing import print_json, print_line
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings

@@ -8,7 +8,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunningAgentOption, settings_from
-from flowherd.cli.output import print_json, print_line
+from flowherd.cli.printing import print_json, print_line
 from flowherd.errors import BackendUnavailable
 
 _TIMEOUT_S = 10.0

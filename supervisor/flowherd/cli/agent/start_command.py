@@ -34,7 +34,7 @@ from flowherd.cli.options import (
     require_work_pool,
     setting_overrides,
 )
-from flowherd.cli.output import print_note, print_warning
+from flowherd.cli.printing import print_note, print_warning
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
@@ -86,8 +86,7 @@ def start(
 
     Without an API address it uses the embedded server that is running on this host, or starts one beside itself.
 
-    With --pool it is a worker of a Prefect 3 server, and no server is started. The pool's queues select the runs;
-    labels are not used.
+    With --pool it is a worker of a Prefect 3 server and starts none. The pool's queues select the runs, not labels.
     """
     from flowherd.config import load_settings
 

@@ -21,7 +21,7 @@ from flowherd.cli.options import (
     SupervisorUrlOption,
     settings_from,
 )
-from flowherd.cli.output import print_json, print_line, print_note, print_table
+from flowherd.cli.printing import print_json, print_line, print_note, print_table
 from flowherd.errors import BackendError
 
 if TYPE_CHECKING:

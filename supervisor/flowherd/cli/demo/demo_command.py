@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.output import print_line, print_note
+from flowherd.cli.printing import print_line, print_note
 
 
 def add_to(app: typer.Typer) -> None:

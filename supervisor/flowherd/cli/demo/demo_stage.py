@@ -20,7 +20,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.demo.demo_flows import DemoFlow, demo_flows, verdict
 from flowherd.cli.demo.demo_view import Board, show_log
 from flowherd.cli.failures import CommandError
-from flowherd.cli.output import print_line
+from flowherd.cli.printing import print_line
 from flowherd.cli.runs.follow import BackendLog, Line
 from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowherd.cli.demo.demo_flows import DemoFlow
 from flowherd.cli.format_times import took
-from flowherd.cli.output import STATE_STYLES, console, is_terminal, one_line, print_line, rich_table
+from flowherd.cli.printing import STATE_STYLES, console, is_terminal, one_line, print_line, rich_table
 from flowherd.cli.runs.follow import Line
 from flowherd.cli.runs.log_view import emit_text
 from flowherd.client.runs import RunView

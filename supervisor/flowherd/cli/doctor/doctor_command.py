@@ -11,7 +11,7 @@ import typer
 
 from flowherd.cli import exit_codes
 from flowherd.cli.options import AgentApiOption, JsonOption, NameOption, PoolOption, StateDirOption, settings_from
-from flowherd.cli.output import is_terminal, print_json, print_line, print_table
+from flowherd.cli.printing import is_terminal, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from flowherd.cli.doctor.finding import Finding

@@ -14,7 +14,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
-from flowherd.cli.output import print_json, print_line, print_note, print_table
+from flowherd.cli.printing import print_json, print_line, print_note, print_table
 from flowherd.errors import BackendUnavailable
 from flowherd.states import RunState
 

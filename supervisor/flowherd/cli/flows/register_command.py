@@ -13,7 +13,7 @@ from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
-from flowherd.cli.output import print_json, print_line, print_warning
+from flowherd.cli.printing import print_json, print_line, print_warning
 
 if TYPE_CHECKING:
     from flowherd.client.flows import RegisteredFlow

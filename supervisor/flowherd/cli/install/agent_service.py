@@ -14,7 +14,7 @@ from pathlib import Path
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import FLAGS, OnStopChoice
-from flowherd.cli.output import print_note
+from flowherd.cli.printing import print_note
 from flowherd.config import LoadedSettings, Source
 from flowherd.config.catalogue import value_of
 from flowherd.config.loading import HOME_VARIABLE

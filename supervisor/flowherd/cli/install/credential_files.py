@@ -17,7 +17,7 @@ import typer
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import require_work_pool
-from flowherd.cli.output import print_note
+from flowherd.cli.printing import print_note
 from flowherd.config import LoadedSettings, Source
 from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
 

@@ -27,7 +27,7 @@ from flowherd.cli.options import (
     require_work_pool,
     settings_from,
 )
-from flowherd.cli.output import print_line, print_note
+from flowherd.cli.printing import print_line, print_note
 
 if TYPE_CHECKING:
     from flowherd.supervisord.service_files import Service
@@ -148,8 +148,7 @@ def prefect_server(
 ) -> None:
     """Print the configuration of a `prefect server`, which the agents of work pools share.
 
-    Its address, its database with the password and its own credentials belong in the environment file, never in the
-    configuration.
+    Its address, its database and all passwords belong in the environment file, never in the configuration.
     """
     from flowherd.cli.install.agent_service import user_variables
     from flowherd.supervisord.service_files import Service

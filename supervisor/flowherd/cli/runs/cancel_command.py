@@ -7,7 +7,7 @@ import typer
 from flowherd.cli import exit_codes
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument
-from flowherd.cli.output import print_json, print_line, print_note
+from flowherd.cli.printing import print_json, print_line, print_note
 
 
 def add_to(app: typer.Typer) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flowherd.cli.failures import CommandError
-from flowherd.cli.output import print_warning
+from flowherd.cli.printing import print_warning
 from flowherd.cli.runs.local_runs import JournalTail, LocalRun
 from flowherd.cli.runs.lookup import find_local_run
 from flowherd.client.logs import RunLog

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from flowherd.cli.output import LEVEL_STYLES, console, escaped, is_terminal, json_line
+from flowherd.cli.printing import LEVEL_STYLES, console, escaped, is_terminal, json_line
 from flowherd.cli.runs.follow import Line
 from flowherd.values import subflow_mark
 

@@ -11,7 +11,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonLinesOption, RunArgument, RunsDirOption
-from flowherd.cli.output import print_note
+from flowherd.cli.printing import print_note
 from flowherd.errors import BackendUnavailable
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 from flowherd.cli.format_times import local_time, took
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonArrayOption
-from flowherd.cli.output import STATE_STYLES, is_terminal, print_json, print_note, print_table
+from flowherd.cli.printing import STATE_STYLES, is_terminal, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from flowherd.client.runs import RunView

@@ -8,7 +8,7 @@ import typer
 
 from flowherd.cli import exit_codes
 from flowherd.cli.options import DataDirOption, HostOption, PortOption, settings_from
-from flowherd.cli.output import print_warning
+from flowherd.cli.printing import print_warning
 
 _EXAMPLES = """
 Examples:

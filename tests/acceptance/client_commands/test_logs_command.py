@@ -11,7 +11,7 @@ import pytest
 
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
-from tests.acceptance.client_commands.stage import FakeAgent, next_line, register, running
+from tests.acceptance.client_commands.helpers import FakeAgent, next_line, register, running
 from tests.support.commands import FLOWHERD, CommandLine
 from tests.support.server import ServerProcess
 

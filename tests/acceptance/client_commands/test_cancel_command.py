@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.acceptance.client_commands.stage import FakeAgent, register
+from tests.acceptance.client_commands.helpers import FakeAgent, register
 from tests.support.commands import CommandLine
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.acceptance.client_commands.stage import HOST, FakeAgent, register, shown
+from tests.acceptance.client_commands.helpers import HOST, FakeAgent, register, shown
 from tests.support.commands import CommandLine
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from tests.acceptance.client_commands.stage import HOST, register
+from tests.acceptance.client_commands.helpers import HOST, register
 from tests.support.commands import CommandLine
 from tests.support.waiting import wait_until
 

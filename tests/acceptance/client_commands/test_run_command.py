@@ -13,7 +13,7 @@ import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.user_client import UserClient
-from tests.acceptance.client_commands.stage import HOST, FakeAgent, next_line, register, running, shown
+from tests.acceptance.client_commands.helpers import HOST, FakeAgent, next_line, register, running, shown
 from tests.support.commands import CommandLine
 from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
