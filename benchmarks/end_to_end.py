@@ -67,8 +67,8 @@ def main() -> None:
         first_line, to_end, floor = [], [], []
         for number in range(options.runs + 1):
             began = time.monotonic()
-            run_id = client.create_run(flow_id, parameters={})
-            wait_until(lambda run_id=run_id: client.runs_by_id([run_id])[0].finished)
+            run_id = client.runs.create(flow_id, parameters={})
+            wait_until(lambda run_id=run_id: client.runs.by_ids([run_id])[0].finished)
             ended = time.monotonic()
             printed = float(command.lines(run_id)[0])
             alone = spawned(flow)
@@ -83,8 +83,8 @@ def main() -> None:
             f"ratio of the medians, flowherd / spawned: {statistics.median(first_line) / statistics.median(floor):.2f}"
         )
         began = time.monotonic()
-        runs = [client.create_run(flow_id, parameters={}) for _ in range(options.burst)]
-        wait_until(lambda: all(run.finished for run in client.runs_by_id(runs)), timeout_s=300)
+        runs = [client.runs.create(flow_id, parameters={}) for _ in range(options.burst)]
+        wait_until(lambda: all(run.finished for run in client.runs.by_ids(runs)), timeout_s=300)
         took_s = time.monotonic() - began
         print(f"burst of {options.burst}: {options.burst / took_s:.1f} runs/s (all ended after {took_s:.2f} s)")
         watched = {"agent": psutil.Process(agent.process.pid), "server": psutil.Process(server.process.pid)}

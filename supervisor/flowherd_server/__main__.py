@@ -19,6 +19,8 @@ from flowherd_server.serve import ServerOptions, run
 
 #: Exit code if the settings cannot be used: EX_CONFIG of sysexits.h.
 BAD_CONFIGURATION = 78
+#: Exit code after Ctrl-C (128 + SIGINT), as shells have it.
+INTERRUPTED = 130
 
 _LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
 
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         print(f"flowherd server: {error}", file=sys.stderr)
         return int(given.bad_configuration_exit_code)
+    except KeyboardInterrupt:  # before the server handles signals itself
+        return INTERRUPTED
     return 0
 
 

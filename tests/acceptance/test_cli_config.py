@@ -1,4 +1,4 @@
-"""`flowherd config` shows what holds and why; a bad setting stops every command in one line."""
+"""`flowherd config` shows every value and its origin; a bad setting stops every command with one line."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def command(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path / "home")
 
 
-def test_every_value_is_shown_with_where_it_came_from(command: CommandLine) -> None:
+def test_every_value_is_shown_with_its_origin(command: CommandLine) -> None:
     (command.home / "config.toml").write_text("[agent]\nlimit = 4\n")
-    told = CommandLine(command.home, {"PREFECT__CLOUD__AGENT__LABELS": "['a', 'b']"})
-    values = told.json("config")
+    configured = CommandLine(command.home, {"PREFECT__CLOUD__AGENT__LABELS": "['a', 'b']"})
+    values = configured.json("config")
     assert values["agent.limit"] == {
         "value": 4,
         "source": "file",
@@ -32,7 +32,7 @@ def test_every_value_is_shown_with_where_it_came_from(command: CommandLine) -> N
     assert values["cloud.agent.labels"]["origin"] == "variable PREFECT__CLOUD__AGENT__LABELS"
     assert values["cloud.request_timeout"]["source"] == "default"
     assert values["home"] == {"value": str(command.home), "source": "environment", "origin": "variable FLOWHERD_HOME"}
-    plain = told("config").stdout
+    plain = configured("config").stdout
     assert "agent.limit" in plain
     assert str(command.home / "config.toml") in plain
 
@@ -59,10 +59,10 @@ def test_a_bad_setting_stops_every_command_and_is_named_with_its_source(
     assert "FLOWHERD__CLOUD__REQUEST_TIMEOUT" in line
 
 
-def test_a_bad_flag_is_named(command: CommandLine) -> None:
+def test_a_bad_option_is_named(command: CommandLine) -> None:
     for arguments, flag in ((["start", "--limit", "0"], "--limit"), (["server", "--port", "70000"], "--port")):
         assert flag in command(*arguments, code=2).stderr
 
 
-def test_a_value_with_equals_signs_works_and_a_pair_without_one_is_refused(command: CommandLine) -> None:
+def test_a_pair_without_an_equals_sign_is_refused(command: CommandLine) -> None:
     assert "-e" in command("start", "-e", "NOVALUE", code=2).stderr

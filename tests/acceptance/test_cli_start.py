@@ -1,4 +1,4 @@
-"""`flowherd start` and `flowherd demo` as processes: the server beside the agent, and that nothing is left."""
+"""`flowherd start`, `server` and `demo` as processes: the server beside the agent, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pyte
 def command(tmp_path: Path) -> Iterator[CommandLine]:
     home = tmp_path / "home"
     home.mkdir()
-    # On one host the test's own port would be anybody's.
+    # Port 0 picks a free one: other programs may use the default port.
     yield CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
 
 
@@ -28,7 +28,7 @@ def announced(command: CommandLine) -> dict[str, object]:
     return json.loads((command.home / "server.json").read_text())
 
 
-def test_without_an_api_start_brings_up_the_server_and_takes_it_down_with_itself(command: CommandLine) -> None:
+def test_without_an_api_start_also_starts_a_server_and_ends_it_with_itself(command: CommandLine) -> None:
     with background(command, "start", until=READY) as agent:
         url = str(announced(command)["url"])
         assert "brought up the embedded server" in agent.text()
@@ -42,7 +42,7 @@ def test_without_an_api_start_brings_up_the_server_and_takes_it_down_with_itself
     command("ps", code=3)
 
 
-def test_beside_its_own_server_the_agents_stop_ends_its_runs(command: CommandLine) -> None:
+def test_an_agent_with_its_own_server_ends_its_runs_when_it_stops(command: CommandLine) -> None:
     with background(command, "start", until=READY) as agent:
         command("register", "long", "--command", "--", "sleep", "1000")
         run_id = command.run("long")
@@ -52,7 +52,7 @@ def test_beside_its_own_server_the_agents_stop_ends_its_runs(command: CommandLin
         assert command.runs()[run_id]["state"] in ("Cancelled", "Failed")
 
 
-def test_start_uses_the_server_that_runs(command: CommandLine) -> None:
+def test_start_uses_a_server_that_is_running(command: CommandLine) -> None:
     with background(command, "server", "--port", "0", until="ready at") as server:
         with background(command, "start", "-n", "second", until=READY) as agent:
             assert "using the embedded server" in agent.text()
@@ -62,15 +62,15 @@ def test_start_uses_the_server_that_runs(command: CommandLine) -> None:
         assert server.stop() == 0
 
 
-def test_a_killed_agent_takes_its_server_along(command: CommandLine) -> None:
+def test_the_server_beside_an_agent_ends_when_the_agent_is_killed(command: CommandLine) -> None:
     with background(command, "start", until=READY) as agent:
         pid = int(str(announced(command)["pid"]))
         agent.kill()
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), what="the server's end")
 
 
-def test_the_flags_reach_the_agent(command: CommandLine, tmp_path: Path) -> None:
-    """Prefect's flags and flowherd's own: labels, variables with equals signs, import paths, polls, state directory."""
+def test_the_options_reach_the_agent(command: CommandLine, tmp_path: Path) -> None:
+    """Those of Prefect's agent and flowherd's own: labels, values with equals signs, import paths, state directory."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "helper.py").write_text("import os\ndef tell(): print(os.environ['A'], __file__)\n")
     with background(command, "server", "--port", "0", until="ready at"):
@@ -92,7 +92,7 @@ def test_max_polls_ends_the_agent(command: CommandLine) -> None:
     assert not (command.home / "server.json").exists()
 
 
-def test_a_server_that_cannot_come_up_is_an_error_and_not_a_wait(command: CommandLine) -> None:
+def test_a_server_that_cannot_start_is_an_error_at_once(command: CommandLine) -> None:
     with background(command, "server", "--port", "0", until="ready at"):
         taken = str(announced(command)["url"]).rpartition(":")[2]
         other = CommandLine(command.home.parent / "other", {"FLOWHERD__SERVER__BIND_PORT": taken})
@@ -111,7 +111,7 @@ def test_without_cloud_logs_the_log_is_read_from_the_journal(command: CommandLin
     assert "only here" in command("logs", run_id).stdout
 
 
-def test_the_demo_ends_as_it_should_and_leaves_nothing(command: CommandLine, tmp_path: Path) -> None:
+def test_the_demo_succeeds_and_leaves_nothing_behind(command: CommandLine, tmp_path: Path) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     done = CommandLine(command.home, {"TMPDIR": str(place)})("demo", timeout_s=200)
@@ -123,7 +123,7 @@ def test_the_demo_ends_as_it_should_and_leaves_nothing(command: CommandLine, tmp
     assert "\x1b" not in done.stdout
 
 
-def test_an_interrupted_demo_leaves_nothing(command: CommandLine, tmp_path: Path) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(command: CommandLine, tmp_path: Path) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     environ = {**command.environment(), "TMPDIR": str(place)}
@@ -138,7 +138,7 @@ def test_an_interrupted_demo_leaves_nothing(command: CommandLine, tmp_path: Path
     assert list(place.iterdir()) == []
 
 
-def test_an_agent_of_a_work_pool_says_at_once_that_no_interpreter_has_its_prefect(command: CommandLine) -> None:
+def test_an_agent_of_a_work_pool_logs_at_once_that_no_interpreter_has_its_prefect(command: CommandLine) -> None:
     words = "No interpreter with Prefect 3 is known here"
     with background(command, "start", "--pool", "p", "--api", "http://127.0.0.1:9/api", until=words) as agent:
         assert "--runtime NAME=VIRTUAL-ENVIRONMENT" in agent.text()

@@ -1,4 +1,4 @@
-"""Stopping an agent, and all that comes before it: pause, drain, restart, signals; through the real command line."""
+"""Pausing, draining, restarting and stopping an agent, by commands and by signals, through the real command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server(command: CommandLine) -> Iterator[None]:
 
 
 class Patient:
-    """A flow that says "before", goes on until it is let go, and then says "after"."""
+    """A flow that prints "before", waits until it is let go, and then prints "after"."""
 
     def __init__(self, command: CommandLine, tmp_path: Path, name: str = "patient", first: str = ":") -> None:
         self._command, self._name = command, name
@@ -65,7 +65,7 @@ def wait_for_exit(agent: Background, timeout_s: float = 30) -> int:
 
 
 def test_a_paused_agent_claims_nothing_and_its_runs_go_on(command: CommandLine, server: None, tmp_path: Path) -> None:
-    """Also after a kill and a new start; resume claims at once. Health says paused, and is 200."""
+    """Also after it was killed and started again. Health is "paused", with status 200; resume claims at once."""
     flow = Patient(command, tmp_path)
     command("register", "quick", "--command", "--", "true")
     with background(command, "start", until=READY) as agent:
@@ -90,15 +90,15 @@ def test_a_paused_agent_claims_nothing_and_its_runs_go_on(command: CommandLine, 
         assert requests.get(f"{address}/api/health", timeout=10).json()["status"] == "ok"
 
 
-def test_a_drained_agent_ends_when_its_runs_have_and_tells_them_the_deadline(
+def test_a_drained_agent_ends_when_its_runs_have_and_logs_the_deadline_in_each(
     command: CommandLine, server: None, tmp_path: Path
 ) -> None:
     flow = Patient(command, tmp_path)
     command("register", "quick", "--command", "--", "true")
     with background(command, "start", until=READY) as agent:
         run_id = flow.start()
-        told = command("drain", "--deadline", "10m").stdout
-        assert told == "agent is draining: 1 run is going on; it ends when they have ended\n"
+        printed = command("drain", "--deadline", "10m").stdout
+        assert printed == "agent is draining: 1 run is still running; it will end when they have ended\n"
         waiting = command.run("quick")
         wait_until(lambda: any("may go on until" in line for line in command.lines(run_id, "flowherd")))
         assert "already stopping" in command("drain", code=1).stderr
@@ -125,8 +125,8 @@ def test_a_restart_in_place_loses_no_run_and_no_line(command: CommandLine, serve
         _restarts_without_loss(command, tmp_path, agent)
 
 
-def test_a_restart_starts_the_agents_own_server_anew_too(command: CommandLine, tmp_path: Path) -> None:
-    """Though such an agent's stop ends its runs."""
+def test_a_restart_also_restarts_the_agents_own_server(command: CommandLine, tmp_path: Path) -> None:
+    """The runs go on, although a stop of such an agent ends them."""
     with background(command, "start", until=READY) as agent:
         before = (command.home / "server.json").read_text()
         _restarts_without_loss(command, tmp_path, agent)
@@ -166,8 +166,8 @@ def test_restarts_while_runs_come_and_go_start_each_once(command: CommandLine, s
         assert command.lines(run_id) == list("123456789")
 
 
-def test_signals_go_one_step_further_each(command: CommandLine, server: None, tmp_path: Path) -> None:
-    """Drain; at the second signal the runs are ended; at the third the agent leaves without them."""
+def test_each_further_signal_stops_the_agent_faster(command: CommandLine, server: None, tmp_path: Path) -> None:
+    """The first drains, the second ends the runs, at the third the agent ends without waiting for them."""
     flow = Patient(command, tmp_path, first="trap '' TERM")
     flags = ["start", "--on-stop", "drain"]
     with background(command, *flags, until=READY) as agent:
@@ -183,12 +183,12 @@ def test_signals_go_one_step_further_each(command: CommandLine, server: None, tm
     stubborn = CommandLine(command.home, {**command.env, "FLOWHERD__AGENT__GRACE": "20"})
     with background(stubborn, *flags, until=READY) as agent:
         run_id = flow.start()
-        for said in ("Draining: waiting for 1", "Ending the run", "Leaving 1 flow run"):
+        for text in ("Draining: waiting for 1", "Ending the run", "Leaving 1 flow run"):
             agent.process.send_signal(signal.SIGTERM)
-            wait_until(lambda said=said: said in agent.text(), what=agent.text)  # type: ignore[misc]
+            wait_until(lambda text=text: text in agent.text(), what=agent.text)  # type: ignore[misc]
         assert wait_for_exit(agent) == 0
     with background(command, "start", until=READY):
-        # It was asked to end before its first agent left, and is ended, as a run of the next one.
+        # It was asked to end before the first agent left; the next agent carries that out.
         flow.let_go()
         assert command.wait_for_ends([run_id])[run_id]["state"] in ("Cancelled", "Success")
 
@@ -203,7 +203,7 @@ def test_two_signals_at_once_are_two_steps(command: CommandLine, server: None, t
     assert state_of(command, run_id) == "Cancelled"
 
 
-def test_a_detached_run_ends_without_an_agent_and_is_told_by_the_next(
+def test_a_run_that_ends_without_an_agent_is_reported_by_the_next_agent(
     command: CommandLine, server: None, tmp_path: Path
 ) -> None:
     flow = Patient(command, tmp_path)
@@ -220,8 +220,8 @@ def test_a_detached_run_ends_without_an_agent_and_is_told_by_the_next(
     assert command.lines(run_id) == ["before", "after"]
 
 
-def test_no_agent_is_a_clear_error(command: CommandLine, server: None) -> None:
-    """Where none ever was, and where one was killed; the next one takes over its socket."""
+def test_a_missing_agent_is_a_clear_error(command: CommandLine, server: None) -> None:
+    """If there never was one, and if one was killed, whose socket the next one takes over."""
     for words in (["pause"], ["resume"], ["drain"], ["restart"]):
         assert "no agent 'agent' runs on" in command(*words, code=3).stderr
     with background(command, "start", until=READY) as agent:
@@ -232,8 +232,8 @@ def test_no_agent_is_a_clear_error(command: CommandLine, server: None) -> None:
         assert "no agent 'other'" in command("pause", "-n", "other", code=3).stderr
 
 
-def test_the_control_socket_is_its_owners_alone_and_may_lie_deep(command: CommandLine, server: None) -> None:
-    """A socket's address holds 107 bytes (unix(7)); a path may be longer."""
+def test_only_the_owner_can_use_the_control_socket_and_its_path_may_be_long(command: CommandLine, server: None) -> None:
+    """The address of a socket has room for 107 bytes (unix(7)); the path of a state directory may be longer."""
     deep = command.home / ("d" * 100) / ("e" * 100)
     there = CommandLine(command.home, {**command.env, "FLOWHERD__AGENT__STATE_DIR": str(deep)})
     with background(there, "start", until=READY):
@@ -244,7 +244,7 @@ def test_the_control_socket_is_its_owners_alone_and_may_lie_deep(command: Comman
     assert not (deep / "control.sock").exists()
 
 
-def test_the_api_over_tcp_takes_the_same_orders_under_its_guard(
+def test_the_api_over_tcp_takes_the_same_commands_and_is_protected(
     command: CommandLine, server: None, tmp_path: Path
 ) -> None:
     flags = ["start", "--agent-address", "http://127.0.0.1:0"]
@@ -264,5 +264,5 @@ def test_the_api_over_tcp_takes_the_same_orders_under_its_guard(
     with background(keyed, *flags, until=READY) as agent:
         address = api_address(agent)
         assert requests.post(f"{address}/api/drain", timeout=10).status_code == 401
-        assert "wants a token" in command("drain", "--agent-address", address, code=2).stderr
+        assert "needs a token" in command("drain", "--agent-address", address, code=2).stderr
         assert json.loads(keyed("pause", "--agent-address", address, "--json").stdout)["paused"] is True

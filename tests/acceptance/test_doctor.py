@@ -1,4 +1,4 @@
-"""`flowherd doctor`: what is well, what is not, and what to do about it; exit code 1 only for what is bad."""
+"""`flowherd doctor` grades what an agent needs and gives advice; it exits 1 only if something is bad."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def command(tmp_path: Path) -> CommandLine:
 
 
 def findings(command: CommandLine, *args: str, code: int = 0) -> dict[str, dict[str, Any]]:
-    told = json.loads(command("doctor", "--json", *args, code=code).stdout)
-    assert told["ok"] is (code == 0)
-    assert all(check["advice"] for check in told["checks"] if check["grade"] != "ok")
-    return {check["check"]: check for check in told["checks"]}
+    printed = json.loads(command("doctor", "--json", *args, code=code).stdout)
+    assert printed["ok"] is (code == 0)
+    assert all(check["advice"] for check in printed["checks"] if check["grade"] != "ok")
+    return {check["check"]: check for check in printed["checks"]}
 
 
-def test_a_running_agent_with_its_server_is_well(command: CommandLine) -> None:
+def test_a_running_agent_with_its_server_is_ok(command: CommandLine) -> None:
     with background(command, "start", until=READY):
         found = findings(command)
         for check in ("backend", "token", "clock", "agent", "state directory", "fork server", "spool", "leftovers"):
@@ -51,7 +51,7 @@ def test_a_running_agent_with_its_server_is_well(command: CommandLine) -> None:
         assert shown.stderr == ""
 
 
-def test_an_api_that_does_not_answer_or_take_the_token_is_bad(command: CommandLine) -> None:
+def test_an_api_that_does_not_answer_or_refuses_the_token_is_bad(command: CommandLine) -> None:
     assert findings(command, "-a", "http://127.0.0.1:9", code=1)["backend"]["grade"] == "bad"
     guarded = CommandLine(command.home, {**command.env, "FLOWHERD__SERVER__TOKEN": "right"})
     with background(guarded, "server", until="ready at"):
@@ -62,7 +62,7 @@ def test_an_api_that_does_not_answer_or_take_the_token_is_bad(command: CommandLi
 
 
 @contextmanager
-def api_whose_clock_says(date: str) -> Iterator[str]:
+def api_with_clock_at(date: str) -> Iterator[str]:
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -95,7 +95,7 @@ def api_whose_clock_says(date: str) -> Iterator[str]:
 
 
 def test_a_clock_that_is_off_is_bad(command: CommandLine) -> None:
-    with api_whose_clock_says("Thu, 01 Jan 2015 00:00:00 GMT") as url:
+    with api_with_clock_at("Thu, 01 Jan 2015 00:00:00 GMT") as url:
         clock = findings(command, "-a", url, code=1)["clock"]
     assert clock["grade"] == "bad"
     assert "behind this host's" in clock["detail"]
@@ -107,7 +107,7 @@ def test_a_preload_that_cannot_be_imported_is_bad(command: CommandLine) -> None:
     assert "no_such_module_of_ours" in found["detail"]
 
 
-def test_a_state_directory_open_to_others_is_warned_of(command: CommandLine, tmp_path: Path) -> None:
+def test_a_state_directory_that_others_can_read_is_a_warning(command: CommandLine, tmp_path: Path) -> None:
     place = tmp_path / "state"
     place.mkdir(mode=0o755)
     place.chmod(0o755)
@@ -116,7 +116,7 @@ def test_a_state_directory_open_to_others_is_warned_of(command: CommandLine, tmp
     assert f"chmod 700 {place}" in found["advice"]
 
 
-def test_processes_of_a_run_without_its_runner_are_left_over(command: CommandLine, tmp_path: Path) -> None:
+def test_processes_of_a_run_whose_runner_was_killed_are_reported(command: CommandLine, tmp_path: Path) -> None:
     with background(command, "server", until="ready at"):
         command("register", "victim", "--command", "--", "sh", "-c", f"setsid sleep 100 & touch {tmp_path}/up; wait")
         with background(command, "start", until=READY) as agent:
@@ -127,29 +127,29 @@ def test_processes_of_a_run_without_its_runner_are_left_over(command: CommandLin
         assert findings(command)["leftovers"]["grade"] == "ok"
         started = next(h for h in command.json("explain", run_id)["timeline"] if h["what"] == "started")
         os.kill(int(started["detail"].split()[1].rstrip(",")), signal.SIGKILL)
-        found = wait_until(lambda: next((f for f in [findings(command)] if "untold ends" in f), None))
-        assert "1 run has ended" in found["untold ends"]["detail"]
+        found = wait_until(lambda: next((f for f in [findings(command)] if "unreported ends" in f), None))
+        assert "1 run has ended" in found["unreported ends"]["detail"]
         assert "1 processes" in found["leftovers"]["detail"]
         assert "sleep (" in found["leftovers"]["detail"]
         with background(command, "start", until=READY):
             command.wait_for_ends([run_id])
         healed = findings(command)
-        assert "untold ends" not in healed
+        assert "unreported ends" not in healed
         assert healed["leftovers"]["grade"] == "ok"
 
 
-def test_a_delegated_cgroup_is_recognised_and_its_lack_explained(tmp_path: Path) -> None:
-    """Over directories of the same shape: this host may have neither."""
+def test_a_delegated_cgroup_is_recognised_and_a_missing_one_explained(tmp_path: Path) -> None:
+    """On a copy of the kernel's directories, because this host may have no cgroups."""
     proc, root = tmp_path / "proc", tmp_path / "cgroup"
     for pid in ("self", "77"):
         (proc / pid).mkdir(parents=True)
     root.mkdir()
     (proc / "self" / "cgroup").write_text("0::/user.slice\n")
     (root / "user.slice").mkdir()
-    assert "nobody has handed this shell" in check_cgroup(None, proc).detail
+    assert "no cgroup (v2) is delegated to this shell" in check_cgroup(None, proc).detail
     (proc / "self" / "mountinfo").write_text(f"36 35 0:30 / {root} rw - cgroup2 cgroup2 rw\n")
     assert check_cgroup(None, proc).grade == "warn"
-    # The agent, at the top of a container's own hierarchy.
+    # The agent is at the top of a container's own hierarchy.
     (proc / "77" / "cgroup").write_text("0::/\n")
     (root / "cgroup.subtree_control").write_text("cpu\n")
     assert "memory, pids" in check_cgroup(77, proc).detail

@@ -1,4 +1,4 @@
-"""`flowherd explain` on real runs: why one waits, why one ended, what is known when the backend is away."""
+"""`flowherd explain` on real runs: why one waits, why one ended, and what is known while the backend is away."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def server(command: CommandLine) -> Iterator[None]:
         yield
 
 
-def whats(story: dict[str, Any]) -> list[str]:
-    return [happening["what"] for happening in story["timeline"] if happening["what"] != "said"]
+def events(story: dict[str, Any]) -> list[str]:
+    """What happened, without the lines that flowherd logged."""
+    return [entry["what"] for entry in story["timeline"] if entry["what"] != "logged"]
 
 
-def test_the_story_of_a_run_from_its_making_to_its_end(command: CommandLine, server: None, tmp_path: Path) -> None:
-    """In the order of its times; on the host also its processes and how far its log has come."""
+def test_the_story_of_a_run_from_its_creation_to_its_end(command: CommandLine, server: None, tmp_path: Path) -> None:
+    """Ordered by time; on the host of the run also with its processes."""
     command(
         "register", "messy", "--command", "--", "sh", "-c", f"setsid sleep 100 & echo hi; touch {tmp_path}/up; wait"
     )
@@ -47,7 +48,7 @@ def test_the_story_of_a_run_from_its_making_to_its_end(command: CommandLine, ser
         going = command.json("explain", run_id)
         assert going["waiting"] == ["Agent 'worker' has it."]
         assert going["runner_alive"] is True
-        assert whats(going) == ["created", "queued", "claimed", "started", "running"]
+        assert events(going) == ["created", "queued", "claimed", "started", "running"]
         started = next(h for h in going["timeline"] if h["what"] == "started")
         assert str(command.runs()[run_id]["pid"]) in started["detail"]
         assert "python" in started["detail"]
@@ -55,8 +56,8 @@ def test_the_story_of_a_run_from_its_making_to_its_end(command: CommandLine, ser
         command.wait_for_ends([run_id])
     ended = command.json("explain", run_id)
     assert (ended["state"], ended["reason"], ended["grade"]) == ("Cancelled", "cancelled", "proven")
-    assert whats(ended) == ["created", "queued", "claimed", "running", "cancelling", "ended"]
-    times = [datetime.fromisoformat(happening["at"]) for happening in ended["timeline"]]
+    assert events(ended) == ["created", "queued", "claimed", "running", "cancelling", "ended"]
+    times = [datetime.fromisoformat(entry["at"]) for entry in ended["timeline"]]
     assert times == sorted(times)
     assert ended["evidence"]
     shown = command("explain", run_id).stdout
@@ -64,7 +65,7 @@ def test_the_story_of_a_run_from_its_making_to_its_end(command: CommandLine, ser
     assert "reason cancelled, proven" in shown
 
 
-def test_a_paused_agent_is_why_a_run_waits(command: CommandLine, server: None) -> None:
+def test_a_run_that_waits_for_a_paused_agent_says_so(command: CommandLine, server: None) -> None:
     command("register", "quick", "--command", "--", "true")
     with background(command, "start", until=READY):
         command("pause")
@@ -74,8 +75,8 @@ def test_a_paused_agent_is_why_a_run_waits(command: CommandLine, server: None) -
         ]
 
 
-def test_with_the_backend_and_the_agent_gone_the_directory_tells(command: CommandLine, tmp_path: Path) -> None:
-    """A run that ended meanwhile: its exit record, what of its log is on this disk alone, what was left behind."""
+def test_without_backend_and_agent_the_directory_shows_what_happened(command: CommandLine, tmp_path: Path) -> None:
+    """For a run that ended meanwhile: its exit record, how much of its log was not sent, what it left running."""
     with background(command, "server", "--port", "0", until="ready at") as server:
         script = f"setsid sleep 100 & touch {tmp_path}/up; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo bye"
         command("register", "loner", "--command", "--", "sh", "-c", f"{script}; exit 3")
@@ -89,16 +90,16 @@ def test_with_the_backend_and_the_agent_gone_the_directory_tells(command: Comman
         wait_until((command.home / "agents" / "agent" / "runs" / run_id / "exit.json").exists)
         story = command.json("explain", run_id[:8])
         assert "no API is known" in story["backend_error"]
-        assert whats(story) == ["started", "process ended"]
+        assert events(story) == ["started", "process ended"]
         assert story["leftovers"][0].startswith("sleep (")
         assert 0 <= story["forwarded_bytes"] < story["journal_bytes"]
-        assert "on this disk alone" in story["log"][0]
+        assert "only on this disk" in story["log"][0]
         assert "exited, proven" in command("explain", run_id).stdout
     with background(command, "server", "--port", "0", until="ready at"), background(command, "start", until=READY):
         assert command.wait_for_ends([run_id])[run_id]["state"] == "Failed"
 
 
-def test_a_killed_runner_is_told_before_any_agent_has_looked(
+def test_a_killed_runner_is_noticed_before_an_agent_has_looked(
     command: CommandLine, server: None, tmp_path: Path
 ) -> None:
     command("register", "victim", "--command", "--", "sh", "-c", f"touch {tmp_path}/up; exec sleep 100")
@@ -110,11 +111,11 @@ def test_a_killed_runner_is_told_before_any_agent_has_looked(
     detail = next(h["detail"] for h in command.json("explain", run_id)["timeline"] if h["what"] == "started")
     os.kill(int(detail.split()[1].rstrip(",")), signal.SIGKILL)
     wait_until(lambda: command.json("explain", run_id)["runner_alive"] is False)
-    assert "runner gone" in whats(command.json("explain", run_id))
-    wait_until(lambda: "is not there now" in command.json("explain", run_id)["waiting"][0])
+    assert "runner gone" in events(command.json("explain", run_id))
+    wait_until(lambda: "is not running" in command.json("explain", run_id)["waiting"][0])
     with background(command, "start", until=READY):
         assert command.wait_for_ends([run_id])[run_id]["reason"] == "lost"
 
 
-def test_what_is_not_known_is_not_found(command: CommandLine, server: None) -> None:
+def test_an_unknown_run_is_not_found(command: CommandLine, server: None) -> None:
     assert "there is no run" in command("explain", "nothing", code=4).stderr

@@ -108,12 +108,14 @@ def test_the_wheel_holds_both_sides_and_conf_and_works_where_it_is_unpacked(chec
 
 
 def test_the_settings_table_names_only_settings_that_exist() -> None:
-    from flowherd.config.catalogue import LEAVES
+    from flowherd.config.catalogue import SETTINGS
 
     table = README.split("| setting |")[1].split("\n\n")[0]
     for row in table.splitlines()[2:]:
         for name in re.findall(r"`([a-z_.*]+)`", row.split("|")[1]):
-            assert name in LEAVES or name.removesuffix("*") in {leaf.rpartition(".")[0] + "." for leaf in LEAVES}, name
+            assert name in SETTINGS or name.removesuffix("*") in {leaf.rpartition(".")[0] + "." for leaf in SETTINGS}, (
+                name
+            )
 
 
 def test_a_default_flow_carries_this_hosts_label(tmp_path: Path) -> None:

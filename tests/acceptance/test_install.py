@@ -1,4 +1,4 @@
-"""`flowherd install` prints what supervisord and systemd run, and never a token."""
+"""`flowherd install` prints service files that supervisord and systemd accept, and never a token."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def command(tmp_path: Path) -> CommandLine:
 
 
 def configured(section: str, directory: Path) -> Path:
-    """A whole configuration of supervisord around a program section; its socket is directory/s."""
+    """Write a complete configuration of supervisord with this program section; its socket is directory/s."""
     path = directory / "supervisord.conf"
     path.write_text(
         f"[supervisord]\nlogfile={directory}/supervisord.log\npidfile={directory}/supervisord.pid\n"
@@ -59,7 +59,7 @@ def supervisord(configuration: Path) -> Iterator[None]:
         process.wait(30)
 
 
-def test_the_section_is_what_supervisords_own_parser_accepts(command: CommandLine, tmp_path: Path) -> None:
+def test_supervisords_own_parser_accepts_the_section(command: CommandLine, tmp_path: Path) -> None:
     text = command(
         "install", "supervisord", "-n", "web 1", "-l", "a,b", "-l", "gpu", "-e", "A=b=c", "-a", "http://h:1"
     ).stdout
@@ -75,14 +75,16 @@ def test_the_section_is_what_supervisords_own_parser_accepts(command: CommandLin
     assert program.stopwaitsecs > 600
 
 
-def test_the_service_gets_more_time_than_it_drains(command: CommandLine) -> None:
+def test_the_service_gets_more_time_to_stop_than_it_drains(command: CommandLine) -> None:
     patient = CommandLine(command.home, {"FLOWHERD__AGENT__DRAIN_DEADLINE": "3600"})
     assert "\nstopwaitsecs=3640\n" in patient("install", "supervisord").stdout
     assert "\nTimeoutStopSec=3640\n" in patient("install", "systemd").stdout
 
 
 @pytest.mark.parametrize("kind", ["supervisord", "systemd"])
-def test_a_token_goes_into_a_file_of_its_own_and_nowhere_else(command: CommandLine, tmp_path: Path, kind: str) -> None:
+def test_the_token_goes_into_a_file_of_its_own_and_nowhere_else(
+    command: CommandLine, tmp_path: Path, kind: str
+) -> None:
     knowing = CommandLine(command.home, {"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": TOKEN})
     without = knowing("install", kind)
     assert TOKEN not in without.stdout + without.stderr
@@ -96,7 +98,7 @@ def test_a_token_goes_into_a_file_of_its_own_and_nowhere_else(command: CommandLi
     assert str(path) in reader.json("config")["cloud.agent.auth_token"]["origin"]
 
 
-def test_a_token_file_that_is_not_there_yet_is_told(command: CommandLine, tmp_path: Path) -> None:
+def test_a_missing_token_file_is_a_note(command: CommandLine, tmp_path: Path) -> None:
     assert "umask 077" in command("install", "systemd", "--token-file", str(tmp_path / "none")).stderr
     assert "--token-file" in command("install", "systemd", "--write-token-file", code=2).stderr
 
@@ -112,12 +114,12 @@ def test_systemd_accepts_the_unit(command: CommandLine, tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "agent.service" in line] == []
 
 
-def test_a_user_who_is_not_there_is_refused(command: CommandLine) -> None:
+def test_an_unknown_user_is_refused(command: CommandLine) -> None:
     assert "no-such-user" in command("install", "supervisord", "--user", "no-such-user", code=4).stderr
 
 
-def test_a_users_service_has_that_users_home(command: CommandLine) -> None:
-    """FLOWHERD_HOME is this person's own; without it, the service's files are its user's."""
+def test_the_service_of_a_user_has_that_users_home(command: CommandLine) -> None:
+    """Unless FLOWHERD_HOME is set, the files of the service are in its user's home."""
     environ = {"FLOWHERD_HOME": ""}
     text = CommandLine(command.home, environ)("install", "supervisord", "--user", "root").stdout
     assert 'FLOWHERD_HOME="/root/.flowherd"' in text
@@ -125,7 +127,7 @@ def test_a_users_service_has_that_users_home(command: CommandLine) -> None:
     assert "\nuser=root\n" in text
 
 
-def test_status_is_what_supervisord_says(command: CommandLine, tmp_path: Path) -> None:
+def test_status_is_what_supervisord_reports(command: CommandLine, tmp_path: Path) -> None:
     section = "[program:sleeper]\ncommand=sleep 1000\nstartsecs=0\n[program:broken]\ncommand=false\nautostart=false\n"
     configuration = configured(section, tmp_path)
     url = f"unix://{tmp_path}/s"
@@ -133,22 +135,22 @@ def test_status_is_what_supervisord_says(command: CommandLine, tmp_path: Path) -
         wait_until(lambda: program_state(Access(url=url), "sleeper").up, what="the program")
         for how in (["--supervisor-url", url], ["--supervisor-conf", str(configuration)]):
             done = command("status", "--program", "sleeper", "--json", *how)
-            said = json.loads(done.stdout)
-            assert said["up"] is True
-            assert said["supervisord"]["state"] == "RUNNING"
-            assert said["supervisord"]["pid"] > 1
+            printed = json.loads(done.stdout)
+            assert printed["up"] is True
+            assert printed["supervisord"]["state"] == "RUNNING"
+            assert printed["supervisord"]["pid"] > 1
         assert "STOPPED" in command("status", "--program", "broken", "--supervisor-url", url, code=1).stdout
         assert "no program" in command("status", "--program", "none", "--supervisor-url", url, code=4).stderr
     assert "cannot be reached" in command("status", "--supervisor-url", url, code=3).stderr
 
 
-def test_without_supervisord_status_goes_by_the_state_directory(command: CommandLine) -> None:
+def test_without_supervisord_status_depends_on_the_state_directory(command: CommandLine) -> None:
     done = command("status", code=1)
     assert "agent 'agent': not running here" in done.stdout
     assert "no API is known" in done.stderr
 
 
-def test_what_is_no_supervisord_is_told(tmp_path: Path) -> None:
+def test_something_other_than_supervisord_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SupervisordError, match="unix:///path"):
         program_state(Access(url="ftp://x"), "flowherd")
     with pytest.raises(SupervisordError, match="cannot be reached"):
@@ -158,7 +160,7 @@ def test_what_is_no_supervisord_is_told(tmp_path: Path) -> None:
         find_access(None, str(tmp_path / "empty.conf"))
 
 
-def test_one_command_makes_the_service_of_a_fleets_host(command: CommandLine, tmp_path: Path) -> None:
+def test_one_command_makes_the_service_for_a_host_of_a_fleet(command: CommandLine, tmp_path: Path) -> None:
     runtime = "third=/opt/prefect 3;core=3.*;preload=pandas"
     options = ["--pool", "machines", "--work-queue", "big", "--work-queue", "small", "--api", "http://h:4200/api"]
     more = ["--runtime", runtime, "--limit", "8", "--agent-address", "http://127.0.0.1:8080", "-n", "host-1"]
@@ -175,7 +177,7 @@ def test_one_command_makes_the_service_of_a_fleets_host(command: CommandLine, tm
     }
 
 
-def test_the_address_that_prefects_own_settings_name_is_the_services_too(command: CommandLine) -> None:
+def test_the_service_has_the_address_from_prefects_own_settings(command: CommandLine) -> None:
     knowing = CommandLine(command.home, {"PREFECT_API_URL": "http://h:4200/api"})
     line = 'Environment="FLOWHERD__PREFECT3__API=http://h:4200/api"'
     assert line in knowing("install", "systemd", "--pool", "machines").stdout.splitlines()
@@ -190,7 +192,7 @@ def test_the_address_that_prefects_own_settings_name_is_the_services_too(command
         ("PREFECT_API_AUTH_STRING", "--auth-string-file", "prefect3.auth_string"),
     ],
 )
-def test_credentials_of_a_pool_go_into_files_of_their_own_and_nowhere_else(
+def test_the_credentials_for_a_pool_go_into_files_of_their_own_and_nowhere_else(
     command: CommandLine, tmp_path: Path, kind: str, variable: str, flag: str, setting: str
 ) -> None:
     knowing = CommandLine(command.home, {variable: f"me:{TOKEN}"})
@@ -208,7 +210,7 @@ def test_credentials_of_a_pool_go_into_files_of_their_own_and_nowhere_else(
     assert str(path) in reader.json("config")[setting]["origin"]
 
 
-def test_what_belongs_to_a_pool_is_refused_without_one(command: CommandLine, tmp_path: Path) -> None:
+def test_options_for_a_pool_are_refused_without_one(command: CommandLine, tmp_path: Path) -> None:
     assert "--pool" in command("install", "systemd", "--work-queue", "big", code=2).stderr
     assert "--pool" in command("install", "systemd", "--auth-string-file", str(tmp_path / "x"), code=2).stderr
 

@@ -77,11 +77,11 @@ def test_two_hundred_runs_over_two_agents_are_each_run_once_and_every_line_is_th
     with agents[0], agents[1]:
         runs: dict[str, tuple[str, Path]] = {}
         with command.client() as client:
-            ids = {flow.name: flow.id for flow in client.flows()}
+            ids = {flow.name: flow.id for flow in client.flows.find()}
             for number, (name, flow_id) in itertools.product(range(100), ids.items()):
                 source, target = files / f"{number}.txt", files / f"{number}.{name}"
                 parameters = {"source": str(source), "target": str(target)}
-                runs[client.create_run(flow_id, parameters=parameters)] = (name, target)
+                runs[client.runs.create(flow_id, parameters=parameters)] = (name, target)
         ends = command.wait_for_ends(list(runs), timeout_s=120)
     assert Counter(ends[run_id]["state"] for run_id in runs) == {"Success": 200}
     assert {ends[run_id]["agent"] for run_id, (flow, _) in runs.items() if flow == "python-digest"} == {"north"}

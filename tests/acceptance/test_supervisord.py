@@ -1,4 +1,4 @@
-"""The agent at home under a real supervisord: installed by our command, restarted while a flow is running."""
+"""An agent under a real supervisord: installed by `flowherd install`, restarted while a flow is running."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Supervisord:
         return f"unix://{self.place}/supervisor.sock"
 
     def control(self, *words: str) -> str:
-        """supervisorctl's output; its exit code is not ours to judge (status is non-zero while something is down)."""
+        """Run supervisorctl and return its output. Its exit code is ignored: it is not 0 while a program is down."""
         argv = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(self.place / "supervisord.conf"), *words]
         return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
 
@@ -70,8 +70,8 @@ def server(command: CommandLine) -> Iterator[None]:
 
 @pytest.fixture
 def supervisord(command: CommandLine, server: None, tmp_path: Path) -> Iterator[Supervisord]:
-    """supervisord with what `flowherd install supervisord` printed, and the token in a 0600 file."""
-    # The socket's path must be short: sun_path holds 108 bytes (unix(7)).
+    """supervisord with the section that `flowherd install supervisord` printed, and the token in a 0600 file."""
+    # The path of the socket must be short: sun_path has room for 108 bytes (unix(7)).
     place = tmp_path / "s"
     place.mkdir()
     token = place / "token"
@@ -95,7 +95,7 @@ def supervisord(command: CommandLine, server: None, tmp_path: Path) -> Iterator[
 
 
 @pytest.mark.timeout(180)
-def test_a_restart_under_supervisord_costs_no_run_and_no_line(
+def test_a_restart_by_supervisord_loses_no_run_and_no_line(
     command: CommandLine, supervisord: Supervisord, tmp_path: Path
 ) -> None:
     half, go = tmp_path / "half", tmp_path / "go"
@@ -117,10 +117,10 @@ def test_a_restart_under_supervisord_costs_no_run_and_no_line(
 
 
 @pytest.mark.timeout(180)
-def test_flowherds_own_restart_goes_through_supervisord_and_leaves_the_runs(
+def test_flowherd_restart_goes_through_supervisord_and_leaves_the_runs_alone(
     command: CommandLine, supervisord: Supervisord, tmp_path: Path
 ) -> None:
-    """Though the agent's settings say that its stop ends its runs."""
+    """Also if the agent's settings say that a stop ends its runs."""
     (command.home / "config.toml").write_text('[agent]\non_stop = "cancel"\n')
     supervisord.control("restart", "flowherd")
     half, go = tmp_path / "half", tmp_path / "go"

@@ -15,7 +15,7 @@ from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.protocol import Backend
-from flowherd.client.user import UserClient
+from flowherd.client.user_client import UserClient
 from flowherd.errors import BackendError, BackendRefused, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
@@ -68,11 +68,11 @@ class OverGraphQL:
             "__version__": "1.4.1",
             "run_config": {"type": "LocalRun", "labels": labels},
         }
-        flow = self.user.create_flow(self.user.ensure_project("default"), document)
-        return self.user.create_run(flow.id, parameters=parameters or {})
+        flow = self.user.flows.register(self.user.flows.ensure_project("default"), document)
+        return self.user.runs.create(flow.id, parameters=parameters or {})
 
     def cancel(self, run_id: str) -> None:
-        self.user.cancel(run_id)
+        self.user.runs.cancel(run_id)
 
     def log(self, run_id: str) -> list[str]:
         log, messages = self.user.log(run_id), []

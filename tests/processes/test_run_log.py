@@ -1,4 +1,4 @@
-"""Reading a run's log onwards: each line once, also those that arrive late, on servers with and without numbers."""
+"""Reading a run's log as it grows: each line once, also lines that arrive late, with and without line numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.cli.flows.flow_document import HowToRun, command_storage, flow_document
 from flowherd.client.logs import PAGE, RunLog
-from flowherd.client.user import UserClient
+from flowherd.client.user_client import UserClient
 from tests.support.server import running_server
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
@@ -21,7 +21,7 @@ START = datetime(2030, 1, 31, tzinfo=timezone.utc)
 
 
 class Log:
-    """The log of one run, written to as agents do, and read."""
+    """The log of one run, written as agents write it, and read."""
 
     def __init__(self, transport: GraphQLTransport, run_id: str, *, numbered: bool) -> None:
         self._transport = transport
@@ -29,7 +29,7 @@ class Log:
         self._log = RunLog(transport, run_id, numbered=numbered)
 
     def write(self, *lines: tuple[float, str]) -> None:
-        """Lines with their times, in seconds since the start."""
+        """Write lines with their times, in seconds since the start."""
         logs: list[dict[str, Any]] = [
             {
                 "flow_run_id": self._run_id,
@@ -45,7 +45,7 @@ class Log:
         self._transport.execute(query, {"input": {"logs": logs}})
 
     def read(self) -> list[str]:
-        """The messages of all lines that were not read before."""
+        """Return the messages of all lines that were not read before."""
         found: list[str] = []
         while lines := self._log.next_lines():
             found += [line.message for line in lines]
@@ -58,20 +58,20 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
         transport = GraphQLTransport(server.url)
         user = UserClient(transport)
         document = flow_document("f", command_storage(["true"]), HowToRun(), {}, None)
-        flow = user.create_flow(user.ensure_project("default"), document)
-        run_id = user.create_run(flow.id, parameters={})
+        flow = user.flows.register(user.flows.ensure_project("default"), document)
+        run_id = user.runs.create(flow.id, parameters={})
         yield Log(transport, run_id, numbered=request.param)
         transport.close()
 
 
-def test_an_empty_log_has_no_lines_and_those_that_come_are_read(log: Log) -> None:
+def test_an_empty_log_has_no_lines_until_some_arrive(log: Log) -> None:
     assert log.read() == []
     log.write((1, "one"))
     assert log.read() == ["one"]
     assert log.read() == []
 
 
-def test_what_is_there_is_read_in_the_order_of_its_times(log: Log) -> None:
+def test_lines_that_exist_are_read_in_the_order_of_their_times(log: Log) -> None:
     log.write((3, "three"), (1, "one"))
     log.write((2, "two"))
     assert log.read() == ["one", "two", "three"]
@@ -88,7 +88,7 @@ def test_a_line_that_arrives_late_is_read_once(log: Log) -> None:
     assert sorted(log.read()) == ["eight", "late"]
 
 
-def test_many_lines_of_one_time_straddle_pages(log: Log) -> None:
+def test_many_lines_with_one_time_are_read_over_several_pages(log: Log) -> None:
     expected = [f"line {number}" for number in range(2 * PAGE + 500)]
     log.write((0, "before"), *((1, message) for message in expected), (2, "after"))
     assert log.read() == ["before", *expected, "after"]

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.client.user import RunView, UserClient
+from flowherd.client.runs import RunView
+from flowherd.client.user_client import UserClient
 from tests.support.waiting import wait_until
 
 FLOWHERD = [sys.executable, "-m", "flowherd"]
@@ -60,7 +61,7 @@ class CommandLine:
         with self.client() as client:
 
             def going() -> list[RunView]:
-                return [run for run in client.runs_by_id(run_ids) if not run.finished]
+                return [run for run in client.runs.by_ids(run_ids) if not run.finished]
 
             wait_until(lambda: not going(), timeout_s=timeout_s, what=lambda: f"the ends of {going()}")
         return self.runs()

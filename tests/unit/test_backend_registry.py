@@ -10,7 +10,7 @@ import pytest
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.prefect3.backend import Prefect3Backend
-from flowherd.backends.registry import backend_name, open_backend
+from flowherd.backends.registry import open_backend
 from flowherd.cli.doctor.check_added_backend import check_added_backend
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.errors import ConfigurationError
@@ -59,7 +59,7 @@ def test_the_name_decides_and_else_whether_a_work_pool_is_set(
 ) -> None:
     api = "http://host:4200/api" if kind is Prefect3Backend else "http://host:4200"
     settings = loaded(**{"cloud.api": api, **given})
-    assert backend_name(settings.settings) == name
+    assert settings.settings.backend_name == name
     backend = open_backend(settings)
     assert type(backend) is kind
     backend.close()

@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from flowherd.backends.protocol import Backend
-from flowherd.config import LoadedSettings, Settings
+from flowherd.config import LoadedSettings
 from flowherd.errors import ConfigurationError
 
 #: Entry points of this group name backends of other packages.
@@ -64,19 +64,14 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
     With `only_look` connecting creates and changes nothing at the server. Raises ConfigurationError if there is no
     backend of this name, it cannot be loaded, or it lacks a setting.
     """
-    name = backend_name(loaded.settings)
+    name = loaded.settings.backend_name
     factory = BUILT_IN.get(name) or _load(name, str(loaded.origins["agent.backend"]))
     return factory(loaded, only_look=only_look)
 
 
-def backend_name(settings: Settings) -> str:
-    """Return the name of the backend that the settings choose: agent.backend, else prefect3 if a work pool is set."""
-    return settings.agent.backend or ("prefect3" if settings.prefect3.pool else "graphql")
-
-
 def engine_of(loaded: LoadedSettings) -> str:
     """Return the name of the engine whose runs the backend hands out, also while its API is not known."""
-    name = backend_name(loaded.settings)
+    name = loaded.settings.backend_name
     return _ENGINES[name] if name in _ENGINES else open_backend(loaded, only_look=True).engine
 
 

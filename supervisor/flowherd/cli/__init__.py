@@ -1,15 +1,22 @@
-"""The command line: one command family a file, over the layers below it, which do the work.
+"""The command line: `flowherd COMMAND` is in FAMILY/COMMAND_command.py; what all commands share is on top.
 
-main         the program: all commands, and what becomes of an error
-start        the agent; embedded: the server that it brings up beside itself
-server       the embedded server alone
-flows        register; flow_document: what is registered
-runs         run, ps, cancel
-logs         logs; follow: a run's log as it grows; local_runs: this host's journals; log_view: how lines look
-agents       poke, status
-config_cmd   config
-install      supervisord and systemd
-demo         everything at once, in a temporary place
-arguments    shared options; completion: what the shell completes; lookup: which flow or run a person means
-api_address  where the API is; texts: durations, sizes, parameters; output: rich, plain or JSON; exit_codes
+main                  the program: all commands, and what happens on an error
+options               every shared option, and every option that overrides a setting, with that setting
+parse_options         durations, sizes, K=V pairs and times as people write them
+open_client           connects a command to the server that it is meant for
+completion            what the shell completes
+printing              printing for people and for scripts
+format_times          times and lengths of time for people
+exit_codes, failures  what an exit code means, and the errors that lead to it
+config_command        `flowherd config`
+settings_reference    makes docs/reference/settings.md
+
+agent    start, status, poke, pause, resume, drain, restart
+server   server
+flows    register
+runs     run, ps, cancel, logs
+explain  explain
+doctor   doctor
+install  install supervisord, systemd, prefect-server
+demo     demo
 """

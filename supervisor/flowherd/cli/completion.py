@@ -1,4 +1,4 @@
-"""What the shell completes: flows, ids of runs, work pools, queues. Silent where the API does not answer at once."""
+"""What the shell completes: flows, run ids, work pools, queues. Completes nothing if the server is slow to answer."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ import typer
 from flowherd.errors import BackendUnavailable, FlowherdError
 
 if TYPE_CHECKING:
-    from flowherd.client.user import UserClient
+    from flowherd.client.user_client import UserClient
 
-#: A shell that waits longer than this for a completion is worse than one that has none.
+#: Timeout of one request; a longer wait in the shell is worse than no completion.
 _TIMEOUT_S = 1.5
+#: Number of newest runs whose ids are completed.
 _RUNS = 50
 
 
 def flows(incomplete: str) -> list[str]:
-    """Names of registered flows."""
+    """Complete the names of registered flows."""
     try:
-        names = {flow.name for flow in _client().flows()}
+        names = {flow.name for flow in _client().flows.find()}
     except FlowherdError:
         return []
     return sorted(name for name in names if name.startswith(incomplete))
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
-    """Ids of the newest runs, each with its flow and state."""
+    """Complete the ids of the newest runs; each is described by its flow and state."""
     try:
-        found = _client().runs(limit=_RUNS)
+        found = _client().runs.newest(limit=_RUNS)
     except FlowherdError:
         return []
     return [(run.id, f"{run.flow} {run.state}") for run in found if run.id.startswith(incomplete)]
 
 
 def pools(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of the Prefect 3 server's process work pools."""
-    return _of_server(context, "/work_pools/filter", incomplete, of_type="process")
+    """Complete the names of the process work pools of the Prefect 3 server."""
+    return _names_at_prefect3(context, "/work_pools/filter", incomplete, of_type="process")
 
 
 def queues(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of the pool's queues, once the pool is there."""
+    """Complete the names of the queues of the pool that --pool names."""
     from urllib.parse import quote
 
     pool = context.params.get("pool")
-    return _of_server(context, f"/work_pools/{quote(pool, safe='')}/queues/filter", incomplete) if pool else []
+    return _names_at_prefect3(context, f"/work_pools/{quote(pool, safe='')}/queues/filter", incomplete) if pool else []
 
 
-def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str | None = None) -> list[str]:
-    """The names of what a Prefect 3 server lists there."""
+def _names_at_prefect3(context: typer.Context, path: str, incomplete: str, of_type: str | None = None) -> list[str]:
+    """Return the matching names of what a Prefect 3 server lists at `path`."""
     from flowherd.backends.json_values import mappings_not_null
     from flowherd.backends.prefect3.transport import Prefect3Transport
     from flowherd.config import load_settings
@@ -66,7 +67,7 @@ def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str 
         )
         rows = mappings_not_null(transport.post(path, {}, once=True))
         names = [str(row["name"]) for row in rows if of_type is None or row.get("type") == of_type]
-    except (FlowherdError, ValueError, TypeError, KeyError):  # no address, none of Prefect 3's, or no such pool
+    except (FlowherdError, ValueError, TypeError, KeyError):  # no address, not a Prefect 3 server, or no such pool
         return []
     return sorted(name for name in names if name.startswith(incomplete))
 
@@ -74,7 +75,7 @@ def _of_server(context: typer.Context, path: str, incomplete: str, of_type: str 
 def _client() -> UserClient:
     from flowherd.backends.discovery import client_token, find_api
     from flowherd.backends.graphql.transport import GraphQLTransport
-    from flowherd.client.user import UserClient
+    from flowherd.client.user_client import UserClient
     from flowherd.config import load_settings
 
     loaded = load_settings()

@@ -1,10 +1,10 @@
-"""What the exit codes of `flowherd` mean; part of what scripts may rely on."""
+"""What the exit codes of `flowherd` mean. Scripts may rely on them."""
 
 from __future__ import annotations
 
-#: It did what was asked; for `run --wait`: Success.
+#: The command did what it was asked; for `run --wait`: Success.
 OK = 0
-#: It did not, or the answer is no; for `run --wait`: Failed.
+#: The command failed, or the answer is no; for `run --wait`: Failed.
 FAILED = 1
 #: The command line or a setting is wrong; trying again without a change will not help.
 USAGE = 2
@@ -14,9 +14,9 @@ UNREACHABLE = 3
 NOT_FOUND = 4
 #: `run --wait`: the run was cancelled.
 CANCELLED = 5
-#: `run --wait --timeout`: the run still goes on.
+#: `run --wait --timeout`: the run has not ended yet.
 STILL_GOING = 6
 #: Ctrl-C (128 + SIGINT), as shells have it.
 INTERRUPTED = 130
-#: Whoever read our output has gone (128 + SIGPIPE), as shells have it.
+#: The reader of standard output has closed it (128 + SIGPIPE), as shells have it.
 BROKEN_PIPE = 141

@@ -1,4 +1,4 @@
-"""Errors that a command ends with, and which exit code an error means. Imports nothing heavy."""
+"""The error that ends a command, and the exit code of every error. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowherd.errors import (
 
 
 class CommandError(FlowherdError):
-    """A command cannot go on: what was tried and what to do, and the exit code."""
+    """A command cannot go on. The message says what was tried and what to do; the error carries the exit code."""
 
     def __init__(self, message: str, exit_code: int = exit_codes.FAILED) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class CommandError(FlowherdError):
 
 
 def exit_code_of(error: FlowherdError) -> int:
-    """The exit code that an error means."""
+    """Return the exit code for an error."""
     if isinstance(error, CommandError):
         return error.exit_code
     if isinstance(error, ConfigurationError | NotAuthorized):

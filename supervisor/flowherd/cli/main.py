@@ -1,4 +1,4 @@
-"""The program `flowherd`: its commands, and what becomes of an error. Does no work itself."""
+"""The program `flowherd`: collects the commands and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ import typer
 
 from flowherd import __version__
 from flowherd.cli import config_command, exit_codes
-from flowherd.cli.agent import control_commands, server, start, status
+from flowherd.cli.agent import (
+    drain_command,
+    pause_command,
+    poke_command,
+    restart_command,
+    resume_command,
+    start_command,
+    status_command,
+)
 from flowherd.cli.demo import demo_command
 from flowherd.cli.doctor import doctor_command
 from flowherd.cli.explain import explain_command
 from flowherd.cli.failures import exit_code_of
-from flowherd.cli.flows import register
+from flowherd.cli.flows import register_command
 from flowherd.cli.install import install_command
-from flowherd.cli.output import fail, say
-from flowherd.cli.runs import logs_command, run_commands
+from flowherd.cli.printing import print_error, print_line
+from flowherd.cli.runs import cancel_command, logs_command, ps_command, run_command
+from flowherd.cli.server import server_command
 from flowherd.errors import FlowherdError
 
-# Typer brings Click along in some releases and depends on it in others; its own export leads to the right one.
+# Some releases of Typer include Click, others depend on it; a class that Typer exports leads to the right one.
 _ClickException: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
@@ -40,7 +49,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"flowherd {__version__}")
+        print_line(f"flowherd {__version__}")
         raise typer.Exit
 
 
@@ -53,45 +62,52 @@ def _flowherd(
     pass
 
 
-_FAMILIES = (
-    start,
-    server,
-    register,
-    run_commands,
+#: In the order of `flowherd --help`.
+_COMMANDS = (
+    start_command,
+    server_command,
+    register_command,
+    run_command,
+    ps_command,
+    cancel_command,
     logs_command,
     explain_command,
-    status,
-    control_commands,
+    poke_command,
+    status_command,
+    pause_command,
+    resume_command,
+    drain_command,
+    restart_command,
     doctor_command,
     config_command,
     install_command,
     demo_command,
 )
-for family in _FAMILIES:
-    family.add_to(app)
+for command in _COMMANDS:
+    command.add_to(app)
 
 
 def main() -> None:
-    """The entry point; exits with one of exit_codes."""
+    """Run the command line of this process and exit with one of exit_codes."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Carry out one command line and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a log may hold what the locale's encoding has no characters for
+        if isinstance(stream, io.TextIOWrapper):  # a log may contain characters that the locale's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(arguments, standalone_mode=False, prog_name="flowherd")
     except FlowherdError as error:
-        fail(str(error))
+        print_error(str(error))
         return exit_code_of(error)
     except _ClickException as error:
         return _usage_error(error)
     except (KeyboardInterrupt, typer.Abort):
         return exit_codes.INTERRUPTED
     except BrokenPipeError:
-        # What is left in the buffer would raise once more when the interpreter flushes it at exit.
+        # The interpreter flushes the rest of the buffer when it exits, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
     return code if isinstance(code, int) else exit_codes.OK
@@ -101,8 +117,8 @@ def _usage_error(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "flowherd"
     message = error.format_message().rstrip(".") if hasattr(error, "format_message") else str(error)
-    if message:  # without one, the help text was asked for by giving no arguments and has been printed
-        fail(f"{message}; see `{command} --help`")
+    if message:  # an empty one means that no arguments were given and that the help text has been printed
+        print_error(f"{message}; see `{command} --help`")
     return exit_codes.USAGE
 
 

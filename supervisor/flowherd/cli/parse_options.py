@@ -1,11 +1,11 @@
-"""What people write on a command line, and how values are written for them: durations, sizes, K=V, times."""
+"""Reading what people write on a command line: durations, sizes, K=V pairs, times."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from flowherd.cli import exit_codes
@@ -25,76 +25,51 @@ def _wrong(message: str) -> CommandError:
 
 
 def duration_s(text: str, option: str) -> float:
-    """Seconds of "90", "1.5h", "1h30m". Raises CommandError, naming the option, for anything else."""
+    """Return the seconds of "90", "1.5h" or "1h30m". Raises CommandError, which names the option."""
     if not _DURATION.fullmatch(text.strip()):
-        raise _wrong(f"{option} {text!r} is no duration; write it as 90, 90s, 10m, 1.5h, 1h30m or 2d")
+        raise _wrong(f"{option} {text!r} is not a duration; write it as 90, 90s, 10m, 1.5h, 1h30m or 2d")
     return sum(float(number) * _SECONDS[unit.lower()] for number, unit in _DURATION_PART.findall(text))
 
 
 def size_bytes(text: str, option: str) -> int:
-    """Bytes of "200M", "1.5GiB", "4096"; K, M, G, T are powers of 1024. Raises CommandError for anything else."""
+    """Return the bytes of "200M", "1.5GiB" or "4096"; K, M, G, T are powers of 1024. Raises CommandError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or float(match[1]) <= 0:
-        raise _wrong(f"{option} {text!r} is no size; write it as 4096, 200M or 1.5G")
+        raise _wrong(f"{option} {text!r} is not a size; write it as 4096, 200M or 1.5G")
     return int(float(match[1]) * _BYTES[match[2].lower()])
 
 
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
-    """{"K": "V"} of ["K=V"]; the value may hold more equals signs. Raises CommandError for one without."""
+    """Return {"K": "V"} for ["K=V"]; the value may contain further equals signs. Raises CommandError."""
     found = {}
     for item in items or ():
         name, equals, value = item.partition("=")
         if not equals or not name.strip():
-            raise _wrong(f"{option} {item!r} is no pair; write it as {option} NAME=VALUE")
+            raise _wrong(f"{option} {item!r} is not a pair; write it as {option} NAME=VALUE")
         found[name.strip()] = value
     return found
 
 
 def parameters(items: Iterable[str] | None, option: str = "-p") -> dict[str, Any]:
-    """Parameters of ["key=value"]: a value that is JSON is taken as such, else as a string."""
+    """Return the parameters of ["key=value"]: a value that is JSON is read as such, any other is a string."""
     return {name: _json_or_text(value) for name, value in pairs(items, option).items()}
 
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_refuse_constant)
     except ValueError:
         return text
 
 
-def _no_constant(word: str) -> Any:
-    # Python's reader takes NaN and Infinity, which are no JSON and which no server stores.
+def _refuse_constant(word: str) -> Any:
+    # Python's reader accepts NaN and Infinity, which are not JSON and which no server stores.
     raise ValueError(word)
 
 
 def moment(text: str, option: str) -> datetime:
-    """An aware time of ISO 8601 text; without an offset it is this host's local time. Raises CommandError."""
+    """Return an aware time from ISO 8601 text; without an offset it is this host's local time. Raises CommandError."""
     try:
         return read_time(text, naive="local")
     except ValueError:
-        raise _wrong(f"{option} {text!r} is no time; write it as 2030-01-31T08:00 or 2030-01-31T08:00:00Z") from None
-
-
-def local_time(at: datetime | None, now: datetime | None = None) -> str:
-    """A time for people, in this host's zone: the day only when it is not today; empty for None."""
-    if at is None:
-        return ""
-    local = at.astimezone()
-    today = (now or datetime.now(timezone.utc)).astimezone().date()
-    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
-
-
-def span(seconds: float) -> str:
-    """A length of time for people: 3.2s, 4m05s, 2h10m."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
-
-
-def took(start: datetime | None, end: datetime | None) -> str:
-    """How long something took, or has taken until now; empty when it has not begun."""
-    if start is None:
-        return ""
-    return span(max(0.0, ((end or datetime.now(timezone.utc)) - start).total_seconds()))
+        raise _wrong(f"{option} {text!r} is not a time; write it as 2030-01-31T08:00 or 2030-01-31T08:00:00Z") from None

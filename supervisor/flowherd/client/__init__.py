@@ -1,1 +1,12 @@
-"""What a person asks of a server: register flows, start runs, read their logs and history, cancel."""
+"""What a person asks of a server of the Prefect GraphQL dialect, as opposed to what an agent does there.
+
+user_client  one connection of a person, with all that follows
+flows        projects and registered flows
+runs         flow runs: create, find, cancel
+agents       the agents that the server knows, and which of them would take a run
+logs         the log of a run, read as it grows
+history      the states that a run was in, and flowherd's own lines about it
+queries      the GraphQL texts that the modules above have in common
+
+Written for any server of the dialect; extensions of flowherd's own server are used only after it has identified itself.
+"""

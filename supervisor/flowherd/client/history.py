@@ -1,4 +1,4 @@
-"""What a server has kept of one flow run: every state that it was in, and what flowherd itself said about it."""
+"""The history of one flow run at a server: its states, flowherd's own lines in its log, its waiting tasks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flowherd.backends.graphql.literals import Word, arguments
+from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.queries import select
 from flowherd.states import CLAIMABLE
 
-#: Of flowherd's own lines in a run's log, the first so many.
-_NOTICES = 500
+#: Maximum number of notices, and of waiting tasks, that are read.
+_MAX_ROWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class StateView:
     state: str
     at: datetime | None
     message: str | None
-    #: Of the flow process, where a flowherd agent told it; likewise the next two.
+    #: Pid of the flow process; like the next two None if no flowherd agent has reported it.
     pid: int | None
     reason: str | None
     grade: str | None
@@ -32,7 +33,7 @@ class StateView:
 
 @dataclass(frozen=True, kw_only=True)
 class NoticeView:
-    """One line of flowherd's own in a run's log."""
+    """A line that flowherd itself wrote into a run's log."""
 
     at: datetime | None
     message: str
@@ -40,11 +41,11 @@ class NoticeView:
 
 @dataclass(frozen=True, kw_only=True)
 class WaitingTaskView:
-    """A task run that waits, of a flow run that its own engine has begun."""
+    """A task run that waits, in a flow run that has been started by its own engine."""
 
     task: str
     state: str
-    #: None while it waits for a person.
+    #: When it may go on; None if it waits for a person.
     due: datetime | None
 
 
@@ -53,33 +54,33 @@ class RunHistory:
 
     def __init__(self, transport: GraphQLTransport, run_id: str) -> None:
         self._transport = transport
-        self._run_id = run_id
+        self._where = {"flow_run_id": {"_eq": run_id}}
 
     def states(self) -> list[StateView]:
-        """The states, oldest first."""
-        given = arguments(where={"flow_run_id": {"_eq": self._run_id}}, order_by={"version": Word("asc")})
+        """Return the states, oldest first."""
         fields = "version state timestamp message serialized_state"
-        rows = self._transport.execute(f"query {{ flow_run_state{given} {{ {fields} }} }}")["flow_run_state"]
-        return [_state(row) for row in rows]
+        order = {"version": Word("asc")}
+        return [
+            _state(row) for row in select(self._transport, "flow_run_state", fields, where=self._where, order_by=order)
+        ]
 
     def notices(self) -> list[NoticeView]:
-        """flowherd's own lines, oldest first."""
-        where = {"flow_run_id": {"_eq": self._run_id}, "name": {"_eq": "flowherd"}}
-        given = arguments(where=where, order_by={"timestamp": Word("asc")}, limit=_NOTICES)
-        rows = self._transport.execute(f"query {{ log{given} {{ timestamp message }} }}")["log"]
+        """Return flowherd's own lines in the log, oldest first."""
+        where = {**self._where, "name": {"_eq": "flowherd"}}
+        order = {"timestamp": Word("asc")}
+        rows = select(self._transport, "log", "timestamp message", where=where, order_by=order, limit=_MAX_ROWS)
         return [NoticeView(at=parsed_time(row["timestamp"]), message=row["message"] or "") for row in rows]
 
     def waiting_tasks(self) -> list[WaitingTaskView]:
-        """Those of its task runs that wait for a retry or a person, the earliest first."""
-        where = {"flow_run_id": {"_eq": self._run_id}, "state": {"_in": sorted(CLAIMABLE)}}
-        given = arguments(where=where, order_by={"state_start_time": Word("asc")}, limit=_NOTICES)
+        """Return the task runs that wait for a retry or for a person, the earliest first."""
+        where = {**self._where, "state": {"_in": sorted(CLAIMABLE)}}
+        order = {"state_start_time": Word("asc")}
         fields = "state state_start_time task { name }"
-        rows = self._transport.execute(f"query {{ task_run{given} {{ {fields} }} }}")["task_run"]
         return [
             WaitingTaskView(
                 task=row["task"]["name"] or "", state=row["state"], due=parsed_time(row["state_start_time"])
             )
-            for row in rows
+            for row in select(self._transport, "task_run", fields, where=where, order_by=order, limit=_MAX_ROWS)
         ]
 
 

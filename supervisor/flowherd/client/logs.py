@@ -1,8 +1,8 @@
-"""Reading the log of one flow run onwards, each line once, while lines are still being added.
+"""The log of one flow run at a server, read as it grows: each line once.
 
-Lines do not always arrive in the order of their times: an agent's own line can be there before a line that the run
-printed earlier. flowherd's server numbers lines as they arrive, so what is there at the first look is read by time,
-and what comes later by number. Other servers give no such number; there, the last seconds are looked at again.
+Lines do not always arrive in the order of their times: a line of the agent can be stored before a line that the run
+printed earlier. flowherd's server numbers lines as they arrive, so lines that are there at the first look are read by
+time, and later ones by number. Other servers do not number lines; there the last seconds are read again every time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from flowherd.backends.graphql.literals import Word, arguments
+from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.queries import select
 from flowherd.errors import BackendUnavailable
 
-#: Lines asked for at once.
+#: Maximum number of lines in one request.
 PAGE = 1000
-#: Where lines have no numbers: a line that arrives later than this after one with a later time is missed.
+#: Without numbers, a line is missed if it arrives more than this many seconds after a line with a later time.
 OVERLAP_S = 10.0
 
 _FIELDS = "id timestamp name level message info"
@@ -31,30 +32,31 @@ class LogView:
 
     id: str
     at: datetime
-    #: "stdout", "stderr", "log" or "flowherd"; "log" where the server does not tell.
+    #: "stdout", "stderr", "log" or "flowherd"; "log" if the server does not store it.
     stream: str
-    #: A logging level's name.
+    #: Name of a logging level.
     level: str
     logger: str
     message: str
 
 
 class RunLog:
-    """The log of one flow run, read onwards."""
+    """Reads the log of one flow run; remembers how far it has read."""
 
     def __init__(self, transport: GraphQLTransport, run_id: str, *, numbered: bool) -> None:
         self._transport = transport
         self._run_id = run_id
         self._numbered = numbered
-        #: With numbers: the last line that was there at the first look; what comes behind it is read by number.
+        #: With numbers: number of the last line at the first look. Lines after it are read by number.
         self._snapshot: int | None = None
+        #: Number of the last line that was read by number; None while lines are read by time.
         self._last_number: int | None = None
-        #: By time: the last line's, and the lines near it that have been read.
+        #: Latest time of a line that was read, and the ids and times of the lines near it.
         self._at: datetime | None = None
         self._near: dict[str, datetime] = {}
 
     def next_lines(self) -> list[LogView]:
-        """Some lines that were not returned before; none when there are no more now."""
+        """Return lines that were not returned before; an empty list means that there are no more at present."""
         if self._last_number is not None:
             return self._by_number(self._last_number)
         if self._numbered and self._snapshot is None:
@@ -77,7 +79,7 @@ class RunLog:
 
     def _by_time(self) -> list[LogView]:
         where: dict[str, Any] = {}
-        # A snapshot does not change any more, so only lines of the very same time can straddle two pages.
+        # A snapshot does not change any more, so only lines with exactly the same time can be on two pages.
         overlap = timedelta() if self._snapshot is not None else timedelta(seconds=OVERLAP_S)
         if self._snapshot is not None:
             where["id"] = {"_lte": self._snapshot}
@@ -96,16 +98,15 @@ class RunLog:
             self._near = {line: at for line, at in self._near.items() if at >= since}
 
     def _rows(self, where: Mapping[str, Any], order: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
-        given = arguments(where={"flow_run_id": {"_eq": self._run_id}, **where}, order_by=order, limit=limit)
-        rows: list[dict[str, Any]] = self._transport.execute(f"query {{ log{given} {{ {_FIELDS} }} }}")["log"]
-        return rows
+        where = {"flow_run_id": {"_eq": self._run_id}, **where}
+        return select(self._transport, "log", _FIELDS, where=where, order_by=order, limit=limit)
 
 
 def _view(row: Mapping[str, Any]) -> LogView:
     info = row["info"] if isinstance(row["info"], dict) else {}
     at = parsed_time(row["timestamp"])
     if at is None:
-        raise BackendUnavailable("the server holds a log line without a time")
+        raise BackendUnavailable("the server stores a log line without a time")
     return LogView(
         id=str(row["id"]),
         at=at,

@@ -1,11 +1,15 @@
-"""Configuration: settings and their bounds, the sources of their values, and where each value came from.
+"""Configuration: the settings, the sources of their values, and where each value came from.
 
-settings   every setting, as frozen values
-catalogue  the same as a list of dotted names
-texts      from text to values
-toml_files configuration files
-sources    arguments, environment, files, as pydantic-settings sources
-loading    load_settings: all of it together
+settings          every setting with its default, bounds and meaning
+catalogue         the settings as a list by dotted name
+sources           what each source says: arguments, environment, files
+prefect3_sources  what Prefect 3's own variables and profiles say
+toml_files        reading configuration files
+config_values     from text to values
+runtime_option    a runtime written as one option
+loading           load_settings, which joins all of these
+origins           where a value came from
+conf_files        where the files of conf/ are installed
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The list of all settings by dotted name, read off the models in settings.py, and the variables that set them.
+"""All settings by dotted name, read from the models in settings.py, and the environment variables that set them.
 
-One setting is called by one dotted name everywhere: "cloud.agent.name" is [cloud.agent] name in a file and
+A setting has one dotted name everywhere: "cloud.agent.name" is key name in section [cloud.agent] of a file, and
 FLOWHERD__CLOUD__AGENT__NAME in the environment.
 """
 
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowherd.config.settings import Settings
+from flowherd.config.settings import RuntimeSection, Settings
 
 #: The prefixes of environment variables, the stronger one first.
 PREFIXES = ("FLOWHERD__", "PREFECT__")
-#: Between the parts of a dotted name in an environment variable.
+#: Separates the parts of a dotted name in an environment variable.
 DELIMITER = "__"
-#: Behind the variable of a secret setting: the value is the path of a file that holds the secret.
+#: Suffix of the variable that names a file with a secret instead of holding the secret itself.
 FILE_SUFFIX = "_FILE"
 
 
 class Shape(Enum):
-    """What a setting's value is made of."""
+    """The structure of a setting's value."""
 
     SCALAR = "scalar"
     LIST = "list"
@@ -33,33 +33,48 @@ class Shape(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaf:
+class SettingInfo:
     """One setting."""
 
     dotted: str
     shape: Shape
-    #: None is a value of it.
+    #: The type of a scalar, without None: str, int, float, bool. str for lists and mappings.
+    kind: type
+    #: The allowed values, if there are only a few.
+    choices: tuple[str, ...]
+    #: The bounds of a number and the like: annotated_types' constraints.
+    bounds: tuple[Any, ...]
+    #: Whether None is a valid value.
     optional: bool
-    #: A token: its value is shown to nobody, and it can be given as a file.
+    #: Whether the value is a secret: it is never shown, and it can be given as a file.
     secret: bool
-    #: A mapping whose values are shown to nobody.
+    #: Whether the value is a mapping whose values are never shown.
     masked: bool
     default: Any
+    #: What it means, as a sentence; with its unit.
     description: str
 
+    @property
+    def section(self) -> str:
+        """The dotted name of its section; empty if it is outside of sections."""
+        return self.dotted.rpartition(".")[0]
+
     def variable(self, prefix: str) -> str:
-        """The environment variable that sets it."""
+        """Return the environment variable that sets it."""
         return prefix + self.dotted.upper().replace(".", DELIMITER)
 
 
-def _leaf(dotted: str, field: FieldInfo) -> Leaf:
-    kinds = {get_origin(kind) or kind for kind in (field.annotation, *get_args(field.annotation))}
+def _setting(dotted: str, field: FieldInfo) -> SettingInfo:
+    alternatives = [kind for kind in (field.annotation, *get_args(field.annotation)) if kind is not None]
+    origins = {get_origin(kind) or kind for kind in alternatives}
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    shape = Shape.LIST if list in kinds else Shape.MAPPING if dict in kinds else Shape.SCALAR
-    return Leaf(
+    return SettingInfo(
         dotted=dotted,
-        shape=shape,
-        optional=type(None) in kinds,
+        shape=Shape.LIST if list in origins else Shape.MAPPING if dict in origins else Shape.SCALAR,
+        kind=next((kind for kind in (bool, int, float) if kind in origins), str),
+        choices=next((get_args(kind) for kind in alternatives if get_origin(kind) is Literal), ()),
+        bounds=tuple(field.metadata),
+        optional=type(None) in origins,
         secret=bool(extra.get("secret")),
         masked=bool(extra.get("masked")),
         default=field.default,
@@ -67,23 +82,36 @@ def _leaf(dotted: str, field: FieldInfo) -> Leaf:
     )
 
 
-def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[Leaf]:
+def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[SettingInfo]:
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _leaves(kind, f"{prefix}{name}.")
+            yield from _settings(kind, f"{prefix}{name}.")
         else:
-            yield _leaf(prefix + name, field)
+            yield _setting(prefix + name, field)
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    yield prefix.removesuffix("."), model.__doc__ or ""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _sections(kind, f"{prefix}{name}.")
 
 
 #: Every setting by its dotted name, in the order of settings.py.
-LEAVES: dict[str, Leaf] = {leaf.dotted: leaf for leaf in _leaves(Settings)}
+SETTINGS: dict[str, SettingInfo] = {setting.dotted: setting for setting in _settings(Settings)}
+#: What each section is about, by its dotted name; the empty name stands for what is outside of sections.
+SECTION_TEXTS: dict[str, str] = dict(_sections(Settings))
 #: Every section's dotted name.
-SECTIONS = frozenset(name.rpartition(".")[0] for name in LEAVES if "." in name)
+SECTIONS = frozenset(name for name in SECTION_TEXTS if name)
+#: The keys of an entry of [[runtimes]], and what such an entry is.
+RUNTIME_KEYS: dict[str, SettingInfo] = {setting.dotted: setting for setting in _settings(RuntimeSection)}
+RUNTIME_TEXT = RuntimeSection.__doc__ or ""
 
 
 def value_of(settings: Settings, dotted: str) -> Any:
-    """The value of one setting. Raises AttributeError when there is no such setting."""
+    """Return the value of one setting. Raises AttributeError if there is no such setting."""
     value: Any = settings
     for part in dotted.split("."):
         value = getattr(value, part)

@@ -1,4 +1,4 @@
-"""Where the files of conf/ are: beside the package in an installation, at the project's root in a checkout."""
+"""Finds the files of conf/: inside the package in an installation, at the project's root in a checkout."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def conf_directory() -> Path:
-    """The directory with templates, the commented configuration file and the example flows.
+    """Return the directory with the templates, the commented configuration file and the example flows.
 
-    Raises FileNotFoundError when the installation lacks it.
+    Raises FileNotFoundError if the installation lacks it.
     """
     for candidate in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf"):
         if (candidate / "flowherd.toml").is_file():

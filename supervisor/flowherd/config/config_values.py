@@ -1,6 +1,6 @@
-"""From the text of an environment variable, or of a file that holds text, to the value that a setting has.
+"""Reads settings from text: the value of an environment variable, or text in a file where a list or mapping belongs.
 
-Prefect read its environment as Python literals, other programs write JSON, people write commas: all three are read.
+Prefect read its environment as Python literals, other programs write JSON, people write commas: all three are accepted.
 """
 
 from __future__ import annotations
@@ -9,30 +9,33 @@ import ast
 import json
 from typing import Any
 
-from flowherd.config.catalogue import Leaf, Shape
+from flowherd.config.catalogue import SettingInfo, Shape
 
 _NOTHING = frozenset({"", "none", "null"})
 
 
-def from_text(leaf: Leaf, text: str) -> Any:
-    """What `text` means for this setting; a scalar's type is left to the model.
+def from_text(setting: SettingInfo, text: str) -> Any:
+    """Return the value that `text` means for this setting; a scalar stays text, which the model converts.
 
-    Raises ValueError, with what is allowed, when a list or mapping cannot be read out of it.
+    Raises ValueError, with what is allowed, if `text` is not the list or mapping that it should be.
     """
-    if leaf.optional and text.strip().lower() in _NOTHING:
+    if setting.optional and text.strip().lower() in _NOTHING:
         return None
-    if leaf.shape is Shape.LIST:
+    if setting.shape is Shape.LIST:
         return _list(text)
-    if leaf.shape is Shape.MAPPING:
+    if setting.shape is Shape.MAPPING:
         return _mapping(text)
     return text
 
 
-def plain(leaf: Leaf, value: Any) -> Any:
-    """`value` as a file has it: text where a list or mapping is wanted is read, numbers in a mapping become text."""
+def from_value(setting: SettingInfo, value: Any) -> Any:
+    """Return a value from a file or an argument as the model expects it.
+
+    Text is read as by `from_text`; numbers and booleans in a mapping become text.
+    """
     if isinstance(value, str):
-        return from_text(leaf, value)
-    if leaf.shape is Shape.MAPPING and isinstance(value, dict):
+        return from_text(setting, value)
+    if setting.shape is Shape.MAPPING and isinstance(value, dict):
         return {str(name): _as_text(item) for name, item in value.items()}
     return value
 
@@ -42,7 +45,7 @@ def _list(text: str) -> list[Any]:
     if value is None:
         return [item.strip() for item in text.split(",") if item.strip()]
     if not isinstance(value, list | tuple):
-        raise ValueError('a list is a JSON or Python list, or items with commas between: ["a", "b"] or a,b')
+        raise ValueError('a list is a JSON or Python list, or items separated by commas: ["a", "b"] or a,b')
     return list(value)
 
 
@@ -51,19 +54,19 @@ def _mapping(text: str) -> dict[str, Any]:
     if value is None:
         return _pairs(text)
     if not isinstance(value, dict):
-        raise ValueError('pairs are a JSON object, a Python dict, or K=V with commas between: {"A": "1"} or A=1,B=2')
+        raise ValueError('pairs are a JSON object, a Python dict, or K=V separated by commas: {"A": "1"} or A=1,B=2')
     return {str(name): _as_text(item) for name, item in value.items()}
 
 
 def _pairs(text: str) -> dict[str, Any]:
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if not all(equals and name.strip() for name, equals, _ in pairs):
-        raise ValueError("pairs are K=V with commas between, or a JSON object where a value holds a comma")
+        raise ValueError("pairs are K=V separated by commas, or a JSON object if a value contains a comma")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _structured(text: str, openings: str) -> Any:
-    """The JSON or Python value in `text`; None when it does not begin like one."""
+    """Return the JSON or Python value in `text`; None if it does not begin like one."""
     if text.strip()[0] not in openings:
         return None
     try:
@@ -73,7 +76,7 @@ def _structured(text: str, openings: str) -> Any:
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError("it begins like a JSON or Python value and is none") from None
+        raise ValueError("it begins like a JSON or Python value but is not one") from None
 
 
 def _as_text(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From all sources to one frozen, checked value: `load_settings`. Nobody reads the environment or a file later."""
+"""Joins all sources of settings into one frozen, checked value. No other module reads settings from the environment."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from flowherd.config.catalogue import LEAVES, PREFIXES, value_of
+from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
 from flowherd.config.origins import Origin, Source
-from flowherd.config.prefect3_sources import from_profile, from_variables
+from flowherd.config.prefect3_sources import PREFECT3_NAMES, from_profile, from_variables
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
-    Found,
-    FoundSource,
+    API_KEY,
+    Layer,
+    LayerSource,
     bad_value,
     from_api_key,
     from_arguments,
@@ -31,16 +32,17 @@ from flowherd.errors import ConfigurationError
 
 HOME_VARIABLE = "FLOWHERD_HOME"
 DEFAULT_HOME = "~/.flowherd"
-#: flowherd's own file, under its home.
+#: Name of flowherd's own configuration file in its home.
 CONFIG_FILE = "config.toml"
-#: What a running embedded server writes about itself, under the home.
+#: Name of the file in the home in which a running embedded server announces itself.
 SERVER_FILE = "server.json"
+#: What is shown instead of a secret.
 MASK = "********"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where flowherd keeps what it keeps; all absolute."""
+    """Where flowherd keeps its files; all paths are absolute."""
 
     home: Path
     #: The agent's state directory.
@@ -48,12 +50,12 @@ class Paths:
     #: The embedded server's data directory.
     data_dir: Path
     server_file: Path
-    #: flowherd's own configuration file, whether it is there or not.
+    #: flowherd's own configuration file, which need not exist.
     config_file: Path
 
     @property
     def agents_dir(self) -> Path:
-        """Where the state directories of this home's agents are, those apart that --state-dir moved."""
+        """The directory with the state directories of this home's agents, except those that --state-dir moved."""
         return self.home / "agents"
 
 
@@ -62,23 +64,23 @@ class LoadedSettings:
     """Settings with their origins."""
 
     settings: Settings
-    #: For every setting by dotted name.
+    #: The origin of every setting by dotted name.
     origins: Mapping[str, Origin]
-    #: What a person should know and that stops nothing.
+    #: Problems that a person should know of but that prevent nothing.
     warnings: tuple[str, ...]
     paths: Paths
 
     def masked(self, dotted: str) -> Any:
-        """The value of a setting as it may be shown."""
+        """Return the value of a setting in a form that may be shown."""
         value = value_of(self.settings, dotted)
-        if LEAVES[dotted].secret:
+        if SETTINGS[dotted].secret:
             return MASK if value else ""
-        if LEAVES[dotted].masked:
+        if SETTINGS[dotted].masked:
             return dict.fromkeys(value, MASK)
-        return [_plain(item) for item in value] if isinstance(value, list) else value
+        return [_without_model(item) for item in value] if isinstance(value, list) else value
 
 
-def _plain(item: Any) -> Any:
+def _without_model(item: Any) -> Any:
     return item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item
 
 
@@ -91,8 +93,8 @@ def load_settings(
 ) -> LoadedSettings:
     """Read all sources and check every value.
 
-    `overrides` are arguments by dotted name, None meaning not given; `argument_names` tells their flags, for
-    messages. `environ` defaults to the process's own. `config_file` stands in for flowherd's own file and must exist.
+    `overrides` are arguments by dotted name, None meaning not given; `argument_names` are their flags, for messages.
+    `environ` defaults to that of the process. `config_file` replaces flowherd's own file and must exist.
 
     Raises ConfigurationError, which names the setting and the source of the bad value.
     """
@@ -103,19 +105,32 @@ def load_settings(
     own_path = config_file or home / CONFIG_FILE
     own = _own_file(own_path, must_exist=config_file is not None)
     prefect = _prefect_file(_prefect_path(environ), environ)
-    fallbacks: Found = {"home": (str(home), _home_origin(environ))}
+    fallbacks: Layer = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
     weaker = [own, prefect, from_profile(environ), fallbacks]
     settings = _checked([arguments, *environments, from_api_key(environ), from_variables(environ), *weaker], origins)
     return LoadedSettings(
         settings=settings,
-        origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in LEAVES},
+        origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in SETTINGS},
         warnings=(*_unknown_warnings(environ), *_secret_warnings([own, prefect])),
         paths=_paths(settings, own_path, environ),
     )
 
 
-def _checked(layers: list[Found], origins: dict[str, Origin]) -> Settings:
+def variables_of(dotted: str) -> list[str]:
+    """Return all environment variables that set a setting, the strongest first."""
+    setting = SETTINGS[dotted]
+    suffixes = ("", FILE_SUFFIX) if setting.secret else ("",)
+    found = [setting.variable(prefix) + suffix for prefix in PREFIXES for suffix in suffixes]
+    if dotted == "cloud.agent.auth_token":
+        found.append(API_KEY)
+    if dotted == "home":
+        found.append(HOME_VARIABLE)
+    # The later of two names wins.
+    return found + [name for name, setting_name in reversed(PREFECT3_NAMES.items()) if setting_name == dotted]
+
+
+def _checked(layers: list[Layer], origins: dict[str, Origin]) -> Settings:
     class SourcedSettings(Settings, BaseSettings):
         model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False)
 
@@ -128,7 +143,7 @@ def _checked(layers: list[Found], origins: dict[str, Origin]) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(FoundSource(settings_cls, layer, origins) for layer in layers)
+            return tuple(LayerSource(settings_cls, layer, origins) for layer in layers)
 
     try:
         return SourcedSettings()
@@ -136,23 +151,20 @@ def _checked(layers: list[Found], origins: dict[str, Origin]) -> Settings:
         raise _explained(error, layers, origins) from None
 
 
-def _explained(error: ValidationError, layers: list[Found], origins: Mapping[str, Origin]) -> ConfigurationError:
-    # `from None` above: pydantic's own text repeats the input, which may be a secret.
+def _explained(error: ValidationError, layers: list[Layer], origins: Mapping[str, Origin]) -> ConfigurationError:
+    # Raised `from None` above, because pydantic's own text repeats the input, which may be a secret.
     messages = {}
     for problem in error.errors(include_url=False):
         parts = [str(part) for part in problem["loc"]]
-        dotted = next(name for name in (".".join(parts[:end]) for end in range(len(parts), 0, -1)) if name in LEAVES)
+        dotted = next(name for name in (".".join(parts[:end]) for end in range(len(parts), 0, -1)) if name in SETTINGS)
         value = next(layer[dotted][0] for layer in layers if dotted in layer)
         allowed = re.sub(r"^(Value error, |Input )", "", problem["msg"])
-        messages[dotted] = str(bad_value(LEAVES[dotted], value, origins[dotted], _lower_first(allowed)))
+        allowed = f"it {allowed}" if allowed.startswith("should") else allowed
+        messages[dotted] = str(bad_value(SETTINGS[dotted], value, origins[dotted], allowed))
     return ConfigurationError("; ".join(messages.values()))
 
 
-def _lower_first(text: str) -> str:
-    return "it " + text if text.startswith("should") else text
-
-
-def _home(layers: list[Found], environ: Mapping[str, str]) -> Path:
+def _home(layers: list[Layer], environ: Mapping[str, str]) -> Path:
     given = next((str(layer["home"][0]) for layer in layers if "home" in layer), None)
     return _absolute(given or environ.get(HOME_VARIABLE) or DEFAULT_HOME, environ)
 
@@ -163,14 +175,14 @@ def _home_origin(environ: Mapping[str, str]) -> Origin:
     return Origin(source=Source.DEFAULT)
 
 
-def _own_file(path: Path, *, must_exist: bool) -> Found:
+def _own_file(path: Path, *, must_exist: bool) -> Layer:
     data = read_toml(path)
     if data is None:
         if must_exist:
             raise ConfigurationError(f"there is no configuration file {path}")
         return {}
     if "home" in data:
-        raise ConfigurationError(f"{path}: home cannot be set in the file that lies in it; set {HOME_VARIABLE}")
+        raise ConfigurationError(f"{path}: home cannot be set in this file, which is in it; set {HOME_VARIABLE}")
     refuse_unknown(data, path)
     return from_file(known_values(data), path, Source.FILE)
 
@@ -182,7 +194,7 @@ def _prefect_path(environ: Mapping[str, str]) -> Path:
     return _absolute(environ.get("PREFECT__HOME_DIR") or "~/.prefect", environ) / CONFIG_FILE
 
 
-def _prefect_file(path: Path, environ: Mapping[str, str]) -> Found:
+def _prefect_file(path: Path, environ: Mapping[str, str]) -> Layer:
     data = read_toml(path)
     if data is None:
         return {}
@@ -192,20 +204,20 @@ def _prefect_file(path: Path, environ: Mapping[str, str]) -> Found:
 
 def _unknown_warnings(environ: Mapping[str, str]) -> list[str]:
     prefix = PREFIXES[0]
-    known = [leaf.variable(prefix) for leaf in LEAVES.values()]
+    known = [setting.variable(prefix) for setting in SETTINGS.values()]
     return [
-        f"the environment variable {name} is no setting{suggestion(name, known)}"
+        f"the environment variable {name} is not a setting{suggestion(name, known)}"
         for name in unknown_variables(environ, prefix)
     ]
 
 
-def _secret_warnings(files: list[Found]) -> list[str]:
+def _secret_warnings(files: list[Layer]) -> list[str]:
     warnings = []
-    for found in files:
-        secrets = [dotted for dotted, (value, _) in found.items() if value and LEAVES[dotted].secret]
-        path = found[secrets[0]][1].path if secrets else None
+    for layer in files:
+        secrets = [dotted for dotted, (value, _) in layer.items() if value and SETTINGS[dotted].secret]
+        path = layer[secrets[0]][1].path if secrets else None
         if path is not None and path.stat().st_mode & 0o077:
-            warnings.append(f"{path} holds {', '.join(secrets)} and others than its owner may read it; chmod 600 it")
+            warnings.append(f"{path} contains {', '.join(secrets)}, but other users may read it; chmod 600 it")
     return warnings
 
 
@@ -228,5 +240,5 @@ def _absolute(text: str, environ: Mapping[str, str]) -> Path:
 
 
 def slug(name: str) -> str:
-    """`name` as a file name: lower case letters, digits and hyphens; never empty, never a dot."""
+    """Return `name` as a file name of lower case letters, digits and hyphens, never empty."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "agent"

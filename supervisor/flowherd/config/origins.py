@@ -1,4 +1,4 @@
-"""Where a value came from, in words that a person can go to and change."""
+"""Where the value of a setting came from, so that a person can find and change it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Source(str, Enum):
-    """The kinds of places that values come from; the strongest first."""
+    """The kinds of sources, the strongest first."""
 
     ARGUMENT = "argument"
     ENVIRONMENT = "environment"
@@ -19,10 +19,10 @@ class Source(str, Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where one setting's value came from."""
+    """Where the value of one setting came from."""
 
     source: Source
-    #: The flag or the variable; empty for files and defaults.
+    #: The option or the environment variable; empty for files and defaults.
     name: str = ""
     #: The file that the value was read from.
     path: Path | None = None

@@ -1,7 +1,7 @@
-"""Prefect 3's own settings of a client, read without it: its variables, and the active profile of its profiles.toml.
+"""Settings that Prefect 3's own client has too: its environment variables, and the active profile in profiles.toml.
 
-Both give only the address, the credentials and who may vouch for the server. A profile that cannot be read is none: it
-may be for others than us.
+They give the server's address, the credentials and the certificates to trust. A profile that cannot be read is ignored,
+because it may be meant for other programs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.config.origins import Origin, Source
-from flowherd.config.sources import Found
+from flowherd.config.sources import Layer
 from flowherd.config.toml_files import read_toml
 from flowherd.errors import ConfigurationError
 
-#: Our settings by what Prefect 3 calls them.
-_NAMES = {
+#: Our setting for each of Prefect 3's; of two for one setting the later wins.
+PREFECT3_NAMES = {
     "PREFECT_API_URL": "prefect3.api",
     "PREFECT_API_KEY": "prefect3.api_key",
     "PREFECT_API_AUTH_STRING": "prefect3.auth_string",
@@ -25,17 +25,17 @@ _NAMES = {
 }
 
 
-def from_variables(environ: Mapping[str, str]) -> Found:
-    """What Prefect 3's variables say."""
+def from_variables(environ: Mapping[str, str]) -> Layer:
+    """Return the values of Prefect 3's environment variables."""
     return {
         dotted: (environ[name], Origin(source=Source.ENVIRONMENT, name=name))
-        for name, dotted in _NAMES.items()
+        for name, dotted in PREFECT3_NAMES.items()
         if environ.get(name)
     }
 
 
-def from_profile(environ: Mapping[str, str]) -> Found:
-    """What the profile says that PREFECT_PROFILE names, else the one that the file calls active."""
+def from_profile(environ: Mapping[str, str]) -> Layer:
+    """Return the values of the profile that PREFECT_PROFILE names, else of the one that the file calls active."""
     path = _profiles_path(environ)
     try:
         data = read_toml(path) or {}
@@ -45,7 +45,7 @@ def from_profile(environ: Mapping[str, str]) -> Found:
     origin = Origin(source=Source.PREFECT_FILE, path=path)
     return {
         dotted: (profile[name], origin)
-        for name, dotted in _NAMES.items()
+        for name, dotted in PREFECT3_NAMES.items()
         if isinstance(profile.get(name), str) and profile[name]
     }
 

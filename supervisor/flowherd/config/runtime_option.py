@@ -1,15 +1,15 @@
-"""A runtime as people write it on a command line: "NAME=PYTHON;labels=a,b;flows=x*;preload=m1,m2;core=0.*"."""
+"""Reads a runtime that is written as one option: "NAME=PYTHON;labels=a,b;flows=x*;preload=m1,m2;core=0.*"."""
 
 from __future__ import annotations
 
-#: The words of the text, and the settings that they are.
+#: The setting behind each word of the text.
 _LISTS = {"labels": "labels", "flows": "flows", "preload": "preload"}
 _TEXTS = {"core": "core_version", "core_version": "core_version"}
-_SHAPE = "NAME=PYTHON, and behind it any of ;labels=A,B ;flows=X* ;preload=M1,M2 ;core=0.*"
+_FORM = "NAME=PYTHON, then any of ;labels=A,B ;flows=X* ;preload=M1,M2 ;core=0.*"
 
 
 def runtime_from_text(text: str) -> dict[str, object]:
-    """The settings that `text` stands for. Raises ValueError, which says how such a text looks."""
+    """Return the settings of the runtime. Raises ValueError, which shows the form of such a text."""
     first, *others = text.split(";")
     found: dict[str, object] = dict(zip(("name", "interpreter"), _pair(first, text), strict=True))
     for item in filter(None, map(str.strip, others)):
@@ -19,12 +19,12 @@ def runtime_from_text(text: str) -> dict[str, object]:
         elif word in _TEXTS:
             found[_TEXTS[word]] = value
         else:
-            raise ValueError(f"{word!r} is not known; a runtime is written as {_SHAPE}")
+            raise ValueError(f"{word!r} is not known; a runtime is written as {_FORM}")
     return found
 
 
 def _pair(item: str, text: str) -> tuple[str, str]:
     word, equals, value = (part.strip() for part in item.partition("="))
     if not equals or not word or not value:
-        raise ValueError(f"a runtime is written as {_SHAPE}, not {text!r}")
+        raise ValueError(f"a runtime is written as {_FORM}, not {text!r}")
     return word, value

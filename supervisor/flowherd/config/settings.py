@@ -1,8 +1,8 @@
-"""Every setting with its default and its bounds, as frozen values; where values come from is `sources`' business.
+"""Every setting with its default, its bounds and its meaning, as frozen values.
 
-Section and key names are Prefect 0.13's where it had the setting, so that its configuration file is readable as it
-is; flowherd's own settings are beside them under [agent], [server], [runs], [prefect3] and
-[logging].
+Sections and keys have Prefect 0.13's names if it had the setting, so that its configuration file can be read as it is.
+flowherd's own settings are in [agent], [server], [runs], [prefect3], [logging] and [[runtimes]]. The docstrings of the
+sections and the descriptions of the fields are the text of docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -25,163 +25,204 @@ def _checked_api(address: str) -> str:
     return address
 
 
-def _checked_pool(name: str) -> str:
+def _checked_pool_name(name: str) -> str:
     if any(character in "/%&<>" for character in name):
-        raise ValueError("names of work pools, queues and workers have none of / % & < >")
+        raise ValueError("names of work pools, queues and workers must not contain / % & < >")
     return name
 
 
 def _checked_token(token: str) -> str:
     token = token.strip()
     if not all("!" <= character <= "~" for character in token):
-        raise ValueError("a token is printable ASCII without spaces: it travels in an HTTP header")
+        raise ValueError("a token is printable ASCII without spaces, because it is sent in an HTTP header")
     return token
 
 
-#: A secret, or nothing; kept out of every repr.
+#: A secret, or empty; left out of every repr.
 Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
-#: A name that Prefect 3 puts into paths, or nothing.
-PoolName = Annotated[str, AfterValidator(_checked_pool)]
-#: The address of an API, or nothing.
+#: A name that becomes part of a path of Prefect 3's API, or empty.
+PoolName = Annotated[str, AfterValidator(_checked_pool_name)]
+#: The address of an API, or empty.
 ApiAddress = Annotated[str, AfterValidator(_checked_api)]
 
 
 class _Section(BaseModel):
-    # Prefect's file has many more keys than concern an agent; they are its business.
+    # Unknown keys are ignored here: Prefect's file has many that do not concern an agent. Those of flowherd's own file
+    # are refused when it is read.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Limits(_Section):
-    """What a run may use when its flow sets nothing else; None is no limit."""
+    """Limits for runs whose flow sets none."""
 
-    run_time_s: float | None = Field(default=None, gt=0, description="wall time")
-    memory_bytes: int | None = Field(default=None, gt=0, description="memory of the run's whole process tree")
-    processes: int | None = Field(default=None, gt=0, description="number of processes of the run's tree")
-    open_files: int | None = Field(default=None, gt=0, description="open files of each process")
-    cpu_time_s: int | None = Field(default=None, gt=0, description="CPU time of each process")
+    run_time_s: float | None = Field(default=None, gt=0, description="Wall time of a run, seconds.")
+    memory_bytes: int | None = Field(default=None, gt=0, description="Memory of the run's whole process tree, bytes.")
+    processes: int | None = Field(default=None, gt=0, description="Number of processes in the run's process tree.")
+    open_files: int | None = Field(default=None, gt=0, description="Number of open files of each process.")
+    cpu_time_s: int | None = Field(default=None, gt=0, description="CPU time of each process, seconds.")
 
 
 class CloudAgent(_Section):
-    """[cloud.agent]"""
+    """The agent: settings that Prefect's configuration has too."""
 
-    name: str = Field(default="agent", min_length=1, description="the agent's name")
-    labels: list[str] = Field(default=[], description="labels of the runs that it takes")
-    # Where people put keys: shown by name only.
+    name: str = Field(default="agent", min_length=1, description="Name of the agent.")
+    labels: list[str] = Field(default=[], description="Labels of the agent: it claims runs whose labels it all has.")
+    # People put keys here, so only the names of the variables are shown.
     env_vars: dict[str, str] = Field(
-        default={}, description="environment variables for every run", repr=False, json_schema_extra={"masked": True}
+        default={}, description="Environment variables for every run.", repr=False, json_schema_extra={"masked": True}
     )
-    level: LogLevel = Field(default="INFO", description="the agent's own log level")
-    auth_token: Token = Field(default="", description="the agent's API token")
-    agent_address: str = Field(default="", description="where the agent serves its own HTTP API; empty is nowhere")
-    no_cloud_logs: bool = Field(default=False, description="write no logs to the backend")
+    level: LogLevel = Field(default="INFO", description="Level of the agent's own log.")
+    auth_token: Token = Field(default="", description="API token of the agent.")
+    agent_address: str = Field(
+        default="",
+        description="Address at which the agent serves its own HTTP API, such as http://127.0.0.1:8080; empty: none.",
+    )
+    no_cloud_logs: bool = Field(
+        default=False,
+        description="Do not send the runs' logs to the backend. Journals are kept for `flowherd logs`.",
+    )
 
 
 class Cloud(_Section):
-    """[cloud]"""
+    """The API: settings that Prefect's configuration has too."""
 
-    api: ApiAddress = Field(default="", description="API address; empty is the embedded server")
-    auth_token: Token = Field(default="", description="API token of the client commands")
-    request_timeout: float = Field(default=15.0, gt=0, description="seconds to wait for an answer of the API")
-    heartbeat_interval: float = Field(default=30.0, gt=0, description="seconds between heartbeats for a running run")
+    api: ApiAddress = Field(default="", description="API address; empty: the embedded server.")
+    auth_token: Token = Field(default="", description="API token of the client commands, such as `flowherd ps`.")
+    request_timeout: float = Field(default=15.0, gt=0, description="How long to wait for an answer, seconds.")
+    heartbeat_interval: float = Field(
+        default=30.0, gt=0, description="Time between two heartbeats of a running run, seconds."
+    )
     check_cancellation_interval: float = Field(
         default=5.0,
         gt=0,
-        description="seconds between looks for cancelled runs, where no backend wakes the agent",
+        description="Time between two checks for cancelled runs, seconds, if the backend does not wake the agent.",
     )
-    logging_heartbeat: float = Field(default=0.5, gt=0, description="seconds between two batches of logs")
+    logging_heartbeat: float = Field(default=0.5, gt=0, description="Time between two batches of logs, seconds.")
     lost_contact_limit: float | None = Field(
-        default=None, gt=0, description="seconds without an answer of the API after which the runs are ended"
+        default=None,
+        gt=0,
+        description="If the API has not answered for this many seconds, the agent ends its runs. Not set: never.",
     )
     agent: CloudAgent = CloudAgent()
 
 
 class AgentSection(_Section):
-    """[agent]"""
+    """The agent: settings of flowherd."""
 
-    state_dir: str = Field(default="", description="its state directory; empty is agents/NAME under the home")
-    limit: int | None = Field(default=None, gt=0, description="flow runs at the same time")
+    state_dir: str = Field(
+        default="",
+        description="State directory, which holds the directories of the runs; each agent needs its own. "
+        "Empty: agents/NAME in the home.",
+    )
+    limit: int | None = Field(
+        default=None, gt=0, description="Maximum number of runs at the same time. Not set: no limit."
+    )
     on_stop: OnStop | None = Field(
         default=None,
-        description="what the agent's stop does to its runs; by default detach, or cancel beside a server of its own",
+        description="What happens to the runs when the agent stops: detach leaves them to the next agent, drain waits "
+        "for them, cancel ends them. Not set: detach, or cancel beside an embedded server of the agent's own.",
     )
-    drain_deadline: float = Field(default=600.0, gt=0, description="seconds that a draining agent waits for its runs")
-    grace: float = Field(default=10.0, ge=0, description="seconds between asking a run to end and killing it")
-    import_paths: list[str] = Field(default=[], description="import paths for every run")
-    show_flow_logs: bool = Field(default=False, description="mirror the runs' output on the agent's own")
-    hostname_label: bool = Field(default=True, description="label the agent with its host's name")
-    preload: list[str] = Field(default=[], description="modules that the fork server imports once for all runs")
-    api_token: Token = Field(default="", description="token that callers of the agent's HTTP API must send")
+    drain_deadline: float = Field(
+        default=600.0, gt=0, description="How long a draining agent waits for its runs, seconds."
+    )
+    grace: float = Field(default=10.0, ge=0, description="Time between asking a run to end and killing it, seconds.")
+    import_paths: list[str] = Field(default=[], description="Import paths for every run.")
+    show_flow_logs: bool = Field(default=False, description="Print the output of the runs on the agent's own output.")
+    hostname_label: bool = Field(default=True, description="Give the agent a label with the name of its host.")
+    preload: list[str] = Field(default=[], description="Modules that the fork server imports once, for all runs.")
+    api_token: Token = Field(default="", description="Token that callers of the agent's own HTTP API must send.")
     cgroup: Literal["auto", "off"] = Field(
-        default="auto", description="a cgroup of its own for every run, where a delegated one is found"
+        default="auto",
+        description="auto: each run has a cgroup of its own if one is delegated to the agent. off: none.",
     )
-    watch_interval: float = Field(default=0.5, gt=0, description="seconds between two looks at the runs' processes")
+    watch_interval: float = Field(
+        default=0.5, gt=0, description="Time between two looks at the runs' processes, seconds."
+    )
     backend: str = Field(
         default="",
-        description="the backend that runs are taken from; empty is prefect3 if prefect3.pool is set, else graphql",
+        description="Name of the backend that runs are taken from. Empty: prefect3 if prefect3.pool is set, else "
+        "graphql.",
     )
 
 
 class RunsSection(_Section):
-    """[runs]"""
+    """All runs."""
 
     keep: float | None = Field(
         default=None,
         ge=0,
-        description="seconds to keep an ended run's directory; by default 0, under no_cloud_logs 7 days",
+        description="How long to keep the directory of an ended run, seconds. Not set: 0, with no_cloud_logs 7 days.",
     )
-    max_line_bytes: int = Field(default=131072, ge=1024, le=131072, description="bytes kept of one line of output")
-    max_journal_bytes: int = Field(default=1 << 30, ge=65536, description="bytes kept of one run's output")
+    max_line_bytes: int = Field(
+        default=131072, ge=1024, le=131072, description="Maximum length of a line of output, bytes; the rest is cut."
+    )
+    max_journal_bytes: int = Field(
+        default=1 << 30, ge=65536, description="Maximum size of one run's output, bytes; the rest is dropped."
+    )
     max_spool_bytes: int | None = Field(
         default=10 << 30,
         ge=0,
-        description="bytes of output that may wait for the API before no more runs are claimed",
+        description="If more than this many bytes of output wait for the API, no more runs are claimed.",
     )
     limits: Limits = Limits()
 
 
 class Server(_Section):
-    """[server]: the embedded server."""
+    """The embedded server."""
 
-    bind: str = Field(default="127.0.0.1", description="address that the embedded server listens on")
-    bind_port: int = Field(default=4200, ge=0, le=65535, description="its port; 0 picks a free one")
-    data_dir: str = Field(default="", description="its data directory; empty is server under FLOWHERD_HOME")
-    token: Token = Field(default="", description="token that its clients must send")
-    keep_finished: float = Field(
-        default=30 * 86400.0, ge=0, description="seconds to keep finished runs and their logs; 0 keeps all"
+    bind: str = Field(
+        default="127.0.0.1", description="Address to listen on. Any but a loopback address needs server.token."
     )
-    schedule_ahead: int = Field(default=10, ge=1, le=100, description="runs that a schedule creates ahead")
+    bind_port: int = Field(default=4200, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    data_dir: str = Field(default="", description="Directory of the database; empty: server in the home.")
+    token: Token = Field(default="", description="Token that clients of the server must send.")
+    keep_finished: float = Field(
+        default=30 * 86400.0, ge=0, description="How long to keep finished runs and their logs, seconds; 0: forever."
+    )
+    schedule_ahead: int = Field(default=10, ge=1, le=100, description="Number of runs that a schedule creates ahead.")
     heartbeat_timeout: float = Field(
-        default=600.0, gt=0, description="seconds without a heartbeat after which a run counts as dead"
+        default=600.0, gt=0, description="A run without a heartbeat for this many seconds counts as dead."
     )
     agent_timeout: float = Field(
         default=0.0,
         ge=0,
-        description="the same for runs of flowherd's agents, which outlive those; 0 waits for the agent, however long",
+        description="The same, seconds, for runs of flowherd's agents, which go on without their agent and are "
+        "reported when it is back; 0: wait for the agent without limit.",
     )
     zombie_interval: float = Field(
         default=120.0,
         ge=0,
-        description="seconds between looks for dead task runs and cancelled flow runs; 0 never looks",
+        description="Time between two checks for dead task runs and cancelled flow runs, seconds; 0: no checks.",
     )
     lazarus_interval: float = Field(
-        default=600.0, ge=0, description="seconds between looks for dead flow runs to start again; 0 never looks"
+        default=600.0,
+        ge=0,
+        description="Time between two checks for dead flow runs, which are started again, seconds; 0: no checks.",
     )
     lazarus_attempts: int = Field(
-        default=3, ge=0, description="times that a dead flow run is started again before it has failed"
+        default=3, ge=0, description="How many times a dead flow run is started again before it fails."
     )
 
 
 class RuntimeSection(BaseModel):
-    """[[runtimes]]: another interpreter, and the Python and Prefect runs that it serves."""
+    """Another interpreter for some of the Python and Prefect runs.
+
+    A run uses the first runtime whose labels, flows and core_version all match, as far as they are set; if none
+    matches, it uses the agent's own interpreter.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1, description="what to call it")
-    interpreter: str = Field(min_length=1, description="a Python, or the directory of a virtual environment")
-    preload: list[str] = Field(default=[], description="modules that it imports once for all its runs")
-    labels: list[str] = Field(default=[], description="it serves runs that carry one of them")
-    flows: list[str] = Field(default=[], description="it serves flows of these names; * and ? stand for anything")
-    core_version: str | None = Field(default=None, description="and flows that this Prefect registered, as in 0.*")
+    name: str = Field(min_length=1, description="Name of the runtime, for messages.")
+    interpreter: str = Field(min_length=1, description="A Python, or the directory of a virtual environment.")
+    preload: list[str] = Field(default=[], description="Modules that it imports once, for all its runs.")
+    labels: list[str] = Field(default=[], description="Matches runs that have one of these labels.")
+    flows: list[str] = Field(
+        default=[], description="Matches flows with one of these names; * and ? stand for any characters."
+    )
+    core_version: str | None = Field(
+        default=None, description="Matches flows that were registered by this version of Prefect, as in 0.*."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -190,45 +231,60 @@ class RuntimeSection(BaseModel):
 
 
 class Prefect3(_Section):
-    """[prefect3]: a work pool of a Prefect 3 server, in place of Prefect 0.x/1.x's API."""
+    """A work pool of a Prefect 3 server, instead of an API of Prefect 0.x/1.x."""
 
-    pool: PoolName = Field(default="", description="process work pool that the agent serves; empty is none")
-    work_queues: list[PoolName] = Field(default=[], description="its queues that runs are taken from; empty is all")
-    worker_name: PoolName = Field(default="", description="the agent's name as a worker; empty is NAME@HOST")
-    create_pool: bool = Field(default=True, description="make the pool where it is missing")
-    prefetch: float = Field(default=10.0, ge=0, description="seconds before they are due that runs are looked for")
-    api: ApiAddress = Field(default="", description="address of its API, which ends in /api; empty is cloud.api")
-    api_key: Token = Field(default="", description="API key, where the server asks for one")
-    auth_string: Token = Field(default="", description="NAME:PASSWORD, where the server asks for that")
+    pool: PoolName = Field(default="", description="Process work pool that the agent serves; empty: none.")
+    work_queues: list[PoolName] = Field(
+        default=[], description="Queues of the pool from which the agent takes runs; empty: all."
+    )
+    worker_name: PoolName = Field(default="", description="Name of the agent as a worker; empty: NAME@HOST.")
+    create_pool: bool = Field(default=True, description="Create the pool if it does not exist.")
+    prefetch: float = Field(default=10.0, ge=0, description="How long before they are due to look for runs, seconds.")
+    api: ApiAddress = Field(default="", description="Address of the API, which ends in /api; empty: cloud.api.")
+    api_key: Token = Field(default="", description="API key, if the server needs one.")
+    auth_string: Token = Field(default="", description="NAME:PASSWORD, if the server needs it.")
     ssl_cert_file: str = Field(
-        default="", description="certificates of who may vouch for the server; empty is the usual"
+        default="",
+        description="File with the certificates of the authorities to trust; empty: the default ones.",
     )
 
 
 class Logging(_Section):
-    """[logging]: the agent's own log."""
+    """The agent's own log."""
 
-    json_lines: bool = Field(default=False, description="one JSON object a line instead of text")
-    file: str = Field(default="", description="also write to this file, rotated")
-    rotation: str = Field(default="10 MB", description="when the file is rotated")
-    retention: int = Field(default=5, ge=1, description="rotated files that are kept")
+    json_lines: bool = Field(default=False, description="Write one JSON object per line instead of text.")
+    file: str = Field(default="", description="File to write the log to as well; it is rotated.")
+    rotation: str = Field(default="10 MB", description="When to rotate the file: a size, an interval or a time of day.")
+    retention: int = Field(default=5, ge=1, description="Number of rotated files to keep.")
 
 
 class Settings(_Section):
-    """All settings, checked."""
+    """Settings at the top of a file, before its first section."""
 
-    #: "cloud" asks for a token of scope RUNNER at the start, as Prefect Cloud did.
+    #: With "cloud" the agent checks at its start that its token has the scope RUNNER, as Prefect Cloud required.
     backend: Literal["server", "cloud"] = Field(
-        default="server", description="Prefect Server's ways or Prefect Cloud's"
+        default="server",
+        description="The kind of Prefect API: server, or cloud, which requires a token of scope RUNNER.",
     )
-    #: Where flowherd keeps what it keeps; FLOWHERD_HOME moves it.
-    home: str = Field(default="", description="where flowherd keeps its files")
+    home: str = Field(
+        default="", description="Directory in which flowherd keeps its files; empty: ~/.flowherd. Not in a file."
+    )
     cloud: Cloud = Cloud()
     agent: AgentSection = AgentSection()
     runs: RunsSection = RunsSection()
     runtimes: list[RuntimeSection] = Field(
-        default=[], description="other interpreters, and what they are for; the first that serves a run is taken"
+        default=[], description="Other interpreters for some Python and Prefect runs, see [[runtimes]]."
     )
     server: Server = Server()
     prefect3: Prefect3 = Prefect3()
     logging: Logging = Logging()
+
+    @property
+    def backend_name(self) -> str:
+        """Name of the backend that runs are taken from: agent.backend, else prefect3 if a work pool is set."""
+        return self.agent.backend or ("prefect3" if self.prefect3.pool else "graphql")
+
+    @property
+    def uses_work_pool(self) -> bool:
+        """Whether the agent serves a work pool of a Prefect 3 server instead of an API of Prefect 0.x/1.x."""
+        return self.backend_name == "prefect3"

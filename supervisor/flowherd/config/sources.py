@@ -1,9 +1,10 @@
-"""The places that settings come from, as pydantic-settings sources, the strongest first.
+"""What each source says about the settings, the strongest source first:
 
-    arguments > FLOWHERD__* > PREFECT__* > Prefect 1's API key > flowherd's own file > Prefect's file > defaults
+    arguments > FLOWHERD__* > PREFECT__* > Prefect 1's API key > Prefect 3's variables > flowherd's file >
+    Prefect's file > Prefect 3's profile > defaults
 
-pydantic-settings would merge a mapping that two sources set; here the stronger source's value stands alone, so each
-source gives only what no stronger one has given, and notes where it had it from.
+pydantic-settings would merge a mapping that two sources set. Here the value of the stronger source stands alone, so
+each source only adds what no stronger one has given, and records where each value came from.
 """
 
 from __future__ import annotations
@@ -15,90 +16,90 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from flowherd.config.catalogue import FILE_SUFFIX, LEAVES, Leaf
-from flowherd.config.config_values import from_text, plain
+from flowherd.config.catalogue import FILE_SUFFIX, SETTINGS, SettingInfo
+from flowherd.config.config_values import from_text, from_value
 from flowherd.config.origins import Origin, Source
 from flowherd.errors import ConfigurationError
 
-#: Prefect 1's name for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN; its agents know no other.
+#: Prefect 1's variable for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN; its agents read only this one.
 API_KEY = "PREFECT__CLOUD__API_KEY"
 
-#: A setting as a source has it: its value and where it is from.
-Found = Mapping[str, tuple[Any, Origin]]
+#: What one source says: values with their origins, by dotted name.
+Layer = Mapping[str, tuple[Any, Origin]]
 
 
-class FoundSource(PydanticBaseSettingsSource):
-    """One source: values by dotted name. `origins` gets an entry for each value that is used."""
+class LayerSource(PydanticBaseSettingsSource):
+    """A layer as a source of pydantic-settings. Adds the origin of each value that is used to `origins`."""
 
-    def __init__(self, settings_cls: type[BaseSettings], found: Found, origins: dict[str, Origin]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], layer: Layer, origins: dict[str, Origin]) -> None:
         super().__init__(settings_cls)
-        self._found = found
+        self._layer = layer
         self._origins = origins
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Not used: this source answers for all fields together in `__call__`."""
+        """Not used: `__call__` returns all fields together."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The nested values of this source, as pydantic-settings wants them."""
-        state: dict[str, Any] = {}
-        for dotted, (value, origin) in self._found.items():
+        """Return the values that no stronger source has given, nested as pydantic-settings expects them."""
+        nested: dict[str, Any] = {}
+        for dotted, (value, origin) in self._layer.items():
             if dotted not in self._origins:
                 self._origins[dotted] = origin
-                _put(state, dotted.split("."), value)
-        return state
+                _put(nested, dotted.split("."), value)
+        return nested
 
 
-def _put(state: dict[str, Any], parts: list[str], value: Any) -> None:
+def _put(nested: dict[str, Any], parts: list[str], value: Any) -> None:
     for part in parts[:-1]:
-        state = state.setdefault(part, {})
-    state[parts[-1]] = value
+        nested = nested.setdefault(part, {})
+    nested[parts[-1]] = value
 
 
-def from_arguments(overrides: Mapping[str, Any], names: Mapping[str, str]) -> Found:
-    """Values given as arguments or flags; None is not given. `names` says by which flag.
+def from_arguments(overrides: Mapping[str, Any], names: Mapping[str, str]) -> Layer:
+    """Return values that were given as arguments or options; None means not given. `names` are the options' flags.
 
-    Raises KeyError for a name that is no setting: that is a fault of the caller.
+    Raises KeyError for a name that is not a setting, which is a mistake of the caller.
     """
     return {
-        dotted: (plain(LEAVES[dotted], value), Origin(source=Source.ARGUMENT, name=names.get(dotted, "")))
+        dotted: (from_value(SETTINGS[dotted], value), Origin(source=Source.ARGUMENT, name=names.get(dotted, "")))
         for dotted, value in overrides.items()
         if value is not None
     }
 
 
-def from_environment(environ: Mapping[str, str], prefix: str) -> Found:
-    """Values of the variables with this prefix; a secret may also lie in a file that VARIABLE_FILE names."""
-    found: dict[str, tuple[Any, Origin]] = {}
-    for leaf in LEAVES.values():
-        name = leaf.variable(prefix)
+def from_environment(environ: Mapping[str, str], prefix: str) -> Layer:
+    """Return the values of the variables with this prefix; VARIABLE_FILE may name a file that contains a secret."""
+    layer: dict[str, tuple[Any, Origin]] = {}
+    for setting in SETTINGS.values():
+        name = setting.variable(prefix)
         if name in environ:
             origin = Origin(source=Source.ENVIRONMENT, name=name)
-            found[leaf.dotted] = (_read_text(leaf, environ[name], origin), origin)
-        elif leaf.secret and environ.get(name + FILE_SUFFIX):
+            layer[setting.dotted] = (_read_text(setting, environ[name], origin), origin)
+        elif setting.secret and environ.get(name + FILE_SUFFIX):
             path = Path(environ[name + FILE_SUFFIX])
             origin = Origin(source=Source.ENVIRONMENT, name=name + FILE_SUFFIX, path=path)
-            found[leaf.dotted] = (read_secret_file(path, name + FILE_SUFFIX), origin)
-    return found
+            layer[setting.dotted] = (read_secret_file(path, name + FILE_SUFFIX), origin)
+    return layer
 
 
-def from_api_key(environ: Mapping[str, str]) -> Found:
-    """The agent's token, where the environment has an API key of Prefect 1."""
+def from_api_key(environ: Mapping[str, str]) -> Layer:
+    """Return the agent's token, if the environment contains an API key of Prefect 1."""
     key = environ.get(API_KEY)
     origin = Origin(source=Source.ENVIRONMENT, name=API_KEY)
     return {"cloud.agent.auth_token": (key, origin)} if key else {}
 
 
-def from_file(values: Mapping[str, Any], path: Path, source: Source) -> Found:
-    """Values of a configuration file; text that holds a list or mapping is read as such."""
+def from_file(values: Mapping[str, Any], path: Path, source: Source) -> Layer:
+    """Return the values of a configuration file; text is read as a list or mapping if the setting is one."""
     origin = Origin(source=source, path=path)
-    return {dotted: (_read_plain(LEAVES[dotted], value, origin), origin) for dotted, value in values.items()}
+    return {dotted: (_read_value(SETTINGS[dotted], value, origin), origin) for dotted, value in values.items()}
 
 
 def read_secret_file(path: Path, variable: str) -> str:
-    """The secret in a file that nobody but its owner may read.
+    """Return the secret in a file that only its owner may read.
 
-    Raises ConfigurationError when it cannot be read or others may read it.
+    Raises ConfigurationError if the file cannot be read, or if others may read it.
     """
     try:
         mode = path.stat().st_mode
@@ -107,33 +108,33 @@ def read_secret_file(path: Path, variable: str) -> str:
         raise ConfigurationError(f"{variable} names {path}, which cannot be read: {error}") from error
     if mode & 0o077:
         raise ConfigurationError(
-            f"{variable} names {path}, which others than its owner may read (mode {mode & 0o777:04o}); chmod 600 it"
+            f"{variable} names {path}, which other users may read (mode {mode & 0o777:04o}); chmod 600 it"
         )
     return text
 
 
 def unknown_variables(environ: Iterable[str], prefix: str) -> list[str]:
-    """Variables that begin as settings do and are none."""
-    known = {leaf.variable(prefix) for leaf in LEAVES.values()}
-    known |= {leaf.variable(prefix) + FILE_SUFFIX for leaf in LEAVES.values() if leaf.secret}
+    """Return the variables that have the prefix but set nothing."""
+    known = {setting.variable(prefix) for setting in SETTINGS.values()}
+    known |= {setting.variable(prefix) + FILE_SUFFIX for setting in SETTINGS.values() if setting.secret}
     return sorted(name for name in environ if name.startswith(prefix) and name not in known)
 
 
-def _read_text(leaf: Leaf, text: str, origin: Origin) -> Any:
+def _read_text(setting: SettingInfo, text: str, origin: Origin) -> Any:
     try:
-        return from_text(leaf, text)
+        return from_text(setting, text)
     except ValueError as error:
-        raise bad_value(leaf, text, origin, str(error)) from error
+        raise bad_value(setting, text, origin, str(error)) from error
 
 
-def _read_plain(leaf: Leaf, value: Any, origin: Origin) -> Any:
+def _read_value(setting: SettingInfo, value: Any, origin: Origin) -> Any:
     try:
-        return plain(leaf, value)
+        return from_value(setting, value)
     except ValueError as error:
-        raise bad_value(leaf, value, origin, str(error)) from error
+        raise bad_value(setting, value, origin, str(error)) from error
 
 
-def bad_value(leaf: Leaf, value: Any, origin: Origin, allowed: str) -> ConfigurationError:
-    """The error for a value that cannot be used."""
-    shown = "(not shown)" if leaf.secret or leaf.masked else repr(value)
-    return ConfigurationError(f"{leaf.dotted} = {shown} from {origin} cannot be used: {allowed}")
+def bad_value(setting: SettingInfo, value: Any, origin: Origin, allowed: str) -> ConfigurationError:
+    """Return the error for a value that cannot be used; `allowed` says what can."""
+    shown = "(not shown)" if setting.secret or setting.masked else repr(value)
+    return ConfigurationError(f"{setting.dotted} = {shown} from {origin} cannot be used: {allowed}")

@@ -1,6 +1,6 @@
-"""Reading configuration files: TOML into dotted names, and the ${a.b} references of Prefect's file.
+"""Reads configuration files: TOML into dotted names, and the ${a.b} references of Prefect's file.
 
-Knows the names of settings, not their types.
+Knows the names of the settings, but not their types.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from flowherd.config.catalogue import LEAVES, SECTIONS
+from flowherd.config.catalogue import SECTIONS, SETTINGS
 from flowherd.errors import ConfigurationError
 
-# Python 3.10 has no TOML reader of its own; tomli is the same code.
+# Python 3.10 has no TOML reader; tomli is the same code.
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
-#: References to references; more than this is a circle.
+#: Maximum depth of references to references; more is taken for a circle.
 _MAX_DEPTH = 10
 
 
@@ -29,9 +29,9 @@ class _Unresolvable(Exception):
 
 
 def read_toml(path: Path) -> dict[str, Any] | None:
-    """What the file says; None when there is no such file.
+    """Return the contents of a TOML file; None if there is no such file.
 
-    Raises ConfigurationError, with file and line, when it cannot be read or is no TOML.
+    Raises ConfigurationError, with file and line, if it cannot be read or is not TOML.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -42,26 +42,26 @@ def read_toml(path: Path) -> dict[str, Any] | None:
     try:
         data: dict[str, Any] = _toml.loads(text)
     except _toml.TOMLDecodeError as error:
-        raise ConfigurationError(f"the configuration file {path} is no TOML: {error}") from error
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
     return data
 
 
 def known_values(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in `data` by dotted name; keys that are none of ours are left out."""
-    return {dotted: value for dotted, value in _flattened(data) if dotted in LEAVES}
+    """Return the settings in `data` by dotted name, without keys that are not settings."""
+    return {dotted: value for dotted, value in _flattened(data) if dotted in SETTINGS}
 
 
 def refuse_unknown(data: Mapping[str, Any], path: Path) -> None:
-    """Raises ConfigurationError when the file has a key that is no setting, with the one that may be meant."""
+    """Raise ConfigurationError if the file has a key that is not a setting; the message suggests a similar one."""
     for dotted, value in _flattened(data):
         if dotted in SECTIONS and not isinstance(value, dict):
-            raise ConfigurationError(f"{path}: {dotted} is a section, [{dotted}], and not a value")
-        if dotted not in LEAVES and dotted not in SECTIONS:
-            raise ConfigurationError(f"{path}: there is no setting {dotted}{suggestion(dotted, [*LEAVES])}")
+            raise ConfigurationError(f"{path}: {dotted} is a section, [{dotted}], not a value")
+        if dotted not in SETTINGS and dotted not in SECTIONS:
+            raise ConfigurationError(f"{path}: there is no setting {dotted}{suggestion(dotted, [*SETTINGS])}")
 
 
 def suggestion(wrong: str, known: list[str]) -> str:
-    """ "; did you mean ...?" when something known is close, else nothing."""
+    """Return "; did you mean ...?" if a known name is similar, else an empty text."""
     close = get_close_matches(wrong, known, n=1, cutoff=0.6) or [
         name for name in known if name.endswith("." + wrong.rpartition(".")[2])
     ]
@@ -71,9 +71,10 @@ def suggestion(wrong: str, known: list[str]) -> str:
 def resolve_references(
     values: Mapping[str, Any], data: Mapping[str, Any], environ: Mapping[str, str]
 ) -> dict[str, Any]:
-    """`values` with ${a.b} and ${VARIABLE} replaced; a value that cannot be is left out, as if it were not set.
+    """Return `values` with ${a.b} and ${VARIABLE} replaced; a value that cannot be resolved is left out.
 
-    Prefect resolves references against its own defaults too, which are not here, so leaving out is what remains.
+    Prefect also resolves references against its own defaults. These are not known here, so such a value counts as not
+    set.
     """
     resolved = {}
     for dotted, value in values.items():
@@ -110,7 +111,7 @@ def _referred(name: str, data: Mapping[str, Any], environ: Mapping[str, str]) ->
 def _flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         dotted = prefix + key
-        if isinstance(value, Mapping) and value and dotted not in LEAVES:
+        if isinstance(value, Mapping) and value and dotted not in SETTINGS:
             yield from _flattened(value, dotted + ".")
         else:
             yield dotted, value

@@ -1,1 +1,5 @@
+"""Everything about supervisord and service files; the only package that imports PyPI's supervisor.
 
+rpc            asks a running supervisord about a program, and restarts one
+service_files  the text of service files for supervisord and for systemd
+"""

@@ -1,6 +1,6 @@
-"""supervisord's XML-RPC: what it says of one program, and its restart. The only importer of PyPI's supervisor.
+"""supervisord's XML-RPC interface: the state of a program, and its restart.
 
-Facts: http://supervisord.org/api.html and supervisor/xmlrpc.py.
+Sources: http://supervisord.org/api.html and supervisor/xmlrpc.py.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped
 
 from flowherd.errors import FlowherdError
 
-#: supervisord sets this for the programs that it runs.
+#: The variable with its address that supervisord sets for the programs that it runs.
 URL_VARIABLE = "SUPERVISOR_SERVER_URL"
-#: Where supervisorctl looks too, in this order (http://supervisord.org/configuration.html).
+#: The files in which supervisorctl looks too, in this order (http://supervisord.org/configuration.html).
 _CONFIGURATIONS = (
     "supervisord.conf",
     "etc/supervisord.conf",
     "/etc/supervisord.conf",
     "/etc/supervisor/supervisord.conf",
 )
-#: The fault that means "no such program" (supervisor/xmlrpc.py, Faults.BAD_NAME).
+#: Code of the fault "no such program" (supervisor/xmlrpc.py, Faults.BAD_NAME).
 _BAD_NAME = 10
-#: The fault that means that there is nothing to stop (Faults.NOT_RUNNING).
+#: Code of the fault "the program is not running" (Faults.NOT_RUNNING).
 _NOT_RUNNING = 70
 
 
 class SupervisordError(FlowherdError):
-    """supervisord cannot be asked, or refuses to answer."""
+    """supervisord cannot be reached, or refuses the request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramState:
-    """One program as supervisord sees it."""
+    """One program according to supervisord."""
 
     name: str
-    #: RUNNING, STARTING, STOPPED, BACKOFF, FATAL ...; None when it knows no such program.
+    #: RUNNING, STARTING, STOPPED, BACKOFF, FATAL ...; None if supervisord has no such program.
     state: str | None
     pid: int | None = None
-    #: In supervisord's own words: "pid 12, uptime 0:01:02".
+    #: supervisord's own text: "pid 12, uptime 0:01:02".
     description: str = ""
 
     @property
     def up(self) -> bool:
-        """Whether it runs."""
+        """Whether it is running."""
         return self.state == "RUNNING"
 
 
@@ -68,9 +68,9 @@ class _Fault(SupervisordError):
 
 
 def restart_program(access: Access, name: str) -> None:
-    """Have supervisord stop the program `name` and start it again; both are done when this returns.
+    """Make supervisord stop the program `name` and start it again; returns after both.
 
-    Raises SupervisordError. Where the start fails, the program is left stopped.
+    Raises SupervisordError. If the start fails, the program stays stopped.
     """
     try:
         _call(access, "stopProcess", name)
@@ -81,7 +81,7 @@ def restart_program(access: Access, name: str) -> None:
 
 
 def program_state(access: Access, name: str) -> ProgramState:
-    """What supervisord says of the program `name`.
+    """Return the state of the program `name`.
 
     `access.url` is unix:///path/of/socket or http://host:port. Raises SupervisordError.
     """
@@ -92,7 +92,7 @@ def program_state(access: Access, name: str) -> ProgramState:
             return ProgramState(name=name, state=None)
         raise
     if not isinstance(info, dict):
-        raise SupervisordError(f"supervisord at {access.url} answered something that is no program's state")
+        raise SupervisordError(f"supervisord at {access.url} answered something that is not the state of a program")
     return ProgramState(
         name=name,
         state=str(info["statename"]),
@@ -103,9 +103,11 @@ def program_state(access: Access, name: str) -> ProgramState:
 
 def _call(access: Access, method: str, name: str) -> Any:
     if not access.url.startswith(("unix://", "http://")):
-        raise SupervisordError(f"{access.url!r} is no address of supervisord; write unix:///path or http://HOST:PORT")
+        raise SupervisordError(
+            f"{access.url!r} is not an address of supervisord; write it as unix:///path or http://HOST:PORT"
+        )
     transport = SupervisorTransport(access.username, access.password, serverurl=access.url)
-    # With a unix socket the transport goes by its own address; the proxy only wants one that looks like HTTP.
+    # For a unix socket the transport uses its own address, and the proxy only needs one that looks like HTTP.
     uri = access.url if access.url.startswith("http://") else "http://127.0.0.1"
     try:
         with xmlrpc.client.ServerProxy(uri, transport=transport) as proxy:
@@ -119,9 +121,9 @@ def _call(access: Access, method: str, name: str) -> Any:
 
 
 def find_access(url: str | None, configuration: str | None) -> Access | None:
-    """How to reach supervisord: by `url`, by a configuration file, by its own variable, or as supervisorctl would.
+    """Find out how to reach supervisord: by `url`, a configuration file, its variable, or the places of supervisorctl.
 
-    None when there is nothing to go by. Raises SupervisordError when the named file is no help.
+    Returns None if none of these names an address. Raises SupervisordError if `configuration` has none.
     """
     if url:
         return Access(url=url)

@@ -1,6 +1,6 @@
-"""The text of a supervisord program section and of a systemd unit, from the templates in conf/: an agent's, a server's.
+"""The text of service files for supervisord and systemd, made from the templates in conf/.
 
-Quoting is the matter here: each format has its own rules, and a value that a format cannot hold is refused.
+Each format has its own rules for quoting; a value that a format cannot express is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from string import Template
 from flowherd.config.conf_files import conf_directory
 from flowherd.errors import ConfigurationError
 
-#: Beyond the drain deadline: the last runs' grace, and the last words to the backend.
+#: Time to stop after drain deadline and grace, for the last reports to the backend, seconds.
 STOP_MARGIN_S = 30.0
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -26,32 +26,35 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Service:
     """An agent, or a server of Prefect 3, as a service."""
 
-    #: The program's or the unit's name.
+    #: Name of the program or of the unit.
     name: str
     argv: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: A file of further variables; for an agent, systemd only.
+    #: File with further variables; for an agent under systemd only.
     environment_file: Path | None = None
     user: str | None = None
     directory: Path
-    #: Between asking it to stop and killing it.
+    #: Time between asking it to stop and killing it, seconds.
     stop_wait_s: int
 
 
 def supervisord_section(service: Service) -> str:
-    """The agent's [program:x] section. Raises ConfigurationError for a value that the format cannot hold."""
+    """Return the [program:x] section of an agent.
+
+    Raises ConfigurationError for a value that the format cannot express, here and in the functions below.
+    """
     if service.environment_file is not None:
         raise ConfigurationError("supervisord reads no environment file; give the variables with -e, or use systemd")
     return _section("supervisord.conf", service)
 
 
 def systemd_unit(service: Service) -> str:
-    """The agent's unit file. Raises ConfigurationError for a value that the format cannot hold."""
+    """Return the unit file of an agent."""
     return _unit("flowherd.service", service)
 
 
 def server_section(service: Service) -> str:
-    """The [program:x] section of a Prefect 3 server, which a shell starts once it has read the environment file."""
+    """Return the [program:x] section of a Prefect 3 server, which is started by a shell that reads the environment."""
     words = service.argv
     if service.environment_file is not None:
         script = 'set -a; . "$1"; shift; exec "$@"'
@@ -60,7 +63,7 @@ def server_section(service: Service) -> str:
 
 
 def server_unit(service: Service) -> str:
-    """The unit file of a Prefect 3 server."""
+    """Return the unit file of a Prefect 3 server."""
     return _unit("prefect-server.service", service)
 
 
@@ -84,7 +87,7 @@ def _unit(template: str, service: Service) -> str:
         lines.append(f"EnvironmentFile={_systemd_path(service.environment_file)}\n")
     return _template(template).substitute(
         unit=service.name,
-        # $ stands for a variable in ExecStart alone.
+        # Only in ExecStart does $ begin the name of a variable.
         command=" ".join(_systemd_quoted(word).replace("$", "$$") for word in service.argv),
         environment_lines="".join(lines),
         user_lines=f"User={service.user}\n" if service.user else "",
@@ -99,35 +102,35 @@ def _template(name: str) -> Template:
 
 def _check_names(service: Service) -> None:
     if not _NAME.fullmatch(service.name):
-        raise ConfigurationError(f"{service.name!r} cannot be a service's name: letters, digits, _ . - only")
+        raise ConfigurationError(f"{service.name!r} is not a valid name of a service: letters, digits, _ . - only")
     if service.user is not None and not _NAME.fullmatch(service.user):
-        raise ConfigurationError(f"{service.user!r} cannot be a user's name")
+        raise ConfigurationError(f"{service.user!r} is not a valid name of a user")
     for name in service.environment:
         if not _VARIABLE.fullmatch(name):
-            raise ConfigurationError(f"{name!r} cannot be a variable's name: letters, digits and _ only")
+            raise ConfigurationError(f"{name!r} is not a valid name of a variable: letters, digits and _ only")
 
 
 def _supervisord_value(value: str) -> str:
-    # supervisord's lexer knows quotes and nothing that escapes them, and takes quotes at the ends away.
+    # supervisord's lexer knows quotes but no way to escape them, and removes quotes at the ends of a value.
     for quote in "\"'":
         if quote not in value and not value.startswith(("'", '"')) and not value.endswith(("'", '"')):
             return quote + value + quote
-    raise ConfigurationError(f"supervisord's environment cannot hold {value!r}, because of its quotes")
+    raise ConfigurationError(f"supervisord's environment cannot contain {value!r}, because of its quotes")
 
 
 def _supervisord_text(text: str) -> str:
     if "\n" in text or "\r" in text or re.search(r"\s[;#]", text):
-        raise ConfigurationError(f"supervisord's format cannot hold {text!r}: line breaks, or ; or # behind a blank")
+        raise ConfigurationError(f"supervisord's format cannot contain {text!r}: a line break, or ; or # after a blank")
     return text.replace("%", "%%")
 
 
 def _systemd_quoted(word: str) -> str:
     if "\n" in word or "\r" in word:
-        raise ConfigurationError(f"a systemd unit cannot hold {word!r}: line breaks")
+        raise ConfigurationError(f"a systemd unit cannot contain {word!r}: a line break")
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
 
 
 def _systemd_path(path: Path) -> str:
-    # A path setting takes the rest of its line as it is.
+    # A setting that is a path takes the rest of its line unquoted.
     return str(path).replace("%", "%%")

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.client.user import UserClient
+from flowherd.client.user_client import UserClient
 from flowherd.errors import BackendError
 from flowherd.states import FINISHED
 from flowherd_runner.contract import reasons
@@ -104,12 +104,12 @@ class Embedded:
         self.server.start()
         self.port = int(wait_until(self._announced, timeout_s=_START_S, what=self._says)[1])
         self.server.argv = self._argv()
-        project = self._client.ensure_project("kit")
+        project = self._client.flows.ensure_project("kit")
         python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
         command = {"type": "Command", "argv": [sys.executable, "-S", str(FLOW_FILE)]}
         self._flow_ids = {
-            False: self._client.create_flow(project, _document("kit-python", python, {})).id,
-            True: self._client.create_flow(project, _document("kit-command", command, {"KIT_KIND": "command"})).id,
+            False: self._client.flows.register(project, _document("kit-python", python, {})).id,
+            True: self._client.flows.register(project, _document("kit-command", command, {"KIT_KIND": "command"})).id,
         }
 
     def answers(self) -> bool:
@@ -120,13 +120,13 @@ class Embedded:
 
     def create(self, planned: PlannedRun) -> str:
         try:
-            return self._client.create_run(self._flow_ids[planned.command], parameters=planned.parameters)
+            return self._client.runs.create(self._flow_ids[planned.command], parameters=planned.parameters)
         except BackendError as error:
             raise Unanswered(str(error)) from error
 
     def cancel(self, run_id: str) -> bool:
         try:
-            self._client.cancel(run_id)
+            self._client.runs.cancel(run_id)
         except BackendError as error:
             raise Unanswered(str(error)) from error
         return True

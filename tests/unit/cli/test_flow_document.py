@@ -1,4 +1,4 @@
-"""What `register` sends, and what it finds wrong before it sends anything."""
+"""The document that `flowherd register` sends, and the mistakes that it finds before it sends anything."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from flowherd.cli.flows.flow_document import (
     HowToRun,
     command_storage,
     cron_schedule,
+    falsy_defaults,
     flow_document,
     interval_schedule,
     missing_program,
     python_storage,
-    unsaid_defaults,
 )
 
 SOURCE = """
@@ -42,7 +42,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["renamed", "constant", "waits", "in_try", "in_except", "Callable_", "outer"])
-def test_a_file_reference_is_made_absolute_and_its_function_is_looked_for(directory: Path, name: str) -> None:
+def test_a_file_reference_becomes_absolute_if_the_file_has_the_function(directory: Path, name: str) -> None:
     assert python_storage(f"flows.py:{name}", directory) == {"type": "Python", "ref": f"{directory}/flows.py:{name}"}
 
 
@@ -53,12 +53,12 @@ def test_a_function_that_the_file_does_not_define_is_refused(directory: Path, na
     assert caught.value.exit_code == exit_codes.NOT_FOUND
 
 
-def test_looking_into_a_file_runs_nothing_of_it(tmp_path: Path) -> None:
+def test_checking_a_file_does_not_run_it(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text("raise SystemExit(1)\ndef main(): pass\n")
     assert python_storage("loud.py:main", tmp_path)["ref"].endswith("loud.py:main")
 
 
-def test_a_file_that_is_not_there_or_is_no_python_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist_or_is_not_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def main(:\n")
     for ref in ("missing.py:main", "broken.py:main"):
         with pytest.raises(CommandError, match=ref.partition(":")[0]):
@@ -71,12 +71,12 @@ def test_a_module_reference_stays_as_it_is(tmp_path: Path, ref: str) -> None:
 
 
 @pytest.mark.parametrize("ref", ["main", "module:", ":main", "mod-ule:main", "module:a.b", "module:ma in", "a..b:c"])
-def test_what_is_no_reference_is_refused(tmp_path: Path, ref: str) -> None:
+def test_what_is_not_a_reference_is_refused(tmp_path: Path, ref: str) -> None:
     with pytest.raises(CommandError, match="--python"):
         python_storage(ref, tmp_path)
 
 
-def test_the_document_holds_what_was_said_and_nothing_of_what_was_not(tmp_path: Path) -> None:
+def test_the_document_contains_only_what_was_given(tmp_path: Path) -> None:
     how = HowToRun(labels=["b", "a", "b"], limits={"memory_bytes": 5}, working_dir="/srv", grace_s=2.5)
     document = flow_document("hello", command_storage(["echo", "hi"]), how, {"n": 0}, None)
     assert document["storage"]["type"] == "Command"
@@ -94,7 +94,7 @@ def test_the_document_holds_what_was_said_and_nothing_of_what_was_not(tmp_path: 
     assert (parameter["name"], parameter["default"], parameter["required"]) == ("n", 0, False)
 
 
-def test_schedules_are_the_dialects(tmp_path: Path) -> None:
+def test_schedules_have_the_shape_of_the_dialect(tmp_path: Path) -> None:
     (cron,) = cron_schedule("0 6 * * 1-5", {})["clocks"]
     assert (cron["type"], cron["cron"]) == ("CronClock", "0 6 * * 1-5")
     now = datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
@@ -104,14 +104,14 @@ def test_schedules_are_the_dialects(tmp_path: Path) -> None:
     assert interval["parameter_defaults"] == {"n": 0}
 
 
-def test_what_is_no_cron_expression_is_refused() -> None:
+def test_what_is_not_a_cron_expression_is_refused() -> None:
     with pytest.raises(CommandError, match="--cron"):
         cron_schedule("every day", {})
 
 
-def test_defaults_that_servers_leave_out_are_said_by_the_client() -> None:
-    """Servers of the dialect give a run only those defaults that are not 0, false or empty."""
-    assert unsaid_defaults({"a": 0, "b": False, "c": "", "d": 1, "e": None, "f": []}) == {
+def test_the_client_sends_the_defaults_that_servers_leave_out() -> None:
+    """Servers of the dialect give a run only the defaults that are not 0, false or empty."""
+    assert falsy_defaults({"a": 0, "b": False, "c": "", "d": 1, "e": None, "f": []}) == {
         "a": 0,
         "b": False,
         "c": "",
@@ -119,7 +119,7 @@ def test_defaults_that_servers_leave_out_are_said_by_the_client() -> None:
     }
 
 
-def test_a_program_that_is_not_there_is_only_told(tmp_path: Path) -> None:
+def test_a_missing_program_is_described_and_not_refused(tmp_path: Path) -> None:
     assert missing_program(["sh", "-c", "true"], None) is None
     assert "no-such-program" in str(missing_program(["no-such-program"], None))
     assert str(tmp_path / "tool") in str(missing_program(["./tool"], str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Lines of a journal as a person sees them: a subflow's are told from those of the run that it is part of."""
+"""Lines of a journal as a person sees them: a subflow's lines differ from those of the run that it is part of."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ RUN, SUBFLOW = str(uuid.uuid4()), str(uuid.uuid4())
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    said = [{"logger": "x", "message": "of the run"}, {"logger": "x", "message": "of it", "flow_run_id": SUBFLOW}]
+    records = [{"logger": "x", "message": "of the run"}, {"logger": "x", "message": "of it", "flow_run_id": SUBFLOW}]
     path = tmp_path / "journal"
     path.write_bytes(
-        b"".join(pack_record(STREAM_LOG, 20, n + 1, json.dumps(one).encode()) for n, one in enumerate(said))
+        b"".join(pack_record(STREAM_LOG, 20, n + 1, json.dumps(one).encode()) for n, one in enumerate(records))
     )
     return path
 

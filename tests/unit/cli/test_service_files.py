@@ -1,4 +1,4 @@
-"""Service files are what supervisord and systemd themselves read in them, or are refused."""
+"""supervisord and systemd read service files as they were meant; what a format cannot express is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def service(**given: object) -> Service:
 
 
 def parsed(text: str, tmp_path: Path) -> object:
-    """The one program that supervisord's own parser finds in a configuration with this section."""
+    """Return the one program that supervisord's own parser finds in a configuration with this section."""
     path = tmp_path / "supervisord.conf"
     path.write_text(f"[supervisord]\nlogfile={tmp_path}/log\npidfile={tmp_path}/pid\n\n{text}")
     options = ServerOptions()
@@ -58,7 +58,7 @@ def test_supervisord_reads_what_was_meant(tmp_path: Path) -> None:
 
 
 def test_under_supervisord_runs_survive_the_agent(tmp_path: Path) -> None:
-    """A stop is for the agent alone, and it gets more time than it drains."""
+    """A stop signals only the agent, which gets more time than draining takes."""
     program = parsed(supervisord_section(service()), tmp_path)
     assert program.stopasgroup is False
     assert program.killasgroup is False
@@ -68,26 +68,26 @@ def test_under_supervisord_runs_survive_the_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [*(word for word in AWKWARD if not word.endswith('"')), "", 'a,b="c" '])
-def test_supervisord_gives_variables_their_values(tmp_path: Path, value: str) -> None:
+def test_supervisord_sets_variables_to_their_values(tmp_path: Path, value: str) -> None:
     program = parsed(supervisord_section(service(environment={"A": value, "B": "after"})), tmp_path)
     assert program.environment == {"A": value, "B": "after"}
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "a ;b", "a #b", "'\"", "\"both'", 'at the "end"'])
-def test_what_supervisords_format_cannot_hold_is_refused(value: str) -> None:
+def test_what_supervisords_format_cannot_express_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError):
         supervisord_section(service(environment={"A": value}))
 
 
 @pytest.mark.parametrize("bad", [{"name": "a b"}, {"user": "x\ny"}, {"environment": {"A B": "c"}}, {"name": "-x"}])
-def test_names_that_are_none_are_refused(bad: dict[str, object]) -> None:
+def test_invalid_names_are_refused(bad: dict[str, object]) -> None:
     for made in (supervisord_section, systemd_unit):
         with pytest.raises(ConfigurationError):
             made(service(**bad))
 
 
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """As systemd's own checker sees it."""
+    """According to systemd's own checker."""
     checker = shutil.which("systemd-analyze")
     if checker is None:
         pytest.skip("systemd-analyze is not installed")
@@ -126,7 +126,7 @@ def test_supervisord_reads_no_environment_file() -> None:
 
 
 def test_a_server_under_supervisord_gets_the_variables_of_its_file(tmp_path: Path) -> None:
-    """supervisord reads no file, so the shell that it starts does; values are quoted in it as for systemd."""
+    """supervisord reads no such file, so it starts a shell that does; values in it are quoted as for systemd."""
     file = tmp_path / "the env"
     file.write_text("PLAIN=1\nQUOTED='p$w&rd #1'\n")
     words = [sys.executable, "-c", "import os; print(os.environ['PLAIN'], os.environ['QUOTED'])"]

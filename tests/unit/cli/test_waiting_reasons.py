@@ -1,13 +1,14 @@
-"""What `flowherd explain` says of a run that has not ended: what it waits for, or who has it."""
+"""What `flowherd explain` prints about a run that has not ended: what it waits for, or which agent has it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowherd.cli.explain.waiting_reasons import standing, waiting_words
+from flowherd.cli.explain.waiting_reasons import run_waits, tasks_wait
+from flowherd.client.agents import AgentView
 from flowherd.client.history import WaitingTaskView
-from flowherd.client.user import AgentView, RunView
+from flowherd.client.runs import RunView
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -26,66 +27,66 @@ def agent(name: str = "a", labels: tuple[str, ...] = ("x",), *, alive: bool = Tr
     return AgentView(id=name, name=name, labels=labels, last_queried=None, connected=alive)
 
 
-def said(run: RunView, *agents: AgentView, **local: dict[str, Any]) -> str:
-    return " ".join(standing(run, agents, local, NOW))
+def sentences(run: RunView, *agents: AgentView, **local: dict[str, Any]) -> str:
+    return " ".join(run_waits(run, agents, local, NOW))
 
 
 def test_a_finished_run_waits_for_nothing() -> None:
-    assert standing(run("Success"), [agent()], {}, NOW) == []
+    assert run_waits(run("Success"), [agent()], {}, NOW) == []
 
 
-def test_tasks_that_wait_are_named_with_what_they_wait_for() -> None:
+def test_waiting_tasks_are_named_with_what_they_wait_for() -> None:
     tasks = [
         WaitingTaskView(task="load", state="Retrying", due=NOW + timedelta(minutes=30)),
         WaitingTaskView(task="ask", state="Paused", due=None),
         WaitingTaskView(task="asked", state="Resume", due=NOW),
     ]
-    retry, pause, resumed, again = waiting_words(tasks, NOW)
+    retry, pause, resumed, again = tasks_wait(tasks, NOW)
     assert "'load' is Retrying until" in retry and "in 30m00s" in retry
     assert "'ask' is Paused until somebody resumes it" in pause
     assert "'asked' is Resume and is due" in resumed
     assert "starts the run again" in again
-    assert waiting_words([], NOW) == []
-    assert "2 more" in " ".join(waiting_words(tasks[:1] * 7, NOW))
+    assert tasks_wait([], NOW) == []
+    assert "2 more" in " ".join(tasks_wait(tasks[:1] * 7, NOW))
 
 
-def test_a_run_of_the_future_is_not_due() -> None:
-    assert "not due before" in said(run(due_s=3600), agent())
-    assert "in 1h00m" in said(run(due_s=3600), agent())
+def test_a_run_that_starts_later_is_not_due() -> None:
+    assert "not due before" in sentences(run(due_s=3600), agent())
+    assert "in 1h00m" in sentences(run(due_s=3600), agent())
 
 
-def test_without_an_agent_there_is_nobody_to_take_it() -> None:
-    assert said(run()) == "No agent with the labels x is there; start one with `flowherd start`."
-    assert "No agent with the labels x is there" in said(run(), agent(alive=False))
+def test_without_a_running_agent_the_sentence_says_so() -> None:
+    assert sentences(run()) == "No agent with the labels x is running; start one with `flowherd start`."
+    assert "No agent with the labels x is running" in sentences(run(), agent(alive=False))
 
 
-def test_the_missing_label_is_named_and_who_is_there() -> None:
-    assert said(run(labels=("x", "moon")), agent()) == "No living agent has the label moon; living: a [x]."
+def test_the_missing_label_and_the_living_agents_are_named() -> None:
+    assert sentences(run(labels=("x", "moon")), agent()) == "No living agent has the label moon; living: a [x]."
 
 
-def test_a_run_without_labels_needs_an_agent_without() -> None:
-    assert "only an agent without labels" in said(run(labels=()), agent())
+def test_a_run_without_labels_needs_an_agent_without_labels() -> None:
+    assert "only an agent without labels" in sentences(run(labels=()), agent())
 
 
-def test_an_agent_that_holds_back_says_why() -> None:
+def test_the_reason_why_an_agent_claims_nothing_is_shown() -> None:
     facts = {"agent": "a", "status": "paused", "reason": "paused: claims nothing", "runs": 0}
-    assert said(run(), agent(), a=facts) == "Agent 'a' claims nothing: paused: claims nothing."
+    assert sentences(run(), agent(), a=facts) == "Agent 'a' claims nothing: paused: claims nothing."
 
 
 def test_an_agent_at_its_limit_has_no_room() -> None:
     facts = {"agent": "a", "status": "ok", "reason": "", "runs": 2, "limit": 2}
-    assert "no room: 2 of 2" in said(run(), agent(), a=facts)
-    assert "at the next look" in said(run(), agent(), a={**facts, "runs": 1})
+    assert "no room: 2 of 2" in sentences(run(), agent(), a=facts)
+    assert "at the next poll" in sentences(run(), agent(), a={**facts, "runs": 1})
 
 
-def test_a_due_run_that_nobody_took_for_long_points_at_the_agents_log() -> None:
-    assert "see that agent's log" not in said(run(due_s=-2), agent())
-    assert "it has waited 1m40s, see that agent's log" in said(run(due_s=-100), agent())
+def test_for_a_run_that_is_due_for_long_the_agents_log_is_named() -> None:
+    assert "see that agent's log" not in sentences(run(due_s=-2), agent())
+    assert "it has waited 1m40s, see that agent's log" in sentences(run(due_s=-100), agent())
 
 
-def test_a_claimed_run_is_its_agents_also_when_that_is_away_or_was_restarted() -> None:
+def test_a_claimed_run_belongs_to_its_agent_also_if_that_is_away_or_was_restarted() -> None:
     claimed = run("Running", agent_id="a")
-    assert said(claimed, agent()) == "Agent 'a' has it."
-    assert "is not there now" in said(claimed, agent(alive=False))
+    assert sentences(claimed, agent()) == "Agent 'a' has it."
+    assert "is not running" in sentences(claimed, agent(alive=False))
     restarted = AgentView(id="b", name="a", labels=("x",), last_queried=None, connected=True)
-    assert "was started again since" in said(claimed, agent(alive=False), restarted)
+    assert "was restarted since" in sentences(claimed, agent(alive=False), restarted)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from flowherd.config import Source, load_settings
-from flowherd.config.catalogue import LEAVES, value_of
+from flowherd.config.catalogue import SETTINGS, value_of
 from flowherd.config.conf_files import conf_directory
 
 FILE = conf_directory() / "flowherd.toml"
@@ -18,16 +18,16 @@ def test_a_copy_of_the_file_changes_nothing(tmp_path: Path) -> None:
     assert {origin.source for origin in loaded.origins.values()} == {Source.DEFAULT}
 
 
-def test_the_file_holds_every_setting_and_its_default(tmp_path: Path) -> None:
-    """Taking all comment signs off sets everything: to the default, or to the example where there is none."""
+def test_the_file_contains_every_setting_with_its_default(tmp_path: Path) -> None:
+    """Without its comment signs it sets everything: to the default, or to an example if there is no default."""
     text = FILE.read_text()
     path = tmp_path / "config.toml"
     path.write_text(ASSIGNMENT.sub(r"\1", text))
     path.chmod(0o600)
     loaded = load_settings(environ={"HOME": str(tmp_path)}, config_file=path)
-    for dotted, leaf in LEAVES.items():
+    for dotted, setting in SETTINGS.items():
         if dotted == "home":
             continue
         assert loaded.origins[dotted].source is Source.FILE, f"{dotted} is not in {FILE}"
         value = value_of(loaded.settings, dotted)
-        assert value == leaf.default or (leaf.default is None and value is not None), dotted
+        assert value == setting.default or (setting.default is None and value is not None), dotted

@@ -1,4 +1,4 @@
-"""Address and credentials of a Prefect 3 server, from where Prefect 3 has them, and the backend that follows."""
+"""Address and credentials of a Prefect 3 server from Prefect 3's own settings, and the backend that they lead to."""
 
 from __future__ import annotations
 
@@ -44,36 +44,36 @@ def api(settings: LoadedSettings) -> str:
     return backend.address
 
 
-def test_the_active_profile_gives_address_and_key(home: Path) -> None:
+def test_the_active_profile_has_address_and_key(home: Path) -> None:
     settings = loaded(home)
     assert api(settings) == "http://site:4200/api"
     assert settings.settings.prefect3.api_key == "site-key" and settings.masked("prefect3.api_key") != "site-key"
     assert str(settings.origins["prefect3.api"]).endswith("profiles.toml")
 
 
-def test_the_variable_chooses_another_profile(home: Path) -> None:
+def test_a_variable_selects_another_profile(home: Path) -> None:
     assert api(loaded(home, {"PREFECT_PROFILE": "other"})) == "http://other:4200/api"
 
 
-def test_the_profiles_may_lie_elsewhere(home: Path, tmp_path: Path) -> None:
+def test_the_profiles_may_be_elsewhere(home: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.toml"
     moved.write_text(PROFILES.replace("site:", "moved:"))
     assert api(loaded(home, {"PREFECT_PROFILES_PATH": str(moved)})) == "http://moved:4200/api"
     assert api(loaded(tmp_path / "none", {"PREFECT_HOME": str(home / ".prefect")})) == "http://site:4200/api"
 
 
-def test_prefects_variables_win_over_the_profile_and_flowherds_over_both(home: Path) -> None:
+def test_prefects_variables_are_stronger_than_the_profile_and_flowherds_than_both(home: Path) -> None:
     variables = {"PREFECT_API_URL": "http://variable:4200/api", "PREFECT_API_AUTH_STRING": "admin:pass"}
     settings = loaded(home, variables)
     assert (api(settings), settings.settings.prefect3.auth_string) == ("http://variable:4200/api", "admin:pass")
     assert api(loaded(home, {**variables, "FLOWHERD__PREFECT3__API": "http://ours/api"})) == "http://ours/api"
 
 
-def test_an_address_that_was_typed_wins_over_all(home: Path) -> None:
+def test_an_address_on_the_command_line_is_the_strongest(home: Path) -> None:
     assert api(loaded(home, cloud__api="http://typed:1/api")) == "http://typed:1/api"
 
 
-def test_a_token_that_was_typed_is_the_key_and_one_of_the_other_dialect_is_not_sent(home: Path) -> None:
+def test_a_token_on_the_command_line_is_the_key_and_one_for_the_other_api_is_not_sent(home: Path) -> None:
     def key(settings: LoadedSettings) -> object:
         return open_backend(settings)._transport.api_key  # type: ignore[attr-defined]
 
@@ -81,22 +81,22 @@ def test_a_token_that_was_typed_is_the_key_and_one_of_the_other_dialect_is_not_s
     assert key(loaded(home, {"PREFECT__CLOUD__AGENT__AUTH_TOKEN": "another-servers"})) == "site-key"
 
 
-def test_the_configured_api_is_used_where_prefect_3_says_nothing(tmp_path: Path) -> None:
+def test_the_configured_api_is_used_if_prefect_3_has_no_address(tmp_path: Path) -> None:
     assert api(loaded(tmp_path, {"FLOWHERD__CLOUD__API": "http://cloud/api"})) == "http://cloud/api"
 
 
-def test_without_a_pool_prefect_3s_settings_play_no_part(home: Path) -> None:
+def test_without_a_pool_prefect_3s_settings_are_not_used(home: Path) -> None:
     settings = loaded(home, prefect3__pool="", cloud__api="http://old:4200")
     assert isinstance(open_backend(settings), GraphQLBackend)
 
 
-def test_profiles_that_cannot_be_read_are_none(home: Path) -> None:
+def test_profiles_that_cannot_be_read_are_ignored(home: Path) -> None:
     (home / ".prefect" / "profiles.toml").write_text("active = [")
     with pytest.raises(ConfigurationError, match="no API is known for the work pool 'herd'"):
         open_backend(loaded(home))
 
 
-def test_an_address_that_is_no_api_of_prefect_3_is_told_with_its_source(tmp_path: Path) -> None:
+def test_an_address_that_is_not_a_prefect_3_api_is_refused_with_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prefect3\.api, from variable PREFECT_API_URL: not an address"):
         open_backend(loaded(tmp_path, {"PREFECT_API_URL": "http://host:4200"}))
 

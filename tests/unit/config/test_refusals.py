@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.config import load_settings
-from flowherd.config.catalogue import LEAVES
+from flowherd.config.catalogue import SETTINGS
 from flowherd.errors import ConfigurationError
 
 SECRET = "s3cr3t-t0ken"
@@ -54,7 +54,7 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(
     assert variable.partition("__")[2].lower().replace("__", ".") in message
 
 
-def test_a_bad_flag_is_named(environ: dict[str, str]) -> None:
+def test_a_bad_option_is_named(environ: dict[str, str]) -> None:
     assert "--limit" in refusal(environ, **{"agent.limit": -1})
 
 
@@ -65,13 +65,13 @@ def test_a_bad_value_in_a_file_names_the_file(environ: dict[str, str]) -> None:
     assert "agent.limit" in message
 
 
-def test_all_bad_values_are_told_at_once(environ: dict[str, str]) -> None:
+def test_all_bad_values_are_named_at_once(environ: dict[str, str]) -> None:
     message = refusal({**environ, "FLOWHERD__AGENT__LIMIT": "0", "FLOWHERD__BACKEND": "moon"})
     assert "agent.limit" in message
     assert "backend" in message
 
 
-def test_a_file_that_is_no_toml_is_refused_with_file_and_line(environ: dict[str, str]) -> None:
+def test_a_file_that_is_not_toml_is_refused_with_file_and_line(environ: dict[str, str]) -> None:
     path = own_file(environ, "[cloud]\napi = \n")
     message = refusal(environ)
     assert str(path) in message
@@ -97,14 +97,14 @@ def test_a_file_that_was_named_must_exist(environ: dict[str, str], tmp_path: Pat
         ("[agent]\nlimits = 3\n", "agent.limit"),
     ],
 )
-def test_an_unknown_key_in_flowherds_file_is_refused_with_what_may_be_meant(
+def test_an_unknown_key_in_flowherds_file_is_refused_with_a_suggestion(
     environ: dict[str, str], text: str, meant: str
 ) -> None:
     assert f"did you mean {meant}?" in refusal_of_file(environ, text)
 
 
 @pytest.mark.parametrize("text", ["nonsense = 1\n", "[nonsense]\n", "[nonsense]\na = 1\n", "cloud = 3\n"])
-def test_what_flowherds_file_cannot_hold_is_refused(environ: dict[str, str], text: str) -> None:
+def test_what_is_not_a_setting_in_flowherds_file_is_refused(environ: dict[str, str], text: str) -> None:
     message = refusal_of_file(environ, text)
     assert "no setting" in message or "is a section" in message
 
@@ -114,34 +114,34 @@ def refusal_of_file(environ: dict[str, str], text: str) -> str:
     return refusal(environ)
 
 
-def test_the_home_cannot_be_moved_by_the_file_in_it(environ: dict[str, str]) -> None:
+def test_the_home_cannot_be_set_in_the_file_in_it(environ: dict[str, str]) -> None:
     assert "FLOWHERD_HOME" in refusal_of_file(environ, "home = '/srv'\n")
 
 
-def test_an_unknown_variable_is_a_warning_with_what_may_be_meant(environ: dict[str, str]) -> None:
+def test_an_unknown_variable_is_a_warning_with_a_suggestion(environ: dict[str, str]) -> None:
     loaded = load_settings(environ={**environ, "FLOWHERD__CLOUD__AGENT__NAM": "x", "PREFECT__CLOUD__NAM": "x"})
     (warning,) = loaded.warnings
     assert "FLOWHERD__CLOUD__AGENT__NAM " in warning
     assert "did you mean FLOWHERD__CLOUD__AGENT__NAME?" in warning
 
 
-@pytest.mark.parametrize("dotted", [leaf.dotted for leaf in LEAVES.values() if leaf.secret])
+@pytest.mark.parametrize("dotted", [setting.dotted for setting in SETTINGS.values() if setting.secret])
 def test_a_bad_secret_is_named_and_not_shown(environ: dict[str, str], dotted: str) -> None:
-    variable = LEAVES[dotted].variable("FLOWHERD__")
+    variable = SETTINGS[dotted].variable("FLOWHERD__")
     message = refusal({**environ, variable: f"{SECRET} with a blank"})
     assert variable in message
     assert SECRET not in message
 
 
-def test_no_secret_is_in_a_repr(environ: dict[str, str]) -> None:
-    variables = {leaf.variable("FLOWHERD__"): SECRET for leaf in LEAVES.values() if leaf.secret}
+def test_a_repr_contains_no_secret(environ: dict[str, str]) -> None:
+    variables = {setting.variable("FLOWHERD__"): SECRET for setting in SETTINGS.values() if setting.secret}
     loaded = load_settings(environ={**environ, **variables, "FLOWHERD__CLOUD__AGENT__ENV_VARS": f"KEY={SECRET}"})
     assert loaded.settings.server.token == SECRET
     assert SECRET not in repr(loaded)
-    assert SECRET not in str([loaded.masked(dotted) for dotted in LEAVES])
+    assert SECRET not in str([loaded.masked(dotted) for dotted in SETTINGS])
 
 
-def test_a_secret_can_lie_in_a_file_of_its_own(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_secret_can_be_in_a_file_of_its_own(environ: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(SECRET + "\n")
     path.chmod(0o600)
@@ -160,7 +160,9 @@ def test_the_variable_itself_is_stronger_than_its_file(environ: dict[str, str], 
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622])
-def test_a_secrets_file_that_others_can_reach_is_refused(environ: dict[str, str], tmp_path: Path, mode: int) -> None:
+def test_a_file_with_a_secret_that_others_can_access_is_refused(
+    environ: dict[str, str], tmp_path: Path, mode: int
+) -> None:
     path = tmp_path / "token"
     path.write_text(SECRET)
     path.chmod(mode)
@@ -170,7 +172,7 @@ def test_a_secrets_file_that_others_can_reach_is_refused(environ: dict[str, str]
     assert SECRET not in message
 
 
-def test_a_secrets_file_that_is_not_there_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_missing_file_with_a_secret_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     assert "TOKEN_FILE" in refusal({**environ, "FLOWHERD__SERVER__TOKEN_FILE": str(tmp_path / "none")})
 
 
@@ -185,6 +187,6 @@ def test_a_secret_in_a_configuration_file_that_others_can_read_is_a_warning(envi
     assert load_settings(environ=environ).warnings == ()
 
 
-def test_a_file_without_secrets_may_be_read_by_all(environ: dict[str, str]) -> None:
+def test_a_file_without_secrets_may_be_readable_for_all(environ: dict[str, str]) -> None:
     own_file(environ, "[agent]\nlimit = 3\n", mode=0o644)
     assert load_settings(environ=environ).warnings == ()

@@ -1,4 +1,4 @@
-"""Talking to an agent: over the control socket in its state directory, or over its HTTP API at an address."""
+"""Talks to a running agent: through the control socket in its state directory, or through its HTTP API."""
 
 from __future__ import annotations
 
@@ -7,98 +7,129 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from flowherd.agent.control_path import short_path
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.cli.printing import print_json, print_line
+
+if TYPE_CHECKING:
+    from flowherd.config import LoadedSettings
 
 _TIMEOUT_S = 15.0
 
 
-class _NoAgent(Exception):
-    """Nobody answers."""
+class _NoAnswer(Exception):
+    """No agent answers."""
 
 
 class AgentClient:
-    """One agent. Every method but `look` and `is_there` raises CommandError when it does not answer, or refuses."""
+    """One agent.
 
-    def __init__(self, connect: Callable[[], http.client.HTTPConnection], token: str, absent: str) -> None:
+    Methods raise CommandError if the agent does not answer or refuses; `look` and `is_running` take no answer as such.
+    """
+
+    def __init__(self, connect: Callable[[], http.client.HTTPConnection], token: str, no_answer: str) -> None:
         self._connect = connect
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        #: What to say when it does not answer.
-        self._absent = absent
+        #: Error message if no agent answers.
+        self._no_answer = no_answer
 
     @classmethod
     def in_directory(cls, state_dir: Path, name: str) -> AgentClient:
-        """The agent that has this state directory."""
-        absent = (
+        """Return a client of the agent with this state directory; `name` is for messages."""
+        no_answer = (
             f"no agent {name!r} runs on {state_dir}; name another with -n or --state-dir, or start it: `flowherd start`"
         )
-        return cls(lambda: _UnixConnection(state_dir), "", absent)
+        return cls(lambda: _UnixConnection(state_dir), "", no_answer)
 
     @classmethod
     def at_address(cls, address: str, token: str) -> AgentClient:
-        """The agent that serves its API at this address. Raises CommandError for what is no address."""
+        """Return a client of the agent whose API has this address. Raises CommandError for a malformed address."""
         try:
             parts = urlsplit(address if "//" in address else f"//{address}")
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise CommandError(f"--agent-address {address!r}: {error}", exit_codes.USAGE) from error
         if not host or not port:
-            raise CommandError(f"--agent-address {address!r} is none; http://127.0.0.1:8080 is", exit_codes.USAGE)
-        absent = f"no answer from an agent at {address}"
-        return cls(lambda: http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S), token, absent)
+            raise CommandError(
+                f"--agent-address {address!r} is not an address; write it as http://127.0.0.1:8080", exit_codes.USAGE
+            )
+        no_answer = f"no answer from an agent at {address}"
+        return cls(lambda: http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S), token, no_answer)
 
-    def get(self, what: str) -> dict[str, Any]:
-        """The answer to GET /api/WHAT."""
-        return self._answer("GET", what, {})
+    @classmethod
+    def of_settings(cls, loaded: LoadedSettings, address: str | None) -> AgentClient:
+        """Return a client of the agent at `address`, else of the one that the settings name."""
+        if address is not None:
+            return cls.at_address(address, loaded.settings.agent.api_token)
+        return cls.in_directory(loaded.paths.state_dir, loaded.settings.cloud.agent.name)
 
-    def post(self, what: str, **query: Any) -> dict[str, Any]:
-        """The answer to POST /api/WHAT?QUERY."""
-        return self._answer("POST", what, query)
+    def get(self, path: str) -> dict[str, Any]:
+        """Return the answer to GET /api/PATH."""
+        return self._answer("GET", path, {})
+
+    def post(self, path: str, **query: Any) -> dict[str, Any]:
+        """Return the answer to POST /api/PATH?QUERY."""
+        return self._answer("POST", path, query)
 
     def look(self) -> dict[str, Any] | None:
-        """What the agent says of itself, or None while nobody answers."""
+        """Return the agent's description of itself, or None if no agent answers."""
         try:
-            return self._ask("GET", "agent", {})
-        except _NoAgent:
+            return self._request("GET", "agent", {})
+        except _NoAnswer:
             return None
 
-    def is_there(self, instance: str) -> bool:
-        """Whether the agent of this instance still answers."""
+    def is_running(self, instance: str) -> bool:
+        """Return whether the agent that answers is still this instance."""
         found = self.look()
         return found is not None and found["instance"] == instance
 
-    def _answer(self, method: str, what: str, query: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._ask(method, what, query)
-        except _NoAgent as error:
-            raise CommandError(f"{self._absent} ({error})", exit_codes.UNREACHABLE) from error
+            return self._request(method, path, query)
+        except _NoAnswer as error:
+            raise CommandError(f"{self._no_answer} ({error})", exit_codes.UNREACHABLE) from error
 
-    def _ask(self, method: str, what: str, query: dict[str, Any]) -> dict[str, Any]:
-        path = f"/api/{what}" + (f"?{urlencode(query)}" if query else "")
+    def _request(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
+        target = f"/api/{path}" + (f"?{urlencode(query)}" if query else "")
         connection = self._connect()
         try:
-            connection.request(method, path, headers=self._headers)
+            connection.request(method, target, headers=self._headers)
             answer = connection.getresponse()
             status, body = answer.status, json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _NoAgent(error) from error
+            raise _NoAnswer(error) from error
         finally:
             connection.close()
         if status == 401:
-            raise CommandError("the agent wants a token: set FLOWHERD__AGENT__API_TOKEN", exit_codes.USAGE)
+            raise CommandError("the agent needs a token: set FLOWHERD__AGENT__API_TOKEN", exit_codes.USAGE)
+        # 503: the agent answers, but is not well; the answer says why.
         if status not in (200, 503) or not isinstance(body, dict):
-            words = body.get("error") if isinstance(body, dict) else None
-            raise CommandError(f"the agent refused: {words or f'HTTP {status}'}")
+            message = body.get("error") if isinstance(body, dict) else None
+            raise CommandError(f"the agent refused: {message or f'HTTP {status}'}")
         return body
+
+
+def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print what an agent answered: as JSON, or for people as `text`."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_line(text)
+
+
+def running_runs(facts: dict[str, Any]) -> str:
+    """Return how many runs an agent has, as the beginning of a sentence: "1 run is", "no runs are"."""
+    count = facts["runs"]
+    return "1 run is" if count == 1 else f"{count or 'no'} runs are"
 
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, state_dir: Path) -> None:
-        # The host's name is for the header alone.
+        # The host name only ends up in a header.
         super().__init__("localhost", timeout=_TIMEOUT_S)
         self._state_dir = state_dir
 

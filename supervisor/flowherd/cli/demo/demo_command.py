@@ -1,4 +1,4 @@
-"""`flowherd demo`: a server, an agent and the example flows, in a temporary place, through the command line itself."""
+"""`flowherd demo`: shows a server, an agent and example flows at work in a temporary directory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Annotated
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.output import note, say
+from flowherd.cli.printing import print_line, print_note
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add this family's commands."""
+    """Add the command to the program."""
     app.command("demo", epilog="Example:  flowherd demo --keep")(demo)
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the temporary directory there.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Do not remove the temporary directory.")] = False,
 ) -> None:
     """Show flowherd at work: start a server and an agent in a temporary place, run six example flows, show their logs.
 
-    Exits 0 when each ended as it should. Touches nothing of your own, and leaves nothing behind.
+    Exits 0 if each flow ended as it should. Does not touch your settings or runs, and leaves nothing behind.
     """
     from flowherd.cli.demo.demo_stage import Stage
     from flowherd.signals import Waker, catching_stop_signals
@@ -32,7 +32,7 @@ def demo(
     place = Path(tempfile.mkdtemp(prefix="flowherd-demo-"))
     waker = Waker()
     with ExitStack() as stack:
-        stack.callback(_leave, place, keep)
+        stack.callback(_remove, place, keep)
         signals = stack.enter_context(catching_stop_signals(waker))
         stage = Stage(place, waker, signals)
         stack.callback(stage.stop)
@@ -40,14 +40,14 @@ def demo(
         stage.stop()
         left = stage.left_behind()
         if left:
-            note(f"error: left behind: {'; '.join(left)}")
+            print_note(f"error: left behind: {'; '.join(left)}")
     if signals.count:
         raise typer.Exit(exit_codes.INTERRUPTED)
     raise typer.Exit(exit_codes.OK if good and not left else exit_codes.FAILED)
 
 
-def _leave(place: Path, keep: bool) -> None:
+def _remove(place: Path, keep: bool) -> None:
     if keep:
-        say(f"kept: {place}   (FLOWHERD_HOME={place / 'home'} flowherd server, then ps --all and logs)")
+        print_line(f"kept: {place}   (FLOWHERD_HOME={place / 'home'} flowherd server, then ps --all and logs)")
     else:
         shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The flows of the demo: how each is registered, how each is to end, and what proves that it did its work."""
+"""The flows of the demo: how each is registered, how it must end, and what proves that it did its work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowherd.cli.runs.follow import Line
-from flowherd.client.user import RunView
+from flowherd.client.runs import RunView
 from flowherd.config.conf_files import conf_directory
 from flowherd_runner.contract import reasons
 
-#: Takes long enough to fill, and is small enough for any machine.
+#: Memory limit of the hog: large enough that filling it takes a while, small enough for any machine.
 _HOG_LIMIT = "150M"
 
 
@@ -25,19 +25,21 @@ class DemoFlow:
     """One flow of the demo."""
 
     name: str
+    #: What it does, as a phrase: "counts the words of a file".
     what: str
-    #: Behind `flowherd register NAME`.
+    #: Arguments of `flowherd register` after its name.
     register: Sequence[str]
+    #: The state in which it must end, and the reason.
     state: str
     reason: str
-    #: What is not as it should be beyond state and reason; None when all is.
+    #: Says what is wrong with an ended run beyond state and reason; None if nothing is.
     wrong: Callable[[RunView, Sequence[Line]], str | None]
-    #: It runs until `flowherd cancel`, which comes once this line is in its log.
+    #: Part of a log line after which the run is cancelled; None if it ends by itself.
     cancel_after: str | None = None
 
 
 def demo_flows(place: Path) -> list[DemoFlow]:
-    """The flows, registered from the directory `place`, which gets their code and a text file to work on."""
+    """Return the flows. Their code and a text file for them to work on are put into the directory `place`."""
     shutil.copytree(conf_directory() / "examples", place / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     text, result = place / "text.txt", place / "words.json"
     text.write_text((place / "examples" / "README.md").read_text(encoding="utf-8") * 50, encoding="utf-8")
@@ -57,7 +59,7 @@ def demo_flows(place: Path) -> list[DemoFlow]:
             register=("--command", "--", "sha256sum", text.name),
             state="Success",
             reason=reasons.REASON_EXITED,
-            wrong=lambda _run, lines: _without(lines, hashlib.sha256(text.read_bytes()).hexdigest()),
+            wrong=lambda _run, lines: _missing(lines, hashlib.sha256(text.read_bytes()).hexdigest()),
         ),
         DemoFlow(
             name="failing",
@@ -65,7 +67,7 @@ def demo_flows(place: Path) -> list[DemoFlow]:
             register=("--python", "examples/failing.py:divide"),
             state="Failed",
             reason=reasons.REASON_EXCEPTION,
-            wrong=lambda _run, lines: _without(lines, "Traceback") or _without(lines, "ZeroDivisionError"),
+            wrong=lambda _run, lines: _missing(lines, "Traceback") or _missing(lines, "ZeroDivisionError"),
         ),
         DemoFlow(
             name="exit-three",
@@ -73,7 +75,7 @@ def demo_flows(place: Path) -> list[DemoFlow]:
             register=("--python", "examples/failing.py:exit_three"),
             state="Failed",
             reason=reasons.REASON_EXITED,
-            wrong=lambda run, _lines: None if "3" in (run.message or "") else "its message does not tell the exit code",
+            wrong=lambda run, _lines: None if "3" in (run.message or "") else "its message lacks the exit code",
         ),
         DemoFlow(
             name="sleeper",
@@ -90,13 +92,13 @@ def demo_flows(place: Path) -> list[DemoFlow]:
             register=("--python", "examples/hog.py:grow", "--memory", _HOG_LIMIT),
             state="Failed",
             reason=reasons.REASON_MEMORY,
-            wrong=lambda _run, lines: "the limit did not end it" if _said(lines, "nobody stopped it") else None,
+            wrong=lambda _run, lines: "the limit did not end it" if _logged(lines, "nobody stopped it") else None,
         ),
     ]
 
 
 def verdict(flow: DemoFlow, run: RunView, lines: Sequence[Line]) -> str | None:
-    """What is not as it should be about an ended run; None when all is."""
+    """Return what is wrong with an ended run; None if nothing is."""
     if run.state != flow.state:
         return f"ended {run.state} instead of {flow.state}"
     if run.reason != flow.reason:
@@ -107,15 +109,15 @@ def verdict(flow: DemoFlow, run: RunView, lines: Sequence[Line]) -> str | None:
 def _wrong_count(text: Path, result: Path) -> str | None:
     if not result.is_file():
         return f"it did not write {result.name}"
-    # Counted another way than the flow does it, so that the two check each other.
+    # Counted in another way than the flow does it, so that the two check each other.
     words = Counter(re.findall(r"[^\W\d_]+", text.read_text(encoding="utf-8").lower()))
     wrong = {word: n for word, n in json.loads(result.read_text(encoding="utf-8")).items() if words[word] != n}
     return f"it counted wrongly: {wrong}" if wrong else None
 
 
-def _said(lines: Sequence[Line], words: str) -> bool:
-    return any(words in line.message for line in lines)
+def _logged(lines: Sequence[Line], text: str) -> bool:
+    return any(text in line.message for line in lines)
 
 
-def _without(lines: Sequence[Line], words: str) -> str | None:
-    return None if _said(lines, words) else f"its log does not hold {words!r}"
+def _missing(lines: Sequence[Line], text: str) -> str | None:
+    return None if _logged(lines, text) else f"its log does not contain {text!r}"

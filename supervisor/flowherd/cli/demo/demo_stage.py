@@ -1,4 +1,4 @@
-"""The demo's stage: its own server and agent as child processes, its runs, and what is shown of them meanwhile."""
+"""Carries out the demo: starts a server and an agent as child processes, runs the flows, and ends everything again."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from flowherd.cli import exit_codes
 from flowherd.cli.demo.demo_flows import DemoFlow, demo_flows, verdict
 from flowherd.cli.demo.demo_view import Board, show_log
 from flowherd.cli.failures import CommandError
-from flowherd.cli.output import say
+from flowherd.cli.printing import print_line
 from flowherd.cli.runs.follow import BackendLog, Line
-from flowherd.client.user import RunView, UserClient
+from flowherd.client.runs import RunView
+from flowherd.client.user_client import UserClient
 from flowherd.config.loading import HOME_VARIABLE, SERVER_FILE
 from flowherd.signals import StopSignals, Waker
 from flowherd_runner.contract.identity import members_by_variable
 
-#: Between two looks.
+#: Pause between two looks.
 POLL_S = 0.2
-#: Until the server or the agent is there; the first import of everything on a slow disk takes a while.
+#: How long the server or the agent may take to come up; on a slow disk the first imports take a while.
 _READY_S = 60.0
-#: Until all flows have ended.
+#: How long the flows may take until all have ended.
 _RUNS_S = 120.0
+#: How long server and agent may take to stop before they are killed.
 _STOP_S = 20.0
+#: Number of last characters of a log that an error message shows.
+_LOG_TAIL = 500
 
 T = TypeVar("T")
 
 
 class Stage:
-    """One demo. `play` does it, `stop` ends what it started, however far it came."""
+    """One demo. `play` carries it out; `stop` ends what has been started, at any point."""
 
     def __init__(self, place: Path, waker: Waker, signals: StopSignals) -> None:
         self._place = place
@@ -51,9 +55,9 @@ class Stage:
         self._environ = _environment(self._home, place)
 
     def play(self) -> bool:
-        """Bring everything up, run the flows, show how they went; whether each ended as it should.
+        """Bring everything up, run the flows and show how they went; return whether each ended as it should.
 
-        Raises CommandError when something does not come up, or a signal asks to stop.
+        Raises CommandError if something does not come up, or if a signal asks to stop.
         """
         client = self._bring_up()
         flows = demo_flows(self._place)
@@ -61,7 +65,7 @@ class Stage:
         started = self._commands([["run", flow.name, "--json"] for flow in flows])
         runs = {flow.name: str(json.loads(printed)["id"]) for flow, printed in zip(flows, started, strict=True)}
         self._run_ids = list(runs.values())
-        say("")
+        print_line("")
         ended = self._watch(client, flows, runs)
         logs = {flow.name: _log(client, runs[flow.name]) for flow in flows}
         for flow in flows:
@@ -75,22 +79,24 @@ class Stage:
         self._children.clear()
 
     def left_behind(self) -> list[str]:
-        """What should be gone and is not: processes of the demo's own and of its runs."""
+        """Return the processes of the demo and of its runs that should have ended and have not."""
         left = [
             f"process {pid} of run {run}" for run in self._run_ids for pid in members_by_variable(run, psutil.pids())
         ]
         return [*left, *(f"process {pid}" for pid in _with_home(self._home))]
 
     def _bring_up(self) -> UserClient:
-        say(f"a place for this demo alone: {self._place}")
+        print_line(f"everything of this demo is in {self._place}")
         self._start(["server", "--port", "0"], "server.log")
         api = self._until(lambda: running_server(self._home / SERVER_FILE), "the server", _READY_S)
-        say(f"  the embedded server is ready at {api.address}")
+        print_line(f"  the embedded server is ready at {api.address}")
         client = UserClient(GraphQLTransport(api.address))
         self._start(["start", "--name", "demo", "--on-stop", "cancel"], "agent.log")
-        agent = self._until(lambda: next((a for a in client.agents() if a.connected), None), "the agent", _READY_S)
-        say(f"  the agent {agent.name!r} has joined it, with the labels {', '.join(agent.labels)}")
-        say("")
+        connected = self._until(
+            lambda: next((a for a in client.agents.all() if a.connected), None), "the agent", _READY_S
+        )
+        print_line(f"  the agent {connected.name!r} has joined it, with the labels {', '.join(connected.labels)}")
+        print_line("")
         return client
 
     def _watch(self, client: UserClient, flows: Sequence[DemoFlow], runs: dict[str, str]) -> dict[str, RunView]:
@@ -98,30 +104,30 @@ class Stage:
         cancels = {flow.name: flow.cancel_after for flow in flows if flow.cancel_after}
 
         def all_ended() -> dict[str, RunView] | None:
-            seen = {by_id[run.id]: run for run in client.runs_by_id(list(by_id))}
+            seen = {by_id[run.id]: run for run in client.runs.by_ids(list(by_id))}
             board.show(seen)
-            for name in [name for name, words in cancels.items() if _logged(client, runs[name], words)]:
+            for name in [name for name, text in cancels.items() if _logged(client, runs[name], text)]:
                 del cancels[name]
-                client.cancel(runs[name])
-                board.tell(f"$ flowherd cancel {runs[name][:8]}")
+                client.runs.cancel(runs[name])
+                board.print_line(f"$ flowherd cancel {runs[name][:8]}")
             return seen if all(run.finished for run in seen.values()) else None
 
         with Board(flows) as board:
             return self._until(all_ended, "the end of all runs", _RUNS_S)
 
     def _commands(self, command_lines: Sequence[Sequence[str]]) -> list[str]:
-        """Carry out command lines of flowherd, as a person would, all at the same time; what each printed."""
-        going = [(words, self._command(words)) for words in command_lines]
-        done = [(words, command, *command.communicate()) for words, command in going]
+        """Carry out command lines of flowherd, all at the same time, and return what each printed."""
+        running = [(words, self._command(words)) for words in command_lines]
+        done = [(words, command, *command.communicate()) for words, command in running]
         if self._signals.count:
             raise CommandError("stopped", exit_codes.INTERRUPTED)
         for words, command, _, errors in done:
             if command.returncode != exit_codes.OK:
-                raise CommandError(f"`flowherd {words[0]}` did not work: {errors.strip() or command.returncode}")
+                raise CommandError(f"`flowherd {words[0]}` failed: {errors.strip() or command.returncode}")
         return [printed for _, _, printed, _ in done]
 
     def _command(self, words: Sequence[str]) -> subprocess.Popen[str]:
-        say(f"$ flowherd {shlex.join(words)}")
+        print_line(f"$ flowherd {shlex.join(words)}")
         return subprocess.Popen(
             [sys.executable, "-m", "flowherd", *words],
             env=self._environ,
@@ -141,7 +147,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C at the terminal is for the demo, which then ends these two in their order.
+                # Ctrl-C at the terminal is for the demo, which then ends first the agent and then the server.
                 start_new_session=True,
             )
         self._children.append(child)
@@ -152,23 +158,23 @@ class Stage:
             if self._signals.count:
                 raise CommandError("stopped", exit_codes.INTERRUPTED)
             if time.monotonic() > deadline or any(child.poll() is not None for child in self._children):
-                raise CommandError(f"waited for {what} in vain; its log says: {self._last_words()}")
+                raise CommandError(f"waited for {what} without success; end of the last log: {self._log_tail()}")
             self._waker.wait(POLL_S)
         return found
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         logs = sorted(self._place.glob("*.log"), key=lambda path: path.stat().st_mtime)
-        return logs[-1].read_text(encoding="utf-8", errors="replace")[-500:] if logs else "nothing"
+        return logs[-1].read_text(encoding="utf-8", errors="replace")[-_LOG_TAIL:] if logs else "(there is none)"
 
 
 def _environment(home: Path, place: Path) -> dict[str, str]:
-    """The caller's environment without the caller's settings."""
+    """Return the caller's environment without the caller's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FLOWHERD_", "PREFECT_"))}
     return {**kept, HOME_VARIABLE: str(home), "PREFECT__HOME_DIR": str(place / "prefect")}
 
 
-def _logged(client: UserClient, run_id: str, words: str) -> bool:
-    return any(words in line.message for line in _log(client, run_id))
+def _logged(client: UserClient, run_id: str, text: str) -> bool:
+    return any(text in line.message for line in _log(client, run_id))
 
 
 def _log(client: UserClient, run_id: str) -> list[Line]:
@@ -178,17 +184,17 @@ def _log(client: UserClient, run_id: str) -> list[Line]:
 
 
 def _conclude(flows: Sequence[DemoFlow], ended: dict[str, RunView], logs: dict[str, list[Line]]) -> bool:
-    say("")
-    wrong = {flow.name: verdict(flow, ended[flow.name], logs[flow.name]) for flow in flows}
+    print_line("")
+    problems = {flow.name: verdict(flow, ended[flow.name], logs[flow.name]) for flow in flows}
     for flow in flows:
-        trouble = wrong[flow.name]
-        say(f"{'ok ' if trouble is None else 'BAD'}  {flow.name:<11} {trouble or f'{flow.state}, as it should'}")
-    return not any(wrong.values())
+        problem = problems[flow.name]
+        print_line(f"{'ok ' if problem is None else 'BAD'}  {flow.name:<11} {problem or f'{flow.state}, as it should'}")
+    return not any(problems.values())
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    for ask in (child.terminate, child.kill):
-        ask()
+    for signal_child in (child.terminate, child.kill):
+        signal_child()
         try:
             child.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -202,6 +208,6 @@ def _with_home(home: Path) -> list[int]:
         try:
             if process.environ().get(HOME_VARIABLE) == str(home):
                 found.append(process.pid)
-        except psutil.Error:  # gone meanwhile, or another user's
+        except psutil.Error:  # ended in the meantime, or another user's
             continue
     return found

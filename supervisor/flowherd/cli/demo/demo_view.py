@@ -1,4 +1,4 @@
-"""What the demo shows: the runs as a live table on a terminal, as a line a change when piped, and their logs."""
+"""What the demo shows: a live table of the runs on a terminal, one line per change in a pipe, and the runs' logs."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from types import TracebackType
 from typing import Any
 
 from flowherd.cli.demo.demo_flows import DemoFlow
-from flowherd.cli.output import STATE_STYLES, console, is_terminal, one_line, rich_table, say
-from flowherd.cli.parse_options import took
+from flowherd.cli.format_times import took
+from flowherd.cli.printing import STATE_STYLES, console, is_terminal, one_line, print_line, rich_table
 from flowherd.cli.runs.follow import Line
 from flowherd.cli.runs.log_view import emit_text
-from flowherd.client.user import RunView
+from flowherd.client.runs import RunView
 
-#: Lines of a run's log that are shown; a demo is no place for more.
+#: Maximum number of lines of a run's log that are shown.
 _LOG_LINES = 12
 
 
 class Board:
-    """The table of the runs, as long as the block lasts."""
+    """The table of the runs, shown until the end of the block."""
 
     def __init__(self, flows: Sequence[DemoFlow]) -> None:
         self._flows = flows
-        self._told: dict[str, str] = {}
+        #: The state of each run that was printed last, by name of the flow; used without a terminal.
+        self._printed: dict[str, str] = {}
         self._live: Any = None
 
     def __enter__(self) -> Board:
@@ -40,22 +41,22 @@ class Board:
             self._live.stop()
 
     def show(self, runs: Mapping[str, RunView]) -> None:
-        """Show how the runs are now."""
+        """Show the present state of the runs."""
         if self._live is not None:
             self._live.update(self._table(runs))
             return
         for flow in self._flows:
             run = runs.get(flow.name)
-            if run is not None and self._told.get(flow.name) != run.state:
-                self._told[flow.name] = run.state
-                say(f"{flow.name:<11} {run.state:<10} {one_line(run.message or '')}".rstrip())
+            if run is not None and self._printed.get(flow.name) != run.state:
+                self._printed[flow.name] = run.state
+                print_line(f"{flow.name:<11} {run.state:<10} {one_line(run.message or '')}".rstrip())
 
-    def tell(self, text: str) -> None:
-        """One line beside the table."""
+    def print_line(self, text: str) -> None:
+        """Print one line above the table."""
         if self._live is not None:
             self._live.console.print(text)
         else:
-            say(text)
+            print_line(text)
 
     def _table(self, runs: Mapping[str, RunView]) -> Any:
         columns = ("FLOW", "WHAT IT DOES", "STATE", "PID", "TOOK", "MESSAGE")
@@ -69,13 +70,13 @@ class Board:
 
 
 def show_log(flow: DemoFlow, run: RunView, lines: Sequence[Line]) -> None:
-    """A run's log under its heading, its middle left out when it is long."""
-    say("")
-    say(f"$ flowherd logs {run.id[:8]}    # {flow.name}: {flow.what}")
+    """Print a run's log under a heading; the middle of a long log is left out."""
+    print_line("")
+    print_line(f"$ flowherd logs {run.id[:8]}    # {flow.name}: {flow.what}")
     if len(lines) <= _LOG_LINES:
         emit_text(lines)
         return
     half = _LOG_LINES // 2
     emit_text(lines[:half])
-    say(f"... {len(lines) - _LOG_LINES} lines left out")
+    print_line(f"... {len(lines) - _LOG_LINES} lines left out")
     emit_text(lines[-half:])

@@ -1,7 +1,9 @@
-"""The checks of `flowherd doctor`: each looks at one thing and says how it is and what to do about it.
+"""`flowherd doctor`: each check looks at one thing, grades it, and says what to do about it.
 
-finding    what a check says
-backend    the API: there, quick, its token, its clock
-host       disk, limits, what the kernel offers
-agent      the agent of these settings: its directory, its supervisor, its fork server, what earlier runs left
+finding             the result of a check
+check_backend       the API: whether it answers, how fast, its token, its clock
+check_work_pool     the same for a work pool of Prefect 3
+check_agent         the agent of these settings: its directory, its supervisor, what earlier runs left
+check_fork_servers  the interpreters that runs are forked from
+check_host          disks, limits, what the kernel offers
 """

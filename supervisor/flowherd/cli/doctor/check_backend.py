@@ -1,4 +1,4 @@
-"""The API as an agent with these settings would find it."""
+"""Checks the API as an agent with these settings would find it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.config import LoadedSettings
 from flowherd.errors import BackendError, NotAuthorized
 
+#: An answer that takes longer than this is slow, seconds.
 _SLOW_S = 1.0
-#: A Date header has whole seconds, and the answer takes its time.
+#: Differences of the clocks below this are not measured: a Date header has whole seconds, and the answer takes time.
 _CLOCK_NOISE_S = 2.0
 _CLOCK_BAD_S = 60.0
 _CLOCK_TIMEOUT_S = 5.0
 
 
 def check_backend(loaded: LoadedSettings) -> Iterator[Finding]:
-    """Whether it answers, takes the token, and has the same time as this host."""
+    """Check whether it answers, accepts the token, and has the same time as this host."""
     api = find_api(loaded)
     if api is None:
-        yield ok("backend", "none is set and no embedded server runs; `flowherd start` brings one up beside itself")
+        yield ok("backend", "none is set and no embedded server is running; `flowherd start` starts one beside itself")
         return
     token = loaded.settings.cloud.agent.auth_token or client_token(loaded, api)
     transport = GraphQLTransport(api.address, token, loaded.settings.cloud.request_timeout)
@@ -49,31 +50,31 @@ def _answers(transport: GraphQLTransport, api: Api, loaded: LoadedSettings, *, h
             GraphQLBackend(transport).check_token()
     except NotAuthorized as error:
         yield ok("backend", f"{where} answers")
-        yield bad("token", str(error), "set PREFECT__CLOUD__AGENT__AUTH_TOKEN, or ..._FILE to a file that holds it")
+        yield bad("token", str(error), "set PREFECT__CLOUD__AGENT__AUTH_TOKEN, or ..._FILE to a file that contains it")
         return
     except BackendError as error:
         yield bad("backend", f"{where}: {error}", "start the server, or set the right address: -a, PREFECT__CLOUD__API")
         return
     answer = f"{where} answers in {took_s * 1000:.0f} ms"
-    slow = "every claim and report waits that long; look at the network and the server"
+    slow = "every claim and report waits that long; check the network and the server"
     yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
-    yield ok("token", "accepted" if has_token else "none is set, and none is asked for")
+    yield ok("token", "accepted" if has_token else "none is set, and none is needed")
 
 
 def check_clock(origin: str) -> Finding:
-    """Whether what answers there has the same time as this host."""
+    """Check whether the server at `origin` has the same time as this host."""
     try:
         with requests.Session() as session:
             session.trust_env = False
             asked = time.time()
             answer = session.get(origin, timeout=_CLOCK_TIMEOUT_S, allow_redirects=False)
             between = (asked + time.time()) / 2
-        # The middle of the second that the header names.
+        # + 0.5: the middle of the second that the header names.
         offset_s = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5 - between
     except (requests.RequestException, KeyError, ValueError):
-        return warn("clock", "the API does not tell its time", "compare the clocks by hand: `timedatectl`")
+        return warn("clock", "the API does not send its time", "compare the clocks by hand: `timedatectl`")
     if abs(offset_s) < _CLOCK_NOISE_S:
         return ok("clock", "agrees with the API's")
     words = f"the API's clock is {abs(offset_s):.0f} s {'ahead of' if offset_s > 0 else 'behind'} this host's"
-    advice = "schedules and times of log lines are off by as much; run a time service (chrony, systemd-timesyncd)"
+    advice = "schedules and log times are off by as much; run a time service (chrony, systemd-timesyncd)"
     return warn("clock", words, advice) if abs(offset_s) < _CLOCK_BAD_S else bad("clock", words, advice)

@@ -1,4 +1,4 @@
-"""What this host gives: room on its disks, limits, and what its kernel offers."""
+"""Checks what this host offers: free space on its disks, resource limits, features of its kernel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.host.processes.cgroups import delegated_place
 
-_LITTLE_ROOM_BYTES, _NO_ROOM_BYTES = 1 << 30, 100 << 20
+#: Less free space than the first is a warning, than the second is bad; likewise free inodes.
+_LITTLE_SPACE_BYTES, _NO_SPACE_BYTES = 1 << 30, 100 << 20
 _FEW_INODES, _NO_INODES = 10_000, 1_000
-#: The agent has two descriptors a run, and a flow its own.
+#: Lower limits than these are a warning. The agent has two descriptors per run, and a flow has its own.
 _FEW_FILES = 4096
 _FEW_PROCESSES = 1024
 _FEW_PIDS = 8192
@@ -22,78 +23,82 @@ _CONTROLLERS = ("memory", "pids")
 
 
 def check_disk(name: str, place: Path) -> Iterator[Finding]:
-    """Room and inodes of the file system on which `place` is, or will be."""
-    there = next(path for path in (place, *place.parents) if path.exists())
-    status = os.statvfs(there)
+    """Check free space and inodes of the file system on which `place` is, or will be."""
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    status = os.statvfs(existing)
     free = status.f_bavail * status.f_frsize
-    words = f"{free / 2**30:.1f} GiB are free for {place}"
-    advice = "make room: a run needs its directory and its log, and none is claimed once they cannot be written"
-    grade = bad if free < _NO_ROOM_BYTES else warn if free < _LITTLE_ROOM_BYTES else None
-    yield grade(name, words, advice) if grade else ok(name, words)
-    if status.f_files:  # some file systems (btrfs) count none
-        words = f"{status.f_favail} inodes are free for {place}"
+    detail = f"{free / 2**30:.1f} GiB are free for {place}"
+    advice = "free some space: a run needs its directory and its log, and none is claimed once they cannot be written"
+    grade = bad if free < _NO_SPACE_BYTES else warn if free < _LITTLE_SPACE_BYTES else None
+    yield grade(name, detail, advice) if grade else ok(name, detail)
+    if status.f_files:  # some file systems (btrfs) do not count inodes
+        detail = f"{status.f_favail} inodes are free for {place}"
         grade = bad if status.f_favail < _NO_INODES else warn if status.f_favail < _FEW_INODES else None
-        yield grade(f"{name} inodes", words, advice) if grade else ok(f"{name} inodes", words)
+        yield grade(f"{name} inodes", detail, advice) if grade else ok(f"{name} inodes", detail)
 
 
 def check_limits(agent_pid: int | None) -> Iterator[Finding]:
-    """Of the agent where it runs, else of this shell, which may have others."""
+    """Check the limits of the agent if it runs, else those of this shell, which may differ."""
     whose = f"of the agent (pid {agent_pid})" if agent_pid is not None else "of this shell"
     for name, kind, few in (
         ("open files", resource.RLIMIT_NOFILE, _FEW_FILES),
         ("processes", resource.RLIMIT_NPROC, _FEW_PROCESSES),
     ):
         soft, hard = _limit(agent_pid, kind)
-        words = f"{_number(soft)} {whose}, at most {_number(hard)}"
+        detail = f"limit {whose}: {_number(soft)}, can be raised to {_number(hard)}"
         if soft == resource.RLIM_INFINITY or soft >= few:
-            yield ok(name, words)
+            yield ok(name, detail)
         else:
             option = "LimitNOFILE / minfds" if kind == resource.RLIMIT_NOFILE else "LimitNPROC / minprocs"
-            yield warn(name, words, f"raise it: `ulimit` in the shell, {option} in the systemd unit / supervisord.conf")
+            advice = f"raise it: `ulimit` in the shell, {option} in the systemd unit / supervisord.conf"
+            yield warn(name, detail, advice)
     pids = int(Path("/proc/sys/kernel/pid_max").read_text())
     used = sum(1 for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    words = f"kernel.pid_max is {pids}, {used} are used"
-    yield ok("pids", words) if pids - used >= _FEW_PIDS else warn("pids", words, "raise it: `sysctl kernel.pid_max`")
+    detail = f"kernel.pid_max is {pids}, {used} are used"
+    yield ok("pids", detail) if pids - used >= _FEW_PIDS else warn("pids", detail, "raise it: `sysctl kernel.pid_max`")
 
 
 def check_kernel() -> Iterator[Finding]:
-    """What holding processes by their identity and ending whole trees rests on."""
+    """Check for the kernel's means to identify processes safely and to end whole process trees."""
     try:
         os.close(os.pidfd_open(os.getpid()))
-        yield ok("pidfd", "there: a run's end is known at once")
+        yield ok("pidfd", "available: the end of a run is noticed at once")
     except (AttributeError, OSError) as error:
-        yield warn("pidfd", f"not there ({error})", "Linux 5.3 has it; without, a run's end is seen 50 ms later")
+        advice = "Linux 5.3 has it; without it, the end of a run is noticed 50 ms later"
+        yield warn("pidfd", f"not available ({error})", advice)
     flag = ctypes.c_int()
     libc = ctypes.CDLL(None, use_errno=True)
     zero = ctypes.c_ulong(0)
     if libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(flag), zero, zero, zero) == 0:
-        yield ok("sub-reaper", "there: what a flow starts and leaves is found and ended")
+        yield ok("sub-reaper", "available: processes that a flow leaves behind are found and ended")
     else:
-        words = f"prctl: {os.strerror(ctypes.get_errno())}"
-        yield bad("sub-reaper", words, "Linux 3.4 has it; a sandbox (seccomp) may forbid it")
+        detail = f"prctl: {os.strerror(ctypes.get_errno())}"
+        yield bad("sub-reaper", detail, "Linux 3.4 has it; a sandbox (seccomp) may forbid it")
 
 
 def check_cgroup(agent_pid: int | None, proc: Path = Path("/proc")) -> Finding:
-    """Whether a run can get a cgroup of its own, for its limits and its end; all holds without, less exactly."""
-    advice = "run the agent as a systemd service with Delegate=yes (`flowherd install systemd`); all holds without, by "
-    advice += "watching the processes"
+    """Check whether each run can get a cgroup of its own, which makes its limits and its end more exact."""
+    advice = (
+        "run the agent as a systemd service with Delegate=yes (`flowherd install systemd`); without it, limits and "
+    )
+    advice += "ends are handled by watching the processes"
     whose = "the agent" if agent_pid is not None else "this shell"
     place = delegated_place("self" if agent_pid is None else agent_pid, proc)
     if place is None:
-        return warn("cgroup", f"nobody has handed {whose} a cgroup (v2) to divide", advice)
+        return warn("cgroup", f"no cgroup (v2) is delegated to {whose}", advice)
     missing = [name for name in _CONTROLLERS if name not in place.controllers]
     if missing:
-        words = f"{place.path} is {whose}'s to divide, but gives its runs no controller {', '.join(missing)}"
-        return warn("cgroup", words, f"DelegateSubgroup= in the unit; or {advice}")
-    return ok("cgroup", f"{place.path} is {whose}'s to divide, with {', '.join(_CONTROLLERS)}")
+        detail = f"{place.path} is delegated to {whose}, but without the controller {', '.join(missing)}"
+        return warn("cgroup", detail, f"DelegateSubgroup= in the unit; or {advice}")
+    return ok("cgroup", f"{place.path} is delegated to {whose}, with {', '.join(_CONTROLLERS)}")
 
 
 def _limit(pid: int | None, kind: int) -> tuple[int, int]:
     try:
         return resource.prlimit(pid or 0, kind)
-    except OSError:  # ended meanwhile, or another user's
+    except OSError:  # ended in the meantime, or another user's
         return resource.getrlimit(kind)
 
 
 def _number(limit: int) -> str:
-    return "any number" if limit == resource.RLIM_INFINITY else str(limit)
+    return "unlimited" if limit == resource.RLIM_INFINITY else str(limit)

@@ -1,4 +1,4 @@
-"""The work pool as an agent with these settings would find it. Makes and changes nothing at the server."""
+"""Checks the work pool as an agent with these settings would find it. Creates and changes nothing at the server."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.config import LoadedSettings
 from flowherd.errors import BackendError, BackendRefused, ConfigurationError, NotAuthorized
 
+#: An answer that takes longer than this is slow, seconds.
 _SLOW_S = 1.0
 
 
 def check_work_pool(loaded: LoadedSettings) -> Iterator[Finding]:
-    """Whether the server answers, takes the credentials, has the pool, and has the same time as this host."""
+    """Check whether the server answers, accepts the credentials, has the pool, and has the same time as this host."""
     try:
         backend = open_backend(loaded, only_look=True)
     except ConfigurationError as error:
@@ -42,25 +43,25 @@ def _answers(backend: Backend, loaded: LoadedSettings) -> Iterator[Finding]:
         yield ok("backend", f"{backend.address} answers")
         yield bad("credentials", str(error), "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING, or choose a profile")
     except BackendRefused as error:
-        yield from _without_pool(backend, own.pool, error, is_made=own.create_pool)
+        yield from _without_pool(backend, own.pool, error, is_created=own.create_pool)
     except BackendError as error:
         yield bad("backend", f"{backend.address}: {error}", "start the server, or set the right address")
     else:
         took_s = time.monotonic() - started_s
         answer = f"{capabilities.name}: {backend.address} answers in {took_s * 1000:.0f} ms"
-        slow = "every claim and report waits that long; look at the network and the server"
+        slow = "every claim and report waits that long; check the network and the server"
         yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
         given = own.api_key or own.auth_string
-        yield ok("credentials", "accepted" if given else "none are set, and none are asked for")
+        yield ok("credentials", "accepted" if given else "none are set, and none are needed")
 
 
-def _without_pool(backend: Backend, pool: str, error: BackendRefused, *, is_made: bool) -> Iterator[Finding]:
+def _without_pool(backend: Backend, pool: str, error: BackendRefused, *, is_created: bool) -> Iterator[Finding]:
     if error.code != "404":
-        yield bad("backend", f"{backend.address}: {error}", "name a pool of type process of a Prefect 3 server: --pool")
+        yield bad("backend", f"{backend.address}: {error}", "name a process work pool of a Prefect 3 server: --pool")
         return
     yield ok("backend", f"{backend.address} answers")
-    if is_made:
+    if is_created:
         yield ok("work pool", f"{pool!r} is not there yet; the agent's start makes it")
     else:
         advice = f"`prefect work-pool create --type process {pool}`, or set prefect3.create_pool"
-        yield bad("work pool", f"there is no {pool!r}, and none is to be made", advice)
+        yield bad("work pool", f"{pool!r} does not exist, and prefect3.create_pool is off", advice)

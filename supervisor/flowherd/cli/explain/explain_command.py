@@ -1,48 +1,62 @@
-"""`flowherd explain`: why a run did not start, why it ended, and all between, from every source at once."""
+"""`flowherd explain`: one run's story, from the backend, from its directory and from the agents of this host."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.api_address import open_client
 from flowherd.cli.failures import CommandError
-from flowherd.cli.options import ApiOption, RunArgument
-from flowherd.cli.output import note, print_json, print_table, say
+from flowherd.cli.open_client import open_client
+from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
+from flowherd.cli.printing import print_json, print_line, print_note, print_table
 from flowherd.errors import BackendUnavailable
 from flowherd.states import RunState
 
 if TYPE_CHECKING:
-    from flowherd.cli.explain.explanation import Happening, LocalFacts
+    from flowherd.cli.explain.explanation import LocalFacts, TimelineEntry
+    from flowherd.client.agents import AgentView
     from flowherd.client.history import NoticeView, StateView, WaitingTaskView
-    from flowherd.client.user import AgentView, RunView
+    from flowherd.client.runs import RunView
     from flowherd.config import LoadedSettings
 
-#: After these, this host's directories may still know the run.
+#: After an error with one of these codes, a directory on this host may still have the run.
 _TRY_DIRECTORY = (exit_codes.UNREACHABLE, exit_codes.NOT_FOUND)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _AtBackend:
+    """What the backend has of a run; nothing if it does not answer or has no such run."""
+
+    run: RunView | None = None
+    states: Sequence[StateView] = ()
+    notices: Sequence[NoticeView] = ()
+    agents: Sequence[AgentView] = ()
+    tasks: Sequence[WaitingTaskView] = ()
+    error: BackendUnavailable | CommandError | None = None
+
+    @property
+    def agent_name(self) -> str | None:
+        """The name of the agent that claimed the run last."""
+        return next((a.name for a in self.agents if self.run is not None and a.id == self.run.agent_id), None)
+
+
 def add_to(app: typer.Typer) -> None:
-    """Add this family's commands."""
+    """Add the command to the program."""
     app.command("explain", epilog="Example:  flowherd explain 3f2a")(explain)
 
 
 def explain(
-    run: RunArgument,
-    state_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The agent's state directory, if it is not under the home.")
-    ] = None,
-    api: ApiOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object.")] = False,
+    run: RunArgument, state_dir: RunsDirOption = None, api: ApiOption = None, as_json: JsonOption = False
 ) -> None:
-    """Tell a run's whole story: why it waits, who claimed it, its processes, its log's way, why it ended.
+    """Show a run's story: why it waits, who claimed it, its processes, how far its log was sent, why it ended.
 
-    From the backend, and on the host where it ran from its directory too.
+    The story comes from the backend, and on the host where the run was also from its directory.
     """
     story = _story(run, api, state_dir)
     if as_json:
@@ -52,59 +66,76 @@ def explain(
 
 
 def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
-    from flowherd.cli.explain.explanation import leftovers, shipping, timeline
-    from flowherd.cli.explain.waiting_reasons import standing, waiting_words
     from flowherd.config import load_settings
 
-    found: RunView | None = None
-    states: list[StateView] = []
-    notices: list[NoticeView] = []
-    agents: list[AgentView] = []
-    tasks: list[WaitingTaskView] = []
-    trouble: BackendUnavailable | CommandError | None = None
-    try:
-        found, states, notices, agents, tasks = _at_backend(text, api)
-    except (BackendUnavailable, CommandError) as error:
-        if isinstance(error, CommandError) and error.exit_code not in _TRY_DIRECTORY:
-            raise
-        trouble = error
+    backend = _ask_backend(text, api)
     loaded = load_settings()
-    local = _in_directory(found.id if found else text, loaded, state_dir)
-    if trouble is not None and local is None:
-        raise trouble
-    now = datetime.now(timezone.utc)
-    agent = next((a.name for a in agents if found is not None and a.id == found.agent_id), None)
-    here = _agents_here(loaded, state_dir)
-    last = states[-1] if states else None
+    local = _in_directory(backend.run.id if backend.run else text, loaded, state_dir)
+    if backend.error is not None and local is None:
+        raise backend.error
+    last = backend.states[-1] if backend.states else None
     return {
-        **_identity(found, local),
-        "agent": agent,
+        **_identity(backend.run, local),
+        "agent": backend.agent_name,
         "reason": last.reason if last else None,
         "grade": last.grade if last else None,
-        "evidence": _evidence(found, notices, local),
-        "waiting": [*standing(found, agents, here, now), *waiting_words(tasks, now)] if found else [],
-        "timeline": [asdict(happening) for happening in timeline(found, states, notices, local, agent)],
-        "log": shipping(local),
+        "evidence": _evidence(backend.run, backend.notices, local),
+        "waiting": _waiting(backend, loaded, state_dir),
+        **_happened(backend, local),
+        **_local_facts(local),
+        "backend_error": str(backend.error) if backend.error else None,
+    }
+
+
+def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
+    from flowherd.cli.explain.waiting_reasons import run_waits, tasks_wait
+
+    if backend.run is None:
+        return []
+    now = datetime.now(timezone.utc)
+    run = run_waits(backend.run, backend.agents, _agents_here(loaded, state_dir), now)
+    return [*run, *tasks_wait(backend.tasks, now)]
+
+
+def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
+    from flowherd.cli.explain.explanation import log_progress, timeline
+
+    entries = timeline(backend.run, backend.states, backend.notices, local, backend.agent_name)
+    return {"timeline": [asdict(entry) for entry in entries], "log": log_progress(local)}
+
+
+def _local_facts(local: LocalFacts | None) -> dict[str, Any]:
+    from flowherd.cli.explain.explanation import leftovers
+
+    return {
         "journal_bytes": local.journal_bytes if local else None,
         "forwarded_bytes": local.forwarded_bytes if local else None,
         "leftovers": leftovers(local),
         "directory": local.path if local else None,
         "runner_alive": local.runner_alive if local else None,
         "damage": local.damage if local else [],
-        "backend_error": str(trouble) if trouble else None,
     }
 
 
-def _at_backend(
-    text: str, api: str | None
-) -> tuple[RunView, list[StateView], list[NoticeView], list[AgentView], list[WaitingTaskView]]:
+def _ask_backend(text: str, api: str | None) -> _AtBackend:
+    """Return what the backend has of the run that `text` means.
+
+    Raises CommandError if a directory on this host could not know the run either.
+    """
     from flowherd.cli.runs.lookup import find_run
 
-    client, _ = open_client(api)
-    found = find_run(client, text)
-    history = client.history(found.id)
-    tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
-    return found, history.states(), history.notices(), client.agents(), tasks
+    try:
+        client, _ = open_client(api)
+        found = find_run(client, text)
+        history = client.history(found.id)
+        tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
+        return _AtBackend(
+            run=found, states=history.states(), notices=history.notices(), agents=client.agents.all(), tasks=tasks
+        )
+    except (BackendUnavailable, CommandError) as error:
+        if isinstance(error, CommandError) and error.exit_code not in _TRY_DIRECTORY:
+            raise
+        return _AtBackend(error=error)
 
 
 def _in_directory(text: str, loaded: LoadedSettings, state_dir: str | None) -> LocalFacts | None:
@@ -117,26 +148,26 @@ def _in_directory(text: str, loaded: LoadedSettings, state_dir: str | None) -> L
 
 
 def _agents_here(loaded: LoadedSettings, state_dir: str | None) -> dict[str, dict[str, Any]]:
-    """What the agents of this host say of themselves, by name."""
+    """Return what the running agents of this host report about themselves, by name."""
     from flowherd.agent.control_path import SOCKET_FILE
     from flowherd.cli.agent.agent_client import AgentClient
 
     places = {path.parent for path in loaded.paths.agents_dir.glob(f"*/{SOCKET_FILE}")} | {loaded.paths.state_dir}
     if state_dir is not None:
         places.add(Path(state_dir).expanduser().absolute())
-    said = (AgentClient.in_directory(place, place.name).look() for place in places)
-    return {str(facts["agent"]): facts for facts in said if facts is not None}
+    answers = (AgentClient.in_directory(place, place.name).look() for place in places)
+    return {str(facts["agent"]): facts for facts in answers if facts is not None}
 
 
-def _evidence(found: RunView | None, notices: list[NoticeView], local: LocalFacts | None) -> str | None:
-    """What the end's cause rests on: the runner's words, or once its directory is gone what the log kept of them."""
+def _evidence(found: RunView | None, notices: Sequence[NoticeView], local: LocalFacts | None) -> str | None:
+    """Return the evidence for the cause of the end: the exit record's, or if that has been removed, the log's."""
     if local is not None and local.exit:
         return str(local.exit.get("evidence"))
     if found is None or not found.finished:
         return None
-    told = next((x.message for x in reversed(notices) if x.message.startswith(f"{found.state}: ")), None)
-    # Of a run with an engine of its own flowherd tells what became of the process, and not of the flow.
-    return told or next((x.message for x in reversed(notices) if x.message.startswith("The ")), None)
+    reported = next((x.message for x in reversed(notices) if x.message.startswith(f"{found.state}: ")), None)
+    # For a run with an engine of its own, flowherd logs how the process ended, and not how the flow did.
+    return reported or next((x.message for x in reversed(notices) if x.message.startswith("The ")), None)
 
 
 def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]:
@@ -162,23 +193,20 @@ def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]
 
 
 def _print(story: dict[str, Any]) -> None:
-    from flowherd.cli.explain.explanation import Happening, stamp
+    from flowherd.cli.explain.explanation import TimelineEntry, shown_time
 
-    state = story["state"] or "not known here"
-    say(f"{story['name']} ({story['id']}), a run of {story['flow']}: {state}")
+    state = story["state"] or "state not known"
+    print_line(f"{story['name']} ({story['id']}), a run of {story['flow']}: {state}")
     if story["backend_error"]:
-        note(f"from {story['directory']} alone, because {story['backend_error']}")
-    for words in story["waiting"]:
-        say(words)
+        print_note(f"only from {story['directory']}, because {story['backend_error']}")
+    for sentence in story["waiting"]:
+        print_line(sentence)
     now = datetime.now(timezone.utc)
-    happenings: list[Happening] = [Happening(**item) for item in story["timeline"]]
-    print_table(
-        ("TIME", "WHAT", "DETAIL"),
-        [(stamp(happening, now), happening.what, happening.detail) for happening in happenings],
-    )
+    entries: list[TimelineEntry] = [TimelineEntry(**item) for item in story["timeline"]]
+    print_table(("TIME", "WHAT", "DETAIL"), [(shown_time(entry, now), entry.what, entry.detail) for entry in entries])
     if story["log"]:
-        say("log: " + "; ".join(story["log"]) + ".")
+        print_line("log: " + "; ".join(story["log"]) + ".")
     if story["leftovers"]:
-        say("left running and ended: " + ", ".join(story["leftovers"]) + ".")
-    for words in story["damage"]:
-        say(f"damaged: {words}")
+        print_line("left running and ended: " + ", ".join(story["leftovers"]) + ".")
+    for problem in story["damage"]:
+        print_line(f"damaged: {problem}")

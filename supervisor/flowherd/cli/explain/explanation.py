@@ -1,19 +1,19 @@
-"""One flow run's story from all who know a part of it: the backend, its directory on this host, this host's agents.
+"""What happened to one flow run, merged from the backend, flowherd's lines in the log, and the run's directory.
 
-Reads only. Whatever one source cannot tell is left out; the story says which sources it had.
+Only reads. What a source does not have is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from flowherd.cli.parse_options import local_time
+from flowherd.cli.format_times import local_time
 from flowherd.client.history import NoticeView, StateView
-from flowherd.client.user import RunView
+from flowherd.client.runs import RunView
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.run_directory import RunDirectory
@@ -24,19 +24,19 @@ from flowherd_runner.contract.spec import salvage_spec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Happening:
-    """One line of the timeline."""
+class TimelineEntry:
+    """One entry of the timeline."""
 
     at: datetime | None
     what: str
     detail: str
-    #: "backend", "log" or "directory".
+    #: Where it is known from: "backend", "log" or "directory".
     source: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalFacts:
-    """What a run's directory holds."""
+    """The contents of a run's directory."""
 
     path: Path
     spec: Mapping[str, Any]
@@ -45,15 +45,15 @@ class LocalFacts:
     exit: Mapping[str, Any]
     journal_bytes: int
     forwarded_bytes: int
-    #: State reports that the backend has not acknowledged.
+    #: Number of state reports that the backend has not acknowledged.
     reports_waiting: int
-    #: Whether the very runner that wrote "started" still runs.
+    #: Whether the runner that wrote "started" is still running.
     runner_alive: bool
     damage: list[str] = field(default_factory=list)
 
 
 def local_facts(directory: RunDirectory) -> LocalFacts:
-    """What is in the directory; a file that is damaged or not there is an empty one, and damage is told."""
+    """Read the directory. A missing or damaged file counts as empty; damage is listed."""
     damage: list[str] = []
 
     def read(name: str) -> Mapping[str, Any]:
@@ -84,22 +84,26 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
 
 
 def timeline(
-    run: RunView | None, states: list[StateView], notices: list[NoticeView], local: LocalFacts | None, agent: str | None
-) -> list[Happening]:
-    """Everything that happened to the run, in the order of its times; what has no time stands at the end."""
-    found = [*_of_backend(run, states, agent), *_of_log(notices), *(_of_directory(local) if local else ())]
+    run: RunView | None,
+    states: Sequence[StateView],
+    notices: Sequence[NoticeView],
+    local: LocalFacts | None,
+    agent: str | None,
+) -> list[TimelineEntry]:
+    """Return everything that happened to the run, ordered by time; entries without a time come last."""
+    found = [*_from_backend(run, states, agent), *_from_log(notices), *(_from_directory(local) if local else ())]
     latest = datetime.max.replace(tzinfo=timezone.utc)
-    return sorted(found, key=lambda happening: happening.at or latest)
+    return sorted(found, key=lambda entry: entry.at or latest)
 
 
-def _of_backend(run: RunView | None, states: list[StateView], agent: str | None) -> Iterator[Happening]:
+def _from_backend(run: RunView | None, states: Sequence[StateView], agent: str | None) -> Iterator[TimelineEntry]:
     if run is not None:
         labels = ", ".join(run.labels) or "none"
-        yield Happening(at=run.created, what="created", detail=f"{run.flow}, labels: {labels}", source="backend")
+        yield TimelineEntry(at=run.created, what="created", detail=f"{run.flow}, labels: {labels}", source="backend")
         if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
-            yield Happening(at=run.scheduled_start_time, what="due", detail="", source="backend")
+            yield TimelineEntry(at=run.scheduled_start_time, what="due", detail="", source="backend")
     for state in states:
-        yield Happening(at=state.at, what=_word(state), detail=_told(state, agent), source="backend")
+        yield TimelineEntry(at=state.at, what=_word(state), detail=_detail(state, agent), source="backend")
 
 
 def _word(state: StateView) -> str:
@@ -108,7 +112,7 @@ def _word(state: StateView) -> str:
     return "claimed" if state.state == "Submitted" else "ended" if state.state in FINISHED else state.state.lower()
 
 
-def _told(state: StateView, agent: str | None) -> str:
+def _detail(state: StateView, agent: str | None) -> str:
     parts = [f"{state.state}: {state.message}" if state.message and state.message != state.state else state.state]
     if state.state == "Submitted" and agent:
         parts.append(f"by agent {agent}")
@@ -119,29 +123,30 @@ def _told(state: StateView, agent: str | None) -> str:
     return "; ".join(parts)
 
 
-def _of_log(notices: list[NoticeView]) -> Iterator[Happening]:
+def _from_log(notices: Sequence[NoticeView]) -> Iterator[TimelineEntry]:
     for notice in notices:
-        yield Happening(at=notice.at, what="said", detail=notice.message, source="log")
+        yield TimelineEntry(at=notice.at, what="logged", detail=notice.message, source="log")
 
 
-def _of_directory(local: LocalFacts) -> Iterator[Happening]:
+def _from_directory(local: LocalFacts) -> Iterator[TimelineEntry]:
     started, ended = local.started, local.exit
     if started:
         interpreter = salvage_spec(local.spec).agent.interpreter
-        words = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
-        yield _local(started.get("started_at"), "started", words + (f", {interpreter}" if interpreter else ""))
+        detail = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
+        yield _local(started.get("started_at"), "started", detail + (f", {interpreter}" if interpreter else ""))
     if local.stop:
-        reason, detail = local.stop.get("reason"), local.stop.get("detail")
-        yield _local(_changed(local.path / files.STOP_FILE), "asked to end", f"{reason}: {detail}")
+        cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
+        yield _local(_changed(local.path / files.STOP_FILE), "asked to end", cause)
     if ended:
-        words = f"{ended.get('reason')}, {ended.get('grade')}: {ended.get('evidence')}"
-        yield _local(ended.get("ended_at"), "process ended", words)
+        detail = f"{ended.get('reason')}, {ended.get('grade')}: {ended.get('evidence')}"
+        yield _local(ended.get("ended_at"), "process ended", detail)
     elif started and not local.runner_alive:
-        yield _local(None, "runner gone", f"process {started.get('pid')} is not there and has left no exit record")
+        yield _local(None, "runner gone", f"process {started.get('pid')} no longer exists and left no exit record")
 
 
-def _local(at: object, what: str, detail: str) -> Happening:
-    return Happening(at=at if isinstance(at, datetime) else _time(at), what=what, detail=detail, source="directory")
+def _local(at: object, what: str, detail: str) -> TimelineEntry:
+    at = at if isinstance(at, datetime) else _time(at)
+    return TimelineEntry(at=at, what=what, detail=detail, source="directory")
 
 
 def _time(text: object) -> datetime | None:
@@ -166,31 +171,31 @@ def _is_alive(started: Mapping[str, Any]) -> bool:
     return started.get("boot_id") == identity.boot_id() and identity.is_alive(pid, ticks)
 
 
-def shipping(local: LocalFacts | None) -> list[str]:
-    """How far the backend has the run's output, and what was not kept of it."""
+def log_progress(local: LocalFacts | None) -> list[str]:
+    """Return sentences on how much of the run's output has been sent to the backend, and what was not kept."""
     if local is None:
         return []
     left = max(0, local.journal_bytes - local.forwarded_bytes)
-    told = f"of {local.journal_bytes} bytes in the journal the backend has {local.journal_bytes - left}"
-    sentences = [f"{told}; {left} are on this disk alone" if left else told]
+    sent = f"the backend has {local.journal_bytes - left} of {local.journal_bytes} bytes in the journal"
+    sentences = [f"{sent}; {left} are only on this disk" if left else sent]
     if local.reports_waiting:
         sentences.append(f"{local.reports_waiting} state reports wait for the backend")
     cut, dropped = local.exit.get("lines_cut") or 0, local.exit.get("lines_dropped") or 0
     if cut or dropped:
-        sentences.append(f"of {local.exit.get('lines')} lines {cut} were cut and {dropped} more not kept")
+        sentences.append(f"{cut} of {local.exit.get('lines')} lines were cut, and {dropped} more were not kept")
     return sentences
 
 
 def leftovers(local: LocalFacts | None) -> list[str]:
-    """The processes that had outlived the flow process and were ended, as "name (pid)"."""
+    """Return the processes that outlived the flow process and were ended, as "name (pid)"."""
     found = local.exit.get("leftovers") if local is not None else None
     if not isinstance(found, list):
         return []
     return [f"{item.get('name')} ({item.get('pid')})" for item in found if isinstance(item, Mapping)]
 
 
-def stamp(happening: Happening, now: datetime) -> str:
-    """When, for people; to the millisecond, since much happens within a second."""
-    if happening.at is None:
+def shown_time(entry: TimelineEntry, now: datetime) -> str:
+    """Format the time of an entry, with milliseconds, because much happens within a second."""
+    if entry.at is None:
         return ""
-    return f"{local_time(happening.at, now)}.{happening.at.microsecond // 1000:03d}"
+    return f"{local_time(entry.at, now)}.{entry.at.microsecond // 1000:03d}"

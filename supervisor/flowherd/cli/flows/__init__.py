@@ -1,1 +1,1 @@
-"""Commands that register flows."""
+"""`flowherd register`, and the document that it sends."""

@@ -1,6 +1,6 @@
-"""The document that registers a flow: what is to be run, where and how; the dialect's shape, section 8 of its facts.
+"""The document that registers a flow: what to run, where and how, in the shape of the dialect (docs/dialect.md).
 
-Knows no server. Checks early what can be checked without running anything of the user's.
+Sends nothing. Checks early what can be checked without running any of the user's code.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True, kw_only=True)
 class HowToRun:
-    """What a flow's runs are given; all of it ends in the document's run_config."""
+    """What the runs of a flow get; all of it becomes the document's run_config."""
 
     labels: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     interpreter: str | None = None
     preload: Sequence[str] = ()
-    #: By the keys of the run directory's spec.json.
+    #: Limits by their keys in the run directory's spec.json.
     limits: Mapping[str, float | int] = field(default_factory=dict)
     grace_s: float | None = None
     user: str | None = None
@@ -43,7 +43,7 @@ def flow_document(
     parameters: Mapping[str, Any],
     schedule: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The document of one flow, without tasks: the whole flow is one piece of work."""
+    """Return the document of one flow, without tasks: the whole flow is one piece of work."""
     return {
         "name": name,
         "type": "flowherd.Flow",
@@ -59,34 +59,35 @@ def flow_document(
 
 
 def command_storage(argv: Sequence[str]) -> dict[str, Any]:
-    """Storage of a command."""
+    """Return the storage of a command."""
     return {"type": "Command", "argv": list(argv)}
 
 
 def python_storage(ref: str, directory: Path) -> dict[str, Any]:
-    """Storage of a Python callable, "module:function" or "path/file.py:function"; a path is taken from `directory`.
+    """Return the storage of a Python callable, "module:function" or "path/file.py:function".
 
-    Raises CommandError when the reference is none, or when the file is not there or has no such function.
+    A path is relative to `directory`. Raises CommandError if the reference is malformed, or if the file does not exist
+    or has no such function.
     """
     place, colon, function = ref.rpartition(":")
     if not colon or not function.isidentifier():
-        raise _wrong(f"--python {ref!r} is no reference; write it as module:function or path/to/file.py:function")
+        raise _wrong(f"--python {ref!r} is not a reference; write it as module:function or path/to/file.py:function")
     if "/" in place or place.endswith(".py"):
         path = directory / place
         _check_file(path, function)
         return {"type": "Python", "ref": f"{path}:{function}"}
     if not _MODULE.fullmatch(place):
-        raise _wrong(f"--python {ref!r}: {place!r} is neither a module's name nor the path of a .py file")
+        raise _wrong(f"--python {ref!r}: {place!r} is neither the name of a module nor the path of a .py file")
     return {"type": "Python", "ref": ref}
 
 
 def is_file_reference(storage: Mapping[str, Any]) -> bool:
-    """Whether a Python storage refers to a file."""
+    """Return whether a Python storage refers to a file."""
     return str(storage.get("ref", "")).startswith("/")
 
 
 def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
-    """What is wrong with argv[0] as seen from here; None when it is found. An agent may see another PATH."""
+    """Return what is wrong with argv[0] in this environment; None if it is found. An agent may have another PATH."""
     if "/" in argv[0]:
         path = Path(working_dir or ".") / argv[0]
         return None if path.exists() else f"there is no file {path}"
@@ -94,27 +95,27 @@ def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
 
 
 def cron_schedule(expression: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A schedule by a cron expression, in UTC. Raises CommandError when it is none."""
+    """Return a schedule that follows a cron expression, in UTC. Raises CommandError if the expression is invalid."""
     from croniter import croniter  # type: ignore[import-untyped]
 
     if not croniter.is_valid(expression):
-        raise _wrong(f"--cron {expression!r} is no cron expression; write it as '0 6 * * 1-5'")
+        raise _wrong(f"--cron {expression!r} is not a cron expression; write it as '0 6 * * 1-5'")
     return _schedule({"type": "CronClock", "cron": expression, "day_or": True, "start_date": None}, parameters)
 
 
 def interval_schedule(seconds: float, now: datetime, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A schedule with equal distances from `now` on."""
+    """Return a schedule that starts at `now` and repeats at equal intervals."""
     start = {"dt": now.astimezone(timezone.utc).replace(tzinfo=None).isoformat(), "tz": "UTC"}
     return _schedule({"type": "IntervalClock", "interval": round(seconds * 1_000_000), "start_date": start}, parameters)
 
 
-def unsaid_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults that servers of the dialect do not give to a run by themselves: 0, false, empty ones."""
+def falsy_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults that a client must send, because servers of the dialect omit them: 0, false, empty ones."""
     return {name: value for name, value in parameters.items() if not value and value is not None}
 
 
 def _schedule(clock: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    rest: dict[str, Any] = {"end_date": None, "parameter_defaults": unsaid_defaults(parameters), "labels": None}
+    rest: dict[str, Any] = {"end_date": None, "parameter_defaults": falsy_defaults(parameters), "labels": None}
     filters: dict[str, list[Any]] = {"filters": [], "or_filters": [], "not_filters": [], "adjustments": []}
     return {"type": "Schedule", "clocks": [{**clock, **rest}], **filters}
 
@@ -156,7 +157,7 @@ def _check_file(path: Path, function: str) -> None:
     except OSError as error:
         raise CommandError(f"--python: {path} cannot be read: {error.strerror}", exit_codes.NOT_FOUND) from error
     except (SyntaxError, ValueError) as error:
-        raise _wrong(f"--python: {path} is no Python: {error}") from error
+        raise _wrong(f"--python: {path} is not Python: {error}") from error
     if function not in _top_level_names(tree.body):
         raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
 
@@ -170,7 +171,7 @@ def _top_level_names(body: Sequence[ast.stmt]) -> Iterator[str]:
         elif isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             yield from (target.id for target in targets if isinstance(target, ast.Name))
-        else:  # if, try, with: what they define may be there
+        else:  # if, try, with: their blocks may define the name
             for block in ("body", "orelse", "finalbody"):
                 yield from _top_level_names(getattr(statement, block, []))
             for handler in getattr(statement, "handlers", []):

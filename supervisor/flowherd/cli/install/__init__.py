@@ -1,1 +1,6 @@
-"""`flowherd install`: service files for supervisord and systemd."""
+"""`flowherd install`: prints service files for supervisord and systemd.
+
+install_command   the command and its subcommands
+agent_service     the service that runs an agent with the present settings
+credential_files  the files in which that service finds its secrets
+"""

@@ -1,6 +1,6 @@
-"""A run's log as it grows, until the run is finished: from the backend, or from the journal where it has none.
+"""A run's log as it grows, until the run is finished: from the backend, or if that has no log, from the journal.
 
-Each line once and in order. The state is read before the log, so a final state with no more lines is the end.
+Each line appears once and in order. The state is read before the log, so a final state without more lines is the end.
 """
 
 from __future__ import annotations
@@ -11,33 +11,34 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flowherd.cli.failures import CommandError
-from flowherd.cli.output import warn
+from flowherd.cli.printing import print_warning
 from flowherd.cli.runs.local_runs import JournalTail, LocalRun
 from flowherd.cli.runs.lookup import find_local_run
 from flowherd.client.logs import RunLog
-from flowherd.client.user import RunView, UserClient
+from flowherd.client.runs import RunView
+from flowherd.client.user_client import UserClient
 from flowherd.config import LoadedSettings
 from flowherd.errors import BackendUnavailable
 from flowherd.values import LogLine
 
-#: Between two looks.
+#: Pause between two looks at the backend.
 POLL_S = 0.25
-#: A backend that is away this long is given up.
+#: How long to wait for a backend that does not answer.
 PATIENCE_S = 120.0
-#: A run whose journal has lines and whose backend has had none for so long is not logged to the backend.
+#: If the journal has lines and the backend has had none for this long, the log is not sent to the backend.
 NO_CLOUD_LOGS_AFTER_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line to show, wherever it came from."""
+    """A line to show, from the backend or from a journal."""
 
     at: datetime
     stream: str
     level: str
     logger: str
     message: str
-    #: Of a line from a journal that a subflow has logged.
+    #: Id of the subflow's run, if a subflow logged the line; only journals have it.
     subflow_run_id: str | None = None
 
 
@@ -45,20 +46,20 @@ Emit = Callable[[Iterable[Line]], None]
 
 
 class BackendLog:
-    """Shows a run's log at the backend onwards from where it was shown before."""
+    """Reads a run's log at the backend; remembers how far it has read."""
 
     def __init__(self, client: UserClient, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
         self._log: RunLog | None = None
-        #: Whether there ever was a line.
-        self.seen = False
+        #: Whether the backend has had any line.
+        self.has_lines = False
 
     def emit_new(self, emit: Emit) -> None:
-        """Emit all lines since the last call."""
+        """Emit all lines that have arrived since the last call."""
         self._log = self._log or self._client.log(self._run_id)
         while lines := self._log.next_lines():
-            self.seen = True
+            self.has_lines = True
             emit(Line(at=x.at, stream=x.stream, level=x.level, logger=x.logger, message=x.message) for x in lines)
 
 
@@ -69,27 +70,28 @@ def follow(
     *,
     local: Callable[[], LocalRun | None],
     deadline: float | None = None,
-    away: Callable[[BackendUnavailable], None] = lambda _error: None,
+    on_silence: Callable[[BackendUnavailable], None] = lambda _error: None,
 ) -> RunView | None:
-    """Emit a run's log until it is finished; returns the run then, or None when `deadline` (monotonic) came first.
+    """Emit a run's log until it is finished; return the run then, or None if `deadline` (monotonic) comes first.
 
-    `local` finds its directory on this host, if there is one. `away` is told once when the backend does not answer;
-    it is waited for then. Raises BackendUnavailable when that takes too long, CommandError when the run is gone.
+    `local` finds the run's directory on this host. When the backend does not answer, `on_silence` is called once and
+    the backend is waited for. Raises BackendUnavailable if that takes too long, CommandError if the run was deleted.
     """
     log = BackendLog(client, run_id)
     tail: JournalTail | None = None
+    no_lines_since: float | None = None
     silent_since: float | None = None
-    away_since: float | None = None
     while True:
         try:
-            run = _seen(client, run_id)
+            run = _existing(client, run_id)
             if tail is None:
                 log.emit_new(emit)
-            away_since = None
+            silent_since = None
         except BackendUnavailable as error:
-            run, away_since = None, _still_patient(error, away_since, away)
-        if tail is None and not log.seen:
-            tail, silent_since = _instead(local, silent_since, finished=run is not None and run.finished)
+            run, silent_since = None, _still_patient(error, silent_since, on_silence)
+        if tail is None and not log.has_lines:
+            finished = run is not None and run.finished
+            tail, no_lines_since = _journal_instead(local, no_lines_since, finished=finished)
         if tail is not None:
             emit_journal(tail, emit)
         if run is not None and run.finished:
@@ -108,25 +110,25 @@ def follow_run(
     state_dir: str | None = None,
     wait_s: float | None = None,
 ) -> RunView | None:
-    """`follow` as the commands use it: the journal is found by the settings, trouble is told on standard error."""
+    """Do `follow` for a command: find the journal by the settings, warn on standard error about a silent backend."""
     return follow(
         client,
         run_id,
         emit,
         local=lambda: find_local_run(run_id, loaded, state_dir),
         deadline=time.monotonic() + wait_s if wait_s is not None else None,
-        away=lambda error: warn(f"{error}; waiting for it"),
+        on_silence=lambda error: print_warning(f"{error}; waiting for it"),
     )
 
 
 def emit_journal(tail: JournalTail, emit: Emit) -> None:
-    """Emit all that a journal has now."""
+    """Emit all lines that a journal has at present."""
     while lines := tail.next_lines():
         emit(from_journal(line) for line in lines)
 
 
 def from_journal(line: LogLine) -> Line:
-    """A journal's line as it is shown."""
+    """Return a journal's line as a line to show."""
     return Line(
         at=line.at,
         stream=line.stream,
@@ -138,34 +140,37 @@ def from_journal(line: LogLine) -> Line:
 
 
 def level_name(level: int) -> str:
-    """The name of the standard level that `level` reaches; the dialect knows no others."""
+    """Return the name of the highest standard level that `level` reaches; the dialect has only these names."""
     for reached, name in ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO")):
         if level >= reached:
             return name
     return "DEBUG"
 
 
-def _seen(client: UserClient, run_id: str) -> RunView:
-    run = client.run(run_id)
+def _existing(client: UserClient, run_id: str) -> RunView:
+    run = client.runs.get(run_id)
     if run is None:
-        raise CommandError(f"the run {run_id} is no longer there; it was deleted or pruned")
+        raise CommandError(f"the run {run_id} no longer exists; it was deleted or pruned")
     return run
 
 
-def _still_patient(error: BackendUnavailable, since: float | None, away: Callable[[BackendUnavailable], None]) -> float:
+def _still_patient(
+    error: BackendUnavailable, since: float | None, on_silence: Callable[[BackendUnavailable], None]
+) -> float:
+    """Return since when the backend has been silent. Raises its error when that is too long."""
     now = time.monotonic()
     if since is None:
-        away(error)
+        on_silence(error)
         return now
     if now - since > PATIENCE_S:
         raise error
     return since
 
 
-def _instead(
+def _journal_instead(
     local: Callable[[], LocalRun | None], since: float | None, *, finished: bool
 ) -> tuple[JournalTail | None, float | None]:
-    """The journal, once it is clear that the backend gets no log of this run."""
+    """Return the journal once it is clear that the backend does not get the log, and since when it has had no line."""
     run = local()
     if run is None or not (run.directory / "journal").exists():
         return None, None

@@ -1,6 +1,6 @@
-"""The runs whose directories lie on this host: found by id, its beginning or their name, and the lines of their logs.
+"""The run directories on this host: found by id, beginning of an id or name, with the lines of their journals.
 
-For logs that the backend does not have. Reads only; an agent may be at work in the same directories.
+For logs that the backend does not have. Only reads, because an agent may be working in the same directories.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ class LocalRun:
 
     @property
     def ended(self) -> bool:
-        """Whether its runner has written how it ended, or the directory has been removed since."""
+        """Whether the runner has written its exit record, or the directory has been removed since."""
         return (self.directory / files.EXIT_FILE).exists() or not self.directory.exists()
 
 
 class JournalTail:
-    """Reads a journal onwards from where it was read before."""
+    """Reads a journal; remembers how far it has read."""
 
     def __init__(self, run: LocalRun) -> None:
         self._run = run
         self._offset = 0
 
     def next_lines(self) -> list[LogLine]:
-        """The lines since the last call; several calls may be needed to reach the end."""
+        """Return lines that were not returned before; an empty list means that there are no more at present."""
         journal = self._run.directory / files.JOURNAL_FILE
         lines, self._offset = read_batch(journal, self._run.id, self._offset, BATCH_BYTES)
         return lines
 
 
 def find_local_runs(text: str, agents_dir: Path, state_dir: Path | None) -> list[LocalRun]:
-    """The runs that `text` may mean: an id, a name, or the beginning of ids.
+    """Return the runs that `text` may mean: an id, a name, or the beginning of ids.
 
-    Looked for in `state_dir`, or else in the state directories of all agents under `agents_dir`.
+    Searches `state_dir`, or if that is None the state directories of all agents in `agents_dir`.
     """
     runs = list(_all_runs(agents_dir, state_dir))
     for matches in (

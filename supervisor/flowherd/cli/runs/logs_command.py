@@ -1,4 +1,4 @@
-"""`flowherd logs`: a run's log, from the backend or from this host's journal."""
+"""`flowherd logs`: a run's log, from the backend or from the journal on this host."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.api_address import open_client
 from flowherd.cli.failures import CommandError
-from flowherd.cli.options import ApiOption, RunArgument
-from flowherd.cli.output import note
+from flowherd.cli.open_client import open_client
+from flowherd.cli.options import ApiOption, JsonLinesOption, RunArgument, RunsDirOption
+from flowherd.cli.printing import print_note
 from flowherd.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from flowherd.cli.runs.follow import Emit
-    from flowherd.client.user import UserClient
+    from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
 
-#: After these, this host's journal may still know the run.
+#: After an error with one of these codes, the journal on this host may still have the log.
 _TRY_JOURNAL = (exit_codes.UNREACHABLE, exit_codes.NOT_FOUND)
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add this family's commands."""
+    """Add the command to the program."""
     app.command("logs", epilog="Example:  flowherd logs -f 3f2a")(logs)
 
 
 def logs(
     run: RunArgument,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run is finished.")] = False,
-    state_dir: Annotated[
-        str | None, typer.Option(metavar="DIR", help="The agent's state directory, for logs that no backend has.")
-    ] = None,
+    state_dir: RunsDirOption = None,
     api: ApiOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
-    """Print a run's log: from the backend, or where that has none, from the journal on this host."""
+    """Print a run's log: from the backend, or if that does not have it, from the journal on this host."""
     from flowherd.cli.runs.follow import follow_run
     from flowherd.cli.runs.log_view import emit_json, emit_text
     from flowherd.cli.runs.lookup import find_run
@@ -49,7 +47,7 @@ def logs(
     except (BackendUnavailable, CommandError) as error:
         if isinstance(error, CommandError) and error.exit_code not in _TRY_JOURNAL:
             raise
-        _print_journal(run, state_dir, error, emit, wait=follow)
+        _print_journal(run, state_dir, error, emit, follow=follow)
         return
     if follow:
         follow_run(client, loaded, found.id, emit, state_dir=state_dir)
@@ -58,19 +56,20 @@ def logs(
 
 
 def _print_log(client: UserClient, loaded: LoadedSettings, run_id: str, state_dir: str | None, emit: Emit) -> None:
+    """Print the log at the backend; if that has no lines, the journal on this host."""
     from flowherd.cli.runs.follow import BackendLog, emit_journal
     from flowherd.cli.runs.local_runs import JournalTail
     from flowherd.cli.runs.lookup import find_local_run
 
     log = BackendLog(client, run_id)
     log.emit_new(emit)
-    local = None if log.seen else find_local_run(run_id, loaded, state_dir)
+    local = None if log.has_lines else find_local_run(run_id, loaded, state_dir)
     if local is not None:
         emit_journal(JournalTail(local), emit)
 
 
-def _print_journal(text: str, state_dir: str | None, error: Exception, emit: Emit, *, wait: bool) -> None:
-    """The log from this host's journal, when the backend cannot be asked or knows no such run."""
+def _print_journal(text: str, state_dir: str | None, error: Exception, emit: Emit, *, follow: bool) -> None:
+    """Print the journal on this host, because the backend does not answer or has no such run."""
     from flowherd.cli.runs.follow import POLL_S, emit_journal
     from flowherd.cli.runs.local_runs import JournalTail
     from flowherd.cli.runs.lookup import find_local_run
@@ -79,11 +78,11 @@ def _print_journal(text: str, state_dir: str | None, error: Exception, emit: Emi
     local = find_local_run(text, load_settings(), state_dir)
     if local is None:
         raise error
-    note(f"from the journal in {local.directory}, because {error}")
+    print_note(f"from the journal in {local.directory}, because {error}")
     tail = JournalTail(local)
     while True:
         ended = local.ended
         emit_journal(tail, emit)
-        if ended or not wait:
+        if ended or not follow:
             return
         time.sleep(POLL_S)

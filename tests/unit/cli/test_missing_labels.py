@@ -1,4 +1,4 @@
-"""Which label is missing, by the dialect's rule of which agent takes which run."""
+"""Which label is missing, by the dialect's rule of which agent takes which run, and which agents are alive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowherd.client.user import AgentView, missing_labels
+from flowherd.client.agents import AgentView, missing_labels
 
 NOW = datetime(2030, 1, 31, tzinfo=timezone.utc)
 
@@ -31,7 +31,7 @@ def agent(*labels: str) -> AgentView:
         ([], [], []),
     ],
 )
-def test_the_closest_agent_tells_what_is_missing(
+def test_the_missing_labels_are_those_of_the_closest_agent(
     wanted: list[str], agents: list[AgentView], missing: list[str] | None
 ) -> None:
     assert missing_labels(wanted, agents) == missing
@@ -49,9 +49,9 @@ def test_the_closest_agent_tells_what_is_missing(
         (None, None, False),
     ],
 )
-def test_an_agent_is_alive_when_connected_or_heard_of_lately(
+def test_an_agent_is_alive_if_it_is_connected_or_asked_for_runs_recently(
     connected: bool | None, seconds_ago: float | None, alive: bool
 ) -> None:
-    heard = NOW - timedelta(seconds=seconds_ago) if seconds_ago is not None else None
-    view = AgentView(id="a", name="a", labels=(), last_queried=heard, connected=connected)
+    queried = NOW - timedelta(seconds=seconds_ago) if seconds_ago is not None else None
+    view = AgentView(id="a", name="a", labels=(), last_queried=queried, connected=connected)
     assert view.alive(NOW) is alive

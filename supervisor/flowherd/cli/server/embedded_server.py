@@ -1,13 +1,11 @@
-"""The embedded server as a child process: brought up beside an agent, and ended after it.
+"""The embedded server as a child process: started beside an agent, and ended after it.
 
-The child holds the reading end of a pipe whose writing end is ours, so it ends when we do, however we end.
+The child reads from a pipe whose writing end is in this process, so it ends when this process does, however that ends.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,45 +13,43 @@ from contextlib import contextmanager, suppress
 from flowherd.backends.discovery import Api, running_server
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.cli.server.server_program import server_argv, server_environment
 from flowherd.config import LoadedSettings
 from flowherd.config.loading import HOME_VARIABLE
 
-#: The first start on a slow disk creates the database.
+#: How long the server may take until it answers; the first start on a slow disk creates the database.
 READY_S = 30.0
-#: Between asking it to end and killing it; it has nothing to lose by then but open connections.
+#: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
 STOP_S = 10.0
 _POLL_S = 0.05
 
 
 @contextmanager
 def embedded_server(loaded: LoadedSettings) -> Iterator[Api]:
-    """Bring the server up, wait until it is ready, and end it on leaving.
+    """Start the server, wait until it is ready, and end it on leaving the block.
 
-    Raises CommandError when it does not come up.
+    Raises CommandError if it does not become ready.
     """
     child = _start(loaded)
     try:
-        yield _ready(child, loaded)
+        yield _wait_until_ready(child, loaded)
     finally:
         _stop(child)
 
 
 def _start(loaded: LoadedSettings) -> subprocess.Popen[bytes]:
-    server = loaded.settings.server
-    arguments = ["--host", server.bind, "--port", str(server.bind_port), "--data-dir", str(loaded.paths.data_dir)]
-    # The token goes by the environment: every user of the host can read an argv.
-    environ = {**os.environ, HOME_VARIABLE: str(loaded.paths.home), "FLOWHERD__SERVER__TOKEN": server.token}
+    home, token = str(loaded.paths.home), loaded.settings.server.token
     return subprocess.Popen(
-        [sys.executable, "-m", "flowherd_server", *arguments, "--stop-with-parent"],
+        server_argv(loaded, "--stop-with-parent"),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=environ,
-        # Ctrl-C at the terminal is for the agent, which still needs the server for its clean stop.
+        env={**server_environment(), HOME_VARIABLE: home, "FLOWHERD__SERVER__TOKEN": token},
+        # Ctrl-C at the terminal is for the agent, which still needs the server while it stops.
         start_new_session=True,
     )
 
 
-def _ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
+def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         found = running_server(loaded.paths.server_file)
@@ -61,7 +57,7 @@ def _ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
             return found
         if child.poll() is not None:
             raise CommandError(
-                f"the embedded server did not come up (exit code {child.returncode}), see above; "
+                f"the embedded server did not start (exit code {child.returncode}), see above; "
                 f"set another port with FLOWHERD__SERVER__BIND_PORT, or an API address with -a",
                 exit_codes.USAGE,
             )
@@ -71,11 +67,11 @@ def _ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     if child.stdin is not None:
-        with suppress(OSError):  # it is gone already
+        with suppress(OSError):  # the server has ended already
             child.stdin.close()
-    for ask in (None, child.terminate, child.kill):
-        if ask is not None:
-            ask()
+    for signal_child in (None, child.terminate, child.kill):
+        if signal_child is not None:
+            signal_child()
         try:
             child.wait(STOP_S)
         except subprocess.TimeoutExpired:

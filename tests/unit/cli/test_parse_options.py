@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def test_a_duration(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "5 m", "1h30", "10x", "m", "1..5s", "1e3", "٣s"])
-def test_no_duration(text: str) -> None:
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(CommandError, match="--in") as caught:
         parse_options.duration_s(text, "--in")
     assert caught.value.exit_code == exit_codes.USAGE
@@ -36,17 +36,17 @@ def test_a_size(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1", "0", "1X", "M", "1,5G"])
-def test_no_size(text: str) -> None:
+def test_what_is_not_a_size_is_refused(text: str) -> None:
     with pytest.raises(CommandError, match="--memory"):
         parse_options.size_bytes(text, "--memory")
 
 
-def test_the_value_of_a_pair_may_hold_equals_signs() -> None:
+def test_the_value_of_a_pair_may_contain_equals_signs() -> None:
     assert parse_options.pairs(["A=b=c=", "B="], "-e") == {"A": "b=c=", "B": ""}
 
 
 @pytest.mark.parametrize("text", ["A", "=b", ""])
-def test_no_pair(text: str) -> None:
+def test_what_is_not_a_pair_is_refused(text: str) -> None:
     with pytest.raises(CommandError, match="-e"):
         parse_options.pairs([text], "-e")
 
@@ -65,7 +65,7 @@ def test_no_pair(text: str) -> None:
         ("x=[1", "[1"),
     ],
 )
-def test_a_parameter_is_json_if_it_parses_else_text(text: str, value: object) -> None:
+def test_a_parameter_is_json_if_possible_else_text(text: str, value: object) -> None:
     assert parse_options.parameters([text]) == {"x": value}
 
 
@@ -75,18 +75,6 @@ def test_a_moment_without_an_offset_is_local_time() -> None:
     assert parse_options.moment("2030-01-31 08:00", "--at") == datetime(2030, 1, 31, 8).astimezone()
     with pytest.raises(CommandError, match="--at"):
         parse_options.moment("tomorrow", "--at")
-
-
-def test_a_time_of_today_is_shown_without_its_day() -> None:
-    now = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
-    assert parse_options.local_time(None) == ""
-    assert len(parse_options.local_time(now, now)) == len("12:00:00")
-    assert parse_options.local_time(now - timedelta(days=3), now).startswith("2030-01-2")
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (245, "4m05s"), (7800, "2h10m")])
-def test_a_span(seconds: float, text: str) -> None:
-    assert parse_options.span(seconds) == text
 
 
 @given(st.floats(min_value=0, max_value=1e8))

@@ -1,4 +1,4 @@
-"""`flowherd register`: make a flow known to the backend."""
+"""`flowherd register`: a flow becomes known to the backend."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowherd.cli import exit_codes, parse_options
-from flowherd.cli.api_address import open_client
 from flowherd.cli.failures import CommandError
-from flowherd.cli.options import ApiOption
-from flowherd.cli.output import print_json, say, warn
+from flowherd.cli.open_client import open_client
+from flowherd.cli.options import ApiOption, JsonOption
+from flowherd.cli.printing import print_json, print_line, print_warning
 
 if TYPE_CHECKING:
-    from flowherd.client.user import RegisteredFlow
+    from flowherd.client.flows import RegisteredFlow
 
 _EXAMPLES = """
 Examples:
@@ -30,7 +30,7 @@ Examples:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add this family's commands."""
+    """Add the command to the program."""
     app.command("register", epilog=_EXAMPLES)(register)
 
 
@@ -42,23 +42,28 @@ def register(
     python: Annotated[
         str | None, typer.Option(metavar="REF", help="Run a Python callable: module:function or path/file.py:function.")
     ] = None,
-    command: Annotated[bool, typer.Option("--command", help="Run a command, given behind --; no shell.")] = False,
+    command: Annotated[bool, typer.Option("--command", help="Run a command, given after --, without a shell.")] = False,
     label: Annotated[
-        list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Only agents with this label run it.")
+        list[str] | None,
+        typer.Option("-l", "--label", metavar="LABEL", help="Only agents with this label run it; repeatable."),
     ] = None,
-    any_host: Annotated[bool, typer.Option("--any-host", help="Leave this host's name out of the labels.")] = False,
+    any_host: Annotated[bool, typer.Option("--any-host", help="Do not add this host's name to the labels.")] = False,
     env: Annotated[
-        list[str] | None, typer.Option("-e", "--env", metavar="K=V", help="Environment variable of its runs.")
+        list[str] | None,
+        typer.Option("-e", "--env", metavar="K=V", help="Variable for its runs; repeatable."),
     ] = None,
     working_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where its runs start (default: here; for a module, a fresh directory)"),
+        typer.Option(
+            metavar="DIR", help="Directory in which its runs start (default: this one; for a module, a new one)"
+        ),
     ] = None,
     interpreter: Annotated[
-        str | None, typer.Option(metavar="PYTHON", help="Python that runs it (default: the agent's)")
+        str | None, typer.Option(metavar="PYTHON", help="Python that runs the flow (default: the agent's)")
     ] = None,
     preload: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE", help="Import this once, in the fork server.")
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Import this once, in the fork server; repeatable."),
     ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of the whole process tree: 200M.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of processes.")] = None,
@@ -66,20 +71,20 @@ def register(
     open_files: Annotated[int | None, typer.Option(min=1, metavar="N", help="Open files of each process.")] = None,
     cpu_time: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of each process: 90s.")] = None,
     grace: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Between asking a run to end and killing it.")
+        str | None, typer.Option(metavar="TIME", help="Time between asking a run to end and killing it.")
     ] = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Run as this user; the agent must be root.")] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", metavar="K=V", help="Default of a parameter; V may be JSON."),
+        typer.Option("-p", "--parameter", metavar="K=V", help="Default of a parameter; V may be JSON; repeatable."),
     ] = None,
     cron: Annotated[str | None, typer.Option(metavar="EXPR", help="Create runs by this cron expression, UTC.")] = None,
-    interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create a run every so often: 15m.")] = None,
-    project: Annotated[str, typer.Option(metavar="NAME", help="Its project; made if missing.")] = "default",
+    interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create runs at this interval: 15m.")] = None,
+    project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flow; created if missing.")] = "default",
     api: ApiOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the flow as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Register a flow: a Python callable, or a command. Registering it again makes a new version."""
+    """Register a flow: a Python callable, or a command. Registering it again creates a new version."""
     from flowherd.cli.flows.flow_document import HowToRun, flow_document, is_file_reference, python_storage
 
     if cron and interval:
@@ -98,17 +103,17 @@ def register(
         user=user,
     )
     document = flow_document(name, storage, how, parameters, _schedule(cron, interval, parameters))
-    _warn_of_missing_program(storage, how.working_dir)
+    _warn_if_program_is_missing(storage, how.working_dir)
     client, _ = open_client(api)
-    flow = client.create_flow(client.ensure_project(project), document)
-    _show(flow, document["run_config"]["labels"], as_json)
+    flow = client.flows.register(client.flows.ensure_project(project), document)
+    _print_flow(flow, document["run_config"]["labels"], as_json)
 
 
 def _checked_ref(python: str | None, argv: list[str] | None) -> str:
     if python is None:
-        raise CommandError("say what to run: --python REF, or --command -- ARGV...", exit_codes.USAGE)
+        raise CommandError("nothing to run: give --python REF, or --command -- ARGV...", exit_codes.USAGE)
     if argv:
-        raise CommandError(f"{argv[0]!r} is too much: only --command takes arguments behind --", exit_codes.USAGE)
+        raise CommandError(f"unexpected {argv[0]!r}: only --command takes arguments after --", exit_codes.USAGE)
     return python
 
 
@@ -118,12 +123,12 @@ def _command_storage(argv: list[str] | None, python: str | None) -> dict[str, An
     if python is not None:
         raise CommandError("--python and --command exclude each other", exit_codes.USAGE)
     if not argv:
-        raise CommandError("--command needs the command behind --: --command -- echo hello", exit_codes.USAGE)
+        raise CommandError("--command needs the command after --: --command -- echo hello", exit_codes.USAGE)
     return command_storage(argv)
 
 
 def _labels(given: list[str] | None, any_host: bool) -> list[str]:
-    # The code lies on this host, so only an agent of this host can run it; agents carry their host's name as a label.
+    # The code is on this host, so only an agent on this host can run it; agents have their host's name as a label.
     return [*(given or ()), *([] if any_host else [socket.gethostname()])]
 
 
@@ -132,7 +137,7 @@ def _working_dir(given: str | None, *, here: bool) -> str | None:
         return str(Path.cwd()) if here else None
     path = Path(given).expanduser().absolute()
     if not path.is_dir():
-        warn(f"there is no directory {path} on this host now")
+        print_warning(f"there is no directory {path} on this host at present")
     return str(path)
 
 
@@ -141,7 +146,7 @@ def _interpreter(given: str | None) -> str | None:
 
     if given is None:
         return None
-    # Not resolved: a virtual environment's python is a link, and what it links to is not the environment.
+    # Not resolved: the python of a virtual environment is a link to one outside the environment.
     found = shutil.which(str(Path(given).expanduser().absolute()) if "/" in given else given)
     if found is None:
         raise CommandError(f"--interpreter: there is no program {given}", exit_codes.NOT_FOUND)
@@ -156,7 +161,7 @@ def _limits(
         "processes": processes,
         "run_time_s": parse_options.duration_s(timeout, "--timeout") if timeout is not None else None,
         "open_files": open_files,
-        # setrlimit(2) counts whole seconds, and 0 would end the run before it began.
+        # setrlimit(2) counts whole seconds, and 0 would kill the run at its start.
         "cpu_time_s": max(1, round(parse_options.duration_s(cpu_time, "--cpu-time"))) if cpu_time is not None else None,
     }
     return {key: value for key, value in given.items() if value is not None}
@@ -171,23 +176,23 @@ def _schedule(cron: str | None, interval: str | None, parameters: dict[str, Any]
         return None
     seconds = parse_options.duration_s(interval, "--interval")
     if seconds < 1:
-        raise CommandError("--interval is shorter than a second", exit_codes.USAGE)
+        raise CommandError("--interval must be at least one second", exit_codes.USAGE)
     return interval_schedule(seconds, datetime.now(timezone.utc), parameters)
 
 
-def _warn_of_missing_program(storage: dict[str, Any], working_dir: str | None) -> None:
+def _warn_if_program_is_missing(storage: dict[str, Any], working_dir: str | None) -> None:
     from flowherd.cli.flows.flow_document import missing_program
 
     missing = missing_program(storage["argv"], working_dir) if storage["type"] == "Command" else None
     if missing:
-        warn(f"{missing}; the flow is registered all the same, an agent may find it")
+        print_warning(f"{missing}; the flow is registered anyway, because an agent may find it")
 
 
-def _show(flow: RegisteredFlow, labels: list[str], as_json: bool) -> None:
+def _print_flow(flow: RegisteredFlow, labels: list[str], as_json: bool) -> None:
     if as_json:
         fields = {"id": flow.id, "name": flow.name, "version": flow.version, "project": flow.project, "labels": labels}
         print_json(fields)
         return
-    say(f"registered {flow.name} in project {flow.project}, version {flow.version}")
-    say(f"  id      {flow.id}")
-    say(f"  labels  {', '.join(labels) or '(none: only agents without labels run it)'}")
+    print_line(f"registered {flow.name} in project {flow.project}, version {flow.version}")
+    print_line(f"  id      {flow.id}")
+    print_line(f"  labels  {', '.join(labels) or '(none: only agents without labels run the flow)'}")

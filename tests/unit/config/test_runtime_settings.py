@@ -1,4 +1,4 @@
-"""Runtimes in a file, in a variable, on a command line: the same settings, and the same refusals."""
+"""Runtimes in a file, in a variable and on a command line: the same settings and the same refusals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shown(loaded: LoadedSettings) -> list[dict[str, object]]:
     return found
 
 
-def test_they_are_sections_of_the_file_in_their_order(environ: dict[str, str], tmp_path: Path) -> None:
+def test_in_a_file_they_are_sections_in_their_order(environ: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "some.toml"
     path.write_text(FILE)
     rest = {"name": "rest", "interpreter": "/opt/rest/bin/python", "flows": ["x*"]}
@@ -47,11 +47,11 @@ def test_they_are_sections_of_the_file_in_their_order(environ: dict[str, str], t
 
 
 @pytest.mark.parametrize("text", [json.dumps([OLD]), json.dumps([TEXT])])
-def test_a_variable_holds_them_as_json(environ: dict[str, str], text: str) -> None:
+def test_in_a_variable_they_are_json(environ: dict[str, str], text: str) -> None:
     assert shown(load_settings(environ={**environ, "FLOWHERD__RUNTIMES": text})) == [OLD]
 
 
-def test_flags_hold_one_each(environ: dict[str, str]) -> None:
+def test_each_option_is_one_runtime(environ: dict[str, str]) -> None:
     loaded = load_settings({"runtimes": [TEXT, "rest=/opt/rest"]}, environ=environ)
     assert shown(loaded) == [OLD, {"name": "rest", "interpreter": "/opt/rest"}]
 
@@ -65,7 +65,7 @@ def test_flags_hold_one_each(environ: dict[str, str]) -> None:
         ("old=/x;labels", "labels=A,B"),
     ],
 )
-def test_a_flag_that_is_written_wrong_is_named_with_how_it_looks(environ: dict[str, str], text: str, word: str) -> None:
+def test_a_malformed_option_is_named_with_the_right_form(environ: dict[str, str], text: str, word: str) -> None:
     with pytest.raises(ConfigurationError, match="--runtime") as caught:
         load_settings({"runtimes": [text]}, environ=environ, argument_names={"runtimes": "--runtime"})
     assert word in str(caught.value)

@@ -1,6 +1,6 @@
-"""How a command speaks: rich on a terminal, plain text when piped, JSON where a script asks for it.
+"""Printing: rich on a terminal, plain text into a pipe, JSON when a script asks for it.
 
-rich is imported only where something is drawn: it is a third of the time that `flowherd --help` takes.
+rich is imported only when something is drawn: it takes a third of the time of `flowherd --help`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: How a state is coloured on a terminal.
+#: Rich style of each state of a run.
 STATE_STYLES = {
     "Success": "green",
     "Failed": "bold red",
@@ -26,48 +26,50 @@ STATE_STYLES = {
     "Running": "cyan",
     "Submitted": "blue",
 }
+#: Rich style of each level of a log line.
 LEVEL_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-#: Blanks between two columns.
-_BETWEEN = 2
-_LEAST_LAST_COLUMN = 12
+#: Number of blanks between two columns.
+_COLUMN_GAP = 2
+#: Minimum width of the last column, characters.
+_MIN_LAST_COLUMN = 12
 
 
 def is_terminal() -> bool:
-    """Whether a person reads standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
-def say(text: str) -> None:
-    """One line on standard output."""
+def print_line(text: str) -> None:
+    """Print one line on standard output."""
     print(text, flush=True)
 
 
-def note(text: str) -> None:
-    """One line for the person beside the result: on standard error."""
+def print_note(text: str) -> None:
+    """Print one line for the person beside the result: on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
-def warn(text: str) -> None:
-    """One warning on standard error."""
-    note(f"warning: {text}")
+def print_warning(text: str) -> None:
+    """Print one warning on standard error."""
+    print_note(f"warning: {text}")
 
 
-def fail(text: str) -> None:
-    """The one line that a command ends badly with."""
-    note("error: " + " ".join(text.split()))
+def print_error(text: str) -> None:
+    """Print why a command failed, as one line on standard error."""
+    print_note("error: " + " ".join(text.split()))
 
 
 def print_json(value: Any) -> None:
-    """`value` as JSON, indented for people when they read it themselves."""
-    say(json.dumps(value, default=_plain, ensure_ascii=False, indent=2 if is_terminal() else None))
+    """Print `value` as JSON, indented on a terminal."""
+    print_line(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2 if is_terminal() else None))
 
 
 def json_line(value: Any) -> str:
-    """`value` as one line of JSON."""
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+    """Return `value` as one line of JSON."""
+    return json.dumps(value, default=_json_value, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Path | Enum):
@@ -82,15 +84,15 @@ def print_table(
     styles: Sequence[str] | None = None,
     one_line_each: bool = False,
 ) -> None:
-    """A table: drawn on a terminal, columns of blanks when piped.
+    """Print a table: drawn by rich on a terminal, columns separated by blanks in a pipe.
 
-    `styles` is one rich style a row, for its state. On a terminal the last column is folded to the width that is
-    left, or with `one_line_each` cut.
+    `styles` holds the rich style of each row's STATE cell. On a terminal the last column is folded to the remaining
+    width, or with `one_line_each` cut to it.
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
     if not is_terminal():
         for line in plain_table(columns, rows):
-            say(line)
+            print_line(line)
         return
     screen = console()
     shown = _cut_to_width(columns, rows, screen.width) if one_line_each else rows
@@ -98,14 +100,14 @@ def print_table(
 
 
 def _cut_to_width(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
-    """The rows, each with its last cell cut so that it takes one line; rich would shrink the other columns too."""
+    """Cut the last cell of each row so that the row fits on one line; rich would shrink the other columns too."""
     others = [max(len(line[place]) for line in [columns, *rows]) for place in range(len(columns) - 1)]
-    room = max(_LEAST_LAST_COLUMN, width - sum(others) - _BETWEEN * len(others))
+    room = max(_MIN_LAST_COLUMN, width - sum(others) - _COLUMN_GAP * len(others))
     return [[*row[:-1], row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"] for row in rows]
 
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] | None = None) -> Any:
-    """The same table for rich; the last column is folded to what is left of the width."""
+    """Return a table for rich; its last column is folded to the remaining width."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -122,29 +124,29 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Se
 
 
 def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table without any drawing; the last column is not padded."""
+    """Return the lines of a table without any drawing; the last column is not padded."""
     lines = [list(columns), *(list(row) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
     return [
-        (" " * _BETWEEN).join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        (" " * _COLUMN_GAP).join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks and control characters, which would tear a table or drive the terminal."""
+    """Replace line breaks and control characters, which would break a table or control the terminal, by blanks."""
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
-def safe(text: str) -> str:
-    """A log line as a terminal may show it: what would drive the terminal is escaped, tabs stay."""
+def escaped(text: str) -> str:
+    """Escape the characters of a log line that would control the terminal; tabs and line breaks stay."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\t\n" else f"\\x{ord(c):02x}" for c in text)
 
 
 def console() -> Console:
-    """A rich console on standard output."""
+    """Return a rich console on standard output."""
     from rich.console import Console
 
     return Console(highlight=False)

@@ -1,0 +1,179 @@
+"""`flowherd start`: the agent, in this process, and the embedded server beside it if no API is set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowherd.cli.options import (
+    FLAGS,
+    AgentAddressOption,
+    AgentApiOption,
+    HostnameLabelOption,
+    ImportPathOption,
+    LabelOption,
+    LimitOption,
+    LogFileOption,
+    LogJsonOption,
+    NameOption,
+    NoCloudLogsOption,
+    OnStopOption,
+    PoolOption,
+    PreloadOption,
+    RunEnvOption,
+    RuntimeOption,
+    ShowFlowLogsOption,
+    StateDirOption,
+    TokenOption,
+    VerboseOption,
+    WorkQueueOption,
+    require_work_pool,
+    setting_overrides,
+)
+from flowherd.cli.printing import print_note, print_warning
+
+if TYPE_CHECKING:
+    from flowherd.config import LoadedSettings
+
+_EXAMPLES = """
+Examples:
+
+  flowherd start
+
+  flowherd start -a http://10.0.0.5:4200 -n builder -l gpu -e CUDA_VISIBLE_DEVICES=0,1
+
+  FLOWHERD__CLOUD__AGENT__AUTH_TOKEN=... flowherd start -a https://api.example.com --limit 4
+
+  flowherd start --pool machines --api http://10.0.0.5:4200/api --runtime 'new=/opt/prefect-3'
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("start", epilog=_EXAMPLES)(start)
+
+
+def start(
+    token: TokenOption = None,
+    api: AgentApiOption = None,
+    pool: PoolOption = None,
+    work_queue: WorkQueueOption = None,
+    name: NameOption = None,
+    verbose: VerboseOption = False,
+    label: LabelOption = None,
+    env: RunEnvOption = None,
+    import_path: ImportPathOption = None,
+    show_flow_logs: ShowFlowLogsOption = None,
+    max_polls: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after this number of polls (default: never)")
+    ] = None,
+    agent_address: AgentAddressOption = None,
+    no_cloud_logs: NoCloudLogsOption = None,
+    hostname_label: HostnameLabelOption = None,
+    state_dir: StateDirOption = None,
+    limit: LimitOption = None,
+    on_stop: OnStopOption = None,
+    preload: PreloadOption = None,
+    runtime: RuntimeOption = None,
+    log_json: LogJsonOption = None,
+    log_file: LogFileOption = None,
+) -> None:
+    """Start the agent: claim flow runs that match its labels and run each in a process tree of its own.
+
+    Without an API address it uses the embedded server that is running on this host, or starts one beside itself.
+
+    With --pool it is a worker of a Prefect 3 server and starts none. The pool's queues select the runs, not labels.
+    """
+    from flowherd.config import load_settings
+
+    overrides = setting_overrides(
+        token=token,
+        api=api,
+        pool=pool,
+        work_queue=work_queue,
+        name=name,
+        verbose=verbose,
+        label=label,
+        env=env,
+        import_path=import_path,
+        show_flow_logs=show_flow_logs,
+        agent_address=agent_address,
+        no_cloud_logs=no_cloud_logs,
+        hostname_label=hostname_label,
+        state_dir=state_dir,
+        limit=limit,
+        on_stop=on_stop,
+        preload=preload,
+        runtime=runtime,
+        log_json=log_json,
+        log_file=log_file,
+    )
+    loaded = load_settings(overrides, argument_names=FLAGS)
+    if work_queue:
+        require_work_pool(loaded, "--work-queue")
+    for warning in loaded.warnings:
+        print_warning(warning)
+    with ExitStack() as stack:
+        restart = _run_agent(_with_api(loaded, overrides, stack), max_polls)
+    if restart:
+        _start_again()
+
+
+def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> LoadedSettings:
+    """Return the settings with an API address: their own, else that of an embedded server.
+
+    If no embedded server is running, starts one, which `stack` ends.
+    """
+    from flowherd.backends.discovery import running_server
+    from flowherd.cli.server.embedded_server import embedded_server
+    from flowherd.config import load_settings
+
+    if loaded.settings.backend_name != "graphql" or loaded.settings.cloud.api:
+        return loaded
+    found = running_server(loaded.paths.server_file)
+    if found is not None:
+        print_note(f"using the embedded server that runs at {found.address}")
+        on_stop = None
+    else:
+        found = stack.enter_context(embedded_server(loaded))
+        print_note(f"no API is set: brought up the embedded server at {found.address}")
+        on_stop = loaded.settings.agent.on_stop or "cancel"
+    token = loaded.settings.cloud.agent.auth_token or loaded.settings.server.token
+    found_settings = {"cloud.api": found.address, "cloud.agent.auth_token": token or None}
+    if on_stop is not None:
+        found_settings["agent.on_stop"] = on_stop
+    names = {**FLAGS, "cloud.api": "the embedded server"}
+    return load_settings({**overrides, **found_settings}, argument_names=names)
+
+
+def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
+    """Run the agent until it stops; return whether it is to be started again."""
+    # Imported here: `flowherd --help` needs neither psutil nor loguru nor the agent.
+    from flowherd.agent import agent_log
+    from flowherd.errors import ConfigurationError
+    from flowherd.host.local_agent import LocalAgent
+
+    try:
+        agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
+    except (OSError, ValueError) as error:  # no such directory; no such rotation
+        raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
+    agent = LocalAgent(max_polls=max_polls, settings=loaded)
+    agent.control.may_restart = True
+    agent.start()
+    return agent.is_to_start_again
+
+
+def _start_again() -> None:
+    """Replace this process by the same command line: its supervisor knows the pid, code and settings are read anew.
+
+    Nothing is handed over except the files in the state directory, so this start is like one after a crash.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the reader has closed it; the agent works on
+            stream.flush()
+    # By the interpreter's full path, by which it finds its virtual environment; orig_argv may hold a bare "python".
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,0 +1,156 @@
+"""`flowherd run`: creates a flow run and can wait for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowherd.cli import exit_codes, parse_options
+from flowherd.cli.failures import CommandError
+from flowherd.cli.format_times import span
+from flowherd.cli.open_client import open_client
+from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
+from flowherd.cli.printing import print_json, print_line, print_note, print_warning
+
+if TYPE_CHECKING:
+    from flowherd.client.agents import AgentView
+    from flowherd.client.runs import RunView
+    from flowherd.client.user_client import UserClient
+    from flowherd.config import LoadedSettings
+
+_EXAMPLES = """
+Examples:
+
+  flowherd run hello -p name=Ada --wait
+
+  flowherd run nightly --at 2030-01-31T03:00
+
+  id=$(flowherd run hello --json | jq -r .id)
+"""
+#: Maximum number of agents that a warning names.
+_MAX_AGENTS = 5
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("run", epilog=_EXAMPLES)(run)
+
+
+def run(
+    name: FlowArgument,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="K=V", help="A parameter; V may be JSON; repeatable."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Start at this time: ISO 8601, local time.")
+    ] = None,
+    after: Annotated[str | None, typer.Option("--in", metavar="TIME", help="Start after this time: 10m.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("-l", "--label", metavar="LABEL", help="Label instead of the flow's labels; repeatable."),
+    ] = None,
+    run_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the run (default: two random words).")
+    ] = None,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Show the run's log until it ends; exit 0 on Success, 1 on Failed, 5 on Cancelled."
+        ),
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --wait: stop waiting and exit 6; the run goes on.")
+    ] = None,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run of a flow, now or later, and print its id."""
+    from flowherd.cli.flows.flow_document import falsy_defaults
+    from flowherd.cli.runs.lookup import find_flow
+
+    if timeout is not None and not wait:
+        raise CommandError("--timeout needs --wait", exit_codes.USAGE)
+    wait_s = parse_options.duration_s(timeout, "--timeout") if timeout is not None else None
+    given, start = parse_options.parameters(parameter), _start_time(at, after)
+    client, loaded = open_client(api)
+    flow = find_flow(client, name, project)
+    parameters = {**falsy_defaults(flow.defaults), **given}
+    run_id = client.runs.create(flow.id, parameters=parameters, at=start, labels=label, name=run_name)
+    warning = _why_not_taken(client, run_id)
+    if not as_json:
+        print_line(run_id)
+        if warning:
+            print_warning(warning)
+    result: dict[str, Any] = {"id": run_id, **({"warning": warning} if warning else {})}
+    code = exit_codes.OK
+    if wait:
+        ended = _wait(client, loaded, run_id, wait_s, quiet=as_json)
+        code = _code_of(ended)
+        state = ended or client.runs.get(run_id)
+        result |= {"state": state.state if state else None, "message": state.message if state else None}
+    if as_json:
+        print_json(result)
+    raise typer.Exit(code)
+
+
+def _start_time(at: str | None, after: str | None) -> datetime | None:
+    if at is not None and after is not None:
+        raise CommandError("--at and --in exclude each other", exit_codes.USAGE)
+    if at is not None:
+        return parse_options.moment(at, "--at")
+    if after is not None:
+        return datetime.now(timezone.utc) + timedelta(seconds=parse_options.duration_s(after, "--in"))
+    return None
+
+
+def _why_not_taken(client: UserClient, run_id: str) -> str | None:
+    """Return why none of the living agents will take the run; None if one will."""
+    from flowherd.client.agents import missing_labels
+
+    created = client.runs.get(run_id)
+    now = datetime.now(timezone.utc)
+    living = [agent for agent in client.agents.all() if agent.alive(now)]
+    missing = missing_labels(created.labels, living) if created else None
+    if created is None or missing is None:
+        return None
+    if not living:
+        wanted = f" with its labels ({', '.join(created.labels)})" if created.labels else ""
+        return f"no agent is running that could take this run; start one{wanted}: `flowherd start`"
+    if not missing:
+        return "the run has no labels, so only an agent without labels takes it (--no-hostname-label); none is running"
+    return f"no living agent has the label {', '.join(missing)}; living: {_listed(living)}"
+
+
+def _listed(agents: Sequence[AgentView]) -> str:
+    return "; ".join(f"{agent.name} [{', '.join(agent.labels) or 'no labels'}]" for agent in agents[:_MAX_AGENTS])
+
+
+def _wait(
+    client: UserClient, loaded: LoadedSettings, run_id: str, wait_s: float | None, *, quiet: bool
+) -> RunView | None:
+    from flowherd.cli.runs.follow import follow_run
+    from flowherd.cli.runs.log_view import emit_nothing, emit_text
+
+    try:
+        ended = follow_run(client, loaded, run_id, emit_nothing if quiet else emit_text, wait_s=wait_s)
+    except KeyboardInterrupt:
+        print_note(f"\nno longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
+        raise
+    if ended is None:
+        print_note(f"the run has not ended after {span(wait_s or 0.0)}: `flowherd logs -f {run_id}`")
+    elif not quiet:
+        print_note(f"{ended.name}: {ended.state}" + (f": {ended.message}" if ended.message else ""))
+    return ended
+
+
+def _code_of(ended: RunView | None) -> int:
+    if ended is None:
+        return exit_codes.STILL_GOING
+    if ended.successful:
+        return exit_codes.OK
+    return exit_codes.CANCELLED if ended.state == "Cancelled" else exit_codes.FAILED

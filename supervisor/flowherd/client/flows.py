@@ -1,0 +1,98 @@
+"""Projects and registered flows at a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flowherd.backends.graphql.literals import Word
+from flowherd.backends.graphql.rows import parsed_time
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.queries import create, select
+from flowherd.errors import BackendRefused, BackendUnavailable
+
+#: Part of the refusal to create a project whose name exists.
+_DUPLICATE_TEXT = "Uniqueness violation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegisteredFlow:
+    """A flow as the server stores it."""
+
+    id: str
+    name: str
+    version: int
+    project: str
+    created: datetime | None = None
+    #: Default values by parameter name; parameters without a default are missing.
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Flows:
+    """The flows of one server. Every method raises BackendUnavailable or BackendRefused."""
+
+    def __init__(self, transport: GraphQLTransport) -> None:
+        self._transport = transport
+
+    def ensure_project(self, name: str) -> str:
+        """Return the id of the project with this name; create the project if it is missing."""
+        found = self._project_id(name)
+        if found:
+            return found
+        tenants = select(self._transport, "tenant", "id")
+        if not tenants:
+            raise BackendRefused(f"{self._transport.origin} has no tenant; create one first")
+        values = {"tenant_id": tenants[0]["id"], "name": name, "description": None}
+        try:
+            return create(self._transport, "create_project", values)
+        except BackendRefused as error:  # another client may have created it in the meantime
+            found = self._project_id(name) if _DUPLICATE_TEXT in str(error) else None
+            if found is None:
+                raise
+            return found
+
+    def register(self, project_id: str, document: Mapping[str, Any]) -> RegisteredFlow:
+        """Register a flow document as the newest version of the flow with its name."""
+        flow_id = create(
+            self._transport,
+            "create_flow",
+            {
+                "project_id": project_id,
+                "serialized_flow": dict(document),
+                "set_schedule_active": document.get("schedule") is not None,
+                "version_group_id": None,
+            },
+        )
+        found = self._select(where={"id": {"_eq": flow_id}})
+        if not found:
+            raise BackendUnavailable(f"{self._transport.origin} registered flow {flow_id} but does not list it")
+        return found[0]
+
+    def find(self, name: str | None = None, project: str | None = None) -> list[RegisteredFlow]:
+        """Return the flows that are not archived, the newest first; only those with this name, of this project."""
+        where: dict[str, Any] = {"archived": {"_eq": False}}
+        if name is not None:
+            where["name"] = {"_eq": name}
+        if project is not None:
+            where["project"] = {"name": {"_eq": project}}
+        return self._select(where=where, order_by={"created": Word("desc")})
+
+    def _project_id(self, name: str) -> str | None:
+        rows = select(self._transport, "project", "id", where={"name": {"_eq": name}})
+        return rows[0]["id"] if rows else None
+
+    def _select(self, **given: Any) -> list[RegisteredFlow]:
+        fields = "id name version created parameters project { name }"
+        return [
+            RegisteredFlow(
+                id=row["id"],
+                name=row["name"],
+                version=row["version"],
+                project=(row["project"] or {}).get("name", ""),
+                created=parsed_time(row["created"]),
+                defaults={p["name"]: p["default"] for p in row["parameters"] or () if p.get("default") is not None},
+            )
+            for row in select(self._transport, "flow", fields, **given)
+        ]

@@ -1,0 +1,138 @@
+"""Flow runs at a server: create, find, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flowherd.backends.graphql.literals import Word
+from flowherd.backends.graphql.rows import parsed_time
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.queries import create, select
+from flowherd.states import FINISHED, SUCCESSFUL, RunState
+
+#: Number of newest runs that are searched for the beginning of an id.
+_PREFIX_SEARCH = 1000
+#: Number of runs that one text may be found to mean.
+_MAX_MATCHES = 10
+_NEWEST_FIRST = {"created": Word("desc")}
+
+_FIELDS = (
+    "id name state state_message labels parameters agent_id created scheduled_start_time start_time end_time "
+    "serialized_state flow { name }"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A flow run as the server stores it."""
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    message: str | None
+    labels: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    #: Id of the agent that claimed it last.
+    agent_id: str | None
+    #: Pid of the flow process; None if no flowherd agent has reported it.
+    pid: int | None
+    #: Why it ended, one of flowherd_runner.contract.reasons; None if no flowherd agent has reported it.
+    reason: str | None
+    created: datetime | None
+    scheduled_start_time: datetime | None
+    start_time: datetime | None
+    end_time: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its state is final."""
+        return self.state in FINISHED
+
+    @property
+    def successful(self) -> bool:
+        """Whether it ended well."""
+        return self.state in SUCCESSFUL
+
+
+class Runs:
+    """The flow runs of one server. Every method raises BackendUnavailable or BackendRefused."""
+
+    def __init__(self, transport: GraphQLTransport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        flow_id: str,
+        *,
+        parameters: Mapping[str, Any],
+        at: datetime | None = None,
+        labels: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Create a flow run and return its id. Without `at` it starts now, without `labels` it has the flow's."""
+        given = {
+            "flow_id": flow_id,
+            "parameters": dict(parameters),
+            "scheduled_start_time": at.isoformat() if at else None,
+            "labels": list(labels) if labels is not None else None,
+            "flow_run_name": name,
+        }
+        values = {key: value for key, value in given.items() if value is not None}
+        return create(self._transport, "create_flow_run", values)
+
+    def newest(self, *, states: Collection[str] | None = None, limit: int) -> list[RunView]:
+        """Return the newest runs, newest first; with `states` only runs in one of these."""
+        return self._select(where={"state": {"_in": sorted(states)}} if states is not None else None, limit=limit)
+
+    def get(self, run_id: str) -> RunView | None:
+        """Return the run with this id, or None if the server has none."""
+        found = self._select(where={"id": {"_eq": run_id}}, limit=1)
+        return found[0] if found else None
+
+    def by_ids(self, run_ids: Collection[str]) -> list[RunView]:
+        """Return the runs with these ids, as far as they exist."""
+        return self._select(where={"id": {"_in": sorted(run_ids)}}, limit=len(run_ids)) if run_ids else []
+
+    def find(self, text: str) -> list[RunView]:
+        """Return the runs that `text` may mean: by name, else by the beginning of an id among the newest thousand."""
+        named = self._select(where={"name": {"_eq": text}}, limit=_MAX_MATCHES)
+        if named:
+            return named
+        # Compared here, because the dialect cannot compare the beginnings of ids.
+        newest = select(self._transport, "flow_run", "id", order_by=_NEWEST_FIRST, limit=_PREFIX_SEARCH)
+        return self.by_ids([row["id"] for row in newest if row["id"].startswith(text.lower())][:_MAX_MATCHES])
+
+    def cancel(self, run_id: str) -> str:
+        """Ask the server to cancel a run and return the state that the run is in afterwards."""
+        query = "mutation($input: cancel_flow_run_input!) { cancel_flow_run(input: $input) { state } }"
+        answer = self._transport.execute(query, {"input": {"flow_run_id": run_id}})
+        return str(answer["cancel_flow_run"]["state"])
+
+    def _select(self, *, where: Mapping[str, Any] | None, limit: int) -> list[RunView]:
+        rows = select(self._transport, "flow_run", _FIELDS, where=where, order_by=_NEWEST_FIRST, limit=limit)
+        return [_run(row) for row in rows]
+
+
+def _run(row: Mapping[str, Any]) -> RunView:
+    serialized = row["serialized_state"] or {}
+    ours = (serialized.get("context") or {}).get("flowherd") or {}
+    return RunView(
+        id=row["id"],
+        name=row["name"] or "",
+        flow=(row["flow"] or {}).get("name", ""),
+        state=row["state"] or RunState.PENDING.value,
+        message=row["state_message"],
+        labels=tuple(row["labels"] or ()),
+        parameters=row["parameters"] or {},
+        agent_id=row["agent_id"],
+        pid=ours.get("pid"),
+        reason=ours.get("reason"),
+        created=parsed_time(row["created"]),
+        scheduled_start_time=parsed_time(row["scheduled_start_time"]),
+        start_time=parsed_time(row["start_time"]),
+        end_time=parsed_time(row["end_time"]),
+    )

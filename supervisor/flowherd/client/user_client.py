@@ -1,0 +1,42 @@
+"""One person's connection to a server: flows, runs and agents, and a run's log and history."""
+
+from __future__ import annotations
+
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.agents import KnownAgents
+from flowherd.client.flows import Flows
+from flowherd.client.history import RunHistory
+from flowherd.client.logs import RunLog
+from flowherd.client.queries import is_flowherd_server
+from flowherd.client.runs import Runs
+
+
+class UserClient:
+    """What a person can ask of one server. Every request raises BackendUnavailable or BackendRefused."""
+
+    def __init__(self, transport: GraphQLTransport) -> None:
+        self._transport = transport
+        self.flows = Flows(transport)
+        self.runs = Runs(transport)
+        self.agents = KnownAgents(transport)
+
+    @property
+    def address(self) -> str:
+        """The server's address, without a path."""
+        return self._transport.origin
+
+    def is_flowherd_server(self) -> bool:
+        """Ask whether the server is flowherd's own, which can wake agents and numbers log lines."""
+        return is_flowherd_server(self._transport)
+
+    def log(self, run_id: str) -> RunLog:
+        """Return a reader of a run's log, which starts at its beginning."""
+        return RunLog(self._transport, run_id, numbered=self.is_flowherd_server())
+
+    def history(self, run_id: str) -> RunHistory:
+        """Return the history of a run."""
+        return RunHistory(self._transport, run_id)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()

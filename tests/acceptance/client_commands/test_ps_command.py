@@ -1,0 +1,37 @@
+"""`flowherd ps` against a real server."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.acceptance.client_commands.helpers import HOST, FakeAgent, register, shown
+from tests.support.commands import CommandLine
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+
+
+def test_ps_shows_unfinished_runs_and_all_runs_on_request(own_command: CommandLine, own_agent: FakeAgent) -> None:
+    register(own_command, "hello")
+    going, ended = own_command.run("hello", "--run-name", "going"), own_command.run("hello")
+    own_agent.state(going, "Running", "at work", pid=4711)
+    own_agent.state(ended, "Failed", "broke", reason="exception")
+    (run,) = own_command.json("ps")
+    assert {"id", "name", "flow", "state", "message", "labels", "agent", "pid", "start_time", "end_time"} <= set(run)
+    assert (run["id"], run["name"], run["flow"], run["state"], run["pid"]) == (going, "going", "hello", "Running", 4711)
+    assert (run["message"], run["labels"], run["end_time"]) == ("at work", [HOST], None)
+    assert datetime.fromisoformat(run["start_time"]).tzinfo is not None
+    assert {run["id"] for run in own_command.json("ps", "--all")} == {going, ended}
+    assert len(own_command.json("ps", "--all", "--limit", "1")) == 1
+    assert shown(own_command, ended)["reason"] == "exception"
+
+
+def test_in_a_pipe_ps_prints_plain_columns(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "piped")
+    run_id = command.run("piped")
+    agent.state(run_id, "Running", "two\nlines \x1b[31mred")
+    head, row = command("ps").stdout.splitlines()
+    assert head.split()[:4] == ["ID", "NAME", "FLOW", "STATE"]
+    assert row.startswith(run_id)
+    assert "\x1b" not in row

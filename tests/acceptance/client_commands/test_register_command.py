@@ -1,0 +1,96 @@
+"""`flowherd register` against a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowherd.backends.graphql.transport import GraphQLTransport
+from tests.acceptance.client_commands.helpers import HOST, register
+from tests.support.commands import CommandLine
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+
+
+def test_a_flow_gets_this_hosts_label_and_a_version(command: CommandLine, transport: GraphQLTransport) -> None:
+    first, second = register(command, "hello"), register(command, "hello", "-l", "gpu")
+    assert (first["version"], second["version"]) == (1, 2)
+    assert first["labels"] == [HOST]
+    assert second["labels"] == sorted([HOST, "gpu"])
+    assert register(command, "free", "--any-host")["labels"] == []
+    flow = transport.execute('query { flow(where: {name: {_eq: "free"}}) { run_config } }')["flow"][0]
+    assert flow["run_config"]["labels"] == []
+
+
+def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQLTransport, tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text("def main(n=0): pass\n")
+    options = [
+        "--python",
+        f"{tmp_path}/flows.py:main",
+        "-e",
+        "A=b=c",
+        "--working-dir",
+        str(tmp_path),
+        "--preload",
+        "json",
+    ]
+    limits = ["--memory", "200M", "--processes", "5", "--timeout", "10m", "--open-files", "64", "--cpu-time", "90s"]
+    others = ["--grace", "3s", "--user", "nobody", "-p", "n=0", "--project", "mine", "--interpreter", "sh"]
+    command("register", "full", *options, *limits, *others)
+    fields = "name storage run_config parameters project { name }"
+    row = transport.execute(f'query {{ flow(where: {{name: {{_eq: "full"}}}}) {{ {fields} }} }}')["flow"][0]
+    assert row["project"] == {"name": "mine"}
+    assert row["storage"]["type"] == "Python"
+    assert row["storage"]["ref"] == f"{tmp_path}/flows.py:main"
+    assert row["parameters"][0]["default"] == 0
+    config = row["run_config"]
+    assert config["env"] == {"A": "b=c"}
+    assert config["working_dir"] == str(tmp_path)
+    assert config["preload"] == ["json"]
+    assert config["grace_s"] == 3.0
+    assert config["user"] == "nobody"
+    assert Path(config["interpreter"]).is_absolute()
+    assert config["limits"] == {
+        "memory_bytes": 200 << 20,
+        "processes": 5,
+        "run_time_s": 600.0,
+        "open_files": 64,
+        "cpu_time_s": 90,
+    }
+
+
+def test_a_schedule_creates_runs(command: CommandLine) -> None:
+    register(command, "often", "--interval", "1h", "-p", "n=0")
+    runs = wait_until(lambda: command.json("ps"), what="the runs of the schedule")
+    assert {run["flow"] for run in runs} == {"often"}
+    assert all(run["state"] == "Scheduled" for run in runs)
+    assert runs[0]["parameters"] == {"n": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--python REF"),
+        (["--command"], "--command"),
+        (["--python", "a:b", "--command", "--", "x"], "exclude"),
+        (["--cron", "x", "--interval", "5m", "--command", "--", "true"], "exclude"),
+        (["--cron", "never", "--command", "--", "true"], "--cron"),
+        (["--interval", "0.1s", "--command", "--", "true"], "--interval"),
+        (["--memory", "much", "--command", "--", "true"], "--memory"),
+        (["-e", "novalue", "--command", "--", "true"], "-e"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_a_server_is_asked(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = CommandLine(tmp_path / "home")("register", "x", *arguments, code=2)
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+
+
+def test_a_program_that_does_not_exist_here_is_a_warning(command: CommandLine) -> None:
+    done = command("register", "far", "--command", "--", "no-such-program")
+    assert "warning: " in done.stderr
+    assert "registered far" in done.stdout
