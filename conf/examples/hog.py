@@ -1,4 +1,4 @@
-"""Takes more and more memory until somebody stops it."""
+"""A flow that takes more and more memory until a limit ends it."""
 
 import time
 
@@ -6,7 +6,7 @@ MEGABYTE = 1024 * 1024
 
 
 def grow(step_mb=10, most_mb=1000):
-    """Take `step_mb` every few milliseconds, up to `most_mb`: a limit that works ends it long before."""
+    """Take `step_mb` more every 50 ms, up to `most_mb`; a memory limit ends the run long before that."""
     taken = []
     while len(taken) * step_mb < most_mb:
         taken.append(bytearray(step_mb * MEGABYTE))

@@ -1,6 +1,6 @@
-"""An agent for a platform of your own: the one method that it must have.
+"""An agent for another platform: a subclass of `Agent` with the one method that it needs.
 
-This one hands every flow run to a queue directory, from which something else takes it:
+This one writes every flow run into a queue directory, from which another program takes it:
 
     FLOWHERD__CLOUD__API=http://127.0.0.1:4200 python platform_agent.py /var/spool/jobs
 """
@@ -16,12 +16,12 @@ from flowherd.values import FlowRun
 
 
 class SpoolAgent(Agent):
-    """Writes one file a flow run."""
+    """Writes one file for each flow run."""
 
     spool = Path()
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
-        """Put the run's description into the spool. A storage that the platform cannot run is a ValueError."""
+        """Write the run's description into the spool. Raises ValueError for a storage that it cannot run."""
         if flow_run.flow.storage.get("type") != "Command":
             raise ValueError(f"this platform runs commands only, not {flow_run.flow.storage.get('type')}")
         path = self.spool / f"{flow_run.id}.json"

@@ -1,4 +1,4 @@
-"""Starts a process of its own and waits for it: what `flowherd cancel` ends, together with that process."""
+"""A flow that starts a process and waits for it; `flowherd cancel` ends both."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Counts the words of a text file and writes the most frequent ones to a JSON file."""
+"""A flow that counts the words of a text file and writes the most frequent ones to a JSON file."""
 
 import collections
 import json
@@ -10,7 +10,7 @@ log = logging.getLogger("wordcount")
 
 
 def count_words(source, result, top=10):
-    """Read `source`, write the `top` words and their numbers to `result`."""
+    """Read `source` and write the `top` most frequent words with their counts to `result`."""
     print("reading", source)
     words = collections.Counter()
     with pathlib.Path(source).open(encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""README's two set-up commands and its five lines, taken from it word for word; and the built wheel."""
+"""Runs README's two set-up commands and its quickstart, taken from it word for word; and checks the built wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import READY, CommandLine, background
+from tests.support.commands import CommandLine, background
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def shell_blocks() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what git knows, and nothing that was built or installed beside it."""
+    """Give a copy of the files that git tracks, without anything built or installed beside them."""
     place = tmp_path / "checkout"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
@@ -62,22 +62,29 @@ def test_the_first_command_goes_from_nothing_to_a_demo_that_leaves_nothing_behin
     assert list(temporary.iterdir()) == []
 
 
-def test_the_five_lines_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first line starts the agent in the background; the others are run by a shell as they stand."""
-    lines = shell_blocks()[2].strip().splitlines()
-    assert lines[0].startswith("flowherd start &")
+def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
+    """A shell runs the block as pasted, without flowherd on PATH before it; then the line that stops the agent."""
     home = tmp_path / "home"
     home.mkdir()
-    command = CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
-    shim = tmp_path / "bin" / "flowherd"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowherd "$@"\n')
-    shim.chmod(0o755)
-    env = {**command.environment(), "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}"}
-    with background(command, "start", until=READY):
-        done = subprocess.run(
-            ["sh", "-ec", "\n".join(lines[1:])], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "activate").write_text(f"PATH={binaries}:$PATH\n")
+    program = binaries / "flowherd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowherd "$@"\n')
+    program.chmod(0o755)
+    env = CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"}).environment()
+    env["PATH"] = os.pathsep.join(p for p in env["PATH"].split(os.pathsep) if not (Path(p) / "flowherd").exists())
+    stop = "flowherd drain --wait"
+    assert f"`{stop}`" in README
+    done = subprocess.run(
+        ["sh", "-ec", f"{shell_blocks()[2]}\n{stop}\nwait"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hello world" in done.stdout
     assert "Success" in done.stdout
