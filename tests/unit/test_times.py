@@ -1,4 +1,4 @@
-"""ISO 8601 times are read by one grammar, whatever the Python version."""
+"""ISO 8601 times are read by one grammar, independent of the Python version."""
 
 from __future__ import annotations
 
