@@ -61,7 +61,7 @@ class SpecError(ValueError):
     """spec.json does not have the contract's shape, so the run cannot be prepared at all."""
 
 
-class Limits(NamedTuple):
+class RunLimits(NamedTuple):
     """What a run may use; None is unlimited."""
 
     run_time_s: Optional[float] = None
@@ -101,7 +101,7 @@ class RunSpec(NamedTuple):
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
     user: Optional[str] = None
-    limits: Limits = Limits()
+    limits: RunLimits = RunLimits()
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = MAX_LINE_BYTES
     max_journal_bytes: int = MAX_JOURNAL_BYTES
@@ -185,7 +185,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
         user=fields.value("user", str, None),
-        limits=Limits(
+        limits=RunLimits(
             run_time_s=limits.seconds("run_time_s", None),
             open_files=limits.whole("open_files", None),
             cpu_time_s=limits.whole("cpu_time_s", None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowherd_runner.contract import reasons
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Breach:
     detail: str
 
 
-def breach(usage: Usage, limits: Limits) -> Breach | None:
+def breach(usage: Usage, limits: RunLimits) -> Breach | None:
     """The first limit of a run's spec that `usage` passes, if any."""
     memory = limits.memory_bytes
     if memory is not None and usage.memory_bytes > memory:

@@ -55,7 +55,7 @@ from flowherd.signals import StopSignals
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import EngineAccess, FlowRun, StoredState, Wake
 from flowherd_runner.contract import faults, files, reasons
-from flowherd_runner.contract.spec import Limits, RunSpec
+from flowherd_runner.contract.spec import RunLimits, RunSpec
 
 #: How long an ended run's directory is kept when its log is nowhere else.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
@@ -332,7 +332,7 @@ class LocalAgent(Agent):
         return AgentDefaults(
             env_vars=self.env_vars,
             import_paths=self.import_paths,
-            limits=Limits(**settings.runs.limits.model_dump()),
+            limits=RunLimits(**settings.runs.limits.model_dump()),
             preload=settings.agent.preload,
             runtimes=self._runtimes,
             grace_s=settings.agent.grace,

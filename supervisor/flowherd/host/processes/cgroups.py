@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 #: The kernel still counts a killed process for a moment.
 _REMOVE_DEADLINE_S = 2.0
@@ -49,7 +49,7 @@ class Cgroups:
                     path.rmdir()  # refused by the kernel while anybody is in it
 
 
-def create(path: Path, limits: Limits) -> bool:
+def create(path: Path, limits: RunLimits) -> bool:
     """Make the cgroup `path` with the limits that the controllers there can hold; whether it is there."""
     try:
         path.mkdir(exist_ok=True)

@@ -6,14 +6,14 @@ import signal
 from typing import Any
 
 from flowherd_runner.contract.oom import OomCount
-from flowherd_runner.exit_record import End, Stop, verdict
+from flowherd_runner.exit_record import End, Stop, describe_end
 
 CORE = 0x80
 
 
 def end(wait_status: int, **facts: Any) -> dict[str, Any]:
     defaults = {"cpu_time_s": 0.0, "stop": None, "not_started": None, "exception": None, "cpu_limit_s": None}
-    return verdict(End(wait_status, **{**defaults, **facts}))
+    return describe_end(End(wait_status, **{**defaults, **facts}))
 
 
 def test_an_exit_code_is_proven_by_the_wait_status() -> None:
