@@ -8,7 +8,7 @@ from flowherd_runner import osapi
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
 from flowherd_runner.kinds.definition import Kind, NotStarted
-from flowherd_runner.output import ReadingEnds
+from flowherd_runner.output_reader import ReadingEnds
 
 
 class ForkedFlow(NamedTuple):

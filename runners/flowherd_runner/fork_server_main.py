@@ -1,7 +1,7 @@
 """The fork server: imports modules once, then forks a runner for each request (contract/messages.py).
 
-One thread, one selector, no signal handlers. It decides nothing about a run and knows only its directory, and its end,
-of whatever cause, does not affect the runners that it has forked.
+One thread, one selector, no signal handlers. It decides nothing about a run and knows only its directory. Its end, for
+whichever reason, does not affect the runners that it has forked.
 """
 
 import array

@@ -11,7 +11,7 @@ import re
 from collections import OrderedDict, deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from flowherd_runner.lines import LineSplitter
+from flowherd_runner.line_splitter import LineSplitter
 from flowherd_runner.masking import Mask
 
 #: How long to wait for a missing marker or record, seconds: longer than a process is off the processor between the

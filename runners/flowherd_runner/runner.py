@@ -37,7 +37,7 @@ from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
-from flowherd_runner.output import Output
+from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.run_processes import Process, RunProcesses
 from flowherd_runner.stopping import TERMINATE, Stopper
 
@@ -124,7 +124,7 @@ class Runner:
         flow = fork_flow(self._spec, self._kind, self._directory, umask, kept_fds)
         self._flow_pid = flow.pid
         merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = Output(self._selector, flow.ends, merge, self._mask, self._journal)
+        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal)
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")

@@ -60,7 +60,7 @@ class Stopper:
         self._run_time_s = run_time_s
         self._has_ended = has_ended
         self._overdue_at_s = None if run_time_s is None else time.monotonic() + run_time_s
-        #: Why the run is being ended; None as long as it is not.
+        #: Why the run is being ended; None until then.
         self.stop: Optional[Stop] = None
         #: When to kill (monotonic seconds); None before the run is asked to end, and once it is killed.
         self._kill_at_s: Optional[float] = None
@@ -72,7 +72,7 @@ class Stopper:
 
     @property
     def group_deadline_s(self) -> Optional[float]:
-        """Until when the rest of a process group that was asked to end may take for it; None when it was not asked."""
+        """When the rest of a process group that was asked to end must have ended; None when it was not asked."""
         return self._kill_at_s if self._polite.to_group else None
 
     def obey(self, arrived: Signal) -> None:
@@ -94,7 +94,7 @@ class Stopper:
             self._signal_group(signal.SIGKILL)
 
     def _begin(self, stop: Stop) -> None:
-        if self._has_ended():  # before any signal of ours
+        if self._has_ended():  # by itself, before it was signalled
             return
         self.stop = stop
         self._kill_at_s = time.monotonic() + stop.grace_s

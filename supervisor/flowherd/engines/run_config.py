@@ -1,4 +1,4 @@
-"""Reads the values of a run config, which anybody may have written, and checks them."""
+"""Reads and checks the values of a run config, which users write freely."""
 
 from __future__ import annotations
 

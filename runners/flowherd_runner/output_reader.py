@@ -35,8 +35,8 @@ class ReadingEnds(NamedTuple):
     records: socket.socket
 
 
-class Output:
-    """The output of one run: from `ends` to `journal`."""
+class OutputReader:
+    """Reads the output of one run from `ends` into `journal`."""
 
     def __init__(
         self, selector: selectors.BaseSelector, ends: ReadingEnds, merge: Merge, mask: Mask, journal: JournalWriter
