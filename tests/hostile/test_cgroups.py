@@ -13,7 +13,7 @@ from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
 from flowherd.host.processes import cgroups
 from flowherd.states import RunState
-from flowherd_runner.contract.spec import Limits, salvage_spec
+from flowherd_runner.contract.spec import RunLimits, salvage_spec
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
@@ -26,7 +26,7 @@ def delegated() -> cgroups.Cgroups:
     if found is None:
         pytest.skip("no cgroup (v2) is delegated to these tests")
     probe = found.path_for(str(uuid.uuid4()), "probe")
-    if not cgroups.create(probe, Limits()):
+    if not cgroups.create(probe, RunLimits()):
         pytest.skip("cgroups cannot be created here")
     cgroups.clear(probe)
     return found
@@ -89,7 +89,7 @@ def test_with_cgroups_off_a_run_has_none(tmp_path: Path) -> None:
 
 def test_limits_are_written_if_there_are_controllers_for_them(tmp_path: Path) -> None:
     """A controller that is missing has no files, so plain directories can stand for cgroups."""
-    limits = Limits(memory_bytes=100, processes=2)
+    limits = RunLimits(memory_bytes=100, processes=2)
     assert cgroups.create(tmp_path / "none", limits)
     assert list((tmp_path / "none").iterdir()) == []
     both = tmp_path / "both"

@@ -22,7 +22,7 @@ from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun, Runtime
 from flowherd_runner.contract import reasons
-from flowherd_runner.contract.spec import Limits, salvage_spec, spec_to_json
+from flowherd_runner.contract.spec import RunLimits, salvage_spec, spec_to_json
 
 
 class TestPolling:
@@ -57,17 +57,17 @@ class TestAdoption:
 
 class TestLimits:
     def test_a_breach_names_the_usage_and_the_limit(self) -> None:
-        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), Limits(memory_bytes=200 * 2**20))
+        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), RunLimits(memory_bytes=200 * 2**20))
         assert found is not None and found.reason == reasons.REASON_MEMORY
         assert "300.0 MiB" in found.detail and "200.0 MiB" in found.detail
 
     def test_too_many_processes_are_a_breach(self) -> None:
-        found = breach(Usage(processes=11), Limits(processes=10))
+        found = breach(Usage(processes=11), RunLimits(processes=10))
         assert found is not None and found.reason == reasons.REASON_PROCESSES
 
     def test_usage_at_the_limit_or_without_a_limit_is_no_breach(self) -> None:
-        assert breach(Usage(memory_bytes=5, processes=10), Limits(memory_bytes=5, processes=10)) is None
-        assert breach(Usage(memory_bytes=2**50, processes=9999), Limits()) is None
+        assert breach(Usage(memory_bytes=5, processes=10), RunLimits(memory_bytes=5, processes=10)) is None
+        assert breach(Usage(memory_bytes=2**50, processes=9999), RunLimits()) is None
 
 
 class TestHealth:
@@ -151,10 +151,10 @@ COMMAND = {"type": "Command", "argv": ["true"]}
 class TestPlan:
     def test_the_flows_own_settings_win_over_the_agents(self) -> None:
         config = {"type": "LocalRun", "env": {"A": "flow"}, "limits": {"processes": 3}, "grace_s": 1}
-        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits=Limits(processes=9, memory_bytes=7))
+        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits=RunLimits(processes=9, memory_bytes=7))
         spec = plan(flow_run(COMMAND, config), defaults, "token")
         assert spec.env == {"A": "flow", "B": "agent"}
-        assert spec.limits == Limits(processes=3, memory_bytes=7)
+        assert spec.limits == RunLimits(processes=3, memory_bytes=7)
         assert spec.grace_s == 1.0
 
     def test_the_runs_own_config_wins_over_its_flows(self) -> None:

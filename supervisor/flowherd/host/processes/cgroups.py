@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 #: How long to try to remove a cgroup, seconds; the kernel counts a killed process for a moment longer.
 _REMOVE_DEADLINE_S = 2.0
@@ -51,7 +51,7 @@ class Cgroups:
                     path.rmdir()  # the kernel refuses while a process is in it
 
 
-def create(path: Path, limits: Limits) -> bool:
+def create(path: Path, limits: RunLimits) -> bool:
     """Create the cgroup `path`, with those limits for which it has a controller. Return whether it exists."""
     try:
         path.mkdir(exist_ok=True)
