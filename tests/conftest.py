@@ -10,6 +10,9 @@ import hypothesis
 import pytest
 
 from tests.support.leftovers import none_left
+from tests.support.processes import give_children_default_signals
+
+give_children_default_signals()
 
 # A busy host is slow, not wrong.
 hypothesis.settings.register_profile("any host", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -42,9 +45,26 @@ def _rank(file: str) -> tuple[int, int, str]:
     return long, _DIRECTORIES.index(directory) if directory in _DIRECTORIES else 0, file
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left_by_fixtures() -> Iterator[None]:
+    """Check at the end of the session that what fixtures of a wider scope than a test have started has ended."""
+    with none_left():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that what the test itself has started has ended. Unit tests are left to the check of the session."""
+    if request.path.is_relative_to(_HERE / "unit"):
+        yield
+        return
+    with none_left():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """No setting of the caller's reaches a test; HOME and FLOWHERD_HOME are empty directories."""
+    """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories."""
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")):
             monkeypatch.delenv(name)
@@ -52,10 +72,3 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLOWHERD_HOME", str(home / "flowherd"))
     return home / "flowherd"
-
-
-@pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Whatever the test starts is gone when it ends."""
-    with none_left():
-        yield
