@@ -208,9 +208,9 @@ def _read_in_parts(data: st.DataObject, out: bytes, err: bytes, records: list[tu
     merge, found, sent = new(), [], 0
     position = {OUT: 0, ERR: 0}
     streams = {OUT: out, ERR: err}
-    while any(position[stream] < len(streams[stream]) for stream in BOTH):
-        for stream in BOTH:
-            size = data.draw(st.integers(0, 30))
+    sizes = st.integers(0, 30)
+    for chunks in [*data.draw(st.lists(st.tuples(sizes, sizes), max_size=20)), (len(out), len(err))]:
+        for stream, size in zip(BOTH, chunks, strict=True):
             merge.feed(stream, streams[stream][position[stream] : position[stream] + size], 0)
             position[stream] += size
         while sent < len(records) and (records[sent][2] < position[OUT] or records[sent][3] < position[ERR]):
