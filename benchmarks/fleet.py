@@ -26,9 +26,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers3.environment import PrefectServer, running_prefect
-from tests.peers3.fleet import Fleet, running_fleet
-from tests.peers3.postgres import Postgres, running_postgres
+from tests.peers.prefect3.prefect_server import PrefectServer, running_prefect
+from tests.peers.prefect3.fleet import Fleet, running_fleet
+from tests.peers.postgres import Postgres, running_postgres
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 1800.0

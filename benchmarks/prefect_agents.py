@@ -32,8 +32,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers.environments import peer
-from tests.peers.ground import PROJECT, Going, Ground, flowherd_agent, on_ground, real_agent
+from tests.peers.environments import installation
+from tests.peers.prefect1.workspace import PROJECT, Going, Ground, flowherd_agent, on_ground, real_agent
 from tests.support.waiting import wait_until
 
 VERSIONS = ("0.13.1", "1.4.1")
@@ -152,7 +152,7 @@ def compare(name: str, runs: int, measure: Callable[[str], float]) -> None:
 def bench(version: str, runs: int, burst: int, place: Path) -> None:
     print(f"Prefect {version}", flush=True)
     with ExitStack() as stack:
-        ground = stack.enter_context(on_ground(peer(version), place))
+        ground = stack.enter_context(on_ground(installation(version), place))
         ground.make_project()
         ground.python("-c", REGISTER.format(scratch=str(ground.scratch)))
         agents = {

@@ -35,8 +35,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers.environments import THIRD, peer
-from tests.peers3.environment import PrefectServer, running_prefect
+from tests.peers.environments import PREFECT_3, installation
+from tests.peers.prefect3.prefect_server import PrefectServer, running_prefect
 from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -116,7 +116,7 @@ class Bench:
         self.server.set_state(run_id, "PENDING")
         environ = {**self.environ, "PREFECT__FLOW_RUN_ID": run_id, "PREFECT__FLOW_ENTRYPOINT": "flows.py:first"}
         began = time.time()
-        command = [str(peer(THIRD).python), "-m", "prefect.engine"]
+        command = [str(installation(PREFECT_3).python), "-m", "prefect.engine"]
         done = subprocess.run(command, env=environ, cwd=self.place, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.decode()[-2000:])
@@ -125,7 +125,7 @@ class Bench:
     @contextmanager
     def worker(self, query_s: float | None, limit: int | None = None) -> Iterator[psutil.Process]:
         """Prefect's own, with what it keeps below it."""
-        command = [str(peer(THIRD).prefect), "worker", "start", "--pool", THEIRS, "--type", "process"]
+        command = [str(installation(PREFECT_3).prefect), "worker", "start", "--pool", THEIRS, "--type", "process"]
         command += ["--limit", str(limit)] if limit else []
         environ = {**self.environ, **({"PREFECT_WORKER_QUERY_SECONDS": str(query_s)} if query_s else {})}
         with (self.place / "worker.log").open("ab") as log:
@@ -141,7 +141,7 @@ class Bench:
     def agent(self, limit: int | None = None) -> Iterator[psutil.Process]:
         home = self.place / f"agent-{limit}"
         command = CommandLine(home, {"HOME": str(self.place), "PREFECT_HOME": str(self.place / "client")})
-        options = ["--pool", OURS, "--api", self.server.api, "--runtime", f"third={peer(THIRD).python};core=3.*"]
+        options = ["--pool", OURS, "--api", self.server.api, "--runtime", f"third={installation(PREFECT_3).python};core=3.*"]
         options += ["--limit", str(limit)] if limit else []
         with background(command, "start", "-n", "bench", *options, until=READY) as going:
             self.once(OURS)
@@ -210,7 +210,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name, ExitStack() as stack:
         place = Path(name)
         server = stack.enter_context(running_prefect(place / "server"))
-        print(f"Prefect {THIRD}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
+        print(f"Prefect {PREFECT_3}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
         measure(Bench(server, place), options)
     print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
 
