@@ -22,8 +22,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ports import free_port
 from tests.support.leftovers import current_mark
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 _DEBIAN = Path("/usr/lib/postgresql")

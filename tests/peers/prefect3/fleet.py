@@ -1,7 +1,7 @@
-"""A fleet: agents of several hosts at one work pool of one server, the runs that they share, and what came of each.
+"""A fleet: agents of several hosts at one work pool of one server, the runs that they share, and the ends of all.
 
-The hosts are homes on one machine. What the runs did is read from outside: each start has left a line in a file, and
-the server has their states and their logs.
+The hosts are home directories on one machine. What the runs did is read from outside: each start leaves a line in a
+file, and the server has their states and their logs.
 """
 
 from __future__ import annotations
@@ -26,97 +26,99 @@ from tests.support.waiting import wait_until
 
 _PROGRAMS = Path(__file__).with_name("programs")
 _TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-#: In one request: the server makes the runs of one in one transaction, for which a busy machine takes long.
+#: Runs made by one request: the server makes them in one transaction, which takes long on a busy machine.
 _MADE_AT_ONCE = 25
-#: The server's own bound is 200 rows an answer.
+#: The server's limit is 200 rows an answer.
 _RUNS_AT_ONCE, _ROWS_AT_ONCE = 100, 200
 
 
 class Host:
-    """One host's agent; what it keeps outlives it."""
+    """One host and its agent; the host's files outlive the agent."""
 
-    def __init__(self, name: str, place: Path, limit: int, pool: str, api: str) -> None:
+    def __init__(self, name: str, directory: Path, limit: int, pool: str, api: str) -> None:
         self.name = name
         self._pool = pool
         self._limit = limit
-        place.mkdir(parents=True)
-        self.command = CommandLine(place / "home", {"HOME": str(place), "PREFECT_API_URL": api, "DO_NOT_TRACK": "1"})
+        directory.mkdir(parents=True)
+        self.command = CommandLine(
+            directory / "home", {"HOME": str(directory), "PREFECT_API_URL": api, "DO_NOT_TRACK": "1"}
+        )
         self._stack = ExitStack()
         self._agents: list[Background] = []
 
     def start(self) -> None:
-        """Its agent, ready."""
+        """Start its agent and wait until it is ready."""
         runtime = f"third={required_installation(PREFECT_3).python};core=3.*"
         options = ("--pool", self._pool, "-n", self.name, "--limit", str(self._limit), "--runtime", runtime)
         self._agents.append(self._stack.enter_context(background(self.command, "start", *options, until=READY)))
 
     def kill(self) -> None:
-        """SIGKILL, as a crash or the kernel would."""
+        """Kill its agent by SIGKILL, as a crash or the kernel would."""
         self._agents[-1].kill()
 
     def drain(self) -> None:
-        """As a person does before maintenance; does not wait."""
+        """Drain its agent, as a person does before maintenance, without waiting."""
         self.command("drain", "-n", self.name, "--deadline", "10m")
 
     def exit_code(self, timeout_s: float) -> int:
-        """Of the agent, once it has ended by itself."""
+        """Wait until the agent has ended by itself; return its exit code."""
         return self._agents[-1].process.wait(timeout_s)
 
     def close(self) -> None:
         self._stack.close()
 
     @property
-    def said(self) -> str:
-        """What the agent that was started last has logged."""
+    def text(self) -> str:
+        """What the agent that was started last has printed."""
         return self._agents[-1].text()
 
     def directories(self) -> list[Path]:
-        """Of its runs: the agent takes each away when all of the run is told."""
+        """Return the directories of its runs: the agent removes each when all of the run is delivered."""
         runs = self.command.home / "agents" / self.name / "runs"
         return list(runs.iterdir()) if runs.exists() else []
 
     def going(self) -> list[str]:
-        """The runs whose processes live."""
+        """Return the runs whose processes are alive."""
         return [d.name for d in self.directories() if (d / STARTED_FILE).exists() and not (d / EXIT_FILE).exists()]
 
 
 @dataclass
 class Account:
-    """What came of the runs: each list should be empty."""
+    """What became of the runs: each list should be empty."""
 
     runs: int
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
-    #: With the states that they went through.
+    #: Runs that were not once each Scheduled, Pending, Running and Completed, with their states.
     irregular: dict[str, list[str]] = field(default_factory=dict)
     lines: int = 0
     lines_lost: list[str] = field(default_factory=list)
     lines_doubled: list[str] = field(default_factory=list)
-    #: Starts by agent.
+    #: Number of starts by agent.
     spread: Counter[str] = field(default_factory=Counter)
 
 
 class Fleet:
-    """The hosts, and the runs that were asked for."""
+    """The hosts, and the runs that were created."""
 
-    def __init__(self, prefect: PrefectServer, place: Path, hosts: int, limit: int) -> None:
+    def __init__(self, prefect: PrefectServer, directory: Path, hosts: int, limit: int) -> None:
         self.prefect = prefect
-        self.place = place
-        self.pool = f"of {place.name}"
+        self.directory = directory
+        self.pool = f"of {directory.name}"
         names = [f"host-{number}" for number in range(1, hosts + 1)]
-        self.hosts = [Host(name, place / name, limit, self.pool, prefect.api) for name in names]
+        self.hosts = [Host(name, directory / name, limit, self.pool, prefect.api) for name in names]
         self.runs: list[str] = []
-        #: Until this file is there, patient runs go on.
-        self.release = place / "release"
+        #: Patient runs go on until this file exists.
+        self.release = directory / "release"
         self._ask_s = 0.0
 
     def start(self) -> None:
-        """All agents at once."""
+        """Start all agents at once."""
         with ThreadPoolExecutor() as executor:
             list(executor.map(Host.start, self.hosts))
 
-    def ask_for(self, count: int, *, engine: bool, seconds: float = 0.3, patient: bool = False) -> list[str]:
-        """So many runs, by Prefect's engine or by a program that does without."""
+    def create(self, count: int, *, engine: bool, seconds: float = 0.3, patient: bool = False) -> list[str]:
+        """Create runs, of Prefect's engine or of a program without it."""
         deployment = self._deployment(engine, seconds, patient)
         made: list[str] = []
         while len(made) < count:
@@ -126,13 +128,13 @@ class Fleet:
         self.runs += made
         return made
 
-    def let_go(self) -> None:
-        """Patient runs may end."""
+    def release_patient(self) -> None:
+        """Let patient runs end."""
         self.release.touch()
 
     def starts(self) -> list[tuple[str, str, float]]:
-        """Run, agent and time of each start of user code, in order."""
-        path = self.place / "starts"
+        """Return run, agent and time of each start of user code, in order."""
+        path = self.directory / "starts"
         rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return [(run_id, worker.partition("@")[0], float(at_)) for run_id, worker, at_ in rows]
 
@@ -141,11 +143,11 @@ class Fleet:
         return int(self.prefect.ask("POST", "/flow_runs/count", asked))
 
     def wait_for_ends(self, timeout_s: float) -> None:
-        """Until every run has ended and the agents have told all of it."""
+        """Wait until every run has ended and the agents have delivered all of it."""
         wait_until(lambda: self._ended(), timeout_s=timeout_s, what=self.story)
 
     def account(self) -> Account:
-        """What came of each run, from outside."""
+        """Find out what became of each run, from outside."""
         starts = self.starts()
         found = Account(runs=len(self.runs), spread=Counter(agent for _, agent, _ in starts))
         times = Counter(run_id for run_id, _, _ in starts)
@@ -160,24 +162,24 @@ class Fleet:
         return found
 
     def states(self, run_id: str) -> list[str]:
-        """The types of its states, in order; Late is what the server calls a scheduled run that has waited for long."""
+        """Return the types of its states in order, without Late: a scheduled run that has waited for long."""
         rows = self.prefect.ask("GET", f"/flow_run_states/?flow_run_id={run_id}")
         rows.sort(key=lambda row: str(row["timestamp"]))
         return [row["type"] for row in rows if row["name"] != "Late"]
 
     def story(self) -> str:
         ended, left = self.count(*_TERMINAL), {host.name: len(host.directories()) for host in self.hosts}
-        return f"{ended} of {len(self.runs)} ended, {left} not all told\n" + "\n".join(
-            h.said[-3000:] for h in self.hosts
+        return f"{ended} of {len(self.runs)} ended, {left} not all delivered\n" + "\n".join(
+            h.text[-3000:] for h in self.hosts
         )
 
     def close(self) -> None:
-        self.let_go()
+        self.release_patient()
         with ThreadPoolExecutor() as executor:
             list(executor.map(Host.close, self.hosts))
 
     def _ended(self) -> bool:
-        # The server is asked last and not all the time: it has enough to do.
+        # The server is asked last and once a second: it is busy with the runs.
         now_s = time.monotonic()
         if any(host.directories() for host in self.hosts) or now_s < self._ask_s:
             return False
@@ -185,12 +187,12 @@ class Fleet:
         return self.count(*_TERMINAL) == len(self.runs)
 
     def _account_of_lines(self, found: Account) -> None:
-        said: dict[str, Counter[str]] = {run_id: Counter() for run_id in self.runs}
+        messages_of: dict[str, Counter[str]] = {run_id: Counter() for run_id in self.runs}
         for start in range(0, len(self.runs), _RUNS_AT_ONCE):
             some = {"logs": {"flow_run_id": {"any_": self.runs[start : start + _RUNS_AT_ONCE]}}}
             for row in self._pages("/logs/filter", {**some, "sort": "TIMESTAMP_ASC"}):
-                said[row["flow_run_id"]][row["message"]] += 1
-        for run_id, messages in said.items():
+                messages_of[row["flow_run_id"]][row["message"]] += 1
+        for run_id, messages in messages_of.items():
             for text in (f"line {number}" for number in range(LINES)):
                 found.lines += messages[text]
                 if messages[text] != 1:
@@ -216,23 +218,23 @@ class Fleet:
                 "-I",
                 "-S",
                 str(_PROGRAMS / "fleet_job.py"),
-                str(self.place),
+                str(self.directory),
                 str(seconds),
                 release,
             ]
             variables = {"command": shlex.join(word for word in words if word)}
             return self.prefect.add_deployment(self.pool, name, job_variables=variables)
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(_PROGRAMS)}}]
-        given = {"place": str(self.place), "seconds": seconds, "release": release}
+        given = {"directory": str(self.directory), "seconds": seconds, "release": release}
         return self.prefect.add_deployment(
             self.pool, name, entrypoint="fleet_flow.py:member", pull_steps=steps, parameters=given
         )
 
 
 @contextmanager
-def running_fleet(prefect: PrefectServer, place: Path, hosts: int = 3, limit: int = 6) -> Iterator[Fleet]:
-    """Agents, ready; none is left at the end of the block."""
-    fleet = Fleet(prefect, place, hosts, limit)
+def running_fleet(prefect: PrefectServer, directory: Path, hosts: int = 3, limit: int = 6) -> Iterator[Fleet]:
+    """Start all agents; none is left at the end of the block."""
+    fleet = Fleet(prefect, directory, hosts, limit)
     prefect.add_pool(fleet.pool)
     try:
         fleet.start()

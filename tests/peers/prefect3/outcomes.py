@@ -1,4 +1,4 @@
-"""What the server has of a flow run when it has ended, without what differs between any two runs of it."""
+"""What a Prefect 3 server has of a flow run that has ended, in a form that two runs of the same flow share."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tests.peers.normalised import PARTICULARS, normalised
 from tests.peers.prefect3.prefect_server import PrefectServer
 
-#: What the two say themselves of a run is their own affair.
-_OF_THE_TAKER = ("prefect.flow_runs.worker", "prefect.flow_runs.runner", "prefect.runner", "flowherd")
-#: Of the worker's process that looks for hooks, of a flow that cannot be had; and of heartbeats, which a short run of
-#: flowherd's does without.
+#: Beginnings of the names of loggers that belong to the agents and not to the flow.
+_AGENT_LOGGERS = ("prefect.flow_runs.worker", "prefect.flow_runs.runner", "prefect.runner", "flowherd")
+#: Lines of the worker's process that looks for hooks of a flow that cannot be loaded, and about heartbeats, which
+#: flowherd does not start for a short run.
 _NOT_COMPARED = (
     "Runner failed to retrieve flow to execute",
     "Started flow run heartbeat context",
     "Stopped flow run heartbeat context",
 )
-_PARTICULARS = [
-    # Which way a traceback takes through Prefect depends on which of its threads is first.
+_PARTICULARS = (
+    # The frames of a traceback inside Prefect depend on which of its threads is first.
     (re.compile(r' *File "[^"]*/(?:lib/python3|flowherd_runner/)[^"]*", line \d+, in .*\n(?: {4,}.*\n)*'), ""),
-    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+    *PARTICULARS,
     (re.compile(r"\b[0-9a-f]{32}\b"), "HASH"),
-    (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
     (re.compile(r"(?<![a-z])(theirs|ours)\b"), "WHO"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?"), "TIME"),
-    # The engine's own names of task runs, and of subflow runs that are not named.
+    # The engine's own names of task runs, and of subflow runs without a name.
     (re.compile(r"\b(\w+)-[0-9a-f]{3}\b"), r"\1-KEY"),
     (re.compile(r"/[\w./~-]*?/(runs/UUID/\w+|tmp\w{8}(?:prefect)?|prefect-[\w-]+)(?=[/'\"\s:]|$)"), "/FRESH"),
     (re.compile(r"in \d+(\.\d+)? second"), "in N second"),
-    (re.compile(r"(?<=pid[ =:])\d+"), "PID"),
-]
+)
 
 
 class Line(NamedTuple):
@@ -43,8 +41,9 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one flow run."""
+    """All that is compared of one flow run."""
 
+    #: Types and names.
     states: list[tuple[str, str]]
     message: str
     tasks: list[tuple[Any, ...]]
@@ -58,6 +57,7 @@ class Outcome:
 
 
 def outcome(prefect: PrefectServer, run_id: str) -> Outcome:
+    """Read what the server has of a run now."""
     run = prefect.run(run_id)
     children = _tasks(prefect, run_id)
     subflows = list(_subflows(prefect, children))
@@ -75,12 +75,10 @@ def outcome(prefect: PrefectServer, run_id: str) -> Outcome:
 
 
 def plain(text: str, words: dict[str, str] | None = None) -> str:
-    """Without ids, times and directories."""
-    for word, meant in (words or {}).items():
-        text = text.replace(word, meant)
-    for pattern, word in _PARTICULARS:
-        text = pattern.sub(word, text)
-    return text
+    """Replace ids, times and directories, and the names that `words` has something for."""
+    for name, word in (words or {}).items():
+        text = text.replace(name, word)
+    return normalised(text, _PARTICULARS)
 
 
 def _tasks(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:
@@ -91,7 +89,7 @@ def _tasks(prefect: PrefectServer, run_id: str) -> list[dict[str, Any]]:
 def _task(prefect: PrefectServer, row: dict[str, Any], words: dict[str, str]) -> tuple[Any, ...]:
     states = _states(prefect, f"/task_run_states/?task_run_id={row['id']}")
     message = plain((row["state"] or {}).get("message") or "", words)
-    # That of a deployment's run has a name that is drawn by lot.
+    # The task run that stands for a deployment's run has a random name.
     name = re.sub(r"^[a-z]+-[a-z]+$", "NAME", plain(row["name"], words))
     return name, states, message, row["run_count"], sorted(row["tags"])
 
@@ -112,7 +110,7 @@ def _subflow(prefect: PrefectServer, row: dict[str, Any], words: dict[str, str])
 
 
 def _states(prefect: PrefectServer, path: str) -> list[tuple[str, str]]:
-    """Types and names, in time's order. Pending is a claim, which each makes in its own way."""
+    """Return types and names, oldest first, without Pending: each agent claims in its own way."""
     rows = sorted(prefect.ask("GET", path), key=lambda row: str(row["timestamp"]))
     return [(row["type"], row["name"]) for row in rows if row["type"] != "PENDING"]
 
@@ -121,7 +119,7 @@ def _lines(prefect: PrefectServer, run_id: str, tasks: dict[str, str], words: di
     return [
         Line(row["name"], row["level"], plain(row["message"], words), plain(tasks.get(row["task_run_id"], "")))
         for row in prefect.log(run_id)
-        if not row["name"].startswith(_OF_THE_TAKER) and not row["message"].startswith(_NOT_COMPARED)
+        if not row["name"].startswith(_AGENT_LOGGERS) and not row["message"].startswith(_NOT_COMPARED)
     ]
 
 

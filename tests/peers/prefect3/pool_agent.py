@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from tests.peers.environments import PREFECT_3, Installation, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.support.commands import READY, CommandLine, background
+from tests.peers.prefect3.workspace import TERMINAL
+from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
-_PROGRAM = Path(__file__).with_name("programs") / "herded.py"
+_PROGRAM = Path(__file__).with_name("programs") / "pool_flows.py"
 _FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending", "counting")
-_SECRET = "{{ prefect.blocks.secret.herded }}"
-TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+_SECRET = "{{ prefect.blocks.secret.pooled }}"
 END_S = 60.0
 
 
-class Herd:
-    """An agent's command line, and the deployments of the flows of programs/herded.py, by the flow's name.
+class PoolAgent:
+    """The command line of an agent, and the deployments of the flows of programs/pool_flows.py by the flow's name.
 
     `installation` is the Prefect of the runs and of the user's commands; by default it is the server's.
     """
 
     def __init__(
-        self, prefect: PrefectServer, place: Path, pool: str, installation: Installation | None = None
+        self, prefect: PrefectServer, directory: Path, pool: str, installation: Installation | None = None
     ) -> None:
         self.prefect = prefect
-        self._place = place
+        self._directory = directory
         self._pool = pool
         self.installation = installation or required_installation(PREFECT_3)
         kept = {name: value for name, value in prefect.environ().items() if not name.startswith("PREFECT_SERVER")}
         self.environ = {**kept, "PREFECT_API_URL": prefect.api}
-        self.command = CommandLine(place / "flowherd", {"HOME": str(place), "PREFECT_HOME": str(place / "prefect")})
+        home = {"HOME": str(directory), "PREFECT_HOME": str(directory / "prefect")}
+        self.command = CommandLine(directory / "flowherd", home)
+        self.command.home.mkdir()
         self.deployments: dict[str, str] = {}
 
-    def by_hand(self, *arguments: str) -> str:
-        """What Prefect's own command says."""
+    def prefect_command(self, *arguments: str) -> str:
+        """Run Prefect's own command as a user does; return what it prints."""
         done = subprocess.run(
             [self.installation.prefect, "--no-prompt", *arguments],
             env=self.environ,
-            cwd=self._place,
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=60,
@@ -51,31 +55,25 @@ class Herd:
         return done.stdout
 
     def deploy(self) -> None:
-        self.keep_secret("herded", "hush-hush")
-        (self._place / "flows.py").write_bytes(_PROGRAM.read_bytes())
-        of_pool = (
+        """Make the pool, its secret, and the deployments."""
+        self.prefect.add_pool(self._pool)
+        self.prefect.keep_secret("pooled", "hush-hush")
+        (self._directory / "flows.py").write_bytes(_PROGRAM.read_bytes())
+        pool = (
             f"work_pool:\n      name: {self._pool}\n      job_variables:\n        env:\n          SECRET: '{_SECRET}'\n"
         )
-        parts = [f"  - name: it\n    entrypoint: flows.py:{flow}\n    {of_pool}" for flow in _FLOWS]
-        (self._place / "prefect.yaml").write_text("name: herded\ndeployments:\n" + "".join(parts))
-        self.by_hand("deploy", "--all")
+        parts = [f"  - name: it\n    entrypoint: flows.py:{flow}\n    {pool}" for flow in _FLOWS]
+        (self._directory / "prefect.yaml").write_text("name: pooled\ndeployments:\n" + "".join(parts))
+        self.prefect_command("deploy", "--all")
         rows = self.prefect.ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [self._pool]}}})
         self.deployments = {row["entrypoint"].partition(":")[2]: row["id"] for row in rows}
 
-    def keep_secret(self, name: str, value: str) -> None:
-        self.prefect.ask("POST", "/block_types/install_system_block_types")
-        kind = self.prefect.ask("GET", "/block_types/slug/secret")["id"]
-        schemas = self.prefect.ask(
-            "POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}}
-        )
-        block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schemas[0]["id"]}
-        self.prefect.ask("POST", "/block_documents/", block)
-
-    def start(self, **variables: str) -> Any:
+    def start(self, **variables: str) -> AbstractContextManager[Background]:
+        """Return a context in which the agent runs."""
         runtime = f"third={self.installation.python};core=3.*"
         options = ("--pool", self._pool, "--api", self.prefect.api, "--runtime", runtime)
         command = CommandLine(self.command.home, {**self.command.env, **variables})
-        return background(command, "start", "-n", "herder", *options, until=READY)
+        return background(command, "start", "-n", "pooled", *options, until=READY)
 
     def run(self, flow: str, **facts: Any) -> str:
         return self.prefect.add_run(self.deployments[flow], **facts)
@@ -84,7 +82,7 @@ class Herd:
         return [row["message"] for row in self.prefect.log(run_id)]
 
     def parts(self, run_id: str) -> list[str]:
-        """What the run's subflows have said, in order, as the server has it."""
+        """Return what the run's subflows have logged, in order, as the server has it."""
         asked = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"}
         subflows = self.prefect.ask("POST", "/flow_runs/filter", asked)
         return [text for row in subflows for text in self.messages(row["id"]) if text.startswith("part ")]
@@ -93,11 +91,12 @@ class Herd:
         wait_until(lambda: text in self.messages(run_id), timeout_s=END_S, what=lambda: self.story(run_id))
 
     def end(self, run_id: str) -> str:
+        """Wait until the run has ended; return the type of its state."""
         wait_until(lambda: self.prefect.state(run_id) in TERMINAL, timeout_s=END_S, what=lambda: self.story(run_id))
         return self.prefect.state(run_id)
 
     def wait_for_process_end(self, run_id: str) -> None:
-        """Until the agent has told the log of the process's end."""
+        """Wait until the agent has delivered the log of the process's end."""
         wait_until(
             lambda: any(row["name"] == "flowherd" and "process" in row["message"] for row in self.prefect.log(run_id)),
             timeout_s=END_S,
@@ -109,4 +108,5 @@ class Herd:
         return [row["type"] for row in sorted(rows, key=lambda row: str(row["timestamp"]))]
 
     def story(self, run_id: str) -> str:
+        """Describe the run for the message of a failed test."""
         return f"{self.prefect.run(run_id)['state']}\n" + "\n".join(self.messages(run_id))

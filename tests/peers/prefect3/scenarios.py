@@ -1,4 +1,4 @@
-"""What is done with each flow of programs/compared, whoever runs it."""
+"""What is done with each flow of programs/compared, and what must become of it, whichever agent runs it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from tests.peers.prefect3.workspace import Handle, Place
+from tests.peers.prefect3.workspace import Prefect3Run, Workspace
 
 
-def nothing(handle: Handle) -> None:
-    """Nobody does anything."""
+def do_nothing(run: Prefect3Run) -> None:
+    """Leave the run alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,24 +19,22 @@ class Scenario:
     """One flow run of a deployment of its own, from its creation to its end."""
 
     title: str
-    #: Of the deployment; `{...}` is put in by Place.
+    #: The deployment's; words in single braces are replaced by Workspace.fill.
     entrypoint: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     job_variables: Mapping[str, Any] = field(default_factory=dict)
-    #: What else stands in prefect.yaml for the deployment; a callable is given the place.
-    deployed: Callable[[Place], Mapping[str, Any]] = lambda place: {}
-    #: What is told with the run.
+    #: What else prefect.yaml has for the deployment.
+    deployed: Callable[[Workspace], Mapping[str, Any]] = lambda workspace: {}
+    #: What else is given with the run.
     given: Mapping[str, Any] = field(default_factory=dict)
-    #: What a person does while it goes.
-    act: Callable[[Handle], None] = nothing
+    #: What a person does while the run goes on.
+    act: Callable[[Prefect3Run], None] = do_nothing
     ends: str = "COMPLETED"
-    #: Texts that must be in the log, whoever runs it.
-    says: tuple[str, ...] = ()
-    #: Whether the lines' order is the flow's own, and not that of threads side by side.
+    #: Whether the lines have an order: not where threads write side by side.
     ordered: bool = True
-    #: Part of the suite; the others are run when the whole of them is asked for.
+    #: Whether it is in the usual run; the others are with --full only.
     core: bool = False
-    #: What differs on purpose, and the page says why: "states", "message", "tasks", "subflows", "lines", "facts".
+    #: Parts that differ on purpose (docs/prefect.md says why): states, message, tasks, subflows, lines, facts.
     differs: frozenset[str] = frozenset()
 
 
@@ -49,17 +47,22 @@ def core(entrypoint: str, title: str = "", **facts: Any) -> Scenario:
     return of(entrypoint, title, core=True, **facts)
 
 
+def crashing(entrypoint: str, title: str = "", **facts: Any) -> Scenario:
+    """A run whose engine reports no end: the worker reports a status, flowherd the cause."""
+    return of(entrypoint, title, ends="CRASHED", differs=frozenset({"message"}), **facts)
+
+
 # -- what a person does
 
 
-def resume(content: Any = None, rested: bool = False) -> Callable[[Handle], None]:
-    """Once it is paused; of a suspended run the process has ended before."""
+def resume(content: Any = None, suspended: bool = False) -> Callable[[Prefect3Run], None]:
+    """Resume the run once it is paused; the process of a suspended run has ended before."""
 
-    def act(handle: Handle) -> None:
-        handle.wait_for_state("PAUSED")
-        if rested:
-            handle.wait_for_rest()
-        handle.ask("POST", f"/flow_runs/{handle.run_id}/resume", {"run_input": content})
+    def act(run: Prefect3Run) -> None:
+        run.wait_for_state("PAUSED")
+        if suspended:
+            run.wait_for_rest()
+        run.ask("POST", f"/flow_runs/{run.run_id}/resume", {"run_input": content})
 
     return act
 
@@ -67,8 +70,13 @@ def resume(content: Any = None, rested: bool = False) -> Callable[[Handle], None
 # -- parts of prefect.yaml
 
 
-def pulled(*steps: Mapping[str, Any]) -> Callable[[Place], Mapping[str, Any]]:
-    return lambda place: {"pull": [place.fill(step) for step in steps]}
+def pulled(*steps: Mapping[str, Any]) -> Callable[[Workspace], Mapping[str, Any]]:
+    return lambda workspace: {"pull": [workspace.fill(step) for step in steps]}
+
+
+def unenforced(workspace: Workspace) -> Mapping[str, Any]:
+    """Have the server take parameters that do not fit."""
+    return {"enforce_parameter_schema": False}
 
 
 def set_directory(directory: str) -> Mapping[str, Any]:
@@ -88,9 +96,6 @@ _SECRET = {"HUSH": "{{ prefect.blocks.secret.compared }}"}
 _NAMES = ["COMPARED", "WORD", "PREPARED"]
 _FUTURE = datetime(2020, 2, 3, 4, 5, tzinfo=timezone.utc).isoformat()
 _GOOD = {"number": 3, "model": {"name": "m", "day": "2020-01-02"}, "when": _FUTURE, "colour": "blue"}
-
-#: Where the engine reports no end: the worker tells a status, flowherd the cause.
-_MORE_CAUSE = frozenset({"message"})
 
 _ENDS = [
     core("ends.py:completing"),
@@ -117,7 +122,7 @@ _ENDS = [
         of("ends.py:raising_this", f"raising {what}", parameters={"what": what}, ends="CRASHED")
         for what in ("interrupt", "base", "exit 0", "exit text", "cancelled")
     ),
-    core("ends.py:raising_this", "raising exit 3", parameters={"what": "exit 3"}, ends="CRASHED"),
+    of("ends.py:raising_this", "raising exit 3", parameters={"what": "exit 3"}, ends="CRASHED"),
     *(
         of("ends.py:raising_this_later", f"raising {what} later", parameters={"what": what}, ends="CRASHED")
         for what in ("interrupt", "base", "exit 3", "cancelled")
@@ -126,19 +131,10 @@ _ENDS = [
         of("ends.py:raising_this_in_a_task", f"raising {what} in a task", parameters={"what": what}, ends="CRASHED")
         for what in ("interrupt", "base", "exit 3")
     ),
-    *(
-        of("ends.py:dying", f"dying by {how}", parameters={"how": how}, ends="CRASHED", differs=_MORE_CAUSE)
-        for how in ("exit 4", "abort", "kill")
-    ),
-    core("ends.py:dying", "dying by segfault", parameters={"how": "segfault"}, ends="CRASHED", differs=_MORE_CAUSE),
+    *(crashing("ends.py:dying", f"dying by {how}", parameters={"how": how}) for how in ("exit 4", "abort", "kill")),
+    crashing("ends.py:dying", "dying by segfault", parameters={"how": "segfault"}, core=True),
     of("ends.py:dying", "dying by term", parameters={"how": "term"}, ends="CRASHED"),
-    of(
-        "ends.py:raising_this",
-        "raising generator",
-        parameters={"what": "generator"},
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
-    ),
+    crashing("ends.py:raising_this", "raising generator", parameters={"what": "generator"}),
     of("ends.py:overdue", ends="FAILED"),
     of("ends.py:overdue_later", ends="FAILED"),
     of("ends.py:with_an_overdue_task", ends="FAILED"),
@@ -152,7 +148,7 @@ _ENDS = [
     of("ends.py:yielding_later"),
 ]
 _TASKS = [
-    core("tasks.py:submitting", ordered=False),
+    of("tasks.py:submitting", ordered=False),
     of("tasks.py:mapping", ordered=False),
     of("tasks.py:gathering", ordered=False),
     of("tasks.py:in_threads", ordered=False),
@@ -161,7 +157,12 @@ _TASKS = [
     of("tasks.py:storing"),
     of("tasks.py:transacting", parameters={"broken": False}),
     of("tasks.py:transacting", "transacting in vain", parameters={"broken": True}),
-    of("tasks.py:variously", ordered=False, given={"tags": ["of the run"]}, deployed=lambda place: {"tags": ["of it"]}),
+    of(
+        "tasks.py:variously",
+        ordered=False,
+        given={"tags": ["of the run"]},
+        deployed=lambda workspace: {"tags": ["of it"]},
+    ),
     of("tasks.py:limited"),
     of("tasks.py:consuming"),
     of("tasks.py:depending", ends="COMPLETED", ordered=False),
@@ -171,30 +172,27 @@ _SUBFLOWS = [
     of("subflows.py:gathering", "gathering subflows", ordered=False),
     of("subflows.py:outer_of_broken", parameters={"caught": False}, ends="FAILED"),
     of("subflows.py:outer_of_broken", "catching a broken subflow", parameters={"caught": True}),
-    of("subflows.py:calling", parameters={"deployment": "inner/{who} inner"}, ordered=False),
+    of("subflows.py:calling", parameters={"deployment": "inner/{agent} inner"}, ordered=False),
     of("subflows.py:inner"),
     of("subflows.py:outer_of_slow", ends="FAILED"),
 ]
 _WAITING = [
-    core("waiting.py:pausing", act=resume()),
+    of("waiting.py:pausing", act=resume()),
     of("waiting.py:pausing_later", act=resume()),
     of("waiting.py:pausing_for_an_answer", act=resume({"word": "yes", "number": 4})),
-    # Whether its engine or the server is the first to see that the time is over is chance.
+    # Either the engine or the server is the first to see that the time is over.
     of("waiting.py:pausing_in_vain", ends="FAILED", differs=frozenset({"states", "message", "facts", "lines"})),
-    core("waiting.py:suspending", act=resume(rested=True)),
-    of("waiting.py:suspending_for_an_answer", act=resume({"value": "yes"}, rested=True)),
+    core("waiting.py:suspending", act=resume(suspended=True)),
+    of("waiting.py:suspending_for_an_answer", act=resume({"value": "yes"}, suspended=True)),
     of("waiting.py:messaging"),
 ]
 _CODE = [
     core("package.flows.related", "a module's path"),
     of("package/flows.py:related", "a file in a package"),
     *(
-        of(f"broken_{how}.py:main", f"broken by {how}", ends="CRASHED", differs=_MORE_CAUSE)
-        for how in ("syntax", "missing", "exiting")
+        crashing(f"broken_{how}.py:main", f"broken by {how}", core=how == "absent")
+        for how in ("syntax", "missing", "exiting", "absent", "importing", "nothing")
     ),
-    core("broken_absent.py:main", "broken by absent", ends="CRASHED", differs=_MORE_CAUSE),
-    of("broken_importing.py:main", "broken by importing", ends="CRASHED", differs=_MORE_CAUSE),
-    of("broken_nothing.py:main", "broken by nothing", ends="CRASHED", differs=_MORE_CAUSE),
     core(
         "surroundings.py:looking",
         "pulled by steps",
@@ -206,7 +204,7 @@ _CODE = [
             shell("echo the word is {{ made.word }}"),
         ),
     ),
-    core("surroundings.py:in_context", "cloned", deployed=pulled(clone("{repository}"))),
+    of("surroundings.py:in_context", "cloned", deployed=pulled(clone("{repository}"))),
     of(
         "surroundings.py:in_context",
         "cloned of a branch",
@@ -215,37 +213,25 @@ _CODE = [
             set_directory("{{ got.directory }}"),
         ),
     ),
-    of(
+    crashing(
         "surroundings.py:in_context",
         "cloned in vain",
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
         deployed=pulled(clone("{home}/no-repository")),
     ),
-    core(
-        "surroundings.py:in_context",
-        "failing to be pulled",
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
-        deployed=pulled(shell("exit 3")),
-    ),
-    of(
+    crashing("surroundings.py:in_context", "failing to be pulled", deployed=pulled(shell("exit 3")), core=True),
+    crashing(
         "surroundings.py:in_context",
         "pulled by an unknown step",
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
         deployed=pulled({"nothing.here": {}}),
     ),
-    of(
+    crashing(
         "surroundings.py:in_context",
         "in no directory",
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
         deployed=pulled(set_directory("/not/there")),
     ),
 ]
 _SURROUNDINGS = [
-    core("surroundings.py:looking", parameters={"names": _NAMES}, job_variables={"env": _ENV}),
+    of("surroundings.py:looking", parameters={"names": _NAMES}, job_variables={"env": _ENV}),
     of(
         "surroundings.py:looking",
         "looking with a secret",
@@ -265,19 +251,15 @@ _SURROUNDINGS = [
         job_variables={"command": "{python} -m prefect.engine"},
     ),
     of("surroundings.py:printing", "without stream_output", job_variables={"stream_output": False}),
-    of(
+    crashing(
         "ends.py:completing",
         "by a failing command",
         job_variables={"command": "sh -c 'exit 7'"},
-        ends="CRASHED",
-        differs=frozenset({"message"}),
     ),
-    of(
+    crashing(
         "ends.py:completing",
         "by a missing command",
         job_variables={"command": "/not/there"},
-        ends="CRASHED",
-        differs=frozenset({"message"}),
     ),
     core(
         "surroundings.py:in_context",
@@ -309,7 +291,7 @@ _SURROUNDINGS = [
         job_variables={"env": {"PREFECT_LOGGING_LOG_PRINTS": "0"}},
     ),
     of("surroundings.py:printing_much"),
-    core("surroundings.py:with_blocks", parameters={"variable": "compared_{who}"}),
+    core("surroundings.py:with_blocks", parameters={"variable": "compared_{agent}"}),
     of("surroundings.py:with_a_client"),
     of("surroundings.py:keeping_things"),
     core("surroundings.py:checked", parameters=_GOOD),
@@ -318,27 +300,23 @@ _SURROUNDINGS = [
         "checked in vain",
         parameters={**_GOOD, "number": "no number"},
         ends="FAILED",
-        deployed=lambda place: {"enforce_parameter_schema": False},
+        deployed=unenforced,
     ),
-    of(
+    crashing(
         "surroundings.py:checked",
         "without parameters",
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
-        deployed=lambda place: {"enforce_parameter_schema": False},
+        deployed=unenforced,
     ),
-    of(
+    crashing(
         "surroundings.py:checked",
         "with unknown parameters",
         parameters={**_GOOD, "unknown": 1},
-        ends="CRASHED",
-        differs=_MORE_CAUSE,
-        deployed=lambda place: {"enforce_parameter_schema": False},
+        deployed=unenforced,
     ),
     of(
         "surroundings.py:unchecked",
         parameters={"number": "no number"},
-        deployed=lambda place: {"enforce_parameter_schema": False},
+        deployed=unenforced,
     ),
     of("surroundings.py:renamed", parameters={"word": "w"}),
     of("surroundings.py:in_many_processes"),

@@ -1,4 +1,4 @@
-"""A whole agent at a work pool, as far as it goes: it claims, and a flow that it cannot run ends with the reason."""
+"""A whole agent at a work pool: it claims, and a run that it cannot start ends with the reason."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ pytestmark = pytest.mark.timeout(300)
 
 def test_an_agent_is_chosen_by_its_settings_and_ends_what_it_cannot_run(prefect: PrefectServer, tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "PREFECT_API_URL": prefect.api, "FLOWHERD__PREFECT3__POOL": "of an agent"}
-    agent = LocalAgent(name="herder", settings=load_settings(environ=environ))
+    agent = LocalAgent(name="pooled", settings=load_settings(environ=environ))
     assert isinstance(agent.backend, Prefect3Backend)
     worker = threading.Thread(target=use, args=(agent, prefect))
     worker.start()
     agent.start()
     worker.join()
     workers = prefect.ask("POST", "/work_pools/of an agent/workers/filter", {})
-    assert [worker["name"].partition("@")[0] for worker in workers] == ["herder"]
+    assert [worker["name"].partition("@")[0] for worker in workers] == ["pooled"]
     (run,) = prefect.ask("POST", "/flow_runs/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
     assert run["state"]["type"] == "CRASHED" and "no block secret/gone" in run["state"]["message"]
     assert any(row["level"] >= 40 and "no block secret/gone" in row["message"] for row in prefect.log(run["id"]))
 
 
 def use(agent: LocalAgent, prefect: PrefectServer) -> None:
-    """What a user does: a deployment once the pool is there, and a run of it."""
+    """Make a deployment once the pool exists, and a run of it, as a user does."""
     try:
         wait_until(
             lambda: prefect.ask("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": ["of an agent"]}}})
@@ -49,7 +49,7 @@ def use(agent: LocalAgent, prefect: PrefectServer) -> None:
 def test_a_claimed_run_that_was_cancelled_before_it_was_started_is_ended_by_the_next_agent(
     prefect: PrefectServer, tmp_path: Path
 ) -> None:
-    """Nobody else would: it would be Cancelling for ever."""
+    """No one else would: it would be Cancelling for ever."""
     prefect.add_pool("cut short")
     faults = tmp_path / "faults"
     faults.mkdir()

@@ -1,4 +1,4 @@
-"""flowherd's commands beside a Prefect 3 server: what they look at, and what they leave to Prefect's own."""
+"""flowherd's commands at a Prefect 3 server: what they look at, and what they leave to Prefect's own commands."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def command(prefect: PrefectServer, tmp_path: Path) -> CommandLine:
 
 
 def checks(command: CommandLine, *arguments: str, code: int = 0) -> dict[str, tuple[str, str]]:
-    told = json.loads(command("doctor", "--json", *arguments, code=code).stdout)
-    return {check["check"]: (check["grade"], check["detail"]) for check in told["checks"]}
+    printed = json.loads(command("doctor", "--json", *arguments, code=code).stdout)
+    return {check["check"]: (check["grade"], check["detail"]) for check in printed["checks"]}
 
 
 def test_doctor_looks_at_the_work_pool_and_makes_none(prefect: PrefectServer, command: CommandLine) -> None:
     pool = f"of doctor {next(_numbers)}"
-    told = checks(command, "--pool", pool)
-    assert told["work pool"] == ("ok", f"{pool!r} is not there yet; the agent's start makes it")
+    found = checks(command, "--pool", pool)
+    assert found["work pool"] == ("ok", f"{pool!r} is not there yet; the agent's start makes it")
     assert prefect.ask("POST", "/work_pools/filter", {"work_pools": {"name": {"any_": [pool]}}}) == []
     prefect.add_pool(pool)
-    told = checks(command, "--pool", pool)
-    assert told["backend"][0] == told["credentials"][0] == told["clock"][0] == "ok"
-    assert f"Prefect 3.8.5, work pool {pool}" in told["backend"][1]
+    found = checks(command, "--pool", pool)
+    assert found["backend"][0] == found["credentials"][0] == found["clock"][0] == "ok"
+    assert f"Prefect 3.8.5, work pool {pool}" in found["backend"][1]
 
 
 def test_doctor_says_what_is_wrong_with_a_pool_of_another_type(prefect: PrefectServer, command: CommandLine) -> None:

@@ -1,4 +1,4 @@
-"""A Prefect 3 server that asks for a name and a password, and for a token with every change."""
+"""A Prefect 3 server that requires a name and a password, and a CSRF token with every change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that loses answers, a server that is busy, and claims that come too late, at a real Prefect 3 server."""
+"""Lost answers, a busy server, and claims that arrive too late, at a real Prefect 3 server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-#: Such as leave nothing under way at the server when the client has seen them.
+#: Faults after which no request is in progress at the server once the client has seen them.
 KINDS = ["refused", "unanswered", "half an answer", "503", "429", "HTML"]
 _numbers = itertools.count()
 
@@ -54,8 +54,8 @@ def at(api: str, pool: str) -> Prefect3Backend:
     return Prefect3Backend(transport, WorkPool(transport, pool))
 
 
-def tried_on(call: Callable[[], Any]) -> Any:
-    """What the call returns once it is answered."""
+def retried(call: Callable[[], Any]) -> Any:
+    """Repeat the call until it is answered; return its result."""
 
     def attempt() -> list[Any]:
         try:
@@ -79,30 +79,30 @@ def test_claims_and_ends_and_lines_come_once_through_a_storm(
     runs = {run_id: f"{identity}/{run_id}" for run_id in (prefect.add_run(deployment) for _ in range(4))}
     at_ = datetime.now(timezone.utc)
     proxy.storm(True, only=kind)
-    listed = tried_on(lambda: backend.ready_runs([], ()))
+    listed = retried(lambda: backend.ready_runs([], ()))
     assert {run.id for run in listed} == set(runs)
     for run in listed:
         claim_through_storm(backend, run, runs[run.id])
         for start in range(0, 40, 10):
             lines = [a_line(run.id, number, at_) for number in range(start, start + 10)]
-            tried_on(lambda lines=lines: backend.write_logs(lines))
+            retried(lambda lines=lines: backend.write_logs(lines))
         end = StateReport(flow_run_id=run.id, state=RunState.FAILED, message="gone", at=at_, claim=runs[run.id])
-        tried_on(lambda end=end: backend.report(end))
+        retried(lambda end=end: backend.report(end))
     proxy.storm(False)
-    assert proxy.injected[kind], "the storm did nothing"
+    assert proxy.injected[kind], "no fault was injected"
     for run_id in runs:
         assert types(prefect, run_id) == ["SCHEDULED", "PENDING", "CRASHED"]
         assert [row["message"] for row in prefect.log(run_id)] == [f"line {number}" for number in range(40)]
 
 
 def claim_through_storm(backend: Prefect3Backend, run: FlowRun, token: str) -> None:
-    """As the agent does: whose claim it is is looked up when no answer came."""
+    """Claim as the agent does: when no answer comes, look up whose claim it is."""
     while True:
         try:
             backend.claim(run, token)
             return
         except BackendUnavailable:
-            if tried_on(lambda: backend.stored_states([run.id]))[run.id].claim == token:
+            if retried(lambda: backend.stored_states([run.id]))[run.id].claim == token:
                 return
 
 
@@ -112,10 +112,10 @@ def a_line(run_id: str, number: int, at_: datetime) -> LogLine:
 
 
 class Interrupted(Prefect3Transport):
-    """Does something before it sends a proposal: another worker was in between."""
+    """Do something before it sends a proposal, as if another worker came first."""
 
     before_proposal: Callable[[], None] = staticmethod(lambda: None)
-    #: The answer to the next proposal does not come.
+    #: Whether the answer to a proposal is lost.
     loses_answer = False
 
     def post(self, path: str, body: Any, *, once: bool = False) -> Any:
@@ -129,7 +129,7 @@ class Interrupted(Prefect3Transport):
 
 
 class Belated(Prefect3Transport):
-    """Its first proposal stays on the way until it is let go; nobody waits for the answer any more."""
+    """Hold its first proposal back until `let_go`, when no one waits for the answer any more."""
 
     held: tuple[str, Any] | None = None
 
@@ -164,7 +164,7 @@ def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str,
     transport.before_proposal = elsewhere  # type: ignore[method-assign]
     with pytest.raises(BackendUnavailable if lost else ClaimLost, match=r"lost|ran elsewhere"):
         backend.claim(run, "mine")
-    stored = backend.stored_states([run_id])[run_id]  # as the agent asks when no answer came
+    stored = backend.stored_states([run_id])[run_id]  # as the agent asks when no answer comes
     assert (stored.state in FINISHED, stored.claim) == (True, None)
     row = prefect.run(run_id)
     assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == (end, "by another", 1)
@@ -206,7 +206,7 @@ def test_the_claim_of_an_agent_that_died_is_made_sure_of_by_the_next(
 
 
 def test_a_claim_that_arrives_long_after_it_was_given_up_is_undone(prefect: PrefectServer, pool: str) -> None:
-    """Its sender has asked meanwhile, seen that another has the run, and has dropped it."""
+    """Its sender has asked meanwhile, has seen that another worker has the run, and has given it up."""
     prefect.add_pool(pool)
     transport = Belated(prefect.api, timeout_s=20)
     backend = Prefect3Backend(transport, WorkPool(transport, pool))

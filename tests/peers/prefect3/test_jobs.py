@@ -1,4 +1,4 @@
-"""Job variables become the same job as in Prefect's own process worker, case by case, blocks and variables included."""
+"""Job variables become the same job as with Prefect's own process worker, with blocks and variables."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def theirs(prefect: PrefectServer) -> Iterator[list[Any]]:
-    """What the process worker makes of each case; None where it refuses."""
+    """The process worker's job for each case; None where it refuses."""
     for name, value in (("site", "north"), ("numbers", [1, 2])):
         prefect.ask("POST", "/variables/", {"name": name, "value": value})
     add_block(prefect, "secret", "api-key", {"value": "s3cret"})
@@ -107,7 +107,7 @@ def test_a_job_is_that_of_prefects_own_worker(prefect: PrefectServer, theirs: li
     try:
         made = job(pool_template, variables, {"FLOWHERD_CASE": "here"}, HeldValues(transport).by_prefix())
         ours = dataclasses.asdict(made)
-        del ours["secret_env"]  # a word of ours: which values came from blocks
+        del ours["secret_env"]  # flowherd's own: which values came from blocks
     except (ValueError, TypeError, KeyError):
         ours = None
     transport.close()

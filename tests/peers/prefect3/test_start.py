@@ -1,4 +1,4 @@
-"""What makes the start of a Prefect 3 run quick, and that a run notices nothing of it."""
+"""What makes the start of a Prefect 3 run quick, and that the run sees no difference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, PREFECT3_PRELOAD
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.peers.prefect3.warm_fork import FlowRun, Stage, on_stage
+from tests.peers.prefect3.warm_fork import Prefect3EngineRun, WarmFork, running_warm_fork
 from tests.support.runner import ForkServer
 from tests.support.waiting import wait_until
 
@@ -20,32 +20,32 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def stage(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Its fork server has imported Prefect without knowing of the API."""
-    with on_stage(prefect, tmp_path_factory.mktemp("start"), pool="start") as stage:
-        yield stage
+def fork(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmFork]:
+    """One whose fork server has imported Prefect without knowing the API."""
+    with running_warm_fork(prefect, tmp_path_factory.mktemp("start"), pool="start") as fork:
+        yield fork
 
 
 @pytest.fixture(scope="module")
-def ready_made(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The same with a fork server that has imported Prefect as the runs will have it."""
-    place = tmp_path_factory.mktemp("ready-made")
-    home = str(stage.place / "run-home")
-    variables = {"HOME": home, "PREFECT_API_URL": stage.prefect.api}
+def ready_made(fork: WarmFork, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmFork]:
+    """One whose fork server has imported Prefect with the settings of the runs."""
+    directory = tmp_path_factory.mktemp("ready-made")
+    home = str(fork.directory / "run-home")
+    variables = {"HOME": home, "PREFECT_API_URL": fork.prefect.api}
     fork_server = ForkServer(
         str(required_installation(PREFECT_3).python),
-        place / "runs",
+        directory / "runs",
         preload=PREFECT3_PRELOAD,
         env={IMPORT_ENVIRONMENT_VARIABLE: json.dumps(variables), "DO_NOT_TRACK": "1"},
     )
     try:
-        yield Stage(stage.prefect, stage.place, fork_server, pool="start", deployments=stage.deployments)
+        yield WarmFork(fork.prefect, fork.directory, fork_server, pool="start", deployments=fork.deployments)
     finally:
         fork_server.close()
 
 
-def seen(run: FlowRun) -> dict[str, Any]:
-    """What the flow "looking_at_all" has seen."""
+def seen(run: Prefect3EngineRun) -> dict[str, Any]:
+    """Return what the flow "looking_at_all" has seen."""
     run.end()
     line = next((line for line in run.process.lines("stdout") if line.startswith("SEEN ")), None)
     assert line is not None, run.process.describe()
@@ -54,19 +54,19 @@ def seen(run: FlowRun) -> dict[str, Any]:
 
 
 def test_settings_and_logging_are_the_same_whether_made_at_import_or_for_the_run(
-    stage: Stage, ready_made: Stage
+    fork: WarmFork, ready_made: WarmFork
 ) -> None:
-    assert seen(ready_made.start("looking_at_all")) == seen(stage.start("looking_at_all"))
+    assert seen(ready_made.start("looking_at_all")) == seen(fork.start("looking_at_all"))
 
 
-def test_a_variable_of_the_runs_own_is_heeded(ready_made: Stage) -> None:
+def test_a_variable_of_the_runs_own_is_heeded(ready_made: WarmFork) -> None:
     found = seen(ready_made.start("looking_at_all", env={"PREFECT_LOGGING_LEVEL": "ERROR"}))
     assert found["settings"]["PREFECT_LOGGING_LEVEL"] == "ERROR"
     assert found["loggers"]["prefect"][0] == 40
 
 
-def test_a_profile_that_was_written_after_the_import_is_heeded(ready_made: Stage) -> None:
-    profiles = ready_made.place / "run-home" / ".prefect" / "profiles.toml"
+def test_a_profile_that_was_written_after_the_import_is_heeded(ready_made: WarmFork) -> None:
+    profiles = ready_made.directory / "run-home" / ".prefect" / "profiles.toml"
     profiles.parent.mkdir(exist_ok=True)
     profiles.write_text('active = "late"\n[profiles.late]\nPREFECT_FLOWS_DEFAULT_RETRIES = "3"\n')
     try:
@@ -85,7 +85,7 @@ def test_a_profile_that_was_written_after_the_import_is_heeded(ready_made: Stage
     ],
 )
 def test_a_file_with_settings_where_the_pull_steps_lead_is_heeded(
-    ready_made: Stage, tmp_path: Path, name: str, text: str
+    ready_made: WarmFork, tmp_path: Path, name: str, text: str
 ) -> None:
     (tmp_path / "flows.py").write_bytes(Path(__file__).with_name("programs").joinpath("flows.py").read_bytes())
     (tmp_path / name).write_text(text)
@@ -94,15 +94,15 @@ def test_a_file_with_settings_where_the_pull_steps_lead_is_heeded(
     assert found["settings"]["PREFECT_FLOWS_DEFAULT_RETRIES"] == "4"
 
 
-def test_the_fork_servers_environment_holds_nothing_that_it_was_told_for_the_import(ready_made: Stage) -> None:
+def test_the_fork_servers_environment_holds_nothing_that_it_was_told_for_the_import(ready_made: WarmFork) -> None:
     run = ready_made.start("looking", parameters={"names": [IMPORT_ENVIRONMENT_VARIABLE, "DO_NOT_TRACK"]})
     run.end()
     line = next(line for line in run.process.lines("stdout") if line.startswith("SEEN "))
     assert json.loads(line[5:])["environ"] == {IMPORT_ENVIRONMENT_VARIABLE: None, "DO_NOT_TRACK": "1"}
 
 
-def test_what_the_agent_has_read_of_run_and_deployment_is_not_asked_for_again(ready_made: Stage) -> None:
-    """It differs from the server's here, so whoever uses it can be told from who asks."""
+def test_what_the_agent_has_read_of_run_and_deployment_is_not_asked_for_again(ready_made: WarmFork) -> None:
+    """Here it differs from what the server has, which shows that it is used and nothing is requested."""
     parameters = {"word": "of the agent"}
     run = ready_made.start(
         "speaking",
@@ -114,7 +114,7 @@ def test_what_the_agent_has_read_of_run_and_deployment_is_not_asked_for_again(re
     assert run.states == ["Scheduled", "Pending", "Running", "Completed"]
 
 
-def test_what_this_prefect_cannot_read_is_asked_for(ready_made: Stage) -> None:
+def test_what_this_prefect_cannot_read_is_asked_for(ready_made: WarmFork) -> None:
     run = ready_made.start(
         "speaking",
         parameters={"word": "of the server"},
@@ -124,13 +124,13 @@ def test_what_this_prefect_cannot_read_is_asked_for(ready_made: Stage) -> None:
     assert "prints of the server" in run.messages()
 
 
-def events(stage: Stage, run: FlowRun, name: str) -> list[dict[str, Any]]:
+def events(fork: WarmFork, run: Prefect3EngineRun, name: str) -> list[dict[str, Any]]:
     wanted = {"event": {"name": [name]}, "resource": {"id": [f"prefect.flow-run.{run.id}"]}}
-    found: list[dict[str, Any]] = stage.prefect.ask("POST", "/events/filter", {"filter": wanted})["events"]
+    found: list[dict[str, Any]] = fork.prefect.ask("POST", "/events/filter", {"filter": wanted})["events"]
     return found
 
 
-def test_each_pull_step_is_told_to_the_server_once(ready_made: Stage) -> None:
+def test_each_pull_step_is_told_to_the_server_once(ready_made: WarmFork) -> None:
     run = ready_made.start("speaking")
     assert run.end()["exit_code"] == 0
     name = "prefect.flow-run.pull-step.executed"
@@ -139,14 +139,14 @@ def test_each_pull_step_is_told_to_the_server_once(ready_made: Stage) -> None:
     assert event["related"][0]["prefect.resource.role"] == "deployment"
 
 
-def test_a_failed_pull_step_is_told_to_the_server(ready_made: Stage, tmp_path: Path) -> None:
+def test_a_failed_pull_step_is_told_to_the_server(ready_made: WarmFork, tmp_path: Path) -> None:
     deployment = ready_made.deployment_at(tmp_path / "nowhere", "looking_at_all")
     run = ready_made.start("looking_at_all", deployment=deployment)
     assert run.end()["exit_code"] == 1
     wait_until(lambda: events(ready_made, run, "prefect.flow-run.pull-step.failed"), what="the event of the pull step")
 
 
-def test_a_flow_that_lasts_has_heartbeats_and_is_suspended_from_outside(ready_made: Stage) -> None:
+def test_a_flow_that_lasts_has_heartbeats_and_is_suspended_from_outside(ready_made: WarmFork) -> None:
     run = ready_made.start("stepping")
     wait_until(lambda: "says step 3" in run.messages(), timeout_s=60, what=run.process.describe)
     wait_until(lambda: events(ready_made, run, "prefect.flow-run.heartbeat"), timeout_s=30, what="a heartbeat")

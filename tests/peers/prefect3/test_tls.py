@@ -1,4 +1,4 @@
-"""A Prefect 3 server behind TLS, with a certificate that only its own authority vouches for."""
+"""A Prefect 3 server behind TLS, with a certificate of an authority that only the test knows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 class Terminator:
-    """Takes TLS off each connection and passes it on, in a thread of its own."""
+    """Terminate TLS of each connection and pass its bytes on, in a thread."""
 
     def __init__(self, target_port: int, certificate: Path, key: Path) -> None:
         self._target_port = target_port
@@ -55,26 +55,26 @@ async def _carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> No
             sink.write(data)
             await sink.drain()
     except OSError:
-        pass  # one side is gone, so the other goes too
+        pass  # one side has closed, so the other is closed too
     finally:
         sink.close()
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Signed by itself; its key lies beside it."""
-    place = tmp_path_factory.mktemp("tls")
+    """A self-signed certificate, with its key in the same directory."""
+    directory = tmp_path_factory.mktemp("tls")
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
     made += [
         "-addext",
         "subjectAltName=IP:127.0.0.1",
         "-keyout",
-        str(place / "key.pem"),
+        str(directory / "key.pem"),
         "-out",
-        str(place / "cert.pem"),
+        str(directory / "cert.pem"),
     ]
     subprocess.run(made, check=True, capture_output=True)
-    return place / "cert.pem"
+    return directory / "cert.pem"
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_requests_and_events_come_through_where_the_authority_is_named(api: str,
     backend.close()
 
 
-def test_a_server_that_nobody_vouches_for_is_not_talked_to(api: str) -> None:
+def test_a_server_of_an_unknown_authority_is_refused(api: str) -> None:
     transport = Prefect3Transport(api)
     backend = Prefect3Backend(transport, WorkPool(transport, "behind TLS"))
     with pytest.raises(BackendUnavailable, match="certificate"):

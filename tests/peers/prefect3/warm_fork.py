@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowherd_runner.contract.journal import STREAM_NAMES
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, KIND_PREFECT3, PREFECT3_PRELOAD
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
@@ -20,25 +19,25 @@ _STARTS_A_THREAD = "import threading; threading.Thread(target=threading.Event().
 
 
 @dataclass
-class Stage:
+class WarmFork:
     """Deployments of one pool, and the fork server that runs them."""
 
     prefect: PrefectServer
-    place: Path
+    directory: Path
     fork_server: ForkServer
-    pool: str = "stage"
-    #: Of programs/.
+    pool: str = "fork"
+    #: File of programs/ with the flows.
     file: str = "flows.py"
     deployments: dict[str, str] = field(default_factory=dict)
 
     def deployment(self, flow: str) -> str:
-        """Of that flow of the stage's file, reached by a pull step."""
+        """Return the deployment of a flow, which a pull step leads to; make it the first time."""
         if flow not in self.deployments:
             self.deployments[flow] = self.deployment_at(_FLOWS, flow)
         return self.deployments[flow]
 
     def deployment_at(self, directory: Path, flow: str) -> str:
-        """Of that flow of such a file there."""
+        """Deploy a flow of a file with the same name in another directory."""
         steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}]
         name = f"{flow} in {directory.name}"
         return self.prefect.add_deployment(self.pool, name, entrypoint=f"{self.file}:{flow}", pull_steps=steps)
@@ -51,26 +50,29 @@ class Stage:
         deployment: str | None = None,
         known: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: {},
         **facts: Any,
-    ) -> FlowRun:
-        """A claimed run of that flow, and its directory; `known` makes of its row what the agent has read already."""
+    ) -> Prefect3EngineRun:
+        """Create and claim a run of that flow and make its directory.
+
+        `known` returns what the agent has read already, from the row of the run.
+        """
         run_id = self.prefect.add_run(deployment or self.deployment(flow), **facts)
         target = known(self.prefect.run(run_id))
         assert self.prefect.set_state(run_id, "PENDING") == "ACCEPT"
-        home = self.place / "run-home"
-        told = {"HOME": str(home), "PREFECT_API_URL": self.prefect.api, "PREFECT__FLOW_RUN_ID": run_id}
-        return FlowRun(
-            self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, target, env={**told, **(env or {})})
+        home = self.directory / "run-home"
+        of_the_agent = {"HOME": str(home), "PREFECT_API_URL": self.prefect.api, "PREFECT__FLOW_RUN_ID": run_id}
+        return Prefect3EngineRun(
+            self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, target, env={**of_the_agent, **(env or {})})
         )
 
-    def start(self, flow: str, **given: Any) -> FlowRun:
-        """A run of that flow, on its way."""
+    def start(self, flow: str, **given: Any) -> Prefect3EngineRun:
+        """Start a run of that flow."""
         run = self.prepare(flow, **given)
         self.fork_server.start(run.process)
         return run
 
     @contextmanager
     def threaded_fork_server(self, directory: Path) -> Iterator[ForkServer]:
-        """One that cannot fork, for a module that it imports starts a thread: its runs go by exec."""
+        """Start one that cannot fork, because a module that it imports starts a thread: its runs use exec."""
         (directory / "starts_a_thread.py").write_text(_STARTS_A_THREAD)
         python = str(required_installation(PREFECT_3).python)
         fork_server = ForkServer(
@@ -83,7 +85,7 @@ class Stage:
 
     @contextmanager
     def fork_server_of_another_prefect(self, directory: Path) -> Iterator[ForkServer]:
-        """One whose Prefect has lost a private name that runs in the fork need."""
+        """Start one whose Prefect lacks a private name that runs in the fork need."""
         (directory / "loses_a_name.py").write_text("import prefect.flow_engine as it; del it.load_flow_and_flow_run")
         python = str(required_installation(PREFECT_3).python)
         preload = (*PREFECT3_PRELOAD, "loses_a_name")
@@ -95,8 +97,8 @@ class Stage:
 
 
 @dataclass
-class FlowRun:
-    """One run: what the server knows of it, and its process."""
+class Prefect3EngineRun:
+    """One run: what the server has of it, and its process."""
 
     prefect: PrefectServer
     id: str
@@ -111,37 +113,37 @@ class FlowRun:
         return self.process.wait(60)
 
     def records(self) -> list[tuple[str, int, str, str | None]]:
-        """Logger, level, message and task run of every record in the journal."""
-        return [(one["logger"], level, one["message"], one.get("task_run_id")) for level, one in self._payloads()]
+        """Return logger, level, message and task run of each record in the journal."""
+        return [
+            (record["logger"], level, record["message"], record.get("task_run_id"))
+            for level, record in self.process.log_payloads()
+        ]
 
     def messages(self) -> list[str]:
         return [message for _, _, message, _ in self.records()]
 
     def messages_of(self, subflow_run_id: str | None) -> list[str]:
-        """Those of that subflow; of the run itself for None."""
-        return [one["message"] for _, one in self._payloads() if one.get("flow_run_id") == subflow_run_id]
-
-    def _payloads(self) -> list[tuple[int, dict[str, Any]]]:
-        found = [record for record in self.process.records() if STREAM_NAMES[record.stream] == "log"]
-        return [(record.level, json.loads(record.payload)) for record in found]
+        """Return the messages of that subflow; of the run itself for None."""
+        records = [record for _, record in self.process.log_payloads()]
+        return [record["message"] for record in records if record.get("flow_run_id") == subflow_run_id]
 
 
 @contextmanager
-def on_stage(
-    prefect: PrefectServer, place: Path, pool: str = "stage", file: str = "flows.py", **of_all_runs: str
-) -> Iterator[Stage]:
-    """All of it, ready; nothing of it is left at the end of the block.
+def running_warm_fork(
+    prefect: PrefectServer, directory: Path, pool: str = "fork", file: str = "flows.py", **of_all_runs: str
+) -> Iterator[WarmFork]:
+    """Start all of it; none of it is left at the end of the block.
 
-    `of_all_runs` are variables that the agent knows before the first run, and the fork server imports Prefect with.
+    The fork server imports Prefect with the variables `of_all_runs`, which the agent knows before the first run.
     """
-    (place / "run-home").mkdir(parents=True)
+    (directory / "run-home").mkdir(parents=True)
     prefect.add_pool(pool)
     env = {"DO_NOT_TRACK": "1", "HOME": prefect.environ()["HOME"]}
     if of_all_runs:
         env[IMPORT_ENVIRONMENT_VARIABLE] = json.dumps(of_all_runs)
     python = str(required_installation(PREFECT_3).python)
-    fork_server = ForkServer(python, place / "runs", preload=PREFECT3_PRELOAD, env=env)
+    fork_server = ForkServer(python, directory / "runs", preload=PREFECT3_PRELOAD, env=env)
     try:
-        yield Stage(prefect, place, fork_server, pool, file)
+        yield WarmFork(prefect, directory, fork_server, pool, file)
     finally:
         fork_server.close()

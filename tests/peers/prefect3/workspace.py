@@ -1,34 +1,35 @@
-"""One real Prefect 3 server, and beside each other at it the real process worker and flowherd, a work pool each."""
+"""A directory of flows, deployed to two pools of one real Prefect 3 server: of its process worker and of flowherd."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.peers.agent_processes import (
+    BOTH,
+    OURS,
+    THEIRS,
+    AgentProcess,
+    has_processes,
+    has_run_directory,
+    running_agent,
+)
+from tests.peers.compared_runs import RunInProgress
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.commands import READY, CommandLine, background
-from tests.support.leftovers import carriers
-from tests.support.waiting import wait_until
 
-THEIRS, OURS = BOTH = ("theirs", "ours")
-#: Whether all is to be run that there is; it takes many minutes.
-ALL = os.environ.get("FLOWHERD_ALL_SCENARIOS") == "1"
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-#: The process worker needs some seconds for each run, and several go at once on a busy machine.
-RUN_S = 180.0
-#: Its SQLite database serves one at a time, and those who wait for runs are not to hinder them.
-_ASKED_EVERY_S = 0.3
 _PROGRAMS = Path(__file__).with_name("programs")
-_OF_A_DEPLOYMENT = (
+#: What is copied from a deployment in one pool to the same one in the other.
+_DEPLOYMENT_FIELDS = (
     "flow_id",
     "entrypoint",
     "path",
@@ -42,19 +43,18 @@ _OF_A_DEPLOYMENT = (
     "version",
     "description",
 )
-_SEES_THE_AGENT = {"COMPARED_AGENT": "of the agent"}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Directories, and what flows and people find there. `who` is the one whose deployments are meant."""
+class Workspace:
+    """The directory, the server, and the two pools. `agent` is always THEIRS or OURS."""
 
     directory: Path
     prefect: PrefectServer
     pools: tuple[str, str] = BOTH
 
-    def pool(self, who: str) -> str:
-        return self.pools[BOTH.index(who)]
+    def pool(self, agent: str) -> str:
+        return self.pools[BOTH.index(agent)]
 
     @property
     def flows(self) -> Path:
@@ -62,16 +62,16 @@ class Place:
 
     @property
     def repository(self) -> str:
-        return f"file://{self.directory}/compared.git"
+        return f"file://{self.directory}/flows.git"
 
-    def environ(self, who: str) -> dict[str, str]:
-        """For a program of Prefect's; results and caches of the two are apart."""
+    def environ(self, agent: str) -> dict[str, str]:
+        """Return the environment of a program of Prefect's; each agent has its own results and caches."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        home = self.directory / who
+        home = self.directory / agent
         home.mkdir(exist_ok=True)
         return {
             **kept,
-            **_SEES_THE_AGENT,
+            "COMPARED_AGENT": "of the agent",
             "HOME": str(home),
             "PREFECT_HOME": str(home / ".prefect"),
             "PREFECT_API_URL": self.prefect.api,
@@ -79,24 +79,24 @@ class Place:
             "DO_NOT_TRACK": "1",
         }
 
-    def fill(self, value: Any, who: str = "") -> Any:
-        """The value with our words in their places; Prefect's own double braces stay."""
+    def fill(self, value: Any, agent: str = "") -> Any:
+        """Replace the words in single braces in a value; Prefect's own double braces stay."""
         text = json.dumps(value)
         words = {
-            "{who}": who,
+            "{agent}": agent,
             "{home}": str(self.directory),
             "{python}": str(required_installation(PREFECT_3).python),
             "{repository}": self.repository,
         }
-        for word, meant in words.items():
-            text = text.replace(word, meant)
+        for word, meaning in words.items():
+            text = text.replace(word, meaning)
         return json.loads(text)
 
-    def command(self, program: str | Path, *arguments: str, who: str = "deployer", timeout_s: float = 180) -> str:
-        """What it prints; it must succeed."""
+    def command(self, program: str | Path, *arguments: str, agent: str = "deployer", timeout_s: float = 180) -> str:
+        """Run a program, which must succeed; return what it prints."""
         done = subprocess.run(
             [program, *arguments],
-            env=self.environ(who),
+            env=self.environ(agent),
             cwd=self.flows,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -107,27 +107,23 @@ class Place:
         assert done.returncode == 0, f"{program} {arguments}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
-    def prepare(self, program: str = "compared") -> None:
-        """The flows, a repository of them with a second branch, and what they look up at the server."""
+    def prepare(self, program: str) -> None:
+        """Make the flows' directory, a repository of it with a second branch, and the pools."""
         shutil.copytree(_PROGRAMS / program, self.flows, ignore=shutil.ignore_patterns("__pycache__"))
         (self.directory / "working").mkdir()
         identity = ("-c", "user.name=a person", "-c", "user.email=person@example.invalid")
         for words in (("init", "-q", "-b", "main"), ("add", "."), (*identity, "commit", "-q", "-m", "All")):
             self.command("git", *words)
         self.command("git", "branch", "other")
-        self.command("git", "clone", "-q", "--bare", ".", str(self.directory / "compared.git"))
+        self.command("git", "clone", "-q", "--bare", ".", str(self.directory / "flows.git"))
         for pool in self.pools:
             self.prefect.add_pool(pool)
 
-    def keep_values(self) -> None:
-        """What the flows of programs/compared look up at the server."""
-        for name, facts in {"compared": {}, "compared-rate": {"slot_decay_per_second": 10}}.items():
-            self.prefect.ask("POST", "/v2/concurrency_limits/", {"name": name, "limit": 1, **facts})
-        self.prefect.ask("POST", "/variables/", {"name": "compared_word", "value": "of the variable"})
-        self.prefect.keep_secret("compared", "hush-hush")
-
     def deploy(self, deployments: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        """By Prefect's own command, from one prefect.yaml (JSON is YAML), and copied to our pool; the ids by name."""
+        """Deploy to THEIRS by Prefect's own command, and copy to OURS; return the ids by name.
+
+        The names begin with THEIRS or OURS. It is one prefect.yaml, because JSON is YAML.
+        """
         text = json.dumps({"name": "compared", "deployments": deployments}, indent=1)
         (self.flows / "prefect.yaml").write_text(text)
         self.command(required_installation(PREFECT_3).prefect, "--no-prompt", "deploy", "--all", timeout_s=400)
@@ -138,123 +134,68 @@ class Place:
         return made | {row["name"].replace(THEIRS, OURS): self._copied(row) for row in rows if row["name"] in made}
 
     def _copied(self, row: Mapping[str, Any]) -> str:
-        """The same deployment in our pool, all that may be told of one."""
-        facts = {name: row[name] for name in _OF_A_DEPLOYMENT}
+        facts = {name: row[name] for name in _DEPLOYMENT_FIELDS}
         body = {**facts, "name": row["name"].replace(THEIRS, OURS), "work_pool_name": self.pool(OURS)}
         return str(self.prefect.ask("POST", "/deployments/", body)["id"])
 
-    def results(self, who: str, run_ids: Sequence[str]) -> dict[str, str]:
-        """What the real client reads of the runs' results."""
+    def results(self, agent: str, run_ids: Sequence[str]) -> dict[str, str]:
+        """Read the results of runs by the real client."""
         program = _PROGRAMS / "read_results.py"
-        found: dict[str, str] = json.loads(
-            self.command(required_installation(PREFECT_3).python, str(program), *run_ids, who=who).splitlines()[-1]
-        )
+        printed = self.command(required_installation(PREFECT_3).python, str(program), *run_ids, agent=agent)
+        found: dict[str, str] = json.loads(printed.splitlines()[-1])
         return found
 
 
 @dataclass(frozen=True)
-class Taker:
-    """Who takes the runs of a pool: the real worker, or flowherd."""
-
-    who: str
-    process: subprocess.Popen[bytes]
-    output: Path
-    #: Where flowherd's agent has its runs' directories; one goes when the run's log and end have been delivered.
-    directories: Path
-
-    def still_has(self, run_id: str) -> bool:
-        if self.who == OURS:
-            return (self.directories / run_id).exists()
-        return bool(carriers(run_id, "PREFECT__FLOW_RUN_ID"))
-
-    def text(self) -> str:
-        return self.output.read_text(errors="replace")
-
-
-@dataclass(frozen=True)
-class Handle:
-    """One run that goes on, for what a person does meanwhile."""
+class Prefect3Run(RunInProgress):
+    """One run at the Prefect 3 server."""
 
     prefect: PrefectServer
-    taker: Taker
-    run_id: str
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         return self.prefect.ask(method, path, body)
 
     def wait_for_state(self, *types: str) -> None:
-        self._wait(lambda: self.prefect.state(self.run_id) in types)
+        self.wait(lambda: self.prefect.state(self.run_id) in types)
 
     def wait_for_line(self, text: str) -> None:
-        self._wait(lambda: any(text in row["message"] for row in self.prefect.log(self.run_id)))
-
-    def wait_for_rest(self) -> None:
-        """Until nothing of the run's process is there, nor of its log to be sent."""
-        self._wait(lambda: not self.taker.still_has(self.run_id))
+        self.wait(lambda: any(text in row["message"] for row in self.prefect.log(self.run_id)))
 
     def wait_for_end(self) -> None:
         self.wait_for_state(*TERMINAL)
         self.wait_for_rest()
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        wait_until(condition, timeout_s=RUN_S, what=self.story, every_s=_ASKED_EVERY_S)
-
     def story(self) -> str:
         run = self.prefect.run(self.run_id)
         lines = "\n".join(row["message"] for row in self.prefect.log(self.run_id))
-        return f"{run['name']}, {self.taker.who}: {run['state']}\n{lines}\n{self.taker.text()[-1500:]}"
+        return f"{run['name']}, {self.agent.name}: {run['state']}\n{lines}\n{self.agent.text()[-1500:]}"
 
 
 @contextmanager
-def real_worker(place: Place, api: str = "", **more: str) -> Iterator[Taker]:
-    """Prefect's own process worker, unmodified; it looks for runs every second."""
-    pool = place.pool(THEIRS)
-    output = place.directory / "worker.out"
-    command = [
-        required_installation(PREFECT_3).prefect,
-        "--no-prompt",
-        "worker",
-        "start",
-        "--pool",
-        pool,
-        "--type",
-        "process",
-    ]
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [*command, "--name", "compared"],
-            env={**place.environ(THEIRS), **more, "PREFECT_API_URL": api or place.prefect.api},
-            cwd=place.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
-    worker = Taker(THEIRS, process, output, place.directory)
-    try:
-        wait_until(lambda: "started!" in worker.text() or process.poll() is not None, timeout_s=90, what=worker.text)
-        assert process.poll() is None, worker.text()
-        yield worker
-    finally:
-        _end(process)
+def process_worker(workspace: Workspace, api: str = "", **more: str) -> Iterator[AgentProcess]:
+    """Run Prefect's own process worker, unmodified; it looks for runs every second."""
+    prefect = str(required_installation(PREFECT_3).prefect)
+    pool = workspace.pool(THEIRS)
+    with running_agent(
+        THEIRS,
+        [prefect, "--no-prompt", "worker", "start", "--pool", pool, "--type", "process", "--name", "compared"],
+        {**workspace.environ(THEIRS), **more, "PREFECT_API_URL": api or workspace.prefect.api},
+        workspace.directory,
+        workspace.directory / "worker.out",
+        ready="started!",
+        still_has=has_processes("PREFECT__FLOW_RUN_ID"),
+    ) as agent:
+        yield agent
 
 
 @contextmanager
-def flowherd(place: Place, api: str = "", **more: str) -> Iterator[Taker]:
-    """flowherd's agent at a pool, its runs in the same Prefect."""
-    home = place.directory / "flowherd"
+def flowherd_agent(workspace: Workspace, api: str = "", **more: str) -> Iterator[AgentProcess]:
+    """Run flowherd's agent at its pool, with the same Prefect for its runs."""
+    home = workspace.directory / "flowherd"
     home.mkdir(exist_ok=True)
-    command = CommandLine(home, {**place.environ(OURS), **more})
+    command = CommandLine(home, {**workspace.environ(OURS), **more})
     rule = f"third={required_installation(PREFECT_3).python};core=3.*"
-    words = ("-n", "compared", "--pool", place.pool(OURS), "--api", api or place.prefect.api, "--runtime", rule)
-    with background(command, "start", *words, until=READY) as agent:
-        yield Taker(OURS, agent.process, agent.output, home / "agents" / "compared" / "runs")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(20)
+    options = ("-n", "compared", "--pool", workspace.pool(OURS), "--api", api or workspace.prefect.api)
+    still_has = has_run_directory(home / "agents" / "compared" / "runs")
+    with background(command, "start", *options, "--runtime", rule, until=READY) as agent:
+        yield AgentProcess(name=OURS, process=agent.process, output=agent.output, still_has=still_has)

@@ -1,4 +1,4 @@
-"""A run of a fleet by Prefect's own engine; what it leaves behind is that of fleet_job.py."""
+"""A run of a fleet by Prefect's own engine; it leaves the same traces as fleet_job.py."""
 
 import os
 
@@ -7,8 +7,8 @@ from prefect import flow
 
 
 @flow(log_prints=True)
-def member(place: str, seconds: float, release: str = "") -> None:
-    note_start(place)
+def member(directory: str, seconds: float, release: str = "") -> None:
+    note_start(directory)
     for number in range(LINES):
         if number % 2:
             os.write(1, b"line %d\n" % number)

@@ -1,9 +1,9 @@
-"""What the runs of a fleet leave behind, and a run without Prefect's engine: it tells the server itself how it goes.
+"""The traces that the runs of a fleet leave, and a run without Prefect's engine, which reports its states itself.
 
-    python fleet_job.py PLACE SECONDS [RELEASE]
+    python fleet_job.py DIRECTORY SECONDS [RELEASE]
 
-PLACE/starts gets a line at each start. The run takes SECONDS, and goes on until the file RELEASE is there. Standard
-library only, so that a run costs a twentieth of a second of CPU and 300 of them are no burden.
+Each start appends a line to DIRECTORY/starts. The run takes SECONDS, and goes on until the file RELEASE exists. It uses
+the standard library only, so it costs a twentieth of a second of CPU.
 """
 
 import http.client
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 LINES = 6
 
 
-def note_start(place):
-    """One line for each time that user code was started: the kernel keeps the appended lines whole."""
+def note_start(directory):
+    """Append one line for each start of user code: the kernel keeps appended lines whole."""
     line = f"{os.environ['PREFECT__FLOW_RUN_ID']} {os.environ['PREFECT__WORKER_NAME']} {time.time()}\n"
-    descriptor = os.open(Path(place) / "starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = os.open(Path(directory) / "starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(descriptor, line.encode())
     finally:
@@ -29,14 +29,14 @@ def note_start(place):
 
 
 def take_time(seconds, release):
-    """As long as that, and until somebody has made the file."""
+    """Wait that long, and until the file exists."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s or (release and not Path(release).exists()):
         time.sleep(0.05)
 
 
 def tell(state_type):
-    """Propose the state; asked again as long as the server is away, and known to it by its transition id."""
+    """Propose the state, again while the server is away; the transition id tells it that both are one."""
     run_id = os.environ["PREFECT__FLOW_RUN_ID"]
     details = {"transition_id": str(uuid.uuid4())}
     body = json.dumps({"state": {"type": state_type, "state_details": details}}).encode()
@@ -57,8 +57,8 @@ def tell(state_type):
         time.sleep(0.2)
 
 
-def main(place, seconds, release=""):
-    note_start(place)
+def main(directory, seconds, release=""):
+    note_start(directory)
     tell("RUNNING")
     for number in range(LINES):
         print("line", number, flush=True)

@@ -147,7 +147,7 @@ def killing_itself() -> None:
 
 @flow
 def looking_at_all() -> None:
-    """All settings, and every logger that has a level or a handler."""
+    """Print all settings, and every logger with a level or a handler."""
     known = [("", logging.getLogger()), *sorted(logging.Logger.manager.loggerDict.items())]
     loggers = {
         name: [logger.level, logger.propagate, sorted(type(handler).__name__ for handler in logger.handlers)]
@@ -160,7 +160,7 @@ def looking_at_all() -> None:
 
 @flow
 def stepping() -> None:
-    """Tasks without an end, until somebody suspends it."""
+    """Run tasks without an end, until it is suspended."""
     for number in range(600):
         speak(f"step {number}")
         time.sleep(0.1)
@@ -168,7 +168,7 @@ def stepping() -> None:
 
 @flow
 def forking() -> None:
-    """What it forks is in a session of its own, and still there when the flow is at its end."""
+    """Fork a process in a session of its own that is alive when the flow ends."""
     read, write = os.pipe()
     if os.fork() == 0:
         os.setsid()

@@ -1,4 +1,4 @@
-"""Prints the results of flow runs as the real client reads them: `python read_results.py RUN…`."""
+"""Print the results of flow runs as the real client reads them: `python read_results.py RUN…`."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Run by the real Prefect 3: reads cases from standard input, writes the process worker's job for each, as JSON."""
+"""Read cases from standard input and print the process worker's job for each, as JSON. Run by the real Prefect 3."""
 
 import asyncio
 import json

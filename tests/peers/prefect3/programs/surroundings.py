@@ -1,4 +1,4 @@
-"""What a run finds around itself, as texts by name; and a run that changes as much of that as it can."""
+"""Everything a run finds around itself, as texts by name; and a run that changes as much of it as it can."""
 
 import asyncio
 import atexit
@@ -45,7 +45,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import EngineContext, get_settings_context
 from sqlalchemy import create_engine, text
 
-#: Of one moment or of one run: a process's own numbers, ids, times.
+#: What belongs to one moment or one run: ids, times, numbers of a process.
 _PARTICULAR = (
     (r"0x[0-9a-f]+", "ADDRESS"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "ID"),
@@ -53,17 +53,17 @@ _PARTICULAR = (
     (r"look-ID|\b\d{10,}\b", "N"),
     (r"(datetime\.datetime|DateTime)\([^)]*\)+", "TIME"),
 )
-#: Changes while tests go on.
+#: Variables that change while tests go on.
 _OF_TESTS = ("FLOWHERD_TEST", "FLOWHERD_HOME", "PYTEST_")
 _PLAIN = (str, int, float, bool, type(None), bytes, timedelta)
-#: What the engine starts beside a flow begins at a moment of its own, and would be seen by some runs and not by others.
-for _companion in ("_send_heartbeats", "observe_flow_run_suspension"):
-    setattr(prefect.flow_engine, _companion, lambda *_, **__: contextlib.nullcontext())
+#: What the engine starts beside a flow begins at some moment: some runs would see it and others not.
+for _service in ("_send_heartbeats", "observe_flow_run_suspension"):
+    setattr(prefect.flow_engine, _service, lambda *_, **__: contextlib.nullcontext())
 _VARIABLE = contextvars.ContextVar("of_a_run", default="nothing")
 
 
 def look():
-    """Everything, by name."""
+    """Return everything, by name."""
     return {**_of_the_process(), **_of_the_interpreter(), **_of_logging(), **_of_prefect()}
 
 
@@ -101,7 +101,7 @@ def _descriptors():
 
 
 def _open_places():
-    """What the open descriptors are; the one that lists them is gone by the time it is looked at."""
+    """List what the open descriptors are; the one that lists them is closed before it is read."""
     for entry in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError):
             yield str(entry.readlink())
@@ -141,12 +141,12 @@ def _of_the_interpreter():
 
 
 def _in_context(value):
-    """The run's own names and times are in some."""
+    """Describe a value; some hold the run's own names and times."""
     return type(value).__name__ if isinstance(value, EngineContext) else _text(value)
 
 
 def _living(*kinds):
-    """How many objects there are of these classes, or of classes so named."""
+    """Count the objects of these classes, or of classes with these names."""
     names = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
     every = [type(one).__name__ for one in gc.get_objects()]
     return {name: every.count(name) for name in names}
@@ -165,7 +165,7 @@ def _of_logging():
 
 
 def _of_prefect():
-    """Globals and class attributes of Prefect's modules, its settings, and what its caches hold."""
+    """Collect globals and class attributes of Prefect's modules, its settings, and the sizes of its caches."""
     found = {"settings": _settings()}
     for name, module in sorted(sys.modules.items()):
         if name.split(".")[0] != "prefect":
@@ -208,14 +208,14 @@ def _text(value, depth=0):
     return _plain(repr(value))
 
 
-def _plain(said):
+def _plain(text_):
     for pattern, word in _PARTICULAR:
-        said = re.sub(pattern, word, said)
-    return said
+        text_ = re.sub(pattern, word, text_)
+    return text_
 
 
 def _write_down():
-    """When the thread is gone that tells of the pull steps, which it does a moment after the start."""
+    """Write everything down once the thread has ended that reports the pull steps, shortly after the start."""
     for thread in threading.enumerate():
         if thread.name.endswith("(_tell)"):
             thread.join(30)
@@ -230,7 +230,7 @@ def looking_around() -> None:
 
 @flow
 def drawing(meeting: str) -> None:
-    """What must be one run's alone, though it has begun as a copy of another; stay until `meeting` is there."""
+    """Draw what must be unique to a run, which began as a copy of another process; stay until `meeting` exists."""
     drawn = {
         "random": random.random(),
         "a thread's random": asyncio.run(_in_a_thread()),
@@ -246,7 +246,7 @@ def drawing(meeting: str) -> None:
         "jitter": prefect.utilities.math.clamped_poisson_interval(1000.0),
     }
     shared = [place for place in _open_places() if place.startswith(("socket:", "pipe:"))]
-    _say_and_stay("DRAWN " + json.dumps({"drawn": drawn, "places": shared}), meeting)
+    _say_and_stay("DRAWN " + json.dumps({"drawn": drawn, "shared": shared}), meeting)
 
 
 async def _in_a_thread():
@@ -271,7 +271,7 @@ def remembered(number: int) -> int:
 
 @flow
 def dirtying(meeting: str) -> None:
-    """Change it all, leave nothing in order, say what there is now, and stay until `meeting` is there."""
+    """Change everything, write it down, and stay until `meeting` exists."""
     remembered(1)
     get_run_logger().info("about to be untidy")
     _enter_contexts()

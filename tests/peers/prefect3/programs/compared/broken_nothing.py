@@ -1,4 +1,4 @@
-"""Deployed as it is here; the tests break it afterwards."""
+"""Deployed as it is here; the tests break the file afterwards."""
 
 from prefect import flow
 

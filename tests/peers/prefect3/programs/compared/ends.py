@@ -1,4 +1,4 @@
-"""Flows that end in each way there is."""
+"""Flows that end in every possible way."""
 
 import asyncio
 import builtins
@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed
 
 
 class OutOfBounds(BaseException):
-    """What no handler of exceptions expects."""
+    """An error that `except Exception` does not catch."""
 
 
 @task

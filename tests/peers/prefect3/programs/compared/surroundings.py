@@ -1,4 +1,4 @@
-"""What a flow finds around itself, and what it does to it."""
+"""Flows that look at their surroundings, and change them."""
 
 import asyncio
 import atexit

@@ -51,7 +51,7 @@ async def gathering() -> list:
 
 @task
 def speaking(text: str) -> None:
-    """Prints nothing: Prefect puts `print` back for all threads when one task has ended."""
+    """Log without printing: Prefect restores `print` for all threads when one task ends."""
     get_run_logger().info("the task says %s", text)
     get_run_logger().warning("the task warns %s", text)
 
@@ -175,7 +175,7 @@ def consuming() -> list:
 
 @flow
 def depending() -> None:
-    """The second is not run: NotReady."""
+    """The second task is not run, because the first has failed: NotReady."""
 
     @task
     def breaks() -> None:

@@ -1,4 +1,4 @@
-"""Flows at which a supervisor shows what it is worth."""
+"""Flows that show the weaknesses of a supervisor."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 
 @flow(log_prints=True)
 def chattering(file: str) -> None:
-    """Says something ever again until the file is there."""
+    """Print until the file exists."""
     print("chattering")
     while not Path(file).exists():
         print("still here")
@@ -24,7 +24,7 @@ def chattering(file: str) -> None:
 
 @flow(log_prints=True)
 def silent(file: str) -> None:
-    """Says nothing while it waits."""
+    """Print nothing while it waits for the file."""
     print("waiting")
     while not Path(file).exists():
         time.sleep(0.05)
@@ -33,7 +33,7 @@ def silent(file: str) -> None:
 
 @flow(log_prints=True)
 def leaving(file: str, waits: bool) -> None:
-    """Leaves a process in a session of its own, whose pid it writes down."""
+    """Leave a process in a session of its own, and write down its pid."""
     child = subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL)
     Path(file).write_text(str(child.pid))
     print("left")
@@ -43,7 +43,7 @@ def leaving(file: str, waits: bool) -> None:
 
 @flow(log_prints=True)
 def deaf() -> None:
-    """Whatever is raised in it to end it, it goes on."""
+    """Go on after everything that is raised to end it."""
     print("hears nothing")
     while True:
         with contextlib.suppress(BaseException):
@@ -74,7 +74,7 @@ def filling(mebibytes: int) -> None:
 
 @flow(log_prints=True)
 def asking() -> None:
-    """Asks for a word where nobody is; at an input that never ends it does not try."""
+    """Read from standard input, unless it is a pipe: the worker never closes it, so the read would never end."""
     kind = str(Path("/proc/self/fd/0").readlink())
     print("input is", kind.partition(":")[0])
     if kind.startswith("pipe:"):
@@ -82,4 +82,4 @@ def asking() -> None:
     try:
         input()
     except EOFError:
-        print("nobody answers")
+        print("end of input")

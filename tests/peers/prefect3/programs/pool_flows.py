@@ -1,4 +1,4 @@
-"""Flows that an agent runs; tests/peers3/test_agent_runs.py says what for."""
+"""Flows that an agent of a work pool runs (prefect3/test_agent_runs.py and others)."""
 
 import os
 import signal
