@@ -22,8 +22,8 @@ from tests.faults.invariants import End, Kills
 from tests.faults.plan import PlannedRun
 from tests.faults.program import Program
 from tests.faults.sides import Unanswered
-from tests.peers.environments import THIRD, required_peer
-from tests.peers3.environment import PrefectServer
+from tests.peers.environments import PREFECT_3, required_installation
+from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.waiting import wait_until
 
 _CODE = Path(__file__).parent.parent
@@ -134,10 +134,10 @@ class Prefect3:
         user = PrefectServer(home)
         self.port, self._api = user.port, user.api
         self._user = user
-        self._peer = required_peer(THIRD)
+        self._installation = required_installation(PREFECT_3)
         arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
         environ = {**user.environ(), **environment, "HOME": str(home), "FLOWHERD_FAULTS": ""}
-        self.server = Program("server", [str(self._peer.prefect), *arguments], environ, base / "server.out")
+        self.server = Program("server", [str(self._installation.prefect), *arguments], environ, base / "server.out")
         self._path = home / "prefect.db"
         self._deployments: dict[str, str] = {}
         self._session = requests.Session()
@@ -163,7 +163,7 @@ class Prefect3:
             return False
 
     def agent_options(self, address: str) -> list[str]:
-        runtime = f"third={self._peer.python};core=3.*"
+        runtime = f"third={self._installation.python};core=3.*"
         return ["--pool", _POOL, "--api", f"{address}/api", "--runtime", runtime]
 
     def create(self, planned: PlannedRun) -> str:
