@@ -1,4 +1,4 @@
-"""Where a cgroup (v2) can be made, a run has its own: it is in it, is ended by it, and leaves none behind."""
+"""Where a cgroup (v2) can be made, each run has its own: it is in it, is killed by it, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
-
 
 @pytest.fixture
 def delegated() -> cgroups.Cgroups:
     found = cgroups.find_delegated()
     if found is None:
-        pytest.skip("nobody has delegated a cgroup (v2) to these tests")
+        pytest.skip("no cgroup (v2) is delegated to these tests")
     probe = found.path_for(str(uuid.uuid4()), "probe")
     if not cgroups.create(probe, {}):
         pytest.skip("cgroups cannot be made here")
@@ -58,8 +56,8 @@ def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_gone_afterwards(
         assert not run.cgroup.exists()
 
 
-def test_a_run_lost_with_its_runner_leaves_nobody_in_its_cgroup(delegated: cgroups.Cgroups, tmp_path: Path) -> None:
-    """Also one that has nothing of the run about it but the cgroup: the kernel ends it."""
+def test_a_run_lost_with_its_runner_leaves_no_process_in_its_cgroup(delegated: cgroups.Cgroups, tmp_path: Path) -> None:
+    """Nor a process that has nothing of the run except the cgroup: the kernel kills it."""
     backend = MemoryBackend()
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]})
@@ -87,7 +85,7 @@ def test_off_makes_none(tmp_path: Path) -> None:
 
 
 def test_limits_are_written_where_the_controllers_are_and_passed_over_where_not(tmp_path: Path) -> None:
-    """The files of a controller are there or not; a plain directory shows both."""
+    """The files of a controller exist or do not; a plain directory shows both."""
     limits = {"memory_bytes": 100, "processes": 2}
     assert cgroups.create(tmp_path / "none", limits)
     assert list((tmp_path / "none").iterdir()) == []

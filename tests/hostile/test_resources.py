@@ -1,4 +1,4 @@
-"""When the host has nothing left to give: runs go on, the agent survives, and one line says what happened."""
+"""When the host runs out of something: runs go on, the agent survives, and one line says what happened."""
 
 from __future__ import annotations
 
@@ -29,20 +29,18 @@ from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.server import ServerProcess, running_server
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.usefixtures("no_process_left")
-
 MIB = 1 << 20
 
 
 @pytest.fixture
-def server(no_process_left: None, tmp_path: Path) -> Iterator[ServerProcess]:
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
     with running_server(tmp_path / "data") as server:
         yield server
 
 
 @pytest.fixture
 def command(server: ServerProcess, tmp_path: Path) -> CommandLine:
-    """The command line on that server, whose agents do not wait long between looks."""
+    """The command line at that server, with a small limit for journals."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "server.json").write_text(json.dumps({"url": server.url}))  # for CommandLine.client
@@ -95,7 +93,7 @@ def test_a_flood_of_output_is_capped_takes_no_memory_and_delays_no_other_run(
 
 
 @pytest.fixture
-def small_disk(no_process_left: None, tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
     place = tmp_path / "small"
     place.mkdir()
@@ -111,7 +109,7 @@ def small_disk(no_process_left: None, tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_up(place: Path) -> Path:
-    """Take all that is left of the file system."""
+    """Write until the file system is full; return the file."""
     ballast = place / "ballast"
     with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
         while True:
@@ -143,7 +141,7 @@ def test_a_disk_that_fills_up_while_a_run_goes_costs_lines_and_nothing_else(smal
         more.touch()
         wait_until(Path(f"{ready}2").exists)
         ballast.unlink()
-        time.sleep(1.1)  # the runner asks a disk that refused once a second
+        time.sleep(1.1)  # the runner tries a disk that has refused once a second
         go.touch()
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
     assert "before" in backend.log(run_id)
@@ -163,9 +161,9 @@ def test_with_a_full_disk_nothing_is_claimed_and_that_is_said_once(
         assert backend.state(run_id) is RunState.SCHEDULED
         ballast.unlink()
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
-    told = capsys.readouterr().err
-    assert len(lines_about(told, "Cannot claim flow runs")) == 1
-    assert len(lines_about(told, "Can claim flow runs, for none can be written down again")) == 1
+    output = capsys.readouterr().err
+    assert len(lines_about(output, "Cannot claim flow runs")) == 1
+    assert len(lines_about(output, "Can claim flow runs, for none can be written down again")) == 1
 
 
 def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine, agent: Background) -> None:
@@ -180,7 +178,7 @@ def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine,
     assert agent.process.poll() is None
     time.sleep(1)
     size = len(agent.text())
-    assert size < 20_000, "it says it again and again"
+    assert size < 20_000, "it repeats the line"
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     go.touch()
     ends = command.wait_for_ends([first, second])
@@ -192,7 +190,7 @@ def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine,
 
 @contextlib.contextmanager
 def pids_group(pid: int) -> Iterator[Path]:
-    """A cgroup of the pids controller with the process and all that it has started, without a limit yet."""
+    """Make a cgroup of the pids controller, without a limit yet, with the process and its descendants."""
     for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
         group = root / f"flowherd-test-{uuid.uuid4().hex[:8]}"
         try:
@@ -247,7 +245,7 @@ def test_an_agent_that_was_stopped_for_a_while_says_so_and_believes_nothing_fals
     ended, going_on = started_run(command, "sleeper", script), command.run("sleeper")
     wait_for_state(command, going_on, "Running")
     wait_for_state(command, ended, "Running")
-    # The longest wait is then the next one, so the stop falls into it.
+    # Then the next wait is the longest one, so the stop falls into it.
     wait_until(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_SLEEPING)
     os.kill(agent.process.pid, signal.SIGSTOP)
     try:
@@ -268,7 +266,7 @@ def test_a_wait_that_took_too_long_means_a_suspension() -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_turn_the_order_of_a_journal(tmp_path: Path) -> None:
-    """The runner counts on by the monotonic clock; the agent's own last line must come after it all the same."""
+    """The runner goes on by the monotonic clock; the agent's own last line must come after its lines even so."""
     ahead_ns = time.time_ns() + 5 * 3600 * 10**9
     (tmp_path / files.JOURNAL_FILE).write_bytes(pack_record(STREAM_STDOUT, 20, ahead_ns, b"five hours ahead"))
     RunDirectory(tmp_path, str(uuid.uuid4())).append_notice("the end", 20)
