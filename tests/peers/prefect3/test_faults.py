@@ -78,7 +78,7 @@ def test_claims_and_ends_and_lines_come_once_through_a_storm(
     deployment, identity = prefect.add_deployment(pool), uuid.uuid4().hex
     runs = {run_id: f"{identity}/{run_id}" for run_id in (prefect.add_run(deployment) for _ in range(4))}
     at_ = datetime.now(timezone.utc)
-    proxy.storm(True, only=kind)
+    proxy.inject(True, only=kind)
     listed = retried(lambda: backend.ready_runs([], ()))
     assert {run.id for run in listed} == set(runs)
     for run in listed:
@@ -88,7 +88,7 @@ def test_claims_and_ends_and_lines_come_once_through_a_storm(
             retried(lambda lines=lines: backend.write_logs(lines))
         end = StateReport(flow_run_id=run.id, state=RunState.FAILED, message="gone", at=at_, claim=runs[run.id])
         retried(lambda end=end: backend.report(end))
-    proxy.storm(False)
+    proxy.inject(False)
     assert proxy.injected[kind], "no fault was injected"
     for run_id in runs:
         assert types(prefect, run_id) == ["SCHEDULED", "PENDING", "CRASHED"]

@@ -1,7 +1,7 @@
 """A process work pool of a real Prefect 3 server under the kit.
 
-Three sorts of runs: Prefect's flows in the warm fork, whose engines talk to the server past the network of the agents
-or through it, and commands without an engine.
+There are three sorts of runs: Prefect's flows in the warm fork, whose engines talk to the server directly or through
+the network of the agents, and commands without an engine.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from typing import Any
 import requests
 
 from tests.faults import plan
-from tests.faults.evidence import Facts, Stored, line_numbers, read_only
-from tests.faults.invariants import End, Kills
+from tests.faults.backends import Unanswered
+from tests.faults.evidence import Facts, StoredRun, line_numbers, read_only
+from tests.faults.invariants import End, RunFaults
 from tests.faults.plan import PlannedRun
 from tests.faults.program import Program
-from tests.faults.sides import Unanswered
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.waiting import wait_until
 
 _CODE = Path(__file__).parent.parent
 _POOL = "kit"
-DIRECT, THROUGH, COMMAND = "flow, past the network", "flow, through the network", "command"
+DIRECT, THROUGH, COMMAND = "flow, without the network", "flow, through the network", "command"
 _START_S = 90.0
 _REQUEST_S = 5.0
-#: Every exit record was looked over for processes that are left.
+#: What the line about an end says of processes that are left; each has one of these.
 _AUDITS = ("No process was left.", "Left running and ended: ")
 _NEVER_STARTED = "cancelled before it could be started"
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-#: The loggers under which the code's own lines stand.
+#: Loggers of the lines that the code itself writes.
 _LOGGERS = ("flowherd.stdout", "prefect.flow_runs")
 
 
 class Prefect3Rules:
-    """The engine of a run tells its states; the agent only what the engine cannot tell any more."""
+    """The engine of a run reports its states; the agent reports only what the engine no longer can."""
 
     finals = _TERMINAL
     agent_ends_runs = False
-    #: Prefect's engine works for a while before the user's code, and may end without having come to it.
+    #: Prefect's engine works for a while before the user's code, and may die before it.
     traceless_points = frozenset(plan.RUNNER_POINTS)
     _flow_ends: Mapping[str, End] = {
         "ok": ("COMPLETED", None, ""),
         "code": ("CRASHED", None, "Python system exit call"),
         "raise": ("FAILED", None, "as planned"),
     }
-    #: Nobody reports a command's end but the agent, who does not know what it was to come to.
+    #: The agent alone reports the end of a command, and does not know what it meant.
     _command_ends: Mapping[str, End] = {
         "ok": ("CRASHED", None, "exited with code 0"),
         "code": ("CRASHED", None, "exited with code 3"),
@@ -61,7 +61,7 @@ class Prefect3Rules:
     _not_started: End = ("CRASHED", None, "The runner ended before it started the flow")
     _probably_oom: End = ("CRASHED", None, "probable")
     _cancelled: End = ("CANCELLED", None, "")
-    #: An engine says in these words that it could not talk to its server.
+    #: Messages of an engine that could not talk to its server.
     _unheard: tuple[End, ...] = (
         ("CRASHED", None, "Execution was interrupted by an unexpected exception"),
         ("CRASHED", None, "Request to http"),
@@ -72,66 +72,66 @@ class Prefect3Rules:
     )
     _terminated: End = ("CRASHED", None, "Execution was aborted by a termination signal")
 
-    def doubled(self, stored: Stored, kills: Kills) -> Iterator[str]:
-        """It is claimed once, starts once and ends once; a claim that came too late and was undone is none."""
+    def doubled(self, stored: StoredRun, run_faults: RunFaults) -> Iterator[str]:
+        """A run is claimed once, starts once and ends once; a late claim that was undone does not count."""
         finals = [state for state in stored.history if state in _TERMINAL]
         undone = stored.history.count("PENDING") == 2 and len(finals) == 2 and finals[0] == finals[1]
-        if len(finals) > 1 and not undone and not _is_right(finals, kills):
+        if len(finals) > 1 and not undone and not _is_right(finals, run_faults):
             yield f"it ended {len(finals)} times: {stored.history}"
         if stored.history.count("PENDING") > 1 and not undone:
             yield f"it was claimed {stored.history.count('PENDING')} times"
-        if stored.history.count("RUNNING") > (2 if _is_disturbed(stored, kills) else 1):
+        if stored.history.count("RUNNING") > (2 if _is_disturbed(stored, run_faults) else 1):
             yield f"it was RUNNING {stored.history.count('RUNNING')} times"
 
-    def succeeded(self, stored: Stored) -> bool:
+    def succeeded(self, stored: StoredRun) -> bool:
         return stored.state == "COMPLETED"
 
-    def is_told(self, stored: Stored) -> bool:
-        """Where a process of it was: not where it was cancelled before it was claimed, or before it was started."""
+    def has_notice(self, stored: StoredRun) -> bool:
+        """Whether it had a process: not when it was cancelled before it was claimed or started."""
         return "PENDING" in stored.history and _NEVER_STARTED not in stored.message
 
-    def possible_ends(self, stored: Stored, facts: Facts, kills: Kills) -> list[End]:
+    def possible_ends(self, stored: StoredRun, facts: Facts, run_faults: RunFaults) -> list[End]:
         own = self._command_ends if stored.sort == COMMAND else self._flow_ends
         ends: list[End] = [own[facts.end]] if facts.end in own else []
-        ends += [("CRASHED", None, name) for name in kills.flow]
-        if "SIGTERM" in kills.flow and stored.sort != COMMAND:
+        ends += [("CRASHED", None, name) for name in run_faults.flow_signals]
+        if "SIGTERM" in run_faults.flow_signals and stored.sort != COMMAND:
             ends.append(self._terminated)
-        if kills.oom_on_host and "SIGKILL" in kills.flow:
+        if run_faults.oom_on_host and "SIGKILL" in run_faults.flow_signals:
             ends.append(self._probably_oom)
-        if kills.runner:
+        if run_faults.runner_killed:
             ends += [self._lost] if facts.flows else [self._lost, self._not_started]
-        if kills.cancelled:
+        if run_faults.cancelled:
             ends.append(self._cancelled)
-        if _is_disturbed(stored, kills):
+        if _is_disturbed(stored, run_faults):
             ends += self._unheard
         return ends
 
 
-def _is_right(finals: list[str], kills: Kills) -> bool:
-    """Cancelled may correct what a dying engine has forced, and it tells of a stranger's SIGTERM on its last steps."""
-    if kills.cancelled and finals == ["CRASHED", "CANCELLED"]:
+def _is_right(finals: list[str], run_faults: RunFaults) -> bool:
+    """Whether a second end is right: Cancelled corrects a dying engine, and an ending engine reports a SIGTERM."""
+    if run_faults.cancelled and finals == ["CRASHED", "CANCELLED"]:
         return True
-    return "SIGTERM" in kills.flow and finals[1:] == ["CRASHED"]
+    return "SIGTERM" in run_faults.flow_signals and finals[1:] == ["CRASHED"]
 
 
-def _is_disturbed(stored: Stored, kills: Kills) -> bool:
+def _is_disturbed(stored: StoredRun, run_faults: RunFaults) -> bool:
     """Whether its engine could not always talk to the server."""
-    return (stored.sort != COMMAND and kills.server_away) or (stored.sort == THROUGH and kills.storm)
+    return (stored.sort != COMMAND and run_faults.server_away) or (stored.sort == THROUGH and run_faults.network_faults)
 
 
 class Prefect3:
     """`prefect server start` on SQLite."""
 
     rules = Prefect3Rules()
-    pace = plan.HEAVY
-    server_words = "prefect server start"
-    #: It ends by the signal itself.
+    rates = plan.SLOW
+    server_command = "prefect server start"
+    #: It may end by the signal itself.
     good_ends = (0, -15)
 
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
         home = base / "prefect"
-        home.mkdir()
         user = PrefectServer(home)
+        user.copy_empty_database()
         self.port, self._api = user.port, user.api
         self._user = user
         self._installation = required_installation(PREFECT_3)
@@ -185,7 +185,7 @@ class Prefect3:
         with closing(read_only(self._path)) as connection:
             return dict(connection.execute("SELECT id, state_type FROM flow_run ORDER BY created, id").fetchall())
 
-    def run(self, run_id: str) -> Stored:
+    def run(self, run_id: str) -> StoredRun:
         with closing(read_only(self._path)) as connection:
             return self._stored(connection, run_id)
 
@@ -202,14 +202,14 @@ class Prefect3:
         assert response.ok, f"{path}: {response.status_code} {response.text[:500]}"
         return response.json()
 
-    def _stored(self, connection: sqlite3.Connection, run_id: str) -> Stored:
+    def _stored(self, connection: sqlite3.Connection, run_id: str) -> StoredRun:
         query = "SELECT state_type, state_id, deployment_id FROM flow_run WHERE id = ?"
         state, state_id, deployment = connection.execute(query, [run_id]).fetchone()
         query = "SELECT type, id, message FROM flow_run_state WHERE flow_run_id = ? ORDER BY timestamp, created"
         states = connection.execute(query, [run_id]).fetchall()
         query = "SELECT message, name FROM log WHERE flow_run_id = ? ORDER BY timestamp, id"
         log = connection.execute(query, [run_id]).fetchall()
-        return Stored(
+        return StoredRun(
             run_id=run_id,
             sort=self._deployments[deployment],
             state=state,
@@ -222,5 +222,5 @@ class Prefect3:
 
 
 def _is_end(text: str) -> bool:
-    """What became of the process, which is all that the agent knows."""
+    """Whether a line is about the end of the process, which is all that the agent knows."""
     return text.startswith(("The flow run was cancelled", "The runner ")) or any(words in text for words in _AUDITS)

@@ -1,4 +1,4 @@
-"""The real processes of a session: server, agents, the proxy between them, and who can be killed among them."""
+"""The real processes of a session: server, agents and the proxy between them, and which of them can be killed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from tests.faults.backends import BackendUnderTest
+from tests.faults.backends.embedded import Embedded
 from tests.faults.evidence import Identity
 from tests.faults.program import Program
 from tests.faults.proxy import Proxy
-from tests.faults.sides import Side
-from tests.faults.sides.embedded import Embedded
 from tests.support.leftovers import VARIABLE, kill_carriers
 
 
-class Stage:
-    """All of it, on the directory `base`."""
+class Cluster:
+    """All of it, in the directory `base`."""
 
-    def __init__(self, base: Path, seed: int, agents: int, side: type[Side] = Embedded) -> None:
+    def __init__(self, base: Path, seed: int, agents: int, backend: type[BackendUnderTest] = Embedded) -> None:
         self.base = base
         self.facts = base / "facts"
         self.points = base / "points"
         for directory in (self.facts, self.points):
             directory.mkdir(parents=True)
         self.mark = uuid.uuid4().hex
-        self.side = side(base, self._environment())
-        self.server = self.side.server
-        self.proxy = Proxy(lambda: self.side.port, seed)
+        self.backend = backend(base, self._environment())
+        self.server = self.backend.server
+        self.proxy = Proxy(lambda: self.backend.port, seed)
         self.state_dirs = [base / f"agent-{number}" for number in range(agents)]
         self.agents = [
             Program(path.name, self._agent_argv(path), self._environment(), base / f"{path.name}.out")
@@ -42,8 +42,8 @@ class Stage:
     # -- as a whole
 
     def start(self) -> None:
-        """Start everything, with all that is to be run made known."""
-        self.side.start()
+        """Start everything and register what is to be run."""
+        self.backend.start()
         for agent in self.agents:
             agent.start()
 
@@ -53,26 +53,26 @@ class Stage:
             program.tend()
 
     def stop(self) -> list[str]:
-        """End everything in good order; what did not end well."""
+        """Stop everything in order; return what did not end well."""
         complaints = []
         for program in (*self.agents, self.server):
             code = program.stop()
-            if code not in (self.side.good_ends if program is self.server else (0,)):
-                complaints.append(f"{program.name} ended with {code} when it was asked to end")
+            if code not in (self.backend.good_ends if program is self.server else (0,)):
+                complaints.append(f"{program.name} ended with {code} when it was stopped")
         return complaints
 
     def clear(self) -> None:
-        """End everything at once, whatever it is."""
+        """Kill everything at once."""
         for program in (*self.agents, self.server):
             program.kill()
         kill_carriers(self.mark)
-        self.side.close()
+        self.backend.close()
         self.proxy.close()
 
     # -- single parts
 
     def fork_servers(self) -> list[Identity]:
-        """Those that are children of an agent now."""
+        """Return the fork servers that are children of an agent now."""
         parents = {agent.pid for agent in self.agents} - {None}
         found = []
         for entry in Path("/proc").iterdir():
@@ -88,7 +88,7 @@ class Stage:
         return found
 
     def arm(self, point: str, count: int = 1) -> None:
-        """Whoever passes `point` for the `count`-th time from now on dies there, unless somebody is to die already."""
+        """Have the process die that passes `point` for the `count`-th time from now on, unless it is armed already."""
         temporary = self.base / "point.new"
         temporary.write_text(f"{count} 0 0\n")
         with contextlib.suppress(FileExistsError):
@@ -96,16 +96,16 @@ class Stage:
         temporary.unlink()
 
     def disarm(self) -> None:
-        """Nobody dies at a point any more; who has died already is told by `fired`."""
+        """Take back what is armed; `fired` still returns the deaths that have happened."""
         for path in self.points.iterdir():
             with _locked(path) as file:
                 if int(file.read().split()[0]) > 0:
                     path.unlink()
                     file.seek(0)
-                    file.write("0 0 0\n")  # for who has opened it and waits for the lock
+                    file.write("0 0 0\n")  # for a process that has opened it and waits for the lock
 
     def fired(self) -> Iterator[tuple[str, Identity]]:
-        """Points at which somebody has died since the last look, and who."""
+        """Yield the points at which a process has died since the last look, and the process."""
         for path in list(self.points.iterdir()):
             with _locked(path) as file:
                 left, pid, ticks = map(int, file.read().split())
@@ -115,11 +115,11 @@ class Stage:
                 yield path.name, Identity(pid, ticks)
 
     def run_directories(self) -> list[str]:
-        """What the agents have kept of runs."""
+        """Return the directories of runs that the agents have."""
         return [str(path) for state_dir in self.state_dirs for path in (state_dir / "runs").glob("*")]
 
     def _agent_argv(self, state_dir: Path) -> list[str]:
-        where = self.side.agent_options(f"http://127.0.0.1:{self.proxy.port}")
+        where = self.backend.agent_options(f"http://127.0.0.1:{self.proxy.port}")
         options = ["-n", state_dir.name, "--state-dir", str(state_dir), "-v"]
         return [sys.executable, "-m", "flowherd", "start", *where, *options]
 
@@ -136,18 +136,20 @@ class Stage:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[TextIO]:
-    """The instruction file, while nobody else reads or writes it: contract.faults takes the same lock."""
+    """Open an instruction file with the lock that flowherd_runner.contract.faults takes too."""
     with path.open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
 @contextmanager
-def stage(base: Path, seed: int, agents: int = 1, side: type[Side] = Embedded) -> Iterator[Stage]:
-    """A stage that is up; nothing of it is left afterwards."""
-    built = Stage(base, seed, agents, side)
+def running_cluster(
+    base: Path, seed: int, agents: int = 1, backend: type[BackendUnderTest] = Embedded
+) -> Iterator[Cluster]:
+    """Start a cluster; nothing of it is left afterwards."""
+    cluster = Cluster(base, seed, agents, backend)
     try:
-        built.start()
-        yield built
+        cluster.start()
+        yield cluster
     finally:
-        built.clear()
+        cluster.clear()

@@ -16,11 +16,11 @@ from flowherd.errors import BackendError
 from flowherd.states import FINISHED
 from flowherd_runner.contract import reasons
 from tests.faults import plan
-from tests.faults.evidence import Facts, Stored, line_numbers, read_only
-from tests.faults.invariants import End, Kills
+from tests.faults.backends import Unanswered
+from tests.faults.evidence import Facts, StoredRun, line_numbers, read_only
+from tests.faults.invariants import End, RunFaults
 from tests.faults.plan import PlannedRun
 from tests.faults.program import Program
-from tests.faults.sides import Unanswered
 from tests.support.waiting import wait_until
 
 FLOW_FILE = Path(__file__).parent.with_name("flow.py")
@@ -29,29 +29,29 @@ _START_S = 40.0
 
 
 class EmbeddedRules:
-    """The agent tells every state of its runs, and the reason of the end with it."""
+    """The agent reports every state of its runs, and the reason of the end."""
 
     finals = FINISHED
-    #: The end is told when all processes of the run are gone.
+    #: The end is reported when all processes of the run have ended.
     agent_ends_runs = True
     traceless_points = plan.BEFORE_USER_CODE
-    #: The end that the flow chose: state, reason, and what the message must say.
+    #: Ends that the flow chooses.
     _own_ends: Mapping[str, End] = {
         "ok": ("Success", reasons.REASON_EXITED, "code 0"),
         "code": ("Failed", reasons.REASON_EXITED, "code 3"),
         "raise": ("Failed", reasons.REASON_EXCEPTION, "as planned"),
     }
-    #: A command that raises ends with a code.
+    #: End of a command that raises.
     _raising_command: End = ("Failed", reasons.REASON_EXITED, "code 1")
     _lost: End = ("Failed", reasons.REASON_LOST, "")
     _cancelled: End = ("Cancelled", reasons.REASON_CANCELLED, "")
-    #: The server itself ends a run of which no agent has told yet that it runs.
+    #: The server itself cancels a run that no agent has reported as running yet.
     _cancelled_by_server: End = ("Cancelled", None, "")
     _probably_oom: End = ("Failed", reasons.REASON_OOM, "probable")
     _not_started: End = ("Failed", reasons.REASON_NOT_STARTED, "")
 
-    def doubled(self, stored: Stored, _kills: Kills) -> Iterator[str]:
-        """It starts once and ends once."""
+    def doubled(self, stored: StoredRun, _run_faults: RunFaults) -> Iterator[str]:
+        """A run starts once and ends once."""
         finals = [state for state in stored.history if state in FINISHED]
         if len(finals) > 1:
             yield f"it ended {len(finals)} times"
@@ -59,27 +59,27 @@ class EmbeddedRules:
             if stored.history.count(once) > 1:
                 yield f"it was {once} {stored.history.count(once)} times"
 
-    def succeeded(self, stored: Stored) -> bool:
+    def succeeded(self, stored: StoredRun) -> bool:
         return stored.state == "Success"
 
-    def is_told(self, _stored: Stored) -> bool:
+    def has_notice(self, _stored: StoredRun) -> bool:
         return True
 
-    def possible_ends(self, _stored: Stored, facts: Facts, kills: Kills) -> list[End]:
-        """One, unless somebody was killed when the run was about to end by itself."""
+    def possible_ends(self, _stored: StoredRun, facts: Facts, run_faults: RunFaults) -> list[End]:
+        """Return one end, or more when a process was killed while the run was about to end by itself."""
         if not facts.flows:
-            return [self._not_started, self._lost] if kills.runner else []
+            return [self._not_started, self._lost] if run_faults.runner_killed else []
         ends: list[End] = []
         if facts.end in self._own_ends:
             ends.append(self._own_ends[facts.end])
         if facts.end == "raise":
             ends.append(self._raising_command)
-        ends += [("Failed", reasons.REASON_SIGNAL, name) for name in kills.flow]
-        if kills.oom_on_host and "SIGKILL" in kills.flow:
+        ends += [("Failed", reasons.REASON_SIGNAL, name) for name in run_faults.flow_signals]
+        if run_faults.oom_on_host and "SIGKILL" in run_faults.flow_signals:
             ends.append(self._probably_oom)
-        if kills.runner:
+        if run_faults.runner_killed:
             ends.append(self._lost)
-        if kills.cancelled:
+        if run_faults.cancelled:
             ends += [self._cancelled, self._cancelled_by_server]
         return ends
 
@@ -88,8 +88,8 @@ class Embedded:
     """`flowherd server` on SQLite."""
 
     rules = EmbeddedRules()
-    pace = plan.QUICK
-    server_words = "flowherd_server"
+    rates = plan.FAST
+    server_command = "flowherd_server"
     good_ends = (0,)
 
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
@@ -102,7 +102,7 @@ class Embedded:
 
     def start(self) -> None:
         self.server.start()
-        self.port = int(wait_until(self._announced, timeout_s=_START_S, what=self._says)[1])
+        self.port = int(wait_until(self._announced, timeout_s=_START_S, what=self._output)[1])
         self.server.argv = self._argv()
         project = self._client.flows.ensure_project("kit")
         python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
@@ -135,7 +135,7 @@ class Embedded:
         with closing(read_only(self._path)) as connection:
             return dict(connection.execute("SELECT id, state FROM flow_run ORDER BY seq").fetchall())
 
-    def run(self, run_id: str) -> Stored:
+    def run(self, run_id: str) -> StoredRun:
         with closing(read_only(self._path)) as connection:
             return _stored(connection, run_id)
 
@@ -145,15 +145,15 @@ class Embedded:
 
     @property
     def _client(self) -> UserClient:
-        """A person's connection, past the proxy."""
+        """A person's connection, without the proxy."""
         if self._connection is None:
             self._connection = UserClient(GraphQLTransport(f"http://127.0.0.1:{self.port}", timeout_s=5.0))
         return self._connection
 
     def _announced(self) -> re.Match[str] | None:
-        return _READY.search(self._says())
+        return _READY.search(self._output())
 
-    def _says(self) -> str:
+    def _output(self) -> str:
         return self.server.output.read_text() if self.server.output.exists() else ""
 
     def _argv(self) -> list[str]:
@@ -161,7 +161,7 @@ class Embedded:
         return [sys.executable, "-m", "flowherd_server", *where]
 
 
-def _stored(connection: sqlite3.Connection, run_id: str) -> Stored:
+def _stored(connection: sqlite3.Connection, run_id: str) -> StoredRun:
     query = "SELECT state, serialized_state, state_message FROM flow_run WHERE id = ?"
     state, serialized, message = connection.execute(query, [run_id]).fetchone()
     query = "SELECT state FROM flow_run_state WHERE flow_run_id = ? ORDER BY version"
@@ -170,7 +170,7 @@ def _stored(connection: sqlite3.Connection, run_id: str) -> Stored:
     log = connection.execute(query, [run_id]).fetchall()
     ours = (json.loads(serialized).get("context") or {}).get("flowherd") or {}
     streams = [(text, json.loads(info or "{}").get("stream")) for text, info in log]
-    return Stored(
+    return StoredRun(
         run_id=run_id,
         state=state,
         message=message or "",
