@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from collections import deque
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.errors import flush_output, print_traceback
 from flowherd_runner.runner import STOP_SIGNALS, run
 
 #: More descriptors than any message carries, so that surplus ones are seen and closed.
@@ -76,12 +76,11 @@ def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:  # foreign code; the runs can still do without it
-            traceback.print_exc()
+            print_traceback()
             failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
         else:
             preloaded.append(name)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     return preloaded, failed
 
 
@@ -212,8 +211,7 @@ class ForkServer:
             self._signals.close()
             code = run(directory, lock_fd, self._kept_fds)
         except BaseException:  # nothing may return into the fork server's loop
-            traceback.print_exc()
-            sys.stderr.flush()
+            print_traceback()
         finally:
             os._exit(code)
 

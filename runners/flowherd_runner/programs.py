@@ -6,10 +6,10 @@ Imports every module that a runner needs, so that a runner forked later pays for
 import argparse
 import os
 import sys
-import traceback
 from typing import List, NoReturn
 
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
+from flowherd_runner.errors import print_traceback
 from flowherd_runner.forkserver import serve
 from flowherd_runner.runner import run
 
@@ -24,8 +24,7 @@ def run_program(arguments: List[str]) -> NoReturn:
             serve(options.fd, options.preload)
         os._exit(run(options.directory, options.lock_fd, kept_fds={}))
     except Exception:  # the program's outermost boundary; stderr is a file that the agent reads
-        traceback.print_exc()
-    sys.stderr.flush()
+        print_traceback()
     os._exit(broken)
 
 

@@ -8,9 +8,7 @@ import resource
 import selectors
 import signal
 import socket
-import sys
 import time
-import traceback
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
@@ -30,6 +28,7 @@ from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.contract.spec import RunSpec, read_spec
+from flowherd_runner.errors import print_traceback
 from flowherd_runner.exit_record import End, Stop, verdict
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
@@ -72,8 +71,7 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
         runner.watch()
         runner.finish()
     except Exception:  # the runner's outermost boundary; without a record the agent asks this file
-        traceback.print_exc()
-        sys.stderr.flush()
+        print_traceback()
         Tree(os.path.basename(directory)).kill_all()
         return RUNNER_BROKEN
     return RUNNER_OK

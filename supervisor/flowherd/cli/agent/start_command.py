@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -172,8 +172,8 @@ def _start_again() -> None:
 
     Nothing is handed over except the files in the state directory, so this start is like one after a crash.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # the reader has closed it; the agent works on
-            stream.flush()
+    from flowherd.agent import agent_log
+
+    agent_log.close()
     # By the interpreter's full path, by which it finds its virtual environment; orig_argv may hold a bare "python".
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -7,7 +7,6 @@ while the backend is away, nothing is kept here but the time of the next try.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from flowherd.host.delivery.report_delivery import ReportDelivery
 from flowherd.host.delivery.upkeep import LINGER_S, Upkeep
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
+from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker
 
 #: Longest pause while deliveries are held back, seconds; the mirror and heartbeats go on meanwhile.
@@ -64,7 +64,7 @@ class Courier:
         self._connection = connection
         self._log_interval_s = settings.log_interval_s
         self._on_delivered = on_delivered
-        self._mirror = Mirror(sys.stdout) if settings.mirror else None
+        self._mirror = Mirror(STANDARD_OUTPUT) if settings.mirror else None
         self._logs = LogDelivery(registry, connection, send_logs=settings.send_logs)
         self._reports = ReportDelivery(connection, self._logs.is_delivered)
         self._upkeep = Upkeep(
@@ -146,7 +146,7 @@ class Courier:
         self._logs.forget(run)
         self._upkeep.forget(run)
         if self._mirror is not None:
-            self._mirror.forget(run.id)
+            self._mirror.forget(run)
         self._on_delivered(run)
 
     def _show_output(self) -> None:
