@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import signal
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from tests.faults.program import Program
 from tests.faults.proxy import Proxy
 from tests.faults.sides import Side
 from tests.faults.sides.embedded import Embedded
-from tests.support.leftovers import VARIABLE, carriers
+from tests.support.leftovers import VARIABLE, kill_carriers
 
 
 class Stage:
@@ -67,14 +65,7 @@ class Stage:
         """End everything at once, whatever it is."""
         for program in (*self.agents, self.server):
             program.kill()
-        deadline_s = time.monotonic() + 10
-        while (left := carriers(self.mark)) and time.monotonic() < deadline_s:
-            for line in left:
-                try:
-                    os.kill(int(line.split()[0]), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.05)
+        kill_carriers(self.mark)
         self.side.close()
         self.proxy.close()
 

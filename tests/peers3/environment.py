@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 from tests.peers.environments import THIRD, Peer, required_peer
+from tests.support.leftovers import current_mark
 from tests.support.waiting import wait_until
 
 #: Generous: it makes its database, and the machine may be busy with other tests.
@@ -29,6 +30,7 @@ class PrefectServer:
         self._home = home
         #: Of its own processes, from its next start on.
         self.variables = variables
+        self._mark = current_mark()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.api = f"http://127.0.0.1:{self.port}/api"
@@ -45,7 +47,7 @@ class PrefectServer:
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._command, *arguments],
-                env=self.environ(),
+                env={**self.environ(), **self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers3.environment import free_port
+from tests.support.leftovers import current_mark
 from tests.support.waiting import wait_until
 
 _DEBIAN = Path("/usr/lib/postgresql")
@@ -64,6 +65,7 @@ class Postgres:
         self._port = free_port()
         self._password = secrets.token_hex(8)
         self._user = _unprivileged()
+        self._mark = current_mark()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,6 +98,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **self._mark},
                 user=self._user,
                 cwd=self._place,
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flowherd.host.processes.process_tree import Usage
 from flowherd_runner.contract import reasons
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Breach:
     detail: str
 
 
-def breach(usage: Usage, limits: Limits) -> Breach | None:
+def breach(usage: Usage, limits: RunLimits) -> Breach | None:
     """Return the first of a run's limits that `usage` exceeds; None if it exceeds none."""
     memory = limits.memory_bytes
     if memory is not None and usage.memory_bytes > memory:

@@ -26,7 +26,7 @@ from flowherd.engines.runtimes import (
 from flowherd.errors import ConfigurationError
 from flowherd.host.processes.fork_server import ForkServers
 from flowherd.values import EngineAccess
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class RunSurroundings:
         return AgentDefaults(
             env_vars=self._options.env_vars,
             import_paths=self._options.import_paths,
-            limits=Limits(**self._settings.runs.limits.model_dump()),
+            limits=RunLimits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
             grace_s=self._settings.agent.grace,

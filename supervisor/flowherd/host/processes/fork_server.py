@@ -30,8 +30,9 @@ from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
 
-#: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
+#: How long to wait until the modules are imported, seconds; heavy ones take long from a cold disk.
 _READY_TIMEOUT_S = 120.0
+#: How long to wait for the answer to a request, seconds.
 _ANSWER_TIMEOUT_S = 30.0
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2

@@ -15,6 +15,7 @@ from flowherd.host.processes.flock import start_program
 
 #: Oldest Python whose grammar the child side is written in.
 LEAST_VERSION = (3, 7)
+#: How long to wait for an interpreter's answer, seconds.
 _ANSWER_TIMEOUT_S = 30.0
 #: Valid in any Python since 2.6. Removes the current directory from the path, as fork servers do.
 _QUESTION = """
@@ -43,7 +44,7 @@ class Interpreter:
     version: tuple[int, int, int]
     #: Whether the package that was asked for can be found; whether it can be imported is another question.
     has_package: bool
-    #: Its version; None when it is not known, as under Python 3.7 and for a package that was put there by hand.
+    #: Version of the package; None if unknown, as under Python 3.7 and for a package that was copied there by hand.
     package_version: str | None = None
 
 

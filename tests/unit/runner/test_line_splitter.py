@@ -1,16 +1,16 @@
-"""Chunks of bytes into lines."""
+"""Chunks of bytes are split into lines."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowherd_runner.lines import LineSplitter
+from flowherd_runner.line_splitter import LineSplitter
 from flowherd_runner.masking import Mask
 
 
 def split(chunks: list[bytes], limit: int = 100, secrets: tuple[str, ...] = ()) -> list[tuple[bytes, int]]:
-    """Every line with the bytes left out of it."""
+    """Every line, with the number of bytes left out of it."""
     splitter = LineSplitter(limit, Mask(secrets))
     batches = [batch for chunk in chunks for batch in splitter.feed(chunk)] + splitter.finish()
     found = []

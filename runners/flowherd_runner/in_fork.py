@@ -1,6 +1,6 @@
-"""The user's code in the fork itself: gives it an interpreter as fresh as it can be, and ends as an interpreter does.
+"""Runs the user's code in the fork itself: makes the interpreter as fresh as possible, and ends as one does.
 
-Every kind that runs Python without exec uses this: `enter`, then `run_and_exit`. Runs in the user's process.
+Every kind that runs Python without exec uses this: `enter`, then `run_and_exit`, in the user's process.
 """
 
 import atexit
@@ -18,29 +18,28 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 from flowherd_runner import PACKAGE_DIRECTORY
 from flowherd_runner.contract.reasons import FLOW_RAISED
-from flowherd_runner.errors import NotStarted
-from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.logcapture import flush_streams
+from flowherd_runner.kinds.definition import FlowProcess, NotStarted
+from flowherd_runner.record_sender import flush_streams
 
 _OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
 _MAX_MESSAGE_CHARS = 5000
 
 
-def enter(flow: Flow, argv: List[str]) -> None:
-    """Make the forked interpreter the run's own: environment, paths, streams, random numbers."""
+def enter(flow: FlowProcess, argv: List[str]) -> None:
+    """Give the forked interpreter the run's environment, paths, streams and random numbers."""
     _adopt_environment(flow.environment)
     sys.argv = argv
-    # multiprocessing's spawn would import boot.py as its main module.
+    # Otherwise multiprocessing's spawn would import boot.py as its main module.
     sys.modules["__main__"] = ModuleType("__main__")
     _open_streams()
     _reseed()
 
 
-def run_and_exit(flow: Flow, body: Callable[[], object]) -> NoReturn:
-    """Call `body`, wait for what it returns when that is a coroutine, and end the process as an interpreter would.
+def run_and_exit(flow: FlowProcess, body: Callable[[], object]) -> NoReturn:
+    """Call `body`, run the coroutine that it may return, and end the process as an interpreter would.
 
-    NotStarted passes through; every other exception is the user's, logged and told to the runner.
+    NotStarted passes through; every other exception is the user's: it is logged and sent to the runner.
     """
     number: Optional[int] = None
     code = 0
@@ -51,14 +50,14 @@ def run_and_exit(flow: Flow, body: Callable[[], object]) -> NoReturn:
         raise
     except SystemExit as error:
         code = _exit_code(error)
-    except BaseException as error:  # whatever the user's code raises ends it
+    except BaseException as error:  # any exception of the user's code ends it
         code = FLOW_RAISED
         _report(flow, error)
         if isinstance(error, KeyboardInterrupt):
             number = signal.SIGINT
     _finish()
     if number is not None:
-        # As the interpreter does, so that who looks at the wait status sees what ended it.
+        # As the interpreter does, so that the wait status shows what ended the process.
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     os._exit(code)
@@ -67,7 +66,7 @@ def run_and_exit(flow: Flow, body: Callable[[], object]) -> NoReturn:
 def _call(body: Callable[[], object]) -> None:
     result = body()
     if isinstance(result, CoroutineType):
-        import asyncio  # costs every fork server memory and most runs never need it
+        import asyncio  # would cost every fork server memory, and most runs never need it
 
         asyncio.run(result)
 
@@ -84,7 +83,7 @@ def _adopt_environment(environment: Dict[str, str]) -> None:
 
 
 def _open_streams() -> None:
-    """Streams of the run's own: those of the fork server may hold, or be set to, anything."""
+    """Make new streams: those of the fork server may hold output, or have been replaced."""
     stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
@@ -97,13 +96,13 @@ def _writer(fd: int) -> io.TextIOWrapper:
 
 
 def _reseed() -> None:
-    """Sibling runs must not share random numbers; the random module sees to itself after a fork, numpy does not."""
+    """Keep sibling runs from sharing random numbers: the random module reseeds itself after a fork, numpy does not."""
     if "numpy.random" in sys.modules:
         importlib.import_module("numpy.random").seed()
 
 
 def _exit_code(error: SystemExit) -> int:
-    """What the interpreter makes of sys.exit's argument."""
+    """Return the exit code that the interpreter makes of the argument of sys.exit."""
     if error.code is None:
         return 0
     if isinstance(error.code, int):
@@ -112,8 +111,8 @@ def _exit_code(error: SystemExit) -> int:
     return 1
 
 
-def _report(flow: Flow, error: BaseException) -> None:
-    """Tell of an exception that the user's code did not catch: to the log, to the runner, to a hook that it set."""
+def _report(flow: FlowProcess, error: BaseException) -> None:
+    """Report an exception that the user's code did not catch: to the log, the runner, and a hook that it has set."""
     trimmed = _user_frames(error.__traceback__)
     message = "".join(traceback.format_exception(type(error), error, trimmed)).rstrip("\n")
     flow.sender.record(logging.ERROR, _LOGGER, message)
@@ -121,17 +120,17 @@ def _report(flow: Flow, error: BaseException) -> None:
     if sys.excepthook is not sys.__excepthook__:
         try:
             sys.excepthook(type(error), error, trimmed)
-        except BaseException:  # the user's hook; the interpreter prints its error and goes on too
+        except BaseException:  # the user's hook; as the interpreter does, print its error and go on
             traceback.print_exc()
 
 
 def describe_exception(error: BaseException) -> Dict[str, str]:
-    """What the runner is told about `error`: see channel.py."""
+    """Return the message about `error` for the runner: see channel.py."""
     return {"type": _type_name(type(error)), "message": _text(error)}
 
 
 def _user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:
-    """`trace` without flowherd's own frames and those of the import that it asked for."""
+    """Return `trace` without flowherd's own frames and those of the import that it started."""
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
@@ -153,14 +152,14 @@ def _text(error: BaseException) -> str:
 
 
 def _finish() -> None:
-    """What the interpreter does between the last line of a program and its exit."""
+    """Do what the interpreter does between the last line of a program and its exit."""
     steps: List[Callable[[], Any]] = [
-        getattr(threading, "_shutdown"),  # noqa: B009 - waits for threads; as multiprocessing's children end
+        getattr(threading, "_shutdown"),  # noqa: B009 - waits for threads, as multiprocessing's children do
         getattr(atexit, "_run_exitfuncs"),  # noqa: B009
     ]
     for step in steps:
         try:
             step()
-        except BaseException:  # the user's code again, and the end must come
+        except BaseException:  # the user's code again; the process must still end
             traceback.print_exc()
     flush_streams()

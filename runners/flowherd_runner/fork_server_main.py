@@ -1,7 +1,7 @@
-"""The fork server: imports once, then forks one runner for each request; the conversation is contract/messages.py.
+"""The fork server: imports modules once, then forks a runner for each request (contract/messages.py).
 
-One thread, one selector, no signal handlers. It decides nothing about a run, knows no more of it than its directory,
-and its end, however it comes, means nothing to the runners that it has forked.
+One thread, one selector, no signal handlers. It decides nothing about a run and knows only its directory. Its end, for
+whichever reason, does not affect the runners that it has forked.
 """
 
 import array
@@ -23,39 +23,42 @@ from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
+from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
-from flowherd_runner.errors import flush_output, print_traceback
+from flowherd_runner.kinds import load_plain_kinds
+from flowherd_runner.own_errors import flush_output, print_traceback
 from flowherd_runner.runner import STOP_SIGNALS, run
 
-#: More descriptors than any message carries, so that surplus ones are seen and closed.
+#: More descriptors than any message should carry, so that surplus ones are noticed and closed.
 _MAX_FDS = 8
-#: Of the error of one module, so that the ready message stays within MAX_MESSAGE_BYTES.
+#: Maximum length of one module's error, so that the ready message stays within MAX_MESSAGE_BYTES.
 _MAX_ERROR_CHARS = 500
 
 
 def serve(fd: int, preload: List[str]) -> NoReturn:
-    """Import the modules `preload`, then answer requests on the socket `fd` until its other side is closed."""
+    """Import the modules `preload`, then answer requests on the socket `fd` until its other end is closed."""
     os.set_inheritable(fd, False)
-    # The agent stops a fork server by closing the socket or by SIGTERM; neither is an error worth a traceback.
+    # The agent stops a fork server by closing the socket or by SIGTERM; neither deserves a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Blocked before any module is imported: a thread that one of them starts must not take the signal instead.
+    # Blocked before any module is imported: a thread that one of them starts must not receive the signal instead.
     signals = osapi.SignalQueue({signal.SIGCHLD})
+    load_plain_kinds()
     with _import_environment():
         preloaded, failed = _preload(preload)
     gc.collect()
     gc.freeze()
-    # What a preloaded module keeps open it may want to use in the run.
+    # A preloaded module may use in the run what it keeps open.
     kept_fds = {
         other: identity for other, identity in osapi.open_fds().items() if other not in (0, 1, 2, fd, signals.fileno())
     }
-    ForkServer(socket.socket(fileno=fd), signals, kept_fds).serve(preloaded, failed)
+    Conversation(socket.socket(fileno=fd), signals, kept_fds).serve(preloaded, failed)
     os._exit(0)
 
 
 @contextmanager
 def _import_environment() -> Iterator[None]:
-    """The environment that the runs will have, so far as it is known beforehand; afterwards that of before."""
+    """Set the variables that are known to be the same in all runs, and restore the environment afterwards."""
     variables = json.loads(os.environ.pop(IMPORT_ENVIRONMENT_VARIABLE, "{}"))
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -70,12 +73,15 @@ def _import_environment() -> Iterator[None]:
 
 
 def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
-    """Import `names`; those that worked, and the errors of those that did not."""
+    """Import `names`; return those that could be imported, and the errors of the others.
+
+    An agent of 0.1.0 whose files were replaced while it runs still asks for modules by their former names.
+    """
     preloaded, failed = [], {}
     for name in names:
         try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # foreign code; the runs can still do without it
+            importlib.import_module(current_module(name))
+        except (Exception, SystemExit) as error:  # foreign code; runs may work without it
             print_traceback()
             failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
         else:
@@ -84,15 +90,15 @@ def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
     return preloaded, failed
 
 
-class ForkServer:
-    """One conversation with one agent."""
+class Conversation:
+    """The conversation with one agent, from the ready message to the end of the socket."""
 
     def __init__(self, channel: socket.socket, signals: osapi.SignalQueue, kept_fds: osapi.Descriptors) -> None:
         self._channel = channel
         self._channel.setblocking(False)
         self._kept_fds = kept_fds
         self._signals = signals
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # an inherited SIG_IGN would have the kernel reap the runners
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with an inherited SIG_IGN the kernel would reap the runners
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._channel, selectors.EVENT_READ)
         self._selector.register(self._signals, selectors.EVENT_READ)
@@ -101,8 +107,8 @@ class ForkServer:
         self._open = True
 
     def serve(self, preloaded: List[str], failed: Dict[str, str]) -> None:
-        """Answer until the agent is gone."""
-        self._say(
+        """Answer requests until the agent is gone."""
+        self._queue(
             op="ready",
             pid=os.getpid(),
             python="{}.{}.{}".format(*sys.version_info[:3]),
@@ -119,13 +125,13 @@ class ForkServer:
                 elif events & selectors.EVENT_READ:
                     self._receive()
 
-    # Conversation.
+    # Messages.
 
-    def _say(self, **message: Any) -> None:
+    def _queue(self, **message: Any) -> None:
         self._unsent.append(encode_message(message))
 
     def _send(self) -> None:
-        """Send what the socket takes; an agent that does not read must not keep the runners from being reaped."""
+        """Send what the socket takes now; runners must be reaped even when the agent does not read."""
         try:
             while self._unsent:
                 self._channel.send(self._unsent[0])
@@ -174,23 +180,23 @@ class ForkServer:
             pid = self._start(directory, fds[0])
             faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
-            self._say(op="refused", request=request, error=str(error))
+            self._queue(op="refused", request=request, error=str(error))
             return
         self._runners.append(pid)
         status = process_status(pid)
-        self._say(op="started", request=request, pid=pid, start_ticks=status[1] if status else 0)
+        self._queue(op="started", request=request, pid=pid, start_ticks=status[1] if status else 0)
 
     # Runners.
 
     def _start(self, directory: str, lock_fd: int) -> int:
-        """Start the runner of `directory` and return its pid. Raises OSError."""
-        # Blocked until the runner reads them from its queue: a stop request that comes early is not lost.
+        """Fork the runner of `directory` and return its pid. Raises OSError."""
+        # Blocked until the runner reads them from its queue, so that an early stop request is not lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            # A fork copies only the calling thread; locks that others hold would stay locked for ever.
+            # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
             threaded = osapi.thread_count() > 1
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of just that
+                warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of this case
                 pid = os.fork()
             if pid == 0:
                 self._become_runner(directory, lock_fd, threaded)
@@ -202,7 +208,7 @@ class ForkServer:
         code = RUNNER_BROKEN
         try:
             if by_exec:
-                # Everything but the lock closes by itself on exec.
+                # Every other descriptor is closed on exec.
                 os.set_inheritable(lock_fd, True)
                 arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
                 os.execv(sys.executable, [sys.executable, BOOT_FILE, *arguments])
@@ -210,18 +216,18 @@ class ForkServer:
             self._selector.close()
             self._signals.close()
             code = run(directory, lock_fd, self._kept_fds)
-        except BaseException:  # nothing may return into the fork server's loop
+        except BaseException:  # nothing may return into the loop of the fork server
             print_traceback()
         finally:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Tell the agent of every runner that has ended; only of them, a preloaded module may have children too."""
+        """Report each runner that has ended. Only runners are waited for: a preloaded module may have children too."""
         for pid in list(self._runners):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 self._runners.remove(pid)
-                self._say(op="gone", pid=pid, status=status)
+                self._queue(op="gone", pid=pid, status=status)
 
 
 def _received_fds(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:

@@ -1,4 +1,4 @@
-"""How a run ended, in words."""
+"""What the exit record says about how a run ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import signal
 from typing import Any
 
 from flowherd_runner.contract.oom import OomCount
-from flowherd_runner.exit_record import End, Stop, verdict
+from flowherd_runner.exit_record import End, Stop, describe_end
 
 CORE = 0x80
 
 
 def end(wait_status: int, **facts: Any) -> dict[str, Any]:
     defaults = {"cpu_time_s": 0.0, "stop": None, "not_started": None, "exception": None, "cpu_limit_s": None}
-    return verdict(End(wait_status, **{**defaults, **facts}))
+    return describe_end(End(wait_status, **{**defaults, **facts}))
 
 
 def test_an_exit_code_is_proven_by_the_wait_status() -> None:
@@ -22,7 +22,7 @@ def test_an_exit_code_is_proven_by_the_wait_status() -> None:
     assert found["evidence"] == "wait status: exited with code 3"
 
 
-def test_a_signal_is_named_and_told_not_to_be_ours() -> None:
+def test_a_signal_is_named_as_one_that_flowherd_did_not_send() -> None:
     found = end(signal.SIGKILL)
     assert (found["reason"], found["exit_code"], found["signal"]) == ("signal", None, 9)
     assert found["evidence"] == "wait status: killed by SIGKILL (9); flowherd did not send it"
@@ -32,7 +32,7 @@ def test_a_core_dump_is_mentioned() -> None:
     assert "SIGSEGV (11), core dumped" in end(signal.SIGSEGV | CORE)["evidence"]
 
 
-def test_the_cpu_limit_is_named_where_the_time_was_used() -> None:
+def test_the_cpu_limit_is_named_when_the_time_was_used_up() -> None:
     assert "its limit is 2 s" in end(signal.SIGXCPU, cpu_time_s=2.0, cpu_limit_s=2)["evidence"]
     assert "limit" not in end(signal.SIGKILL, cpu_time_s=0.1, cpu_limit_s=2)["evidence"]
 
@@ -51,7 +51,7 @@ def test_a_stop_is_the_reason_and_the_exit_code_stays_visible() -> None:
     assert found["evidence"] == "the agent asked; wait status: exited with code 0"
 
 
-def test_code_that_was_not_reached_is_told_with_its_reason() -> None:
+def test_code_that_was_not_reached_is_recorded_with_the_reason() -> None:
     found = end(72 << 8, not_started="no such program: foo")
     assert (found["reason"], found["evidence"]) == ("not_started", "no such program: foo")
 

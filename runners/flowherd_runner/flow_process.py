@@ -1,6 +1,6 @@
-"""The forked child on its way to the user's code: descriptors, signals, limits, user, environment, directory, kind.
+"""Prepares the forked child for the user's code: descriptors, signals, limits, user, directory, environment.
 
-Whatever goes wrong before the user's code is reached is told to the runner as one sentence.
+Any error before the user's code is reached is reported to the runner in one sentence.
 """
 
 import json
@@ -8,11 +8,11 @@ import os
 import pwd
 import resource
 import traceback
-from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
-from flowherd_runner.contract.spec import Limits, RunSpec
+from flowherd_runner.contract.spec import RunLimits, RunSpec
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
     PARAMETER_PREFIX,
@@ -20,96 +20,99 @@ from flowherd_runner.contract.variables import (
     RUN_ID_VARIABLE,
     RUN_NAME_VARIABLE,
 )
-from flowherd_runner.errors import NotStarted
-from flowherd_runner.kinds import KINDS, Kind
-from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.logcapture import RecordSender
+from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.process_mark import mark_process
+from flowherd_runner.record_sender import RecordSender
 
 _WORK_DIRECTORY = "work"
-#: MAX_ARG_STRLEN of execve(2): no single string of an environment may be longer.
+#: Maximum length of one string of an environment (MAX_ARG_STRLEN, execve(2)).
 _MAX_VARIABLE_BYTES = 128 * 1024 - 1
-#: Between SIGXCPU at the limit and the kernel's SIGKILL.
+#: Time between SIGXCPU at the limit and the kernel's SIGKILL, seconds of CPU time.
 _CPU_GRACE_S = 5
 
 
 class WritingEnds(NamedTuple):
-    """The flow process's side of what the runner made."""
+    """The flow process's ends of the runner's pipes and channel."""
 
     stdout_fd: int
     stderr_fd: int
     channel_fd: int
-    #: Readable once the runner has put the start on record; at its end when the runner is gone.
+    #: Readable once the runner has recorded the start; at end of file when the runner is gone.
     go_fd: int
 
 
-class Origin(NamedTuple):
-    """What the flow process takes over from the fork server, or must know of its runner."""
+class Inherited(NamedTuple):
+    """What the flow process inherits from the fork server, and what it must know of its runner."""
 
     directory: str
     runner_pid: int
     umask: int
     #: Descriptors of preloaded modules, for kinds that run in the fork itself.
     kept_fds: osapi.Descriptors
-    #: Tells this run's markers from anything that a process prints.
+    #: Distinguishes this run's markers from all that a process prints.
     token: bytes
 
 
-def become_flow(spec: RunSpec, origin: Origin, ends: WritingEnds) -> NoReturn:
-    """In the forked child: prepare, wait for the runner's word, be the user's code."""
-    sender = RecordSender(ends.channel_fd, origin.token)
+def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
+    """In the forked child: prepare, wait until the runner has recorded the start, and become the user's code.
+
+    In place of a kind that cannot be had, `kind` is the reason.
+    """
+    sender = RecordSender(ends.channel_fd, inherited.token)
     try:
-        flow, kind = _prepare(spec, origin, ends)
+        in_fork = isinstance(kind, Kind) and kind.in_fork
+        _leave_runner(spec, inherited, ends, in_fork)
+        if not isinstance(kind, Kind):
+            raise kind
+        # A sender remembers which files its streams are, so this one is made after they are in place.
+        flow = _prepare(spec, inherited, RecordSender(ends.channel_fd, inherited.token))
         if not os.read(ends.go_fd, 1):
             os._exit(FLOW_NOT_STARTED)
         os.close(ends.go_fd)
         kind.run(flow)
     except NotStarted as error:
         sender.send({"not_started": str(error)})
-    except BaseException as error:  # nothing may return into the runner's code
+    except BaseException as error:  # nothing may return into the code of the runner
         traceback.print_exc()
         sender.send({"not_started": "the run could not be prepared: {}: {}".format(type(error).__name__, error)})
     os._exit(FLOW_NOT_STARTED)
 
 
-def _prepare(spec: RunSpec, origin: Origin, ends: WritingEnds) -> Tuple[Flow, Kind]:
-    kind = KINDS.get(spec.kind)
-    in_fork = kind is not None and kind.in_fork
+def _leave_runner(spec: RunSpec, inherited: Inherited, ends: WritingEnds, in_fork: bool) -> None:
+    """Undo what this process has in common with the runner; with `in_fork` it keeps what the interpreter set up."""
     os.setpgid(0, 0)
     mark_process(spec.flow_run_id)
-    _arrange_fds(ends, origin.kept_fds if in_fork else {})
+    _arrange_fds(ends, inherited.kept_fds if in_fork else {})
     osapi.reset_signals(python=in_fork)
-    os.umask(origin.umask)
-    if kind is None:
-        raise NotStarted(
-            "runs of the kind {!r} are not known here, only {}".format(spec.kind, ", ".join(sorted(KINDS)))
-        )
+    os.umask(inherited.umask)
+
+
+def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender) -> FlowProcess:
     user = _user(spec.user)
     _set_limits(spec.limits)
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
-        working_dir = _enter_own_directory(origin.directory, user)
+        working_dir = _enter_own_directory(inherited.directory, user)
         _become(user)
     else:
         _become(user)
         working_dir = _enter(spec.working_dir)
-    osapi.die_with_parent(origin.runner_pid)
+    osapi.die_with_parent(inherited.runner_pid)
     environment, left_out = compose_environment(spec, os.environ, user)
-    sender = RecordSender(ends.channel_fd, origin.token)
     for name in left_out:
         sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
-    return Flow(spec, working_dir, environment, sender), kind
+    return FlowProcess(spec, working_dir, environment, sender)
 
 
 def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:
-    """Null, the two pipes, the channel, and nothing of the runner's: neither its lock nor its journal."""
+    """Keep standard input, the two pipes and the channel, and nothing of the runner, neither lock nor journal."""
     os.dup2(ends.stdout_fd, 1)
     os.dup2(ends.stderr_fd, 2)
     own = {fd: osapi.file_identity(fd) for fd in (ends.channel_fd, ends.go_fd)}
     osapi.close_others({**kept_fds, **own})
 
 
-def _set_limits(limits: Limits) -> None:
+def _set_limits(limits: RunLimits) -> None:
     if limits.open_files is not None:
         _set_limit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files, "open files")
     if limits.cpu_time_s is not None:
@@ -128,7 +131,7 @@ def _set_limit(which: int, soft: int, hard: int, what: str) -> None:
 
 
 def _user(name: Optional[str]) -> Optional[pwd.struct_passwd]:
-    """The account to change to; None when the run stays with the agent's own."""
+    """Return the account to change to; None when the run keeps the agent's."""
     if name is None:
         return None
     try:
@@ -179,7 +182,7 @@ def _enter(path: str) -> str:
 def compose_environment(
     spec: RunSpec, base: Mapping[str, str], user: Optional[pwd.struct_passwd]
 ) -> Tuple[Dict[str, str], List[str]]:
-    """The run's environment, and the names that had to be left out because execve(2) would refuse their values."""
+    """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
     composed = dict(base)
     if user is not None:
         composed.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell)

@@ -1,4 +1,4 @@
-"""Chunks of bytes into lines, with a bound on what one line may keep in memory. Pure: no descriptor, no clock."""
+"""Splits chunks of bytes into lines, with a limit on the memory for one line. Pure: no descriptor, no clock."""
 
 from typing import List, NamedTuple
 
@@ -6,15 +6,15 @@ from flowherd_runner.masking import Mask
 
 
 class Batch(NamedTuple):
-    """Whole lines without their ends, in order."""
+    """Whole lines, in order, without their line ends."""
 
     lines: List[bytes]
-    #: Bytes that were left out of the last line, which was too long; the batch ends there.
+    #: Bytes that were left out of the last line because it was too long; a batch ends with such a line.
     left_out: int
 
 
 class LineSplitter:
-    r"""Splits what one stream brings at its newlines; "\r\n" ends a line as "\n" does, every other byte is kept."""
+    r"""Splits the bytes of one stream at newlines; "\r\n" ends a line like "\n", every other byte is kept."""
 
     def __init__(self, max_line_bytes: int, mask: Mask) -> None:
         self._max = max_line_bytes
@@ -24,7 +24,7 @@ class LineSplitter:
         self._lost = 0
 
     def feed(self, data: bytes) -> List[Batch]:
-        """The lines that `data` completes."""
+        """Return the lines that `data` completes."""
         lines = data.split(b"\n")
         rest = lines.pop()
         batches: List[Batch] = []
@@ -37,7 +37,7 @@ class LineSplitter:
         return batches
 
     def finish(self) -> List[Batch]:
-        """The last line, if it lacks its newline."""
+        """Return the last line if it has no newline."""
         return [self._complete(end_seen=False)] if self._partial else []
 
     def _grow(self, part: bytes) -> None:
@@ -57,7 +57,7 @@ class LineSplitter:
         return Batch([self._mask.line(line)], 0)
 
     def _whole(self, lines: List[bytes], returns: bool, batches: List[Batch]) -> None:
-        """Add `lines`, none of which has a part in an earlier chunk."""
+        """Add `lines`, none of which began in an earlier chunk."""
         if not lines:
             return
         if max(map(len, lines)) > self._max:

@@ -1,6 +1,6 @@
-"""Logging records of a flow process on their way to its runner, and the markers that keep their place among its lines.
+"""Sends a flow process's logging records to its runner, with markers that keep their place among its lines of output.
 
-Lives in the user's process: it never raises into the user's code and stays silent when nobody listens any more.
+Runs in the user's process: it never raises into the user's code, and does nothing once the runner is gone.
 """
 
 import logging
@@ -13,29 +13,29 @@ from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.merge import make_marker
 from flowherd_runner.osapi import file_identity
 
-#: Where a process writes its lines.
+#: Descriptor of each stream in the flow process.
 _FD_OF_STREAM = {STREAM_STDOUT: 1, STREAM_STDERR: 2}
 
 
 class RecordSender:
-    """Sends messages on the descriptor `fd`; `token` tells this run's markers from anything that a process prints."""
+    """Sends messages on the descriptor `fd`; `token` distinguishes the run's markers from all that a process prints."""
 
     def __init__(self, fd: int, token: bytes) -> None:
         self._fd = fd
         self._token = token
         self._identity = file_identity(fd)
-        # A descriptor that the user's code has pointed elsewhere must get no marker.
+        # A descriptor that the user's code has redirected must get no marker.
         self._streams = {stream: file_identity(number) for stream, number in _FD_OF_STREAM.items()}
         self._pid = 0
         self._sent = 0
 
     @property
     def address(self) -> Tuple[int, bytes]:
-        """What another sender of this run is made of, in a process that has the descriptor too."""
+        """The arguments for another sender of this run, in a process that has the descriptor too."""
         return self._fd, self._token
 
     def send(self, message: Dict[str, Any]) -> bool:
-        """Send one message; False when the runner, or the descriptor, is gone."""
+        """Send one message; return False when the runner, or the descriptor, is gone."""
         if file_identity(self._fd) != self._identity:
             return False
         try:
@@ -54,7 +54,7 @@ class RecordSender:
     ) -> None:
         """Send one record, of a task run or of the flow run itself, and mark its place in the streams.
 
-        `flow_run_id` is that of a subflow, whose records belong to a flow run of their own.
+        `flow_run_id` is that of a subflow, whose records belong to a flow run of its own.
         """
         flush_streams()
         if os.getpid() != self._pid:  # the user's code has forked
@@ -77,11 +77,11 @@ class RecordSender:
             try:
                 os.write(_FD_OF_STREAM[stream], marker)
             except OSError:
-                continue  # the runner waits a second for a marker, not longer
+                continue  # the runner waits only a second for a marker
 
 
 class RecordHandler(logging.Handler):
-    """Passes every logging record that reaches it to the runner."""
+    """Sends every logging record that it gets to the runner."""
 
     def __init__(self, sender: RecordSender) -> None:
         super().__init__()
@@ -89,26 +89,26 @@ class RecordHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send `record`, its traceback and stack behind its message."""
+        """Send `record`: its message, followed by its traceback and stack."""
         try:
             self._sender.record(record.levelno, record.name, self.format(record))
         except RecursionError:
             raise
-        except Exception:  # logging's own rule: a record that cannot be formatted is handleError's
+        except Exception:  # as logging does: handleError gets a record that cannot be formatted
             self.handleError(record)
 
 
 def install(sender: RecordSender, level: int) -> None:
-    """Let every record of at least `level` that reaches the root logger go to the runner."""
+    """Send every record of at least `level` that reaches the root logger to the runner."""
     root = logging.getLogger()
     root.addHandler(RecordHandler(sender))
     root.setLevel(level)
 
 
 def flush_streams() -> None:
-    """Hand on what Python still holds of the process's output."""
+    """Write out what Python still buffers of the process's output."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, OSError, RuntimeError, ValueError):
-            continue  # none, gone, closed; or a signal handler logs in the middle of a write, which is flushed later
+            continue  # missing or closed; or a signal handler logs in the middle of a write, which is flushed later

@@ -1,4 +1,4 @@
-"""What is told of a run whose own engine reports its states, by how its process ended and what the backend holds."""
+"""What is reported of a run whose engine reports its states, by how its process ended and what the backend holds."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def standing(state: RunState, *waiting: RunState) -> RunAtBackend:
 
 @pytest.mark.parametrize("ended", [WELL, BADLY, STOPPED])
 @pytest.mark.parametrize("state", sorted(FINISHED))
-def test_a_finished_run_is_the_engines_word(ended: StateReport, state: RunState) -> None:
+def test_a_finished_run_is_not_reported_again(ended: StateReport, state: RunState) -> None:
     told = outcome(ended, standing(state))
     assert (told.report, told.state) == (None, state)
 
 
 @pytest.mark.parametrize("ended", [WELL, BADLY, STOPPED])
-def test_a_run_that_the_backend_does_not_know_any_more_has_nobody_to_be_told(ended: StateReport) -> None:
+def test_a_run_that_the_backend_does_not_know_any_more_is_not_reported(ended: StateReport) -> None:
     assert outcome(ended, None).report is None
 
 
@@ -56,7 +56,7 @@ def test_a_process_that_ended_well_while_a_task_run_waits_left_its_run_waiting(t
 
 
 @pytest.mark.parametrize("state", sorted(CLAIMABLE))
-def test_so_did_one_whose_flow_run_itself_waits(state: RunState) -> None:
+def test_a_process_that_ended_well_while_its_flow_run_waits_left_it_waiting(state: RunState) -> None:
     assert outcome(WELL, standing(state)).report is None
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_was_queued_again_is_left_in_the_queue_however_its_process_en
 
 
 @pytest.mark.parametrize("state", [RunState.SUBMITTED, RunState.RUNNING])
-def test_a_process_that_ended_well_without_a_word_of_its_engine_failed(state: RunState) -> None:
+def test_a_process_that_ended_well_without_a_final_state_of_its_engine_failed(state: RunState) -> None:
     told = outcome(WELL, standing(state)).report
     assert told is not None and told.state is RunState.FAILED
     assert told.message.startswith(WELL.message) and "engine" in told.message
@@ -110,8 +110,8 @@ class TestOutbox:
         directory.write_outbox(outbox)
         assert directory.outbox() == outbox
 
-    def test_a_report_that_does_not_say_is_told_as_it_stands(self, directory: RunDirectory) -> None:
-        """As an earlier release wrote it."""
+    def test_a_report_without_that_mark_is_reported_unchanged(self, directory: RunDirectory) -> None:
+        """Earlier releases wrote reports without it."""
         report = {"state": "Failed", "message": "x", "at": "2026-01-01T00:00:00+00:00"}
         content = {"reports": [report], "final": True, "state": "Failed"}
         files.write_json(str(directory.path), files.OUTBOX_FILE, content)

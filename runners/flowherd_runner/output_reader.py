@@ -1,6 +1,6 @@
-"""Reads what a run puts out (two pipes and the record channel) and hands it, merged and masked, to the journal.
+"""Reads the output of a run (two pipes and the record channel) and writes it, merged and masked, to the journal.
 
-Owns the reading ends. Never blocks, never raises for anything that the run writes, keeps a bounded amount in memory.
+Owns the reading ends. Never blocks, never raises for what the run writes, and keeps a limited amount in memory.
 """
 
 import json
@@ -17,26 +17,26 @@ from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Lines, Merge
 
 _CHUNK_BYTES = 256 * 1024
-#: Between two looks at the other descriptors.
+#: Maximum number of messages to read before the other descriptors are looked at.
 _MAX_MESSAGES = 256
-#: Bounds the last reading when somebody outside holds a pipe and goes on writing.
+#: Maximum rounds of the last reading, because a process outside the run may keep writing to a pipe.
 _LAST_ROUNDS = 100
-#: Plain output has no level of its own; the stream tells which it was.
+#: Logging level of plain output, which has none of its own.
 _OUTPUT_LEVEL = 20
-#: Of a record, beside its logger and message.
+#: Optional keys of a record.
 _OPTIONAL = ("task_run_id", "flow_run_id")
 
 
 class ReadingEnds(NamedTuple):
-    """What a flow process writes comes out of these."""
+    """The runner's ends of the flow process's pipes and channel."""
 
     stdout_fd: int
     stderr_fd: int
     records: socket.socket
 
 
-class Output:
-    """The output of one run, from `ends`, into `journal`."""
+class OutputReader:
+    """Reads the output of one run from `ends` into `journal`."""
 
     def __init__(
         self, selector: selectors.BaseSelector, ends: ReadingEnds, merge: Merge, mask: Mask, journal: JournalWriter
@@ -47,7 +47,7 @@ class Output:
         self._merge = merge
         self._mask = mask
         self._journal = journal
-        #: What the flow process told about its end: see channel.py.
+        #: Messages of the flow process about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
         self.lines_cut = 0
@@ -63,12 +63,12 @@ class Output:
         return not self._pipes and self._records is None
 
     def deadline(self) -> Optional[float]:
-        """When `pump` is due although nothing can be read, by the monotonic clock."""
+        """Return when `pump` is due although nothing can be read (monotonic seconds); None when it is not."""
         return self._merge.deadline()
 
     def pump(self) -> None:
-        """Read what is there, one chunk of each, and journal what has its place by now."""
-        # The streams before the channel: see merge.py.
+        """Read one chunk of each descriptor that has one, and journal all that has its place by now."""
+        # The streams first, then the channel: see merge.py.
         for stream in list(self._pipes):
             self._read_pipe(stream)
         self._read_records()
@@ -80,9 +80,9 @@ class Output:
         self._journal.flush()
 
     def close(self) -> None:
-        """Give up waiting for more, and journal all that came."""
+        """Stop waiting for more, and journal all that has arrived."""
         for _ in range(_LAST_ROUNDS):
-            # What is there already is read however late it is; only waiting for more has an end.
+            # What has arrived already is read even now; only the waiting for more is over.
             if not any(self._read_pipe(stream) for stream in list(self._pipes)):
                 break
             self.pump()
@@ -93,7 +93,7 @@ class Output:
         self.pump()
 
     def _read_pipe(self, stream: int) -> bool:
-        """Read one chunk; returns whether there was any."""
+        """Read one chunk, and return whether there was one."""
         try:
             data = os.read(self._pipes[stream], _CHUNK_BYTES)
         except BlockingIOError:
@@ -137,7 +137,7 @@ class Output:
             message = channel.decode(data)
             streams = tuple(int(stream) for stream in message.get("markers", ()))
         except (ValueError, TypeError):
-            return  # the user's code wrote to a descriptor that is not its own
+            return  # the user's code has written to a descriptor that is not its own
         if "exception" in message:
             self.exception = self._masked(message["exception"], ("type", "message"))
         elif "not_started" in message:
