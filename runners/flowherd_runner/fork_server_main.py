@@ -45,7 +45,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     signals = osapi.SignalQueue({signal.SIGCHLD})
     load_plain_kinds()
     with _import_environment():
-        preloaded, failed = _preload(preload)
+        preloaded, failed = _preload(preload, fd)
     gc.collect()
     gc.freeze()
     # A preloaded module may use in the run what it keeps open.
@@ -72,13 +72,14 @@ def _import_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
+def _preload(names: List[str], channel_fd: int) -> Tuple[List[str], Dict[str, str]]:
     """Import `names`; return those that could be imported, and the errors of the others.
 
     An agent of 0.1.0 whose files were replaced while it runs still asks for modules by their former names.
     """
     preloaded, failed = [], {}
     for name in names:
+        _announce(name, channel_fd)
         try:
             importlib.import_module(current_module(name))
         except (Exception, SystemExit) as error:  # foreign code; runs may work without it
@@ -88,6 +89,14 @@ def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
             preloaded.append(name)
     flush_output()
     return preloaded, failed
+
+
+def _announce(module: str, channel_fd: int) -> None:
+    """Tell the agent what is imported now, because an import may take for ever."""
+    try:
+        os.write(channel_fd, encode_message({"op": "importing", "module": module}))
+    except OSError:  # the agent is gone, which the conversation notices
+        pass
 
 
 class Conversation:

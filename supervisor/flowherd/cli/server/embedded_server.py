@@ -20,7 +20,7 @@ from flowherd.config.loading import HOME_VARIABLE
 #: How long the server may take until it answers; the first start on a slow disk creates the database.
 READY_S = 30.0
 #: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
-STOP_S = 10.0
+STOP_S = 3.0
 _POLL_S = 0.05
 
 

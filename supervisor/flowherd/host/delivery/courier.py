@@ -16,6 +16,7 @@ from loguru import logger
 
 from flowherd.agent.backoff import retry_pause_s
 from flowherd.agent.connection import Connection
+from flowherd.config.settings import Cloud
 from flowherd.errors import BackendError, NotAuthorized
 from flowherd.host.delivery.log_delivery import LogDelivery
 from flowherd.host.delivery.mirror import Mirror
@@ -45,6 +46,17 @@ class CourierSettings:
     send_logs: bool
     #: Whether the runs' output is shown on standard output.
     mirror: bool
+
+    @classmethod
+    def of(cls, cloud: Cloud, *, send_logs: bool, mirror: bool) -> CourierSettings:
+        """Return the intervals of the settings."""
+        return cls(
+            log_interval_s=cloud.logging_heartbeat,
+            heartbeat_interval_s=cloud.heartbeat_interval,
+            cancellation_interval_s=cloud.check_cancellation_interval,
+            send_logs=send_logs,
+            mirror=mirror,
+        )
 
 
 class Courier:
@@ -98,11 +110,12 @@ class Courier:
         """Return whether everything is delivered."""
         return not any(run.ended or run.pending.reports for run in self._registry)
 
-    def close(self) -> None:
-        """Stop; what is not delivered yet stays on the disk."""
+    def close(self, timeout_s: float | None) -> bool:
+        """Stop; what is not delivered yet stays on the disk. Returns False if a request is still under way then."""
         self._closed = True
         self._waker.wake()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         more = False
