@@ -18,7 +18,18 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 LAYERS = [
     (
         "words",
-        ["", "errors", "line_writer", "recurring_error", "signals", "standard_streams", "states", "times", "values"],
+        [
+            "",
+            "errors",
+            "line_writer",
+            "private_directory",
+            "recurring_error",
+            "signals",
+            "standard_streams",
+            "states",
+            "times",
+            "values",
+        ],
     ),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
@@ -33,6 +44,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.config",
     "flowherd.errors",
     "flowherd.line_writer",
+    "flowherd.private_directory",
     "flowherd.signals",
     "flowherd.standard_streams",
     "flowherd.states",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -135,10 +136,20 @@ class _RotatingFile:
     def _open(self) -> None:
         options = self._options
         self._logger.add(
-            options.file, format="{message}", rotation=options.rotation, retention=options.retention, catch=False
+            options.file,
+            format="{message}",
+            rotation=options.rotation,
+            retention=options.retention,
+            catch=False,
+            opener=_not_for_others_to_write,
         )
         self._is_open = True
         self._torn = self._torn and _ends_within_line(Path(options.file))
+
+
+def _not_for_others_to_write(path: str, flags: int) -> int:
+    """Open a file as open(2) does, but let nobody else write to it, whatever the umask is."""
+    return os.open(path, flags, 0o644)
 
 
 def _ends_within_line(path: Path) -> bool:

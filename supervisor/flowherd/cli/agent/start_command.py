@@ -156,6 +156,7 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
     from flowherd.agent import agent_log
     from flowherd.errors import ConfigurationError
     from flowherd.host.local_agent import LocalAgent
+    from flowherd.host.processes.orphans import reaping_orphans
 
     try:
         agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
@@ -163,7 +164,8 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
         raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
     agent = LocalAgent(max_polls=max_polls, settings=loaded)
     agent.control.may_restart = True
-    agent.start()
+    with reaping_orphans():
+        agent.start()
     return agent.is_to_start_again
 
 
