@@ -1,4 +1,4 @@
-"""README's two set-up commands and its five lines, taken from it word for word; and the built wheel."""
+"""README's two set-up commands and its example, taken from it word for word, and the built wheel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.commands import READY, CommandLine, background
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def shell_blocks() -> list[str]:
@@ -27,7 +27,7 @@ def shell_blocks() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what git knows, and nothing that was built or installed beside it."""
+    """A copy of the files in git, without anything that was built or installed."""
     place = tmp_path / "checkout"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
     return place
 
 
-def test_ci_runs_the_readmes_test_command_and_lets_no_peer_be_missing() -> None:
+def test_ci_runs_the_readmes_test_command_and_requires_all_peers() -> None:
     command = shell_blocks()[1].strip()
     assert "\n" not in command
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
@@ -51,7 +51,7 @@ def test_the_first_command_goes_from_nothing_to_a_demo_that_leaves_nothing_behin
     command = shell_blocks()[0].strip()
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    # The virtual environment that runs these tests must not help.
+    # Without the virtual environment that runs these tests.
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != Path(sys.executable).parent)
     env = {**os.environ, "TMPDIR": str(temporary), "PATH": path}
     done = subprocess.run(
@@ -63,7 +63,7 @@ def test_the_first_command_goes_from_nothing_to_a_demo_that_leaves_nothing_behin
 
 
 def test_the_five_lines_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first line starts the agent in the background; the others are run by a shell as they stand."""
+    """The first line starts the agent in the background; a shell runs the others as they stand."""
     lines = shell_blocks()[2].strip().splitlines()
     assert lines[0].startswith("flowherd start &")
     home = tmp_path / "home"

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.user import RunView, UserClient
+from tests.support.command_server import CommandServer
 from tests.support.waiting import wait_until
 
 FLOWHERD = [sys.executable, "-m", "flowherd"]
@@ -22,7 +24,7 @@ FLOWHERD = [sys.executable, "-m", "flowherd"]
 
 @dataclass(frozen=True)
 class CommandLine:
-    """flowherd with one home; every command waits for its end and must succeed unless told otherwise."""
+    """flowherd with one home; a call runs a command to its end, which must succeed unless `code` says otherwise."""
 
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
@@ -31,9 +33,7 @@ class CommandLine:
         return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
 
     def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*FLOWHERD, *args], env=self.environment(), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        done = run_command(args, self.environment(), timeout_s)
         assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -69,6 +69,49 @@ class CommandLine:
         """The messages of one stream of a run's log."""
         text = self("logs", run_id, "--json").stdout
         return [line["message"] for line in map(json.loads, text.splitlines()) if line["stream"] == stream]
+
+
+class CommandServers:
+    """The command server of this process, which is started for the first command if `environ` is set."""
+
+    #: Environment of the server; None if each command is to be started as a program.
+    environ: Mapping[str, str] | None = None
+
+    def __init__(self) -> None:
+        self._server: CommandServer | None = None
+        self._lock = threading.Lock()
+
+    def for_environment(self, env: Mapping[str, str]) -> CommandServer | None:
+        if self.environ is None:
+            return None
+        with self._lock:
+            if self._server is None:
+                self._server = CommandServer(self.environ)
+        return self._server if self._server.accepts(env) else None
+
+    def close(self) -> None:
+        self.environ = None
+        if self._server is not None:
+            self._server.close()
+
+
+command_servers = CommandServers()
+
+
+def run_command(args: Sequence[str], env: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a command of flowherd: forked from the command server if possible, else as a program."""
+    server = command_servers.for_environment(env)
+    if server is not None:
+        return server.run(args, env, timeout_s)
+    return subprocess.run(
+        [*FLOWHERD, *args],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 @dataclass
