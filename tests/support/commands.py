@@ -41,7 +41,7 @@ class CommandLine:
         return json.loads(self(args[0], "--json", *args[1:]).stdout)
 
     def run(self, flow: str, *args: str) -> str:
-        """Start a run without waiting for it; its id."""
+        """Start a run without waiting for it; return its id."""
         return str(self.json("run", flow, *args)["id"])
 
     def runs(self) -> dict[str, dict[str, Any]]:
@@ -49,14 +49,14 @@ class CommandLine:
 
     @contextmanager
     def client(self) -> Iterator[UserClient]:
-        """For many runs at once, where a process for each command would measure the interpreter's start."""
+        """Yield a client for many requests, where a process for each command would take too long."""
         url = json.loads((self.home / "server.json").read_text())["url"]
         client = UserClient(GraphQLTransport(url, self.env.get("FLOWHERD__SERVER__TOKEN", "")))
         yield client
         client.close()
 
     def wait_for_ends(self, run_ids: list[str], timeout_s: float = 60) -> dict[str, dict[str, Any]]:
-        """The runs as `ps` shows them, once all of them are in a final state."""
+        """Wait until all these runs are in a final state; return all runs as `ps` shows them."""
         with self.client() as client:
 
             def going() -> list[RunView]:
@@ -66,7 +66,7 @@ class CommandLine:
         return self.runs()
 
     def lines(self, run_id: str, stream: str = "stdout") -> list[str]:
-        """The messages of one stream of a run's log."""
+        """Return the messages of one stream of a run's log."""
         text = self("logs", run_id, "--json").stdout
         return [line["message"] for line in map(json.loads, text.splitlines()) if line["stream"] == stream]
 
@@ -116,7 +116,7 @@ def run_command(args: Sequence[str], env: Mapping[str, str], timeout_s: float) -
 
 @dataclass
 class Background:
-    """A command that goes on: an agent or a server."""
+    """A command that runs in the background: an agent or a server."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -140,7 +140,7 @@ class Background:
 
 @contextmanager
 def background(command: CommandLine, *args: str, until: str) -> Iterator[Background]:
-    """A command in the background, ready when its output holds `until`; stopped at the end if it still goes."""
+    """Start a command and wait until it prints `until`; stop it at the end of the block if it still runs."""
     output = (
         command.home.parent / f"{'-'.join(args[:3]).replace('/', '_')}-{len(list(command.home.parent.iterdir()))}.out"
     )
