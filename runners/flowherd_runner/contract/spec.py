@@ -12,6 +12,11 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
     working_dir    str | null: null is a fresh directory "work" inside the run directory
     import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
     user           str | null: run as this user (only when the agent is root)
+    user_env       [name]: for a run as another user, the variables of the fork server's environment that it inherits;
+                   names may contain * and ?. Runners of 0.1.0 inherit all
+    own_dir        str | null: where a run as another user gets its fresh directory if working_dir is null: the run
+                   directory is closed to that user. The runner makes it, the agent removes it; an agent of 0.1.0 does
+                   not know it and leaves it
     limits         {run_time_s?, open_files?, cpu_time_s?, memory_bytes?, processes?}: the runner enforces the first
                    three, the agent the others
     grace_s        float: seconds between asking the flow to end and killing it
@@ -101,6 +106,8 @@ class RunSpec(NamedTuple):
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
     user: Optional[str] = None
+    user_env: Tuple[str, ...] = ("*",)
+    own_dir: Optional[str] = None
     limits: RunLimits = RunLimits()
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = MAX_LINE_BYTES
@@ -185,6 +192,8 @@ def _parse(fields: "_Fields") -> RunSpec:
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
         user=fields.value("user", str, None),
+        user_env=fields.strings("user_env") if "user_env" in fields.source else ("*",),
+        own_dir=fields.value("own_dir", str, None),
         limits=RunLimits(
             run_time_s=limits.seconds("run_time_s", None),
             open_files=limits.whole("open_files", None),

@@ -38,6 +38,8 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
         working_dir=run_config.expanded_path(config.get("working_dir")),
         import_paths=defaults.absolute_import_paths,
         user=config.get("user"),
+        user_env=tuple(defaults.user_env),
+        own_dir=_own_dir(outlined, config, defaults),
         limits=run_config.limits(config.get("limits"), defaults.limits),
         grace_s=duration_s(config.get("grace_s"), defaults.grace_s),
         max_line_bytes=defaults.max_line_bytes,
@@ -50,6 +52,13 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
         masked_env=tuple(sorted({*_secrets(spec.env), *run_config.strings(config.get("secret_env"))})),
         agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
     )
+
+
+def _own_dir(spec: RunSpec, config: Mapping[str, Any], defaults: AgentDefaults) -> str | None:
+    """Return where a run as another user has its working directory; None if it needs none, or has it as others have."""
+    if not config.get("user") or config.get("working_dir") or not defaults.users_work_dir:
+        return None
+    return f"{defaults.users_work_dir}/{spec.flow_run_id}-{spec.agent.attempt}"
 
 
 def outline(flow_run: FlowRun, claim: str) -> RunSpec:

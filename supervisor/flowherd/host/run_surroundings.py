@@ -119,6 +119,8 @@ class RunSurroundings:
             limits=RunLimits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
+            user_env=self._settings.runs.user_env,
+            users_work_dir=self._settings.runs.users_work_dir,
             grace_s=self._settings.agent.grace,
             max_line_bytes=self._settings.runs.max_line_bytes,
             max_journal_bytes=self._settings.runs.max_journal_bytes,

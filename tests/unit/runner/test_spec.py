@@ -50,6 +50,8 @@ WHOLE = RunSpec(
     working_dir="/work",
     import_paths=("/p",),
     user="somebody",
+    user_env=("PATH", "LC_*"),
+    own_dir="/srv/work/a-run",
     limits=RunLimits(run_time_s=1.5, open_files=2, cpu_time_s=3, memory_bytes=4, processes=5),
     grace_s=0.5,
     max_line_bytes=100,

@@ -17,6 +17,7 @@ from typing import Any
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.outbox import Outbox, outbox_from_json, outbox_to_json
+from flowherd.host.store.own_directory import remove_own_directory
 from flowherd.host.store.records import Started, started_from_json
 from flowherd_runner.contract import faults, files
 from flowherd_runner.contract.spec import RunSpec, salvage_spec, spec_to_json
@@ -208,6 +209,7 @@ class RunDirectory:
         return not self.had(files.SPEC_FILE)
 
     def _disown(self) -> None:
+        remove_own_directory(self._read_or_nothing(files.SPEC_FILE).get("own_dir"), self.flow_run_id)
         with contextlib.suppress(OSError):
             (self.path / files.SPEC_FILE).unlink()
 
@@ -220,6 +222,12 @@ class RunDirectory:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink()
+
+    def _read_or_nothing(self, name: str) -> dict[str, Any]:
+        try:
+            return self._read(name) or {}
+        except RunDirectoryDamaged:
+            return {}
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
