@@ -53,6 +53,8 @@ class Origin(NamedTuple):
     kept_fds: osapi.Descriptors
     #: Tells this run's markers from anything that a process prints.
     token: bytes
+    #: Why the user's code must not be started; None when nothing is in its way.
+    refusal: Optional[str] = None
 
 
 def become_flow(spec: RunSpec, origin: Origin, ends: WritingEnds) -> NoReturn:
@@ -80,6 +82,8 @@ def _prepare(spec: RunSpec, origin: Origin, ends: WritingEnds) -> Tuple[Flow, Ki
     _arrange_fds(ends, origin.kept_fds if in_fork else {})
     osapi.reset_signals(python=in_fork)
     os.umask(origin.umask)
+    if origin.refusal is not None:
+        raise NotStarted(origin.refusal)
     if kind is None:
         raise NotStarted(
             "runs of the kind {!r} are not known here, only {}".format(spec.kind, ", ".join(sorted(KINDS)))

@@ -11,10 +11,11 @@ import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from flowherd_runner import channel
-from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.contract.journal import MAX_SO_FAR_BYTES, STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Lines, Merge
+from flowherd_runner.text_so_far import TextSoFar
 
 _CHUNK_BYTES = 256 * 1024
 #: Between two looks at the other descriptors.
@@ -47,6 +48,7 @@ class Output:
         self._merge = merge
         self._mask = mask
         self._journal = journal
+        self._so_far = {stream: TextSoFar() for stream in self._pipes}
         #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
@@ -64,7 +66,8 @@ class Output:
 
     def deadline(self) -> Optional[float]:
         """When `pump` is due although nothing can be read, by the monotonic clock."""
-        return self._merge.deadline()
+        times = [self._merge.deadline(), *(so_far.deadline() for so_far in self._so_far.values())]
+        return min((time_s for time_s in times if time_s is not None), default=None)
 
     def pump(self) -> None:
         """Read what is there, one chunk of each, and journal what has its place by now."""
@@ -77,6 +80,7 @@ class Output:
                 self._add_lines(piece)
             else:
                 self._add_message(piece.record)
+        self._add_so_far(time.monotonic())
         self._journal.flush()
 
     def close(self) -> None:
@@ -154,6 +158,17 @@ class Output:
         if piece.left_out:
             self.lines_cut += 1
             self._journal.notice("the line above was too long, {} bytes of it were left out".format(piece.left_out))
+
+    def _add_so_far(self, now_s: float) -> None:
+        """Journal what the streams have of a line whose end does not come."""
+        for stream, so_far in self._so_far.items():
+            so_far.look(self._merge.unfinished(stream), now_s)
+            if not so_far.is_due(now_s):
+                continue
+            text = self._merge.so_far(stream, MAX_SO_FAR_BYTES)
+            if so_far.is_news(text, now_s):
+                self._journal.add_so_far(stream, _OUTPUT_LEVEL, text, so_far.is_standing(now_s))
+            so_far.done(text, now_s)
 
     def _add_message(self, message: Dict[str, Any]) -> None:
         if "notice" in message:

@@ -9,6 +9,7 @@ import sys
 import traceback
 from typing import List, NoReturn
 
+from flowherd_runner.agent_secrets import take_agent_secrets
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.forkserver import serve
 from flowherd_runner.runner import run
@@ -17,6 +18,7 @@ from flowherd_runner.runner import run
 def run_program(arguments: List[str]) -> NoReturn:
     """Be the program that `arguments` name, and leave with its exit code."""
     options = _options(arguments)
+    take_agent_secrets()
     broken = RUNNER_BROKEN
     try:
         if options.program == "forkserver":

@@ -39,6 +39,8 @@ from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
 from flowherd_runner.run_processes import Process, Tree
+from flowherd_runner.run_secrets import prepare, secrets_of
+from flowherd_runner.secret_values import Secrets, masked_notice
 from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
 
 #: What asks a runner to end its run.
@@ -107,7 +109,7 @@ class Runner:
         kind = KINDS.get(spec.kind)
         self._polite = TERMINATE if kind is None else kind.stop
         self._tree = Tree(spec.flow_run_id)
-        self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
+        self._mask = Mask()
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
@@ -130,18 +132,15 @@ class Runner:
         records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         token = os.urandom(8).hex().encode()
         ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
-        origin = Origin(self._directory, os.getpid(), umask, kept_fds, token)
+        prepared = prepare(self._spec)
+        origin = Origin(self._directory, os.getpid(), umask, kept_fds, token, prepared.refusal)
         self._flow_pid = os.fork()
         if self._flow_pid == 0:
-            become_flow(self._spec, origin, ends)
+            become_flow(prepared.spec, origin, ends)
         for fd in (stdout_end, stderr_end, go_end):
             os.close(fd)
         records_end.close()
         _set_group(self._flow_pid)
-        merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = Output(
-            self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
-        )
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")
@@ -153,6 +152,17 @@ class Runner:
             pass
         os.close(go_fd)
         faults.point("runner-after-go")
+        # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
+        self._mask_secrets(secrets_of(prepared))
+        merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        self._output = Output(
+            self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
+        )
+
+    def _mask_secrets(self, secrets: Secrets) -> None:
+        self._mask.add(secrets.values)
+        if secrets.names:
+            self._journal.notice(masked_notice(secrets.names), warning=False)
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())

@@ -16,7 +16,7 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ("words", ["", "errors", "recurring_error", "signals", "states", "times", "values"]),
+    ("words", ["", "errors", "live_text", "recurring_error", "signals", "states", "times", "values"]),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
     ("agent", ["agent"]),

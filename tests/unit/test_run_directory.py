@@ -10,7 +10,7 @@ import pytest
 from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd_runner.contract import files
-from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
+from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record, pack_so_far
 from tests.support.journals import read_lines
 
 ID = "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10"
@@ -53,6 +53,27 @@ def test_a_notice_of_the_runners_is_not_taken_for_the_agents(directory: RunDirec
     directory.journal.write_bytes(pack_record(STREAM_NOTICE, 30, 1, payload))
     append_notice(directory.journal, "Success.", 20)
     assert lines(directory) == ["left behind: sleep", "Success."]
+
+
+def test_text_so_far_of_a_runner_that_was_killed_becomes_a_line_before_the_notice(directory: RunDirectory) -> None:
+    directory.journal.write_bytes(
+        pack_so_far(STREAM_STDERR, 20, 1000, b"10%", standing=False)
+        + pack_record(STREAM_STDOUT, 20, 2000, b"out")
+        + pack_so_far(STREAM_STDERR, 20, 3000, b"20%", standing=True)
+        + pack_so_far(STREAM_STDOUT, 20, 4000, b"o", standing=False)
+        + pack_record(STREAM_STDOUT, 20, 5000, b"out again")
+        + pack_so_far(STREAM_STDERR, 20, 6000, b"torn", standing=False)[:-1]
+    )
+    append_notice(directory.journal, "lost", 40)
+    append_notice(directory.journal, "lost", 40)
+    found = [line for line in read_lines(directory.journal, ID) if not line.so_far]
+    assert [(line.stream, line.message) for line in found] == [
+        ("stdout", "out"),
+        ("stdout", "out again"),
+        ("stderr", "20%"),
+        ("flowherd", "lost"),
+    ]
+    assert [line.at for line in found] == sorted({line.at for line in found})
 
 
 def test_clearing_a_directory_for_a_new_start_makes_it_nobodys_first(directory: RunDirectory) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from flowherd.cli import exit_codes
@@ -48,6 +49,28 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
             raise _wrong(f"{option} {item!r} is not a pair; write it as {option} NAME=VALUE")
         found[name.strip()] = value
     return found
+
+
+def secret_sources(items: Iterable[str] | None) -> dict[str, str]:
+    """Return {"NAME": "file:/PATH"} for ["NAME=file:PATH"], likewise env:VARIABLE; relative paths become absolute ones.
+
+    Reads nothing. Raises CommandError, which does not show what was given: it may be a secret itself.
+    """
+    return {name: _secret_source(name, source) for name, source in pairs(items, "--secret").items()}
+
+
+def _secret_source(name: str, source: str) -> str:
+    kind, _, place = source.partition(":")
+    if kind == "file" and place:
+        return "file:" + host_path(place)
+    if kind == "env" and place:
+        return source
+    raise _wrong(f"--secret {name}=... names where the secret is: {name}=file:PATH or {name}=env:VARIABLE")
+
+
+def host_path(path: str) -> str:
+    """Return an absolute path; `~` stays for the user that runs the agent."""
+    return path if path.startswith("~") else str(Path(path).absolute())
 
 
 def parameters(items: Iterable[str] | None, option: str = "-p") -> dict[str, Any]:

@@ -164,6 +164,22 @@ class RunsSection(_Section):
         ge=0,
         description="If more than this many bytes of output wait for the API, no more runs are claimed.",
     )
+    mask: list[str] = Field(
+        default=[],
+        description="Names of variables and parameters whose values are masked in the runs' output whatever they are; "
+        "* and ? stand for any text and any character. Stronger than unmask.",
+    )
+    unmask: list[str] = Field(
+        default=[], description="Names of variables and parameters that are never masked, although they sound secret."
+    )
+    secrets: dict[str, str] = Field(
+        default={},
+        description="Secret variables for every run, read when the run starts: NAME = file:PATH or env:VARIABLE, a "
+        "variable of the agent's environment.",
+    )
+    env_files: list[str] = Field(
+        default=[], description="Files of NAME=VALUE lines with variables for every run, read when the run starts."
+    )
     limits: Limits = Limits()
 
 

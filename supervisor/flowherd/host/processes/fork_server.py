@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -28,7 +28,12 @@ from flowherd.host.processes.interpreters import program_of
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
-from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.contract.variables import (
+    AGENT_SECRETS_VARIABLE,
+    IMPORT_ENVIRONMENT_VARIABLE,
+    NO_RUN_ID,
+    RUN_ID_VARIABLE,
+)
 
 #: The first import of heavy modules on a cold disk; a start that takes longer is stuck.
 _READY_TIMEOUT_S = 120.0
@@ -213,12 +218,21 @@ class ForkServers:
     and fails alone.
 
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
-    run will have; they are set while the modules are imported.
+    run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
+    output must not show.
     """
 
-    def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        env: Mapping[str, str],
+        of_all_runs: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
         self._directory = directory
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
+        if secrets:
+            self._env = {**self._env, AGENT_SECRETS_VARIABLE: json.dumps(list(secrets))}
         self._lock = threading.Lock()
         self._servers: dict[Runtime, ForkServer] = {}
         #: Number of fork servers of a runtime that ended before they were ready.

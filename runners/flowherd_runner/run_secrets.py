@@ -1,0 +1,50 @@
+"""What one run has that must not be read in its log: reads its secrets, and says what is masked."""
+
+import os
+from typing import List, NamedTuple, Optional, Tuple
+
+from flowherd_runner.agent_secrets import agent_secrets
+from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.errors import NotStarted
+from flowherd_runner.secret_sources import Sources, read_sources
+from flowherd_runner.secret_values import Rules, Secrets, find_secrets, worth_masking
+
+#: How the notice names what has no name in the run.
+_AGENTS_OWN = "the agent's own credentials"
+
+
+class PreparedSpec(NamedTuple):
+    """A spec with the variables that were read for it."""
+
+    spec: RunSpec
+    #: Names of the secrets among its variables that were declared as such.
+    declared: Tuple[str, ...]
+    #: Why the run cannot be started; None when all could be read.
+    refusal: Optional[str]
+
+
+def prepare(spec: RunSpec) -> PreparedSpec:
+    """Read the run's secrets and files of variables into the variables of its spec, in memory only."""
+    refusal: Optional[str] = None
+    try:
+        sources = read_sources(spec.secrets, spec.env_files, os.environ)
+    except NotStarted as error:
+        sources, refusal = Sources({}, {}), str(error)
+    env = {**sources.from_files, **spec.env, **sources.secrets}
+    return PreparedSpec(spec._replace(env=env), (*spec.masked_env, *sources.secrets), refusal)
+
+
+def secrets_of(prepared: PreparedSpec) -> Secrets:
+    """Return what is to be masked in the output of the run."""
+    spec = prepared.spec
+    parameters = [spec.parameters, spec.engine_parameters, _parameters_at_server(spec)]
+    found = find_secrets({**os.environ, **spec.env}, parameters, prepared.declared, Rules(spec.mask, spec.unmask))
+    own = worth_masking(agent_secrets())
+    names: List[str] = [*found.names, *([_AGENTS_OWN] if own else [])]
+    return Secrets(tuple(names), (*found.values, *own))
+
+
+def _parameters_at_server(spec: RunSpec) -> object:
+    """The parameters in the flow run as Prefect 3's server has answered it; nothing for other kinds."""
+    flow_run = spec.target.get("flow_run")
+    return flow_run.get("parameters") if isinstance(flow_run, dict) else None
