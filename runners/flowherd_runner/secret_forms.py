@@ -9,6 +9,8 @@ from typing import Set
 
 #: A shorter part of a base64 text could be anything.
 _LEAST_BASE64 = 7
+#: Of a longer value only what it is itself and its JSON are looked for: the other forms would take too long to make.
+_MAX_CHARS = 16 * 1024
 #: Widths at which programs break long base64 texts: base64(1) and MIME, PEM.
 _LINE_WIDTHS = (76, 64)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
@@ -18,6 +20,8 @@ _SHELL_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 def forms(value: str) -> Set[bytes]:
     """The forms of `value` that stand for all of it, so that what is beside them is not part of it."""
     raw = _encoded(value)
+    if len(value) > _MAX_CHARS:
+        return {raw, *map(_encoded, _json_forms(value))}
     texts = {value, *_python_forms(value), *_json_forms(value), *_shell_forms(value), *_html_forms(value)}
     passed = {text.encode("utf-8", "surrogatepass") for text in texts}  # as Mask.text has them
     return {raw, repr(raw)[2:-1].encode(), *map(_encoded, texts), *passed, *_url_forms(raw)} - {b""}
@@ -31,6 +35,8 @@ def embedded_forms(value: str) -> Set[bytes]:
     """
     raw = _encoded(value)
     found: Set[bytes] = set()
+    if len(value) > _MAX_CHARS:
+        return found
     for shift in range(3):
         text = binascii.b2a_base64(b"\0" * shift + raw, newline=False)
         first, whole = (8 * shift + 5) // 6, 8 * (shift + len(raw)) // 6

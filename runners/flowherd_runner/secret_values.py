@@ -20,7 +20,7 @@ _SECRET_NAME = re.compile(
 #: Shorter values would mask ordinary text.
 _LEAST_CHARS = 6
 _LEAST_DIGITS = 8
-_NUMBER = re.compile(r"[+-]?[0-9]*[.,]?[0-9]*")
+_NUMBER = re.compile(r"[+-]?[0-9]{0,8}[.,]?[0-9]{0,8}")
 #: Switches, and names of environments and branches: words of every log.
 _COMMON_WORDS = re.compile(
     r"(?:"
@@ -32,8 +32,9 @@ _COMMON_WORDS = re.compile(
     r")",
     re.IGNORECASE,
 )
-#: The password of "scheme://user:password@host".
-_URL_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:([^/\s]+)@")
+#: The password of "scheme://user:password@host". Begins with a fixed text, so that a long value costs no more than one
+#: pass.
+_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s]+)@")
 #: The password of "user:password".
 _PAIR_PASSWORD = re.compile(r"[^\s:/]+:(\S+)")
 #: Depth to which parameters are looked through.

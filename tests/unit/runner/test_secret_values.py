@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 
+from flowherd_runner.masking import Mask
 from flowherd_runner.secret_values import Rules, Secrets, find_secrets, masked_notice
 
 
@@ -87,6 +89,16 @@ def test_a_key_file_in_a_variable_is_masked_whole_and_by_its_secret_parts() -> N
     values = found({"GOOGLE_CREDENTIALS": document}).values
     assert {"MIIEvQIBADANBgkq", "hkiG9w0BAQEFAASC", document} <= set(values)
     assert not {"my-project", "service_account", "-----END PRIVATE KEY-----"} & set(values)
+
+
+@pytest.mark.parametrize("text", ["y", "1", "://", ":", "a:", "{", "aA"])
+def test_long_values_take_no_long_time(text: str) -> None:
+    value = text * (128 * 1024 // len(text)) + "x"
+    began_s = time.process_time()
+    values = found({"A_TOKEN": value}, {"x": value}).values
+    mask = Mask(values)
+    assert mask.text(f"< {value} >") == "< *** >"
+    assert time.process_time() - began_s < 2
 
 
 def test_the_notice_names_what_is_masked_and_never_a_value() -> None:
