@@ -4,6 +4,7 @@
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
   {"exception": {"type": str, "message": str}}   a Python callable raised
   {"not_started": text}                          the user's code was not reached
+  {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
   {"notice": text}                               a line in flowherd's own words for the run's log
 
 Both ends are of one release, forked from one another, so this is no contract.

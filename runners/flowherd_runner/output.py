@@ -8,7 +8,7 @@ import os
 import selectors
 import socket
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from flowherd_runner import channel
 from flowherd_runner.contract.journal import MAX_SO_FAR_BYTES, STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
@@ -18,8 +18,9 @@ from flowherd_runner.merge import Lines, Merge
 from flowherd_runner.text_so_far import TextSoFar
 
 _CHUNK_BYTES = 256 * 1024
-#: Between two looks at the other descriptors.
-_MAX_MESSAGES = 256
+#: Between two looks at the other descriptors. More than the channel holds at once, so that what was sent before a chunk
+#: of output was written is taken before that chunk.
+_MAX_MESSAGES = 1024
 #: Bounds the last reading when somebody outside holds a pipe and goes on writing.
 _LAST_ROUNDS = 100
 #: Plain output has no level of its own; the stream tells which it was.
@@ -40,7 +41,13 @@ class Output:
     """The output of one run, from `ends`, into `journal`."""
 
     def __init__(
-        self, selector: selectors.BaseSelector, ends: ReadingEnds, merge: Merge, mask: Mask, journal: JournalWriter
+        self,
+        selector: selectors.BaseSelector,
+        ends: ReadingEnds,
+        merge: Merge,
+        mask: Mask,
+        journal: JournalWriter,
+        on_secret: Callable[[str, str], None],
     ) -> None:
         self._selector = selector
         self._pipes = {STREAM_STDOUT: ends.stdout_fd, STREAM_STDERR: ends.stderr_fd}
@@ -48,6 +55,7 @@ class Output:
         self._merge = merge
         self._mask = mask
         self._journal = journal
+        self._on_secret = on_secret
         self._so_far = {stream: TextSoFar() for stream in self._pipes}
         #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
@@ -71,10 +79,7 @@ class Output:
 
     def pump(self) -> None:
         """Read what is there, one chunk of each, and journal what has its place by now."""
-        # The streams before the channel: see merge.py.
-        for stream in list(self._pipes):
-            self._read_pipe(stream)
-        self._read_records()
+        self._read_round()
         for piece in self._merge.take(time.monotonic()):
             if isinstance(piece, Lines):
                 self._add_lines(piece)
@@ -87,7 +92,7 @@ class Output:
         """Give up waiting for more, and journal all that came."""
         for _ in range(_LAST_ROUNDS):
             # What is there already is read however late it is; only waiting for more has an end.
-            if not any(self._read_pipe(stream) for stream in list(self._pipes)):
+            if not self._read_round():
                 break
             self.pump()
         for stream in list(self._pipes):
@@ -96,17 +101,25 @@ class Output:
         self._end_records()
         self.pump()
 
-    def _read_pipe(self, stream: int) -> bool:
-        """Read one chunk; returns whether there was any."""
+    def _read_round(self) -> bool:
+        """Read one chunk of each stream and all messages; returns whether there was any output."""
+        # The streams are read before the channel: see merge.py. They are looked into only after it, because it tells
+        # of secrets before they are printed.
+        chunks = {stream: self._read_chunk(stream) for stream in self._pipes}
+        self._read_records()
+        for stream, data in chunks.items():
+            if data:
+                self._merge.feed(stream, data, time.monotonic())
+            elif data is not None:
+                self._end_pipe(stream)
+        return any(chunks.values())
+
+    def _read_chunk(self, stream: int) -> Optional[bytes]:
+        """One chunk, empty at the end; None when nothing is there now."""
         try:
-            data = os.read(self._pipes[stream], _CHUNK_BYTES)
+            return os.read(self._pipes[stream], _CHUNK_BYTES)
         except BlockingIOError:
-            return False
-        if data:
-            self._merge.feed(stream, data, time.monotonic())
-        else:
-            self._end_pipe(stream)
-        return bool(data)
+            return None
 
     def _end_pipe(self, stream: int) -> None:
         fd = self._pipes.pop(stream)
@@ -146,6 +159,9 @@ class Output:
             self.exception = self._masked(message["exception"], ("type", "message"))
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
+        elif "mask" in message:
+            given = message["mask"] if isinstance(message["mask"], dict) else {}
+            self._on_secret(str(given.get("name", "")), str(given.get("value", "")))
         else:
             self._merge.add_record(str(message.get("id")), streams, message, len(data), time.monotonic())
 

@@ -39,8 +39,8 @@ from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
 from flowherd_runner.run_processes import Process, Tree
-from flowherd_runner.run_secrets import prepare, secrets_of
-from flowherd_runner.secret_values import Secrets, masked_notice
+from flowherd_runner.run_secrets import RunSecrets, prepare
+from flowherd_runner.secret_values import Rules
 from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
 
 #: What asks a runner to end its run.
@@ -153,16 +153,11 @@ class Runner:
         os.close(go_fd)
         faults.point("runner-after-go")
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
-        self._mask_secrets(secrets_of(prepared))
+        secrets = RunSecrets(self._mask, self._journal, Rules(prepared.spec.mask, prepared.spec.unmask))
+        secrets.begin(prepared)
         merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = Output(
-            self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
-        )
-
-    def _mask_secrets(self, secrets: Secrets) -> None:
-        self._mask.add(secrets.values)
-        if secrets.names:
-            self._journal.notice(masked_notice(secrets.names), warning=False)
+        reading = ReadingEnds(stdout_fd, stderr_fd, records)
+        self._output = Output(self._selector, reading, merge, self._mask, self._journal, secrets.found)
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())

@@ -61,8 +61,8 @@ def find_secrets(variables: Mapping[str, str], parameters: object, declared: Ite
     names: Set[str] = set()
     values: Set[str] = set()
     known = frozenset(declared)
-    for name, value in [*variables.items(), *_leaves(parameters)]:
-        found = _secrets_in(name, value, name in known, rules)
+    for name, value in [*variables.items(), *leaves(parameters)]:
+        found = secrets_in(name, value, name in known, rules)
         if found:
             names.add(name)
             values.update(found)
@@ -75,7 +75,8 @@ def worth_masking(values: Iterable[str]) -> List[str]:
     return [part for part in parts if not _is_common(part)]
 
 
-def _secrets_in(name: str, value: str, declared: bool, rules: Rules) -> List[str]:
+def secrets_in(name: str, value: str, declared: bool, rules: Rules) -> List[str]:
+    """Return what is to be masked of one value; `declared` when it is a secret whatever its name sounds like."""
     if _matches(name, rules.mask):
         return [part for part in (value, *value.splitlines()) if part.strip()]
     if _matches(name, rules.unmask):
@@ -96,23 +97,29 @@ def _within_json(value: str) -> Iterator[str]:
         document = json.loads(value)
     except (ValueError, RecursionError):
         return
-    for name, leaf in _leaves(document):
+    for name, leaf in leaves(document):
         if _SECRET_NAME.search(name):
             yield leaf
 
 
-def _leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[Tuple[str, str]]:
+def leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[Tuple[str, str]]:
     """The texts and numbers in `value`, each with the name that is nearest to it, or an outer one that is secret."""
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         for key, item in value.items():
-            yield from _leaves(item, name if name and _SECRET_NAME.search(name) else str(key), depth + 1)
+            yield from leaves(item, name if name and _SECRET_NAME.search(name) else str(key), depth + 1)
     elif isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         for item in value:
-            yield from _leaves(item, name, depth + 1)
+            yield from leaves(item, name, depth + 1)
     elif isinstance(value, str):
         yield name, value
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield name, str(value)
+
+
+def secret_texts(value: Any) -> List[str]:
+    """Return the texts of a value that is a secret: those with names of secrets, or all when none has such a name."""
+    texts = list(leaves(value))
+    return [text for name, text in texts if _SECRET_NAME.search(name)] or [text for _, text in texts]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

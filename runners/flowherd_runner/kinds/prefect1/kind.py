@@ -10,7 +10,7 @@ from typing import NoReturn
 from flowherd_runner.errors import NotStarted
 from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.kinds.prefect1 import configuration, execute_flow_run, spawned_processes
+from flowherd_runner.kinds.prefect1 import configuration, execute_flow_run, masked_secrets, spawned_processes
 from flowherd_runner.kinds.prefect1.interruption import Interruption
 
 
@@ -42,5 +42,6 @@ def _prepare(flow: Flow) -> None:
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect: {}".format(sys.executable, error)) from error
     configuration.renew()
+    masked_secrets.mask(flow.sender)
     spawned_processes.arrange(flow.sender)
     spawned_processes.include(flow.sender)

@@ -22,6 +22,7 @@ from flowherd_runner.kinds.prefect3 import (
     prefect_compat,
     reconnecting,
     run_settings,
+    secret_blocks,
     termination,
 )
 from flowherd_runner.logcapture import flush_streams
@@ -77,6 +78,7 @@ def _make_own(flow: Flow, flow_run_id: UUID) -> None:
     run_settings.renew()
     reconnecting.from_the_beginning()
     log_records.redirect(flow.sender.record, str(flow_run_id))
+    secret_blocks.mask(flow.sender)
 
 
 def _execute(flow: Flow) -> None:
