@@ -8,7 +8,8 @@ ends a colour. Besides the value as it is, the forms in which programs print it 
 
 One compiled pattern finds the places where any form begins; only there the forms themselves are compared. It holds no
 more than their first bytes, because Python compiles long alternatives slowly, and begins with one class of bytes for
-each of these, which dismisses most places of a text before any alternative is tried. benchmarks/masking_cost.py measures it.
+each of these, which dismisses most places of a text before any alternative is tried. The cost is measured by
+benchmarks/masking_cost.py.
 """
 
 import re

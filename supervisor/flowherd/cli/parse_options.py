@@ -56,16 +56,17 @@ def secret_sources(items: Iterable[str] | None) -> dict[str, str]:
 
     Reads nothing. Raises CommandError, which does not show what was given: it may be a secret itself.
     """
-    return {name: _secret_source(name, source) for name, source in pairs(items, "--secret").items()}
+    return dict(map(_secret_source, items or ()))
 
 
-def _secret_source(name: str, source: str) -> str:
-    kind, _, place = source.partition(":")
-    if kind == "file" and place:
-        return "file:" + host_path(place)
-    if kind == "env" and place:
-        return source
-    raise _wrong(f"--secret {name}=... names where the secret is: {name}=file:PATH or {name}=env:VARIABLE")
+def _secret_source(item: str) -> tuple[str, str]:
+    name, equals, source = item.partition("=")
+    name, (kind, _, place) = name.strip(), source.partition(":")
+    if not equals or not name:
+        raise _wrong("--secret names a variable and where its value is: NAME=file:PATH or NAME=env:VARIABLE")
+    if not place or kind not in ("file", "env"):
+        raise _wrong(f"--secret {name}=... names where the secret is: {name}=file:PATH or {name}=env:VARIABLE")
+    return name, f"file:{host_path(place)}" if kind == "file" else source
 
 
 def host_path(path: str) -> str:

@@ -14,7 +14,7 @@ from flowherd.cli.runs.log_view import emit_json, emit_text
 from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
-from flowherd_runner.contract.journal import STREAM_LOG, pack_record
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDOUT, pack_record, pack_so_far
 from flowherd_runner.contract.spec import RunSpec
 from tests.support.journals import read_lines
 
@@ -48,3 +48,17 @@ def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
     run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
     Mirror(out).show_all([run])
     assert out.getvalue().splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
+
+
+def test_the_agents_terminal_shows_text_so_far_and_then_its_line(journal: Path) -> None:
+    out = io.StringIO()
+    run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
+    journal.write_bytes(pack_so_far(STREAM_STDOUT, 20, 1000, b"10%", standing=False))
+    mirror = Mirror(out)
+    mirror.show_all([run])
+    assert out.getvalue() == "a-run | 10%"
+    with journal.open("ab") as file:
+        file.write(pack_so_far(STREAM_STDOUT, 20, 2000, b"20%", standing=False))
+        file.write(pack_record(STREAM_STDOUT, 20, 3000, b"100%"))
+    mirror.show_all([run])
+    assert out.getvalue() == "a-run | 10%\ra-run | 100%\n"
