@@ -5,6 +5,7 @@ Written without urllib, shlex, html and base64, which would cost every fork serv
 
 import binascii
 import json
+import re
 from typing import Set
 
 #: A shorter part of a base64 text could be anything.
@@ -14,6 +15,7 @@ _MAX_CHARS = 16 * 1024
 #: Widths at which programs break long base64 texts: base64(1) and MIME, PEM.
 _LINE_WIDTHS = (76, 64)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
+_UNICODE_ESCAPE = re.compile(r"\\u([0-9a-f]{4})")
 _SHELL_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-")
 
 
@@ -23,6 +25,7 @@ def forms(value: str) -> Set[bytes]:
     if len(value) > _MAX_CHARS:
         return {raw, *map(_encoded, _json_forms(value))}
     texts = {value, *_python_forms(value), *_json_forms(value), *_shell_forms(value), *_html_forms(value)}
+    texts |= _doubled_forms(value)
     passed = {text.encode("utf-8", "surrogatepass") for text in texts}  # as Mask.text has them
     return {raw, repr(raw)[2:-1].encode(), *map(_encoded, texts), *passed, *_url_forms(raw)} - {b""}
 
@@ -63,7 +66,11 @@ def _python_forms(value: str) -> Set[str]:
 
 
 def _json_forms(value: str) -> Set[str]:
-    once = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    escaped, plain = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+    # As Go's encoding/json does it, and as .NET does.
+    for_html = plain.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    upper = _UNICODE_ESCAPE.sub(lambda found: "\\u" + found.group(1).upper(), escaped)
+    once = {escaped, plain, for_html, upper}
     twice = {json.dumps(text)[1:-1] for text in once}
     return {*once, *twice, *(text.replace("/", "\\/") for text in once)}
 
@@ -88,6 +95,11 @@ def _shell_forms(value: str) -> Set[str]:
     }
 
 
+def _doubled_forms(value: str) -> Set[str]:
+    """Quotes doubled: YAML and SQL, CSV."""
+    return {value.replace("'", "''"), value.replace('"', '""')}
+
+
 def _html_forms(value: str) -> Set[str]:
     basic = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return {
@@ -95,4 +107,5 @@ def _html_forms(value: str) -> Set[str]:
         basic.replace('"', "&quot;"),
         basic.replace('"', "&quot;").replace("'", "&#x27;"),
         basic.replace('"', "&#34;").replace("'", "&#39;"),
+        basic.replace('"', "&quot;").replace("'", "&apos;"),
     }

@@ -70,15 +70,20 @@ def find_secrets(variables: Mapping[str, str], parameters: object, declared: Ite
 
 
 def worth_masking(values: Iterable[str]) -> List[str]:
-    """Return the values, and the lines of those with several, that are not too common to be masked."""
-    parts = (part for value in values for part in (value, *value.splitlines()))
-    return [part for part in parts if not _is_common(part)]
+    """Return the values, and their lines, that are not too common to be masked."""
+    return [part for value in values for part in _parts(value) if not _is_common(part)]
+
+
+def _parts(value: str) -> List[str]:
+    """The value, and each of its lines, with and without the blanks around it, which programs strip."""
+    whole = [value, *value.splitlines()]
+    return list(dict.fromkeys([*whole, *(part.strip() for part in whole)]))
 
 
 def secrets_in(name: str, value: str, declared: bool, rules: Rules) -> List[str]:
     """Return what is to be masked of one value; `declared` when it is a secret whatever its name sounds like."""
     if _matches(name, rules.mask):
-        return [part for part in (value, *value.splitlines()) if part.strip()]
+        return [part for part in _parts(value) if part.strip()]
     if _matches(name, rules.unmask):
         return []
     passwords = [match.group(1) for match in _URL_PASSWORD.finditer(value)]

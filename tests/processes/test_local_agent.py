@@ -126,7 +126,8 @@ def test_secrets_of_the_settings_reach_the_run_and_no_log(
     monkeypatch.setenv("FLOWHERD__RUNS__SECRETS", f"A=file:{tmp_path}/password,B=env:INHERITED_TOKEN")
     monkeypatch.setenv("FLOWHERD__RUNS__ENV_FILES", str(tmp_path / "env"))
     monkeypatch.setenv("FLOWHERD__RUNS__MASK", "STAGE")
-    script = "echo $GREETING $A $B $INHERITED_TOKEN $STAGE credential-of-the-agent {password} ${#A}; env | grep -c credential-of"
+    script = "echo $GREETING $A $B $INHERITED_TOKEN $STAGE credential-of-the-agent {password} ${#A}; "
+    script += "env | grep -c credential-of"
     storage = {"type": "Command", "argv": ["sh", "-c", script]}
     with going(make_agent()):
         run_id = backend.add_run(

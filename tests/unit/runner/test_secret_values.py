@@ -61,6 +61,11 @@ def test_the_settings_beat_everything() -> None:
     assert found(variables, mask=("DB_PASSWORD",), unmask=("*",)).names == ("DB_PASSWORD",)
 
 
+def test_blanks_and_newlines_around_a_value_make_no_difference() -> None:
+    assert found({"A_TOKEN": " correct-horse \n"}).values == (" correct-horse ", " correct-horse \n", "correct-horse")
+    assert found({"A_TOKEN": "prod\n"}).values == ()
+
+
 def test_declared_variables_are_secrets_whatever_they_are_called() -> None:
     assert found({"PLAIN": "correct-horse"}, declared=("PLAIN",)).names == ("PLAIN",)
     assert found({"PLAIN": "correct-horse"}, declared=("PLAIN",), unmask=("PLAIN",)).names == ()
