@@ -13,6 +13,8 @@ Both ends are of one release, forked from one another, so this is no contract.
 import json
 from typing import Any, Dict
 
+#: Begins the note at the end of a text that was cut.
+CUT_NOTE = "\n[flowherd: "
 #: The kernel takes whole messages only, and not much larger ones than this (SO_SNDBUF, socket(7)).
 MAX_TEXT_BYTES = 100 * 1024
 #: At least what SO_SNDBUF can let through by default.
@@ -42,4 +44,4 @@ def shorten(text: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:
     # No character takes more than six bytes in JSON, so this many fit for certain; plain text fits by its bytes.
     plain = text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
     kept = plain if len(encode({"": plain})) <= limit_bytes * 11 // 10 else text[: limit_bytes // 6]
-    return "{}\n[flowherd: {} more characters were left out]".format(kept, len(text) - len(kept))
+    return "{}{}{} more characters were left out]".format(kept, CUT_NOTE, len(text) - len(kept))

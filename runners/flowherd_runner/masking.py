@@ -109,13 +109,21 @@ class Mask:
                 return end
         return start
 
-    def safe_end(self, text: bytes) -> int:
-        """Where `text`, which will go on, must end for now so as not to show the beginning of a secret."""
+    def cut_text(self, text: str) -> str:
+        """`text`, which was cut at its end, without the beginning of a secret there and with every secret replaced."""
+        data = self.line(text.encode("utf-8", "surrogatepass"))
+        return data[: self.safe_end(data, _TELLING_BYTES)].decode("utf-8", "surrogatepass")
+
+    def safe_end(self, text: bytes, least: int = 1) -> int:
+        """Where `text`, which will go on, must end for now so as not to show the beginning of a secret.
+
+        Fewer than `least` bytes of one may be shown.
+        """
         end = len(text)
         for form in self._whole:
-            size = _beginning(text, form, 1)
+            size = _beginning(text, form, least)
             while size and _is_touched(text, len(text) - size, len(text)):
-                size = _beginning(text, form, 1, below=size)
+                size = _beginning(text, form, least, below=size)
             end = min(end, len(text) - size)
         for form in self._embedded:
             end = min(end, len(text) - _beginning(text, form, _TELLING_BYTES))

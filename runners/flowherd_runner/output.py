@@ -21,6 +21,8 @@ _CHUNK_BYTES = 256 * 1024
 #: Between two looks at the other descriptors. More than the channel holds at once, so that what was sent before a chunk
 #: of output was written is taken before that chunk.
 _MAX_MESSAGES = 1024
+#: No shorter text of a message was cut: see logcapture.py and inprocess.py.
+_PERHAPS_CUT_CHARS = 1000
 #: Bounds the last reading when somebody outside holds a pipe and goes on writing.
 _LAST_ROUNDS = 100
 #: Plain output has no level of its own; the stream tells which it was.
@@ -167,7 +169,14 @@ class Output:
 
     def _masked(self, value: Any, keys: Tuple[str, ...]) -> Dict[str, str]:
         found = value if isinstance(value, dict) else {}
-        return {key: self._mask.text(str(found.get(key, ""))) for key in keys}
+        return {key: self._masked_text(str(found.get(key, ""))) for key in keys}
+
+    def _masked_text(self, text: str) -> str:
+        """`text` with secrets replaced; a long one was perhaps cut on its way, within a secret."""
+        if not self._mask or len(text) < _PERHAPS_CUT_CHARS:
+            return self._mask.text(text)
+        kept, note, number = text.rpartition(channel.CUT_NOTE)
+        return self._mask.cut_text(kept) + note + number if note else self._mask.cut_text(text)
 
     def _add_lines(self, piece: Lines) -> None:
         self._journal.add(piece.stream, _OUTPUT_LEVEL, piece.lines)

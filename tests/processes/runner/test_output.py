@@ -227,6 +227,26 @@ def test_inherited_secrets_and_those_of_the_agent_are_masked_and_no_run_sees_the
         assert run.lines("flowherd")[0].endswith("INHERITED_PASSWORD, the agent's own credentials")
 
 
+def test_long_records_and_messages_are_cut_within_no_secret(fork_server: ForkServer) -> None:
+    code = """
+import logging
+def main(token):
+    logging.info("%s", (" " * 7 + token) * 10_000)
+    raise ValueError((" " * 7 + token) * 1000)
+"""
+    for size in (12, 13, 14, 15, 16, 17):
+        token = "hunter22-and-more-of-it"[:size]
+        run = fork_server.python(code, parameters={"token": token})
+        record = run.wait()
+        message = run.lines("log")[0]
+        assert "more characters were left out" in message
+        for text in (message.rpartition("[flowherd")[0], record["exception"]["message"]):
+            *words, last = text.split()
+            assert set(words) == {"***"}
+            # Up to three characters say nothing, and ordinary words begin like many a secret.
+            assert last == "***" or (len(last) < 4 and token.startswith(last))
+
+
 # Text so far.
 
 

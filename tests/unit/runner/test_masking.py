@@ -104,6 +104,14 @@ def test_lines_of_a_long_base64_text_are_masked() -> None:
     assert set(Mask([secret]).text(shown).split()) == {"***"}
 
 
+def test_a_text_that_was_cut_within_a_secret_does_not_end_with_its_beginning() -> None:
+    mask = Mask(["hunter22-and-more"])
+    for size in range(4, 17):
+        assert mask.cut_text("hunter22-and-more is " + "hunter22-and-more"[:size]) == "*** is "
+    assert mask.cut_text("xhunter22-and") == "xhunter22-and"
+    assert mask.cut_text("the end") == "the end"
+
+
 def test_many_values_are_one_pattern_and_all_are_found() -> None:
     values = [f"value-{n:04d}-{n * 7919 % 10007:05d}" for n in range(300)]
     mask = Mask(values)
