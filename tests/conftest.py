@@ -1,61 +1,81 @@
-"""For all tests: an environment without this person's own settings, and homes that are temporary."""
+"""For all tests: default signals, an environment without the caller's settings, temporary homes, no process left."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+from tests.scheduling import UnitScheduling, rank
 from tests.support.leftovers import none_left
+from tests.support.processes import give_children_default_signals
 
-# A busy host is slow, not wrong.
-hypothesis.settings.register_profile("any host", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("any host")
+give_children_default_signals()
 
-#: Files that take longest: what begins last keeps everybody waiting who has nothing left to do.
-_LONGEST = (
-    "peers3/test_worker.py",
-    "peers3/test_fleet.py",
-    "peers/test_flows.py",
-    "peers3/test_weaknesses.py",
-    "faults/test_points_prefect3.py",
-    "peers3/test_server_away.py",
-    "faults/test_points.py",
-    "faults/test_short_run.py",
-    "peers3/test_services.py",
-)
-_DIRECTORIES = ("peers3", "peers", "faults", "acceptance", "hostile", "processes", "unit")
+# A slow machine is no failure.
+hypothesis.settings.register_profile("usual", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("usual"), max_examples=10)
+hypothesis.settings.load_profile("usual")
+
 _HERE = Path(__file__).parent
+_FOREIGN = ("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the tests of a file stay together and in their order."""
-    items.sort(key=lambda item: _rank(item.path.relative_to(_HERE).as_posix()))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run tests with the marker `full`, too")
 
 
-def _rank(file: str) -> tuple[int, int, str]:
-    directory = file.partition("/")[0]
-    long = _LONGEST.index(file) if file in _LONGEST else len(_LONGEST)
-    return long, _DIRECTORIES.index(directory) if directory in _DIRECTORIES else 0, file
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests with the marker `full` unless they are asked for; sort the others by their units."""
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduling:
+    return UnitScheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left_by_fixtures() -> Iterator[None]:
+    """Check at the end of the session that what fixtures of a wider scope than a test have started has ended."""
+    with none_left():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """No setting of the caller's reaches a test; HOME and FLOWHERD_HOME are empty directories."""
+def no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that what the test itself has started has ended. Unit tests are left to the check of the session."""
+    if request.path.is_relative_to(_HERE / "unit"):
+        yield
+        return
+    with none_left():
+        yield
+
+
+@pytest.fixture(scope="session")
+def new_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Empty directories, one after the other. A call of mktemp for each test would look through all earlier ones."""
+    place = tmp_path_factory.mktemp("homes")
+    return (place / str(number) for number in itertools.count())
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, new_homes: Iterator[Path]) -> Path:
+    """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories."""
     for name in list(os.environ):
-        if name.startswith(("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")):
+        if name.startswith(_FOREIGN):
             monkeypatch.delenv(name)
-    home = tmp_path_factory.mktemp("home")
+    home = next(new_homes)
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLOWHERD_HOME", str(home / "flowherd"))
     return home / "flowherd"
-
-
-@pytest.fixture
-def no_process_left() -> Iterator[None]:
-    """Whatever the test starts is gone when it ends."""
-    with none_left():
-        yield

@@ -1,4 +1,4 @@
-"""The child side of flowherd: fork server, runner and flow process, in whatever interpreter a flow needs.
+"""The child side of flowherd: fork server, runner and flow process, in the interpreter that a flow needs.
 
 Standard library only, grammar of Python 3.7, nothing of it installed there: boot.py loads this package from its files.
 """

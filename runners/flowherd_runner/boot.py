@@ -1,11 +1,11 @@
-"""Entry program of the child side, run by absolute path in whatever interpreter the flow needs:
+"""Entry program of the child side, run by absolute path in the interpreter that the flow needs:
 
     python /path/to/flowherd_runner/boot.py forkserver --fd N [--preload MODULE]...
     python /path/to/flowherd_runner/boot.py runner --directory DIRECTORY --lock-fd N
 
 Nothing of flowherd is installed in that interpreter, and the directory that holds this package may be the agent's own
-site-packages. So the package is loaded from where this file lies and nothing is put on sys.path. This file alone is
-kept readable for interpreters that are too old, so that they can say so.
+site-packages. So the package is loaded from the directory of this file, and nothing is put on sys.path. Only this file
+can be read by interpreters that are too old, so that they can report it.
 """
 
 import sys
@@ -16,7 +16,7 @@ _FORK_SERVER_BROKEN = 71
 
 def load_package():
     # type: () -> None
-    """Make `flowherd_runner` importable, and nothing that lies beside it."""
+    """Make `flowherd_runner` importable, and nothing else that is in the same directory."""
     import importlib.util
     import os
 
@@ -32,8 +32,8 @@ def load_package():
 
 def main():
     # type: () -> None
-    """Run the program that the arguments name; never returns."""
-    # Python put this file's directory first, where our pipes, runner and so on would hide modules of the same names.
+    """Run the program that the arguments name. Never returns."""
+    # Python puts this file's directory first, and our modules there would hide others of the same names.
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[0]
     load_package()

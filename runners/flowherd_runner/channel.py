@@ -1,4 +1,4 @@
-"""What a flow process tells its runner beside its output: one JSON object a message on a SOCK_SEQPACKET pair.
+"""The messages of a flow process to its runner, in addition to its output: JSON objects on a SOCK_SEQPACKET pair.
 
   {"record": {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str},
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
@@ -7,7 +7,7 @@
   {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
   {"notice": text}                               a line in flowherd's own words for the run's log
 
-Both ends are of one release, forked from one another, so this is no contract.
+Both ends are of one release, one forked from the other, so this is no contract.
 """
 
 import json
@@ -17,31 +17,31 @@ from typing import Any, Dict
 CUT_NOTE = "\n[flowherd: "
 #: The kernel takes whole messages only, and not much larger ones than this (SO_SNDBUF, socket(7)).
 MAX_TEXT_BYTES = 100 * 1024
-#: At least what SO_SNDBUF can let through by default.
+#: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024
 
 
 def encode(message: Dict[str, Any]) -> bytes:
-    """One message; a lone surrogate goes as its JSON escape, so it comes out as it was."""
+    """Return the bytes of a message; a lone surrogate is sent as its JSON escape, so that it arrives unchanged."""
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def decode(data: bytes) -> Dict[str, Any]:
-    """The message in `data`. Raises ValueError when it is none: the user's code can reach the channel."""
+    """Return the message in `data`. Raises ValueError when it is not one: the user's code can reach the channel."""
     message = json.loads(data.decode("utf-8"))
     if not isinstance(message, dict):
-        raise ValueError("no message of a flow process: {!r}".format(data[:80]))
+        raise ValueError("not a message of a flow process: {!r}".format(data[:80]))
     return message
 
 
 def shorten(text: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:
-    """`text`, cut with a note at its end when its JSON form would be longer than `limit_bytes`."""
+    """Return `text`, cut and with a note at its end when its JSON form would be longer than `limit_bytes`."""
     if len(text) * 6 <= limit_bytes:
         return text
     data = encode({"": text})
     if len(data) <= limit_bytes:
         return text
-    # No character takes more than six bytes in JSON, so this many fit for certain; plain text fits by its bytes.
+    # No character takes more than six bytes in JSON, so this many certainly fit; of plain text more do.
     plain = text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
     kept = plain if len(encode({"": plain})) <= limit_bytes * 11 // 10 else text[: limit_bytes // 6]
     return "{}{}{} more characters were left out]".format(kept, CUT_NOTE, len(text) - len(kept))

@@ -1,4 +1,4 @@
-"""How a run ended and how that is known: the facts of an end into the words of exit.json. Pure."""
+"""Concludes from the facts of a run's end what exit.json says: reason, grade, evidence. Pure."""
 
 import os
 import signal
@@ -28,25 +28,25 @@ class Stop(NamedTuple):
 
 
 class End(NamedTuple):
-    """What is known about the end of a flow process."""
+    """What is known of the end of a flow process."""
 
-    #: As waitpid(2) gave it.
+    #: From waitpid(2).
     wait_status: int
-    #: CPU seconds of the flow process itself, as wait4(2) gave them.
+    #: CPU time of the flow process itself, seconds, from wait4(2).
     cpu_time_s: float
-    #: Set when the runner had begun to end the run before the flow process ended.
+    #: Why the runner was ending the run; None when the flow process ended by itself.
     stop: Optional[Stop]
     not_started: Optional[str]
     exception: Optional[Dict[str, str]]
-    #: The limit of RLIMIT_CPU, where one was set.
+    #: Limit of RLIMIT_CPU, seconds; None for no limit.
     cpu_limit_s: Optional[int]
-    #: The kernel's count of out-of-memory kills at the start and at the end.
+    #: The kernel's count of out-of-memory kills at the start and at the end; None when it cannot be read.
     oom_before: Optional[OomCount] = None
     oom_after: Optional[OomCount] = None
 
 
-def verdict(end: End) -> Dict[str, Any]:
-    """The part of exit.json that says why: reason, grade, evidence, exit_code, signal, exception, detail."""
+def describe_end(end: End) -> Dict[str, Any]:
+    """Return the part of exit.json that says why: reason, grade, evidence, exit_code, signal, exception, detail."""
     reason, evidence = _reason(end)
     return {
         "reason": reason,
@@ -84,7 +84,7 @@ def _signal_evidence(end: End) -> str:
 
 
 def _oom_kills(end: End) -> int:
-    """How often the out-of-memory killer struck where it may have been this process, and nothing else explains it."""
+    """How often the out-of-memory killer struck if it may have killed this process; else 0."""
     number = os.WTERMSIG(end.wait_status)
     if number != signal.SIGKILL or end.oom_before is None or end.oom_after is None:
         return 0
@@ -104,7 +104,7 @@ def _used_up(end: End, number: int) -> bool:
 
 
 def describe_status(wait_status: int) -> str:
-    """What a wait status says, in words."""
+    """Return a wait status in words."""
     if not os.WIFSIGNALED(wait_status):
         return "wait status: exited with code {}".format(os.WEXITSTATUS(wait_status))
     core = ", core dumped" if os.WCOREDUMP(wait_status) else ""
@@ -112,7 +112,7 @@ def describe_status(wait_status: int) -> str:
 
 
 def signal_name(number: int) -> str:
-    """ "SIGKILL (9)"; the number alone for signals without a name."""
+    """Return the name and number of a signal, as in "SIGKILL (9)"; the number alone when it has no name."""
     try:
         return "{} ({})".format(signal.Signals(number).name, number)
     except ValueError:

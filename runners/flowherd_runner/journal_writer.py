@@ -1,7 +1,7 @@
-"""Appends a run's output to its journal: strictly increasing times, a cap, and nothing torn when the disk is full.
+"""Appends a run's output to its journal: strictly increasing times, a size cap, no torn record when the disk is full.
 
-Never raises for a disk that does not take what it is given: output is then dropped and counted, and the journal says
-so as soon as it can. Knows no stream of the run; the record format is contract/journal.py.
+Never raises when the disk refuses a write: output is then dropped and counted, and the journal says so as soon as it
+can. Knows no stream of the run; the record format is contract/journal.py.
 """
 
 import json
@@ -11,9 +11,9 @@ from typing import Callable, List, Optional
 
 from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, is_line, pack_record, pack_so_far
 
-#: Kept free below the cap for the notices that tell of it.
+#: Space below the cap that is kept for notices about the cap.
 _NOTICE_ROOM_BYTES = 4096
-#: Between two tries to write to a disk that refused.
+#: Pause between two attempts to write to a disk that refused, seconds.
 _RETRY_S = 1.0
 #: Shares of the journal's cap: when text so far has taken the first, it is rare, and with the second it ends.
 _SO_FAR_RARE_SHARE = 1 / 8
@@ -22,7 +22,7 @@ _SO_FAR_RARE_S = 60.0
 _STEP_NS = 1000
 _INFO = 20
 _WARNING = 30
-#: Where a record's header holds the stream.
+#: Position of the stream in a record's header.
 _STREAM_BYTE = 2
 
 
@@ -35,7 +35,7 @@ class JournalWriter:
         self._clock_s = clock_s
         self._wall_ns = time.time_ns() - time.monotonic_ns()
         self._last_ns = 0
-        #: Bytes of the journal that are whole records.
+        #: Length of the whole records in the journal, bytes.
         self._size = os.fstat(fd).st_size
         self._buffer: List[bytes] = []
         self._buffered = 0
@@ -51,16 +51,16 @@ class JournalWriter:
 
     @property
     def lines(self) -> int:
-        """Lines and records that are in the journal."""
+        """Number of lines and records in the journal."""
         return self._lines
 
     @property
     def lines_dropped(self) -> int:
-        """Lines and records that are not, for the cap or a disk that refused."""
+        """Number of lines and records that are not in it, because of the cap or a disk that refused."""
         return self._lines_refused_before + self._refused_lines + self._lines_beyond_cap
 
     def add(self, stream: int, level: int, payloads: List[bytes]) -> None:
-        """Take one record for each of `payloads`; they reach the file with the next `flush`."""
+        """Add one record for each of `payloads`; they are written with the next `flush`."""
         if self._refused_by is not None and not self._accepted_again():
             self._refused_lines += len(payloads)
             return
@@ -98,7 +98,7 @@ class JournalWriter:
             self._append(STREAM_NOTICE, _WARNING if warning else _INFO, [payload])
 
     def flush(self) -> None:
-        """Hand all that was taken to the file in one write; what it does not take is counted as dropped."""
+        """Write all that was added in one call; what the disk does not take is counted as dropped."""
         records, self._buffer, self._buffered = self._buffer, [], 0
         if not records:
             return
@@ -109,17 +109,19 @@ class JournalWriter:
         self._refused_lines += _count_lines(records[whole:])
 
     def close(self) -> None:
-        """Write what is left and how much was dropped, and have it all on the disk as far as the disk takes it."""
+        """Write what is left and how much was dropped, and sync the file, as far as the disk allows."""
         self.flush()
         if self._refused_by is not None:
             self._try_again()
         if self._lines_beyond_cap and self._refused_by is None:
-            self._tell("{} lines came after the log was full and were left out".format(self._lines_beyond_cap))
+            self._add_journal_notice(
+                "{} lines came after the log was full and were left out".format(self._lines_beyond_cap)
+            )
             self.flush()
         try:
             os.fsync(self._fd)
         except OSError:
-            pass  # what the disk refuses now it refused before, and that was counted
+            pass  # the disk refused this before, and that was counted
         os.close(self._fd)
 
     def _fits(self, size: int) -> bool:
@@ -135,10 +137,12 @@ class JournalWriter:
     def _reach_cap(self) -> None:
         if not self._capped:
             self._capped = True
-            self._tell("the log has reached its limit of {} bytes; later lines are left out".format(self._max_bytes))
+            self._add_journal_notice(
+                "the log has reached its limit of {} bytes; later lines are left out".format(self._max_bytes)
+            )
 
-    def _tell(self, message: str) -> None:
-        """A notice about the journal itself: the room below the cap is for these."""
+    def _add_journal_notice(self, message: str) -> None:
+        """Add a notice about the journal itself, for which there is space below the cap."""
         payload = _notice(message)
         if self._size + self._buffered + HEADER_BYTES + len(payload) <= self._max_bytes:
             self._append(STREAM_NOTICE, _WARNING, [payload])
@@ -160,7 +164,7 @@ class JournalWriter:
         self._buffered += len(record)
 
     def _write(self, data: bytes) -> int:
-        """Append `data`; returns how much of it the file took, and on less remembers why."""
+        """Append `data`, and return how many bytes the file took; when it took less, remember why."""
         written = 0
         view = memoryview(data)
         try:
@@ -174,7 +178,7 @@ class JournalWriter:
         return written
 
     def _drop_torn(self, records: List[bytes], written: int) -> int:
-        """Take the torn record off the journal's end again; returns how many of `records` are whole in it."""
+        """Remove the torn record from the end of the journal, and return how many of `records` are in it as a whole."""
         whole, kept = 0, 0
         for record in records:
             if whole + len(record) > written:
@@ -185,20 +189,22 @@ class JournalWriter:
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:
-            self._size += written - whole  # a reader passes over the torn record
+            self._size += written - whole  # a reader skips the torn record
         return kept
 
     def _accepted_again(self) -> bool:
-        """Whether the disk that refused takes output again; asks it from time to time."""
+        """Whether the disk that refused takes output again; tries it from time to time."""
         if self._clock_s() >= self._retry_at_s:
             self._try_again()
         return self._refused_by is None
 
     def _try_again(self) -> None:
-        """Tell of what was dropped; when the disk takes that, it takes output again."""
+        """Write how much was dropped; when the disk takes that, it takes output again."""
         lost, error = self._refused_lines, self._refused_by
         self._refused_by = None
-        self._tell("{} lines were left out because the disk refused them: {}".format(lost, error and error.strerror))
+        self._add_journal_notice(
+            "{} lines were left out because the disk refused them: {}".format(lost, error and error.strerror)
+        )
         self.flush()
         if self._refused_by is None:
             self._refused_lines = 0

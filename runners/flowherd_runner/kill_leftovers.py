@@ -1,63 +1,63 @@
-"""Ends what a run has left behind: asks, waits a moment, kills, and looks again until the kernel knows of nobody.
+"""Ends the processes that a run has left behind: asks, waits a moment, kills, and looks again until none is left.
 
-The looking and signalling is tree.py's; this module owns the order and the times.
+run_processes.py finds and signals them; this module decides the order and the times.
 """
 
 import signal
 import time
 from typing import Callable, Dict, List, Tuple
 
-from flowherd_runner.run_processes import Process, Tree
+from flowherd_runner.run_processes import Process, RunProcesses
 
-#: For helpers that end by themselves once their parent is gone, as the resource tracker of multiprocessing does.
+#: Time for helpers that end by themselves once their parent is gone, like multiprocessing's resource tracker.
 _SETTLE_S = 0.1
-#: Between asking and killing.
+#: Time between asking and killing.
 _GRACE_S = 0.3
-#: Processes that even SIGKILL does not end hang in the kernel; then the record names them all the same.
+#: When to give up on processes that even SIGKILL does not end: they hang in the kernel, and the record names them.
 _KILL_DEADLINE_S = 60.0
-#: Between two looks at processes whose end sends no signal.
-LOOK_S = 0.02
+#: Pause between two looks at processes whose end sends no signal.
+_LOOK_S = 0.02
 
 
-class Clearing:
-    """Ends the processes of `tree`.
+class LeftoverKiller:
+    """Ends the processes of a run.
 
     `reap` takes exit statuses and returns whether children are left. `pump` waits until a time of the monotonic clock
-    or until something happens; it keeps the run's output flowing, for a process may be blocked in a write.
+    or until something happens; it keeps the run's output flowing, because a process may be blocked in a write.
     """
 
-    def __init__(self, tree: Tree, reap: Callable[[], bool], pump: Callable[[float], None]) -> None:
-        self._tree = tree
+    def __init__(self, processes: RunProcesses, reap: Callable[[], bool], pump: Callable[[float], None]) -> None:
+        self._processes = processes
         self._reap = reap
         self._pump = pump
         self._found: Dict[Tuple[int, int], Process] = {}
 
     def run(self) -> List[Process]:
-        """End them all and return those that were found."""
+        """End all of them, and return those that were found."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
-        left = self._note(self._tree.members())
+        left = self._note(self._processes.members())
         if left or self._any_left():
-            self._tree.send(left, signal.SIGTERM)
-            self._tree.send(left, signal.SIGCONT)
+            self._processes.send(left, signal.SIGTERM)
+            self._processes.send(left, signal.SIGCONT)
             self.wait_while(self._any_left, time.monotonic() + _GRACE_S)
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
         return list(self._found.values())
 
     def wait_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
-        """Pump as long as `condition` holds, at most until `deadline_s`."""
+        """Pump while `condition` holds, at most until `deadline_s`."""
         while time.monotonic() < deadline_s and condition():
-            self._pump(min(deadline_s, time.monotonic() + LOOK_S))
+            self._pump(min(deadline_s, time.monotonic() + _LOOK_S))
 
     def _kill(self, deadline_s: float) -> None:
         while time.monotonic() < deadline_s and self._any_left():
-            self._note(self._tree.kill_all())
-            self._pump(time.monotonic() + LOOK_S)
+            self._note(self._processes.kill_all())
+            self._pump(time.monotonic() + _LOOK_S)
 
     def _any_left(self) -> bool:
-        """Whether a process of the run lives that can be ended; asks the kernel for children, which costs no search."""
-        if self._reap() and (not self._tree.refused or self._tree.children()):
+        """Whether a process of the run lives that can be ended; asks the kernel for children, which needs no search."""
+        if self._reap() and (not self._processes.refused or self._processes.children()):
             return True
-        return self._tree.outsiders and bool(self._tree.members())
+        return self._processes.outsiders and bool(self._processes.members())
 
     def _note(self, processes: List[Process]) -> List[Process]:
         self._found.update((one.key, one) for one in processes)

@@ -1,4 +1,4 @@
-"""Secret values out of a run's output: text in, text with *** out.
+"""Replaces secret values in a run's output by ***.
 
 Knows no stream and no file, and not which values are secret: see secret_values.py. A value is found within one line.
 

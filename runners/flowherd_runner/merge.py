@@ -1,8 +1,8 @@
-"""Puts the lines of stdout and stderr and the logging records of one run into one order (docs/design.md, section 13).
+"""Merges the lines of stdout and stderr and the logging records of one run into one order (docs/design.md, section 13).
 
-A record comes on a channel of its own; its place among the lines is where its markers stand in the streams. The
-process sends the record first and writes the markers afterwards, so whoever has read a marker can read its record:
-callers read the streams first, the channel next, and only then `take`.
+A record arrives on a channel of its own; its place among the lines is that of its markers in the streams. The process
+sends the record before it writes the markers, so when a marker was read, its record can be read too: callers read the
+streams first, then the channel, and then `take`.
 
 Pure: bytes and records in, ordered pieces out; the time is an argument.
 """
@@ -11,26 +11,27 @@ import re
 from collections import OrderedDict, deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from flowherd_runner.lines import LineSplitter, Unfinished
+from flowherd_runner.line_splitter import LineSplitter, Unfinished
 from flowherd_runner.masking import Mask
 
-#: Longer than a process can be kept off the processor between a record and its markers, short for a reader.
+#: How long to wait for a missing marker or record, seconds: longer than a process is off the processor between the
+#: two, and short for a reader.
 PATIENCE_S = 1.0
-#: What may wait behind missing markers.
+#: Maximum size of what waits for missing markers.
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-#: Records given up whose markers may still come; beyond that the oldest are forgotten.
+#: Maximum number of records that were given up and whose markers may still arrive; older ones are forgotten.
 _MAX_OVERDUE = 4096
-#: 16 hexadecimal digits, two numbers, four separators.
+#: Maximum length of a marker: 16 hexadecimal digits, two numbers, four separators.
 _MAX_MARKER_BYTES = 64
 
 
 def make_marker(token: bytes, identity: str) -> bytes:
-    """The marker of the record `identity` ("<pid>-<number>"); a pipe takes so few bytes whole (PIPE_BUF, pipe(7))."""
+    """Return the marker of the record `identity` ("<pid>-<number>"); a pipe never splits it (PIPE_BUF, pipe(7))."""
     return b"\x1e%s:%s\x1e" % (token, identity.encode())
 
 
 class Lines(NamedTuple):
-    """Whole lines of one stream, in order; `left_out` bytes were cut off the last of them."""
+    """Whole lines of one stream, in order; `left_out` bytes were cut off the last one."""
 
     stream: int
     lines: List[bytes]
@@ -59,7 +60,7 @@ class _Waiting(NamedTuple):
 
 
 class _Lane:
-    """One stream: its lines and markers in the order in which they came."""
+    """One stream: its lines and markers in the order of their arrival."""
 
     def __init__(self, stream: int, token: bytes, splitter: LineSplitter) -> None:
         self.ended = False
@@ -85,7 +86,7 @@ class _Lane:
         self._add_lines(data[position:end])
 
     def _whole_until(self, data: bytes, position: int) -> int:
-        """Where the beginning of a marker stands whose rest is not read yet; the end of `data` without one."""
+        """Return where an incomplete marker begins at the end of `data`; the end of `data` when there is none."""
         found = data.rfind(b"\x1e", max(position, len(data) - _MAX_MARKER_BYTES))
         if found == -1:
             return len(data)
@@ -123,13 +124,13 @@ class _Lane:
         return self._splitter.so_far(limit)
 
     def marker(self) -> Optional[_Marker]:
-        """The marker that the stream has come to, if it stands at one."""
+        """Return the marker that is next in the stream; None when something else is."""
         item = self.items[0][0] if self.items else None
         return item if isinstance(item, _Marker) else None
 
 
 class Merge:
-    """The merge of the streams `streams` and of the records whose markers carry `token`."""
+    """Merges `streams` and the records whose markers carry `token`."""
 
     def __init__(self, token: bytes, streams: Tuple[int, ...], max_line_bytes: int, mask: Mask) -> None:
         self._lanes = {stream: _Lane(stream, token, LineSplitter(max_line_bytes, mask)) for stream in streams}
@@ -139,28 +140,28 @@ class Merge:
         self._records_ended = False
 
     def feed(self, stream: int, data: bytes, now: float) -> None:
-        """Bytes that were read from `stream`."""
+        """Take bytes that were read from `stream`."""
         self._lanes[stream].feed(data, now)
 
     def end(self, stream: int) -> None:
-        """Nothing more comes from `stream`."""
+        """Note that `stream` has ended."""
         if not self._lanes[stream].ended:
             self._lanes[stream].end()
 
     def add_record(self, identity: str, streams: Tuple[int, ...], record: Any, size: int, now: float) -> None:
-        """A record of `size` bytes whose markers are, or soon will be, in `streams`."""
-        while identity in self._waiting:  # not of our handler, which never gives one twice
+        """Take a record of `size` bytes whose markers are, or soon will be, in `streams`."""
+        while identity in self._waiting:  # not from our handler, which uses no identity twice
             identity += "'"
         known = tuple(stream for stream in streams if stream in self._lanes)
         self._waiting[identity] = _Waiting(known, record, now, size)
         self._waiting_bytes += size
 
     def end_records(self) -> None:
-        """No more records come."""
+        """Note that no more records arrive."""
         self._records_ended = True
 
     def take(self, now: float) -> List[Piece]:
-        """All that has its place by now, in order."""
+        """Return all that has its place by now, in order."""
         pieces: List[Piece] = []
         while True:
             self._advance(now, pieces)
@@ -178,7 +179,7 @@ class Merge:
         return self._lanes[stream].so_far(limit)
 
     def deadline(self) -> Optional[float]:
-        """When `take` would give more although nothing new is fed; None when nothing waits."""
+        """Return when `take` would return more although nothing new was fed; None when nothing waits."""
         times = [waiting.received_at for waiting in self._waiting.values()][:1]
         times += [marker.seen_at for marker in self._markers().values()]
         return min(times) + PATIENCE_S if times else None
@@ -188,7 +189,7 @@ class Merge:
         return {stream: marker for stream, marker in found if marker is not None}
 
     def _advance(self, now: float, pieces: List[Piece]) -> None:
-        """Let every stream run on to a marker that stands for a waiting record."""
+        """Move every stream forward to a marker of a waiting record."""
         for stream, lane in self._lanes.items():
             while lane.items:
                 marker = lane.marker()
@@ -199,7 +200,7 @@ class Merge:
                     pieces.append(item)
 
     def _passed(self, stream: int, marker: _Marker, now: float) -> bool:
-        """Whether `marker` holds nothing up: its record was given up before, or no such record will come."""
+        """Whether `marker` can be skipped: its record was given up, or no such record will arrive."""
         overdue = self._overdue.get(marker.identity)
         if overdue is not None:
             overdue.pop(stream, None)
@@ -214,7 +215,7 @@ class Merge:
         return self._waiting_bytes + sum(lane.size for lane in self._lanes.values()) > MAX_WAITING_BYTES
 
     def _next_record(self, now: float) -> Optional[str]:
-        """The record whose turn it is, None when all must wait."""
+        """Return the record that is next; None when all must wait."""
         if not self._waiting:
             return None
         oldest, waiting = next(iter(self._waiting.items()))
@@ -228,7 +229,7 @@ class Merge:
         return self._of_a_cycle(reached)
 
     def _is_complete(self, identity: str, reached: Dict[int, _Marker]) -> bool:
-        """Whether every stream that carries the record's marker has come to it, or ends before it."""
+        """Whether every stream with a marker of the record has reached it, or has ended before it."""
         for stream in self._waiting[identity].streams:
             lane = self._lanes[stream]
             if stream in reached:
@@ -239,9 +240,9 @@ class Merge:
         return True
 
     def _of_a_cycle(self, reached: Dict[int, _Marker]) -> Optional[str]:
-        """The older of two records when each holds up a stream that the other needs; None when there are none such.
+        """Return the older of two records if each blocks a stream that the other needs, else None.
 
-        Two processes of one run write their markers independently of one another, so the streams may disagree.
+        Two processes of one run write their markers independently, so the streams may disagree on their order.
         """
         held = {stream: marker.identity for stream, marker in reached.items() if marker.identity in self._waiting}
         if len(held) < len(self._lanes) or len(set(held.values())) < 2:

@@ -1,6 +1,6 @@
-"""Calls of Linux that the standard library of Python 3.7 does not offer, and what belongs around a fork.
+"""System calls that the standard library of Python 3.7 does not have, and helpers for a process that was forked.
 
-Knows no run and no file of flowherd.
+Knows nothing of runs and run directories.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ _SIGINFO_HEAD = struct.Struct("=IiiII")
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants become children of this process (prctl(2)); not inherited by forks."""
+    """Make orphaned descendants children of this process (prctl(2)); not inherited by forks."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -37,7 +37,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def allow_inspection() -> None:
-    """Undo what setuid did to /proc/self, whose files the process could no longer list (proc(5), PR_SET_DUMPABLE)."""
+    """Let the process list the files of its /proc/self again after setuid (proc(5), PR_SET_DUMPABLE)."""
     _prctl(_PR_SET_DUMPABLE, 1)
 
 
@@ -48,12 +48,12 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, os.strerror(number), "prctl option {}".format(option))
 
 
-#: Descriptors and what they stand for: a number alone may by now belong to another file.
+#: Descriptors and the files that they stand for: the number alone may belong to another file by now.
 Descriptors = Mapping[int, Optional[Tuple[int, int]]]
 
 
 class Signal(NamedTuple):
-    """One signal that arrived; `pid` and `uid` are its sender's, 0 when the kernel sent it."""
+    """A signal that arrived; `pid` and `uid` are those of its sender, 0 when the kernel sent it."""
 
     number: int
     pid: int
@@ -61,10 +61,10 @@ class Signal(NamedTuple):
 
 
 class SignalQueue:
-    """Blocks `numbers` in this process and makes them readable from a descriptor instead, with their senders.
+    """Blocks the signals `numbers` in this process and makes them readable from a descriptor, with their senders.
 
-    A descriptor, because it needs no handler that a fork would inherit, and signalfd because a wakeup descriptor
-    cannot tell who sent a signal.
+    A descriptor needs no handler, which a fork would inherit; signalfd(2) because a wakeup descriptor does not tell the
+    sender of a signal.
     """
 
     def __init__(self, numbers: Collection[int]) -> None:
@@ -83,7 +83,7 @@ class SignalQueue:
         return int(self._fd)
 
     def read(self) -> List[Signal]:
-        """All signals that have arrived; never waits."""
+        """Return all signals that have arrived; never wait."""
         found: List[Signal] = []
         while True:
             try:
@@ -100,9 +100,9 @@ class SignalQueue:
 
 
 def reset_signals(python: bool) -> None:
-    """Give every signal its default action and unblock all; with `python` those actions that the interpreter sets.
+    """Unblock all signals and give them their default actions; with `python`, those that the interpreter sets.
 
-    Signals whose action is the default already are left alone, so a faulthandler of the run stays.
+    Signals whose action is the default already are left alone, so that a faulthandler of the run stays.
     """
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):
@@ -120,7 +120,7 @@ def reset_signals(python: bool) -> None:
 
 
 def file_identity(fd: int) -> Optional[Tuple[int, int]]:
-    """Which file, pipe or socket a descriptor stands for; None when it is closed."""
+    """Return which file, pipe or socket a descriptor stands for; None when it is closed."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -129,18 +129,20 @@ def file_identity(fd: int) -> Optional[Tuple[int, int]]:
 
 
 def open_fds() -> Dict[int, Tuple[int, int]]:
-    """The descriptors that are open in this process, and what they stand for."""
+    """Return the open descriptors of this process, and what they stand for."""
     identities = {int(name): file_identity(int(name)) for name in os.listdir("/proc/self/fd")}
-    return {fd: identity for fd, identity in identities.items() if identity is not None}  # the listing's own is closed
+    return {
+        fd: identity for fd, identity in identities.items() if identity is not None
+    }  # without that of the listing, which is closed
 
 
 def close_others(keep: Descriptors) -> None:
-    """Close every descriptor above 2 that does not stand for what `keep` says."""
+    """Close every descriptor above 2, except those that stand for what `keep` says."""
     for fd, identity in open_fds().items():
         if fd > 2 and keep.get(fd) != identity:
             os.close(fd)
 
 
 def thread_count() -> int:
-    """Threads of this process, those that Python does not know of included."""
+    """Return the number of threads of this process, including those that Python does not know."""
     return len(os.listdir("/proc/self/task"))

@@ -1,8 +1,8 @@
-"""Marks a forked process as its run's, so that whoever looks at the process table finds it and all that it forks.
+"""Marks a forked process as its run's, so that it, and all that it forks, can be found in the process table.
 
-/proc/PID/environ shows the memory in which execve(2) laid down the environment, and putenv leaves that as it is: a
-process that was forked by a fork server and never became another program would show the fork server's environment. So
-the fork server is started with a placeholder under the run id's name, and the run's id is written over it.
+/proc/PID/environ shows the memory in which execve(2) placed the environment, and putenv does not change that memory. So
+a process that was forked by a fork server, and never became another program, would show the fork server's environment.
+Therefore the fork server is started with a placeholder under the run id's name, which the run's id overwrites.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ def _find() -> Optional[int]:
     return address
 
 
-#: Found before anything changes the environment, for a variable that was set since lies elsewhere.
+#: Address of the placeholder; looked up before the environment changes, because a variable that is set later moves.
 _PLACE = _find()
 
 
 def mark_process(run_id: str) -> None:
-    """Show `run_id` in /proc/self/environ, of this process and of those that it forks. Without a place, do nothing."""
+    """Show `run_id` in /proc/self/environ of this process and of those that it forks, if there is a placeholder."""
     value = run_id.encode()
     if _PLACE is not None and len(value) == len(NO_RUN_ID):
         ctypes.memmove(_PLACE, value, len(value))

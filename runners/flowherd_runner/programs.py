@@ -1,22 +1,22 @@
-"""The command lines of boot.py: which program to be, and with which descriptors.
+"""The command lines of boot.py: which program to run, and with which descriptors.
 
-Imports every module that a runner needs, so that a runner forked later pays for no import.
+Imports every module that a runner needs, except those of single kinds, so that no runner that is forked later has to.
 """
 
 import argparse
 import os
 import sys
-import traceback
 from typing import List, NoReturn
 
 from flowherd_runner.agent_secrets import take_agent_secrets
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
-from flowherd_runner.forkserver import serve
+from flowherd_runner.fork_server_main import serve
+from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.runner import run
 
 
 def run_program(arguments: List[str]) -> NoReturn:
-    """Be the program that `arguments` name, and leave with its exit code."""
+    """Run the program that `arguments` name, and exit with its exit code."""
     options = _options(arguments)
     take_agent_secrets()
     broken = RUNNER_BROKEN
@@ -25,9 +25,8 @@ def run_program(arguments: List[str]) -> NoReturn:
             broken = FORK_SERVER_BROKEN
             serve(options.fd, options.preload)
         os._exit(run(options.directory, options.lock_fd, kept_fds={}))
-    except Exception:  # the program's outermost boundary; stderr is a file that the agent reads
-        traceback.print_exc()
-    sys.stderr.flush()
+    except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
+        print_traceback()
     os._exit(broken)
 
 

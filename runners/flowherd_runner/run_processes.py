@@ -1,7 +1,7 @@
-"""The processes of one run: find every one that is left, and end them all.
+"""The processes of one run: finds all that are left, and signals them.
 
-A run's processes are the runner's descendants (it is a sub-reaper, so orphans come back to it), the members of its
-session, and whatever carries the run's id in its environment. Decides nothing about when they end.
+A run's processes are the runner's descendants (it is a sub-reaper, so orphans become its children), the members of its
+session, and all that carry the run's id in their environment. Does not decide when they end.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from flowherd_runner.contract.identity import members_by_variable
 
-#: Rounds of stopping what appeared since the last one, before those that were stopped are killed.
+#: Maximum rounds of stopping what has appeared since the last one, before those that were stopped are killed.
 _FREEZE_ROUNDS = 100
 
 
 class Process(NamedTuple):
-    """One process at the moment of looking, from /proc/PID/stat (proc(5))."""
+    """A process at the moment of looking, from /proc/PID/stat (proc(5))."""
 
     pid: int
     name: str
@@ -26,11 +26,11 @@ class Process(NamedTuple):
 
     @property
     def key(self) -> Tuple[int, int]:
-        """What tells it from any other process of this boot."""
+        """Identifies the process among all of this boot."""
         return self.pid, self.start_ticks
 
 
-class Tree:
+class RunProcesses:
     """The processes of the run `run_id`, whose runner is this process."""
 
     def __init__(self, run_id: str) -> None:
@@ -41,11 +41,11 @@ class Tree:
         self._since = own.start_ticks if own else 0
         #: Whether the last look found members that do not descend from the runner.
         self.outsiders = False
-        #: Processes that a signal could not be sent to; only a change of user explains it.
+        #: Processes that could not be signalled; only a change of user explains that.
         self._refused: Set[Tuple[int, int]] = set()
 
     def members(self) -> List[Process]:
-        """All living processes of the run except the runner and those that refused a signal before."""
+        """Return all living processes of the run, except the runner and those that could not be signalled before."""
         table = {process.pid: process for process in _living()}
         found = self._descendants(table)
         descendants = len(found)
@@ -57,7 +57,7 @@ class Tree:
         return [table[pid] for pid in sorted(found) if table[pid].key not in self._refused]
 
     def send(self, processes: Iterable[Process], number: int) -> None:
-        """Send the signal to each of `processes`; one that is gone needs none."""
+        """Send the signal to each of `processes` that still lives."""
         for process in processes:
             try:
                 os.kill(process.pid, number)
@@ -67,10 +67,10 @@ class Tree:
                 self._refused.add(process.key)
 
     def kill_all(self) -> List[Process]:
-        """Kill every member; returns those that were found.
+        """Kill every member, and return those that were found.
 
-        All are stopped before any is killed: else processes that start others could outrun the killing. Children
-        are looked at first, for a process that starts another and ends is gone before a look at all has come to it.
+        All are stopped before any is killed, because processes that start others could outrun the killing. Children are
+        looked at first: a process that starts another and ends would be gone before a look at all processes reaches it.
         """
         stopped: Dict[Tuple[int, int], Process] = {}
         for _ in range(_FREEZE_ROUNDS):
@@ -84,9 +84,9 @@ class Tree:
         return list(stopped.values())
 
     def children(self) -> List[Process]:
-        """The runner's own living children, orphans of the run among them, except those that refused a signal before.
+        """Return the runner's living children, orphans of the run included, except those that could not be signalled.
 
-        A quick look, which may miss one that appears just now; wait4(2) is what knows that there is none.
+        A quick look, which may miss one that appears at this moment; only wait4(2) knows that there is none.
         """
         try:
             with open("/proc/self/task/{0}/children".format(self._runner)) as file:
@@ -97,7 +97,7 @@ class Tree:
 
     @property
     def refused(self) -> bool:
-        """Whether there were processes that a signal could not be sent to."""
+        """Whether there were processes that could not be signalled."""
         return bool(self._refused)
 
     def _descendants(self, table: Dict[int, Process]) -> Set[int]:
@@ -120,9 +120,9 @@ def _living() -> List[Process]:
 
 
 def _read(pid: int) -> Optional[Process]:
-    """The process `pid`; None when there is none or only its exit status is left of it."""
+    """Return the process `pid`; None when there is none, or only its exit status is left."""
     try:
-        # Plain calls take half the time of a file object, and there may be thousands of processes.
+        # These calls take half the time of a file object, and there may be thousands of processes.
         fd = os.open("/proc/{}/stat".format(pid), os.O_RDONLY | os.O_CLOEXEC)
         try:
             data = os.read(fd, 4096)
@@ -133,7 +133,7 @@ def _read(pid: int) -> Optional[Process]:
     head, _, tail = data.rpartition(b")")
     fields = tail.split()
     state, threads = fields[0], int(fields[17])
-    # The first thread of a process may have ended before the others: a zombie by its state, alive all the same.
+    # The first thread of a process may have ended before the others; its state is then that of a zombie.
     if state in b"ZX" and threads <= 1:
         return None
     name = head.partition(b"(")[2].decode("utf-8", "replace")

@@ -5,8 +5,8 @@ from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from flowherd_runner.agent_secrets import agent_secrets
 from flowherd_runner.contract.spec import RunSpec
-from flowherd_runner.errors import NotStarted
 from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.secret_sources import Sources, read_sources
 from flowherd_runner.secret_values import Rules, Secrets, find_secrets, masked_notice, secrets_in, worth_masking

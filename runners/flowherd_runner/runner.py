@@ -1,18 +1,15 @@
-"""The runner of one flow run: outlives agent and fork server, owns the run's output, its end and the record of it.
+"""The runner of one flow run: outlives agent and fork server, and owns the run's output, its end and the record of it.
 
-One thread, one selector, no handlers. What it leaves in the run directory is all that anybody learns from it.
+One thread, one selector, no handlers. Everything that others learn from it is in the run directory.
 """
 
 import os
 import resource
 import selectors
 import signal
-import socket
-import sys
 import time
-import traceback
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from flowherd_runner import osapi
 from flowherd_runner.contract import faults
@@ -30,23 +27,25 @@ from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.contract.spec import RunSpec, read_spec
-from flowherd_runner.exit_record import End, Stop, verdict
-from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
+from flowherd_runner.exit_record import End, describe_end
+from flowherd_runner.flow_start import fork_flow
 from flowherd_runner.journal_writer import JournalWriter
-from flowherd_runner.kill_leftovers import Clearing
-from flowherd_runner.kinds import KINDS
+from flowherd_runner.kill_leftovers import LeftoverKiller
+from flowherd_runner.kinds import load_kind
+from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
-from flowherd_runner.output import Output, ReadingEnds
-from flowherd_runner.run_processes import Process, Tree
+from flowherd_runner.output_reader import OutputReader
+from flowherd_runner.own_errors import print_traceback
+from flowherd_runner.run_processes import Process, RunProcesses
 from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
-from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
+from flowherd_runner.stopping import TERMINATE, Stopper
 
-#: What asks a runner to end its run.
+#: Signals by which a runner is asked to end its run.
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
-#: For output that is still on its way when all processes are gone.
+#: How long to read output that is still on its way when all processes have ended, seconds.
 _DRAIN_S = 0.5
 _EXIT_RECORD_DEADLINE_S = 30.0
 _MAX_LEFTOVERS = 50
@@ -58,7 +57,7 @@ _EXIT_RECORD_BYTES = 64 * 1024
 def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
     """Carry out the run in `directory` and return this process's exit code.
 
-    `lock_fd` is the run's lock, held by being open until this process ends. `kept_fds` belong to preloaded modules.
+    `lock_fd` is the run's lock, which is held until this process ends. `kept_fds` belong to preloaded modules.
     """
     faults.point("runner-at-birth")
     umask = os.umask(0o077)
@@ -68,21 +67,19 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
     try:
-        spec = read_spec(directory)
-        runner = Runner(directory, spec, signals)
+        runner = Runner(directory, read_spec(directory), signals)
         runner.start(umask, kept_fds)
         runner.watch()
         runner.finish()
-    except Exception:  # the runner's outermost boundary; without a record the agent asks this file
-        traceback.print_exc()
-        sys.stderr.flush()
-        Tree(os.path.basename(directory)).kill_all()
+    except Exception:  # the runner's outermost boundary; without an exit record the agent reads this file
+        print_traceback()
+        RunProcesses(os.path.basename(directory)).kill_all()
         return RUNNER_BROKEN
     return RUNNER_OK
 
 
 def _detach(directory: str) -> None:
-    """Leave whoever started this process: a session of its own, no terminal, no directory in use."""
+    """Leave the process that started this one: own session, no terminal, no directory in use, own standard error."""
     if os.getsid(0) != os.getpid():
         os.setsid()
     os.chdir("/")
@@ -98,7 +95,7 @@ def _detach(directory: str) -> None:
 
 
 class Runner:
-    """One flow run from its start to its record."""
+    """One flow run from its start to its exit record."""
 
     def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue) -> None:
         self._directory = directory
@@ -106,119 +103,90 @@ class Runner:
         self._signals = signals
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
-        kind = KINDS.get(spec.kind)
-        self._polite = TERMINATE if kind is None else kind.stop
-        self._tree = Tree(spec.flow_run_id)
+        self._processes = RunProcesses(spec.flow_run_id)
         self._mask = Mask()
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._cgroup = _enter_cgroup(spec.cgroup)
+        self._kind = _kind_of(spec)
         self._flow_pid = 0
+        #: Wait status of the flow process; None while it runs.
         self._status: Optional[int] = None
         self._flow_cpu_s = 0.0
         self._oom_before: Optional[OomCount] = None
         self._oom_after: Optional[OomCount] = None
-        self._stop: Optional[Stop] = None
-        self._kill_at_s: Optional[float] = None
 
-    # The beginning.
+    # The start.
 
     def start(self, umask: int, kept_fds: osapi.Descriptors) -> None:
-        """Fork the flow process, put the start on record, and let it go on to the user's code."""
-        stdout_fd, stdout_end = os.pipe()
-        stderr_fd, stderr_end = os.pipe()
-        go_end, go_fd = os.pipe()
-        records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        token = os.urandom(8).hex().encode()
-        ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
+        """Fork the flow process, record the start, and let the flow process continue to the user's code."""
         prepared = prepare(self._spec)
-        origin = Origin(self._directory, os.getpid(), umask, kept_fds, token, prepared.refusal)
-        self._flow_pid = os.fork()
-        if self._flow_pid == 0:
-            become_flow(prepared.spec, origin, ends)
-        for fd in (stdout_end, stderr_end, go_end):
-            os.close(fd)
-        records_end.close()
-        _set_group(self._flow_pid)
+        flow = fork_flow(prepared, self._kind, self._directory, umask, kept_fds)
+        self._flow_pid = flow.pid
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")
-        self._started_s = time.monotonic()
-        # A flow process that could not be prepared is gone, and with it the other end.
-        try:
-            os.write(go_fd, b"\n")
-        except BrokenPipeError:
-            pass
-        os.close(go_fd)
+        self._stopper = Stopper(
+            self._directory,
+            self._flow_pid,
+            self._kind.stop if isinstance(self._kind, Kind) else TERMINATE,
+            self._spec.grace_s,
+            self._spec.limits.run_time_s,
+            self._has_ended,
+        )
+        flow.let_go()
         faults.point("runner-after-go")
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
-        secrets = RunSecrets(self._mask, self._journal, Rules(prepared.spec.mask, prepared.spec.unmask))
+        secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
-        merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        reading = ReadingEnds(stdout_fd, stderr_fd, records)
-        self._output = Output(self._selector, reading, merge, self._mask, self._journal, secrets.found)
+        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal, secrets.found)
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())
         self._started_at = _now()
         self._oom_before = oom_count(self._cgroup)
-        everywhere = oom_count(None)
+        of_host = oom_count(None)
         started = {
             "pid": os.getpid(),
             "start_ticks": own[1] if own else 0,
             "boot_id": boot_id(),
             "started_at": self._started_at,
             "flow_pid": self._flow_pid,
-            "oom_kills": everywhere.kills if everywhere is not None else None,
+            "oom_kills": of_host.kills if of_host is not None else None,
         }
         write_json(self._directory, STARTED_FILE, started)
 
-    # While it runs.
+    # While the flow process runs.
 
     def watch(self) -> None:
-        """Journal output, obey stop requests and the time limit, until the flow process has ended."""
+        """Journal output, obey stop requests and enforce the time limit, until the flow process has ended."""
         while self._status is None:
-            self._pump(self._next_deadline_s())
-            self._enforce()
+            self._pump(self._stopper.next_deadline_s)
+            if self._status is None:
+                self._stopper.enforce()
         self._ended_at = _now()
         self._oom_after = oom_count(self._cgroup)
 
-    def _next_deadline_s(self) -> Optional[float]:
-        if self._stop is not None:
-            return self._kill_at_s
-        return None if self._spec.limits.run_time_s is None else self._started_s + self._spec.limits.run_time_s
-
-    def _enforce(self) -> None:
-        """Begin to end the run when its time is up, and kill it when the time to end by itself is up."""
-        now = time.monotonic()
-        if self._status is not None:
-            return
-        limit_s = self._spec.limits.run_time_s
-        if self._stop is None and limit_s is not None and now >= self._started_s + limit_s:
-            self._begin_stop(overdue(limit_s, self._spec.grace_s))
-        if self._kill_at_s is not None and now >= self._kill_at_s:
-            self._kill_at_s = None
-            self._signal_group(signal.SIGKILL)
-
     def _pump(self, until_s: Optional[float] = None) -> None:
-        """One round: wait for anything, at most until `until_s`; then read, reap and obey."""
+        """One round: wait for any event, at most until `until_s`; then read, reap and obey."""
         deadlines = [one for one in (until_s, self._output.deadline()) if one is not None]
         # epoll_wait(2) cannot wait for longer than a C int of milliseconds; a limit may be a year.
         timeout_s = min(_MAX_WAIT_S, max(0.0, min(deadlines) - time.monotonic())) if deadlines else None
         self._selector.select(timeout_s)
         arrived = self._signals.read()
-        # Before the reaping: the flow process had not ended, as far as anybody knew, when the signal came.
+        # Before reaping: when the signal came, the flow process was not known to have ended.
         for one in arrived:
             if one.number in STOP_SIGNALS and self._status is None:
-                self._obey(one)
+                self._stopper.obey(one)
         self._reap()
         self._output.pump()
 
     def _reap(self) -> bool:
-        """Take the exit status of every child that has one; returns whether there are others.
+        """Take the exit status of every child that has ended, and return whether there are other children.
 
-        Orphans of the run are children here, so without any child there is no descendant either.
+        Orphans of the run become children of this process, so without any child there is no descendant either.
         """
         while True:
             try:
@@ -231,49 +199,20 @@ class Runner:
                 self._status = status
                 self._flow_cpu_s = usage.ru_utime + usage.ru_stime
 
-    # Stopping.
-
-    def _obey(self, arrived: osapi.Signal) -> None:
-        """Somebody asks for the run's end; stop.json says why when it was the agent."""
-        stop = requested_stop(self._directory, arrived, self._spec.grace_s)
-        if self._stop is None:
-            self._begin_stop(stop)
-        elif self._kill_at_s is not None:
-            self._kill_at_s = min(self._kill_at_s, time.monotonic() + stop.grace_s)
-
-    def _begin_stop(self, stop: Stop) -> None:
+    def _has_ended(self) -> bool:
         self._reap()
-        if self._status is not None:  # it ended by itself before any signal of ours
-            return
-        self._stop = stop
-        self._kill_at_s = time.monotonic() + stop.grace_s
-        if stop.grace_s > 0:
-            number = self._polite.number_for(stop.reason)
-            if self._polite.to_group:
-                self._signal_group(number)
-            else:
-                os.kill(self._flow_pid, number)
-            self._signal_group(signal.SIGCONT)
-
-    def _signal_group(self, number: int) -> None:
-        """The flow process is not reaped yet, so neither its pid nor its group can be anybody else's."""
-        try:
-            os.killpg(self._flow_pid, number)
-            if os.getpgid(self._flow_pid) != self._flow_pid:  # it has left the group that it was given
-                os.kill(self._flow_pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # ended already, or a program of another user
+        return self._status is not None
 
     # The end.
 
     def finish(self) -> None:
-        """End what is left of the run, take the rest of its output, and put the end on record."""
+        """End what is left of the run, take the rest of its output, and write the exit record."""
         faults.point("runner-before-clearing")
-        clearing = Clearing(self._tree, self._reap, self._pump)
-        if self._kill_at_s is not None and self._polite.to_group:
-            # It was asked to end: its group has as long as the flow process itself would have had.
-            clearing.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
-        leftovers = clearing.run()
+        killer = LeftoverKiller(self._processes, self._reap, self._pump)
+        if self._stopper.group_deadline_s is not None:
+            # The group was asked to end: it has as much time as the flow process itself would have had.
+            killer.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._stopper.group_deadline_s)
+        leftovers = killer.run()
         self._drain()
         if leftovers:
             self._journal.notice(_leftover_text(leftovers))
@@ -290,7 +229,7 @@ class Runner:
         self._reap()
 
     def _record_end(self, record: Dict[str, Any]) -> None:
-        """Write exit.json; as long as the disk refuses, the lock stays held, for without it the end is not known."""
+        """Write exit.json; while the disk refuses it, keep the lock, because without a record the end is not known."""
         deadline_s = time.monotonic() + _EXIT_RECORD_DEADLINE_S
         while True:
             try:
@@ -301,13 +240,13 @@ class Runner:
                     raise
             time.sleep(1)
 
-    def _exit_record(self, left: List[Process]) -> Dict[str, Any]:
+    def _exit_record(self, leftovers: List[Process]) -> Dict[str, Any]:
         assert self._status is not None
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         end = End(
             wait_status=self._status,
             cpu_time_s=self._flow_cpu_s,
-            stop=self._stop,
+            stop=self._stopper.stop,
             not_started=self._output.not_started,
             exception=self._output.exception,
             cpu_limit_s=self._spec.limits.cpu_time_s,
@@ -315,13 +254,13 @@ class Runner:
             oom_after=self._oom_after,
         )
         return dict(
-            verdict(end),
+            describe_end(end),
             started_at=self._started_at,
             ended_at=self._ended_at,
             cpu_time_s=round(usage.ru_utime + usage.ru_stime, 6),
             peak_memory_bytes=usage.ru_maxrss * 1024,
-            leftovers=[{"pid": one.pid, "name": one.name} for one in left[:_MAX_LEFTOVERS]],
-            leftovers_count=len(left),
+            leftovers=[{"pid": one.pid, "name": one.name} for one in leftovers[:_MAX_LEFTOVERS]],
+            leftovers_count=len(leftovers),
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,
@@ -332,10 +271,18 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat()
 
 
-def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
-    """Go into the cgroup that the agent has made for this run (cgroup-v2.rst); None when there is none or it is gone.
+def _kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
+    """The kind, or why it cannot be had; the flow process reports that, like every other reason not to start."""
+    try:
+        return load_kind(spec.kind, spec.kind_file)
+    except NotStarted as error:
+        return error
 
-    Nothing depends on it: what it bounds is bounded otherwise too.
+
+def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
+    """Enter the cgroup that the agent has made for this run (cgroup-v2.rst); return None without one.
+
+    Nothing depends on it: what it limits is limited in other ways too.
     """
     if directory is None:
         return None
@@ -345,14 +292,6 @@ def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
     except OSError:
         return None
     return directory
-
-
-def _set_group(pid: int) -> None:
-    """Parent and child both do it, so that whoever comes second finds it done (setpgid(2))."""
-    try:
-        os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):
-        pass  # the child was first, and is already another program or gone
 
 
 def _group_exists(group: int) -> bool:
@@ -365,7 +304,7 @@ def _group_exists(group: int) -> bool:
     return True
 
 
-def _leftover_text(left: List[Process]) -> str:
-    names = ", ".join("{} ({})".format(one.name, one.pid) for one in left[:10])
-    more = " and {} more".format(len(left) - 10) if len(left) > 10 else ""
+def _leftover_text(leftovers: List[Process]) -> str:
+    names = ", ".join("{} ({})".format(one.name, one.pid) for one in leftovers[:10])
+    more = " and {} more".format(len(leftovers) - 10) if len(leftovers) > 10 else ""
     return "the run left processes behind, which were ended: {}{}".format(names, more)

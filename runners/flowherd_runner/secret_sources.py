@@ -12,7 +12,7 @@ import re
 import stat
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
-from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.definition import NotStarted
 
 #: More than an environment can carry (execve(2)).
 _MAX_BYTES = 1024 * 1024

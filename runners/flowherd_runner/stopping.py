@@ -1,7 +1,12 @@
-"""Why a runner is asked to end its run, and how it asks the run: the signals that come and those that go."""
+"""Ends a run on request or when its time is up: first by a polite signal, then by SIGKILL.
 
+The reason comes from stop.json when the agent asked, and from the signal itself when another process did.
+"""
+
+import os
 import signal
-from typing import Any, Dict, NamedTuple, Optional
+import time
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
 from flowherd_runner.contract.reasons import REASON_CANCELLED, REASON_TERMINATED, REASON_TIMEOUT
@@ -10,16 +15,16 @@ from flowherd_runner.osapi import Signal
 
 
 class PoliteSignal(NamedTuple):
-    """What asks a flow process to end, before it is killed."""
+    """The signal that asks a flow process to end, before it is killed."""
 
     number: int
-    #: Whether all that shares its group is asked too.
+    #: Whether the whole process group gets it.
     to_group: bool
-    #: In place of `number` when the run is to end for another reason than that it was cancelled.
+    #: Used in place of `number` when the run ends for another reason than that it was cancelled.
     unless_cancelled: Optional[int] = None
 
     def number_for(self, reason: str) -> int:
-        """The signal that asks for an end for that reason."""
+        """Return the signal that asks for an end for that reason."""
         if reason == REASON_CANCELLED or self.unless_cancelled is None:
             return self.number
         return self.unless_cancelled
@@ -29,14 +34,92 @@ class PoliteSignal(NamedTuple):
 TERMINATE = PoliteSignal(signal.SIGTERM, to_group=True)
 #: For a program that unwinds by itself when its main thread is interrupted, and ends what it has started.
 INTERRUPT = PoliteSignal(signal.SIGINT, to_group=False)
-#: For one that must know whether it is cancelled: it then says so itself, and of any other end it says nothing.
+#: For a program that must know whether it is cancelled: it reports a cancellation itself, and no other end.
 INTERRUPT_OR_RELEASE = PoliteSignal(signal.SIGINT, to_group=False, unless_cancelled=signal.SIGHUP)
 
 
-def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:
-    """What the signal `arrived` means: the agent's wish when stop.json is there, else somebody else's.
+class Stopper:
+    """Ends the flow process `pid` of the run in `directory`, once, for the first reason that arises.
 
-    `grace_s` holds where nobody says otherwise.
+    `has_ended` reaps, and returns whether the flow process has ended by itself.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        pid: int,
+        polite: PoliteSignal,
+        grace_s: float,
+        run_time_s: Optional[float],
+        has_ended: Callable[[], bool],
+    ) -> None:
+        self._directory = directory
+        self._pid = pid
+        self._polite = polite
+        self._grace_s = grace_s
+        self._run_time_s = run_time_s
+        self._has_ended = has_ended
+        self._overdue_at_s = None if run_time_s is None else time.monotonic() + run_time_s
+        #: Why the run is being ended; None until then.
+        self.stop: Optional[Stop] = None
+        #: When to kill (monotonic seconds); None before the run is asked to end, and once it is killed.
+        self._kill_at_s: Optional[float] = None
+
+    @property
+    def next_deadline_s(self) -> Optional[float]:
+        """When `enforce` is due next (monotonic seconds); None when no time is set."""
+        return self._overdue_at_s if self.stop is None else self._kill_at_s
+
+    @property
+    def group_deadline_s(self) -> Optional[float]:
+        """When the rest of a process group that was asked to end must have ended; None when it was not asked."""
+        return self._kill_at_s if self._polite.to_group else None
+
+    def obey(self, arrived: Signal) -> None:
+        """Begin to end the run because the signal `arrived`; a later request can only shorten the grace time."""
+        stop = requested_stop(self._directory, arrived, self._grace_s)
+        if self.stop is None:
+            self._begin(stop)
+        elif self._kill_at_s is not None:
+            self._kill_at_s = min(self._kill_at_s, time.monotonic() + stop.grace_s)
+
+    def enforce(self) -> None:
+        """Begin to end the run when its time is up, and kill it when its grace time is over."""
+        now = time.monotonic()
+        if self.stop is None and self._overdue_at_s is not None and now >= self._overdue_at_s:
+            evidence = "the run had not ended after its limit of {:g} s".format(self._run_time_s or 0.0)
+            self._begin(Stop(REASON_TIMEOUT, evidence, None, self._grace_s))
+        if self._kill_at_s is not None and now >= self._kill_at_s:
+            self._kill_at_s = None
+            self._signal_group(signal.SIGKILL)
+
+    def _begin(self, stop: Stop) -> None:
+        if self._has_ended():  # by itself, before it was signalled
+            return
+        self.stop = stop
+        self._kill_at_s = time.monotonic() + stop.grace_s
+        if stop.grace_s > 0:
+            number = self._polite.number_for(stop.reason)
+            if self._polite.to_group:
+                self._signal_group(number)
+            else:
+                os.kill(self._pid, number)
+            self._signal_group(signal.SIGCONT)
+
+    def _signal_group(self, number: int) -> None:
+        """Signal the group; the flow process is not reaped yet, so neither its pid nor its group can be another's."""
+        try:
+            os.killpg(self._pid, number)
+            if os.getpgid(self._pid) != self._pid:  # it has left the group that it was given
+                os.kill(self._pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass  # ended already, or a program of another user
+
+
+def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:
+    """Return what the signal `arrived` means: the agent's request if there is a stop.json, else another process's.
+
+    `grace_s` is the grace time unless the request has one.
     """
     sender = "{} from {}".format(signal_name(arrived.number), _sender(arrived))
     try:
@@ -49,7 +132,7 @@ def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:
                 detail=None if detail is None else str(detail),
                 grace_s=_grace_s(asked, grace_s),
             )
-        why = "nobody had written why"
+        why = "there is no {} with a reason".format(STOP_FILE)
     except (OSError, ValueError, TypeError, KeyError) as error:
         why = "{} cannot be read: {}".format(STOP_FILE, error)
     return Stop(REASON_TERMINATED, "the runner got {}; {}".format(sender, why), None, grace_s)
@@ -60,11 +143,6 @@ def _grace_s(asked: Dict[str, Any], default_s: float) -> float:
     if isinstance(given_s, bool) or not isinstance(given_s, (int, float)) or not 0 <= given_s <= MAX_SECONDS:
         return default_s
     return float(given_s)
-
-
-def overdue(run_time_s: float, grace_s: float) -> Stop:
-    """The run has had its time."""
-    return Stop(REASON_TIMEOUT, "the run had not ended after its limit of {:g} s".format(run_time_s), None, grace_s)
 
 
 def _sender(arrived: Signal) -> str:

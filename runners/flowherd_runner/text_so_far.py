@@ -5,7 +5,7 @@ Knows no journal and reads no clock; times are of the monotonic clock, seconds.
 
 from typing import Optional
 
-from flowherd_runner.lines import Unfinished
+from flowherd_runner.line_splitter import Unfinished
 
 #: A line that is finished within this time is written only once.
 FIRST_AFTER_S = 0.2

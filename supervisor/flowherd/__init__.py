@@ -2,14 +2,45 @@
 
 Agent       base class: polls a backend and claims flow runs; a subclass defines how to deploy one
 LocalAgent  forks one isolated runner process per flow run on this host
+FlowRun     the flow run that an agent is to deploy
+The errors  that these raise on purpose, from FlowherdError down
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flowherd.errors import (
+    BackendError,
+    BackendRefused,
+    BackendUnavailable,
+    ClaimLost,
+    ConfigurationError,
+    DeployError,
+    FlowherdError,
+    NotAuthorized,
+    StateDirectoryBusy,
+    UnsupportedStorage,
+)
+from flowherd.values import FlowRun
+
 __version__ = "0.1.0"
-__all__ = ["Agent", "LocalAgent", "__version__"]
+__all__ = [
+    "Agent",
+    "BackendError",
+    "BackendRefused",
+    "BackendUnavailable",
+    "ClaimLost",
+    "ConfigurationError",
+    "DeployError",
+    "FlowRun",
+    "FlowherdError",
+    "LocalAgent",
+    "NotAuthorized",
+    "StateDirectoryBusy",
+    "UnsupportedStorage",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from flowherd.agent.agent import Agent

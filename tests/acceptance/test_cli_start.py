@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def test_start_uses_a_server_that_is_running(command: CommandLine) -> None:
             assert {a["name"] for a in command.json("status", "-n", "second")["agents"]} == {"second"}
             assert agent.stop() == 0
         assert command.json("ps") == []
+        assert announced(command)["pid"] == server.process.pid, "a service manager signals the pid that it started"
         assert server.stop() == 0
 
 
@@ -99,6 +101,19 @@ def test_a_server_that_cannot_start_is_an_error_at_once(command: CommandLine) ->
         done = other("start", code=2)
         assert taken in done.stderr
         assert done.stderr.splitlines()[-1].startswith("error: ")
+        (line,) = other("server", code=2).stderr.splitlines()
+        assert line.startswith("flowherd server: ") and taken in line
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no way to keep the current directory out")
+def test_the_server_imports_nothing_from_the_current_directory(
+    command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of the user's flows may have the name of one that the server needs."""
+    (tmp_path / "graphql.py").write_text("raise SystemExit('the wrong graphql')")
+    monkeypatch.chdir(tmp_path)
+    with background(command, "server", "--port", "0", until="ready at") as server:
+        assert server.stop() == 0
 
 
 def test_without_cloud_logs_the_log_is_read_from_the_journal(command: CommandLine) -> None:

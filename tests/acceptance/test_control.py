@@ -98,7 +98,7 @@ def test_a_drained_agent_ends_when_its_runs_have_and_logs_the_deadline_in_each(
     with background(command, "start", until=READY) as agent:
         run_id = flow.start()
         printed = command("drain", "--deadline", "10m").stdout
-        assert printed == "agent is draining: 1 run is still running; it will end when they have ended\n"
+        assert printed == "agent is draining: 1 run is still running; then it ends\n"
         waiting = command.run("quick")
         wait_until(lambda: any("may go on until" in line for line in command.lines(run_id, "flowherd")))
         assert "already stopping" in command("drain", code=1).stderr

@@ -1,4 +1,4 @@
-"""Each way to die has its own message, true and graded; the state and the run's log both tell it."""
+"""Each cause of death has its own accurate and graded message, in the state and in the run's log."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,9 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 
 
 @dataclass
-class Stage:
-    """One agent, its backend, and a run that is asleep."""
+class AgentWithRun:
+    """An agent, by its backend and state directory, and the run under test."""
 
-    agent: LocalAgent
     backend: MemoryBackend
     state_dir: Path
     run_id: str = ""
@@ -49,12 +49,12 @@ HOG = [sys.executable, "-c", "kept = []\nwhile True: kept.append(bytearray(20_00
 CROWD = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done; wait"]
 
 
-def nothing(stage: Stage) -> None:
-    """The run comes to its end by itself."""
+def nothing(agent: AgentWithRun) -> None:
+    """Let the run end by itself."""
 
 
-CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[Stage], None], RunState, str, str, str]] = {
-    # name: (argv, run_config, what is done, state, reason, grade, a word of the message)
+CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], None], RunState, str, str, str]] = {
+    # name: (argv, run_config, action, state, reason, grade, part of the message)
     "exit code": (["sh", "-c", "exit 7"], {}, nothing, RunState.FAILED, "exited", "proven", "code 7"),
     "cancel": (
         SLEEP,
@@ -122,36 +122,25 @@ CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[Stage], None], R
 }
 
 
+@contextmanager
+def agent_on(state_dir: Path, **overrides: object) -> Iterator[AgentWithRun]:
+    backend = MemoryBackend()
+    settings = load_settings({"agent.state_dir": str(state_dir), "agent.watch_interval": 0.1, **overrides})
+    with going(LocalAgent(backend=backend, hostname_label=False, settings=settings)):
+        yield AgentWithRun(backend, state_dir)
+
+
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    with on_stage(tmp_path / "state") as stage:
-        yield stage
+def agent(tmp_path: Path) -> Iterator[AgentWithRun]:
+    with agent_on(tmp_path / "state") as agent:
+        yield agent
 
 
-def on_stage(state_dir: Path, **overrides: object) -> StageContext:
-    return StageContext(state_dir, overrides)
-
-
-class StageContext:
-    def __init__(self, state_dir: Path, overrides: dict[str, object]) -> None:
-        backend = MemoryBackend()
-        settings = load_settings({"agent.state_dir": str(state_dir), "agent.watch_interval": 0.1, **overrides})
-        self.stage = Stage(LocalAgent(backend=backend, hostname_label=False, settings=settings), backend, state_dir)
-        self._going = going(self.stage.agent)
-
-    def __enter__(self) -> Stage:
-        self._going.__enter__()
-        return self.stage
-
-    def __exit__(self, *error: object) -> None:
-        self._going.__exit__(*error)
-
-
-def start(stage: Stage, argv: list[str], run_config: dict[str, object]) -> None:
+def start(agent: AgentWithRun, argv: list[str], run_config: dict[str, object]) -> None:
     config = {"grace_s": 0.5, **run_config}
-    stage.run_id = stage.backend.add_run({"type": "Command", "argv": argv}, run_config=config)
-    wait_until(lambda: stage.backend.state(stage.run_id) is not RunState.SCHEDULED)
-    wait_until(lambda: any(report.flow_run_id == stage.run_id for report in stage.backend.history))
+    agent.run_id = agent.backend.add_run({"type": "Command", "argv": argv}, run_config=config)
+    wait_until(lambda: agent.backend.state(agent.run_id) is not RunState.SCHEDULED)
+    wait_until(lambda: any(report.flow_run_id == agent.run_id for report in agent.backend.history))
 
 
 def final_report(backend: MemoryBackend, run_id: str) -> StateReport:
@@ -159,31 +148,31 @@ def final_report(backend: MemoryBackend, run_id: str) -> StateReport:
     return [report for report in backend.history if report.flow_run_id == run_id][-1]
 
 
-def test_every_cause_has_its_own_true_and_graded_message(stage: Stage) -> None:
+def test_every_cause_has_its_own_accurate_and_graded_message(agent: AgentWithRun) -> None:
     messages = {}
     for name, (argv, config, act, state, reason, grade, word) in CAUSES.items():
-        start(stage, argv, config)
-        act(stage)
-        told = final_report(stage.backend, stage.run_id)
-        assert (told.state, told.reason, told.grade) == (state, reason, grade), (name, told)
-        assert word in told.message, (name, told.message)
-        assert any(told.message.rstrip(".") in line for line in stage.backend.log(stage.run_id)), name
-        messages[name] = told.message
+        start(agent, argv, config)
+        act(agent)
+        report = final_report(agent.backend, agent.run_id)
+        assert (report.state, report.reason, report.grade) == (state, reason, grade), (name, report)
+        assert word in report.message, (name, report.message)
+        assert any(report.message.rstrip(".") in line for line in agent.backend.log(agent.run_id)), name
+        messages[name] = report.message
     assert len(set(messages.values())) == len(messages)
     assert not any("probable" in message for message in messages.values())
 
 
-def test_the_agents_stop_is_told_as_such(tmp_path: Path) -> None:
-    with on_stage(tmp_path / "state", **{"agent.on_stop": "cancel"}) as stage:
-        start(stage, SLEEP, {})
-    told = final_report(stage.backend, stage.run_id)
-    assert (told.state, told.reason, told.grade) == (RunState.CANCELLED, "agent_stop", "proven")
-    assert "agent was stopped" in told.message
+def test_an_end_by_the_agents_stop_is_reported_as_such(tmp_path: Path) -> None:
+    with agent_on(tmp_path / "state", **{"agent.on_stop": "cancel"}) as agent:
+        start(agent, SLEEP, {})
+    report = final_report(agent.backend, agent.run_id)
+    assert (report.state, report.reason, report.grade) == (RunState.CANCELLED, "agent_stop", "proven")
+    assert "agent was stopped" in report.message
 
 
-def test_a_reboot_is_told_by_the_boot_id_and_nobody_is_signalled(tmp_path: Path) -> None:
-    """A copied run directory of a run that goes: its runner's pid is taken, and must not be taken for this run's."""
-    with on_stage(tmp_path / "first") as first:
+def test_a_reboot_is_recognised_by_the_boot_id_and_no_process_is_signalled(tmp_path: Path) -> None:
+    """The directory is a copy of a living run's: the runner that it names is alive, but belongs to another boot."""
+    with agent_on(tmp_path / "first") as first:
         start(first, SLEEP, {})
         copy = str(uuid.uuid4())
         target = tmp_path / "second" / "runs" / copy
@@ -191,9 +180,7 @@ def test_a_reboot_is_told_by_the_boot_id_and_nobody_is_signalled(tmp_path: Path)
         for name in (files.SPEC_FILE, files.STARTED_FILE):
             text = (target / name).read_text().replace(first.run_id, copy)
             record = json.loads(text)
-            (target / name).write_text(
-                json.dumps({**record, "boot_id": "of yesterday"} if "boot_id" in record else record)
-            )
+            (target / name).write_text(json.dumps({**record, "boot_id": "earlier"} if "boot_id" in record else record))
         backend = MemoryBackend()
         with_copy = LocalAgent(
             backend=backend,
@@ -205,12 +192,12 @@ def test_a_reboot_is_told_by_the_boot_id_and_nobody_is_signalled(tmp_path: Path)
         assert first.backend.state(first.run_id) is RunState.RUNNING
         first.backend.cancel(first.run_id)
         wait_for_end(first.backend, first.run_id)
-    told = verdict.of_lost_runner("of yesterday", "of today", 0)
-    assert (told.reason, told.grade) == (reasons.REASON_REBOOT, "proven")
+    report = verdict.of_lost_runner("earlier", "now", 0)
+    assert (report.reason, report.grade) == (reasons.REASON_REBOOT, "proven")
 
 
 def limited_memory_group() -> Path | None:
-    """A fresh memory cgroup (v1) of 64 MiB, where this process may make one."""
+    """A new memory cgroup (v1) of 64 MiB; None if it cannot be created."""
     root = Path("/sys/fs/cgroup/memory")
     group = root / f"flowherd-test-{uuid.uuid4().hex[:8]}"
     try:
@@ -221,20 +208,20 @@ def limited_memory_group() -> Path | None:
     return group
 
 
-def test_a_kill_by_the_kernel_for_want_of_memory_is_told_as_probable(stage: Stage) -> None:
-    """By the host's own counter: that proves that the killer struck, not whom."""
+def test_a_kill_by_the_out_of_memory_killer_is_reported_as_probable(agent: AgentWithRun) -> None:
+    """The host's counter proves that a process was killed, but not which one."""
     group = limited_memory_group()
     if group is None or oom_count(None) is None:
         pytest.skip("no memory cgroup can be made here, or /proc/vmstat has no oom_kill")
     try:
         eat = f"echo $$ > {group}/cgroup.procs; exec {sys.executable} -c 'x = bytearray(500_000_000)'"
-        start(stage, ["sh", "-c", eat], {})
-        told = final_report(stage.backend, stage.run_id)
+        start(agent, ["sh", "-c", eat], {})
+        report = final_report(agent.backend, agent.run_id)
     finally:
         wait_until(lambda: _removed(group), what="the end of the cgroup")
-    assert (told.state, told.reason, told.grade) == (RunState.FAILED, reasons.REASON_OOM, "probable")
-    assert "probable: by the kernel's out-of-memory killer" in told.message
-    assert any("oom_kill in /proc/vmstat rose" in line for line in stage.backend.log(stage.run_id))
+    assert (report.state, report.reason, report.grade) == (RunState.FAILED, reasons.REASON_OOM, "probable")
+    assert "probable: by the kernel's out-of-memory killer" in report.message
+    assert any("oom_kill in /proc/vmstat rose" in line for line in agent.backend.log(agent.run_id))
 
 
 def _removed(group: Path) -> bool:
@@ -245,13 +232,13 @@ def _removed(group: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("reason", ["signal", "oom_killer", "lost", "a-word-of-a-later-release"])
-def test_every_message_of_a_probable_cause_says_so(reason: str) -> None:
+@pytest.mark.parametrize("reason", ["signal", "oom_killer", "lost", "a-reason-of-a-later-release"])
+def test_the_message_of_a_probable_cause_says_so(reason: str) -> None:
     found = verdict.of_exit_record({"reason": reason, "grade": "probable", "evidence": "x", "signal": 9})
     assert "probable" in found.message
 
 
-def test_a_runner_lost_while_the_killer_struck_is_probably_its_victim() -> None:
+def test_a_runner_lost_during_an_out_of_memory_kill_was_probably_its_victim() -> None:
     assert "probable" in verdict.of_lost_runner("a", "a", 0, oom_kills=1).message
     assert "probable" not in verdict.of_lost_runner("a", "a", 0, oom_kills=0).message
     assert "probable" not in verdict.of_lost_runner("a", "b", 0, oom_kills=1).message

@@ -1,4 +1,4 @@
-"""Where a cgroup (v2) can be made, a run has its own: it is in it, is ended by it, and leaves none behind."""
+"""If cgroups (v2) can be created, each run has its own, which contains its processes and is removed at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
 from flowherd.host.processes import cgroups
 from flowherd.states import RunState
-from flowherd_runner.contract.spec import Limits, salvage_spec
+from flowherd_runner.contract.spec import RunLimits, salvage_spec
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
 
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 def delegated() -> cgroups.Cgroups:
     found = cgroups.find_delegated()
     if found is None:
-        pytest.skip("nobody has delegated a cgroup (v2) to these tests")
+        pytest.skip("no cgroup (v2) is delegated to these tests")
     probe = found.path_for(str(uuid.uuid4()), "probe")
-    if not cgroups.create(probe, Limits()):
-        pytest.skip("cgroups cannot be made here")
+    if not cgroups.create(probe, RunLimits()):
+        pytest.skip("cgroups cannot be created here")
     cgroups.clear(probe)
     return found
 
@@ -42,7 +42,7 @@ def cgroup_line(pid: int) -> str:
     return next(line for line in lines if line.startswith("0::"))
 
 
-def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_gone_afterwards(
+def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_removed_afterwards(
     delegated: cgroups.Cgroups, tmp_path: Path
 ) -> None:
     backend = MemoryBackend()
@@ -59,8 +59,8 @@ def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_gone_afterwards(
         assert not run.cgroup.exists()
 
 
-def test_a_run_lost_with_its_runner_leaves_nobody_in_its_cgroup(delegated: cgroups.Cgroups, tmp_path: Path) -> None:
-    """Also one that has nothing of the run about it but the cgroup: the kernel ends it."""
+def test_a_run_lost_with_its_runner_leaves_no_process_in_its_cgroup(delegated: cgroups.Cgroups, tmp_path: Path) -> None:
+    """Not even a process that only the cgroup connects with the run: the kernel kills it."""
     backend = MemoryBackend()
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]})
@@ -75,7 +75,7 @@ def test_a_run_lost_with_its_runner_leaves_nobody_in_its_cgroup(delegated: cgrou
         assert not run.cgroup.exists()
 
 
-def test_off_makes_none(tmp_path: Path) -> None:
+def test_with_cgroups_off_a_run_has_none(tmp_path: Path) -> None:
     backend = MemoryBackend()
     with going(agent_with(tmp_path / "state", backend, "off")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]})
@@ -87,9 +87,9 @@ def test_off_makes_none(tmp_path: Path) -> None:
         wait_for_end(backend, run_id)
 
 
-def test_limits_are_written_where_the_controllers_are_and_passed_over_where_not(tmp_path: Path) -> None:
-    """The files of a controller are there or not; a plain directory shows both."""
-    limits = Limits(memory_bytes=100, processes=2)
+def test_limits_are_written_if_there_are_controllers_for_them(tmp_path: Path) -> None:
+    """A controller that is missing has no files, so plain directories can stand for cgroups."""
+    limits = RunLimits(memory_bytes=100, processes=2)
     assert cgroups.create(tmp_path / "none", limits)
     assert list((tmp_path / "none").iterdir()) == []
     both = tmp_path / "both"
@@ -115,7 +115,7 @@ def test_limits_are_written_where_the_controllers_are_and_passed_over_where_not(
         "flowherd-{run}-a",
     ],
 )
-def test_a_spec_never_leads_to_a_cgroup_that_is_not_its_runs(named: object) -> None:
+def test_a_cgroup_that_is_not_the_runs_own_is_ignored(named: object) -> None:
     run_id = str(uuid.uuid4())
     mount = cgroups._mount()
     if mount is None:

@@ -1,4 +1,4 @@
-"""When the host has nothing left to give: runs go on, the agent survives, and one line says what happened."""
+"""When the host runs out of a resource, runs continue, the agent survives, and one line of its log says so."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def server(no_process_left: None, tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def command(server: ServerProcess, tmp_path: Path) -> CommandLine:
-    """The command line on that server, whose agents do not wait long between looks."""
+    """The command line with that server."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "server.json").write_text(json.dumps({"url": server.url}))  # for CommandLine.client
@@ -69,21 +69,21 @@ def wait_for_state(command: CommandLine, run_id: str, wanted: str, timeout_s: fl
     wait_until(lambda: state(command, run_id) == wanted, timeout_s=timeout_s, what=f"{run_id} to be {wanted}")
 
 
-def test_a_flood_of_output_is_capped_takes_no_memory_and_delays_no_other_run(
+def test_a_flood_of_output_is_capped_and_neither_fills_memory_nor_delays_other_runs(
     command: CommandLine, agent: Background
 ) -> None:
     line = "x" * 999
     flood = started_run(command, "flood", f"yes {line} | head -c {300 * MIB}")
     wait_until(lambda: state(command, flood) in ("Running", "Success"))
     family = [psutil.Process(agent.process.pid), *psutil.Process(agent.process.pid).children(recursive=True)]
-    begun_s = time.monotonic()
+    begin_s = time.monotonic()
     other = started_run(command, "other", "echo here")
     command.wait_for_ends([other], timeout_s=20)
-    other_took_s = time.monotonic() - begun_s
+    other_took_s = time.monotonic() - begin_s
     peak = 0
     while state(command, flood) == "Running":
         peak = max(peak, *(process.memory_info().rss for process in family if process.is_running()))
-        assert time.monotonic() < begun_s + 60
+        assert time.monotonic() < begin_s + 60
     assert state(command, flood) == "Success"
     assert peak < 250 * MIB, f"{peak / MIB:.0f} MiB"
     assert other_took_s < 10, f"the other run took {other_took_s:.1f} s"
@@ -111,7 +111,7 @@ def small_disk(no_process_left: None, tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_up(place: Path) -> Path:
-    """Take all that is left of the file system."""
+    """Fill the file system, and return the file that fills it."""
     ballast = place / "ballast"
     with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
         while True:
@@ -128,7 +128,7 @@ def local_agent(backend: MemoryBackend, state_dir: Path) -> LocalAgent:
     return LocalAgent(backend=backend, hostname_label=False, settings=loaded)
 
 
-def test_a_disk_that_fills_up_while_a_run_goes_costs_lines_and_nothing_else(small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_during_a_run_costs_only_log_lines(small_disk: Path, tmp_path: Path) -> None:
     backend = MemoryBackend()
     go, ready, more = tmp_path / "go", tmp_path / "ready", tmp_path / "more"
     script = (
@@ -143,7 +143,7 @@ def test_a_disk_that_fills_up_while_a_run_goes_costs_lines_and_nothing_else(smal
         more.touch()
         wait_until(Path(f"{ready}2").exists)
         ballast.unlink()
-        time.sleep(1.1)  # the runner asks a disk that refused once a second
+        time.sleep(1.1)  # the runner tries a disk that refused only once a second
         go.touch()
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
     assert "before" in backend.log(run_id)
@@ -151,7 +151,7 @@ def test_a_disk_that_fills_up_while_a_run_goes_costs_lines_and_nothing_else(smal
     assert any("left out because the disk refused them" in line for line in backend.log(run_id))
 
 
-def test_with_a_full_disk_nothing_is_claimed_and_that_is_said_once(
+def test_with_a_full_disk_nothing_is_claimed_and_one_line_says_so(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backend = MemoryBackend()
@@ -163,12 +163,12 @@ def test_with_a_full_disk_nothing_is_claimed_and_that_is_said_once(
         assert backend.state(run_id) is RunState.SCHEDULED
         ballast.unlink()
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
-    told = capsys.readouterr().err
-    assert len(lines_about(told, "Cannot claim flow runs")) == 1
-    assert len(lines_about(told, "Can claim flow runs, because none can be written down again")) == 1
+    log = capsys.readouterr().err
+    assert len(lines_about(log, "Cannot claim flow runs")) == 1
+    assert len(lines_about(log, "Can claim flow runs, because none can be written down again")) == 1
 
 
-def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine, agent: Background) -> None:
+def test_an_agent_without_descriptors_survives_and_logs_it_once(command: CommandLine, agent: Background) -> None:
     go = command.home / "go"
     first = started_run(command, "first", f"while [ ! -e {go} ]; do sleep 0.05; done; echo done")
     wait_for_state(command, first, "Running")
@@ -180,7 +180,7 @@ def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine,
     assert agent.process.poll() is None
     time.sleep(1)
     size = len(agent.text())
-    assert size < 20_000, "it says it again and again"
+    assert size < 20_000, "the same failure is logged again and again"
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     go.touch()
     ends = command.wait_for_ends([first, second])
@@ -192,7 +192,7 @@ def test_an_agent_without_descriptors_survives_and_says_so(command: CommandLine,
 
 @contextlib.contextmanager
 def pids_group(pid: int) -> Iterator[Path]:
-    """A cgroup of the pids controller with the process and all that it has started, without a limit yet."""
+    """A cgroup of the pids controller that contains the process and its descendants, without a limit yet."""
     for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
         group = root / f"flowherd-test-{uuid.uuid4().hex[:8]}"
         try:
@@ -222,7 +222,7 @@ def _gone(group: Path) -> bool:
     return not group.exists()
 
 
-def test_an_agent_that_may_start_no_process_survives_and_the_run_says_why(
+def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(
     command: CommandLine, agent: Background
 ) -> None:
     first = started_run(command, "quick", "echo done")
@@ -239,15 +239,15 @@ def test_an_agent_that_may_start_no_process_survives_and_the_run_says_why(
         assert command.wait_for_ends([third])[third]["state"] == "Success"
 
 
-def test_an_agent_that_was_stopped_for_a_while_says_so_and_believes_nothing_false(
+def test_an_agent_that_was_suspended_logs_it_and_draws_no_false_conclusions(
     command: CommandLine, agent: Background
 ) -> None:
     go = command.home / "go"
     script = f"while [ ! -e {go} ]; do sleep 0.05; done; echo done"
-    ended, going_on = started_run(command, "sleeper", script), command.run("sleeper")
-    wait_for_state(command, going_on, "Running")
-    wait_for_state(command, ended, "Running")
-    # The longest wait is then the next one, so the stop falls into it.
+    first, second = started_run(command, "sleeper", script), command.run("sleeper")
+    wait_for_state(command, second, "Running")
+    wait_for_state(command, first, "Running")
+    # The agent is in its longest wait then, so the suspension falls into that.
     wait_until(lambda: psutil.Process(agent.process.pid).status() == psutil.STATUS_SLEEPING)
     os.kill(agent.process.pid, signal.SIGSTOP)
     try:
@@ -255,20 +255,20 @@ def test_an_agent_that_was_stopped_for_a_while_says_so_and_believes_nothing_fals
     finally:
         os.kill(agent.process.pid, signal.SIGCONT)
     wait_until(lambda: "suspended for" in agent.text(), what=lambda: agent.text())
-    assert state(command, going_on) == "Running"
+    assert state(command, second) == "Running"
     go.touch()
-    assert {end["state"] for end in command.wait_for_ends([ended, going_on]).values()} == {"Success"}
+    assert {end["state"] for end in command.wait_for_ends([first, second]).values()} == {"Success"}
     assert len(lines_about(agent.text(), "suspended for")) == 1
 
 
-def test_a_wait_that_took_too_long_means_a_suspension() -> None:
+def test_a_wait_that_took_much_too_long_means_a_suspension() -> None:
     assert suspended_s(10.0, 10.5) is None
     assert suspended_s(0.25, 2.0) is None
     assert suspended_s(10.0, 3610.0) == 3600.0
 
 
-def test_a_clock_that_was_set_back_does_not_turn_the_order_of_a_journal(tmp_path: Path) -> None:
-    """The runner counts on by the monotonic clock; the agent's own last line must come after it all the same."""
+def test_a_clock_that_is_set_back_does_not_change_the_order_of_a_journal(tmp_path: Path) -> None:
+    """The runner's times follow the monotonic clock; the agent's last line must still come after them."""
     ahead_ns = time.time_ns() + 5 * 3600 * 10**9
     (tmp_path / files.JOURNAL_FILE).write_bytes(pack_record(STREAM_STDOUT, 20, ahead_ns, b"five hours ahead"))
     append_notice(tmp_path / "journal", "the end", 20)

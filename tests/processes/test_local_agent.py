@@ -1,4 +1,4 @@
-"""LocalAgent with real fork servers, runners and flows, over the in-memory backend."""
+"""LocalAgent with the in-memory backend and real fork servers, runners and flows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def run(backend: MemoryBackend, flows: Path) -> Callable[..., str]:
     return add
 
 
-def test_a_python_flow_runs_to_success_with_its_lines_in_order(
+def test_a_python_flow_succeeds_and_its_lines_are_in_order(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str]
 ) -> None:
     run_id = run("ok", {"n": 7})
@@ -157,7 +157,7 @@ def test_a_command_flow_gets_its_parameters(agent: LocalAgent, backend: MemoryBa
     assert f"5 5 {run_id}" in backend.log(run_id)
 
 
-def test_every_kind_of_end_has_its_own_true_message(
+def test_every_kind_of_end_has_its_own_accurate_message(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
@@ -181,7 +181,7 @@ def test_every_kind_of_end_has_its_own_true_message(
     assert any("Traceback" in line for line in backend.log(runs["bad"]))
 
 
-def test_cancelling_ends_the_whole_tree_those_that_ignore_term_too(
+def test_cancelling_ends_the_whole_tree_including_processes_that_ignore_sigterm(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
@@ -192,7 +192,7 @@ def test_cancelling_ends_the_whole_tree_those_that_ignore_term_too(
 
 
 @pytest.mark.parametrize("state", [RunState.FAILED, RunState.SUCCESS])
-def test_a_run_that_somebody_sets_to_a_final_state_loses_its_processes(
+def test_a_run_that_a_person_sets_to_a_final_state_loses_its_processes(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], tmp_path: Path, state: RunState
 ) -> None:
     ready = tmp_path / "ready"
@@ -205,7 +205,7 @@ def test_a_run_that_somebody_sets_to_a_final_state_loses_its_processes(
     assert (backend.state(run_id), backend.message(run_id)) == (state, "by hand")
 
 
-def test_unsupported_storage_fails_the_run_and_says_why(agent: LocalAgent, backend: MemoryBackend) -> None:
+def test_unsupported_storage_fails_the_run_with_a_clear_message(agent: LocalAgent, backend: MemoryBackend) -> None:
     run_id = backend.add_run({"type": "Docker"})
     assert wait_for_end(backend, run_id) is RunState.FAILED
     assert "Unsupported Storage" in backend.message(run_id)
@@ -218,7 +218,7 @@ def test_deploy_flow_alone_refuses_unsupported_storage_with_a_value_error() -> N
         LocalAgent().deploy_flow(backend.ready_runs([], ())[0])
 
 
-def test_a_program_or_directory_that_is_not_there_is_named(agent: LocalAgent, backend: MemoryBackend) -> None:
+def test_a_missing_program_directory_or_interpreter_is_named(agent: LocalAgent, backend: MemoryBackend) -> None:
     program = backend.add_run({"type": "Command", "argv": ["no-such-program-here"]})
     directory = backend.add_run({"type": "Command", "argv": ["true"]}, run_config={"working_dir": "/no/such/place"})
     interpreter = backend.add_run({"type": "Command", "argv": ["true"]}, run_config={"interpreter": "/no/python"})
@@ -227,7 +227,7 @@ def test_a_program_or_directory_that_is_not_there_is_named(agent: LocalAgent, ba
         assert word in backend.message(run_id)
 
 
-def test_no_more_runs_go_at_once_than_the_limit_allows(
+def test_no_more_runs_are_active_at_once_than_the_limit_allows(
     make_agent: Callable[..., LocalAgent], backend: MemoryBackend, run: Callable[..., str]
 ) -> None:
     with going(make_agent(limit=2)) as agent:
@@ -243,7 +243,7 @@ def test_no_more_runs_go_at_once_than_the_limit_allows(
     assert 1 <= most <= 2
 
 
-def test_nothing_is_left_on_disk_of_a_delivered_run(
+def test_a_delivered_run_leaves_nothing_on_disk(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], clean_environment: Path
 ) -> None:
     run_id = run("ok")
@@ -251,7 +251,7 @@ def test_nothing_is_left_on_disk_of_a_delivered_run(
     wait_until(lambda: not list((clean_environment / "agents" / "agent" / "runs").iterdir()))
 
 
-def test_no_cloud_logs_writes_no_line_and_keeps_the_journal(
+def test_no_cloud_logs_sends_no_line_and_keeps_the_journal(
     make_agent: Callable[..., LocalAgent], backend: MemoryBackend, run: Callable[..., str], clean_environment: Path
 ) -> None:
     with going(make_agent(no_cloud_logs=True)):
@@ -261,7 +261,7 @@ def test_no_cloud_logs_writes_no_line_and_keeps_the_journal(
     assert b"hello 1" in (clean_environment / "agents" / "agent" / "runs" / run_id / "journal").read_bytes()
 
 
-def test_a_run_whose_log_the_backend_refuses_ends_all_the_same_and_costs_few_requests(
+def test_a_run_whose_log_the_backend_refuses_still_ends_and_costs_few_requests(
     backend: MemoryBackend, make_agent: Callable[..., LocalAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = []
@@ -277,7 +277,7 @@ def test_a_run_whose_log_the_backend_refuses_ends_all_the_same_and_costs_few_req
     assert len(requests) < 60
 
 
-def test_a_refused_heartbeat_keeps_no_run_from_being_cancelled(
+def test_a_run_can_be_cancelled_even_if_the_backend_refuses_heartbeats(
     backend: MemoryBackend, make_agent: Callable[..., LocalAgent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(run_ids: Any) -> None:
@@ -291,7 +291,7 @@ def test_a_refused_heartbeat_keeps_no_run_from_being_cancelled(
         assert wait_for_end(backend, run_id) is RunState.CANCELLED
 
 
-def test_show_flow_logs_mirrors_the_output(
+def test_show_flow_logs_shows_the_output_on_the_terminal(
     make_agent: Callable[..., LocalAgent],
     backend: MemoryBackend,
     run: Callable[..., str],
@@ -302,7 +302,7 @@ def test_show_flow_logs_mirrors_the_output(
     assert "ok | hello 42" in capsys.readouterr().out
 
 
-def test_a_run_that_goes_on_without_its_agent_is_adopted_and_its_log_is_whole(
+def test_a_run_that_continues_without_its_agent_is_adopted_and_its_log_is_complete(
     make_agent: Callable[..., LocalAgent], backend: MemoryBackend, tmp_path: Path
 ) -> None:
     go, ready = tmp_path / "go", tmp_path / "ready"
@@ -318,7 +318,7 @@ def test_a_run_that_goes_on_without_its_agent_is_adopted_and_its_log_is_whole(
     assert [report.state for report in backend.history] == [RunState.RUNNING, RunState.SUCCESS]
 
 
-def test_a_killed_runner_is_a_lost_run_and_its_processes_are_ended(
+def test_a_run_whose_runner_is_killed_is_lost_and_its_processes_are_killed(
     agent: LocalAgent, backend: MemoryBackend, run: Callable[..., str], tmp_path: Path
 ) -> None:
     ready = tmp_path / "ready"
@@ -359,7 +359,7 @@ def test_a_flow_can_run_in_another_interpreter(agent: LocalAgent, backend: Memor
     assert wait_for_end(backend, run_id) is RunState.SUCCESS
 
 
-def test_agents_own_tokens_do_not_reach_a_flow(
+def test_the_agents_tokens_do_not_reach_a_flow(
     make_agent: Callable[..., LocalAgent], backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT__CLOUD__AGENT__AUTH_TOKEN", "very-secret")

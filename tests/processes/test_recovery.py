@@ -1,7 +1,8 @@
-"""What an agent makes of run directories that it finds at its start, however little is left of them."""
+"""What an agent does with the run directories that it finds at its start, even with damaged or incomplete ones."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.errors import DeployError
 from flowherd.host.processes.fork_server import ForkServer
+from flowherd.host.processes.interpreters import ask
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.start import Intent
@@ -43,7 +46,7 @@ def make_agent(backend: MemoryBackend) -> Callable[[], LocalAgent]:
 
 @pytest.fixture
 def left_behind(clean_environment: Path, backend: MemoryBackend) -> Callable[[str, list[str]], RunDirectory]:
-    """Makes what an agent leaves that dies right before it has its runner started: a directory and a claim."""
+    """Creates what an agent leaves behind if it dies right before it starts the runner: a directory and a claim."""
 
     def make(run_id: str, argv: list[str]) -> RunDirectory:
         state = StateDirectory(clean_environment / "agents" / "agent")
@@ -58,7 +61,7 @@ def left_behind(clean_environment: Path, backend: MemoryBackend) -> Callable[[st
     return make
 
 
-def test_a_run_that_is_ours_and_never_ran_is_started(
+def test_a_claimed_run_that_never_ran_is_started(
     make_agent: Callable[[], LocalAgent],
     backend: MemoryBackend,
     left_behind: Callable[..., RunDirectory],
@@ -71,7 +74,7 @@ def test_a_run_that_is_ours_and_never_ran_is_started(
     assert (tmp_path / "ran").exists()
 
 
-def test_a_run_that_never_ran_and_whose_end_is_told_is_not_started(
+def test_a_run_that_never_ran_and_whose_end_the_backend_knows_is_not_started(
     make_agent: Callable[[], LocalAgent],
     backend: MemoryBackend,
     left_behind: Callable[..., RunDirectory],
@@ -87,13 +90,13 @@ def test_a_run_that_never_ran_and_whose_end_is_told_is_not_started(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_run_that_never_ran_and_whose_log_tells_its_end_is_not_started_after_that(
+def test_a_run_that_never_ran_and_whose_log_has_its_end_is_not_started(
     make_agent: Callable[[], LocalAgent],
     backend: MemoryBackend,
     left_behind: Callable[..., RunDirectory],
     tmp_path: Path,
 ) -> None:
-    """The agent before had seen the runner die before the user's code, had written so, and died before it told more."""
+    """The earlier agent saw the runner die before the user's code, logged that, and died before it reported it."""
     run_id = backend.add_run({"type": "Command", "argv": ["true"]})
     directory = left_behind(run_id, ["touch", str(tmp_path / "ran")])
     append_notice(directory.journal, "Failed: The runner ended before it started the flow.", logging.ERROR)
@@ -105,37 +108,48 @@ def test_a_run_that_never_ran_and_whose_log_tells_its_end_is_not_started_after_t
     ]
 
 
-def test_a_program_that_is_being_started_is_not_taken_for_the_runner(
-    clean_environment: Path, backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
+def start_fork_server(log_file: Path) -> None:
+    ForkServer(Runtime(interpreter="true"), dict(os.environ), log_file).close()
+
+
+def ask_interpreter(_log_file: Path) -> None:
+    with contextlib.suppress(DeployError):  # `true` does not answer
+        ask("true", os.environ)
+
+
+@pytest.mark.parametrize("start_program", [start_fork_server, ask_interpreter])
+def test_a_program_that_is_being_started_is_not_mistaken_for_the_runner(
+    start_program: Callable[[Path], None],
+    clean_environment: Path,
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
 ) -> None:
-    """Between fork and exec it has the run's lock open, as it has all descriptors of the agent."""
+    """Between fork and exec it has all descriptors of the agent, the run's lock too."""
     run_id = backend.add_run({"type": "Command", "argv": ["true"]})
     directory = left_behind(run_id, ["true"])
     intent = Intent(run=Run(directory, directory.spec(), lambda: None), lock_fd=directory.try_lock())
-    ready = threading.Event()
-    enough = threading.Event()
 
-    def start_fork_servers() -> None:
-        while not enough.is_set():
-            ForkServer(Runtime(interpreter="true"), dict(os.environ), clean_environment / "log").close()
-            ready.set()
+    def start_programs() -> None:
+        for _ in range(100):
+            start_program(clean_environment / "log")
 
-    starter = threading.Thread(target=start_fork_servers)
+    starter = threading.Thread(target=start_programs)
     starter.start()
+    tries = lost = 0
     try:
-        ready.wait(30)
-        lost = sum(not intent.lock_again() for _ in range(3000))
+        while starter.is_alive():
+            lost += not intent.lock_again()
+            tries += 1
     finally:
-        enough.set()
         starter.join()
         intent.release()
-    assert lost == 0
+    assert lost == 0 and tries > 100
 
 
-def test_what_is_left_of_a_half_removed_directory_means_nothing(
+def test_a_half_removed_directory_is_only_removed(
     make_agent: Callable[[], LocalAgent], backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
 ) -> None:
-    """Its end was told and its log delivered before the removing began: nothing of it is told again."""
+    """The run's end and log were delivered before the removal began, so nothing is delivered again."""
     run_id = backend.add_run({"type": "Command", "argv": ["true"]})
     directory = left_behind(run_id, ["true"])
     directory.journal.write_bytes(journal.pack_record(journal.STREAM_STDOUT, 20, 1, b"a line"))
@@ -146,7 +160,15 @@ def test_what_is_left_of_a_half_removed_directory_means_nothing(
     assert backend.lines == [] and backend.history == []
 
 
-def test_a_broken_runner_is_told_as_broken_with_its_own_words(
+def test_a_removed_directory_counts_as_abandoned(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10")
+    files.write_json(str(tmp_path), files.SPEC_FILE, {"old": True})
+    assert not directory.is_abandoned()
+    directory.remove()
+    assert directory.is_abandoned()
+
+
+def test_a_runner_that_failed_is_reported_as_such_with_its_own_error(
     make_agent: Callable[[], LocalAgent], backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
 ) -> None:
     run_id = backend.add_run({"type": "Command", "argv": ["true"]})
@@ -160,7 +182,7 @@ def test_a_broken_runner_is_told_as_broken_with_its_own_words(
     assert "runner of this flow run failed" in backend.message(run_id) and "killed" not in backend.message(run_id)
 
 
-def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:
+def test_a_stop_that_was_requested_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10")
     run = Run(directory, RunSpec(directory.flow_run_id), lambda: None)
     run.ask_to_stop("cancelled", "by a test")
@@ -183,7 +205,7 @@ def test_a_stop_that_was_asked_before_the_runner_was_known_reaches_it(tmp_path: 
     ],
 )
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"contract": 1}', b'{"contract": 99}', b"\xff\x00"])
-def test_a_damaged_directory_ends_its_run_with_what_is_still_known(
+def test_a_run_with_a_damaged_directory_ends_with_what_is_still_known(
     make_agent: Callable[[], LocalAgent],
     backend: MemoryBackend,
     left_behind: Callable[..., RunDirectory],

@@ -31,7 +31,7 @@ def release(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def backend() -> MemoryBackend:
-    """Where the run was Running when its agent went away."""
+    """A backend with the run, claimed by the earlier agent."""
     backend = MemoryBackend()
     backend.add_run({"type": "Command", "argv": ["kept"]}, run_id=RUN_ID)
     (run,) = backend.ready_runs([], ())
@@ -53,7 +53,7 @@ def put(release: Path, name: str, runs: Path) -> Path:
 
 
 def put_with_own_interpreter(release: Path, name: str, runs: Path) -> Path:
-    """The directory, whose run this Python is to start: the one that it names may not be on this host."""
+    """Like `put`, for a run that is started: by this Python, because that of its spec may not be on this host."""
     path = put(release, name, runs) / files.SPEC_FILE
     path.write_text(path.read_text().replace("/usr/bin/python3", sys.executable))
     return path.parent
@@ -71,7 +71,7 @@ def test_a_run_that_had_ended_is_reported_with_its_log(release: Path, backend: M
     assert backend.log(RUN_ID)[:3] == ["one", "two", "three"]
 
 
-def test_a_run_that_was_going_when_the_host_went_down_is_lost_by_reboot(
+def test_a_run_that_was_running_when_the_host_went_down_is_lost_by_reboot(
     release: Path, backend: MemoryBackend, runs: Path
 ) -> None:
     put(release, "lost", runs)
@@ -81,7 +81,7 @@ def test_a_run_that_was_going_when_the_host_went_down_is_lost_by_reboot(
     assert backend.log(RUN_ID)[:2] == ["one", "two"]
 
 
-def test_a_run_that_still_goes_is_watched_until_its_runner_lets_go(
+def test_a_run_that_still_runs_is_watched_until_its_runner_releases_the_lock(
     release: Path, backend: MemoryBackend, runs: Path
 ) -> None:
     directory = put(release, "alive", runs)
@@ -111,7 +111,7 @@ def test_a_run_that_was_claimed_and_not_started_is_started(release: Path, backen
 def test_modules_that_it_preloads_are_found_where_they_are_now(
     release: Path, backend: MemoryBackend, runs: Path
 ) -> None:
-    """This Python has no Prefect, and that is all that keeps the run from its start."""
+    """This Python has no Prefect, and only that keeps the run from its start."""
     put_with_own_interpreter(release, "intended-prefect", runs)
     with going(agent(backend)):
         assert wait_for_end(backend, RUN_ID) is RunState.FAILED

@@ -1,4 +1,4 @@
-"""Other interpreters: looked at before the agent starts, warmed then, and chosen by the rules of the settings."""
+"""Other interpreters: checked before the agent starts, then warmed, and chosen by the rules of the settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """The directory of a virtual environment, as far as a Python needs one: without pip it is made in no time."""
+    """The least directory that is a virtual environment to Python: without pip it is made quickly."""
     directory = tmp_path / "environment"
     (directory / "bin").mkdir(parents=True)
     (directory / "bin" / "python").symlink_to(sys.executable)
@@ -103,7 +103,7 @@ def test_the_rule_that_serves_a_run_gives_it_a_warm_interpreter(environment: Pat
     assert f"{environment}/bin/python True" in backend.log(run_id)
 
 
-def test_modules_whose_import_ends_the_interpreter_are_left_to_the_runs(tmp_path: Path) -> None:
+def test_modules_whose_import_ends_the_interpreter_are_imported_by_the_runs(tmp_path: Path) -> None:
     (tmp_path / "deadly.py").write_text("import os; os._exit(9)")
     servers = ForkServers(tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path)})
     try:
@@ -118,7 +118,7 @@ def test_modules_whose_import_ends_the_interpreter_are_left_to_the_runs(tmp_path
         servers.close()
 
 
-def test_an_interpreter_that_ends_at_once_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_an_interpreter_that_ends_at_once_is_reported_with_its_last_line(tmp_path: Path) -> None:
     servers = ForkServers(tmp_path, os.environ)
     try:
         with pytest.raises(DeployError, match="no licence"):

@@ -5,17 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowherd.agent.agent import Agent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.states import FINISHED, RunState
+from flowherd.values import FlowRun
 from tests.support.waiting import wait_until
 
 #: Short pauses, so that nothing waits for a poll.
 QUICK = {0: 0.02, 1: 0.05, 2: 0.1}
 
 AnyAgent = TypeVar("AnyAgent", bound=Agent)
+
+
+class RecordingAgent(Agent):
+    """Records the runs that it should deploy."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.deployed: list[str] = []
+
+    def deploy_flow(self, flow_run: FlowRun) -> str:
+        self.deployed.append(flow_run.id)
+        return f"recorded {flow_run.flow.name}"
 
 
 @contextmanager

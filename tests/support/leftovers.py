@@ -1,20 +1,23 @@
-"""Proof that a test left no process behind: every child inherits a variable, and at the end nobody carries it."""
+"""Proof that no process outlives a test: children inherit a variable, and at the end no process may carry it."""
 
 from __future__ import annotations
 
 import os
+import signal
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.waiting import wait_until
-
 VARIABLE = "FLOWHERD_TEST_MARK"
+
+#: How long processes may take to end after the test, seconds.
+_TIMEOUT_S = 10.0
 
 
 def carriers(mark: str, variable: str = VARIABLE) -> list[str]:
-    """The living processes other than this one whose environment carries `mark`, as "pid command line"."""
+    """Return the live processes other than this one whose environment carries `mark`, as "pid command line"."""
     wanted = f"{variable}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -29,17 +32,49 @@ def carriers(mark: str, variable: str = VARIABLE) -> list[str]:
     return found
 
 
+def kill_carriers(mark: str) -> None:
+    """Kill every process that carries `mark`, and those that appear meanwhile."""
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while (left := carriers(mark)) and time.monotonic() < deadline_s:
+        for line in left:
+            try:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+
+
+def current_mark() -> dict[str, str]:
+    """Return the variable that children inherit now.
+
+    A server that a fixture shares among tests keeps it for its restarts: they belong to the fixture, not to the test.
+    """
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+
+
 @contextmanager
 def none_left() -> Iterator[None]:
-    """Whatever is started inside is gone at the end, within a few seconds; else the test fails and names it."""
+    """Check that every process started inside ends within a few seconds of the block.
+
+    Raises AssertionError with the command lines of those that are left, after killing them: a failed test must not
+    disturb the ones after it.
+    """
     before = os.environ.get(VARIABLE)
     mark = uuid.uuid4().hex
     os.environ[VARIABLE] = mark
     try:
         yield
+    except BaseException:
+        kill_carriers(mark)
+        raise
     finally:
         if before is None:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
-    wait_until(lambda: not carriers(mark), timeout_s=10, what=lambda: f"processes left: {carriers(mark)}")
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while (left := carriers(mark)) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    if left:
+        kill_carriers(mark)
+        raise AssertionError(f"processes left: {left}")

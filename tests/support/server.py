@@ -16,6 +16,8 @@ from typing import Any
 
 import requests
 
+from tests.support.leftovers import current_mark
+
 _READY = re.compile(r"flowherd server ready at (http://\S+) ")
 #: Generous: the machine may be busy with other tests.
 START_S = 40.0
@@ -36,6 +38,7 @@ class ServerProcess:
         self._settings = settings
         self._port = 0
         self._errors = data_dir.with_name(data_dir.name + "-stderr")
+        self._mark = current_mark()
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -55,7 +58,7 @@ class ServerProcess:
         environ = {
             k: v for k, v in os.environ.items() if not k.startswith(("PREFECT__", "FLOWHERD__", "FLOWHERD_HOME"))
         }
-        environ["FLOWHERD__SERVER__TOKEN"] = self.token
+        environ |= {"FLOWHERD__SERVER__TOKEN": self.token, **self._mark}
         environ |= {f"FLOWHERD__SERVER__{name.upper()}": str(value) for name, value in self._settings.items()}
         arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir), "--home", str(self.home)]
         with self._errors.open("a", encoding="utf-8") as errors:

@@ -1,4 +1,4 @@
-"""The agent's own log: text, JSON on request, a file on request; every line about a run is bound to its id."""
+"""The agent's own log: text or JSON, and a file if one is named; lines about a run carry the run's id."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def test_a_named_file_gets_the_lines_too_and_is_rotated(tmp_path: Path, capsys: 
 def test_a_program_that_chose_its_own_sinks_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
     logger.configure(handlers=[])
     agent_log.configure_unless_done("INFO", Logging())
-    logger.info("to nobody")
+    logger.info("not shown")
     assert capsys.readouterr().err == ""

@@ -16,7 +16,22 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ("words", ["", "errors", "live_text", "recurring_error", "signals", "states", "times", "values"]),
+    (
+        "words",
+        [
+            "",
+            "errors",
+            "line_writer",
+            "live_text",
+            "private_directory",
+            "recurring_error",
+            "signals",
+            "standard_streams",
+            "states",
+            "times",
+            "values",
+        ],
+    ),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
     ("agent", ["agent"]),
@@ -29,7 +44,10 @@ SERVER_MAY_IMPORT = (
     "flowherd",
     "flowherd.config",
     "flowherd.errors",
+    "flowherd.line_writer",
+    "flowherd.private_directory",
     "flowherd.signals",
+    "flowherd.standard_streams",
     "flowherd.states",
     "flowherd.times",
 )
@@ -41,13 +59,18 @@ def modules(root: Path) -> list[Path]:
 
 
 @cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(path: Path) -> tuple[str, ...]:
     """The dotted names that a file imports, anywhere in it; `from a import b` counts as a and as a.b."""
     return tuple(_imported(path))
 
 
 def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -136,7 +159,7 @@ def test_one_module_installs_signal_handlers() -> None:
     calls = [
         path
         for path in (*modules(PARENT), *modules(SERVER))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(syntax_tree(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("signal.signal", "signal.set_wakeup_fd")
     ]
     assert set(calls) == {PARENT / "signals.py"}

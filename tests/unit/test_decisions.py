@@ -1,4 +1,4 @@
-"""What is decided from values alone."""
+"""Decisions that depend on plain values only: pauses, limits, health, verdicts and plans."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun, Runtime
 from flowherd_runner.contract import reasons
-from flowherd_runner.contract.spec import Limits, salvage_spec, spec_to_json
+from flowherd_runner.contract.spec import RunLimits, salvage_spec, spec_to_json
 from flowherd_runner.run_secrets import prepare, secrets_of
 
 
 class TestPolling:
-    def test_pauses_grow_while_nothing_is_found_and_start_again_at_a_find(self) -> None:
+    def test_pauses_grow_while_no_run_is_found_and_shrink_when_one_is(self) -> None:
         pace = PollPace()
         assert [pace.after_poll(False) for _ in range(8)] == [0.5, 1, 2, 4, 8, 10, 10, 10]
         assert pace.after_poll(True) == 0.25
 
-    def test_a_poke_starts_the_pauses_again(self) -> None:
+    def test_a_poke_resets_the_pause(self) -> None:
         pace = PollPace()
         for _ in range(5):
             pace.after_poll(False)
         pace.reset()
         assert pace.after_poll(False) == 0.5
 
-    def test_retries_back_off_with_jitter_up_to_a_cap_and_heed_the_backends_wish(self) -> None:
+    def test_retries_back_off_with_jitter_up_to_a_cap(self) -> None:
         pauses = [retry_pause_s(n, 0.0) for n in range(1, 20)]
         assert pauses == sorted(pauses) and pauses[-1] == 15.0
         assert retry_pause_s(1, 0.0) <= retry_pause_s(1, 0.99) < 2 * retry_pause_s(1, 0.0)
@@ -47,7 +47,7 @@ class TestPolling:
 
 class TestAdoption:
     @pytest.mark.parametrize(("exit_recorded", "started"), list(itertools.product([True, False], repeat=2)))
-    def test_a_held_lock_means_alive_whatever_else_is_there(self, exit_recorded: bool, started: bool) -> None:
+    def test_a_held_lock_means_alive_regardless_of_the_files(self, exit_recorded: bool, started: bool) -> None:
         assert disk_status(lock_held=True, exit_recorded=exit_recorded, started=started) is DiskStatus.ALIVE
 
     def test_without_the_lock_the_records_decide(self) -> None:
@@ -57,38 +57,38 @@ class TestAdoption:
 
 
 class TestLimits:
-    def test_a_breach_names_the_figure_and_the_limit(self) -> None:
-        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), Limits(memory_bytes=200 * 2**20))
+    def test_a_breach_names_the_usage_and_the_limit(self) -> None:
+        found = breach(Usage(memory_bytes=300 * 2**20, processes=2), RunLimits(memory_bytes=200 * 2**20))
         assert found is not None and found.reason == reasons.REASON_MEMORY
         assert "300.0 MiB" in found.detail and "200.0 MiB" in found.detail
 
     def test_too_many_processes_are_a_breach(self) -> None:
-        found = breach(Usage(processes=11), Limits(processes=10))
+        found = breach(Usage(processes=11), RunLimits(processes=10))
         assert found is not None and found.reason == reasons.REASON_PROCESSES
 
-    def test_at_the_limit_is_within_it_and_no_limit_is_none(self) -> None:
-        assert breach(Usage(memory_bytes=5, processes=10), Limits(memory_bytes=5, processes=10)) is None
-        assert breach(Usage(memory_bytes=2**50, processes=9999), Limits()) is None
+    def test_usage_at_the_limit_or_without_a_limit_is_no_breach(self) -> None:
+        assert breach(Usage(memory_bytes=5, processes=10), RunLimits(memory_bytes=5, processes=10)) is None
+        assert breach(Usage(memory_bytes=2**50, processes=9999), RunLimits()) is None
 
 
 class TestHealth:
     facts = Facts(started_s=0, last_beat_s=100, last_contact_s=100, longest_pause_s=10, request_timeout_s=15)
 
-    def test_well_while_the_backend_answers_and_the_loop_goes_round(self) -> None:
+    def test_an_agent_is_well_while_the_backend_answers_and_the_loop_runs(self) -> None:
         assert assess(self.facts, 110).well
 
-    def test_unwell_when_the_backend_has_been_silent_for_several_polls(self) -> None:
+    def test_an_agent_is_unwell_after_several_polls_without_an_answer(self) -> None:
         state = assess(replace(self.facts, last_beat_s=199), 200)
         assert not state.well and "backend" in state.reason
 
-    def test_unwell_when_the_loop_is_stuck(self) -> None:
+    def test_an_agent_is_unwell_when_its_loop_is_stuck(self) -> None:
         state = assess(replace(self.facts, last_contact_s=199), 200)
         assert not state.well and "stuck" in state.reason
 
-    def test_a_young_agent_has_time_to_reach_its_backend(self) -> None:
-        young = replace(self.facts, started_s=100, last_contact_s=None)
-        assert assess(young, 110).well
-        assert not assess(replace(young, last_beat_s=199), 200).well
+    def test_a_new_agent_is_given_time_to_reach_its_backend(self) -> None:
+        new = replace(self.facts, started_s=100, last_contact_s=None)
+        assert assess(new, 110).well
+        assert not assess(replace(new, last_beat_s=199), 200).well
 
 
 def record(**facts: Any) -> dict[str, Any]:
@@ -124,12 +124,12 @@ class TestVerdict:
     def test_a_cancelled_run_is_cancelled(self) -> None:
         assert verdict.of_exit_record(record(reason=reasons.REASON_CANCELLED)).state is RunState.CANCELLED
 
-    def test_a_record_of_another_shape_is_refused(self) -> None:
+    def test_a_record_that_violates_the_contract_is_refused(self) -> None:
         for damaged in ({}, {"reason": 5}, {"reason": "exited", "grade": "sure"}):
             with pytest.raises(ValueError, match="exit record"):
                 verdict.of_exit_record(damaged)
 
-    def test_a_lost_runner_is_told_apart_from_a_reboot(self) -> None:
+    def test_a_lost_runner_is_distinguished_from_a_reboot(self) -> None:
         assert verdict.of_lost_runner("a", "a", 2).reason == reasons.REASON_LOST
         assert verdict.of_lost_runner("a", "b", 0).reason == reasons.REASON_REBOOT
 
@@ -152,17 +152,17 @@ COMMAND = {"type": "Command", "argv": ["true"]}
 class TestPlan:
     def test_the_flows_own_settings_win_over_the_agents(self) -> None:
         config = {"type": "LocalRun", "env": {"A": "flow"}, "limits": {"processes": 3}, "grace_s": 1}
-        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits=Limits(processes=9, memory_bytes=7))
+        defaults = AgentDefaults(env_vars={"A": "agent", "B": "agent"}, limits=RunLimits(processes=9, memory_bytes=7))
         spec = plan(flow_run(COMMAND, config), defaults, "token")
         assert spec.env == {"A": "flow", "B": "agent"}
-        assert spec.limits == Limits(processes=3, memory_bytes=7)
+        assert spec.limits == RunLimits(processes=3, memory_bytes=7)
         assert spec.grace_s == 1.0
 
     def test_the_runs_own_config_wins_over_its_flows(self) -> None:
         run = flow_run(COMMAND, {"working_dir": "/flow"}, run_config={"working_dir": "/run"})
         assert plan(run, AgentDefaults(), "token").working_dir == "/run"
 
-    def test_a_flow_has_the_agents_interpreter_and_preloads_unless_it_names_its_own(self) -> None:
+    def test_a_flow_gets_the_agents_interpreter_and_preloads_unless_it_names_its_own(self) -> None:
         defaults = AgentDefaults(preload=["json"])
         assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).interpreter == sys.executable
         assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).preload == ("json",)

@@ -100,14 +100,14 @@ class TestWarming:
         assert ["Prefect 3" in words for words in warnings_at_start(PREFECT3_PACKAGE, [self.without])] == [True]
         assert warnings_at_start(PREFECT3_PACKAGE, [self.without, self.with_it]) == []
 
-    def test_so_is_an_engine_of_a_later_minor_version_than_the_server(self) -> None:
+    def test_an_engine_of_a_later_minor_version_than_the_server_is_worth_a_warning(self) -> None:
         (words,) = warnings_about_versions(PREFECT3_PACKAGE, "3.8.5", [self.with_it, self.without])
         assert words.startswith("The runtime 'a' has Prefect 3.9.1, later than the server's 3.8.5")
         for same_or_later in ("3.9.0", "3.10.0", "4.0.0", ""):
             assert warnings_about_versions(PREFECT3_PACKAGE, same_or_later, [self.with_it]) == []
 
 
-def test_runs_inherit_the_agents_environment_without_its_tokens_and_its_talk_with_systemd() -> None:
+def test_runs_inherit_the_agents_environment_without_its_tokens_and_what_systemd_set() -> None:
     kept = {"PATH": "/bin", "A_TOKEN": "x", "PREFECT__CONTEXT__SECRETS__A_TOKEN": "x", "PREFECT__CLOUD__API": "x"}
     own = {"NOTIFY_SOCKET": "x", "PREFECT__CLOUD__AUTH_TOKEN": "x", "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "x"}
     assert environment_for_runs({**kept, **own, "PREFECT__CLOUD__API_KEY": "x"}) == kept

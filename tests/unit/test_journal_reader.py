@@ -1,4 +1,4 @@
-"""A journal becomes log lines, read whole or onwards while it grows; no record is split, doubled or made up."""
+"""A journal is read as log lines, at once or while it grows; no record is split, duplicated or invented."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def messages(path: Path) -> list[str]:
     return [line.message for line in read_lines(path, RUN)]
 
 
-def test_a_line_has_all_that_the_record_has(tmp_path: Path) -> None:
+def test_a_line_has_every_field_of_its_record(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     first = record("hello", 1, STREAM_STDERR, 40)
-    said = json.dumps({"logger": "my.logger", "message": "two\nlines"})
-    path.write_bytes(first + record(said, 2, STREAM_LOG, 30) + record('{"message": "ours"}', 3, STREAM_NOTICE))
+    payload = json.dumps({"logger": "my.logger", "message": "two\nlines"})
+    path.write_bytes(first + record(payload, 2, STREAM_LOG, 30) + record('{"message": "ours"}', 3, STREAM_NOTICE))
     one, two, three = read_lines(path, RUN)
     assert (one.flow_run_id, one.stream, one.level, one.message, one.line_id) == (RUN, "stderr", 40, "hello", "0")
     assert one.at == datetime(2023, 11, 14, 22, 13, 20, 1, tzinfo=timezone.utc)
@@ -48,21 +48,21 @@ def test_a_line_has_all_that_the_record_has(tmp_path: Path) -> None:
     assert (three.stream, three.logger, three.message) == ("flowherd", "flowherd", "ours")
 
 
-def test_a_record_of_a_task_names_its_task_run_and_what_is_no_id_is_none(tmp_path: Path) -> None:
+def test_a_record_of_a_task_names_its_task_run_and_an_invalid_id_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     task_run_id = str(uuid.uuid4())
     given = [task_run_id, "../..", 5, None]
-    said = [json.dumps({"logger": "x", "message": "y", "task_run_id": one}) for one in given]
-    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(said)))
+    payloads = [json.dumps({"logger": "x", "message": "y", "task_run_id": one}) for one in given]
+    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(payloads)))
     assert [line.task_run_id for line in read_lines(path, RUN)] == [task_run_id, None, None, None]
 
 
-def test_a_record_of_a_subflow_names_its_flow_run_and_stays_a_line_of_the_run(tmp_path: Path) -> None:
+def test_a_record_of_a_subflow_names_its_flow_run_and_remains_a_line_of_the_run(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     subflow_run_id = str(uuid.uuid4())
     given = [subflow_run_id, "../..", 5, None, RUN, subflow_run_id.upper()]
-    said = [json.dumps({"logger": "x", "message": "y", "flow_run_id": one}) for one in given]
-    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(said)))
+    payloads = [json.dumps({"logger": "x", "message": "y", "flow_run_id": one}) for one in given]
+    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(payloads)))
     lines = list(read_lines(path, RUN))
     assert [line.subflow_run_id for line in lines] == [subflow_run_id, None, None, None, None, None]
     assert {line.flow_run_id for line in lines} == {RUN}
@@ -92,20 +92,20 @@ def test_standing_text_so_far_is_given_in_any_case_and_views_leave_it_out(tmp_pa
     assert [line.message for line in without_replaced(lines)] == ["4"]
 
 
-def test_bytes_that_are_no_text_are_shown(tmp_path: Path) -> None:
+def test_bytes_that_are_not_utf_8_are_shown_escaped(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(record(b"\xff\x00\xc3\xa9"))
     assert messages(path) == ["\\xff\\x00é"]
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", ""])
-def test_a_log_record_that_is_none_is_shown_as_it_is(tmp_path: Path, text: str) -> None:
+def test_an_invalid_log_record_is_shown_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "journal"
     path.write_bytes(record(text, stream=STREAM_LOG))
     assert messages(path) == [text]
 
 
-def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
     assert read_batch(tmp_path / "none", RUN, 5, 1000) == ([], 5)
 
 
@@ -120,8 +120,8 @@ def test_a_torn_tail_is_left_for_later(tmp_path: Path) -> None:
     assert [line.message for line in read_batch(path, RUN, offset, 1000)[0]] == ["torn"]
 
 
-def test_output_that_looks_like_records_is_text_wherever_a_batch_ends(tmp_path: Path) -> None:
-    """A flow may print a journal; while its line is still being written, nothing in it is taken for a record."""
+def test_output_that_looks_like_records_is_text_no_matter_where_a_batch_ends(tmp_path: Path) -> None:
+    """A flow may print a journal. Nothing in it is read as a record, even while its line is still being written."""
     path = tmp_path / "journal"
     whole = record("before") + record(b"x" * 1000 + record("made up") * 3 + b"y" * 1000, 1)
     for end in range(len(record("before")), len(whole), 7):
@@ -129,7 +129,7 @@ def test_output_that_looks_like_records_is_text_wherever_a_batch_ends(tmp_path: 
         assert messages(path) == ["before"]
 
 
-def test_damage_costs_only_what_it_hit(tmp_path: Path) -> None:
+def test_damage_loses_only_the_damaged_records(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(record("first") + b"\0" * (5 * MAX_RECORD_BYTES) + record("last", 1))
     assert messages(path) == ["first", "last"]
@@ -137,7 +137,7 @@ def test_damage_costs_only_what_it_hit(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=3000), max_size=30), st.lists(st.integers(min_value=0, max_value=2000), max_size=60))
-def test_a_growing_journal_is_read_once_and_in_order(
+def test_every_record_of_a_growing_journal_is_read_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, payloads: list[bytes], steps: list[int]
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal"

@@ -1,4 +1,4 @@
-"""What is decided about runs of a Prefect 3 work pool: kind, environment, secrets, interpreter."""
+"""Planning runs of a Prefect 3 work pool: kind, environment, secrets, interpreter."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def spec_of(run: FlowRun, **defaults: Any) -> RunSpec:
     return plan(run, AgentDefaults(**defaults), "token")
 
 
-def test_a_run_is_its_engines_which_gets_parameters_and_code_from_the_server() -> None:
+def test_the_engine_gets_parameters_and_code_from_the_server() -> None:
     run = run_of(env={"A": "run"}, working_dir="/work")
     spec = spec_of(run, env_vars={"A": "agent", "B": "agent"}, preload=["json"], import_paths=["/p"])
     assert (spec.kind, spec.target) == (KIND_PREFECT3, {"flow_run_id": run.id, "entrypoint": "flows.py:main"})
@@ -59,7 +59,7 @@ def test_a_command_is_run_in_place_of_the_engine_with_the_same_environment() -> 
     assert (spec.env, spec.parameters, spec.agent.has_engine) == ({"A": "1"}, {}, True)
 
 
-def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_that() -> None:
+def test_a_commands_code_is_fetched_first_if_a_runtime_has_prefect_3() -> None:
     rule = RuntimeRule(name="third", interpreter="/opt/prefect-3/bin/python")
     without = RuntimeRule(name="third", interpreter="/opt/bare/bin/python", has_engine=False)
     run = run_of(command="./engine.sh", pull_steps=[{"step": {}}])
@@ -72,7 +72,7 @@ def test_a_commands_code_is_fetched_first_where_a_runtime_has_the_prefect_for_th
 
 
 @pytest.mark.parametrize("command", ["a 'b", " ", "a\0b"])
-def test_a_command_that_is_none_is_refused(command: str) -> None:
+def test_an_unusable_command_is_refused(command: str) -> None:
     with pytest.raises(UnsupportedStorage, match="command"):
         spec_of(run_of(command=command))
 
@@ -104,7 +104,7 @@ def test_runtimes_are_chosen_by_tags_flows_and_the_servers_version() -> None:
     assert [runtime.preload for runtime in chosen] == [(*PREFECT3_PRELOAD, "torch"), PREFECT3_PRELOAD]
 
 
-def test_where_its_process_is_is_told_though_its_engine_says_running(tmp_path: Path) -> None:
+def test_the_start_of_the_process_is_reported_although_the_engine_reports_running(tmp_path: Path) -> None:
     flow_run = run_of()
     directory = RunDirectory(tmp_path, flow_run.id)
     spec = spec_of(flow_run)

@@ -1,4 +1,4 @@
-"""What is decided about runs of Prefect's own engine: which interpreter, and what it finds in its environment."""
+"""Planning runs of Prefect 0.x and 1.x flows: kind, interpreter, and the environment of the engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def env_of(flow_run: FlowRun, agent: AgentDefaults) -> dict[str, str]:
 
 class TestSpec:
     @pytest.mark.parametrize("storage", ["Local", "Module", "GitHub", "S3", "SomethingNewer"])
-    def test_every_storage_but_ours_and_docker_is_prefects_business(self, storage: str) -> None:
+    def test_every_storage_except_flowherds_and_docker_is_left_to_prefect(self, storage: str) -> None:
         run = run_of("1.4.1", {"type": storage})
         spec = plan(run, defaults(), "token")
         assert spec.kind == KIND_PREFECT
@@ -73,7 +73,7 @@ class TestSpec:
         made = plan(run_of("0.13.1"), defaults(), "token")
         assert salvage_spec(json.loads(json.dumps(spec_to_json(made)))) == made
 
-    def test_it_runs_where_its_local_run_says_else_where_the_agent_was_started(self) -> None:
+    def test_it_runs_in_the_directory_of_its_local_run_or_in_the_agents(self) -> None:
         assert plan(run_of("1.4.1"), defaults(), "token").working_dir == "/agent"
         config = {"type": "LocalRun", "working_dir": "/work"}
         assert plan(run_of("1.4.1", run_config=config), defaults(), "token").working_dir == "/work"
@@ -81,7 +81,7 @@ class TestSpec:
 
 class TestEnvironment:
     @pytest.mark.parametrize("version", ["0.13.1", "0.15.2", "1.4.1", "1.4.1+12.gabcdef", None, "nonsense"])
-    def test_every_version_finds_its_run_and_its_backend_and_leaves_logs_and_heartbeats_to_us(
+    def test_every_version_finds_run_and_backend_and_leaves_logs_and_heartbeats_to_flowherd(
         self, version: str | None
     ) -> None:
         run = run_of(version)
@@ -96,8 +96,8 @@ class TestEnvironment:
         assert env["PREFECT__CLOUD__HEARTBEAT_MODE"] == "off"
         assert env["PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS"] == "prefect.engine.cloud.CloudFlowRunner"
 
-    def test_only_versions_before_1_are_told_a_task_runner(self) -> None:
-        """From 1.0 on a flow that is run inside of a task would take it too."""
+    def test_only_versions_before_1_get_a_task_runner(self) -> None:
+        """From 1.0 on, a flow that is run inside a task would use it too."""
         name = "PREFECT__ENGINE__TASK_RUNNER__DEFAULT_CLASS"
         assert [name in env_of(run_of(version), defaults()) for version in ("0.13.1", "0.15.2", "1.4.1", None)] == [
             True,
@@ -106,20 +106,20 @@ class TestEnvironment:
             False,
         ]
 
-    def test_before_0_14_all_is_logged_and_later_what_the_host_says(self) -> None:
+    def test_before_0_14_everything_is_logged_and_later_the_host_decides(self) -> None:
         name = "PREFECT__LOGGING__LEVEL"
         assert env_of(run_of("0.13.1"), defaults())[name] == "DEBUG"
         assert name not in env_of(run_of("1.4.1"), defaults())
 
-    def test_a_flow_that_does_not_tell_its_version_is_old_when_it_has_an_environment_and_no_run_config(self) -> None:
+    def test_a_flow_without_version_is_old_if_it_has_an_environment_and_no_run_config(self) -> None:
         old = run_of(None, environment={"type": "LocalEnvironment", "labels": []})
         assert env_of(old, defaults())["PREFECT__LOGGING__LEVEL"] == "DEBUG"
 
-    def test_no_token_is_no_variable(self) -> None:
+    def test_without_token_there_is_no_variable_for_one(self) -> None:
         env = env_of(run_of("1.4.1"), defaults(access=EngineAccess(api="http://h", endpoint="http://h/graphql")))
         assert not [name for name in env if "TOKEN" in name or "API_KEY" in name or "TENANT" in name]
 
-    def test_before_0_14_the_agents_variables_win_over_all_but_what_is_ours(self) -> None:
+    def test_before_0_14_the_agents_variables_win_over_all_except_flowherds_own(self) -> None:
         given = {"PREFECT__CLOUD__USE_LOCAL_SECRETS": "true", "PREFECT__LOGGING__LEVEL": "INFO"}
         ours = {"PREFECT__CONTEXT__FLOW_RUN_ID": "x", "PREFECT__LOGGING__LOG_TO_CLOUD": "true"}
         run = run_of("0.13.1")
@@ -135,7 +135,7 @@ class TestEnvironment:
         assert (env["A"], env["B"], env["PREFECT__LOGGING__LEVEL"]) == ("agent", "run", "ERROR")
         assert (env["PREFECT__BACKEND"], env["PREFECT__CLOUD__USE_LOCAL_SECRETS"]) == ("server", "false")
 
-    def test_import_paths_stand_as_each_versions_agent_puts_them(self) -> None:
+    def test_import_paths_have_the_order_of_each_versions_agent(self) -> None:
         config = {"type": "LocalRun", "working_dir": "/work"}
         agent = defaults(python_path="/inherited", import_paths=["/p"])
         old, new = run_of("0.13.1", run_config=config), run_of("1.4.1", run_config=config)
@@ -143,7 +143,7 @@ class TestEnvironment:
         assert env_of(new, agent)["PYTHONPATH"].split(os.pathsep) == ["/work", "/inherited", "/p"]
         assert plan(new, agent, "token").import_paths == ()
 
-    def test_a_python_path_of_the_agents_is_added_to_before_0_14_and_stands_alone_later(self) -> None:
+    def test_a_python_path_of_the_agent_is_extended_before_0_14_and_unchanged_later(self) -> None:
         agent = defaults(env_vars={"PYTHONPATH": "/given"}, python_path="/inherited")
         assert env_of(run_of("0.13.1"), agent)["PYTHONPATH"].split(os.pathsep) == ["/given", "/agent"]
         assert env_of(run_of("1.4.1"), agent)["PYTHONPATH"] == "/given"
@@ -175,7 +175,7 @@ class TestLogs:
         assert of_run.agent.send_logs is of_agent.agent.send_logs is sent
         assert of_run.env[name] == of_agent.env[name] == "false"
 
-    def test_it_goes_there_otherwise(self) -> None:
+    def test_the_log_is_sent_otherwise(self) -> None:
         assert plan(run_of("1.4.1"), defaults(), "token").agent.send_logs is True
 
 
@@ -203,7 +203,7 @@ class TestRuntimes:
         run = run_of("0.13.1", run_config={"type": "LocalRun", "interpreter": "/mine/bin/python"})
         assert runtime_of(plan(run, defaults(self.old), "token")).interpreter == "/mine/bin/python"
 
-    def test_prefects_own_modules_come_first_whatever_else_is_preloaded(self) -> None:
+    def test_prefects_own_modules_are_preloaded_first(self) -> None:
         run = run_of("1.4.1", labels=("gpu",))
         assert runtime_of(plan(run, defaults(self.gpu), "token")).preload == (*PREFECT_PRELOAD, "torch")
         assert runtime_of(plan(run, defaults(), "token")).preload == (*PREFECT_PRELOAD, "json")

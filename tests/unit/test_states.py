@@ -1,4 +1,4 @@
-"""The table of states."""
+"""The table of a flow run's states allows what the dialect allows, and nothing else."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_a_run_goes_from_scheduled_to_success() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(FINISHED))
-def test_a_finished_run_changes_only_by_being_scheduled_again(state: RunState) -> None:
+def test_a_finished_run_changes_only_when_it_is_scheduled_again(state: RunState) -> None:
     possible = {event for event in Event if (state, event) in TRANSITIONS}
     assert possible == {Event.SCHEDULE}
 
 
 @pytest.mark.parametrize("state", sorted(CLAIMABLE))
-def test_only_a_waiting_run_can_be_claimed(state: RunState) -> None:
+def test_only_a_claimable_run_can_be_claimed(state: RunState) -> None:
     assert after(state, Event.CLAIM) is RunState.SUBMITTED
     for other in set(RunState) - CLAIMABLE:
         with pytest.raises(IllegalTransition):
@@ -69,10 +69,10 @@ def test_a_report_of_any_success_or_failure_stands_for_one_event() -> None:
     assert {EVENT_OF_REPORT[state] for state in UNSUCCESSFUL} == {Event.FAIL}
 
 
-def test_no_state_is_reached_that_the_table_does_not_know() -> None:
+def test_every_event_leads_to_a_run_state() -> None:
     assert all(isinstance(target, RunState) for target in TRANSITIONS.values())
 
 
 @pytest.mark.parametrize("word", list(itertools.chain(RunState, Event)))
-def test_words_print_as_the_dialect_writes_them(word: RunState | Event) -> None:
+def test_states_and_events_print_as_the_dialect_writes_them(word: RunState | Event) -> None:
     assert f"{word}" == str(word) == word.value

@@ -1,4 +1,4 @@
-"""ISO 8601 times are read by one grammar, whatever the Python version."""
+"""ISO 8601 times are read by one grammar, independent of the Python version."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_missing_parts_and_missing_digits_are_zero(text: str, expected: datetime
     assert read_time(text, naive="utc") == expected.replace(tzinfo=timezone.utc)
 
 
-def test_a_time_without_an_offset_is_what_the_caller_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_without_an_offset_is_read_as_the_caller_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     try:
@@ -61,7 +61,7 @@ def test_a_time_without_an_offset_is_what_the_caller_says(monkeypatch: pytest.Mo
         time.tzset()
 
 
-def test_an_offset_in_the_text_wins_over_what_the_caller_says_of_naive_times() -> None:
+def test_an_offset_in_the_text_wins_over_what_the_caller_says_about_naive_times() -> None:
     expected = datetime(2026, 1, 2, 1, 4, tzinfo=timezone.utc)
     assert read_time("2026-01-02T03:04+02:00", naive="utc") == expected
     assert read_time("2026-01-02T03:04+02:00", naive="local") == expected
@@ -99,6 +99,6 @@ def test_anything_else_is_a_value_error(text: str, naive: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1767323045, b"2026-01-02", {"dt": "2026-01-02"}])
-def test_what_is_no_text_is_a_type_error(value: object) -> None:
+def test_a_value_that_is_not_text_is_a_type_error(value: object) -> None:
     with pytest.raises(TypeError):
         read_time(value, naive="utc")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Named points at which the test kit (tests/faults) can have this process killed; nothing else uses them.
 
-Armed by FLOWHERD_FAULTS, which names a directory of instruction files: the file POINT holds a number n, and whoever
-passes that point for the n-th time kills itself there. Without the variable a point costs one look at a name.
+FLOWHERD_FAULTS names a directory of instruction files: the file POINT holds a number n, and the process that passes
+that point for the n-th time kills itself there. Without the variable, passing a point costs one comparison.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ _DIRECTORY = os.environ.get("FLOWHERD_FAULTS")
 
 
 def point(name: str) -> None:
-    """End here when the kit has said so."""
+    """End this process here if the kit has asked for it."""
     if _DIRECTORY is None:
         return
     with contextlib.suppress(FileNotFoundError), open(os.path.join(_DIRECTORY, name), "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # several processes may pass the point at once
         left = int(file.read().split()[0]) - 1
-        if left >= 0:  # less: somebody has died here already, and the file says who
+        if left >= 0:  # below zero, another process has died here already, and the file names it
             file.seek(0)
             file.write("{} {} {}\n".format(left, os.getpid(), own_start_ticks()))
             file.truncate()

@@ -1,22 +1,22 @@
-"""The files of a run directory: names, shapes, and JSON objects written whole or not at all.
+"""The files of a run directory: names, shapes, and JSON objects that are written as a whole or not at all.
 
 spec.json, written by the agent: see spec.py
 
-started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once known),
-oom_kills (the kernel's count of out-of-memory kills on this host at the start; null where it cannot be read)
+started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once it is known),
+oom_kills (the kernel's count of out-of-memory kills on this host at the start; null when it cannot be read)
 
 stop.json, written by the agent: reason (reasons.py), detail (str), grace_s (float)
 
 exit.json, written by the runner:
 
-    reason, grade, evidence   reasons.py; evidence is one sentence
+    reason, grade, evidence   see reasons.py; evidence is one sentence
     exit_code, signal         int | null; of the flow process
     exception                 {"type": str, "message": str} | null
-    detail                    str | null: what stop.json said
+    detail                    str | null: the detail of stop.json
     started_at, ended_at      ISO 8601, UTC
     cpu_time_s, peak_memory_bytes   of the reaped processes together / of the largest one (getrusage(2))
     leftovers                 [{"pid": int, "name": str}]: processes that outlived the flow process and were ended;
-                              50 at most, leftovers_count says how many there were
+                              50 at most, leftovers_count is the number of all
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 """
 
@@ -26,29 +26,29 @@ import os
 import stat
 from typing import Any, Dict, Optional
 
-#: Raised when a shape changes so that an older reader would misread it; both sides refuse a newer one.
+#: Goes up when a shape changes so that an older reader would misread it; both sides refuse a newer one.
 CONTRACT_VERSION = 1
 
-#: Held by flock for as long as the runner lives.
+#: Locked with flock(2) as long as the runner lives.
 LOCK_FILE = "lock"
-#: What to run; written and synced by the agent before the claim.
+#: Description of the run; written and synced by the agent before the claim.
 SPEC_FILE = "spec.json"
 #: Written by the runner before any of the user's code runs.
 STARTED_FILE = "started"
-#: The run's output, append-only records.
+#: Output of the run, append-only records.
 JOURNAL_FILE = "journal"
-#: The journal offset that the backend has acknowledged, as decimal text.
+#: Journal offset that the backend has acknowledged, as decimal text.
 FORWARDED_FILE = "forwarded"
-#: Why the agent asked the runner to end the run; written before the signal that asks.
+#: Why the agent asked the runner to end the run; written before the signal is sent.
 STOP_FILE = "stop.json"
 #: How the run ended; written by the runner, by rename, as its last act.
 EXIT_FILE = "exit.json"
-#: State reports that the backend has not acknowledged yet; the agent's own.
+#: State reports that the backend has not acknowledged yet; only the agent uses it.
 OUTBOX_FILE = "outbox"
-#: What the runner itself has to complain about; empty when all is well.
+#: Errors of the runner itself; empty when there are none.
 RUNNER_ERRORS_FILE = "runner.err"
 
-#: Every name that means something here, but for the lock.
+#: All names above except the lock.
 CONTENT_FILES = (
     SPEC_FILE,
     STARTED_FILE,
@@ -60,18 +60,18 @@ CONTENT_FILES = (
     RUNNER_ERRORS_FILE,
 )
 
-#: Ten years: no duration in these files is longer, and every clock and timer can still count it.
+#: Ten years, in seconds: no duration in these files is longer, and every clock and timer can still count it.
 MAX_SECONDS = 10 * 366 * 86400.0
 
-#: A larger JSON file is none of ours; parameters are the largest thing in one.
+#: A larger JSON file is not flowherd's; parameters are the largest part of one.
 MAX_JSON_BYTES = 64 * 1024 * 1024
 
 
 def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of the regular file `path`, as open(2) gives it, closed on exec.
+    """Open the regular file `path` and return its descriptor (open(2)), which is closed on exec.
 
-    Follows no link in the last place, and neither waits for nor opens anything else that may stand there under the
-    file's name: a pipe would block its reader for ever. Raises OSError.
+    Follows no link in the last component, and does not open anything else that may have the file's name: a pipe would
+    block its reader for ever. Raises OSError.
     """
     fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -81,9 +81,9 @@ def open_regular(path: str, flags: int, mode: int = 0o600) -> int:
 
 
 def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = True) -> None:
-    """Write `value` under `name` so that a reader sees all of it or none, mode 0600.
+    """Write `value` under `name` so that a reader sees all of it or nothing, mode 0600.
 
-    With `sync` it is on the disk, name and all, when this returns.
+    With `sync`, content and name are on the disk when this returns.
 
     Raises OSError when it cannot be written; a half-written temporary file is then removed.
     """
@@ -108,9 +108,9 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
 
 
 def reserve_json(directory: str, name: str, size_bytes: int) -> None:
-    """Take room on the disk for a later `write_json` of the same name, so that it succeeds when the disk is full.
+    """Reserve space on the disk for a later `write_json` of the same name, so that it succeeds when the disk is full.
 
-    Raises OSError when there is no room now.
+    Raises OSError when there is no space now.
     """
     fd = open_regular(_temporary(directory, name), os.O_WRONLY | os.O_CREAT)
     try:
@@ -124,7 +124,7 @@ def _temporary(directory: str, name: str) -> str:
 
 
 def sync_directory(directory: str) -> None:
-    """Make the names in `directory` survive a power cut (fsync(2): the file's own fsync does not)."""
+    """Make the names in `directory` survive a power cut; fsync(2) of a file does not sync its name."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -133,10 +133,10 @@ def sync_directory(directory: str) -> None:
 
 
 def read_json(directory: str, name: str) -> Optional[Dict[str, Any]]:
-    """The object stored under `name`, or None when there is no such file.
+    """Return the object stored under `name`, or None when there is no such file.
 
-    Raises ValueError when the file is no JSON object of a contract version known here, OSError when it is no regular
-    file or cannot be read.
+    Raises ValueError when the file is not a JSON object of a contract version that is known here, OSError when it is
+    not a regular file or cannot be read.
     """
     path = os.path.join(directory, name)
     try:

@@ -1,4 +1,4 @@
-"""Who a process is: pid, start ticks and boot id together (proc(5), random(4))."""
+"""Which process a pid belongs to: pid, start ticks and boot id identify it together (proc(5), random(4))."""
 
 import os
 from typing import List, Optional, Tuple
@@ -7,9 +7,9 @@ from flowherd_runner.contract.variables import RUN_ID_VARIABLE
 
 
 def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
-    """Parent pid, start ticks and state letter of `pid` from /proc/PID/stat (proc(5)); None when there is none.
+    """Return parent pid, start ticks and state letter of `pid` from /proc/PID/stat (proc(5)); None when it is gone.
 
-    The start ticks count from boot and do not move when the clock is set, so with the boot id they name a
+    The start ticks count from boot and do not move when the clock is set, so together with the boot id they identify a
     process for ever; a pid alone does not.
     """
     try:
@@ -21,26 +21,26 @@ def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
 
 
 def own_start_ticks() -> int:
-    """The start ticks of this process."""
+    """Return the start ticks of this process."""
     status = process_status(os.getpid())
     assert status is not None
     return status[1]
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot (random(4))."""
+    """Return the kernel's id of this boot (random(4))."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
-    """Whether the very process that started at `start_ticks` still runs (a zombie does not)."""
+    """Whether the process that started at `start_ticks` still runs (a zombie does not)."""
     status = process_status(pid)
     return status is not None and status[1] == start_ticks and status[2] not in "ZX"
 
 
 def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
-    """Those of `pids` whose initial environment carries the run's id; processes that may not be read are left out."""
+    """Return those of `pids` whose initial environment carries the run's id, as far as this user may read it."""
     wanted = "{}={}".format(RUN_ID_VARIABLE, run_id).encode()
     found = []
     for pid in pids:
@@ -48,13 +48,13 @@ def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
             with open("/proc/{}/environ".format(pid), "rb") as file:
                 if wanted in file.read().split(b"\0"):
                     found.append(pid)
-        except OSError:  # gone, or another user's
+        except OSError:  # ended, or another user's
             continue
     return found
 
 
 def session_of(pid: int) -> Optional[int]:
-    """The session id of `pid` (setsid(2)), or None when there is no such process. It outlives the session's leader."""
+    """Return the session id of `pid` (setsid(2)), None without such a process. The id outlives the session's leader."""
     try:
         return os.getsid(pid)
     except OSError:

@@ -15,19 +15,19 @@ from typing import Iterator, NamedTuple, Optional
 
 # Caps.
 
-#: A longer line is journaled up to here; a notice says how much was left out.
+#: A longer line is journaled up to this length; a notice says how much was left out.
 MAX_LINE_BYTES = 128 * 1024
-#: A run's journal ends here; what comes later is counted, not kept, and a notice says how much.
+#: Size at which a run's journal ends; later output is counted, not kept, and a notice says how much.
 MAX_JOURNAL_BYTES = 1024 * 1024 * 1024
 #: Longer text so far is shown by its beginning and its end.
 MAX_SO_FAR_BYTES = 4 * 1024
 
-STREAM_STDOUT = 1  # payload: one line as the process wrote it, without its newline
+STREAM_STDOUT = 1  # payload: one line as the process wrote it, without the newline
 STREAM_STDERR = 2  # the same
 # payload: JSON {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str} of one logging record; the
-# last where that belongs to a flow run of its own, a subflow's, and not to that of the journal
+# last when the record belongs to a subflow, which is a flow run other than the journal's
 STREAM_LOG = 3
-STREAM_NOTICE = 4  # payload: JSON {"message": str} in flowherd's own words about this run
+STREAM_NOTICE = 4  # payload: JSON {"message": str}, a message of flowherd about this run
 
 STREAM_NAMES = {
     STREAM_STDOUT: "stdout",
@@ -49,16 +49,16 @@ HEADER_BYTES = _HEAD.size + _CRC.size
 
 
 class Record(NamedTuple):
-    """One journal record, with its place in the file."""
+    """One journal record, and where it is in the file."""
 
-    #: Byte offset of the record's header; with the run's id it names the line for ever.
+    #: Byte offset of the record's header; together with the run's id it identifies the line for ever.
     offset: int
-    #: Byte offset behind the record.
+    #: Byte offset of the first byte after the record.
     end: int
     stream: int
     #: A logging level, 0 to 255.
     level: int
-    #: Wall clock in nanoseconds; strictly increasing within one journal.
+    #: Wall clock time, nanoseconds; strictly increasing within one journal.
     time_ns: int
     payload: bytes
     #: Text so far, not a finished line.
@@ -95,9 +95,9 @@ def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:
 def unpack_all(data: bytes, base: int = 0) -> Iterator[Record]:
     """The whole records in `data`, which begins at journal offset `base`, text so far included.
 
-    Stops before a record that is not complete or does not match its checksum: at the end of the file that is
-    a write still under way or cut by a crash. Bytes that are no record but have a whole one behind them are
-    passed over, so damage in the middle costs only what it hit.
+    Stops before a record that is incomplete or does not match its checksum: at the end of the file that is a write
+    under way, or one that a crash has cut off. Bytes that are no record, with a whole record somewhere after them, are
+    skipped, so damage in the middle of a journal costs only the records that it hit.
     """
     position = 0
     while position < len(data):
@@ -114,7 +114,7 @@ def unpack_all(data: bytes, base: int = 0) -> Iterator[Record]:
 
 
 def _is_cut(data: bytes, position: int) -> bool:
-    """Whether a record begins here whose end lies behind the data: what its payload holds is text, not records."""
+    """Whether a record begins here that ends after the data: what looks like a record in its payload is text."""
     if len(data) - position < _HEAD.size:
         return True
     magic, _, _, _, length = _HEAD.unpack_from(data, position)

@@ -1,13 +1,14 @@
-"""What the agent and the fork server say to each other.
+"""The conversation of an agent with a fork server.
 
-One SOCK_SEQPACKET pair, one JSON object a message. The agent sends
-  {"op": "start", "request": n, "directory": path}     with the locked lock descriptor as SCM_RIGHTS
-and the fork server
+One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
+  {"op": "start", "request": n, "directory": path}     with the descriptor of the locked lock as SCM_RIGHTS
+and the fork server sends
+  {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
   {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error}, "threads": n}
   {"op": "started", "request": n, "pid": p, "start_ticks": t}
   {"op": "refused", "request": n, "error": text}
   {"op": "gone", "pid": p, "status": wait status}       a runner ended and was reaped
-End of file on its side tells the fork server that the agent is gone; it then exits, its runners go on.
+End of file means to the fork server that the agent is gone; it then exits, and its runners go on.
 """
 
 import json
@@ -17,12 +18,12 @@ MAX_MESSAGE_BYTES = 64 * 1024
 
 
 def encode_message(message: Dict[str, Any]) -> bytes:
-    """One message of the fork server's conversation."""
+    """Return the bytes of one message."""
     return json.dumps(message).encode()
 
 
 def decode_message(data: bytes) -> Dict[str, Any]:
-    """The message in `data`. Raises ValueError when it is none."""
+    """Return the message in `data`. Raises ValueError when it is not one."""
     message = json.loads(data.decode())
     if not isinstance(message, dict) or not isinstance(message.get("op"), str):
         raise ValueError("no fork server message: {!r}".format(data[:80]))

@@ -1,6 +1,6 @@
-"""How often the kernel's out-of-memory killer has struck: the nearest counter that this process may read.
+"""How often the kernel's out-of-memory killer has struck, from the most specific counter that this process may read.
 
-The counters say that a process was killed, never which; what that proves about one run is verdict.py's business.
+The counters say that a process was killed, never which one; exit_record.py decides what that proves about a run.
 """
 
 import os
@@ -11,19 +11,19 @@ _EVENTS_FILE = "memory.events"
 
 
 class OomCount(NamedTuple):
-    """Kills so far, and where that was read."""
+    """Number of kills so far, and the file that it was read from."""
 
     kills: int
     source: str
-    #: Only this run's processes count there.
+    #: Whether the counter counts only this run's processes.
     own: bool
 
 
 def oom_count(own_cgroup: Optional[str]) -> Optional[OomCount]:
-    """What the run's own cgroup counts (cgroup-v2.rst, memory.events), else the whole host (/proc/vmstat oom_kill).
+    """Return the count of the run's own cgroup (cgroup-v2.rst, memory.events), else of the host (/proc/vmstat).
 
-    `own_cgroup` is a directory; None where the run has none. None where no counter can be read: before Linux 4.13, or
-    without /proc/vmstat.
+    `own_cgroup` is a directory, or None when the run has none. Returns None when no counter can be read: before Linux
+    4.13, or without /proc/vmstat.
     """
     if own_cgroup is not None:
         path = os.path.join(own_cgroup, _EVENTS_FILE)

@@ -68,7 +68,7 @@ class SpecError(ValueError):
     """spec.json does not have the contract's shape, so the run cannot be prepared at all."""
 
 
-class Limits(NamedTuple):
+class RunLimits(NamedTuple):
     """What a run may use; None is unlimited."""
 
     run_time_s: Optional[float] = None
@@ -113,7 +113,7 @@ class RunSpec(NamedTuple):
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
     user: Optional[str] = None
-    limits: Limits = Limits()
+    limits: RunLimits = RunLimits()
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = MAX_LINE_BYTES
     max_journal_bytes: int = MAX_JOURNAL_BYTES
@@ -147,7 +147,7 @@ def parse_spec(value: Mapping[str, Any]) -> RunSpec:
 def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
     """Return what can be used of `value`, with defaults in place of damaged values.
 
-    For an agent, which must look after the run in any case. Names can be shown and sent: see `_sendable`.
+    For an agent, which must look after the run in any case. Names are made sendable: see `_sendable`.
     """
     spec = _parse(_Fields(value, tolerant=True))
     return spec._replace(flow_run_name=_sendable(spec.flow_run_name), flow_name=_sendable(spec.flow_name))
@@ -202,7 +202,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
         user=fields.value("user", str, None),
-        limits=Limits(
+        limits=RunLimits(
             run_time_s=limits.seconds("run_time_s", None),
             open_files=limits.whole("open_files", None),
             cpu_time_s=limits.whole("cpu_time_s", None),
@@ -219,12 +219,12 @@ def _parse(fields: "_Fields") -> RunSpec:
 
 
 def _agents_limit(limits: Mapping[str, Any], name: str) -> Any:
-    """A limit that the agent enforces; a damaged one limits nothing, and is no concern of a runner."""
+    """Read a limit that the agent enforces; a damaged one limits nothing, also for a runner, which does not use it."""
     return limits[name] if is_positive_number(limits.get(name)) else None
 
 
 def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
-    """The agent's own keys; a damaged one costs only what it said, and is no concern of a runner."""
+    """Read the agent's own keys; a damaged one gets its default, also for a runner, which does not use them."""
     given = value.get("agent")
     fields = _Fields(given if isinstance(given, dict) else _agent_object_of_0_1_0(value), tolerant=True)
     has_engine = fields.value("has_engine", bool, False)
@@ -268,7 +268,7 @@ class _Fields:
         self._tolerant = tolerant
 
     def required(self, key: str, kind: type, fallback: Any) -> Any:
-        """A value that must be there; `fallback` only for the tolerant."""
+        """A value that must be there; a tolerant reader gets `fallback` without it."""
         if self.source.get(key) is None and not self._tolerant:
             raise SpecError("the spec has no {}".format(key))
         return self.value(key, kind, fallback)

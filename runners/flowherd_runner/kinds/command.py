@@ -1,4 +1,4 @@
-"""A command: argv without a shell, found on the run's own PATH."""
+"""The kind "command": a program with arguments, run without a shell and found on the run's own PATH."""
 
 import errno
 import json
@@ -6,20 +6,23 @@ import os
 import re
 from typing import Any, Dict, List, Mapping, NoReturn, Sequence
 
-from flowherd_runner.errors import NotStarted
-from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.contract.variables import KIND_COMMAND
+from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 
-_PLACE = re.compile(r"\{([^{}]+)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-def run(flow: Flow) -> NoReturn:
-    """Be the command. Raises NotStarted when there is none or it cannot be started."""
+def run(flow: FlowProcess) -> NoReturn:
+    """Become the command. Raises NotStarted when there is none or it cannot be started."""
     argv = [substitute(argument, flow.spec.parameters) for argument in argv_of(flow.spec.target)]
     become(argv, command_environment(flow.environment, flow.spec.import_paths))
 
 
+KINDS = {KIND_COMMAND: Kind(run, in_fork=False)}
+
+
 def become(argv: List[str], environment: Mapping[str, str]) -> NoReturn:
-    """Be that program. Raises NotStarted, which says why not."""
+    """Become that program. Raises NotStarted, with the reason, when it cannot be started."""
     try:
         os.execvpe(argv[0], argv, environment)
     except (OSError, ValueError) as error:
@@ -27,7 +30,7 @@ def become(argv: List[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def argv_of(target: Mapping[str, Any]) -> List[str]:
-    """The words of the command. Raises NotStarted when there are none."""
+    """Return the words of the command. Raises NotStarted when there are none."""
     argv = target.get("argv")
     if not isinstance(argv, list) or not argv or not all(isinstance(argument, str) for argument in argv) or not argv[0]:
         raise NotStarted("the command is not a list of arguments that begins with a program: {!r}".format(argv))
@@ -35,7 +38,7 @@ def argv_of(target: Mapping[str, Any]) -> List[str]:
 
 
 def substitute(argument: str, parameters: Mapping[str, Any]) -> str:
-    """`argument` with each {name} replaced for which there is a parameter: a string as it is, all else as JSON."""
+    """Replace each {name} that names a parameter by its value: a string unchanged, everything else as JSON."""
 
     def value(match: "re.Match[str]") -> str:
         if match.group(1) not in parameters:
@@ -43,11 +46,11 @@ def substitute(argument: str, parameters: Mapping[str, Any]) -> str:
         parameter = parameters[match.group(1)]
         return parameter if isinstance(parameter, str) else json.dumps(parameter)
 
-    return _PLACE.sub(value, argument)
+    return _PLACEHOLDER.sub(value, argument)
 
 
 def command_environment(environment: Mapping[str, str], import_paths: Sequence[str]) -> Dict[str, str]:
-    """The environment of a command that may be a Python program: with the import paths, and unbuffered."""
+    """Return the environment of a command that may be a Python program: with the import paths, and unbuffered."""
     composed = dict(environment)
     composed.setdefault("PYTHONUNBUFFERED", "1")
     if import_paths:

@@ -1,4 +1,4 @@
-"""A Python callable, run in the fork itself: "module:function" or "path/to/file.py:function"."""
+"""The kind "python": a function, called in the fork itself: "module:function" or "path/to/file.py:function"."""
 
 import importlib
 import importlib.util
@@ -7,13 +7,13 @@ import sys
 from types import ModuleType
 from typing import Any, Callable, NoReturn, Tuple
 
-from flowherd_runner.errors import NotStarted
-from flowherd_runner.inprocess import enter, run_and_exit
-from flowherd_runner.kinds.flow import Flow
-from flowherd_runner.logcapture import install
+from flowherd_runner.contract.variables import KIND_PYTHON
+from flowherd_runner.in_fork import enter, run_and_exit
+from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
+from flowherd_runner.record_sender import install
 
 
-def run(flow: Flow) -> NoReturn:
+def run(flow: FlowProcess) -> NoReturn:
     """Call the function with the run's parameters as keyword arguments. Raises NotStarted when it cannot be found."""
     ref = flow.spec.target.get("ref")
     where, name = parse_ref(ref)
@@ -22,20 +22,23 @@ def run(flow: Flow) -> NoReturn:
     run_and_exit(flow, lambda: find(where, name, flow)(**flow.spec.parameters))
 
 
+KINDS = {KIND_PYTHON: Kind(run, in_fork=True)}
+
+
 def parse_ref(ref: object) -> Tuple[str, str]:
-    """Module or file, and the function in it. Raises NotStarted."""
+    """Return the module or file, and the function in it. Raises NotStarted."""
     where, colon, name = ref.rpartition(":") if isinstance(ref, str) else ("", "", "")
     if not (where and colon and name):
         raise NotStarted("not of the form module:function or path/to/file.py:function: {!r}".format(ref))
     return where, name
 
 
-def find(where: str, name: str, flow: Flow) -> Callable[..., Any]:
-    """The callable `name` of the module or file `where`; the flow's paths come first on sys.path.
+def find(where: str, name: str, flow: FlowProcess) -> Callable[..., Any]:
+    """Return the callable `name` of the module or file `where`; the flow's paths come first on sys.path.
 
-    Raises NotStarted when there is none, and whatever the module's own code raises.
+    Raises NotStarted when there is none, and what the module's own code raises.
     """
-    importlib.invalidate_caches()  # what the fork server knew of these directories may be long out of date
+    importlib.invalidate_caches()  # what the fork server knew of these directories may be out of date
     if where.endswith(".py") or os.sep in where:
         module = _load_file(os.path.join(flow.working_dir, where), flow)
     else:
@@ -51,12 +54,12 @@ def find(where: str, name: str, flow: Flow) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _import_module(name: str, flow: Flow) -> ModuleType:
+def _import_module(name: str, flow: FlowProcess) -> ModuleType:
     sys.path[:0] = [flow.working_dir, *flow.spec.import_paths]
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # Only the module asked for, or a package above it; one that it imports is its own affair.
+        # Only for the module itself, or a package above it; a module that it imports is missing in the user's code.
         if error.name and (name + ".").startswith(error.name + "."):
             raise NotStarted("no module named {} on {}".format(error.name, sys.path)) from None
         raise
@@ -66,8 +69,8 @@ def _import_module(name: str, flow: Flow) -> ModuleType:
         raise
 
 
-def _load_file(path: str, flow: Flow) -> ModuleType:
-    """The module in the file, under its stem's name so that pickle, and so multiprocessing, find its functions."""
+def _load_file(path: str, flow: FlowProcess) -> ModuleType:
+    """Load the file as a module named by its stem, so that pickle, and with it multiprocessing, finds its functions."""
     if not os.path.isfile(path):
         raise NotStarted("no such file: {}".format(path))
     sys.path[:0] = [os.path.dirname(path), *flow.spec.import_paths]

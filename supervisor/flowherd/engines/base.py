@@ -14,7 +14,7 @@ from typing import Any
 from flowherd.engines.runtimes import EnginePackage, RuntimeRule
 from flowherd.values import EngineAccess, FlowRun
 from flowherd_runner.contract import journal
-from flowherd_runner.contract.spec import DEFAULT_GRACE_S, Limits, RunSpec
+from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class AgentDefaults:
 
     env_vars: Mapping[str, str] = field(default_factory=dict)
     import_paths: Sequence[str] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: RunLimits = field(default_factory=RunLimits)
     #: Modules that the fork server of the agent's own interpreter imports.
     preload: Sequence[str] = ()
     #: Other interpreters, and the runs that they serve; the first that serves a run is taken.

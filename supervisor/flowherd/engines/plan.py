@@ -20,7 +20,7 @@ from flowherd_runner.contract.variables import KIND_COMMAND
 def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
     """Return the spec of a flow run that was, or will be, claimed with the token `claim`.
 
-    Raises UnsupportedStorage, which is a ValueError, when this agent cannot run the flow, or not as it is configured.
+    Raises UnsupportedStorage, which is a ValueError, when this agent cannot run the flow in the configured way.
     """
     engine = engine_for(flow_run.flow.storage or {})
     config = run_config.run_config_of(flow_run)

@@ -1,4 +1,4 @@
-"""Reads the values of a run config, which anybody may have written, and checks them."""
+"""Reads and checks the values of a run config, which users write freely."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
-from flowherd_runner.contract.spec import Limits, is_positive_number
+from flowherd_runner.contract.spec import RunLimits, is_positive_number
 
 _TYPES = frozenset({"LocalRun", "UniversalRun"})
 
@@ -57,10 +57,10 @@ def modules(value: object) -> tuple[str, ...]:
     return tuple(argument("preload", name) for name in value)
 
 
-def limits(chosen: object, defaults: Limits) -> Limits:
+def limits(chosen: object, defaults: RunLimits) -> RunLimits:
     """Return the limits that were chosen for the run, and the agent's for the others. Raises UnsupportedStorage."""
     own = chosen if isinstance(chosen, Mapping) else {}
-    given = {name: own[name] for name in Limits._fields if own.get(name) is not None}
+    given = {name: own[name] for name in RunLimits._fields if own.get(name) is not None}
     for name, value in given.items():
         if not is_positive_number(value):  # not ignored: a run without its limit may take the whole host
             raise UnsupportedStorage(f"the limit {name} is no positive number: {value!r:.80}")

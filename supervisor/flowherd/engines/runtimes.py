@@ -167,7 +167,7 @@ def warnings_about_versions(
 
 
 def _is_here(package: EnginePackage) -> bool:
-    """Whether the agent's own interpreter has the package, in whatever version."""
+    """Whether the agent's own interpreter has the package, in any version."""
     return importlib.util.find_spec(package.name) is not None
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -26,8 +27,9 @@ from flowherd.engines.runtimes import (
 )
 from flowherd.errors import ConfigurationError
 from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,16 @@ class RunSurroundings:
         environment = environment_for_runs(os.environ)
         return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
 
+    def preloading(self) -> list[dict[str, Any]]:
+        """Return what the fork servers are importing now, one object for each that is not ready."""
+        return self.fork_servers.preloading() if "fork_servers" in self.__dict__ else []
+
+    def begin_closing(self) -> None:
+        """End all waits for interpreters and fork servers: the agent is stopping."""
+        end_questions()
+        if "fork_servers" in self.__dict__:
+            self.fork_servers.begin_closing()
+
     def close(self) -> None:
         """End the fork servers; the runs that they started go on."""
         if "fork_servers" in self.__dict__:
@@ -106,7 +118,7 @@ class RunSurroundings:
         return AgentDefaults(
             env_vars=self._options.env_vars,
             import_paths=self._options.import_paths,
-            limits=Limits(**self._settings.runs.limits.model_dump()),
+            limits=RunLimits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
             mask=self._settings.runs.mask,

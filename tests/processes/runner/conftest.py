@@ -13,12 +13,12 @@ from tests.support.runner import ForkServer, interpreters
 
 @pytest.fixture(autouse=True)
 def nothing_left(no_process_left: None) -> None:
-    """Every test here proves that no process of it is left."""
+    """Every test here proves that it leaves no process behind."""
 
 
 @pytest.fixture
 def start_fork_server(nothing_left: None, tmp_path: Path) -> Iterator[Callable[..., ForkServer]]:
-    """Starts fork servers, and lets go of them at the end."""
+    """Starts fork servers, and closes them at the end."""
     started: list[ForkServer] = []
 
     def start(interpreter: str = sys.executable, **options: object) -> ForkServer:

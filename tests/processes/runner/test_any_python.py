@@ -39,7 +39,7 @@ def test_all_output_of_a_callable_arrives_in_order(any_fork_server: ForkServer) 
     assert run.lines() == [*expected, "child 7", "thread \u00e9"]
 
 
-def test_a_coroutine_function_is_awaited_and_its_exception_told(any_fork_server: ForkServer) -> None:
+def test_a_coroutine_function_is_awaited_and_its_exception_reported(any_fork_server: ForkServer) -> None:
     run = any_fork_server.python(ALL_CHANNELS, "coroutine")
     record = run.wait()
     assert (record["reason"], record["exit_code"]) == ("exception", 1)
@@ -71,7 +71,7 @@ def test_a_run_is_stopped_with_everything_that_it_started(any_fork_server: ForkS
     assert record["leftovers_count"] == 2
 
 
-def test_a_killed_flow_process_is_told_as_such(any_fork_server: ForkServer) -> None:
+def test_a_killed_flow_process_is_recorded_as_killed(any_fork_server: ForkServer) -> None:
     run = any_fork_server.python("import os, signal\ndef main(): os.kill(os.getpid(), signal.SIGKILL)")
     record = run.wait()
     assert (record["reason"], record["signal"], record["exit_code"]) == ("signal", signal.SIGKILL, None)
@@ -87,7 +87,7 @@ def test_a_run_outlives_its_fork_server(any_fork_server: ForkServer) -> None:
     assert run.lines() == ["ready", "done"]
 
 
-def test_neither_the_package_nor_what_lies_beside_it_is_on_the_path(any_fork_server: ForkServer) -> None:
+def test_neither_the_package_nor_its_neighbours_are_on_the_path(any_fork_server: ForkServer) -> None:
     run = any_fork_server.python(
         "import os, sys\ndef main(): print(*(os.path.abspath(p) for p in sys.path), sep='\\n')"
     )

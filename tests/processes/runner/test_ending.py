@@ -1,4 +1,4 @@
-"""How a run ends: every cause gives its own true record, and nothing of the run is left."""
+"""How a run ends: every cause has its own record, and no process of the run is left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
         ("return 5", 0, []),
     ],
 )
-def test_a_callables_exit_is_the_interpreters(
+def test_a_callable_exits_as_it_would_in_an_interpreter(
     fork_server: ForkServer, body: str, code: int, printed: list[str]
 ) -> None:
     run = fork_server.python(f"import os, sys\ndef main(): {body}")
@@ -47,7 +47,7 @@ def test_a_callables_exit_is_the_interpreters(
         ("raise KeyboardInterrupt", signal.SIGINT),
     ],
 )
-def test_a_signal_is_told_by_its_number(fork_server: ForkServer, body: str, number: int) -> None:
+def test_a_signal_is_recorded_by_its_number(fork_server: ForkServer, body: str, number: int) -> None:
     run = fork_server.python(f"import ctypes, os, signal\ndef main(): {body}", limits={"open_files": 200})
     record = run.wait()
     assert (record["reason"], record["signal"], record["exit_code"]) == ("signal", number, None)
@@ -102,7 +102,7 @@ def main():
     assert run.lines() == ["main", "thread", "atexit"]
 
 
-def test_a_hook_of_the_users_sees_the_exception_too(fork_server: ForkServer) -> None:
+def test_the_users_excepthook_gets_the_exception_too(fork_server: ForkServer) -> None:
     run = fork_server.python(
         "import sys\ndef main():\n    sys.excepthook = lambda *a: print('hook', a[1])\n    raise ValueError('v')"
     )
@@ -132,7 +132,7 @@ def test_the_cpu_limit_is_named(fork_server: ForkServer) -> None:
 # Being asked to end.
 
 
-def test_a_stop_is_told_with_the_agents_words(fork_server: ForkServer) -> None:
+def test_a_stop_is_recorded_with_the_agents_words(fork_server: ForkServer) -> None:
     run = fork_server.python("import time\ndef main():\n    print('ready')\n    time.sleep(100)")
     run.wait_for_line("ready")
     run.stop("agent_stop", "told to drain")
@@ -149,7 +149,7 @@ def test_a_run_that_ends_well_in_the_grace_time_was_still_stopped(fork_server: F
     assert (record["reason"], record["exit_code"], record["signal"]) == ("cancelled", 0, None)
 
 
-def test_a_signal_without_a_stop_file_is_somebody_elses(fork_server: ForkServer) -> None:
+def test_a_signal_without_a_stop_file_is_not_the_agents(fork_server: ForkServer) -> None:
     run = fork_server.command("sh", "-c", "echo ready; sleep 100")
     run.wait_for_line("ready")
     os.kill(run.pid, signal.SIGHUP)
@@ -260,8 +260,8 @@ def main():
     assert len(record["leftovers"]) <= 50
 
 
-def test_a_pipe_held_from_outside_does_not_hold_up_the_end(fork_server: ForkServer, tmp_path: Path) -> None:
-    """Another process, none of the run's, has the run's stdout open."""
+def test_a_pipe_held_by_another_process_does_not_delay_the_end(fork_server: ForkServer, tmp_path: Path) -> None:
+    """A process that does not belong to the run has the run's stdout open."""
     run = fork_server.command("sh", "-c", "echo ready; while [ ! -e go ]; do sleep 0.01; done")
     run.wait_for_line("ready")
     started = wait_until(lambda: run.started)
@@ -280,7 +280,7 @@ def test_orphans_that_end_during_the_run_are_reaped(fork_server: ForkServer) -> 
     assert run.wait()["leftovers"] == []
 
 
-def test_the_killing_of_the_runner_kills_the_flow_process(fork_server: ForkServer) -> None:
+def test_killing_the_runner_kills_the_flow_process(fork_server: ForkServer) -> None:
     run = fork_server.python("import time\ndef main():\n    print('ready')\n    time.sleep(100)")
     run.wait_for_line("ready")
     flow_pid = wait_until(lambda: run.started)["flow_pid"]
@@ -290,7 +290,7 @@ def test_the_killing_of_the_runner_kills_the_flow_process(fork_server: ForkServe
     assert fork_server.receive("gone")["status"] == signal.SIGKILL
 
 
-def test_use_of_time_and_memory_is_on_record(fork_server: ForkServer) -> None:
+def test_use_of_time_and_memory_is_recorded(fork_server: ForkServer) -> None:
     code = "x = bytearray(60_000_000); import time; t = time.process_time()\nwhile time.process_time() < t + 0.2: pass"
     run = fork_server.command(sys.executable, "-c", code)
     record = run.wait()

@@ -1,4 +1,4 @@
-"""The fork server: its conversation, what its children inherit, and what its end means to them."""
+"""The fork server: its messages, what its children inherit, and that its end does not affect them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ StartForkServer = Callable[..., ForkServer]
 WAIT_FOR_GO = "echo ready; while [ ! -e go ]; do sleep 0.01; done; echo done"
 
 
-def test_it_tells_what_it_has_imported_and_what_not(start_fork_server: StartForkServer) -> None:
+def test_it_reports_what_it_has_imported_and_what_not(start_fork_server: StartForkServer) -> None:
     server = start_fork_server(preload=["sqlite3", "no_such_module", "xml.dom.minidom"])
     ready = server.ready
     assert ready["pid"] == server.process.pid
@@ -40,6 +40,15 @@ def test_a_module_that_ends_the_interpreter_does_not_end_it(start_fork_server: S
     (tmp_path / "quitter.py").write_text("import sys; sys.exit(3)")
     server = start_fork_server(preload=["quitter"], env={"PYTHONPATH": str(tmp_path)})
     assert server.ready["failed"] == {"quitter": "SystemExit: 3"}
+
+
+@pytest.mark.parametrize("former", ["flowherd_runner.prefect.warm", "flowherd_runner.prefect3.warm"])
+def test_a_module_that_an_agent_of_0_1_0_names_is_found_where_it_is_now(
+    start_fork_server: StartForkServer, former: str
+) -> None:
+    """Such an agent may still run when its files are replaced. This Python has no Prefect, which is why it fails."""
+    failed = start_fork_server(preload=[former]).ready["failed"]
+    assert failed == {former: "ModuleNotFoundError: No module named 'prefect'"}
 
 
 def test_modules_are_imported_in_the_environment_that_the_runs_will_have(
@@ -59,7 +68,7 @@ def main():
     assert run.lines() == ["['1', '2'] [None, '0', None]"]
 
 
-def test_messages_that_mean_nothing_are_refused_and_harm_nothing(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_invalid_messages_are_refused_and_do_no_harm(fork_server: ForkServer, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     try:
         bad: list[tuple[bytes, list[int]]] = [
@@ -88,7 +97,7 @@ def open_files(pid: int) -> list[str]:
     return [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
 
 
-def test_the_lock_is_held_until_the_runner_is_gone_and_by_nobody_else(fork_server: ForkServer) -> None:
+def test_the_lock_is_held_by_the_runner_alone_until_it_ends(fork_server: ForkServer) -> None:
     code = """
 import os, time
 def main():
@@ -123,7 +132,7 @@ def test_a_command_inherits_nothing_but_its_streams(fork_server: ForkServer) -> 
     assert run.lines() == ["[0, 1, 2] /dev/null"]
 
 
-def test_a_killed_fork_server_takes_no_run_with_it(fork_server: ForkServer) -> None:
+def test_runs_survive_a_killed_fork_server(fork_server: ForkServer) -> None:
     runs = [fork_server.command("sh", "-c", WAIT_FOR_GO) for _ in range(3)]
     for run in runs:
         run.wait_for_line("ready")
@@ -156,7 +165,7 @@ def test_a_fork_server_ends_by_sigterm_and_its_runs_go_on(fork_server: ForkServe
     assert run.wait()["exit_code"] == 0
 
 
-def test_an_agent_that_does_not_read_keeps_no_runner_waiting(fork_server: ForkServer) -> None:
+def test_an_agent_that_does_not_read_delays_no_runner(fork_server: ForkServer) -> None:
     """More refusals than the socket holds, then a run that is started all the same."""
     run = fork_server.prepare("command", {"argv": ["true"]})
     lock = os.open(run.directory / "lock", os.O_RDWR | os.O_CREAT)
@@ -213,7 +222,7 @@ def test_a_file_that_a_preloaded_module_keeps_open_stays_open_in_callables(
     assert run.lines() == ["file = open(__file__)"]
 
 
-def test_runners_are_reaped_and_their_ends_told(fork_server: ForkServer) -> None:
+def test_runners_are_reaped_and_their_ends_reported(fork_server: ForkServer) -> None:
     runs = [fork_server.command("true") for _ in range(5)]
     for run in runs:
         run.wait()

@@ -1,4 +1,4 @@
-"""A run's output: every line and every record, in order, once, whatever the run prints and whatever the disk does."""
+"""The output of a run: every line and every record once, in order, for all that a run prints and a disk does."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_flood_of_200_000_lines_arrives_whole(fork_server: ForkServer) -> None
     assert run.lines() == [str(number) for number in range(1, 200_001)]
 
 
-def test_a_full_journal_says_so_and_counts_what_it_left_out(fork_server: ForkServer) -> None:
+def test_a_full_journal_has_a_notice_and_counts_what_was_left_out(fork_server: ForkServer) -> None:
     run = fork_server.command("seq", "20000", max_journal_bytes=100_000)
     record = run.wait()
     lines = run.lines()
@@ -320,7 +320,7 @@ def test_output_that_arrives_while_the_run_is_ended_is_journaled(fork_server: Fo
     assert run.lines("stdout") == ["ready", *map(str, range(1, 1001))]
 
 
-def test_the_journal_is_private_and_nothing_complains(fork_server: ForkServer) -> None:
+def test_the_journal_is_private_and_the_runner_reports_no_error(fork_server: ForkServer) -> None:
     run = fork_server.command("echo", "x")
     run.wait()
     modes = {path.name: path.stat().st_mode & 0o777 for path in run.directory.iterdir() if path.is_file()}

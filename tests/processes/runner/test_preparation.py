@@ -1,4 +1,4 @@
-"""From the spec to the user's first line: environment, directory, user, limits, parameters, and what goes wrong."""
+"""From the spec to the user's first line: environment, directory, user, limits, parameters, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def not_started(server: ForkServer, kind: str, target: dict[str, Any], **spec: A
     return str(record["evidence"])
 
 
-def test_the_environment_is_the_servers_the_specs_and_our_own(fork_server: ForkServer) -> None:
+def test_the_environment_is_the_fork_servers_the_specs_and_flowherds_variables(fork_server: ForkServer) -> None:
     env = {"A": "1", "PATH": os.environ["PATH"]}
     run = fork_server.command(sys.executable, "-c", PRINT_ENVIRONMENT, env=env, parameters={"p": [1], "q": "x"})
     run.wait()
@@ -166,7 +166,7 @@ def main(n):
     assert run.lines() == ["[0, 2, 8] my_flow"]
 
 
-def test_a_wrong_parameter_is_the_callables_own_exception(fork_server: ForkServer) -> None:
+def test_a_wrong_parameter_raises_in_the_callable(fork_server: ForkServer) -> None:
     record = fork_server.python("def main(a): pass", parameters={"b": 1}).wait()
     assert record["reason"] == "exception"
     assert "unexpected keyword argument 'b'" in record["exception"]["message"]
@@ -193,7 +193,7 @@ def test_limits_hold_in_the_run(fork_server: ForkServer) -> None:
     assert run.lines() == ["64", "7"]
 
 
-def test_a_limit_that_cannot_be_set_is_told(fork_server: ForkServer) -> None:
+def test_a_limit_that_cannot_be_set_keeps_the_run_from_its_start(fork_server: ForkServer) -> None:
     evidence = not_started(fork_server, "command", {"argv": ["true"]}, limits={"open_files": 2**60})
     assert "open files" in evidence
 
@@ -220,13 +220,13 @@ def test_a_limit_that_cannot_be_set_is_told(fork_server: ForkServer) -> None:
         ("unknown", {}, {}, "not known here, only command, prefect, prefect3, prefect3-command, python"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_reached_is_told_with_its_reason(
+def test_code_that_cannot_be_reached_is_recorded_with_the_reason(
     fork_server: ForkServer, kind: str, target: dict[str, Any], spec: dict[str, Any], evidence: str
 ) -> None:
     assert evidence in not_started(fork_server, kind, target, **spec)
 
 
-def test_a_script_without_its_interpreter_is_told_as_such(fork_server: ForkServer, tmp_path: Path) -> None:
+def test_a_script_whose_interpreter_is_missing_is_recorded_as_such(fork_server: ForkServer, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)

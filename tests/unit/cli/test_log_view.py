@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import uuid
 from pathlib import Path
@@ -43,22 +42,40 @@ def test_json_has_the_subflows_id(journal: Path, capsys: pytest.CaptureFixture[s
     assert [line.get("subflow_run_id") for line in shown] == [None, SUBFLOW]
 
 
+class Paper:
+    """A screen with room for everything."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write_lines(self, text: str) -> None:
+        self.text += text
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        return True
+
+    def lose(self, count: int) -> None:
+        raise AssertionError(f"{count} lines were lost")
+
+
 def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
-    out = io.StringIO()
+    screen = Paper()
     run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
-    Mirror(out).show_all([run])
-    assert out.getvalue().splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
+    Mirror(screen).show_all([run])
+    assert screen.text.splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
 
 
-def test_the_agents_terminal_shows_text_so_far_and_then_its_line(journal: Path) -> None:
-    out = io.StringIO()
+def test_the_agents_terminal_shows_how_a_line_begins_and_then_the_line(journal: Path) -> None:
     run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
-    journal.write_bytes(pack_so_far(STREAM_STDOUT, 20, 1000, b"10%", standing=False))
-    mirror = Mirror(out)
-    mirror.show_all([run])
-    assert out.getvalue() == "a-run | 10%"
+    screen = Paper()
+    mirror = Mirror(screen)
+    journal.write_bytes(b"")
+    for number, (text, standing) in enumerate([(b"10%", False), (b"20%", False), (b"30%", True)]):
+        with journal.open("ab") as file:
+            file.write(pack_so_far(STREAM_STDOUT, 20, 1000 + number * 1000, text, standing=standing))
+        mirror.show_all([run])
+    assert screen.text == "a-run | 10%\na-run | 30%\n"
     with journal.open("ab") as file:
-        file.write(pack_so_far(STREAM_STDOUT, 20, 2000, b"20%", standing=False))
-        file.write(pack_record(STREAM_STDOUT, 20, 3000, b"100%"))
+        file.write(pack_record(STREAM_STDOUT, 20, 9000, b"100%") + pack_record(STREAM_STDOUT, 20, 10000, b"100%"))
     mirror.show_all([run])
-    assert out.getvalue() == "a-run | 10%\ra-run | 100%\n"
+    assert screen.text == "a-run | 10%\na-run | 30%\na-run | 100%\na-run | 100%\n"

@@ -1,4 +1,4 @@
-"""Messages between flow process and runner."""
+"""The messages of a flow process to its runner."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowherd_runner.kinds.command import command_environment, substitute
 
 
-def test_the_place_of_a_parameter_takes_its_value() -> None:
+def test_a_placeholder_is_replaced_by_the_value_of_its_parameter() -> None:
     parameters = {"name": "a b", "n": 3, "on": True, "none": None, "list": [1, "x"]}
     assert substitute("--{name}={n}", parameters) == "--a b=3"
     assert substitute("{on} {none} {list}", parameters) == 'true null [1, "x"]'
@@ -17,7 +17,7 @@ def test_everything_else_in_braces_stays() -> None:
         assert substitute(text, {"name": "a b", "n": 3}) == expected
 
 
-def test_a_value_is_not_searched_for_places_again() -> None:
+def test_a_value_is_not_searched_for_placeholders_again() -> None:
     assert substitute("{a}{b}", {"a": "{b}", "b": "{a}"}) == "{b}{a}"
 
 
@@ -27,6 +27,6 @@ def test_import_paths_come_before_pythonpath() -> None:
     assert "PYTHONPATH" not in command_environment({}, [])
 
 
-def test_python_programs_are_unbuffered_unless_told_otherwise() -> None:
+def test_python_programs_are_unbuffered_unless_the_run_sets_the_variable() -> None:
     assert command_environment({}, [])["PYTHONUNBUFFERED"] == "1"
     assert command_environment({"PYTHONUNBUFFERED": ""}, [])["PYTHONUNBUFFERED"] == ""

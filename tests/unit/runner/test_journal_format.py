@@ -1,4 +1,4 @@
-"""The journal's record format under damage."""
+"""The record format of the journal when the file is damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal's writer: times, cap, and a disk that refuses. /dev/full is a disk that is always full."""
+"""Writing a journal: times, size cap, and a disk that refuses. /dev/full is a disk that is always full."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_cap_holds_and_its_notices_have_room(tmp_path: Path) -> None:
     assert f"{writer.lines_dropped} lines" in texts[-1]
 
 
-def test_what_a_full_disk_refuses_is_counted_and_told_when_it_takes_output_again(tmp_path: Path) -> None:
+def test_what_a_full_disk_refuses_is_counted_and_noted_when_it_takes_output_again(tmp_path: Path) -> None:
     clock = Clock()
     fd = os.open("/dev/full", os.O_WRONLY | os.O_APPEND)
     writer = JournalWriter(fd, 1 << 20, clock)

@@ -1,4 +1,4 @@
-"""Secret values out of text."""
+"""Secret values are replaced in text."""
 
 from __future__ import annotations
 

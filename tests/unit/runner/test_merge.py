@@ -1,4 +1,4 @@
-"""One order for the lines of two streams and the records of a third channel."""
+"""Merging the lines of two streams and the records of a third channel into one order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_record_waits_for_both_streams() -> None:
     assert flat(merge.take(0.2)) == [b"b", "record", b"c"]
 
 
-def test_a_missing_marker_is_waited_for_a_second_and_no_longer() -> None:
+def test_a_missing_marker_is_waited_for_one_second() -> None:
     merge = new()
     merge.add_record("7-1", BOTH, "record", 6, 5.0)
     merge.feed(OUT, mark("7-1") + b"after\n", 5.0)
@@ -137,14 +137,14 @@ def test_bytes_that_look_like_the_beginning_of_a_marker_are_output() -> None:
         assert flat(merge.take(0)) == [text + b" end"]
 
 
-def test_anothers_markers_are_output() -> None:
+def test_markers_of_another_run_are_output() -> None:
     merge = new()
     other = make_marker(b"f" * 16, "7-1")
     merge.feed(OUT, other + b"\n", 0)
     assert flat(merge.take(0)) == [other]
 
 
-def test_a_record_logged_while_another_is_on_its_way_costs_no_waiting() -> None:
+def test_a_record_logged_while_another_is_being_sent_causes_no_waiting() -> None:
     """A signal handler that logs: the inner record is sent second and marked first."""
     merge = new()
     merge.add_record("7-1", BOTH, "outer", 5, 0)
@@ -154,7 +154,7 @@ def test_a_record_logged_while_another_is_on_its_way_costs_no_waiting() -> None:
     assert flat(merge.take(0)) == ["inner", "outer"]
 
 
-def test_two_processes_that_mark_the_streams_in_different_order_cost_no_waiting() -> None:
+def test_two_processes_that_mark_the_streams_in_different_order_cause_no_waiting() -> None:
     merge = new()
     merge.add_record("7-1", BOTH, "seven", 5, 0)
     merge.add_record("8-1", BOTH, "eight", 5, 0)
@@ -208,9 +208,9 @@ def _read_in_parts(data: st.DataObject, out: bytes, err: bytes, records: list[tu
     merge, found, sent = new(), [], 0
     position = {OUT: 0, ERR: 0}
     streams = {OUT: out, ERR: err}
-    while any(position[stream] < len(streams[stream]) for stream in BOTH):
-        for stream in BOTH:
-            size = data.draw(st.integers(0, 30))
+    sizes = st.integers(0, 30)
+    for chunks in [*data.draw(st.lists(st.tuples(sizes, sizes), max_size=20)), (len(out), len(err))]:
+        for stream, size in zip(BOTH, chunks, strict=True):
             merge.feed(stream, streams[stream][position[stream] : position[stream] + size], 0)
             position[stream] += size
         while sent < len(records) and (records[sent][2] < position[OUT] or records[sent][3] < position[ERR]):

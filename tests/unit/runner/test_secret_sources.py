@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.secret_sources import read_sources
 
 

@@ -11,7 +11,7 @@ import pytest
 from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, write_json
 from flowherd_runner.contract.spec import (
     AgentKeys,
-    Limits,
+    RunLimits,
     RunSpec,
     SpecError,
     duration_s,
@@ -58,7 +58,7 @@ WHOLE = RunSpec(
     working_dir="/work",
     import_paths=("/p",),
     user="somebody",
-    limits=Limits(run_time_s=1.5, open_files=2, cpu_time_s=3, memory_bytes=4, processes=5),
+    limits=RunLimits(run_time_s=1.5, open_files=2, cpu_time_s=3, memory_bytes=4, processes=5),
     grace_s=0.5,
     max_line_bytes=100,
     max_journal_bytes=20000,
@@ -91,7 +91,7 @@ def test_what_is_written_is_read_again(read: Any) -> None:
 
 
 def test_no_field_of_the_value_is_left_at_its_default_in_the_test_above() -> None:
-    for whole, least in ((WHOLE, RunSpec("")), (WHOLE.limits, Limits()), (WHOLE.agent, AgentKeys())):
+    for whole, least in ((WHOLE, RunSpec("")), (WHOLE.limits, RunLimits()), (WHOLE.agent, AgentKeys())):
         assert [name for name in whole._fields if getattr(whole, name) == getattr(least, name)] == []
 
 
@@ -127,7 +127,7 @@ def test_what_only_the_agent_reads_is_never_refused(key: str) -> None:
     for read in (parse_spec, salvage_spec):
         spec = read({**LEAST, **wrong})
         assert spec.agent == WHOLE.agent._replace(**{key: getattr(AgentKeys(), key)})
-        assert spec.limits == Limits()
+        assert spec.limits == RunLimits()
 
 
 def test_texts_that_an_agent_shows_and_sends_can_be_encoded() -> None:

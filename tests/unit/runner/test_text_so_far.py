@@ -17,7 +17,7 @@ from flowherd_runner.contract.journal import (
     unpack_records,
 )
 from flowherd_runner.journal_writer import JournalWriter
-from flowherd_runner.lines import Unfinished
+from flowherd_runner.line_splitter import Unfinished
 from flowherd_runner.text_so_far import FIRST_AFTER_S, INTERVAL_S, STANDING_S, TextSoFar
 from tests.support import journal_of_0_1_0
 

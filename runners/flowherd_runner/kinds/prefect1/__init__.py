@@ -1,5 +1,5 @@
-"""What a run of a real Prefect 0.x or 1.x flow needs: its Prefect made the run's own, its records, its command.
+"""The kind "prefect": what runs of Prefect 0.x and 1.x flows need in their process.
 
-Prefect is never a dependency of ours: it is found at run time in the interpreter that the flow needs, in whatever
-version it is there. Nothing here knows runs, journals or runners.
+Prefect is never a dependency of flowherd: it is found at run time in the interpreter that the flow needs, in any
+version. Nothing here knows run directories, journals or runners.
 """

@@ -1,7 +1,7 @@
-"""Makes the Prefect of a forked process the run's own: configuration, context, and what was copied from them at import.
+"""Gives the Prefect of a forked process the run's configuration, and renews what was derived from it at import.
 
-Prefect reads its configuration once, when it is imported, and other modules hold on to the object. So it is loaded
-again from the run's environment and files into the same object.
+Prefect reads its configuration once, when it is imported, and other modules keep the object. So the configuration is
+loaded again, from the run's environment and files, into the same object.
 """
 
 import importlib
@@ -16,7 +16,7 @@ _PREFIX = "PREFECT"
 
 
 def renew() -> None:
-    """Let Prefect know what it would know had it been imported just now. Raises what Prefect raises for bad values."""
+    """Bring Prefect into the state of a new import. Raises what Prefect raises for bad values."""
     _reload()
     _reset_context()
     _reinstall_handler()
@@ -25,7 +25,7 @@ def renew() -> None:
 
 def _reload() -> None:
     module: Any = importlib.import_module("prefect.configuration")
-    # Both names are read from the environment by the module itself when it is imported.
+    # The module sets both names from the environment when it is imported.
     module.USER_CONFIG = os.getenv("PREFECT__USER_CONFIG_PATH", _USER_FILE)
     module.BACKEND_CONFIG = os.getenv("PREFECT__BACKEND_CONFIG_PATH", _BACKEND_FILE)
     fresh = module.load_configuration(
@@ -38,7 +38,7 @@ def _reload() -> None:
 
 
 def replace(old: Any, new: Dict[str, Any]) -> None:
-    """Give `old` the content of `new`, with every section that both have staying the object that it was."""
+    """Give `old` the content of `new`; every section that both have stays the same object."""
     for key in [key for key in old if key not in new]:
         del old[key]
     for key, value in new.items():
@@ -49,29 +49,29 @@ def replace(old: Any, new: Dict[str, Any]) -> None:
 
 
 def _reset_context() -> None:
-    """The context copies the configuration when a thread first looks at it, and this thread has looked."""
+    """Renew the context: it copies the configuration when a thread first uses it, and this thread has used it."""
     context: Any = importlib.import_module("prefect.utilities.context").context
     logger = context.get("logger")
     context.clear()
     context.__init__()
-    if logger is not None:  # newer versions put it there when they are imported
+    if logger is not None:  # newer versions set it when they are imported
         context.logger = logger
 
 
 def _reinstall_handler() -> None:
-    """Prefect's own handler of signal 29, installed at import, which tells where a flow is."""
+    """Install Prefect's handler of signal 29, which prints where a flow is, as an import does."""
     try:
         module = importlib.import_module("prefect._siginfo")
         signal.signal(29, module.sig_handler)
     except (ImportError, AttributeError, ValueError, OSError):
-        return  # as Prefect itself has it
+        return  # Prefect ignores this too
 
 
 def _reload_dask() -> None:
-    """Dask reads its configuration when it is imported too, and its own function reads it again in place."""
+    """Reload the configuration of Dask, which reads it at import too, with Dask's own function."""
     module: Any = sys.modules.get("dask.config")
     if module is None:
         return
     if hasattr(module, "_get_paths"):
-        module.paths[:] = module._get_paths()  # they lie below the run's own home
+        module.paths[:] = module._get_paths()  # they are below the run's own home
     module.refresh()

@@ -1,18 +1,18 @@
-"""The work of Prefect's command `prefect execute flow-run`, which older agents call `cloud-flow`."""
+"""Executes the flow run as Prefect's command `prefect execute flow-run` does; older versions call it `cloud-flow`."""
 
 import importlib
 import sys
 import traceback
 from typing import Any, Callable
 
-from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.definition import NotStarted
 
-#: Prefect's command line ends with it when its command raises, or is interrupted.
+#: Exit code of Prefect's command line when its command raises or is interrupted.
 _EXIT_FAILED = 1
 
 
 class CommandFailed(Exception):
-    """The command would have ended with `exit_code` for `error`, which it has printed."""
+    """The command has printed `error` and would have ended with `exit_code`."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -21,7 +21,7 @@ class CommandFailed(Exception):
 
 
 def execute() -> None:
-    """Load the flow of the run that Prefect's context names and run it; its engine reports what comes of it.
+    """Load and run the flow of the run that Prefect's context names; its engine reports the result.
 
     Raises CommandFailed when Prefect's command fails or is interrupted, NotStarted when there is no such command.
     """
@@ -46,5 +46,5 @@ def _command() -> Callable[[], Any]:
 
 
 def version() -> str:
-    """Of this interpreter's Prefect."""
+    """Return the version of this interpreter's Prefect."""
     return str(getattr(importlib.import_module("prefect"), "__version__", "?"))

@@ -1,7 +1,7 @@
-"""Takes the engine's heartbeats over: the agent sends those of the flow run, a thread here those of its task runs.
+"""Replaces the engine's heartbeat processes: the agent sends the flow run's heartbeats, a thread here the task runs'.
 
-Older versions start a process for the flow run and one more for each task run, newer ones one for the flow run. Servers
-of the older versions' time end a task run whose own last heartbeat is two minutes old; later ones go by the flow run's.
+Older versions start a process for the flow run and another for each task run, newer ones one for the flow run. Servers
+of the time of the older versions end a task run whose last heartbeat is two minutes old; later ones use the flow run's.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Optional
 
 
 def take_over() -> None:
-    """No process of the engine sends heartbeats from now on."""
+    """Keep the engine from starting processes that send heartbeats."""
     _runner("flow_runner", "CloudFlowRunner")._heartbeat = _none
     task_runner = _runner("task_runner", "CloudTaskRunner")
     if "_heartbeat" in vars(task_runner):  # older versions
@@ -26,7 +26,7 @@ def _runner(module: str, name: str) -> Any:
 
 
 def _none(runner: Any) -> bool:
-    """In place of what sends the first heartbeat and says whether a process is to send more."""
+    """Replaces the method that sends the first heartbeat and returns whether a process should send more."""
     return False
 
 
@@ -43,26 +43,26 @@ def _beating(method: Callable[..., Any], beats: "TaskHeartbeats") -> Callable[..
 
 
 class TaskHeartbeats:
-    """One thread that sends a heartbeat for each task run that goes on for longer than `interval_s`.
+    """One thread that sends heartbeats for each task run that takes longer than `interval_s`.
 
-    No lock: a task may fork at any moment, and a lock that was held then would stay so in the child.
+    Without a lock: a task may fork at any moment, and a lock that is held then would stay locked in the child.
     """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        #: Task runners at work, and when their next heartbeat is due by the monotonic clock.
+        #: Working task runners, and when their next heartbeat is due (monotonic seconds).
         self._due: Dict[Any, float] = {}
         self._thread: Optional[threading.Thread] = None
 
     def begin(self, runner: Any) -> None:
-        """The task run of `runner` begins; its Running state has just been its first heartbeat."""
+        """Note that the task run of `runner` begins; its Running state was its first heartbeat."""
         self._due[runner] = time.monotonic() + self._interval_s
-        if self._thread is None or not self._thread.is_alive():  # it does not come along into a fork
+        if self._thread is None or not self._thread.is_alive():  # a fork does not inherit the thread
             self._thread = threading.Thread(target=self._send_all, name="flowherd-heartbeats", daemon=True)
             self._thread.start()
 
     def end(self, runner: Any) -> None:
-        """It is over."""
+        """Note that the task run of `runner` has ended."""
         self._due.pop(runner, None)
 
     def _send_all(self) -> None:
@@ -77,5 +77,5 @@ class TaskHeartbeats:
             self._due[runner] = time.monotonic() + self._interval_s
         try:
             runner.client.update_task_run_heartbeat(runner.task_run_id)
-        except Exception as error:  # whatever a client of any version raises; the next one may get through
+        except Exception as error:  # clients raise many things, depending on the version; the next one may succeed
             runner.logger.debug("A heartbeat of the task run was not accepted: %s", error)

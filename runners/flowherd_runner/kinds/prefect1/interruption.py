@@ -1,7 +1,7 @@
-"""How a Prefect run is asked to end: by SIGINT, as Prefect's own engine does it when it sees that a run is cancelled.
+"""How a Prefect run is asked to end: by SIGINT, as Prefect's engine does itself when it sees that a run is cancelled.
 
-The interruption unwinds the user's task, the engine then asks the backend why, and reports Cancelled when the run is
-Cancelling there. So the user's `finally:` and state handlers run.
+The interruption unwinds the user's task. Then the engine asks the backend for the reason, and reports Cancelled when
+the run is Cancelling there. So the user's `finally:` and state handlers run.
 """
 
 import multiprocessing
@@ -11,22 +11,22 @@ import time
 from types import FrameType
 from typing import Optional
 
-#: For idle workers of a pool that was shut down, which end by themselves.
+#: Time for idle workers of a pool that was shut down, which end by themselves, seconds.
 _SETTLE_S = 0.3
 
 
 class Interruption:
-    """The first SIGINT interrupts, later ones do not: engine and agent may both send one, and the unwinding is once."""
+    """The first SIGINT interrupts, later ones do nothing: engine and agent may both send one."""
 
     def __init__(self) -> None:
         self.happened = False
 
     def install(self) -> None:
-        """Take SIGINT over, in the main thread."""
+        """Handle SIGINT; call this in the main thread."""
         signal.signal(signal.SIGINT, self._handle)
 
     def pass_on(self) -> None:
-        """Interrupt the processes of pools that still work on tasks: the engine lets them go on, and waits for them."""
+        """Interrupt the processes of pools that still work on tasks: the engine would wait until they have ended."""
         if not self.happened:
             return
         deadline_s = time.monotonic() + _SETTLE_S

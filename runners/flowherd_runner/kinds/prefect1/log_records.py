@@ -1,34 +1,34 @@
-"""Prefect's logging in a run: what its handler would have sent to the backend goes to the runner instead.
+"""Redirects Prefect's logging in a run: what its handler would send to the backend goes to the runner instead.
 
-The handler class itself is given another `emit`, so every logger that has one of its instances, or gets one later, the
-user's own loggers included, logs through the journal. Levels and texts are Prefect's own, of either version.
+The handler class itself gets another `emit`, so that every logger with one of its instances, now or later, the user's
+own loggers included, logs through the journal. Levels and texts are Prefect's own, in older and newer versions.
 """
 
 import importlib
 import logging
 from typing import Any, Callable, List, Optional
 
-#: Puts one record into the journal: level, logger, text, task run.
+#: Puts a record into the journal: level, logger, text, task run.
 Send = Callable[[int, str, str, Optional[str]], None]
-#: Marks a record that was sent, for more than one of its loggers may have a handler.
+#: Attribute that marks a record as sent, because more than one of its loggers may have a handler.
 _SENT = "_flowherd_sent"
 
 
 def redirect(send: Send) -> None:
-    """Let Prefect's records go to `send` only, at the levels of the configuration that holds now.
+    """Send Prefect's records to `send` only, at the levels of the present configuration.
 
-    Loggers that were set up with an earlier configuration are put back as if they had never been.
+    Loggers that were set up with an earlier configuration are reset.
     """
     module: Any = importlib.import_module("prefect.utilities.logging")
     _replace_handler(module, send)
     for logger in _set_up_loggers(module):
         logger.handlers = [one for one in logger.handlers if not _is_prefects(module, one)]
         logger.setLevel(logging.NOTSET)
-    logging.getLogger("CloudHandler").handlers = []  # where older versions tell of records that they could not send
+    logging.getLogger("CloudHandler").handlers = []  # older versions log there what they could not send
     module.configure_logging()
     module.configure_extra_loggers()
     for logger in _set_up_loggers(module):
-        # Prefect prints too what it sends; here that is in the run's log already.
+        # Prefect also prints what it sends; here that is in the run's log already.
         logger.handlers = [one for one in logger.handlers if type(one) is not logging.StreamHandler]
     _renew_diagnostics(module)
 
@@ -44,7 +44,7 @@ def _is_prefects(module: Any, handler: logging.Handler) -> bool:
 
 
 def _renew_diagnostics(module: Any) -> None:
-    """Newer versions set up the client's own logger when they are imported; it prints, when it is asked to."""
+    """Set up the client's logger again, as newer versions do at import; it prints if the configuration says so."""
     logger = logging.Logger.manager.loggerDict.get("client.diagnostics")
     if isinstance(logger, logging.Logger):
         logger.handlers = []
@@ -66,7 +66,7 @@ def _replace_handler(module: Any, send: Send) -> None:
             send(record.levelno, record.name, text(self, record), context.get("task_run_id"))
         except RecursionError:
             raise
-        except Exception:  # logging's own rule: a record that cannot be formatted is handleError's
+        except Exception:  # as logging does: handleError gets a record that cannot be formatted
             self.handleError(record)
 
     handler.emit = emit
@@ -82,7 +82,7 @@ def _newer_text(handler: logging.Handler, record: logging.LogRecord) -> str:
 
 
 def _older_text(handler: logging.Handler, record: logging.LogRecord) -> str:
-    """The message and, on lines of its own, the exception; older versions leave the stack out."""
+    """Return the message and, on lines of their own, the exception; older versions leave the stack out."""
     text = record.getMessage()
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)

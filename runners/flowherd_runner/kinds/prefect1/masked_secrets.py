@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from flowherd_runner.logcapture import RecordSender
+from flowherd_runner.record_sender import RecordSender
 
 
 def mask(sender: RecordSender) -> None:

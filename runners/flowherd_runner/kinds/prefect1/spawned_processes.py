@@ -1,7 +1,7 @@
-"""Processes that a flow starts with multiprocessing's "spawn" (Dask's workers): Prefect is made the run's there too.
+"""Redirects Prefect's records also in processes that a flow starts with multiprocessing's "spawn" (Dask's workers).
 
-Such a process is a fresh interpreter that imports Prefect by itself and has none of the descriptors that a fork would
-have. So the record channel is handed on, and what begins the process has Prefect arranged as soon as it is imported.
+Such a process is a new interpreter that imports Prefect itself and has none of the descriptors that a fork would have.
+So it is given the record channel, and its command begins with code that adjusts Prefect as soon as it is imported.
 """
 
 import importlib.abc
@@ -14,7 +14,7 @@ from typing import Any, List, Optional, Sequence
 
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.kinds.prefect1 import heartbeats, log_records
-from flowherd_runner.logcapture import RecordSender
+from flowherd_runner.record_sender import RecordSender
 
 _PROGRAM = (
     "import runpy; runpy.run_path({boot!r})['load_package'](); "
@@ -23,7 +23,7 @@ _PROGRAM = (
 
 
 def include(sender: RecordSender) -> None:
-    """Have every process that this one spawns from now on arrange its Prefect."""
+    """Make every process that this one spawns from now on adjust its Prefect."""
     fd, token = sender.address
     program = _PROGRAM.format(boot=BOOT_FILE, fd=fd, token=token.decode())
     spawn: Any = multiprocessing.spawn
@@ -45,22 +45,22 @@ def include(sender: RecordSender) -> None:
 
 
 def enter(fd: int, token: str) -> None:
-    """At the beginning of a spawned process: arrange Prefect when it is imported, and leave one without it alone."""
+    """At the beginning of a spawned process: adjust Prefect if and when it is imported."""
     sender = RecordSender(fd, token.encode())
     include(sender)
     for stream in (sys.stdout, sys.stderr):
         getattr(stream, "reconfigure", lambda **_: None)(line_buffering=True)
-    sys.meta_path.insert(0, _Arranger(sender))
+    sys.meta_path.insert(0, _Adjuster(sender))
 
 
-def arrange(sender: RecordSender) -> None:
-    """Records to the runner, and no heartbeat processes, of the Prefect in this process."""
+def adjust(sender: RecordSender) -> None:
+    """Send the records of this process's Prefect to the runner, and keep it from starting heartbeat processes."""
     log_records.redirect(sender.record)
     heartbeats.take_over()
 
 
-class _Arranger(importlib.abc.MetaPathFinder):
-    """Finds Prefect as it would be found without it, once, and has something done behind its import."""
+class _Adjuster(importlib.abc.MetaPathFinder):
+    """Finds Prefect as it would be found otherwise, once, and adjusts it after its import."""
 
     def __init__(self, sender: RecordSender) -> None:
         self._sender = sender
@@ -73,15 +73,15 @@ class _Arranger(importlib.abc.MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            _arrange_behind(spec.loader, self._sender)
+            _adjust_after_import(spec.loader, self._sender)
         return spec
 
 
-def _arrange_behind(loader: Any, sender: RecordSender) -> None:
+def _adjust_after_import(loader: Any, sender: RecordSender) -> None:
     exec_module = loader.exec_module
 
     def execute(module: ModuleType) -> None:
         exec_module(module)
-        arrange(sender)
+        adjust(sender)
 
     loader.exec_module = execute

@@ -1,4 +1,4 @@
-"""Detours of Prefect that cost a run much of its start, taken short in the fork server; what comes of them is the same.
+"""Replaces slow functions of Prefect in the fork server by faster ones with the same result, so that runs start sooner.
 
 Every step of Prefect's engine enters a context, and every context merges the whole configuration with itself.
 """
@@ -7,8 +7,8 @@ import importlib
 from typing import Any, Callable, Dict
 
 
-def take() -> None:
-    """For this process and its forks. A Prefect that has no such detours is left as it is."""
+def install() -> None:
+    """Install them in this process, for its forks too. A Prefect that does not have these functions is not changed."""
     configuration: Any = importlib.import_module("prefect.configuration")
     context: Any = importlib.import_module("prefect.utilities.context")
     if hasattr(context, "merge_dicts"):
@@ -21,14 +21,14 @@ def take() -> None:
 
 def _merging(merge_dicts: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def merge(first: Any, second: Any) -> Any:
-        # What is equal need not be merged key by key.
+        # Equal mappings need not be merged key by key.
         return first.copy() if not second or first == second else merge_dicts(first, second)
 
     return merge
 
 
 def _shorten_copy(kind: Any, example: Any) -> None:
-    """Copy a section's items as they are: they were converted and checked when they came into the original."""
+    """Make copies of a section take its items unchanged: they were converted and checked when they were first set."""
     original = kind.copy
 
     def copy(self: Any) -> Any:

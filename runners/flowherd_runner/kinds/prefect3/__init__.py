@@ -1,5 +1,5 @@
-"""What a run of a real Prefect 3 flow needs: its Prefect made the run's own, its records, its engine, its end.
+"""The kinds "prefect3" and "prefect3-command": what runs of a Prefect 3 work pool need in their process.
 
-Prefect is never a dependency of ours: it is found at run time in the interpreter that the flow needs. Nothing here
-knows journals or runners.
+Prefect is never a dependency of flowherd: it is found at run time in the interpreter that the flow needs. Nothing here
+knows run directories, journals or runners.
 """

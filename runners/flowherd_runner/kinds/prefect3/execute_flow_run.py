@@ -1,4 +1,4 @@
-"""The work of `python -m prefect.engine` for one flow run, and what Prefect's worker does before and behind it."""
+"""Executes one flow run as `python -m prefect.engine` does, with what Prefect's worker does before and after that."""
 
 import importlib
 import os
@@ -6,7 +6,7 @@ import traceback
 from typing import Any, Optional
 from uuid import UUID
 
-from flowherd_runner.errors import NotStarted
+from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.kinds.prefect3 import hooks, prefect_compat, run_settings, workspace
 from flowherd_runner.kinds.prefect3.known_documents import Documents
 from flowherd_runner.kinds.prefect3.pull_events import PullEvents
@@ -16,7 +16,7 @@ _RUN_ID = "PREFECT__FLOW_RUN_ID"
 
 
 def fetch(flow_run_id: UUID, documents: Documents) -> None:
-    """Put the flow's code where the process is then, without running it. Raises SystemExit when it cannot be had."""
+    """Fetch the flow's code and enter its directory, without running it. Raises SystemExit when it cannot be had."""
     pull_events = PullEvents()
     try:
         with pull_events.gathering():
@@ -29,7 +29,7 @@ def fetch(flow_run_id: UUID, documents: Documents) -> None:
 
 
 class Execution:
-    """One flow run. `flow_run_id` is the server's."""
+    """One flow run; `flow_run_id` is its id at the server."""
 
     def __init__(self, flow_run_id: UUID, documents: Documents, termination: Termination) -> None:
         self._flow_run_id = flow_run_id
@@ -40,7 +40,7 @@ class Execution:
         self._flow: Optional[Any] = None
 
     def execute(self) -> None:
-        """Run it; its engine reports what comes of it. Raises SystemExit with the code that the engine ends with."""
+        """Run the flow; its engine reports the result. Raises SystemExit with the exit code of the engine."""
         try:
             with prefect_compat.engine_signals(self._flow_run_id, self._termination.wanted):
                 self._run()
@@ -62,7 +62,7 @@ class Execution:
             prefect_compat.drive(flow, prefect_compat.run_flow(flow, flow_run, logger))
 
     def _prepare(self, flow_run: Any) -> None:
-        before = run_settings.origin()
+        before = run_settings.sources()
         try:
             with self._pull_events.gathering():
                 command = workspace.prepare(flow_run, self._documents)
@@ -72,11 +72,11 @@ class Execution:
         if command is not None:
             self._pull_events.finish()
             os.execvpe(command[0], command, dict(os.environ))
-        if run_settings.origin() != before:
+        if run_settings.sources() != before:
             run_settings.renew()
 
     def _run_cancellation_hooks(self) -> None:
-        """As the worker does for a run that its server has as Cancelling, once its code has ended."""
+        """Run the hooks, as the worker does once the code of a run has ended that is Cancelling at the server."""
         on_cancellation = getattr(self._flow, "on_cancellation_hooks", None)
         if not on_cancellation:
             return
@@ -87,7 +87,7 @@ class Execution:
 
 
 def flow_run_id() -> UUID:
-    """Of the environment. Raises NotStarted when there is none."""
+    """Return the flow run id of the environment. Raises NotStarted when there is none."""
     value = os.environ.get(_RUN_ID, "")
     try:
         return UUID(value)

@@ -1,14 +1,14 @@
-"""What tells whether a file is still the one that was read."""
+"""Stamps of files, which show whether a file is still the one that was read."""
 
 import os
 from typing import Any, Optional, Tuple
 
-#: Absolute path, time of the last change in nanoseconds, bytes.
+#: Absolute path, time of the last change (nanoseconds), size (bytes).
 Stamp = Tuple[str, int, int]
 
 
 def stamp(path: Any) -> Optional[Stamp]:
-    """Of the file there; None when there is none, or `path` is no path."""
+    """Return the stamp of the file at `path`; None when there is none, or `path` is not a path."""
     try:
         status = os.stat(path)
     except (OSError, TypeError):

@@ -1,4 +1,4 @@
-"""Hooks of a flow, called as Prefect's process worker calls them."""
+"""Calls the hooks of a flow as Prefect's process worker does."""
 
 import importlib
 import inspect
@@ -6,7 +6,7 @@ from typing import Any, Iterable
 
 
 def run(hooks: Iterable[Any], flow: Any, flow_run: Any, logger: Any) -> None:
-    """Call each with the run's state; what one raises is logged, and the others have their turn too."""
+    """Call each hook with the run's state; what one raises is logged, and the others are called all the same."""
     for hook in hooks:
         name = getattr(hook, "__name__", type(hook).__name__)
         try:
@@ -21,7 +21,7 @@ def run(hooks: Iterable[Any], flow: Any, flow_run: Any, logger: Any) -> None:
 
 
 def _call(hook: Any, arguments: Any) -> Any:
-    """By name, as the worker does; a hook with other names for them gets them in order, as from the engine."""
+    """Pass the arguments by name, as the worker does, or in order, as the engine does, if the hook has other names."""
     try:
         inspect.signature(hook).bind(**arguments)
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
-"""A flow of Prefect 3, run in the fork itself by the Prefect of this interpreter.
+"""Runs a flow of Prefect 3 in the fork itself, with the Prefect of this interpreter, or a command in its place.
 
-Its own engine talks to the server and reports the states; its records go through the journal.
+Its engine talks to the server and reports the states; its log records go through the journal.
 """
 
 import importlib
@@ -11,10 +11,10 @@ from typing import NoReturn
 from uuid import UUID
 
 from flowherd_runner import osapi
-from flowherd_runner.errors import NotStarted
-from flowherd_runner.inprocess import describe_exception, enter, run_and_exit
+from flowherd_runner.contract.variables import KIND_PREFECT3, KIND_PREFECT3_COMMAND
+from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.command import argv_of, become, command_environment
-from flowherd_runner.kinds.flow import Flow
+from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.kinds.prefect3 import (
     execute_flow_run,
     known_documents,
@@ -25,42 +25,50 @@ from flowherd_runner.kinds.prefect3 import (
     secret_blocks,
     termination,
 )
-from flowherd_runner.logcapture import flush_streams
+from flowherd_runner.record_sender import flush_streams
+from flowherd_runner.stopping import INTERRUPT_OR_RELEASE
 
 
-def run(flow: Flow) -> NoReturn:
+def run(flow: FlowProcess) -> NoReturn:
     """Do what `python -m prefect.engine` does. Raises NotStarted when this interpreter has no Prefect 3."""
     _begin(flow)
     run_and_exit(flow, lambda: _execute(flow))
 
 
-def run_command(flow: Flow) -> NoReturn:
-    """Put the code where a flow of it would be run, and be the command there. Raises NotStarted likewise.
+def run_command(flow: FlowProcess) -> NoReturn:
+    """Fetch the code as for a flow run, and become the command there.
 
-    As Prefect's process worker does from 3.8 on; the workers before leave the code to the command.
+    Prefect's process worker does this from 3.8 on; earlier workers leave the code to the command. Raises NotStarted
+    when this interpreter has no Prefect 3.
     """
     _begin(flow)
     run_and_exit(flow, lambda: _become_command(flow))
 
 
-def _begin(flow: Flow) -> None:
+KINDS = {
+    KIND_PREFECT3: Kind(run, in_fork=True, stop=INTERRUPT_OR_RELEASE),
+    KIND_PREFECT3_COMMAND: Kind(run_command, in_fork=True),
+}
+
+
+def _begin(flow: FlowProcess) -> None:
     enter(flow, ["prefect.engine"])
     sys.path[:0] = flow.spec.import_paths
     importlib.invalidate_caches()
 
 
-def _become_command(flow: Flow) -> NoReturn:
+def _become_command(flow: FlowProcess) -> NoReturn:
     flow_run_id = _flow_run_id()
     argv = argv_of(flow.spec.target)
-    _make_own(flow, flow_run_id)
+    _renew_prefect(flow, flow_run_id)
     execute_flow_run.fetch(flow_run_id, known_documents.Documents(flow.spec.target))
     flush_streams()
     osapi.reset_signals(python=False)
     become(argv, command_environment(os.environ, flow.spec.import_paths))
 
 
-def _become_engine(flow: Flow, why: str) -> NoReturn:
-    """Let Prefect's own command do it all: slower, and its records come as lines of output as well."""
+def _become_engine(flow: FlowProcess, why: str) -> NoReturn:
+    """Become Prefect's own command, which does it all: slower, and its records are lines of output as well."""
     flow.sender.record(logging.WARNING, "flowherd", "{}: run by `python -m prefect.engine`".format(why), None)
     os.execve(sys.executable, [sys.executable, "-m", "prefect.engine"], dict(os.environ))
 
@@ -73,26 +81,26 @@ def _flow_run_id() -> UUID:
     return execute_flow_run.flow_run_id()
 
 
-def _make_own(flow: Flow, flow_run_id: UUID) -> None:
-    """Make Prefect this run's own."""
+def _renew_prefect(flow: FlowProcess, flow_run_id: UUID) -> None:
+    """Give Prefect this run's settings and logging."""
     run_settings.renew()
-    reconnecting.from_the_beginning()
+    reconnecting.retry_first_requests()
     log_records.redirect(flow.sender.record, str(flow_run_id))
     secret_blocks.mask(flow.sender)
 
 
-def _execute(flow: Flow) -> None:
+def _execute(flow: FlowProcess) -> None:
     flow_run_id = _flow_run_id()
     try:
         prefect_compat.check()
     except prefect_compat.Unknown as unknown:
         _become_engine(flow, str(unknown))
-    sys.argv = [str(importlib.import_module("prefect.engine").__file__)]  # what -m makes of it
-    asked = termination.Termination()
-    asked.install()
-    _make_own(flow, flow_run_id)
+    sys.argv = [str(importlib.import_module("prefect.engine").__file__)]  # as with -m
+    requested = termination.Termination()
+    requested.install()
+    _renew_prefect(flow, flow_run_id)
     try:
-        execute_flow_run.Execution(flow_run_id, known_documents.Documents(flow.spec.target), asked).execute()
+        execute_flow_run.Execution(flow_run_id, known_documents.Documents(flow.spec.target), requested).execute()
     except SystemExit as ended:
         if ended.code and ended.__context__ is not None:
             flow.sender.send({"exception": describe_exception(ended.__context__)})

@@ -1,8 +1,8 @@
-"""Prefect 3's logging in a run: what its handler would have sent to the API goes to the runner instead.
+"""Redirects Prefect 3's logging in a run: what its handler would send to the API goes to the runner instead.
 
-So records outlive an API that is away and a run that is killed. Prefect itself still says which record is sent, at
-which level and of which task run and flow run: those of a subflow belong to one of their own. What a task without any
-flow run logs goes the way that Prefect has for it.
+So records survive an API that does not answer, and a run that is killed. Prefect still decides which record is sent, at
+which level, and to which task run and flow run it belongs: a subflow has a flow run of its own. Records of a task
+without any flow run go the way that Prefect has for them.
 """
 
 import importlib
@@ -11,14 +11,14 @@ from typing import Any, Callable, Dict, Optional
 
 from flowherd_runner.kinds.prefect3 import prefect_compat
 
-#: Puts one record into the journal: level, logger, text, task run, and the flow run where it is a subflow's.
+#: Puts a record into the journal: level, logger, text, task run, and the flow run if it is a subflow's.
 Send = Callable[[int, str, str, Optional[str], Optional[str]], None]
-#: Marks a record that is in the run's log, so that it is not printed there too.
+#: Attribute that marks a record as sent, so that it is not printed into the same log too.
 _SENT = "_flowherd_sent"
 
 
 def redirect(send: Send, flow_run_id: str) -> None:
-    """Let what is logged for this flow run go to `send`, and not to the console as well."""
+    """Send what is logged for this flow run to `send`, and not to the console as well."""
     handlers: Any = importlib.import_module("prefect.logging.handlers")
     _mark_sent(handlers.APILogHandler)
     _print_others_only(handlers.PrefectConsoleHandler)

@@ -1,7 +1,7 @@
-"""Private names of Prefect that a run uses: where each version has them, and what does their work where one has not.
+"""Private names of Prefect that a run uses: where each version has them, and substitutes for versions without them.
 
-Tried with versions from 3.0 to 3.9 (docs/prefect3.md says which). What is missing in a
-version that nobody has seen yet is `Unknown`; such a run goes by Prefect's own command instead.
+Tested with versions from 3.0 to 3.9 (docs/prefect3.md lists them). For a version that lacks something without a
+substitute, `check` raises Unknown; such a run uses Prefect's own command instead.
 """
 
 import contextlib
@@ -9,9 +9,9 @@ import importlib
 import inspect
 from typing import Any, Callable, ContextManager, Dict, Iterator
 
-#: Where `RunMetrics` has been; before 3.7 there is none.
+#: Modules in which `RunMetrics` has been; there is none before 3.7.
 _METRICS = ("prefect.telemetry._metrics", "prefect._internal.metrics")
-#: What every version from 3.0 on has, and nothing can be done without.
+#: Names that every version from 3.0 on has, and that have no substitute.
 _NEEDED = {
     "prefect.flow_engine": ("flow_run_logger", "run_flow", "load_flow_and_flow_run"),
     "prefect.exceptions": ("Abort", "Pause", "TerminationSignal"),
@@ -24,11 +24,11 @@ _NEEDED = {
 
 
 class Unknown(Exception):
-    """This Prefect has not what a run in the fork needs."""
+    """This Prefect version lacks something a forked run needs."""
 
 
 def check() -> None:
-    """Raises Unknown when one of the names that have no substitute is missing."""
+    """Raises Unknown when a name that has no substitute is missing."""
     missing: Any = []
     for module, names in _NEEDED.items():
         found = module_of(module)
@@ -39,7 +39,7 @@ def check() -> None:
 
 
 def module_of(name: str) -> Any:
-    """The module; None when this Prefect has none of that name."""
+    """Return the module; None when this Prefect has none of that name."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
@@ -47,25 +47,25 @@ def module_of(name: str) -> Any:
 
 
 def sync_client() -> Any:
-    """A new client of the API, for calls that wait for their answer."""
+    """Return a new synchronous client of the API."""
     return importlib.import_module("prefect.client.orchestration").get_client(sync_client=True)
 
 
 def control_listener() -> Any:
-    """What keeps the intent of a termination, or None: before 3.6 an engine takes every termination for a crash."""
+    """Return the module that holds the intent of a termination; None before 3.6, when each counts as a crash."""
     return module_of("prefect._internal.control_listener")
 
 
 def load_flow(flow_run: Any) -> Any:
-    """The flow's function, from where the flow run's deployment has it."""
+    """Return the flow, loaded from where the flow run's deployment has it."""
     engine: Any = importlib.import_module("prefect.flow_engine")
     if hasattr(engine, "load_flow"):
         return engine.load_flow(flow_run)
-    return engine.load_flow_and_flow_run(flow_run.id)[1]  # 3.0, which asks for the flow run once more
+    return engine.load_flow_and_flow_run(flow_run.id)[1]  # 3.0, which requests the flow run again
 
 
 def run_flow(flow: Any, flow_run: Any, logger: Any) -> Any:
-    """What Prefect's engine returns of it, still to be driven."""
+    """Return what Prefect's engine makes of it, for `drive`."""
     engine: Any = importlib.import_module("prefect.flow_engine")
     known = inspect.signature(engine.run_flow).parameters
     more = {"error_logger": logger} if "error_logger" in known else {}
@@ -73,7 +73,7 @@ def run_flow(flow: Any, flow_run: Any, logger: Any) -> Any:
 
 
 def drive(flow: Any, result: Any) -> None:
-    """Execute what `run_flow` has put off: a coroutine, or a generator."""
+    """Execute what `run_flow` has only prepared: a coroutine, or a generator."""
     own = getattr(importlib.import_module("prefect.engine"), "_drive_run_flow_result", None)
     if own is not None:
         own(flow, result)
@@ -92,7 +92,7 @@ async def _exhaust(generator: Any) -> None:
 
 
 def run_metrics(flow_run: Any, flow: Any) -> ContextManager[Any]:
-    """Prefect's figures of a run, where it has some."""
+    """Return the context of Prefect's metrics of a run, if this version has one."""
     for name in _METRICS:
         made = getattr(module_of(name), "RunMetrics", None)
         if made is not None:
@@ -101,7 +101,7 @@ def run_metrics(flow_run: Any, flow: Any) -> ContextManager[Any]:
 
 
 def renew_settings_context() -> None:
-    """Make the settings of a process without any other context from the environment of now."""
+    """Make the settings that are in force outside of any other context from the present environment."""
     context: Any = importlib.import_module("prefect.context")
     if hasattr(context, "refresh_global_settings_context"):
         context.refresh_global_settings_context()
@@ -110,7 +110,7 @@ def renew_settings_context() -> None:
 
 
 def divert_api_logs(take: Callable[[Dict[str, Any], Callable[[Dict[str, Any]], None]], None]) -> None:
-    """Let `take` have each record for the API, and what would have sent it there."""
+    """Pass each record for the API to `take`, together with a function that would send it."""
     handlers: Any = importlib.import_module("prefect.logging.handlers")
     sender = handlers.APILogWorker.instance
 
@@ -124,7 +124,7 @@ def divert_api_logs(take: Callable[[Dict[str, Any], Callable[[Dict[str, Any]], N
 
 
 class _Sender:
-    """Stands for the thread that sends records, which is not started for them."""
+    """Takes the place of the thread that sends records, which is not started."""
 
     def __init__(self, send: Callable[[Dict[str, Any]], None]) -> None:
         self.send = send
@@ -132,9 +132,9 @@ class _Sender:
 
 @contextlib.contextmanager
 def engine_signals(flow_run_id: Any, wanted: Callable[[], bool]) -> Iterator[None]:
-    """Turn what an engine raises into the code that its process ends with.
+    """Turn what an engine raises into the exit code of its process.
 
-    `wanted` tells whether a termination is one that flowherd has asked for.
+    `wanted` returns whether flowherd has asked for the termination.
     """
     if control_listener() is not None:
         with importlib.import_module("prefect.engine").handle_engine_signals(flow_run_id):
@@ -154,13 +154,13 @@ def engine_signals(flow_run_id: Any, wanted: Callable[[], bool]) -> Iterator[Non
         raise
     except Exception:
         logger.exception("Execution of flow run '%s' exited with unexpected exception", flow_run_id)
-        raise SystemExit(1)  # noqa: B904 the reason is told by what this came from
+        raise SystemExit(1)  # noqa: B904 - the context shows the reason
 
 
 def keep_wanted_ends_quiet(wanted: Callable[[], bool]) -> None:
-    """Let the engine report no crash for a termination that flowherd has asked for, which tells the end itself.
+    """Keep the engine from reporting a crash for a termination that flowherd has asked for, and reports itself.
 
-    From 3.8 on an engine knows that by the intent.
+    From 3.8 on, an engine recognises that by the intent.
     """
     engine: Any = importlib.import_module("prefect.flow_engine")
     if hasattr(engine, "_SUPERVISOR_OWNED_INTENTS"):

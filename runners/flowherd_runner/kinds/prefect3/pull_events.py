@@ -1,7 +1,7 @@
-"""Events of pull steps, which Prefect tells before a flow begins, over a connection made for each.
+"""Defers the events of pull steps, which Prefect sends before a flow begins, over a new connection for each.
 
-Here they are told while the flow runs, or once it has ended, all at once. They are for people: that they cannot be told
-fails nothing.
+Here they are sent together, while the flow runs or once it has ended. They are information for people, so nothing fails
+when they cannot be sent.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import threading
 from typing import Any, Dict, Iterator, List, Optional
 
 from flowherd_runner.kinds.prefect3 import prefect_compat
-from flowherd_runner.kinds.prefect3.deferred_services import AFTER_S
+from flowherd_runner.kinds.prefect3.deferred_services import DELAY_S
 
 _STEPS = "prefect.deployments.steps.core"
 _END_TIMEOUT_S = 5.0
@@ -21,15 +21,15 @@ class PullEvents:
 
     def __init__(self) -> None:
         self._events: List[Dict[str, Any]] = []
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._thread: Optional[threading.Thread] = None
 
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
-        """Gather what the pull steps of the block tell, and tell it soon after; nobody waits for that."""
+        """Gather the events of the pull steps in the block, and send them a little later in another thread."""
         steps: Any = importlib.import_module(_STEPS)
         client = getattr(steps, "get_events_client", None)
-        if client is None:  # a Prefect without such events, or with another way for them
+        if client is None:  # a Prefect without such events, or that sends them in another way
             yield
             return
         steps.get_events_client = lambda **_: self._gatherer()
@@ -38,12 +38,12 @@ class PullEvents:
         finally:
             steps.get_events_client = client
             if self._events:
-                self._thread = threading.Thread(target=self._tell, daemon=True)
+                self._thread = threading.Thread(target=self._send, daemon=True)
                 self._thread.start()
 
     def finish(self) -> None:
-        """Tell them now, and wait for that for a while."""
-        self._over.set()
+        """Send the events now, and wait a while for that."""
+        self._ended.set()
         if self._thread is not None:
             self._thread.join(_END_TIMEOUT_S)
 
@@ -56,8 +56,8 @@ class PullEvents:
 
         return Gatherer()
 
-    def _tell(self) -> None:
-        self._over.wait(AFTER_S)
-        with contextlib.suppress(Exception):  # as Prefect itself has it
+    def _send(self) -> None:
+        self._ended.wait(DELAY_S)
+        with contextlib.suppress(Exception):  # Prefect ignores this too
             with prefect_compat.sync_client() as client:
                 client.request("POST", "/events", json=self._events)

@@ -1,29 +1,29 @@
-"""A run's requests are tried again while its server is away, the first one too."""
+"""Makes Prefect's clients retry a run's requests while its server does not answer, also the first ones."""
 
 import importlib
 from typing import Any
 
-#: What a client of Prefect remembers of having been answered; until then it gives up at the first refused connection.
+#: Attribute of a client: whether it was ever answered; until then it gives up at the first refused connection.
 _ANSWERED = "_has_connected"
 _CLIENTS = ("PrefectHttpxSyncClient", "PrefectHttpxAsyncClient")
 
 
-def from_the_beginning() -> None:
-    """Have this process's clients take their address for a good one.
+def retry_first_requests() -> None:
+    """Make this process's clients assume that their address is right.
 
-    Prefect's haste at the beginning finds wrong addresses. A claimed run's is right: the claim was made there. So a
-    server that is restarted in the moment at which a run begins costs that run nothing but time.
+    Prefect gives up early at first, to detect wrong addresses. That of a claimed run is right, because the claim was
+    made there. So a server that is restarted while a run begins only delays that run.
     """
     module: Any = importlib.import_module("prefect.client.base")
     for name in _CLIENTS:
         client = getattr(module, name, None)
         if client is not None:
-            setattr(client, _ANSWERED, property(_yes, _leave))
+            setattr(client, _ANSWERED, property(_yes, _ignore))
 
 
 def _yes(client: Any) -> bool:
     return True
 
 
-def _leave(client: Any, value: bool) -> None:
-    """What the client itself notes makes no difference."""
+def _ignore(client: Any, value: bool) -> None:
+    """Ignore what the client sets."""

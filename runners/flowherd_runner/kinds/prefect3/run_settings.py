@@ -1,8 +1,8 @@
-"""Makes the Prefect 3 of a forked process the run's own: its settings, and what was made of them at import.
+"""Gives the Prefect 3 of a forked process the run's settings, and renews what was derived from them at import.
 
-Nothing of a run has happened in the fork server, so clients, loops, threads, database engines and caches of answers do
-not exist there. What does exist from the import, for it comes from the environment, is renewed here; it is left as it
-is where the run's environment says the same as the one that the fork server imported Prefect in.
+The fork server has run no flow, so it has no clients, loops, threads, database engines or caches of answers. What the
+import has made from the environment is renewed here, unless the run's environment has the same settings as the one in
+which the fork server imported Prefect.
 """
 
 import copy
@@ -16,30 +16,30 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from flowherd_runner.kinds.prefect3 import prefect_compat
 from flowherd_runner.kinds.prefect3.file_stamp import Stamp, stamp
 
-#: Files of the working directory that Prefect reads settings from, and what is in one that has any.
+#: Files of the working directory that Prefect reads settings from, and a pattern that is found in one with settings.
 _FILES = {
     "prefect.toml": re.compile(rb"\S"),
     "pyproject.toml": re.compile(rb"\btool\b.*prefect|^\s*[\"']?prefect[\"']?\s*[.=]", re.MULTILINE),
     ".env": re.compile(rb"prefect", re.IGNORECASE),
 }
 
-#: Begins variables that tell the engine of its run, and are no settings.
+#: Prefix of variables that describe the run to the engine and are not settings.
 _ABOUT_THE_RUN = "PREFECT__"
 
 
-class Origin(NamedTuple):
-    """What Prefect's settings come from."""
+class Sources(NamedTuple):
+    """What Prefect's settings are made from."""
 
     variables: Dict[str, str]
     home: str
-    #: Of every file that is there.
+    #: Stamps of those files that exist.
     files: List[Stamp]
 
 
 class Imported(NamedTuple):
     """What Prefect made of the environment in which it was imported."""
 
-    origin: Origin
+    sources: Sources
     logging: Dict[str, Any]
 
 
@@ -47,15 +47,15 @@ _imported: Optional[Imported] = None
 
 
 def note_import() -> None:
-    """Remember what Prefect has just been imported with. Called in the fork server."""
+    """Remember from what Prefect has just made its settings. Called in the fork server."""
     global _imported
     config = _logging_module().PROCESS_LOGGING_CONFIG
-    _imported = Imported(origin(), copy.deepcopy(dict(config)))
+    _imported = Imported(sources(), copy.deepcopy(dict(config)))
 
 
 def renew() -> None:
-    """Let Prefect know what it would know had it been imported just now. Raises what Prefect raises for bad values."""
-    if _imported is not None and _imported.origin == origin():
+    """Bring Prefect into the state of a new import. Raises what Prefect raises for bad values."""
+    if _imported is not None and _imported.sources == sources():
         _renew_logging(_imported.logging)
         return
     _renew_home()
@@ -64,15 +64,15 @@ def renew() -> None:
     _renew_logging(None)
 
 
-def origin() -> Origin:
-    """What settings that are made now come from."""
+def sources() -> Sources:
+    """Return from what settings would be made now."""
     named = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_")}
     variables = {name: value for name, value in named.items() if not name.startswith(_ABOUT_THE_RUN)}
     known: Any = importlib.import_module("prefect.settings").get_current_settings()
     here = [name for name, settings in _FILES.items() if settings.search(_content(name))]
-    # Where the variables are the same, so are these paths.
+    # If the variables are the same, so are these paths.
     stamps = map(stamp, [*here, known.profiles_path, known.logging.config_path])
-    return Origin(variables, str(Path.home()), [found for found in stamps if found is not None])
+    return Sources(variables, str(Path.home()), [found for found in stamps if found is not None])
 
 
 def _content(path: str) -> bytes:
@@ -84,7 +84,7 @@ def _content(path: str) -> bytes:
 
 
 def _renew_home() -> None:
-    """The path is taken from HOME when Prefect is imported, and copied into a module of its own."""
+    """Renew the path that is made from HOME when Prefect is imported, and its copy in another module."""
     home = Path.home() / ".prefect"
     for name in ("prefect.settings.constants", "prefect.settings.sources"):
         module: Any = importlib.import_module(name)
@@ -97,9 +97,9 @@ def _file_cache() -> Any:
 
 
 def _renew_logging(config: Optional[Dict[str, Any]]) -> None:
-    """Loggers, levels and handlers as the run's settings have them; those of an earlier configuration are put back.
+    """Set up loggers, levels and handlers by the run's settings, after a reset of those of an earlier configuration.
 
-    `config` is what Prefect would read from its settings, where that is known: reading it takes a tenth of a second.
+    `config` is what Prefect would read from its settings, if that is known: reading it takes a tenth of a second.
     """
     handlers: Any = importlib.import_module("prefect.logging.handlers")
     prefects = (handlers.APILogHandler, handlers.PrefectConsoleHandler)

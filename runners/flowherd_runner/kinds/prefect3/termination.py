@@ -1,9 +1,9 @@
 """How a Prefect 3 run is asked to end: as its own worker asks it, without the worker's socket.
 
-Prefect's engine tells a termination that its supervisor wants from any other by an intent that has been put down before
-the signal. Then it unwinds the user's code and leaves the run's next state to the supervisor; without one it would
-report Crashed. SIGINT stands for a cancellation, SIGHUP for every other end that flowherd wants; a SIGTERM is somebody
-else's, and Prefect's own affair.
+Prefect's engine distinguishes a termination that its supervisor wants from any other by an intent that is set before
+the signal. With one, it unwinds the user's code and leaves the run's next state to the supervisor; without one, it
+reports Crashed. SIGINT means a cancellation, SIGHUP every other end that flowherd wants; a SIGTERM comes from another
+process, and is left to Prefect.
 """
 
 import importlib
@@ -18,13 +18,13 @@ _INTENT = {signal.SIGINT: "cancel", signal.SIGHUP: "relinquish"}
 
 
 class Termination:
-    """The first request unwinds the run; later ones do nothing, the unwinding is once."""
+    """The first request unwinds the run; later ones do nothing."""
 
     def __init__(self) -> None:
         self.intent: Optional[str] = None
 
     def install(self) -> None:
-        """Take both signals over, in the main thread of this process alone."""
+        """Handle both signals, in the main thread of this process only."""
         self._listener: Any = prefect_compat.control_listener()
         self._error: Any = importlib.import_module("prefect.exceptions").TerminationSignal
         prefect_compat.keep_wanted_ends_quiet(self.wanted)
@@ -33,13 +33,13 @@ class Termination:
         os.register_at_fork(after_in_child=self._release)
 
     def _release(self) -> None:
-        """What the user's code forks is not the run: ended by a signal, it must not unwind into the engine.
+        """Restore the default actions in what the user's code forks: a signal there must not unwind into the engine.
 
-        A copy of the engine would report Crashed, by force and also over an end that the flow itself has come to.
+        A copy of the engine would report Crashed, by force and also over an end that the flow itself has reached.
         """
         for number in (signal.SIGTERM, *_INTENT):
             handler = signal.getsignal(number)
-            # Prefect's has no name that all versions know; one of the user's own stays.
+            # Prefect's handler has no name that all versions share; one of the user's stays.
             if handler == self._handle or str(getattr(handler, "__module__", "")).startswith("prefect."):
                 signal.signal(number, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""What a fork server imports so that runs of Prefect 3 flows need not: to be named as its preload.
+"""Imports Prefect 3, and what its runs need, into a fork server, which names this module as its preload.
 
 Imports nothing that starts a thread, opens a connection or reads what belongs to one run.
 """
@@ -8,9 +8,11 @@ import importlib
 import os
 from typing import Iterator
 
+from flowherd_runner.contract.variables import KIND_PREFECT3
+from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.prefect3 import deferred_services, run_settings, tls
 
-#: Prefect, and what a run of it imports on the way to its first line and to its end.
+#: Prefect, and what a run imports before its first line and before its end.
 _NEEDED = ("prefect", "prefect.engine", "prefect.flow_engine")
 _WANTED = (
     "prefect.runner._workspace_resolver",
@@ -33,7 +35,7 @@ _WANTED = (
 
 @contextlib.contextmanager
 def _away() -> Iterator[None]:
-    """In a directory without files that Prefect reads settings from: the agent's own says nothing about its runs."""
+    """Change to a directory without files that Prefect reads settings from: those of the agent's concern no run."""
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     os.chdir("/")
     try:
@@ -43,6 +45,7 @@ def _away() -> Iterator[None]:
         os.close(here)
 
 
+load_kind(KIND_PREFECT3)
 with _away():
     for _name in _NEEDED:
         importlib.import_module(_name)
@@ -51,4 +54,4 @@ with _away():
             importlib.import_module(_name)
     run_settings.note_import()
     tls.share()
-    deferred_services.begin_later()
+    deferred_services.defer()

@@ -37,5 +37,8 @@ def drain(
     facts = agent.post("drain", **given)
     while wait and agent.is_running(facts["instance"]):
         time.sleep(_POLL_S)
-    end = "it has ended" if wait else "it will end when they have ended"
-    print_facts(facts, f"{facts['agent']} is draining: {running_runs(facts)} still running; {end}", as_json=as_json)
+    if wait:
+        text = f"{facts['agent']} was drained and has ended"
+    else:
+        text = f"{facts['agent']} is draining: {running_runs(facts)} still running; then it ends"
+    print_facts(facts, text, as_json=as_json)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from flowherd_runner.contract.spec import Limits
+from flowherd_runner.contract.spec import RunLimits
 
 #: How long to try to remove a cgroup, seconds; the kernel counts a killed process for a moment longer.
 _REMOVE_DEADLINE_S = 2.0
@@ -27,7 +27,7 @@ _PREFIX = "flowherd-"
 _MEMORY_ROOM_BYTES = 32 * 1024 * 1024
 #: pids.max counts threads, but a run's limit counts processes and is enforced by the agent. pids.max only has to stop a
 #: fork bomb between two looks, so it leaves enough room for programs with many threads.
-_THREADS_A_PROCESS = 32
+_THREADS_PER_PROCESS = 32
 _PIDS_ROOM = 64
 
 
@@ -51,7 +51,7 @@ class Cgroups:
                     path.rmdir()  # the kernel refuses while a process is in it
 
 
-def create(path: Path, limits: Limits) -> bool:
+def create(path: Path, limits: RunLimits) -> bool:
     """Create the cgroup `path`, with those limits for which it has a controller. Return whether it exists."""
     try:
         path.mkdir(exist_ok=True)
@@ -62,7 +62,7 @@ def create(path: Path, limits: Limits) -> bool:
     if memory is not None and (path / "memory.max").exists():
         _write(path / "memory.max", int(memory) + _MEMORY_ROOM_BYTES)
     if processes is not None and (path / "pids.max").exists():
-        _write(path / "pids.max", int(processes) * _THREADS_A_PROCESS + _PIDS_ROOM)
+        _write(path / "pids.max", int(processes) * _THREADS_PER_PROCESS + _PIDS_ROOM)
     return True
 
 

@@ -15,7 +15,10 @@ from flowherd.host.processes.flock import start_program
 
 #: Oldest Python whose grammar the child side is written in.
 LEAST_VERSION = (3, 7)
+#: How long to wait for an interpreter's answer, seconds.
 _ANSWER_TIMEOUT_S = 30.0
+#: Interpreters that are being asked now.
+_ASKED: set[subprocess.Popen[bytes]] = set()
 #: Valid in any Python since 2.6. Removes the current directory from the path, as fork servers do.
 _QUESTION = """
 import json, sys
@@ -43,7 +46,7 @@ class Interpreter:
     version: tuple[int, int, int]
     #: Whether the package that was asked for can be found; whether it can be imported is another question.
     has_package: bool
-    #: Its version; None when it is not known, as under Python 3.7 and for a package that was put there by hand.
+    #: Version of the package; None if unknown, as under Python 3.7 and for a package that was copied there by hand.
     package_version: str | None = None
 
 
@@ -88,14 +91,23 @@ def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) ->
     )
 
 
+def end_questions() -> None:
+    """Kill the interpreters that are being asked now, because nobody waits for the answers any more."""
+    for process in list(_ASKED):
+        process.kill()
+
+
 def _output_of(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
     """Run a program and return what it prints. Raises OSError, and what subprocess.run(check=True) raises."""
     with start_program(argv, env=env, output=subprocess.PIPE) as process:
+        _ASKED.add(process)
         try:
             output, errors = process.communicate(timeout=_ANSWER_TIMEOUT_S)
         except BaseException:
             process.kill()
             raise
+        finally:
+            _ASKED.discard(process)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, argv, output, errors)
     return output

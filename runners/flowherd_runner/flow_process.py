@@ -1,0 +1,213 @@
+"""Prepares the forked child for the user's code: descriptors, signals, limits, user, directory, environment.
+
+Any error before the user's code is reached is reported to the runner in one sentence.
+"""
+
+import json
+import os
+import pwd
+import resource
+import traceback
+from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
+
+from flowherd_runner import osapi
+from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
+from flowherd_runner.contract.spec import RunLimits, RunSpec
+from flowherd_runner.contract.variables import (
+    FLOW_NAME_VARIABLE,
+    PARAMETER_PREFIX,
+    PARAMETERS_VARIABLE,
+    RUN_ID_VARIABLE,
+    RUN_NAME_VARIABLE,
+)
+from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
+from flowherd_runner.process_mark import mark_process
+from flowherd_runner.record_sender import RecordSender
+
+_WORK_DIRECTORY = "work"
+#: Maximum length of one string of an environment (MAX_ARG_STRLEN, execve(2)).
+_MAX_VARIABLE_BYTES = 128 * 1024 - 1
+#: Time between SIGXCPU at the limit and the kernel's SIGKILL, seconds of CPU time.
+_CPU_GRACE_S = 5
+
+
+class WritingEnds(NamedTuple):
+    """The flow process's ends of the runner's pipes and channel."""
+
+    stdout_fd: int
+    stderr_fd: int
+    channel_fd: int
+    #: Readable once the runner has recorded the start; at end of file when the runner is gone.
+    go_fd: int
+
+
+class Inherited(NamedTuple):
+    """What the flow process inherits from the fork server, and what it must know of its runner."""
+
+    directory: str
+    runner_pid: int
+    umask: int
+    #: Descriptors of preloaded modules, for kinds that run in the fork itself.
+    kept_fds: osapi.Descriptors
+    #: Distinguishes this run's markers from all that a process prints.
+    token: bytes
+    #: Why the user's code must not be started; None when nothing prevents it.
+    refusal: Optional[str] = None
+
+
+def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
+    """In the forked child: prepare, wait until the runner has recorded the start, and become the user's code.
+
+    In place of a kind that cannot be had, `kind` is the reason.
+    """
+    sender = RecordSender(ends.channel_fd, inherited.token)
+    try:
+        in_fork = isinstance(kind, Kind) and kind.in_fork
+        _leave_runner(spec, inherited, ends, in_fork)
+        if inherited.refusal is not None:
+            raise NotStarted(inherited.refusal)
+        if not isinstance(kind, Kind):
+            raise kind
+        # A sender remembers which files its streams are, so this one is made after they are in place.
+        flow = _prepare(spec, inherited, RecordSender(ends.channel_fd, inherited.token))
+        if not os.read(ends.go_fd, 1):
+            os._exit(FLOW_NOT_STARTED)
+        os.close(ends.go_fd)
+        kind.run(flow)
+    except NotStarted as error:
+        sender.send({"not_started": str(error)})
+    except BaseException as error:  # nothing may return into the code of the runner
+        traceback.print_exc()
+        sender.send({"not_started": "the run could not be prepared: {}: {}".format(type(error).__name__, error)})
+    os._exit(FLOW_NOT_STARTED)
+
+
+def _leave_runner(spec: RunSpec, inherited: Inherited, ends: WritingEnds, in_fork: bool) -> None:
+    """Undo what this process has in common with the runner; with `in_fork` it keeps what the interpreter set up."""
+    os.setpgid(0, 0)
+    mark_process(spec.flow_run_id)
+    _arrange_fds(ends, inherited.kept_fds if in_fork else {})
+    osapi.reset_signals(python=in_fork)
+    os.umask(inherited.umask)
+
+
+def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender) -> FlowProcess:
+    user = _user(spec.user)
+    _set_limits(spec.limits)
+    if spec.working_dir is None:
+        # Entered before the user changes: the run directory around it is closed to other users.
+        working_dir = _enter_own_directory(inherited.directory, user)
+        _become(user)
+    else:
+        _become(user)
+        working_dir = _enter(spec.working_dir)
+    osapi.die_with_parent(inherited.runner_pid)
+    environment, left_out = compose_environment(spec, os.environ, user)
+    for name in left_out:
+        sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
+    return FlowProcess(spec, working_dir, environment, sender)
+
+
+def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:
+    """Keep standard input, the two pipes and the channel, and nothing of the runner, neither lock nor journal."""
+    os.dup2(ends.stdout_fd, 1)
+    os.dup2(ends.stderr_fd, 2)
+    own = {fd: osapi.file_identity(fd) for fd in (ends.channel_fd, ends.go_fd)}
+    osapi.close_others({**kept_fds, **own})
+
+
+def _set_limits(limits: RunLimits) -> None:
+    if limits.open_files is not None:
+        _set_limit(resource.RLIMIT_NOFILE, limits.open_files, limits.open_files, "open files")
+    if limits.cpu_time_s is not None:
+        _set_limit(resource.RLIMIT_CPU, limits.cpu_time_s, limits.cpu_time_s + _CPU_GRACE_S, "CPU seconds")
+
+
+def _set_limit(which: int, soft: int, hard: int, what: str) -> None:
+    highest = resource.getrlimit(which)[1]
+    if highest != resource.RLIM_INFINITY:
+        hard = min(hard, highest)
+    try:
+        resource.setrlimit(which, (soft, hard))
+    except (ValueError, OSError) as error:
+        text = "the limit of {} {} cannot be set, this host allows {}: {}"
+        raise NotStarted(text.format(soft, what, highest, error)) from error
+
+
+def _user(name: Optional[str]) -> Optional[pwd.struct_passwd]:
+    """Return the account to change to; None when the run keeps the agent's."""
+    if name is None:
+        return None
+    try:
+        account = pwd.getpwnam(name)
+    except KeyError:
+        raise NotStarted("there is no user {} on this host".format(name)) from None
+    if account.pw_uid == os.geteuid():
+        return None
+    if os.geteuid() != 0:
+        raise NotStarted("cannot run as user {}: the agent is not root".format(name))
+    return account
+
+
+def _become(user: Optional[pwd.struct_passwd]) -> None:
+    if user is None:
+        return
+    try:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+    except OSError as error:
+        raise NotStarted("cannot become user {}: {}".format(user.pw_name, error.strerror)) from error
+    osapi.allow_inspection()
+
+
+def _enter_own_directory(directory: str, user: Optional[pwd.struct_passwd]) -> str:
+    path = os.path.join(directory, _WORK_DIRECTORY)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+        os.chdir(path)
+    except OSError as error:
+        raise NotStarted("the working directory {} cannot be made: {}".format(path, error.strerror)) from error
+    return path
+
+
+def _enter(path: str) -> str:
+    try:
+        os.chdir(path)
+    except FileNotFoundError:
+        raise NotStarted("working directory {} does not exist".format(path)) from None
+    except (OSError, ValueError) as error:
+        raise NotStarted("working directory {} cannot be entered: {}".format(path, error)) from error
+    return os.path.abspath(path)
+
+
+def compose_environment(
+    spec: RunSpec, base: Mapping[str, str], user: Optional[pwd.struct_passwd]
+) -> Tuple[Dict[str, str], List[str]]:
+    """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
+    composed = dict(base)
+    if user is not None:
+        composed.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell)
+    composed.update(spec.env)
+    composed[RUN_ID_VARIABLE] = spec.flow_run_id
+    composed[RUN_NAME_VARIABLE] = spec.flow_run_name
+    composed[FLOW_NAME_VARIABLE] = spec.flow_name
+    composed[PARAMETERS_VARIABLE] = json.dumps(spec.parameters)
+    for name, value in spec.parameters.items():
+        composed[PARAMETER_PREFIX + name] = value if isinstance(value, str) else json.dumps(value)
+    left_out = [name for name, value in composed.items() if not _fits(name, value)]
+    for name in left_out:
+        del composed[name]
+    return composed, left_out
+
+
+def _fits(name: str, value: str) -> bool:
+    """Whether execve(2) can carry the variable."""
+    if "=" in name or "\0" in name or "\0" in value:
+        return False
+    try:
+        return len(os.fsencode(name)) + len(os.fsencode(value)) + 2 <= _MAX_VARIABLE_BYTES
+    except UnicodeEncodeError:
+        return False

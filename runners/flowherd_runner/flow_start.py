@@ -1,0 +1,59 @@
+"""Forks the flow process of a run, with the pipes and the channel through which its output reaches the runner."""
+
+import os
+import socket
+from typing import NamedTuple, Union
+
+from flowherd_runner import osapi
+from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
+from flowherd_runner.kinds.definition import Kind, NotStarted
+from flowherd_runner.output_reader import ReadingEnds
+from flowherd_runner.run_secrets import PreparedSpec
+
+
+class ForkedFlow(NamedTuple):
+    """A forked flow process, which waits for `let_go` before it runs any of the user's code."""
+
+    pid: int
+    ends: ReadingEnds
+    #: Distinguishes this run's markers from all that a process prints.
+    token: bytes
+    go_fd: int
+
+    def let_go(self) -> None:
+        """Let the flow process continue to the user's code."""
+        # A flow process that could not be prepared has ended, and with it the other end of the pipe.
+        try:
+            os.write(self.go_fd, b"\n")
+        except BrokenPipeError:
+            pass
+        os.close(self.go_fd)
+
+
+def fork_flow(
+    prepared: PreparedSpec, kind: Union[Kind, NotStarted], directory: str, umask: int, kept_fds: osapi.Descriptors
+) -> ForkedFlow:
+    """Fork the flow process of the run in `directory`. Returns in the runner only."""
+    stdout_fd, stdout_end = os.pipe()
+    stderr_fd, stderr_end = os.pipe()
+    go_end, go_fd = os.pipe()
+    records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    token = os.urandom(8).hex().encode()
+    ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
+    inherited = Inherited(directory, os.getpid(), umask, kept_fds, token, prepared.refusal)
+    pid = os.fork()
+    if pid == 0:
+        become_flow(prepared.spec, kind, inherited, ends)
+    for fd in (stdout_end, stderr_end, go_end):
+        os.close(fd)
+    records_end.close()
+    _set_group(pid)
+    return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, go_fd)
+
+
+def _set_group(pid: int) -> None:
+    """Give the flow process a group of its own; it does the same, so that neither has to wait (setpgid(2))."""
+    try:
+        os.setpgid(pid, pid)
+    except (PermissionError, ProcessLookupError):
+        pass  # the child was first, and is another program already or has ended

@@ -1,0 +1,34 @@
+"""What makes a kind of run: how it is carried out, what it is given, and the error by which it gives up."""
+
+from typing import Callable, Dict, NamedTuple, NoReturn
+
+from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.record_sender import RecordSender
+from flowherd_runner.stopping import TERMINATE, PoliteSignal
+
+
+class NotStarted(Exception):
+    """The user's code could not be reached; the text becomes the evidence in exit.json."""
+
+
+class FlowProcess(NamedTuple):
+    """The prepared process of a run, in which only the user's code is missing."""
+
+    spec: RunSpec
+    #: Absolute path; the current directory of the process.
+    working_dir: str
+    #: The run's whole environment, which is not yet that of the process.
+    environment: Dict[str, str]
+    #: For logging records and messages to the runner.
+    sender: RecordSender
+
+
+class Kind(NamedTuple):
+    """How the runs of one kind are carried out."""
+
+    #: Becomes the user's code in the prepared process. Raises NotStarted when the code cannot be reached.
+    run: Callable[[FlowProcess], NoReturn]
+    #: Whether the user's code runs in the fork itself, and so needs what the interpreter had set up.
+    in_fork: bool
+    #: The signal that asks the flow process to end.
+    stop: PoliteSignal = TERMINATE
