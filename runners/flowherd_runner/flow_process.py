@@ -51,6 +51,8 @@ class Inherited(NamedTuple):
     kept_fds: osapi.Descriptors
     #: Distinguishes this run's markers from all that a process prints.
     token: bytes
+    #: Why the user's code must not be started; None when nothing prevents it.
+    refusal: Optional[str] = None
 
 
 def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
@@ -62,6 +64,8 @@ def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherit
     try:
         in_fork = isinstance(kind, Kind) and kind.in_fork
         _leave_runner(spec, inherited, ends, in_fork)
+        if inherited.refusal is not None:
+            raise NotStarted(inherited.refusal)
         if not isinstance(kind, Kind):
             raise kind
         # A sender remembers which files its streams are, so this one is made after they are in place.

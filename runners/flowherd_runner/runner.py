@@ -38,6 +38,8 @@ from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.run_processes import Process, RunProcesses
+from flowherd_runner.run_secrets import RunSecrets, prepare
+from flowherd_runner.secret_values import Rules
 from flowherd_runner.stopping import TERMINATE, Stopper
 
 #: Signals by which a runner is asked to end its run.
@@ -102,7 +104,7 @@ class Runner:
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
         self._processes = RunProcesses(spec.flow_run_id)
-        self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
+        self._mask = Mask()
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
@@ -119,10 +121,9 @@ class Runner:
 
     def start(self, umask: int, kept_fds: osapi.Descriptors) -> None:
         """Fork the flow process, record the start, and let the flow process continue to the user's code."""
-        flow = fork_flow(self._spec, self._kind, self._directory, umask, kept_fds)
+        prepared = prepare(self._spec)
+        flow = fork_flow(prepared, self._kind, self._directory, umask, kept_fds)
         self._flow_pid = flow.pid
-        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal)
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")
@@ -136,6 +137,11 @@ class Runner:
         )
         flow.let_go()
         faults.point("runner-after-go")
+        # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
+        secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
+        secrets.begin(prepared)
+        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal, secrets.found)
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())

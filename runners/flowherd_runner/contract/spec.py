@@ -8,7 +8,14 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
     target         object: what to run, in the shape that the kind defines
     parameters     object
     env            {name: str}: added to the fork server's environment, and stronger than it
-    masked_env     [name]: variables whose values are replaced by *** before they reach the journal
+    masked_env     [name]: variables that are secrets although they are not named like one; the values of all secrets
+                   are replaced by *** before they reach the journal
+    mask, unmask   [name]: variables and parameters that are masked whatever they are, and that are never masked;
+                   names may contain * and ?
+    secrets        {name: "file:PATH" or "env:VARIABLE"}: variables that the runner reads when the run starts
+    env_files      [path]: files with more variables, read in the same way; `env` is stronger, `secrets` strongest
+    engine_parameters   object: parameters that the flow's own engine reads from the backend; here only so that secrets
+                   among them are masked
     working_dir    str | null: null is a fresh directory "work" inside the run directory
     import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
     user           str | null: run as this user (only when the agent is root)
@@ -103,6 +110,11 @@ class RunSpec(NamedTuple):
     parameters: Mapping[str, Any] = {}
     env: Mapping[str, str] = {}
     masked_env: Tuple[str, ...] = ()
+    mask: Tuple[str, ...] = ()
+    unmask: Tuple[str, ...] = ()
+    secrets: Mapping[str, str] = {}
+    env_files: Tuple[str, ...] = ()
+    engine_parameters: Mapping[str, Any] = {}
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
     user: Optional[str] = None
@@ -189,6 +201,11 @@ def _parse(fields: "_Fields") -> RunSpec:
         parameters=fields.value("parameters", dict, {}),
         env=fields.strings_by_name("env"),
         masked_env=fields.strings("masked_env"),
+        mask=fields.strings("mask"),
+        unmask=fields.strings("unmask"),
+        secrets=fields.strings_by_name("secrets"),
+        env_files=fields.strings("env_files"),
+        engine_parameters=fields.value("engine_parameters", dict, {}),
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
         user=fields.value("user", str, None),

@@ -53,8 +53,19 @@ USER_ENV = (
     *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
 )
+
+
+def _checked_secret_source(source: str) -> str:
+    kind, _, place = source.partition(":")
+    if kind not in ("file", "env") or not place:
+        raise ValueError("the source of a secret is file:PATH or env:VARIABLE")
+    return source
+
+
 #: A secret, or empty; left out of every repr.
 Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
+#: Where a secret is read from when a run starts.
+SecretSource = Annotated[str, AfterValidator(_checked_secret_source)]
 #: A name that becomes part of a path of Prefect 3's API, or empty.
 PoolName = Annotated[str, AfterValidator(_checked_pool_name)]
 #: The address of an API, or empty.
@@ -189,6 +200,25 @@ class RunsSection(_Section):
         default="/var/lib/flowherd/work",
         description="Directory for the working directories of runs as another user, who may not enter the state "
         "directory; empty: in the state directory nevertheless.",
+    )
+    mask: list[str] = Field(
+        default=[],
+        description="Names of variables and parameters whose values are masked in the runs' output whatever they are; "
+        "* and ? stand for any text and any character. Stronger than unmask.",
+    )
+    unmask: list[str] = Field(
+        default=[], description="Names of variables and parameters that are never masked, although they sound secret."
+    )
+    secrets: dict[str, SecretSource] = Field(
+        default={},
+        description="Secret variables for every run, read when the run starts: NAME = file:PATH or env:VARIABLE, a "
+        "variable of the agent's environment.",
+        # Somebody may put the secret itself here; it is refused, and not shown.
+        repr=False,
+        json_schema_extra={"masked": True},
+    )
+    env_files: list[str] = Field(
+        default=[], description="Files of NAME=VALUE lines with variables for every run, read when the run starts."
     )
     limits: Limits = Limits()
 

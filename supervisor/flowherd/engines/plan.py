@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import uuid
 from collections.abc import Mapping
@@ -16,11 +15,6 @@ from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s
 from flowherd_runner.contract.variables import KIND_COMMAND
-
-#: Names of variables whose values must not appear in a log.
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE)
-#: Named like a secret and not secret: masking its value would remove every "false" from a log.
-_NO_SECRETS = frozenset({"PREFECT__CLOUD__USE_LOCAL_SECRETS"})
 
 
 def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
@@ -49,7 +43,13 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
     spec = engine.describe(common, flow_run, config, defaults)
     runtime = _runtime(flow_run, spec.kind, engine, config, defaults)
     return spec._replace(
-        masked_env=tuple(sorted({*_secrets(spec.env), *run_config.strings(config.get("secret_env"))})),
+        # The runner finds those that are named like secrets itself; it knows all variables that the run inherits.
+        masked_env=tuple(sorted(set(run_config.strings(config.get("secret_env"))))),
+        mask=tuple(defaults.mask),
+        unmask=tuple(defaults.unmask),
+        secrets={**defaults.secrets, **run_config.strings_by_name(config.get("secrets"))},
+        env_files=(*defaults.env_files, *run_config.strings(config.get("env_files"))),
+        engine_parameters={} if spec.parameters else dict(flow_run.parameters or {}),
         agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
     )
 
@@ -107,7 +107,3 @@ def _runtime(
     chosen = config.get("preload")
     preload = preload if chosen is None else run_config.modules(chosen)
     return Runtime(interpreter, together(engine.preload_for(kind), preload))
-
-
-def _secrets(env: Mapping[str, str]) -> list[str]:
-    return [name for name in env if _SECRET_NAME.search(name) and name not in _NO_SECRETS]

@@ -13,6 +13,7 @@ from loguru import logger
 
 from flowherd.agent.connection import Connection
 from flowherd.config import LoadedSettings
+from flowherd.config.catalogue import credentials
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.registry import engine_named
 from flowherd.engines.run_environment import environment_for_runs
@@ -89,7 +90,8 @@ class RunSurroundings:
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
         for_all_runs = {**self._options.env_vars, **variables} if variables else {}
-        return ForkServers(self._state_dir, environment_for_runs(os.environ), for_all_runs)
+        environment = environment_for_runs(os.environ)
+        return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
 
     def preloading(self) -> list[dict[str, Any]]:
         """Return what the fork servers are importing now, one object for each that is not ready."""
@@ -121,6 +123,10 @@ class RunSurroundings:
             runtimes=self._runtimes,
             user_env=self._settings.runs.user_env,
             users_work_dir=self._settings.runs.users_work_dir,
+            mask=self._settings.runs.mask,
+            unmask=self._settings.runs.unmask,
+            secrets=self._settings.runs.secrets,
+            env_files=self._settings.runs.env_files,
             grace_s=self._settings.agent.grace,
             max_line_bytes=self._settings.runs.max_line_bytes,
             max_journal_bytes=self._settings.runs.max_journal_bytes,

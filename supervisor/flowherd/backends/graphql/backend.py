@@ -13,7 +13,7 @@ from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import log_input, state_input
 from flowherd.backends.graphql.run_rows import stored_state
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
@@ -59,7 +59,12 @@ class GraphQLBackend:
         self._sends_line_ids = version is not None
         if version is None:
             return ServerCapabilities(name="Prefect Server")
-        return ServerCapabilities(name=f"flowherd server {version}", arbitrates=True, wakes=True)
+        return ServerCapabilities(
+            name=f"flowherd server {version}",
+            arbitrates=True,
+            wakes=True,
+            keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
+        )
 
     def check_token(self) -> None:
         """Raise NotAuthorized unless the server knows the token as one of scope RUNNER."""

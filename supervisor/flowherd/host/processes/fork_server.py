@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -31,7 +31,12 @@ from flowherd.host.processes.preloading import Preloading
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
-from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.contract.variables import (
+    AGENT_SECRETS_VARIABLE,
+    IMPORT_ENVIRONMENT_VARIABLE,
+    NO_RUN_ID,
+    RUN_ID_VARIABLE,
+)
 
 #: How long to wait until the modules are imported, seconds; heavy ones take long from a cold disk.
 _READY_TIMEOUT_S = 120.0
@@ -237,12 +242,21 @@ class ForkServers:
     and fails alone.
 
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
-    run will have; they are set while the modules are imported.
+    run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
+    output must not show.
     """
 
-    def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        env: Mapping[str, str],
+        of_all_runs: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
         self._directory = directory
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
+        if secrets:
+            self._env = {**self._env, AGENT_SECRETS_VARIABLE: json.dumps(list(secrets))}
         self._lock = threading.Lock()
         self._closing = False
         self._servers: dict[Runtime, ForkServer] = {}
