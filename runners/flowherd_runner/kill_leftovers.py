@@ -32,8 +32,8 @@ class Clearing:
         self._pump = pump
         self._found: Dict[Tuple[int, int], Process] = {}
 
-    def run(self) -> List[Process]:
-        """End them all and return those that were found."""
+    def run(self) -> Tuple[List[Process], List[Process]]:
+        """End them all. Return those that were found and ended, and those that still live after the killing."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
         left = self._note(self._tree.members())
         if left or self._any_left():
@@ -41,7 +41,9 @@ class Clearing:
             self._tree.send(left, signal.SIGCONT)
             self.wait_while(self._any_left, time.monotonic() + _GRACE_S)
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
-        return list(self._found.values())
+        survivors = self._tree.survivors()
+        living = {one.key for one in survivors}
+        return [one for one in self._found.values() if one.key not in living], survivors
 
     def wait_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
         """Pump as long as `condition` holds, at most until `deadline_s`."""
@@ -54,11 +56,21 @@ class Clearing:
             self._pump(time.monotonic() + LOOK_S)
 
     def _any_left(self) -> bool:
-        """Whether a process of the run lives that can be ended; asks the kernel for children, which costs no search."""
-        if self._reap() and (not self._tree.refused or self._tree.children()):
+        """Whether a process of the run lives that can be ended; asks the kernel for children, which costs no search.
+
+        Below a process that may not be signalled there may be others that may, so then all are looked at.
+        """
+        if self._reap() and not self._tree.refused:
             return True
-        return self._tree.outsiders and bool(self._tree.members())
+        return (self._tree.outsiders or self._tree.refused) and bool(self._tree.members())
 
     def _note(self, processes: List[Process]) -> List[Process]:
         self._found.update((one.key, one) for one in processes)
         return processes
+
+
+def leftover_text(left: List[Process]) -> str:
+    """Return a sentence for the run's log on the processes that were left and were ended."""
+    names = ", ".join("{} ({})".format(one.name, one.pid) for one in left[:10])
+    more = " and {} more".format(len(left) - 10) if len(left) > 10 else ""
+    return "the run left processes behind, which were ended: {}{}".format(names, more)

@@ -31,14 +31,15 @@ from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.contract.spec import RunSpec, read_spec
 from flowherd_runner.exit_record import End, Stop, verdict
+from flowherd_runner.flow_group import group_exists, set_group, signal_group
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
-from flowherd_runner.kill_leftovers import Clearing
+from flowherd_runner.kill_leftovers import Clearing, leftover_text
 from flowherd_runner.kinds import KINDS
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output import Output, ReadingEnds
-from flowherd_runner.run_processes import Process, Tree
+from flowherd_runner.run_processes import Process, Tree, describe, find, may_not_signal, survivor_json
 from flowherd_runner.stopping import TERMINATE, overdue, requested_stop
 
 #: What asks a runner to end its run.
@@ -48,6 +49,10 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _DRAIN_S = 0.5
 _EXIT_RECORD_DEADLINE_S = 30.0
 _MAX_LEFTOVERS = 50
+#: How long a flow process that may not be signalled has to end once everything else of its group was killed, seconds.
+_REFUSED_S = 1.0
+#: How long a flow process has to end after SIGKILL, seconds; longer than that it hangs in the kernel.
+_HUNG_S = 10.0
 _MAX_WAIT_S = 3600.0
 #: More than an exit record with that many leftovers and the longest texts takes.
 _EXIT_RECORD_BYTES = 64 * 1024
@@ -119,6 +124,8 @@ class Runner:
         self._oom_after: Optional[OomCount] = None
         self._stop: Optional[Stop] = None
         self._kill_at_s: Optional[float] = None
+        #: When the flow process, which was killed, is given up if it has not ended.
+        self._give_up_at_s: Optional[float] = None
 
     # The beginning.
 
@@ -137,7 +144,7 @@ class Runner:
         for fd in (stdout_end, stderr_end, go_end):
             os.close(fd)
         records_end.close()
-        _set_group(self._flow_pid)
+        set_group(self._flow_pid)
         merge = Merge(token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
         self._output = Output(
             self._selector, ReadingEnds(stdout_fd, stderr_fd, records), merge, self._mask, self._journal
@@ -172,8 +179,8 @@ class Runner:
     # While it runs.
 
     def watch(self) -> None:
-        """Journal output, obey stop requests and the time limit, until the flow process has ended."""
-        while self._status is None:
+        """Journal output, obey stop requests and the time limit, until the flow process has ended or is given up."""
+        while self._status is None and not self._is_given_up():
             self._pump(self._next_deadline_s())
             self._enforce()
         self._ended_at = _now()
@@ -181,7 +188,7 @@ class Runner:
 
     def _next_deadline_s(self) -> Optional[float]:
         if self._stop is not None:
-            return self._kill_at_s
+            return self._kill_at_s or self._give_up_at_s
         return None if self._spec.limits.run_time_s is None else self._started_s + self._spec.limits.run_time_s
 
     def _enforce(self) -> None:
@@ -194,7 +201,12 @@ class Runner:
             self._begin_stop(overdue(limit_s, self._spec.grace_s))
         if self._kill_at_s is not None and now >= self._kill_at_s:
             self._kill_at_s = None
-            self._signal_group(signal.SIGKILL)
+            signal_group(self._flow_pid, signal.SIGKILL)
+            self._give_up_at_s = now + (_REFUSED_S if may_not_signal(self._flow_pid) else _HUNG_S)
+
+    def _is_given_up(self) -> bool:
+        """Whether the flow process was to be killed and lives on: it may not be signalled, or hangs in the kernel."""
+        return self._give_up_at_s is not None and time.monotonic() >= self._give_up_at_s
 
     def _pump(self, until_s: Optional[float] = None) -> None:
         """One round: wait for anything, at most until `until_s`; then read, reap and obey."""
@@ -244,20 +256,12 @@ class Runner:
         self._kill_at_s = time.monotonic() + stop.grace_s
         if stop.grace_s > 0:
             number = self._polite.number_for(stop.reason)
-            if self._polite.to_group:
-                self._signal_group(number)
-            else:
-                os.kill(self._flow_pid, number)
-            self._signal_group(signal.SIGCONT)
-
-    def _signal_group(self, number: int) -> None:
-        """The flow process is not reaped yet, so neither its pid nor its group can be anybody else's."""
-        try:
-            os.killpg(self._flow_pid, number)
-            if os.getpgid(self._flow_pid) != self._flow_pid:  # it has left the group that it was given
-                os.kill(self._flow_pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # ended already, or a program of another user
+            signal_group(self._flow_pid, number, to_group=self._polite.to_group)
+            signal_group(self._flow_pid, signal.SIGCONT)
+        flow = find(self._flow_pid)
+        if flow is not None and may_not_signal(flow.pid):  # sudo, su and other set-uid programs
+            text = "{}; the flow process {} may not be signalled: it may live on"
+            self._journal.notice(text.format(stop.evidence, describe(flow)))
 
     # The end.
 
@@ -267,14 +271,14 @@ class Runner:
         clearing = Clearing(self._tree, self._reap, self._pump)
         if self._kill_at_s is not None and self._polite.to_group:
             # It was asked to end: its group has as long as the flow process itself would have had.
-            clearing.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._kill_at_s)
-        leftovers = clearing.run()
+            clearing.wait_while(lambda: self._reap() and group_exists(self._flow_pid), self._kill_at_s)
+        leftovers, survivors = clearing.run()
         self._drain()
         if leftovers:
-            self._journal.notice(_leftover_text(leftovers))
+            self._journal.notice(leftover_text(leftovers))
         self._journal.close()
         faults.point("runner-before-exit-record")
-        self._record_end(self._exit_record(leftovers))
+        self._record_end(self._exit_record(leftovers, survivors))
         faults.point("runner-after-exit-record")
 
     def _drain(self) -> None:
@@ -296,8 +300,7 @@ class Runner:
                     raise
             time.sleep(1)
 
-    def _exit_record(self, left: List[Process]) -> Dict[str, Any]:
-        assert self._status is not None
+    def _exit_record(self, left: List[Process], survivors: List[Process]) -> Dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         end = End(
             wait_status=self._status,
@@ -317,6 +320,7 @@ class Runner:
             peak_memory_bytes=usage.ru_maxrss * 1024,
             leftovers=[{"pid": one.pid, "name": one.name} for one in left[:_MAX_LEFTOVERS]],
             leftovers_count=len(left),
+            survivors=[survivor_json(one) for one in survivors[:_MAX_LEFTOVERS]],
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,
@@ -340,27 +344,3 @@ def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
     except OSError:
         return None
     return directory
-
-
-def _set_group(pid: int) -> None:
-    """Parent and child both do it, so that whoever comes second finds it done (setpgid(2))."""
-    try:
-        os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):
-        pass  # the child was first, and is already another program or gone
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _leftover_text(left: List[Process]) -> str:
-    names = ", ".join("{} ({})".format(one.name, one.pid) for one in left[:10])
-    more = " and {} more".format(len(left) - 10) if len(left) > 10 else ""
-    return "the run left processes behind, which were ended: {}{}".format(names, more)

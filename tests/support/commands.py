@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,13 +27,20 @@ class CommandLine:
 
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    #: A program and its arguments that becomes flowherd, such as `setpriv`.
+    prefix: Sequence[str] = ()
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
 
     def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*FLOWHERD, *args], env=self.environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+            [*self.prefix, *FLOWHERD, *args],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -104,7 +111,11 @@ def background(command: CommandLine, *args: str, until: str) -> Iterator[Backgro
     )
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*FLOWHERD, *args], env=command.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            [*command.prefix, *FLOWHERD, *args],
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
     going = Background(process, output)
     try:

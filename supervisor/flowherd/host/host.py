@@ -35,6 +35,7 @@ from flowherd.host.run_surroundings import HostOptions, RunSurroundings
 from flowherd.host.start import start
 from flowherd.host.stop_runs import FLUSH_TIMEOUT_S, stop_runs
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.store.survivors import SurvivorList
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
@@ -83,6 +84,10 @@ class Host:
         return StateDirectory(self._loaded.paths.state_dir)
 
     @functools.cached_property
+    def _survivors(self) -> SurvivorList:
+        return SurvivorList(self._state.path)
+
+    @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
         found = cgroups.find_delegated() if self._loaded.settings.agent.cgroup == "auto" else None
         if found is not None:
@@ -92,7 +97,7 @@ class Host:
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended)
+        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._survivors.add)
 
     @functools.cached_property
     def _courier(self) -> Courier:
@@ -265,6 +270,7 @@ class Host:
         if time.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
             retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)
+            self._survivors.refresh()
         limit_s = self._loaded.settings.cloud.lost_contact_limit
         if limit_s is None or silent_s < limit_s:
             return

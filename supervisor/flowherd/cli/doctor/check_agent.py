@@ -16,6 +16,7 @@ from flowherd.cli.explain.explanation import local_facts
 from flowherd.config import LoadedSettings
 from flowherd.host.limits import mebibytes
 from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.survivors import listed, living_survivors
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
 from flowherd.values import checked_id
 from flowherd_runner.contract import identity
@@ -123,6 +124,17 @@ def check_leftovers(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding
         runs = "1 run has" if unreported == 1 else f"{unreported} runs have"
         detail = f"{runs} ended, which has not been reported to the API"
         yield warn("unreported ends", detail, "start the agent again")
+
+
+def check_survivors(loaded: LoadedSettings) -> Finding:
+    """Check for processes that flowherd was to end and could not, until they are gone."""
+    living = living_survivors(loaded.paths.state_dir)
+    if not living:
+        return ok("survivors", "every process that was to be ended is gone")
+    pids = " ".join(str(one.pid) for one in living)
+    runs = ", ".join(sorted({one.flow_run_id for one in living}))
+    detail = f"{len(living)} processes of ended runs still run: {listed(living)}; runs {runs}"
+    return warn("survivors", detail, f"end them as their user or as root: `kill {pids}`")
 
 
 def _run_directories(loaded: LoadedSettings) -> Iterator[RunDirectory]:
