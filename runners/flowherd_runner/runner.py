@@ -34,6 +34,7 @@ from flowherd_runner.exit_record import End, Stop, verdict
 from flowherd_runner.flow_group import group_exists, set_group, signal_group
 from flowherd_runner.flowprocess import Origin, WritingEnds, become_flow
 from flowherd_runner.journal_writer import JournalWriter
+from flowherd_runner.kept_files import KeptFiles
 from flowherd_runner.kill_leftovers import Clearing, leftover_text
 from flowherd_runner.kinds import KINDS
 from flowherd_runner.masking import Mask
@@ -72,7 +73,7 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
     osapi.become_subreaper()
     try:
         spec = read_spec(directory)
-        runner = Runner(directory, spec, signals)
+        runner = Runner(directory, spec, signals, lock_fd)
         runner.start(umask, kept_fds)
         runner.watch()
         runner.finish()
@@ -103,7 +104,7 @@ def _detach(directory: str) -> None:
 class Runner:
     """One flow run from its start to its record."""
 
-    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue) -> None:
+    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue, lock_fd: int) -> None:
         self._directory = directory
         self._spec = spec
         self._signals = signals
@@ -116,7 +117,8 @@ class Runner:
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
-        self._cgroup = _enter_cgroup(spec.cgroup)
+        self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
+        self._cgroup = osapi.enter_cgroup(spec.cgroup)
         self._flow_pid = 0
         self._status: Optional[int] = None
         self._flow_cpu_s = 0.0
@@ -175,6 +177,7 @@ class Runner:
             "oom_kills": everywhere.kills if everywhere is not None else None,
         }
         write_json(self._directory, STARTED_FILE, started)
+        self._kept_files.keep(STARTED_FILE)
 
     # While it runs.
 
@@ -183,13 +186,23 @@ class Runner:
         while self._status is None and not self._is_given_up():
             self._pump(self._next_deadline_s())
             self._enforce()
+            self._note_removed(self._kept_files.look_if_due())
         self._ended_at = _now()
         self._oom_after = oom_count(self._cgroup)
 
-    def _next_deadline_s(self) -> Optional[float]:
+    def _next_deadline_s(self) -> float:
+        limit_s = self._spec.limits.run_time_s
         if self._stop is not None:
-            return self._kill_at_s or self._give_up_at_s
-        return None if self._spec.limits.run_time_s is None else self._started_s + self._spec.limits.run_time_s
+            until_s = self._kill_at_s or self._give_up_at_s
+        else:
+            until_s = None if limit_s is None else self._started_s + limit_s
+        look_s = self._kept_files.next_look_s
+        return look_s if until_s is None else min(until_s, look_s)
+
+    def _note_removed(self, names: List[str]) -> None:
+        if names:
+            text = "removed from the run's directory by another program, and made again: {}"
+            self._journal.notice(text.format(", ".join(names)))
 
     def _enforce(self) -> None:
         """Begin to end the run when its time is up, and kill it when the time to end by itself is up."""
@@ -274,6 +287,7 @@ class Runner:
             clearing.wait_while(lambda: self._reap() and group_exists(self._flow_pid), self._kill_at_s)
         leftovers, survivors = clearing.run()
         self._drain()
+        self._note_removed(self._kept_files.make_again())
         if leftovers:
             self._journal.notice(leftover_text(leftovers))
         self._journal.close()
@@ -329,18 +343,3 @@ class Runner:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat()
-
-
-def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
-    """Go into the cgroup that the agent has made for this run (cgroup-v2.rst); None when there is none or it is gone.
-
-    Nothing depends on it: what it bounds is bounded otherwise too.
-    """
-    if directory is None:
-        return None
-    try:
-        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
-            file.write(str(os.getpid()))
-    except OSError:
-        return None
-    return directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -15,7 +16,9 @@ from flowherd.host import verdict
 from flowherd.host.end_time import last_sign_of_life, recorded_end
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
+from flowherd.host.processes.flock import runners_within
 from flowherd.host.processes.kill_tree import TreeEnd, end_tree
+from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
 from flowherd.host.store.disk_status import DiskStatus, disk_status
@@ -41,10 +44,14 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
     Holds the run's lock while it reads and writes, as the runner did before. `remember` is called with the processes
     of the run that could not be ended, if there are any.
     """
+    run.directory.make_again()
     for name in run.directory.quarantine_foreign_files():
         run.log.warning("{} in the run's directory is not a regular file; moved aside", name)
     lock_fd = run.directory.try_lock()
     if lock_fd is None:
+        return False
+    if _found_runner(run):
+        os.close(lock_fd)
         return False
     try:
         faults.point("before-settle")
@@ -67,6 +74,21 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
     if run.runner is not None:
         run.runner.close()
     return True
+
+
+def _found_runner(run: Run) -> bool:
+    """Return whether a runner lives although the lock is free, because its files were removed; then watch it.
+
+    Only for a run whose runner is not known and that has no record of its end: the search looks at all processes.
+    """
+    if run.runner is not None or run.phase is RunPhase.NOT_STARTED or run.directory.had(files.EXIT_FILE):
+        return False
+    found = runners_within(run.directory.path)
+    if len(found) == 1:  # more: it is just being started
+        run.log.warning("The run's files were removed, but its runner (pid {}) lives", found[0][0], action="adopt")
+        with contextlib.suppress(ProcessLookupError):
+            run.take_runner(RunnerProcess(*found[0]))
+    return bool(found)
 
 
 def _clear_cgroup(run: Run) -> None:
@@ -114,7 +136,9 @@ def _judged(run: Run, record: Mapping[str, Any] | None, damage: str, started: St
 
 
 def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: Started | None) -> Verdict:
-    has_started = started is not None or run.directory.had(files.STARTED_FILE) or bool(damage)
+    # The pid of the flow process is known from the file `started`, which may have been removed since.
+    was_started = run.directory.had(files.STARTED_FILE) or run.flow_pid is not None
+    has_started = started is not None or was_started or bool(damage)
     status = disk_status(lock_held=False, exit_recorded=record is not None, started=has_started)
     if status is DiskStatus.ENDED and record is not None:
         try:

@@ -48,8 +48,8 @@ class GraphQLBackend:
         self._due_runs = DueRuns(transport)
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
-        #: Whether the server is the embedded one: it recognises log lines by their ids, and takes the time of a state from
-        #: the state's context. None before `connect`.
+        #: Whether the server is the embedded one: it recognises log lines by their ids, and takes a state's time from
+        #: its context. None before `connect`.
         self._sends_line_ids: bool | None = None
 
     def connect(self) -> ServerCapabilities:
