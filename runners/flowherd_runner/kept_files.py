@@ -13,7 +13,7 @@ from typing import Dict, List
 from flowherd_runner.contract.files import JOURNAL_FILE, LOCK_FILE, SPEC_FILE, open_regular
 
 #: Between two looks while the run goes on, seconds.
-_INTERVAL_S = 10.0
+_INTERVAL_S = 5.0
 _BLOCK_BYTES = 1024 * 1024
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd.agent.control_path import SOCKET_FILE
+from flowherd.host.processes.flock import removed_from
 from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
 
 _LOCKS = Path("/proc/locks")
@@ -16,10 +17,12 @@ def agent_pid(state_dir: Path) -> int | None:
     """Return the pid of the agent that uses the state directory; None if none does.
 
     The agent has locked agent.lock and written its pid there; if that file was removed, it still holds the lock of the
-    directory. The kernel's list (proc(5), /proc/locks) names inodes. It also names devices, but on btrfs and overlayfs
-    not those that stat(2) reports; inode and pid together identify the lock well enough.
+    directory; if that was removed too, it has the directory open. The kernel's list (proc(5), /proc/locks) names
+    inodes. It also names devices, but on btrfs and overlayfs not those that stat(2) reports; inode and pid together
+    identify the lock well enough.
     """
-    return _holder_of_file(state_dir / LOCK_FILE) or _holder_of_directory(state_dir)
+    removed = () if os.path.lexists(state_dir) else removed_from(state_dir)
+    return _holder_of_file(state_dir / LOCK_FILE) or _holder_of_directory(state_dir) or next(iter(removed), None)
 
 
 def missing_files(state_dir: Path) -> list[str]:

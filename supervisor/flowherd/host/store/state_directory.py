@@ -18,6 +18,7 @@ from pathlib import Path
 from loguru import logger
 
 from flowherd.errors import StateDirectoryBusy
+from flowherd.host.processes.flock import removed_from
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
 from flowherd.private_directory import make_private_directory
@@ -38,6 +39,8 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / RUNS_DIRECTORY
+        if not os.path.lexists(path) and (pids := removed_from(path)):
+            raise _busy(path, f"pid {pids[0]}; the directory was removed, and that agent makes it again soon")
         with contextlib.ExitStack() as undo:
             self._make()
             self._lock_fd = _locked_file(path / LOCK_FILE)
