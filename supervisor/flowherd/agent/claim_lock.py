@@ -19,7 +19,8 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
@@ -31,34 +32,60 @@ from flowherd.recurring_error import RecurringError
 #: Longest wait for the lock, seconds. A claim is a few requests.
 TIMEOUT_S = 30.0
 #: Wait after which the holder is logged, seconds.
-_LOG_AFTER_S = 2.0
+_LOG_AFTER_S = 5.0
 #: Pause between two tries, seconds.
 _TRY_S = 0.02
 _NAME = "flowherd"
 #: Directories of the system.
-_RUN, _RUNTIME_DIRECTORIES, _TEMPORARY = Path("/run"), Path("/run/user"), Path("/tmp")  # noqa: S108 - see _fallback
+_RUN, _RUNTIME_DIRECTORIES, _TEMPORARY = Path("/run"), Path("/run/user"), Path("/tmp")
 
-#: The threads of this process take turns here, so that they need not try again and again.
-_TURN = threading.Lock()
+#: Locks by which the threads of this process take turns, by backend; only one of them then tries for the files.
+_TURNS: dict[str, threading.Lock] = {}
+_TURN_S = 0.2
 _locking = RecurringError("lock claims on this host, so none is made", logger)
 
 
+@dataclass
+class _Wait:
+    """A wait for several locks, one after another, until `deadline_s` (monotonic) or until `is_stopping`."""
+
+    deadline_s: float
+    is_stopping: Callable[[], bool]
+
+    def for_lock(self, try_once: Callable[[], bool], holder: Callable[[], str], what: str) -> None:
+        """Wait until `try_once` has the lock; it pauses when it fails. Raises ClaimLost."""
+        began_s, is_logged = time.monotonic(), False
+        while not try_once():
+            waited_s = time.monotonic() - began_s
+            if self.is_stopping():
+                raise ClaimLost("not claimed: the agent is stopping")
+            if time.monotonic() >= self.deadline_s:
+                logger.warning("Claiming nothing now: {} has held {} for {:.0f} s", holder(), what, waited_s)
+                raise ClaimLost(f"not claimed: {holder()} holds {what}")
+            if not is_logged and waited_s >= _LOG_AFTER_S:
+                is_logged = True
+                logger.warning("Waiting to claim: {} holds {}", holder(), what)
+        if is_logged:
+            logger.info("Can claim after {:.1f} s: got {}", time.monotonic() - began_s, what)
+
+
 @contextlib.contextmanager
-def claiming_alone(backend_address: str, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
+def claiming_alone(
+    backend_address: str, is_stopping: Callable[[], bool], timeout_s: float = TIMEOUT_S
+) -> Iterator[None]:
     """Hold the lock of this user's agents on this host for claims at this backend.
 
-    Raises ClaimLost if the lock cannot be had within `timeout_s`: the claim is then not made.
+    Raises ClaimLost if the lock cannot be had within `timeout_s`, or before the agent stops: no claim is made then.
     """
-    deadline_s = time.monotonic() + timeout_s
-    if not _TURN.acquire(timeout=timeout_s):
-        raise ClaimLost(f"not claimed: other claims of this agent at {backend_address} took {timeout_s:g} s")
+    wait = _Wait(time.monotonic() + timeout_s, is_stopping)
     with contextlib.ExitStack() as held:
-        held.callback(_TURN.release)
+        turn = _TURNS.setdefault(backend_address, threading.Lock())
+        wait.for_lock(lambda: turn.acquire(timeout=_TURN_S), lambda: "another claim of this agent", "the turn to claim")
+        held.callback(turn.release)
         try:
-            paths = lock_files(backend_address)
-            for path in paths:
-                held.callback(os.close, _locked(path, deadline_s))
-            _lock_as_before(backend_address, deadline_s, held)
+            for path in lock_files(backend_address):
+                held.callback(os.close, _locked(path, wait))
+            _lock_as_before(backend_address, wait, held)
         except (OSError, ConfigurationError) as error:
             _locking.failed(error)
             raise ClaimLost(f"not claimed: {error}") from error
@@ -67,7 +94,7 @@ def claiming_alone(backend_address: str, timeout_s: float = TIMEOUT_S) -> Iterat
 
 
 def lock_files(backend_address: str) -> list[Path]:
-    """Return the paths of the lock files, in the order in which they are locked; makes their directories.
+    """Return the paths of the lock files, in the order in which they are locked; make their directories.
 
     Raises OSError or ConfigurationError if there is no place for one.
     """
@@ -83,10 +110,21 @@ def _directories() -> list[Path]:
         given = os.environ.get("XDG_RUNTIME_DIR", "")
         named = [Path(given)] if given.startswith("/") else []
         places = sorted({place.resolve() for place in (*named, _RUNTIME_DIRECTORIES / str(uid)) if _is_own(place)})
-    found = [place / _NAME for place in places] or [_TEMPORARY / f"{_NAME}-{uid}"]
-    for directory in found:
+    usable = [place / _NAME for place in places if _is_made(place / _NAME)]
+    if not usable:
+        usable = [_TEMPORARY / f"{_NAME}-{uid}"]
+        make_private_directory(usable[0], "directory of the claim lock")
+    return usable
+
+
+def _is_made(directory: Path) -> bool:
+    """Make the directory and return whether it can be used; another user may have taken its name."""
+    try:
         make_private_directory(directory, "directory of the claim lock")
-    return found
+    except (OSError, ConfigurationError) as error:
+        logger.debug("No claim lock there: {}", error)
+        return False
+    return True
 
 
 def _is_own(place: Path) -> bool:
@@ -97,20 +135,20 @@ def _is_own(place: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and reason_against(status) is None and os.access(place, os.W_OK)
 
 
-def _lock_as_before(backend_address: str, deadline_s: float, held: contextlib.ExitStack) -> None:
+def _lock_as_before(backend_address: str, wait: _Wait, held: contextlib.ExitStack) -> None:
     """Take the lock of 0.1.0 too, so that old and new agents keep each other out. Raises ClaimLost."""
     name = hashlib.sha256(backend_address.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"flowherd-claims-{os.getuid()}-{name}.lock"
     try:
-        held.callback(os.close, _locked(path, deadline_s))
+        held.callback(os.close, _locked(path, wait))
     except (OSError, ConfigurationError) as error:  # another user can take any name there
         logger.debug("The claim lock of release 0.1.0 is left out: {}", error)
 
 
-def _locked(path: Path, deadline_s: float) -> int:
+def _locked(path: Path, wait: _Wait) -> int:
     """Return a descriptor that holds the lock; our pid is in the file.
 
-    Raises ClaimLost after `deadline_s` (monotonic), OSError if the file cannot be made, ConfigurationError if it is
+    Raises ClaimLost if it cannot be had in time, OSError if the file cannot be made, ConfigurationError if it is
     another user's.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -118,7 +156,7 @@ def _locked(path: Path, deadline_s: float) -> int:
         reason = reason_against(os.fstat(fd))
         if reason is not None:
             raise ConfigurationError(f"the claim lock {path} {reason}")
-        _wait_for(fd, path, deadline_s)
+        wait.for_lock(lambda: _is_locked(fd), lambda: _holder(fd), f"the claim lock {path}")
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     except BaseException:
@@ -127,24 +165,13 @@ def _locked(path: Path, deadline_s: float) -> int:
     return fd
 
 
-def _wait_for(fd: int, path: Path, deadline_s: float) -> None:
-    began_s, is_logged = time.monotonic(), False
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            now_s = time.monotonic()
-        if now_s >= deadline_s:
-            text = f"not claimed: {_holder(fd)} has held the claim lock {path} for {now_s - began_s:.0f} s"
-            logger.warning("Flow run {}; trying again at the next poll", text)
-            raise ClaimLost(text)
-        if not is_logged and now_s - began_s >= _LOG_AFTER_S:
-            is_logged = True
-            logger.warning("Waiting to claim: {} holds the claim lock {}", _holder(fd), path)
+def _is_locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         time.sleep(_TRY_S)
-    if is_logged:
-        logger.info("Got the claim lock after {:.1f} s", time.monotonic() - began_s)
+        return False
+    return True
 
 
 def _holder(fd: int) -> str:
