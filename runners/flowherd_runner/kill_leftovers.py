@@ -36,12 +36,13 @@ class Clearing:
         """End them all. Return those that were found and ended, and those that still live after the killing."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
         left = self._note(self._tree.members())
+        survivors: List[Process] = []
         if left or self._any_left():
             self._tree.send(left, signal.SIGTERM)
             self._tree.send(left, signal.SIGCONT)
             self.wait_while(self._any_left, time.monotonic() + _GRACE_S)
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
-        survivors = self._tree.survivors()
+            survivors = self._tree.survivors()
         living = {one.key for one in survivors}
         return [one for one in self._found.values() if one.key not in living], survivors
 

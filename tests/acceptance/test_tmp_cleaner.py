@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flowherd_runner.contract import files
 from tests.support.commands import FLOWHERD, READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -74,6 +76,27 @@ def test_a_run_goes_on_when_everything_of_it_is_removed(command: CommandLine, tm
         go.touch()
         assert command.wait_for_ends([run_id])[run_id]["state"] == "Success"
         assert command.lines(run_id) == ["before", "after"]
+
+
+def test_the_next_agent_does_not_take_a_run_without_its_lock_for_dead(command: CommandLine, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with background(command, "server", until="ready at"):
+        with background(command, "start", until=READY) as first:
+            script = f"while [ ! -e {go} ]; do sleep 0.05; done; echo after"
+            command("register", "long", "--command", "--", "sh", "-c", script)
+            run_id = command.run("long")
+            directory = command.home / "agents" / "agent" / "runs" / run_id
+            started = wait_until(lambda: files.read_json(str(directory), files.STARTED_FILE))
+            first.kill()
+        os.kill(started["pid"], signal.SIGSTOP)  # so that it does not make its files again at once
+        for name in (files.LOCK_FILE, files.STARTED_FILE, files.SPEC_FILE):
+            (directory / name).unlink()
+        with background(command, "start", until=READY) as second:
+            wait_until(lambda: f"its runner (pid {started['pid']}) lives" in second.text(), what=second.text)
+            os.kill(started["pid"], signal.SIGCONT)
+            go.touch()
+            assert command.wait_for_ends([run_id])[run_id]["state"] == "Success"
+            assert command.lines(run_id) == ["after"]
 
 
 def test_a_directory_that_others_can_write_to_is_refused_as_a_wrong_setting(
