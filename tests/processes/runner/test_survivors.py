@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,3 +105,20 @@ def test_what_may_be_signalled_below_a_survivor_is_ended(start: Callable[..., Ru
 def test_a_run_that_left_nothing_has_no_survivors(start: Callable[..., Run]) -> None:
     record = start("true").wait()
     assert (record["survivors"], record["leftovers"]) == ([], [])
+
+
+def test_the_memory_of_another_users_process_counts_towards_the_limit(like_sudo: Path) -> None:
+    code = """
+import subprocess, sys, psutil
+from flowherd.host.processes.process_tree import exact_usage, look
+child = subprocess.Popen([sys.argv[1], "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdin.write(b"x"); child.stdin.flush(); child.stdout.read(1)
+tree = look({"run": psutil.Process().pid})["run"]
+print(tree.usage.processes, tree.usage.memory_bytes, exact_usage(tree).memory_bytes)
+child.communicate()
+"""
+    command = [*AS_NOBODY, sys.executable, "-c", code, str(like_sudo)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    processes, resident, exact = map(int, printed.split())
+    assert processes == 1
+    assert exact == resident > 0

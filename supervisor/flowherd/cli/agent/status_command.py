@@ -146,9 +146,10 @@ def _print_status(
     runs = "1 run" if local["runs"] == 1 else f"{local['runs']} runs"
     print_line(f"agent {local['name']!r}: {state}; {runs} in {local['state_dir']}")
     if local["missing"]:
-        print_note(
-            f"removed from {local['state_dir']}: {', '.join(local['missing'])}; the agent makes it again at its next "
-            f"poll. Keep cleaners of temporary files out of that directory, or move it (--state-dir)"
+        missing = ", ".join(local["missing"])
+        print_line(
+            f"removed from {local['state_dir']}: {missing}; the agent makes what is missing again at its next poll. "
+            f"Keep cleaners of temporary files out of that directory, or move it (--state-dir)"
         )
     if agents is None:
         print_note(f"backend: {problem}")
