@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 #: Length of a request, before it.
@@ -32,11 +32,14 @@ _server: int | None = None
 
 
 def run_command(
-    args: tuple[str, ...], environment: Mapping[str, str], timeout_s: float
+    args: tuple[str, ...], environment: Mapping[str, str], timeout_s: float, prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command line to its end. Raises subprocess.TimeoutExpired, after killing it."""
-    if not args or args[0] in _NOT_FORKED or _needs_an_interpreter_of_its_own(environment):
-        program = [sys.executable, "-m", "flowherd", *args]
+    """Run one command line to its end. Raises subprocess.TimeoutExpired, after killing it.
+
+    `prefix` is a program and its arguments that becomes the command, such as `setpriv`; it is not run in a fork.
+    """
+    if prefix or not args or args[0] in _NOT_FORKED or _needs_an_interpreter_of_its_own(environment):
+        program = [*prefix, sys.executable, "-m", "flowherd", *args]
         return subprocess.run(
             program, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
         )

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,14 @@ class CommandLine:
 
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    #: A program and its arguments that becomes flowherd, such as `setpriv`.
+    prefix: Sequence[str] = ()
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
 
     def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        done = run_command(args, self.environment(), timeout_s)
+        done = run_command(args, self.environment(), timeout_s, self.prefix)
         assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -103,7 +105,11 @@ def background(command: CommandLine, *args: str, until: str) -> Iterator[Backgro
     )
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*FLOWHERD, *args], env=command.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            [*command.prefix, *FLOWHERD, *args],
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
     going = Background(process, output)
     try:

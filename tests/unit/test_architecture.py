@@ -16,7 +16,7 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ("words", ["", "errors", "recurring_error", "signals", "states", "times", "values"]),
+    ("words", ["", "errors", "private_directory", "recurring_error", "signals", "states", "times", "values"]),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
     ("agent", ["agent"]),
@@ -29,6 +29,7 @@ SERVER_MAY_IMPORT = (
     "flowherd",
     "flowherd.config",
     "flowherd.errors",
+    "flowherd.private_directory",
     "flowherd.signals",
     "flowherd.states",
     "flowherd.times",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,25 @@ from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import LoadedSettings
 from flowherd.engines.plan import plan
 from flowherd.errors import ClaimLost, RunDirectoryDamaged
-from flowherd.host import retention
 from flowherd.host.adopt import adopt_runs
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
+from flowherd.host.retention import Retention, retention_s
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import run_stats
 from flowherd.host.run_surroundings import HostOptions, RunSurroundings
 from flowherd.host.start import start
+from flowherd.host.state_upkeep import StateUpkeep
 from flowherd.host.stop_runs import FLUSH_TIMEOUT_S, stop_runs
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.store.survivors import SurvivorList
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
 from flowherd_runner.contract import faults, reasons
-
-#: How long an ended run's directory is kept if its log is nowhere else, seconds.
-_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
-_SWEEP_INTERVAL_S = 600.0
 
 
 class Host:
@@ -72,7 +69,6 @@ class Host:
         #: Runs that are written down and whose runner was not started yet, by id.
         self._intents: dict[str, Intent] = {}
         self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
-        self._next_sweep_s = 0.0
         self._opening = threading.Lock()
         self._opened = False
 
@@ -81,6 +77,19 @@ class Host:
     @functools.cached_property
     def _state(self) -> StateDirectory:
         return StateDirectory(self._loaded.paths.state_dir)
+
+    @functools.cached_property
+    def _survivors(self) -> SurvivorList:
+        return SurvivorList(self._state.path)
+
+    @functools.cached_property
+    def _retention(self) -> Retention:
+        keep_s = retention_s(self._loaded.settings.runs.keep, send_logs=self._options.send_logs)
+        return Retention(self._state, keep_s, self._is_in_use)
+
+    @functools.cached_property
+    def _upkeep(self) -> StateUpkeep:
+        return StateUpkeep(self._state, self._retention, self._survivors)
 
     @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
@@ -92,7 +101,7 @@ class Host:
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended)
+        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._survivors.add)
 
     @functools.cached_property
     def _courier(self) -> Courier:
@@ -129,7 +138,7 @@ class Host:
                 return
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
-            adopted = adopt_runs(self._state, self._wake_courier)
+            adopted = adopt_runs(self._state, self._retention, self._wake_courier)
             self._intents.update({intent.run.id: intent for intent in adopted.intents})
             for run in adopted.runs:
                 self._watch(run)
@@ -171,7 +180,9 @@ class Host:
         return max(0, self._options.limit - busy)
 
     def pause_reason(self) -> ClaimPause | None:
-        """Pause when the backend is so far behind that the output of the runs fills the disk."""
+        """Pause when the state directory was lost, or when the output that the backend lacks fills the disk."""
+        if self._opened and self._upkeep.lost is not None:
+            return self._upkeep.lost
         cap = self._loaded.settings.runs.max_spool_bytes
         spool_bytes = self._spool_bytes() if cap is not None else 0
         if cap is None or spool_bytes <= cap:
@@ -261,10 +272,8 @@ class Host:
     # -- regular work
 
     def tick(self, silent_s: float) -> None:
-        """Remove directories of runs that ended long enough ago; end runs whose backend was silent too long."""
-        if time.monotonic() >= self._next_sweep_s:
-            self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
-            retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)
+        """Keep the state directory in order; end runs whose backend was silent too long."""
+        self._upkeep.tick()
         limit_s = self._loaded.settings.cloud.lost_contact_limit
         if limit_s is None or silent_s < limit_s:
             return
@@ -327,17 +336,9 @@ class Host:
             self._poke()
 
     def _run_delivered(self, run: Run) -> None:
-        if self._keep_s == 0:
-            run.directory.remove()
+        self._retention.delivered(run.directory)
         self._registry.remove(run)
         self._wake()
-
-    @property
-    def _keep_s(self) -> float:
-        keep_s = self._loaded.settings.runs.keep
-        if keep_s is not None:
-            return keep_s
-        return 0.0 if self._options.send_logs else _KEEP_WITHOUT_CLOUD_LOGS_S
 
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._registry or flow_run_id in self._intents

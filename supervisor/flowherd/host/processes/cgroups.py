@@ -83,9 +83,12 @@ def kill(path: Path) -> None:
         _write(path / "cgroup.kill", 1)
 
 
-def clear(path: Path) -> int:
-    """Kill the processes that are left in the cgroup, remove it, and return how many there were."""
-    strays = sum(len(_words(procs)) for procs in path.rglob("cgroup.procs")) if path.is_dir() else 0
+def clear(path: Path) -> tuple[int, list[int]]:
+    """Kill the processes that are left in the cgroup and remove it.
+
+    Returns how many there were, and the pids of those that still live.
+    """
+    strays = len(_pids(path))
     if strays:
         kill(path)
     deadline_s = time.monotonic() + _REMOVE_DEADLINE_S
@@ -94,7 +97,13 @@ def clear(path: Path) -> int:
             logger.warning("The cgroup {} cannot be removed", path)
             break
         time.sleep(_LOOK_S)
-    return strays
+    return strays, _pids(path)
+
+
+def _pids(path: Path) -> list[int]:
+    if not path.is_dir():
+        return []
+    return [int(word) for procs in path.rglob("cgroup.procs") for word in _words(procs) if word != "0"]
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,15 @@ def ends_with_notice(path: Path) -> bool:
     return _is_from_agent(_last_record(path))
 
 
+def last_time_ns(path: Path) -> int:
+    """Return the time of the last record of the journal (wall clock, nanoseconds); 0 if there is none."""
+    try:
+        last = _last_record(path)
+    except OSError:
+        return 0
+    return last.time_ns if last is not None else 0
+
+
 def journal_bytes(path: Path) -> int:
     """Return the size of the journal now; 0 if there is none."""
     try:
