@@ -56,7 +56,7 @@ def test_a_removed_control_socket_is_reported_and_made_again(command: CommandLin
             shutil.rmtree(state_dir)
             assert command.json("status")["local"]["pid"] == agent.process.pid
             second = command("start", code=None, timeout_s=30)
-            assert f"another agent (pid {agent.process.pid}; the directory was removed" in second.stderr
+            assert f"another agent (pid {agent.process.pid}; {state_dir} was removed" in second.stderr
         wait_until(lambda: command.json("status")["local"]["missing"] == [], timeout_s=30, every_s=0.5)
         assert (state_dir / "paused").exists()
         assert "Removed from" in agent.text()

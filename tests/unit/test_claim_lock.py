@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from flowherd.agent import claim_lock
 from flowherd.agent.claim_lock import claiming_alone, lock_files
 from flowherd.errors import ClaimLost
 from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv
+from tests.support.waiting import wait_until
 
 ADDRESS = "http://backend.example/graphql"
 _SHOW = """
@@ -55,6 +57,12 @@ def messages() -> Iterator[list[str]]:
     sink = logger.add(lambda message: found.append(str(message)), level="INFO", format="{message}")
     yield found
     logger.remove(sink)
+
+
+def claims_waiting(holder: int) -> bool:
+    """Whether a descriptor other than the holder's has the file open."""
+    found = [entry for entry in Path("/proc/self/fd").iterdir() if entry.name != str(holder)]
+    return any(os.path.samestat(entry.stat(), os.fstat(holder)) for entry in found if entry.exists())
 
 
 class TestPlace:
@@ -125,6 +133,28 @@ class TestWait:
         os.close(fd)
         with claiming_alone(ADDRESS, going_on, 0.3):
             assert file.read_text() == f"{os.getpid()}\n"
+
+    def test_a_lock_file_that_was_removed_meanwhile_is_not_trusted(self) -> None:
+        """Whoever comes later locks a new file; so does this process once it has waited for the old one."""
+        (file,) = lock_files(ADDRESS)
+        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with ThreadPoolExecutor() as executor:
+            waiting = executor.submit(self.locked_file, file)
+            wait_until(lambda: claims_waiting(fd))
+            file.unlink()
+            os.close(fd)
+            assert waiting.result(timeout=10)
+
+    @staticmethod
+    def locked_file(file: Path) -> bool:
+        """Whether the lock that is held is that of the file as it is now."""
+        with claiming_alone(ADDRESS, going_on, 5.0), file.open() as now:
+            try:
+                fcntl.flock(now, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def test_it_ends_when_the_agent_stops(self) -> None:
         with (

@@ -20,7 +20,7 @@ exit.json, written by the runner:
     survivors                 [{"pid": int, "start_ticks": int, "boot_id": str, "name": str, "user": str | null,
                               "refused": bool}]: processes of the run that were looked for after the killing and
                               still lived; refused: this user may not signal them (kill(2), EPERM), else SIGKILL did
-                              not end them. 50 at most. Releases before 0.2 do not write it and ignore it
+                              not end them. 50 at most. Release 0.1.0 neither writes nor reads it
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 """
 

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from loguru import logger
@@ -151,18 +152,28 @@ def _locked(path: Path, wait: _Wait) -> int:
     Raises ClaimLost if it cannot be had in time, OSError if the file cannot be made, ConfigurationError if it is
     another user's.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        try:
+            reason = reason_against(os.fstat(fd))
+            if reason is not None:
+                raise ConfigurationError(f"the claim lock {path} {reason}")
+            wait.for_lock(partial(_is_locked, fd), partial(_holder, fd), f"the claim lock {path}")
+            if _is_named(fd, path):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # removed while this process waited, so another may lock a new file
+
+
+def _is_named(fd: int, path: Path) -> bool:
     try:
-        reason = reason_against(os.fstat(fd))
-        if reason is not None:
-            raise ConfigurationError(f"the claim lock {path} {reason}")
-        wait.for_lock(lambda: _is_locked(fd), lambda: _holder(fd), f"the claim lock {path}")
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked(fd: int) -> bool:

@@ -39,8 +39,9 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / RUNS_DIRECTORY
-        if not os.path.lexists(path) and (pids := removed_from(path)):
-            raise _busy(path, f"pid {pids[0]}; the directory was removed, and that agent makes it again soon")
+        for name in (path, path / LOCK_FILE):
+            if not os.path.lexists(name) and (pids := removed_from(name)):
+                raise _busy(path, f"pid {pids[0]}; {name} was removed, and that agent makes it again soon")
         with contextlib.ExitStack() as undo:
             self._make()
             self._lock_fd = _locked_file(path / LOCK_FILE)

@@ -105,27 +105,30 @@ class SurvivorList:
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
+        #: Those that this agent has added, in case the file is removed.
+        self._added: list[Survivor] = []
         self._lock = threading.Lock()
 
     def add(self, survivors: Iterable[Survivor]) -> None:
         """Add these, and drop those that are gone. Raises OSError if the list cannot be written."""
         with self._lock:
-            listed_already = living_survivors(self._state_dir)
-            known = {(one.pid, one.start_ticks): one for one in (*listed_already, *survivors)}
-            self._write(list(known.values()))
+            self._added += survivors
+            self._write(self._living())
 
     def refresh(self) -> list[Survivor]:
         """Drop those that are gone, and return the others. Raises OSError if the list cannot be written."""
         with self._lock:
-            path = self._state_dir / SURVIVORS_FILE
-            if not path.exists():
-                return []
-            living = living_survivors(self._state_dir)
+            living = self._living()
             if living:
                 self._write(living)
             else:
-                path.unlink(missing_ok=True)
+                (self._state_dir / SURVIVORS_FILE).unlink(missing_ok=True)
             return living
+
+    def _living(self) -> list[Survivor]:
+        self._added = [one for one in self._added if one.alive]
+        known = {(one.pid, one.start_ticks): one for one in (*living_survivors(self._state_dir), *self._added)}
+        return list(known.values())
 
     def _write(self, survivors: Sequence[Survivor]) -> None:
         files.write_json(str(self._state_dir), SURVIVORS_FILE, {"survivors": [asdict(one) for one in survivors]})
