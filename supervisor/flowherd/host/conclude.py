@@ -50,10 +50,9 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
     lock_fd = run.directory.try_lock()
     if lock_fd is None:
         return False
-    if _found_runner(run):
-        os.close(lock_fd)
-        return False
     try:
+        if _found_runner(run):
+            return False
         faults.point("before-settle")
         record, damage = _exit_record(run)
         started = _started(run)
