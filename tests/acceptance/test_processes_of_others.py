@@ -12,7 +12,15 @@ import pytest
 
 from flowherd.host.store.survivors import Survivor, living_survivors
 from tests.support.commands import READY, Background, CommandLine, background
-from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_compiler, needs_root, needs_setpriv, set_uid_program
+from tests.support.unprivileged import (
+    AS_NOBODY,
+    NOBODY,
+    needs_compiler,
+    needs_root,
+    needs_setpriv,
+    reachable_directory,
+    set_uid_program,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = [
@@ -26,11 +34,16 @@ pytestmark = [
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Iterator[CommandLine]:
+def place() -> Iterator[Path]:
+    """A directory that `nobody` can reach."""
+    with reachable_directory() as directory:
+        yield directory
+
+
+@pytest.fixture
+def command(place: Path) -> Iterator[CommandLine]:
     """flowherd as `nobody`, with a home of its own; what survives its runs is killed at the end."""
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o011)
-    home = tmp_path / "home"
+    home = place / "home"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY, NOBODY)
     environment = {"FLOWHERD__SERVER__BIND_PORT": "0", "HOME": str(home)}
@@ -57,9 +70,9 @@ def check(command: CommandLine, name: str) -> dict[str, str]:
 
 
 def test_a_cancelled_set_uid_program_is_said_to_live_on_until_it_is_gone(
-    command: CommandLine, agent: Background, tmp_path: Path
+    command: CommandLine, agent: Background, place: Path
 ) -> None:
-    command("register", "su", "--grace", "0.3s", "--command", "--", str(set_uid_program(tmp_path)), "sleep", "300")
+    command("register", "su", "--grace", "0.3s", "--command", "--", str(set_uid_program(place)), "sleep", "300")
     run_id = command.run("su")
     wait_until(lambda: command.runs()[run_id]["state"] == "Running", every_s=0.3)
     command("cancel", run_id)
@@ -83,9 +96,9 @@ def test_a_cancelled_set_uid_program_is_said_to_live_on_until_it_is_gone(
 
 
 def test_a_time_limit_that_cannot_be_enforced_ends_the_run_with_the_process_named(
-    command: CommandLine, agent: Background, tmp_path: Path
+    command: CommandLine, agent: Background, place: Path
 ) -> None:
-    program = str(set_uid_program(tmp_path))
+    program = str(set_uid_program(place))
     command("register", "su", "--timeout", "1s", "--grace", "0.3s", "--command", "--", program, "sleep", "300")
     command("run", "su", "--wait", code=1, timeout_s=30)
     (ended,) = command.runs().values()
@@ -98,11 +111,11 @@ def test_a_time_limit_that_cannot_be_enforced_ends_the_run_with_the_process_name
 
 
 def test_a_survivor_of_a_run_whose_runner_was_killed_is_found_by_the_next_agent(
-    command: CommandLine, tmp_path: Path
+    command: CommandLine, place: Path
 ) -> None:
     with background(command, "server", until="ready at"):
         with background(command, "start", "--on-stop", "detach", until=READY) as first:
-            command("register", "su", "--command", "--", str(set_uid_program(tmp_path)), "sleep", "300")
+            command("register", "su", "--command", "--", str(set_uid_program(place)), "sleep", "300")
             run_id = command.run("su")
             wait_until(lambda: command.runs()[run_id]["state"] == "Running", every_s=0.3)
             directory = command.home / "agents" / "agent" / "runs" / run_id

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,18 @@ needs_setpriv = pytest.mark.skipif(
     reason="setpriv cannot start programs as nobody here",
 )
 needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+
+
+@contextmanager
+def reachable_directory() -> Iterator[Path]:
+    """Make a directory that every user can reach, and remove it at the end.
+
+    pytest's own are no such: each session that begins closes the directory of all sessions to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="flowherd-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)
+        yield directory
 
 
 def set_uid_program(directory: Path) -> Path:

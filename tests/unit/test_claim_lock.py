@@ -18,7 +18,7 @@ from loguru import logger
 from flowherd.agent import claim_lock
 from flowherd.agent.claim_lock import claiming_alone, lock_files
 from flowherd.errors import ClaimLost
-from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv
+from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
 from tests.support.waiting import wait_until
 
 ADDRESS = "http://backend.example/graphql"
@@ -36,18 +36,17 @@ def going_on() -> bool:
 
 
 @pytest.fixture(autouse=True)
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The system's directories are below this one."""
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o011)
-    for name in ("run", "users", "tmp"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "tmp").chmod(0o1777)
-    monkeypatch.setattr(claim_lock, "_RUN", tmp_path / "run")
-    monkeypatch.setattr(claim_lock, "_RUNTIME_DIRECTORIES", tmp_path / "users")
-    monkeypatch.setattr(claim_lock, "_TEMPORARY", tmp_path / "tmp")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    return tmp_path
+    with reachable_directory() as place:
+        for name in ("run", "users", "tmp"):
+            (place / name).mkdir()
+        (place / "tmp").chmod(0o1777)
+        monkeypatch.setattr(claim_lock, "_RUN", place / "run")
+        monkeypatch.setattr(claim_lock, "_RUNTIME_DIRECTORIES", place / "users")
+        monkeypatch.setattr(claim_lock, "_TEMPORARY", place / "tmp")
+        monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))
+        yield place
 
 
 @pytest.fixture

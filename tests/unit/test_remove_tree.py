@@ -24,8 +24,6 @@ def remove_as_nobody(path: Path) -> str:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A directory with a subdirectory, all of it `nobody`'s where this is root."""
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o011)
     top = tmp_path / "open" / "top"
     (top / "mod" / "lib@v1" / "sub").mkdir(parents=True)
     (top / "mod" / "lib@v1" / "sub" / "data.bin").write_bytes(b"x" * 100_000)

@@ -13,25 +13,29 @@ import pytest
 
 from flowherd_runner.contract import identity
 from tests.support.runner import ForkServer, Run
-from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_compiler, needs_root, needs_setpriv, set_uid_program
+from tests.support.unprivileged import (
+    AS_NOBODY,
+    NOBODY,
+    needs_compiler,
+    needs_root,
+    needs_setpriv,
+    reachable_directory,
+    set_uid_program,
+)
 from tests.support.waiting import wait_until
 
 pytestmark = [needs_root, needs_setpriv, needs_compiler]
 
 
 @pytest.fixture(scope="module")
-def like_sudo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("like-sudo")
-    for path in (directory, *directory.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o011)
-    return set_uid_program(directory)
+def like_sudo() -> Iterator[Path]:
+    with reachable_directory() as directory:
+        yield set_uid_program(directory)
 
 
 @pytest.fixture
 def start(start_fork_server: Callable[..., ForkServer], tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Starts commands as `nobody`; what survives them is killed at the end."""
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(path.stat().st_mode | 0o011)
     (tmp_path / "runs").mkdir(mode=0o777)
     (tmp_path / "runs").chmod(0o777)
     server = start_fork_server(prefix=AS_NOBODY)
