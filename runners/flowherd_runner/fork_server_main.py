@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from collections import deque
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.kinds import load_plain_kinds
+from flowherd_runner.own_errors import flush_output, print_traceback
 from flowherd_runner.runner import STOP_SIGNALS, run
 
 #: More descriptors than any message should carry, so that surplus ones are noticed and closed.
@@ -45,7 +45,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     signals = osapi.SignalQueue({signal.SIGCHLD})
     load_plain_kinds()
     with _import_environment():
-        preloaded, failed = _preload(preload)
+        preloaded, failed = _preload(preload, fd)
     gc.collect()
     gc.freeze()
     # A preloaded module may use in the run what it keeps open.
@@ -72,23 +72,31 @@ def _import_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _preload(names: List[str]) -> Tuple[List[str], Dict[str, str]]:
+def _preload(names: List[str], channel_fd: int) -> Tuple[List[str], Dict[str, str]]:
     """Import `names`; return those that could be imported, and the errors of the others.
 
     An agent of 0.1.0 whose files were replaced while it runs still asks for modules by their former names.
     """
     preloaded, failed = [], {}
     for name in names:
+        _announce(name, channel_fd)
         try:
             importlib.import_module(current_module(name))
         except (Exception, SystemExit) as error:  # foreign code; runs may work without it
-            traceback.print_exc()
+            print_traceback()
             failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
         else:
             preloaded.append(name)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     return preloaded, failed
+
+
+def _announce(module: str, channel_fd: int) -> None:
+    """Tell the agent what is imported now, because an import may take for ever."""
+    try:
+        os.write(channel_fd, encode_message({"op": "importing", "module": module}))
+    except OSError:  # the agent is gone, which the conversation notices
+        pass
 
 
 class Conversation:
@@ -218,8 +226,7 @@ class Conversation:
             self._signals.close()
             code = run(directory, lock_fd, self._kept_fds)
         except BaseException:  # nothing may return into the loop of the fork server
-            traceback.print_exc()
-            sys.stderr.flush()
+            print_traceback()
         finally:
             os._exit(code)
 

@@ -21,11 +21,20 @@ def make_private_directory(path: Path, what: str) -> None:
 
     `what` is its name in messages. Raises ConfigurationError if it must not be used, OSError if it cannot be made.
     """
+    make_missing_directories(path)
+    check_private_directory(path, what)
+
+
+def make_missing_directories(path: Path) -> None:
+    """Make the directory `path` and its missing parents, each with mode 0700; check nothing.
+
+    Not `Path.mkdir(parents=True)`, which gives those above the mode that the umask leaves: 0777 with umask 000, so that
+    anybody could rename what is in them. Raises OSError.
+    """
     missing = [one for one in (path, *path.parents) if not os.path.lexists(one)]
     for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # made by another process at this moment; checked below
+        with contextlib.suppress(FileExistsError):  # made by another process at this moment
             one.mkdir(mode=0o700)
-    check_private_directory(path, what)
 
 
 def check_private_directory(path: Path, what: str) -> None:

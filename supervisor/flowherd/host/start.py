@@ -75,7 +75,7 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
 def _require_package(server: ForkServer, spec: RunSpec) -> None:
     """Raise DeployError, which says what to do, if the run's engine needs a package that is missing there."""
     package = package_of(spec.kind)
-    failed = server.wait_ready().get("failed", {})
+    failed = server.wait_ready(spec.flow_run_id).get("failed", {})
     error = package.import_error(server.runtime.interpreter, failed) if package is not None else None
     if error is not None:
         raise error

@@ -107,6 +107,7 @@ def _local(loaded: LoadedSettings) -> dict[str, Any]:
         "pid": pid,
         "status": facts["status"] if facts is not None else None,
         "missing": missing_files(directory) if pid is not None else [],
+        "preloading": facts.get("preloading", []) if facts is not None else [],
         "state_dir": directory,
         "runs": runs,
     }
@@ -151,6 +152,9 @@ def _print_status(
             f"removed from {local['state_dir']}: {missing}; the agent makes what is missing again at its next poll. "
             f"Keep cleaners of temporary files out of that directory, or move it (--state-dir)"
         )
+    for wait in local["preloading"]:
+        module = wait["module"] or "its first module"
+        print_line(f"fork server: {wait['interpreter']} has been importing {module} for {span(wait['seconds'])}")
     if agents is None:
         print_note(f"backend: {problem}")
         return

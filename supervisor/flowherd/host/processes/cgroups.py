@@ -119,6 +119,15 @@ class DelegatedPlace:
         return frozenset(_words(self.path / ("cgroup.controllers" if self.is_free else "cgroup.subtree_control")))
 
 
+def find_and_sweep() -> Cgroups | None:
+    """Return the cgroups that runs can have, after removing those of lost runs; None if there are none."""
+    found = find_delegated()
+    if found is not None:
+        found.sweep()
+        logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
+    return found
+
+
 def find_delegated() -> Cgroups | None:
     """Return where this process may create cgroups, after enabling the controllers; None if it may not create any."""
     place = delegated_place("self")

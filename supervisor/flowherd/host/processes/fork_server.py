@@ -9,9 +9,11 @@ import array
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -22,9 +24,10 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd.errors import DeployError
+from flowherd.errors import AgentStopping, DeployError
 from flowherd.host.processes.flock import start_program
 from flowherd.host.processes.interpreters import program_of
+from flowherd.host.processes.preloading import Preloading
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
@@ -34,6 +37,8 @@ from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_R
 _READY_TIMEOUT_S = 120.0
 #: How long to wait for the answer to a request, seconds.
 _ANSWER_TIMEOUT_S = 30.0
+#: How long fork servers may take to end, seconds; then they are killed, which no runner notices.
+_END_TIMEOUT_S = 2.0
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2
 #: Longest part of a fork server's output in a message, bytes.
@@ -62,7 +67,7 @@ class ForkServer:
         self._waiting: dict[int, Future[StartedRunner]] = {}
         self._requests = 0
         self._gone = False
-        self._ready: Future[Mapping[str, Any]] = Future()
+        self.preloading = Preloading(runtime.interpreter)
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
         self.pid = self._process.pid
@@ -75,11 +80,16 @@ class ForkServer:
         """Whether it can still take requests."""
         return not self._gone
 
-    def wait_ready(self) -> Mapping[str, Any]:
-        """Wait until its modules are imported, and return its ready message. Raises DeployError if that fails."""
+    def wait_ready(self, flow_run_id: str = "") -> Mapping[str, Any]:
+        """Wait until its modules are imported, and return its ready message; `flow_run_id` is who waits.
+
+        Raises DeployError if that fails, AgentStopping if the agent stops meanwhile.
+        """
         try:
-            return self._ready.result(_READY_TIMEOUT_S)
-        except (FutureTimeout, ConnectionError) as error:
+            return self.preloading.wait(_READY_TIMEOUT_S, flow_run_id)
+        except TimeoutError as error:
+            raise DeployError(f"the fork server did not start: {error}") from error
+        except ConnectionError as error:
             output = self._last_output()
             raise DeployError(
                 f"the fork server for {self.runtime.interpreter} did not start"
@@ -89,7 +99,7 @@ class ForkServer:
     @property
     def was_ready(self) -> bool:
         """Whether it has imported its modules; if so, its end has nothing to do with them."""
-        return self._ready.done() and self._ready.exception() is None
+        return self.preloading.succeeded
 
     def _last_output(self) -> str:
         """Return the last line of its output, which usually says why the interpreter or an import failed."""
@@ -105,7 +115,7 @@ class ForkServer:
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
         server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
         """
-        self.wait_ready()
+        self.wait_ready(directory.name)
         answer: Future[StartedRunner] = Future()
         with self._sending:
             self._requests += 1
@@ -127,16 +137,28 @@ class ForkServer:
         finally:
             self._waiting.pop(request, None)
 
-    def close(self) -> None:
-        """End it by end of file. Its runners continue."""
+    def give_up_importing(self) -> None:
+        """If it is still importing, end all waits for it, and kill it with what its imports have started."""
+        if self.preloading.is_over:
+            return
+        self.preloading.give_up()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # it leads its session, and no runner was forked yet
+
+    def begin_closing(self) -> None:
+        """Ask it to end by end of file."""
+        self.give_up_importing()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(5.0)
+
+    def close(self, timeout_s: float = _END_TIMEOUT_S) -> None:
+        """End it, and wait for its end. Its runners continue."""
+        self.begin_closing()
         try:
-            self._process.wait(5.0)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._reader.join(_END_TIMEOUT_S)  # it waits for the process
         self._socket.close()
 
     def _read(self) -> None:
@@ -147,8 +169,7 @@ class ForkServer:
                 logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
         self._gone = True  # before the failed requests below are retried, which look at `alive`
         gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
-        if not self._ready.done():
-            self._ready.set_exception(gone)
+        self.preloading.fail(gone)
         for waiting in list(self._waiting.values()):
             if not waiting.done():
                 waiting.set_exception(gone)
@@ -162,7 +183,9 @@ class ForkServer:
 
     def _take(self, message: Mapping[str, Any]) -> None:
         operation = message["op"]
-        if operation == "ready":
+        if operation == "importing":
+            self.preloading.note_import(str(message["module"]))
+        elif operation == "ready":
             self._report_ready(message)
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
@@ -181,7 +204,7 @@ class ForkServer:
                 "The preloaded modules {} start threads, so every run starts its own interpreter (slower)",
                 list(self.runtime.preload),
             )
-        self._ready.set_result(message)
+        self.preloading.finish(message)
 
 
 def _start(
@@ -221,13 +244,19 @@ class ForkServers:
         self._directory = directory
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
         self._lock = threading.Lock()
+        self._closing = False
         self._servers: dict[Runtime, ForkServer] = {}
         #: Number of fork servers of a runtime that ended before they were ready.
         self._failed_starts: Counter[Runtime] = Counter()
 
     def get(self, runtime: Runtime) -> ForkServer:
-        """Return the fork server of `runtime`, perhaps still importing. Raises DeployError if it cannot be started."""
+        """Return the fork server of `runtime`, perhaps still importing.
+
+        Raises DeployError if it cannot be started, AgentStopping after `begin_closing`.
+        """
         with self._lock:
+            if self._closing:
+                raise AgentStopping("the agent is stopping")
             server = self._servers.get(runtime)
             if server is not None and not server.alive:
                 self._clean_up(server)
@@ -249,11 +278,26 @@ class ForkServers:
             modules = ", ".join(runtime.preload)
             logger.error("{} ends while importing {}; each run now imports them itself", runtime.interpreter, modules)
 
+    def preloading(self) -> list[dict[str, Any]]:
+        """Return what is being imported now, one object for each fork server that is not ready."""
+        found = [server.preloading.figures() for server in list(self._servers.values()) if server.alive]
+        return [figures for figures in found if figures is not None]
+
+    def begin_closing(self) -> None:
+        """Start no more fork servers, and end all waits for those that are still importing."""
+        self._closing = True
+        for server in list(self._servers.values()):
+            server.give_up_importing()
+
     def close(self) -> None:
-        """End all fork servers. The runners continue."""
+        """End all fork servers, which together have a moment for it. The runners continue."""
+        self.begin_closing()
         with self._lock:
+            deadline_s = time.monotonic() + _END_TIMEOUT_S
             for server in self._servers.values():
-                server.close()
+                server.begin_closing()
+            for server in self._servers.values():
+                server.close(max(0.0, deadline_s - time.monotonic()))
             self._servers.clear()
 
     def _log_file(self, runtime: Runtime) -> Path:
