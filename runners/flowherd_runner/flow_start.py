@@ -5,6 +5,7 @@ import socket
 from typing import NamedTuple, Union
 
 from flowherd_runner import osapi
+from flowherd_runner.flow_group import set_group
 from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.output_reader import ReadingEnds
@@ -47,13 +48,5 @@ def fork_flow(
     for fd in (stdout_end, stderr_end, go_end):
         os.close(fd)
     records_end.close()
-    _set_group(pid)
+    set_group(pid)
     return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, go_fd)
-
-
-def _set_group(pid: int) -> None:
-    """Give the flow process a group of its own; it does the same, so that neither has to wait (setpgid(2))."""
-    try:
-        os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):
-        pass  # the child was first, and is another program already or has ended

@@ -146,3 +146,18 @@ def close_others(keep: Descriptors) -> None:
 def thread_count() -> int:
     """Return the number of threads of this process, including those that Python does not know."""
     return len(os.listdir("/proc/self/task"))
+
+
+def enter_cgroup(directory: Optional[str]) -> Optional[str]:
+    """Enter the cgroup `directory` (cgroup-v2.rst). Return it; None when there is none or it is gone.
+
+    Nothing depends on it: what a run's cgroup limits is limited in other ways too.
+    """
+    if directory is None:
+        return None
+    try:
+        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+    except OSError:
+        return None
+    return directory

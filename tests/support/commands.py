@@ -29,12 +29,14 @@ class CommandLine:
 
     home: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    #: A program and its arguments that becomes flowherd, such as `setpriv`.
+    prefix: Sequence[str] = ()
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
 
     def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        done = run_command(args, self.environment(), timeout_s)
+        done = run_command(args, self.environment(), timeout_s, self.prefix)
         assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -99,13 +101,18 @@ class CommandServers:
 command_servers = CommandServers()
 
 
-def run_command(args: Sequence[str], env: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a command of flowherd: forked from the command server if possible, else as a program."""
-    server = command_servers.for_environment(env)
+def run_command(
+    args: Sequence[str], env: Mapping[str, str], timeout_s: float, prefix: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of flowherd: forked from the command server if possible, else as a program.
+
+    `prefix` is a program and its arguments that becomes the command, such as `setpriv`.
+    """
+    server = None if prefix else command_servers.for_environment(env)
     if server is not None:
         return server.run(args, env, timeout_s)
     return subprocess.run(
-        [*FLOWHERD, *args],
+        [*prefix, *FLOWHERD, *args],
         env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -147,7 +154,11 @@ def background(command: CommandLine, *args: str, until: str) -> Iterator[Backgro
     )
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*FLOWHERD, *args], env=command.environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=file
+            [*command.prefix, *FLOWHERD, *args],
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
         )
     going = Background(process, output)
     try:

@@ -51,6 +51,15 @@ def ends_with_notice(path: Path) -> bool:
     return bool(records) and _is_from_agent(records[-1])
 
 
+def last_time_ns(path: Path) -> int:
+    """Return the time of the last record of the journal (wall clock, nanoseconds); 0 if there is none."""
+    try:
+        records = _last_records(path)
+    except OSError:
+        return 0
+    return records[-1].time_ns if records else 0
+
+
 def journal_bytes(path: Path) -> int:
     """Return the size of the journal now; 0 if there is none."""
     try:
