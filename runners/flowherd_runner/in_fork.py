@@ -14,9 +14,9 @@ import threading
 import time
 import traceback
 from types import CoroutineType, ModuleType, TracebackType
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import PACKAGE_DIRECTORY
+from flowherd_runner import PACKAGE_DIRECTORY, random_generators
 from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.kinds.definition import FlowProcess, NotStarted
 from flowherd_runner.record_sender import flush_streams
@@ -91,14 +91,22 @@ def _open_streams() -> None:
 
 
 def _writer(fd: int) -> io.TextIOWrapper:
-    buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
-    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    raw = io.FileIO(fd, "w", closefd=False)
+    encoding, errors = _stream_encoding("backslashreplace")
+    if getattr(sys.flags, "unbuffered", 0):
+        return io.TextIOWrapper(raw, encoding=encoding, errors=errors, write_through=True)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=True)
+
+
+def _stream_encoding(errors: str) -> Tuple[str, str]:
+    """Return what PYTHONIOENCODING asks for, as in "latin-1:replace", else UTF-8 and `errors`."""
+    encoding, _, chosen = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    return encoding or "utf-8", chosen or errors
 
 
 def _reseed() -> None:
-    """Keep sibling runs from sharing random numbers: the random module reseeds itself after a fork, numpy does not."""
-    if "numpy.random" in sys.modules:
-        importlib.import_module("numpy.random").seed()
+    """Give the run random numbers that no other run of the same fork server has."""
+    random_generators.reseed()
 
 
 def _exit_code(error: SystemExit) -> int:

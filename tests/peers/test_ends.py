@@ -22,6 +22,7 @@ from tests.peers.environments import NEW, OLD, Peer, required_peer
 from tests.support.agents import going
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
+from tests.support.runner import THREAD_AT_START
 from tests.support.server import ServerProcess, running_server
 from tests.support.waiting import wait_until
 
@@ -209,13 +210,12 @@ def test_a_run_that_somebody_sets_to_failed_loses_its_process_after_the_time_tha
     assert ground.message(run_id) == "now Failed"
 
 
-def test_modules_that_start_threads_cost_a_start_of_the_interpreter_and_nothing_else(
+def test_threads_of_the_interpreter_cost_a_start_of_the_interpreter_and_nothing_else(
     ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "import threading, time; threading.Thread(target=time.sleep, args=[600], daemon=True).start()"
-    (tmp_path / "threaded.py").write_text(source)
+    (tmp_path / "sitecustomize.py").write_text(THREAD_AT_START)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with none_left(), going(ground.agent(runtimes=[f"peer={ground.peer.directory};preload=threaded"])) as agent:
+    with none_left(), going(ground.agent(runtimes=[f"peer={ground.peer.directory}"])) as agent:
         run_id = ground.start("end well", tmp_path)
         assert ground.wait_for_end(run_id) == "Success"
         wait_until(lambda: gone(agent, run_id))

@@ -13,10 +13,9 @@ from flowherd_runner.contract.journal import STREAM_NAMES
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, KIND_PREFECT3, PREFECT3_PRELOAD
 from tests.peers.environments import THIRD, required_peer
 from tests.peers3.environment import PrefectServer
-from tests.support.runner import ForkServer, Run
+from tests.support.runner import THREAD_AT_START, ForkServer, Run
 
 _FLOWS = Path(__file__).with_name("programs")
-_STARTS_A_THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
 
 
 @dataclass
@@ -70,12 +69,10 @@ class Stage:
 
     @contextmanager
     def threaded_fork_server(self, directory: Path) -> Iterator[ForkServer]:
-        """One that cannot fork, for a module that it imports starts a thread: its runs go by exec."""
-        (directory / "starts_a_thread.py").write_text(_STARTS_A_THREAD)
+        """One that cannot fork, because its interpreter starts with a thread: its runs go by exec."""
+        (directory / "sitecustomize.py").write_text(THREAD_AT_START)
         python = str(required_peer(THIRD).python)
-        fork_server = ForkServer(
-            python, directory / "runs", preload=("starts_a_thread",), env={"PYTHONPATH": str(directory)}
-        )
+        fork_server = ForkServer(python, directory / "runs", env={"PYTHONPATH": str(directory)})
         try:
             yield fork_server
         finally:

@@ -262,6 +262,7 @@ class Host:
 
     def tick(self, silent_s: float) -> None:
         """Remove directories of runs that ended long enough ago; end runs whose backend was silent too long."""
+        self._surroundings.end_idle_fork_servers()
         if time.monotonic() >= self._next_sweep_s:
             self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
             retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)

@@ -23,6 +23,7 @@ from flowherd.engines.runtimes import (
     warnings_about_versions,
     warnings_at_start,
 )
+from flowherd.engines.start_variables import start_variables
 from flowherd.errors import ConfigurationError
 from flowherd.host.processes.fork_server import ForkServers
 from flowherd.values import EngineAccess
@@ -87,7 +88,13 @@ class RunSurroundings:
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
         for_all_runs = {**self._options.env_vars, **variables} if variables else {}
-        return ForkServers(self._state_dir, environment_for_runs(os.environ), for_all_runs)
+        at_start = dict(start_variables(self._options.env_vars, {}, preloads=True))
+        return ForkServers(self._state_dir, {**environment_for_runs(os.environ), **at_start}, for_all_runs)
+
+    def end_idle_fork_servers(self) -> None:
+        """End fork servers that no new run will be started from."""
+        if "fork_servers" in self.__dict__:
+            self.fork_servers.end_idle()
 
     def close(self) -> None:
         """End the fork servers; the runs that they started go on."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import json
 import os
 import socket
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from loguru import logger
 from flowherd.errors import DeployError
 from flowherd.host.processes.flock import start_program
 from flowherd.host.processes.interpreters import program_of
+from flowherd.host.processes.ready_report import report_ready
+from flowherd.host.processes.set_aside import MAX_OWN_ENVIRONMENTS, OWN_ENVIRONMENT_IDLE_S, SetAside
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
@@ -48,6 +52,10 @@ class StartedRunner:
     start_ticks: int
 
 
+class StaleForkServer(DeployError):
+    """The fork server has loaded a file that is another one now; it has started no runner, a fresh one will."""
+
+
 class ForkServer:
     """A running fork server.
 
@@ -55,8 +63,16 @@ class ForkServer:
     runners continue.
     """
 
-    def __init__(self, runtime: Runtime, env: Mapping[str, str], log_file: Path) -> None:
+    def __init__(
+        self, runtime: Runtime, env: Mapping[str, str], log_file: Path, reported: set[str] | None = None
+    ) -> None:
         self.runtime = runtime
+        #: A file that it has loaded and that has changed since; None while there is none.
+        self.changed_file: str | None = None
+        #: When a run asked for it last (monotonic).
+        self.used_s = time.monotonic()
+        #: Warnings that were given already, by this fork server or others.
+        self._reported = set() if reported is None else reported
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sending = threading.Lock()
         self._waiting: dict[int, Future[StartedRunner]] = {}
@@ -68,12 +84,17 @@ class ForkServer:
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, name=f"fork-server-{self.pid}", daemon=True)
         self._reader.start()
-        self._log_file = log_file
+        self.log_file = log_file
 
     @property
     def alive(self) -> bool:
         """Whether it can still take requests."""
         return not self._gone
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request waits for its answer."""
+        return not self._waiting
 
     def wait_ready(self) -> Mapping[str, Any]:
         """Wait until its modules are imported, and return its ready message. Raises DeployError if that fails."""
@@ -83,7 +104,7 @@ class ForkServer:
             output = self._last_output()
             raise DeployError(
                 f"the fork server for {self.runtime.interpreter} did not start"
-                + (f": {output}" if output else f"; its output is in {self._log_file}")
+                + (f": {output}" if output else f"; its output is in {self.log_file}")
             ) from error
 
     @property
@@ -94,7 +115,7 @@ class ForkServer:
     def _last_output(self) -> str:
         """Return the last line of its output, which usually says why the interpreter or an import failed."""
         try:
-            lines = self._log_file.read_bytes()[-_LAST_OUTPUT_BYTES:].decode("utf-8", "replace").strip().splitlines()
+            lines = self.log_file.read_bytes()[-_LAST_OUTPUT_BYTES:].decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
         return lines[-1].strip() if lines else ""
@@ -103,7 +124,8 @@ class ForkServer:
         """Start the runner of a run directory and pass it the locked descriptor, which the caller must still close.
 
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
-        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
+        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started; after
+        StaleForkServer at once.
         """
         self.wait_ready()
         answer: Future[StartedRunner] = Future()
@@ -111,7 +133,9 @@ class ForkServer:
             self._requests += 1
             request = self._requests
             self._waiting[request] = answer
-        message = messages.encode_message({"op": "start", "request": request, "directory": str(directory)})
+        message = messages.encode_message(
+            {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
+        )
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock_fd]))]
         try:
             faults.point("before-start-request")
@@ -164,6 +188,8 @@ class ForkServer:
         operation = message["op"]
         if operation == "ready":
             self._report_ready(message)
+        elif operation == "stale":
+            self.changed_file = str(message["file"])
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
             if waiting is None:
@@ -171,16 +197,11 @@ class ForkServer:
             if operation == "started":
                 waiting.set_result(StartedRunner(int(message["pid"]), int(message["start_ticks"])))
             else:
-                waiting.set_exception(DeployError(str(message["error"])))
+                kind = StaleForkServer if message.get("stale") else DeployError
+                waiting.set_exception(kind(str(message["error"])))
 
     def _report_ready(self, message: Mapping[str, Any]) -> None:
-        for module, error in message.get("failed", {}).items():
-            logger.warning("Cannot preload {}: {}", module, error, interpreter=self.runtime.interpreter)
-        if message.get("threads", 1) > 1:
-            logger.warning(
-                "The preloaded modules {} start threads, so every run starts its own interpreter (slower)",
-                list(self.runtime.preload),
-            )
+        report_ready(self.runtime, message, self._reported)
         self._ready.set_result(message)
 
 
@@ -198,7 +219,7 @@ def _start(
         ours.close()
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
-        environment = {**env, RUN_ID_VARIABLE: NO_RUN_ID}
+        environment = {**env, **dict(runtime.environment), RUN_ID_VARIABLE: NO_RUN_ID}
         return start_program(argv, env=environment, output=descriptor, pass_fds=[fd], new_session=True)
     except (OSError, ValueError) as error:
         ours.close()
@@ -213,17 +234,24 @@ class ForkServers:
     If importing the modules ends the process, they are not preloaded: each run imports them itself, which is slower,
     and fails alone.
 
+    One that has loaded a file which has changed is set aside for a fresh one. Those of a particular environment are set
+    aside when they are not used, or when there are too many.
+
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
     run will have; they are set while the modules are imported.
     """
 
     def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
         self._directory = directory
+        #: The environment of a fork server of no particular environment.
+        self.base_env = env
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
         self._lock = threading.Lock()
         self._servers: dict[Runtime, ForkServer] = {}
         #: Number of fork servers of a runtime that ended before they were ready.
         self._failed_starts: Counter[Runtime] = Counter()
+        self._set_aside = SetAside()
+        self._reported: set[str] = set()
 
     def get(self, runtime: Runtime) -> ForkServer:
         """Return the fork server of `runtime`, perhaps still importing. Raises DeployError if it cannot be started."""
@@ -232,13 +260,40 @@ class ForkServers:
             if server is not None and not server.alive:
                 self._clean_up(server)
             if self._failed_starts[runtime] >= _MAX_FAILED_STARTS and runtime.preload:
-                runtime = Runtime(runtime.interpreter)
+                runtime = replace(runtime, preload=())
                 server = self._servers.get(runtime)
-            if server is None or not server.alive:
-                server = ForkServer(runtime, self._env, self._log_file(runtime))
-                self._servers[runtime] = server
-                logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
+            changed = server.changed_file if server is not None else None
+            if server is None or not server.alive or changed is not None:
+                server = self._start(runtime)
+                if changed is not None:
+                    logger.info(
+                        "Started a fresh fork server (pid {}) for {}: {} has changed",
+                        server.pid, runtime.interpreter, changed,
+                    )  # fmt: skip
+            server.used_s = time.monotonic()
             return server
+
+    def _start(self, runtime: Runtime) -> ForkServer:
+        """Start the fork server of `runtime`, and set aside the one that there is and those that are too many."""
+        server = ForkServer(runtime, self._env, self._log_file(), self._reported)
+        replaced = self._servers.get(runtime)
+        if replaced is not None:
+            self._set_aside.add(replaced)
+        self._servers[runtime] = server
+        logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
+        own = sorted((one for one in self._servers.values() if one.runtime.environment), key=lambda one: one.used_s)
+        for one in own[: max(0, len(own) - MAX_OWN_ENVIRONMENTS)]:
+            self._set_aside.add(self._servers.pop(one.runtime))
+        return server
+
+    def end_idle(self) -> None:
+        """End those that were set aside and are idle; set aside those of a particular environment that are not used."""
+        with self._lock:
+            unused_s = time.monotonic() - OWN_ENVIRONMENT_IDLE_S
+            for runtime, server in list(self._servers.items()):
+                if runtime.environment and server.used_s < unused_s and server.is_idle:
+                    self._set_aside.add(self._servers.pop(runtime))
+            self._set_aside.end_idle()
 
     def _clean_up(self, server: ForkServer) -> None:
         logger.warning("The fork server (pid {}) has ended; starting another", server.pid)
@@ -252,11 +307,13 @@ class ForkServers:
     def close(self) -> None:
         """End all fork servers. The runners continue."""
         with self._lock:
-            for server in self._servers.values():
+            for server in [*self._servers.values(), *self._set_aside.servers]:
                 server.close()
             self._servers.clear()
+            self._set_aside.servers.clear()
 
-    def _log_file(self, runtime: Runtime) -> Path:
-        known = list(self._servers)
-        number = known.index(runtime) if runtime in known else len(known)
-        return self._directory / f"fork-server-{number}.log"
+    def _log_file(self) -> Path:
+        """Return the first file of output that no living fork server has."""
+        used = {server.log_file for server in [*self._servers.values(), *self._set_aside.servers] if server.alive}
+        names = (self._directory / f"fork-server-{number}.log" for number in itertools.count())
+        return next(path for path in names if path not in used)
