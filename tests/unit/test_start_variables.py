@@ -9,8 +9,8 @@ from flowherd.engines.start_variables import start_variables
 
 @pytest.mark.parametrize(
     "name",
-    ["PYTHONHASHSEED", "PYTHONUTF8", "PYTHON_GIL", "LD_PRELOAD", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LANG", "LC_ALL"],
-)  # fmt: skip
+    ["PYTHONHASHSEED", "PYTHONUTF8", "PYTHON_GIL", "LD_PRELOAD", "MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LANG", "LC_C"],
+)
 def test_what_is_read_at_the_start_counts_when_the_fork_server_would_have_it_otherwise(name: str) -> None:
     assert start_variables({name: "1", "OTHER": "2"}, {}, preloads=False) == ((name, "1"),)
     assert start_variables({name: "1"}, {name: "0"}, preloads=False) == ((name, "1"),)
