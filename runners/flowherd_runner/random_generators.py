@@ -10,7 +10,6 @@ a module keeps beside its generators. Python's `random` seeds its own functions 
 """
 
 import gc
-import random
 import sys
 import weakref
 from typing import Any, Callable, Dict, List, Tuple
@@ -57,7 +56,9 @@ def reseed() -> None:
 
 def _ways() -> List[Tuple[type, _Reseed]]:
     """Return the classes of generators that are loaded, and how to seed each again."""
-    ways: List[Tuple[type, _Reseed]] = [(random.Random, _seed_random)]
+    ways: List[Tuple[type, _Reseed]] = []
+    if "random" in sys.modules:  # not imported here, because that would cost every fork server memory
+        ways.append((sys.modules["random"].Random, _seed_random))
     numpy_random = sys.modules.get("numpy.random")
     for name, way in (("RandomState", _seed_by_method), ("BitGenerator", _renew_bits), ("Generator", _renew_bits_of)):
         kind = getattr(numpy_random, name, None)
@@ -69,11 +70,11 @@ def _ways() -> List[Tuple[type, _Reseed]]:
     return ways
 
 
-def _seed_random(found: random.Random) -> None:
+def _seed_random(found: Any) -> None:
     try:
         found.seed()
     except TypeError:  # a subclass whose seed() wants an argument
-        random.Random.seed(found)
+        sys.modules["random"].Random.seed(found)
 
 
 def _seed_by_method(found: Any) -> None:
