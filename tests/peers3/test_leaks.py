@@ -127,7 +127,7 @@ def test_a_run_finds_what_it_would_find_had_it_been_started_by_prefect(stage: St
         fork_server.start(run.process)
         by_exec = seen_by(run)
     fresh = by_prefect_itself(stage)
-    # That fork server finds the module that starts a thread by a path of its own.
+    # That fork server finds the sitecustomize.py that starts a thread by a path of its own.
     assert names_of_both(warm, by_exec) - OF_THE_FORK_SERVER == {"sys.path"}
     assert names_of_both(warm, fresh) - OF_THE_FORK_SERVER - OF_THE_RUNNER == set()
     assert modules(fresh) <= modules(warm)

@@ -14,6 +14,7 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
+from flowherd.cli.doctor.check_fork_servers import check_fork_servers
 from flowherd.config import load_settings
 from flowherd.host.processes import fork_server, set_aside
 from flowherd.states import RunState
@@ -166,3 +167,10 @@ def test_fork_servers_of_particular_environments_are_few_and_end_when_unused(
         wait_until(lambda: not servers._set_aside.servers)
         monkeypatch.setattr(fork_server, "OWN_ENVIRONMENT_IDLE_S", 0.0)
         wait_until(lambda: [runtime.environment for runtime in servers._servers] == [()])
+
+
+def test_doctor_names_what_is_not_preloaded(libraries: Path) -> None:
+    (libraries / "connected.py").write_text("import socket\nONE, OTHER = socket.socketpair()")
+    (found,) = check_fork_servers(load_settings({"agent.preload": ["connected"]}))
+    assert found.grade == "warn"
+    assert "connected is not preloaded" in found.detail and "socket to another socket of a pair" in found.detail
