@@ -1,16 +1,16 @@
-"""A fleet at one Prefect 3 server on PostgreSQL: many real runs on several agents, one killed, one drained meanwhile.
+"""A fleet at one Prefect 3 server on PostgreSQL: real runs on several agents, one killed and one drained meanwhile.
 
     python benchmarks/fleet.py [--runs 300] [--hosts 3] [--limit 4] [--programs] [--restarts]
 
-    runs/s        from the first run being asked for until all have ended and are told, by all hosts together
+    runs/s        of all hosts together, from the first creation until all have ended and are delivered
     spread        runs by agent; the second agent is drained when half of the runs have started, the first one killed
                   by SIGKILL when a quarter have, and started again
-    adoption      from the kill until the next agent has found the runs that went on; most of it is its own start
-    lost, doubled runs that never started, and that started more than once; their lines of log likewise
-    irregular     runs whose states are not one each of Scheduled, Pending, Running, Completed
+    adoption      from the kill until the next agent has found the runs that go on; most of it is the agent's start
+    lost, doubled runs that never started, or started more than once; lines of their logs likewise
+    irregular     runs that were not once each Scheduled, Pending, Running and Completed
 
-`--programs` has the runs be a small program instead of flows of Prefect's engine. `--restarts` restarts the server and
-the database too, when three quarters have started. The hosts are homes on this machine, so all share its processors.
+`--programs` uses a small program instead of flows of Prefect's engine. `--restarts` restarts server and database when
+three quarters have started. The hosts are home directories on this machine, so all share its processors.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers3.environment import PrefectServer, running_prefect
-from tests.peers3.fleet import Fleet, running_fleet
-from tests.peers3.postgres import Postgres, running_postgres
+from tests.peers.postgres import Postgres, running_postgres
+from tests.peers.prefect3.fleet import Fleet, running_fleet
+from tests.peers.prefect3.prefect_server import PrefectServer, running_prefect
+from tests.support.processes import give_children_default_signals
 from tests.support.waiting import wait_until
 
 DEADLINE_S = 1800.0
@@ -37,7 +38,7 @@ DISTURBANCES_AT = (0.25, 0.5, 0.75)
 
 
 def disturb(fleet: Fleet, postgres: Postgres, server: PrefectServer, runs: int, restarts: bool) -> None:
-    """What happens while the runs go."""
+    """Kill one agent, drain another and restart the server, while the runs go on."""
     victim, other = fleet.hosts[:2]
     at_ = [round(share * runs) for share in DISTURBANCES_AT]
     wait_until(lambda: len(fleet.starts()) >= at_[0] and victim.going(), timeout_s=DEADLINE_S, what=fleet.story)
@@ -45,7 +46,7 @@ def disturb(fleet: Fleet, postgres: Postgres, server: PrefectServer, runs: int, 
     victim.kill()
     left = victim.going()
     victim.start()
-    print(f"adoption: {time.monotonic() - killed_s:.1f} s, {victim.said.count(ADOPTED)} of {len(left)} still going")
+    print(f"adoption: {time.monotonic() - killed_s:.1f} s, {victim.text.count(ADOPTED)} of {len(left)} still going")
     wait_until(lambda: len(fleet.starts()) >= at_[1], timeout_s=DEADLINE_S, what=fleet.story)
     other.drain()
     print(f"drained:  exit code {other.exit_code(DEADLINE_S)}, {len(other.directories())} runs left there")
@@ -55,7 +56,7 @@ def disturb(fleet: Fleet, postgres: Postgres, server: PrefectServer, runs: int, 
 
 
 def restart(postgres: Postgres, server: PrefectServer) -> None:
-    """The database under the server, then the server."""
+    """Restart the database under the server, then the server."""
     began_s = time.monotonic()
     postgres.stop()
     postgres.start()
@@ -66,7 +67,7 @@ def restart(postgres: Postgres, server: PrefectServer) -> None:
 
 
 def report(fleet: Fleet, took_s: float) -> bool:
-    """Print the figures; whether each run and line was there once."""
+    """Print the figures; return whether each run and line was there once."""
     account = fleet.account()
     starts = [at_ for _, _, at_ in fleet.starts()]
     gaps = [later - earlier for earlier, later in pairwise(starts)]
@@ -90,15 +91,16 @@ def main() -> int:
     parser.add_argument("--programs", action="store_true", help="runs without Prefect's engine")
     parser.add_argument("--restarts", action="store_true", help="restart server and database, too")
     options = parser.parse_args()
+    give_children_default_signals()
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowherd-fleet-")))
-        (place / "runs").mkdir()
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowherd-fleet-")))
+        (directory / "runs").mkdir()
         postgres = stack.enter_context(running_postgres())
         variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.url}
-        server = stack.enter_context(running_prefect(place / "server", **variables))
-        fleet = stack.enter_context(running_fleet(server, place / "runs", options.hosts, options.limit))
+        server = stack.enter_context(running_prefect(directory / "server", **variables))
+        fleet = stack.enter_context(running_fleet(server, directory / "runs", options.hosts, options.limit))
         began_s = time.monotonic()
-        fleet.ask_for(options.runs, engine=not options.programs, seconds=options.seconds)
+        fleet.create(options.runs, engine=not options.programs, seconds=options.seconds)
         disturb(fleet, postgres, server, options.runs, options.restarts)
         fleet.wait_for_ends(DEADLINE_S)
         return 0 if report(fleet, time.monotonic() - began_s) else 1

@@ -1,17 +1,17 @@
-"""From a run of a real Prefect flow being ready to its first user line: flowherd's agent beside Prefect's LocalAgent.
+"""Time from a run of a real Prefect flow being due to its first user line: flowherd's agent and Prefect's LocalAgent.
 
     python benchmarks/prefect_agents.py [--runs 9] [--version 1.4.1]
 
-One embedded server, one flow registered by the real client, both agents at once, each with a label of its own; the runs
-take turns, so that whatever else the machine does meets both alike.
+There is one embedded server, one flow registered by the real client, and both agents at once with a label each. The
+runs take turns, so other load on the machine affects both alike.
 
-    random        both agents idle; a run is made at a random moment
-    after another the run before has just ended, so a poll is not far away
-    ahead         a run that was made with a time three seconds ahead; from that time on
-    burst         many runs made at once: runs a second until the last one has ended
-    memory        of an agent with what it keeps ready, and of everything that one run adds, while it runs
+    random        both agents idle; a run is created at a random moment
+    after another the run before has just ended, so the next poll is near
+    ahead         a run that is created three seconds before it is due; measured from that time
+    burst         many runs created at once: runs a second until the last one has ended
+    memory        of an agent with what it keeps ready, and of everything that one run adds while it goes on
 
-The first user line is the time that the flow's first task writes down itself.
+The time of the first user line is written down by the flow's first task.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers.environments import peer
-from tests.peers.ground import PROJECT, Going, Ground, flowherd_agent, on_ground, real_agent
+from tests.peers.agent_processes import AgentProcess
+from tests.peers.environments import installation
+from tests.peers.prefect1.workspace import PROJECT, Workspace, flowherd_agent, local_agent, running_workspace
+from tests.support.processes import give_children_default_signals
 from tests.support.waiting import wait_until
 
 VERSIONS = ("0.13.1", "1.4.1")
@@ -48,9 +50,9 @@ from prefect import Flow, task
 
 @task
 def first(seconds):
-    place = pathlib.Path({{scratch!r}}) / (prefect.context.flow_run_id + ".new")
-    place.write_text(repr(time.time()))
-    place.rename(place.with_suffix(".first"))
+    path = pathlib.Path({{scratch!r}}) / (prefect.context.flow_run_id + ".new")
+    path.write_text(repr(time.time()))
+    path.rename(path.with_suffix(".first"))
     time.sleep(seconds)
 
 for label in {AGENTS!r}:
@@ -69,11 +71,11 @@ for label in {AGENTS!r}:
 
 
 class Bench:
-    """Both agents on one ground."""
+    """Both agents at one server."""
 
-    def __init__(self, ground: Ground, agents: dict[str, Going]) -> None:
-        self._ground = ground
-        self._client = ground.client
+    def __init__(self, workspace: Workspace, agents: dict[str, AgentProcess]) -> None:
+        self._workspace = workspace
+        self._client = workspace.client
         self.agents = agents
         self._flows = {label: self._flow_id(label) for label in agents}
 
@@ -83,13 +85,13 @@ class Bench:
         return flow_id
 
     def create(self, label: str, seconds: float = 0, at: datetime | None = None) -> str:
-        """A run for the agent with this label."""
+        """Create a run for the agent with this label."""
         start = {} if at is None else {"scheduled_start_time": at.isoformat()}
         return self._client.create_run(self._flows[label], parameters={"seconds": seconds}, labels=[label], **start)
 
     def first_line(self, run_id: str) -> float:
-        """When the flow's first task began."""
-        path = self._ground.scratch / f"{run_id}.first"
+        """Wait for the flow's first task; return when it began."""
+        path = self._workspace.scratch / f"{run_id}.first"
         wait_until(path.exists, timeout_s=90, what=lambda: f"first line of {run_id}: {self.state(run_id)}")
         return float(path.read_text())
 
@@ -102,7 +104,7 @@ class Bench:
         wait_until(lambda: self.state(run_id) == "Success", timeout_s=180, what=lambda: self.state(run_id))
 
     def once(self, label: str, ahead_s: float = 0) -> float:
-        """Seconds from a run being ready to its first user line."""
+        """Return the seconds from a run being due to its first user line."""
         ready = time.time() + ahead_s
         at = datetime.fromtimestamp(ready, timezone.utc) if ahead_s else None
         run_id = self.create(label, at=at)
@@ -112,14 +114,14 @@ class Bench:
         return waited
 
     def burst(self, label: str, count: int) -> float:
-        """Runs a second."""
+        """Return the runs a second."""
         began = time.monotonic()
         for run_id in [self.create(label) for _ in range(count)]:
             self.wait_for_end(run_id)
         return count / (time.monotonic() - began)
 
     def memory(self, label: str) -> tuple[float, float]:
-        """MiB of the agent and what it keeps ready; and what one more run adds. Shared pages count in parts (PSS)."""
+        """Return MiB of the agent with what it keeps ready, and what one run adds, counting shared pages in parts."""
         before = pss_mib(self.agents[label])
         run_id = self.create(label, seconds=4)
         self.first_line(run_id)
@@ -128,8 +130,8 @@ class Bench:
         return before, during - before
 
 
-def pss_mib(agent: Going) -> float:
-    """Of the agent and all its descendants."""
+def pss_mib(agent: AgentProcess) -> float:
+    """Return MiB of the agent and all its descendants."""
     top = psutil.Process(agent.process.pid)
     return sum(process.memory_full_info().pss for process in [top, *top.children(recursive=True)]) / 2**20
 
@@ -149,17 +151,17 @@ def compare(name: str, runs: int, measure: Callable[[str], float]) -> None:
     print(f"  {name:14} real / flowherd: {medians['real'] / medians['flowherd']:.1f}\n", flush=True)
 
 
-def bench(version: str, runs: int, burst: int, place: Path) -> None:
+def bench(version: str, runs: int, burst: int, directory: Path) -> None:
     print(f"Prefect {version}", flush=True)
     with ExitStack() as stack:
-        ground = stack.enter_context(on_ground(peer(version), place))
-        ground.make_project()
-        ground.python("-c", REGISTER.format(scratch=str(ground.scratch)))
+        workspace = stack.enter_context(running_workspace(installation(version), directory))
+        workspace.make_project()
+        workspace.python("-c", REGISTER.format(scratch=str(workspace.scratch)))
         agents = {
-            "flowherd": stack.enter_context(flowherd_agent(ground, "--no-hostname-label")),
-            "real": stack.enter_context(real_agent(ground)),
+            "flowherd": stack.enter_context(flowherd_agent(workspace, "--no-hostname-label", label="flowherd")),
+            "real": stack.enter_context(local_agent(workspace, label="real")),
         }
-        bench = Bench(ground, agents)
+        bench = Bench(workspace, agents)
         for label in AGENTS:
             bench.once(label)  # bytecode and caches
         compare("after another", runs, bench.once)
@@ -183,9 +185,10 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=20, help="runs at once")
     parser.add_argument("--version", choices=VERSIONS, action="append", help="default: both")
     options = parser.parse_args()
+    give_children_default_signals()
     for version in options.version or VERSIONS:
-        with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as place:
-            bench(version, options.runs, options.burst, Path(place))
+        with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as directory:
+            bench(version, options.runs, options.burst, Path(directory))
     print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
 
 

@@ -1,13 +1,13 @@
-"""How long from the request for a run to its first line of user code, beside two ways without a fork server.
+"""Time from the request for a run to its first line of user code, compared with two ways without a fork server.
 
     python benchmarks/start_cost.py [--pairs 30] [--python INTERPRETER]
 
     floor        start a bare interpreter: python -c print
-    interpreter  start an interpreter that imports what the flow needs, as agents do that start one for each run
-    fork server  ask a fork server that has imported it once
+    interpreter  start an interpreter that imports what the flow needs, as other agents do for each run
+    fork server  request it from a fork server that has imported it once
 
-The three take turns, so that whatever else the machine does meets all of them alike. The clock is CLOCK_MONOTONIC,
-which is one for all processes of a host; the user's code prints it as its first act.
+The three take turns, so other load on the machine affects all of them alike. The clock is CLOCK_MONOTONIC, the same for
+all processes of a host; the user's code prints it first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_LINE = "import time; print(time.monotonic(), flush=True)"
 
 
 def by_interpreter(python: str, imports: list[str]) -> float:
-    """Seconds until an interpreter that is started now prints its first line, the imports done."""
+    """Return the seconds until an interpreter has done the imports and prints its first line."""
     code = "".join(f"import {name}; " for name in imports) + FIRST_LINE
     began = time.monotonic()
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
@@ -38,7 +38,7 @@ def by_interpreter(python: str, imports: list[str]) -> float:
 
 
 def by_fork_server(server: ForkServer) -> float:
-    """Seconds until a run that is asked for now prints its first line."""
+    """Return the seconds until a run that is requested now prints its first line."""
     run = server.prepare("python", {"ref": "first_line:main"}, import_paths=[str(server.runs_directory)])
     began = time.monotonic()
     server.start(run)
@@ -47,7 +47,7 @@ def by_fork_server(server: ForkServer) -> float:
 
 
 def measure(ways: dict[str, Callable[[], float]], pairs: int) -> dict[str, list[float]]:
-    """`pairs` rounds in which each way has its turn, after one that does not count."""
+    """Take turns for `pairs` rounds, after one that does not count; return the seconds of each way."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(pairs + 1):
         for name, way in ways.items():

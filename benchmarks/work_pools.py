@@ -1,17 +1,17 @@
-"""From a run of a Prefect 3 deployment being created to its first user line: flowherd beside Prefect's process worker.
+"""Time from the creation of a run of a Prefect 3 deployment to its first user line: flowherd and the process worker.
 
     python benchmarks/work_pools.py [--runs 9] [--burst 40] [--limit 4]
 
-One real server, a work pool for each, one flow with a pull step; both serve at once and the runs take turns, so
-whatever else the machine does meets both alike.
+There is one real server, a work pool for each, and one flow with a pull step. Both serve at once and the runs take
+turns, so other load on the machine affects both alike.
 
-    default       the worker as `prefect worker start` has it (it asks every 10 s); runs are created at random moments
-    fastest       the worker asks every 0.2 s, below which it does not get quicker
-    floor         `python -m prefect.engine` by hand on a claimed run, without pull step: what one import costs at least
+    default       the worker with its defaults (it polls every 10 s); runs are created at random moments
+    fastest       the worker polls every 0.2 s, below which it does not get quicker
+    floor         `python -m prefect.engine` by hand on a claimed run, without pull step: the cost of one import
     burst         many runs created at once with a limit: runs a second until the last one is Completed
-    idle          CPU of both, of one core, while nothing is to be done
+    idle          CPU of both, in parts of one core, while there is nothing to do
 
-A run's creation is the server's time of it; the first user line is the time that the flow writes down itself.
+The time of a run's creation is the server's; that of the first user line is written down by the flow.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.peers.environments import THIRD, peer
-from tests.peers3.environment import PrefectServer, running_prefect
+from tests.peers.environments import PREFECT_3, installation
+from tests.peers.prefect3.prefect_server import PrefectServer, running_prefect
 from tests.support.commands import READY, CommandLine, background
+from tests.support.processes import give_children_default_signals
 from tests.support.waiting import wait_until
 
 OURS, THEIRS = "flowherd", "worker"
-#: The worker's longest pause at its defaults, and more.
+#: Longer than the worker's pause between polls by default, seconds.
 PAUSES_S = (2.0, 14.0)
 SHORT_PAUSES_S = (0.5, 2.0)
 IDLE_S = 30.0
@@ -52,22 +53,22 @@ from prefect import flow
 
 @flow
 def first():
-    place = Path({place!r}) / (os.environ["PREFECT__FLOW_RUN_ID"] + ".new")
-    place.write_text(repr(time.time()))
-    place.rename(place.with_suffix(".first"))
+    directory = Path({directory!r}) / (os.environ["PREFECT__FLOW_RUN_ID"] + ".new")
+    directory.write_text(repr(time.time()))
+    directory.rename(directory.with_suffix(".first"))
 """
 
 
 class Bench:
     """One server with a pool and a deployment for each."""
 
-    def __init__(self, server: PrefectServer, place: Path) -> None:
+    def __init__(self, server: PrefectServer, directory: Path) -> None:
         self.server = server
-        self.place = place
-        self.firsts = place / "firsts"
+        self.directory = directory
+        self.firsts = directory / "firsts"
         self.firsts.mkdir()
-        (place / "flows.py").write_text(FLOW.format(place=str(self.firsts)))
-        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(place)}}]
+        (directory / "flows.py").write_text(FLOW.format(directory=str(self.firsts)))
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": str(directory)}}]
         self.deployments = {}
         for pool in (OURS, THEIRS):
             server.add_pool(pool)
@@ -75,10 +76,10 @@ class Bench:
                 pool, f"of {pool}", entrypoint="flows.py:first", pull_steps=steps
             )
         kept = {name: value for name, value in server.environ().items() if not name.startswith("PREFECT_SERVER")}
-        self.environ = {**kept, "PREFECT_API_URL": server.api, "PREFECT_HOME": str(place / "client")}
+        self.environ = {**kept, "PREFECT_API_URL": server.api, "PREFECT_HOME": str(directory / "client")}
 
     def create(self, pool: str) -> tuple[str, float]:
-        """A run, and the server's time of its creation."""
+        """Create a run; return its id and the server's time of its creation."""
         body = {"state": {"type": "SCHEDULED"}}
         row = self.server.ask("POST", f"/deployments/{self.deployments[pool]}/create_flow_run", body)
         return row["id"], datetime.fromisoformat(row["created"].replace("Z", "+00:00")).timestamp()
@@ -89,14 +90,14 @@ class Bench:
         return float(path.read_text())
 
     def once(self, pool: str) -> float:
-        """Seconds from a run's creation to its first user line."""
+        """Return the seconds from a run's creation to its first user line."""
         run_id, created = self.create(pool)
         waited = self.first_line(run_id) - created
         self.wait_for_end([run_id])
         return waited
 
     def wait_for_end(self, run_ids: list[str]) -> None:
-        """Asks rarely: the server has better things to do."""
+        """Wait with few requests, which would slow the server down."""
         asked = {"flow_runs": {"id": {"any_": run_ids}, "state": {"type": {"any_": ["COMPLETED"]}}}}
         deadline_s = time.monotonic() + 60 + 10 * len(run_ids)
         while self.server.ask("POST", "/flow_runs/count", asked) < len(run_ids):
@@ -105,31 +106,31 @@ class Bench:
             time.sleep(0.5)
 
     def burst(self, pool: str, count: int) -> float:
-        """Runs a second."""
+        """Return the runs a second."""
         began = time.monotonic()
         self.wait_for_end([self.create(pool)[0] for _ in range(count)])
         return count / (time.monotonic() - began)
 
     def floor(self) -> float:
-        """Seconds from the start of a bare engine to the first line of a run that is claimed by hand."""
+        """Return the seconds from the start of a bare engine to the first line of a run that is claimed by hand."""
         run_id, _ = self.create(THEIRS)
         self.server.set_state(run_id, "PENDING")
         environ = {**self.environ, "PREFECT__FLOW_RUN_ID": run_id, "PREFECT__FLOW_ENTRYPOINT": "flows.py:first"}
         began = time.time()
-        command = [str(peer(THIRD).python), "-m", "prefect.engine"]
-        done = subprocess.run(command, env=environ, cwd=self.place, capture_output=True, check=False)
+        command = [str(installation(PREFECT_3).python), "-m", "prefect.engine"]
+        done = subprocess.run(command, env=environ, cwd=self.directory, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.decode()[-2000:])
         return self.first_line(run_id) - began
 
     @contextmanager
     def worker(self, query_s: float | None, limit: int | None = None) -> Iterator[psutil.Process]:
-        """Prefect's own, with what it keeps below it."""
-        command = [str(peer(THIRD).prefect), "worker", "start", "--pool", THEIRS, "--type", "process"]
+        """Run Prefect's own worker."""
+        command = [str(installation(PREFECT_3).prefect), "worker", "start", "--pool", THEIRS, "--type", "process"]
         command += ["--limit", str(limit)] if limit else []
         environ = {**self.environ, **({"PREFECT_WORKER_QUERY_SECONDS": str(query_s)} if query_s else {})}
-        with (self.place / "worker.log").open("ab") as log:
-            process = subprocess.Popen(command, env=environ, cwd=self.place, stdout=log, stderr=log)
+        with (self.directory / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, env=environ, cwd=self.directory, stdout=log, stderr=log)
         try:
             self.once(THEIRS)  # it serves, and its caches are warm
             yield psutil.Process(process.pid)
@@ -139,16 +140,23 @@ class Bench:
 
     @contextmanager
     def agent(self, limit: int | None = None) -> Iterator[psutil.Process]:
-        home = self.place / f"agent-{limit}"
-        command = CommandLine(home, {"HOME": str(self.place), "PREFECT_HOME": str(self.place / "client")})
-        options = ["--pool", OURS, "--api", self.server.api, "--runtime", f"third={peer(THIRD).python};core=3.*"]
+        home = self.directory / f"agent-{limit}"
+        command = CommandLine(home, {"HOME": str(self.directory), "PREFECT_HOME": str(self.directory / "client")})
+        options = [
+            "--pool",
+            OURS,
+            "--api",
+            self.server.api,
+            "--runtime",
+            f"third={installation(PREFECT_3).python};core=3.*",
+        ]
         options += ["--limit", str(limit)] if limit else []
         with background(command, "start", "-n", "bench", *options, until=READY) as going:
             self.once(OURS)
             yield psutil.Process(going.process.pid)
 
 
-def told(name: str, pool: str, values: list[float]) -> float:
+def print_times(name: str, pool: str, values: list[float]) -> float:
     median = statistics.median(values)
     spread = f"({min(values):.2f} to {max(values):.2f}, n={len(values)})"
     print(f"  {name:10} {pool:9} median {median:6.2f} s   {spread}", flush=True)
@@ -161,7 +169,7 @@ def compare(bench: Bench, name: str, runs: int, pauses_s: tuple[float, float]) -
         for pool in (OURS, THEIRS) if number % 2 else (THEIRS, OURS):
             time.sleep(random.uniform(*pauses_s))
             seconds[pool].append(bench.once(pool))
-    medians = {pool: told(name, pool, values) for pool, values in seconds.items()}
+    medians = {pool: print_times(name, pool, values) for pool, values in seconds.items()}
     print(f"  {name:10} worker / flowherd: {medians[THEIRS] / medians[OURS]:.1f}\n", flush=True)
 
 
@@ -185,7 +193,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
             idle({OURS: agent, THEIRS: worker})
         with bench.worker(0.2):
             compare(bench, "fastest", options.runs, SHORT_PAUSES_S)
-    told("floor", "engine", [bench.floor() for _ in range(options.runs)])
+    print_times("floor", "engine", [bench.floor() for _ in range(options.runs)])
     rates: dict[str, list[float]] = {OURS: [], THEIRS: []}
     for _ in range(options.bursts):
         with bench.agent(options.limit):
@@ -205,13 +213,12 @@ def main() -> None:
     parser.add_argument("--bursts", type=int, default=1, help="bursts for each")
     parser.add_argument("--limit", type=int, default=4, help="flow runs at the same time in a burst")
     options = parser.parse_args()
-    # The worker ends at an interrupt only where that was not ignored at its start, as it is in a background job.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    give_children_default_signals()
     with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name, ExitStack() as stack:
-        place = Path(name)
-        server = stack.enter_context(running_prefect(place / "server"))
-        print(f"Prefect {THIRD}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
-        measure(Bench(server, place), options)
+        directory = Path(name)
+        server = stack.enter_context(running_prefect(directory / "server"))
+        print(f"Prefect {PREFECT_3}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
+        measure(Bench(server, directory), options)
     print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
 
 

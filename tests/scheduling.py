@@ -20,7 +20,7 @@ LONGEST = ()
 #: The other units by their directories.
 DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "processes", "components", "unit")
 
-_VERSION = re.compile(r"\[(\d+\.\d+\.\d+)[-\]]")
+_VERSION = re.compile(r"[\[-](\d+\.\d+\.\d+|embedded|prefect3)[-\]]")
 
 
 def unit(node_id: str) -> str:

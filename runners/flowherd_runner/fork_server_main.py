@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from collections import deque
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.loaded_files import LoadedFiles
+from flowherd_runner.own_errors import flush_output, print_traceback
 from flowherd_runner.preload_check import PreloadCheck
 from flowherd_runner.runner import STOP_SIGNALS, run
 
@@ -51,7 +51,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     load_plain_kinds()
     files = LoadedFiles()
     with _import_environment():
-        preloaded, failed = _preload(preload, check, files)
+        preloaded, failed = _preload(preload, fd, check, files)
     for name in check.files:
         files.note(name)
     for name in failed:
@@ -84,7 +84,9 @@ def _import_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _preload(names: List[str], check: PreloadCheck, files: LoadedFiles) -> Tuple[List[str], Dict[str, str]]:
+def _preload(
+    names: List[str], channel_fd: int, check: PreloadCheck, files: LoadedFiles
+) -> Tuple[List[str], Dict[str, str]]:
     """Import `names`; return those that could be imported, and the errors of the others.
 
     An agent of 0.1.0 whose files were replaced while it runs still asks for modules by their former names.
@@ -93,19 +95,27 @@ def _preload(names: List[str], check: PreloadCheck, files: LoadedFiles) -> Tuple
     for name in names:
         if name in check.left_out:
             continue
+        _announce(name, channel_fd)
         check.begin()
         try:
             importlib.import_module(current_module(name))
         except (Exception, SystemExit) as error:  # foreign code; runs may work without it
-            traceback.print_exc()
+            print_traceback()
             failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
         else:
             preloaded.append(name)
         check.end(name, current_module(name), failed.get(name))
         files.note_loaded()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output()
     return preloaded, failed
+
+
+def _announce(module: str, channel_fd: int) -> None:
+    """Tell the agent what is imported now, because an import may take for ever."""
+    try:
+        os.write(channel_fd, encode_message({"op": "importing", "module": module}))
+    except OSError:  # the agent is gone, which the conversation notices
+        pass
 
 
 class Conversation:
@@ -265,8 +275,7 @@ class Conversation:
             self._files.close()
             code = run(directory, lock_fd, self._kept_fds)
         except BaseException:  # nothing may return into the loop of the fork server
-            traceback.print_exc()
-            sys.stderr.flush()
+            print_traceback()
         finally:
             os._exit(code)
 

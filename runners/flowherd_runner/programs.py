@@ -6,11 +6,11 @@ Imports every module that a runner needs, except those of single kinds, so that 
 import argparse
 import os
 import sys
-import traceback
 from typing import List, NoReturn
 
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
+from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.runner import run
 
 
@@ -24,8 +24,7 @@ def run_program(arguments: List[str]) -> NoReturn:
             serve(options.fd, options.preload)
         os._exit(run(options.directory, options.lock_fd, kept_fds={}))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
-        traceback.print_exc()
-    sys.stderr.flush()
+        print_traceback()
     os._exit(broken)
 
 

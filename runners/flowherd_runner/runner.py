@@ -7,9 +7,7 @@ import os
 import resource
 import selectors
 import signal
-import sys
 import time
-import traceback
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Union
 
@@ -38,6 +36,7 @@ from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
+from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.run_processes import Process, RunProcesses
 from flowherd_runner.stopping import TERMINATE, Stopper
 
@@ -71,8 +70,7 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
         runner.watch()
         runner.finish()
     except Exception:  # the runner's outermost boundary; without an exit record the agent reads this file
-        traceback.print_exc()
-        sys.stderr.flush()
+        print_traceback()
         RunProcesses(os.path.basename(directory)).kill_all()
         return RUNNER_BROKEN
     return RUNNER_OK

@@ -24,6 +24,10 @@ class DeployError(FlowherdError):
     """The runner of a flow run could not be started."""
 
 
+class AgentStopping(FlowherdError):
+    """The agent is stopping, so a flow run is not started any more; the next agent starts it."""
+
+
 class UnsupportedStorage(FlowherdError, ValueError):
     """The flow is stored in a way that this agent cannot run."""
 

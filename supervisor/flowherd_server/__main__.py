@@ -15,6 +15,8 @@ from loguru import logger
 
 from flowherd.config import load_settings
 from flowherd.errors import ConfigurationError
+from flowherd.line_writer import STANDARD_ERROR
+from flowherd.standard_streams import open_missing_streams
 from flowherd_server.serve import ServerOptions, run
 
 #: Exit code if the settings cannot be used: EX_CONFIG of sysexits.h.
@@ -27,14 +29,16 @@ _LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until the server is stopped. Returns the exit code."""
+    open_missing_streams()
     logger.remove()
-    # Tracebacks without the values of variables, which may be secrets.
-    logger.add(sys.stderr, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
+    # Never waits for a reader: beside an agent, this is the agent's standard error. Tracebacks without the values of
+    # variables, which may be secrets.
+    logger.add(STANDARD_ERROR.write_lines, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
     given = _parser().parse_args(arguments)
     try:
         run(_options(given))
     except ConfigurationError as error:
-        print(f"flowherd server: {error}", file=sys.stderr)
+        STANDARD_ERROR.write_lines(f"flowherd server: {error}\n")
         return int(given.bad_configuration_exit_code)
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED

@@ -18,6 +18,7 @@ from loguru import logger
 
 from flowherd.config import LoadedSettings
 from flowherd.errors import ConfigurationError
+from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import locked_directory, published_address
@@ -79,7 +80,9 @@ class ServerOptions:
                 lazarus_attempts=server.lazarus_attempts,
             ),
             stop_with_parent=stop_with_parent,
-            on_ready=lambda url: print(f"flowherd server ready at {url} (data in {paths.data_dir})", flush=True),
+            on_ready=lambda url: STANDARD_OUTPUT.write_lines(
+                f"flowherd server ready at {url} (data in {paths.data_dir})\n"
+            ),
         )
 
 

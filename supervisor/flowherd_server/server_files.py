@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flowherd.errors import ConfigurationError
+from flowherd.private_directory import make_private_directory
 
 LOCK_FILE = "lock"
 #: File in the home directory with {"url", "pid", "data_dir"} of the running server.
@@ -27,7 +28,7 @@ def locked_directory(directory: Path) -> Iterator[None]:
     Raises ConfigurationError if another server has locked it, or if it cannot be created.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory)
         fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"the data directory {directory} cannot be used: {error}") from error
@@ -61,7 +62,7 @@ def published_address(home: Path, url: str, data_dir: Path) -> Iterator[None]:
     temporary = home / f".{ADDRESS_FILE}.{os.getpid()}"
     text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(home)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""What is known of the runs from outside: the files that they wrote themselves, and what a server's database holds."""
+"""Evidence about the runs from outside: the files that they wrote themselves, and the server's database."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LINE = re.compile(r"line (\d+)")
 
 @dataclass(frozen=True)
 class Identity:
-    """A process, by pid and the ticks at which it started (proc(5))."""
+    """A process, by its pid and its start time in clock ticks (proc(5))."""
 
     pid: int
     ticks: int
 
     @property
     def alive(self) -> bool:
-        """Whether it is there and no zombie."""
+        """Whether it exists and is not a zombie."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
@@ -32,7 +32,7 @@ class Identity:
 class Facts:
     """What a run wrote down itself."""
 
-    #: One for each time that its code was started.
+    #: Flow processes, one for each start of its code.
     flows: list[Identity] = field(default_factory=list)
     runners: list[Identity] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Facts:
 
 
 def facts(directory: Path, run_id: str) -> Facts:
-    """The facts of a run; empty when its code never ran."""
+    """Read the facts of a run; they are empty when its code never ran."""
     found = Facts()
     try:
         text = (directory / run_id).read_text()
@@ -63,37 +63,37 @@ def facts(directory: Path, run_id: str) -> Facts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
-    """What the server holds of a run."""
+class StoredRun:
+    """What the server has of a run."""
 
     run_id: str
-    #: Which of its backend's kinds of run it is, where that decides how it may end.
+    #: Kind of run at its backend, where that decides how it may end.
     sort: str = ""
     state: str
     message: str
-    #: Why it ended, in the words of flowherd_runner.contract.reasons, where the backend keeps that.
+    #: Reason of the end, from flowherd_runner.contract.reasons, where the backend keeps it.
     reason: str | None
-    #: All states that it has been in, oldest first.
+    #: All its states, oldest first.
     history: list[str]
-    #: The numbers of its own lines, as a reader of the log finds them.
+    #: Numbers of its own lines, in the order of the log.
     lines: list[int]
-    #: Flowherd's own words about its end.
+    #: Flowherd's own lines about its end.
     notices: list[str]
 
 
 def line_numbers(texts: Iterable[str]) -> list[int]:
-    """Of the lines of a log that the run's code has written on purpose."""
+    """Return the numbers of the lines that the run's code has written on purpose."""
     matches = map(_LINE.fullmatch, texts)
     return [int(match[1]) for match in matches if match]
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """A server's database, past the server."""
+    """Open a server's database without the server."""
     connection = sqlite3.connect(path, timeout=20)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def still_alive(found: Facts) -> Collection[Identity]:
-    """The processes of a run that are there."""
+    """Return the processes of a run that are alive."""
     return [one for one in (*found.flows, *found.children) if one.alive]

@@ -1,11 +1,11 @@
-"""The user's code of the kit's runs. Standard library only: it also runs as a command of its own.
+"""The user's code of the kit's runs. It uses the standard library only, because it also runs as a command.
 
-Each run has one file of facts, appended to by the run itself: what is in it is true whatever flowherd says.
+Each run appends to its own file of facts: what is in it is true, whatever flowherd reports.
 
-    start PID TICKS RUNNER_PID RUNNER_TICKS     once for each time that user code was started; on the disk at once
-    line N                                      line N was printed before this
-    child PID TICKS                             a process that wants to outlive the run
-    end HOW                                     what comes next is the end: ok, code, raise or hang
+    start PID TICKS RUNNER_PID RUNNER_TICKS     user code was started; on the disk at once
+    line N                                      line N was printed before
+    child PID TICKS                             a process that tries to outlive the run
+    end HOW                                     the end comes next: ok, code, raise or hang
 """
 
 import json
@@ -51,7 +51,7 @@ def ticks(pid):
 
 
 def leave_behind(path, kind):
-    """A grandchild in a session of its own: forked only, or another program."""
+    """Start a grandchild in a session of its own: a mere fork, or another program."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:

@@ -1,4 +1,4 @@
-"""The same code as a flow of Prefect 3: found by a pull step, run by Prefect's own engine."""
+"""The same code as a flow of Prefect 3, run by Prefect's own engine; a pull step leads to it."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a session does and when: a function of the seed and the length, so that it can be played again."""
+"""What a session does and when, as a function of the seed and the length, so it can be repeated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Fault points by the process that dies there (docs/design.md, section 4).
+#: Fault points, by the process that dies there (docs/design.md, section 4).
 AGENT_POINTS = (
     "before-intent",
     "after-intent",
@@ -32,7 +32,7 @@ AGENT_POINTS = (
     "during-remove",
 )
 FORK_SERVER_POINTS = ("fork-server-before-fork", "fork-server-after-fork")
-#: The first four can come before the user's code, which starts beside the runner.
+#: The first four can come before the user's code, which starts in parallel to the runner.
 RUNNER_POINTS = (
     "runner-at-birth",
     "runner-before-started",
@@ -47,23 +47,23 @@ POINTS = AGENT_POINTS + FORK_SERVER_POINTS + RUNNER_POINTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How much of everything."""
+class FaultRates:
+    """How often faults happen, and how many runs go on."""
 
-    #: Mean seconds between two faults of a kind.
+    #: Mean pause between two faults of a kind, seconds.
     mean_pause_s: Mapping[str, float]
-    #: Runs that are going or waiting at a time.
-    at_a_time: int
-    #: How many times shorter or longer what is away stays away.
-    away: float = 1.0
-    #: An agent that is younger is not killed: it would never get to work.
+    #: Runs that go on or wait at the same time.
+    runs_at_a_time: int
+    #: Factor for the time for which a killed process stays away.
+    away_factor: float = 1.0
+    #: Age before which an agent is not killed, seconds: it would never get to work.
     grown_s: float = 0.0
-    #: After the last fault everything must come to its end in so long.
-    calm_s: float = 90.0
+    #: Time after the last fault in which everything must end, seconds.
+    settle_s: float = 90.0
 
 
 #: For a server and runs that start in tenths of a second.
-QUICK = Pace(
+FAST = FaultRates(
     mean_pause_s={
         "kill flow": 5.0,
         "kill runner": 6.0,
@@ -72,13 +72,13 @@ QUICK = Pace(
         "kill server": 31.0,
         "kill several": 33.0,
         "stop agent": 27.0,
-        "storm": 17.0,
+        "network faults": 17.0,
         "arm point": 7.0,
     },
-    at_a_time=9,
+    runs_at_a_time=9,
 )
-#: For a server, agents and runs that start in seconds; a run of it is also cancelled at any moment.
-HEAVY = Pace(
+#: For a server, agents and runs that start in seconds; runs are also cancelled at any moment.
+SLOW = FaultRates(
     mean_pause_s={
         "kill flow": 7.0,
         "kill runner": 8.0,
@@ -87,65 +87,67 @@ HEAVY = Pace(
         "kill server": 50.0,
         "kill several": 70.0,
         "stop agent": 35.0,
-        "storm": 25.0,
+        "network faults": 25.0,
         "arm point": 7.0,
         "cancel run": 8.0,
     },
-    at_a_time=6,
-    away=0.7,
+    runs_at_a_time=6,
+    away_factor=0.7,
     grown_s=6.0,
-    calm_s=150.0,
+    settle_s=150.0,
 )
 _KILLABLE = ("flow", "runner", "agent", "fork server", "server")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that happens at `at_s` seconds from the start."""
+    """One event of the plan."""
 
+    #: When it happens, seconds from the start.
     at_s: float
     kind: str
-    #: Chooses among those who can be hit then, in [0, 1).
+    #: Choice among the processes that can be hit then, in [0, 1).
     pick: float
-    #: How long it lasts, or how long what was killed stays away.
+    #: How long it lasts, or how long the killed process stays away, seconds.
     duration_s: float
-    #: Of "arm point".
+    #: Point and number of the pass, for "arm point".
     point: str = ""
     count: int = 1
-    #: Of "kill several".
+    #: Victims of "kill several".
     victims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One flow run: what its code is told, and for one that hangs how it ends: who is killed, or a user cancels it."""
+    """One flow run: its parameters, and how a hanging one is ended."""
 
     parameters: dict[str, Any]
     command: bool
-    #: Where a run talks to the server itself: past the network that agents have, or by it.
+    #: Whether an engine that talks to the server itself does so without the network of the agents.
     direct: bool
+    #: The process that is killed, or "user" for a cancellation.
     ended_by: str
     ended_after_s: float
 
 
-def faults(seed: int, minutes: float, pace: Pace = QUICK) -> list[Fault]:
-    """All faults of a session in the order of their times."""
+def faults(seed: int, minutes: float, rates: FaultRates = FAST) -> list[Fault]:
+    """Return all faults of a session in the order of their times."""
     chosen = random.Random(f"{seed} faults")
     found = []
-    for kind, mean_s in pace.mean_pause_s.items():
+    for kind, mean_s in rates.mean_pause_s.items():
         at_s = chosen.expovariate(1 / mean_s)
         while at_s < 60 * minutes:
-            found.append(_fault(chosen, kind, at_s, pace.away))
+            found.append(_fault(chosen, kind, at_s, rates.away_factor))
             at_s += chosen.expovariate(1 / mean_s)
     return sorted(found, key=lambda fault: fault.at_s)
 
 
-def _fault(chosen: random.Random, kind: str, at_s: float, away: float) -> Fault:
+def _fault(chosen: random.Random, kind: str, at_s: float, away_factor: float) -> Fault:
     return Fault(
         at_s=round(at_s, 3),
         kind=kind,
         pick=chosen.random(),
-        duration_s=round(away * chosen.choice((0.0, chosen.uniform(0.1, 1.0), chosen.uniform(1.0, 4.0))), 3),
+        duration_s=round(away_factor * chosen.choice((0.0, chosen.uniform(0.1, 1.0), chosen.uniform(1.0, 4.0))), 3),
         point=chosen.choice(POINTS),
         count=chosen.choice((1, 1, 2, 3)),
         victims=tuple(chosen.sample(_KILLABLE, chosen.randint(2, len(_KILLABLE)))),
@@ -153,8 +155,9 @@ def _fault(chosen: random.Random, kind: str, at_s: float, away: float) -> Fault:
 
 
 def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
-    """The runs of a session, one after the other, without an end; `facts` is where they write."""
-    chosen, roads = random.Random(f"{seed} runs"), random.Random(f"{seed} roads")
+    """Yield the runs of a session without an end; `facts` is the directory where they write."""
+    # The names are part of the seeds, which repeat the sessions of earlier versions.
+    chosen, routes = random.Random(f"{seed} runs"), random.Random(f"{seed} roads")
     while True:
         parameters = {
             "facts": facts,
@@ -166,7 +169,7 @@ def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
         yield PlannedRun(
             parameters=parameters,
             command=chosen.random() < 0.2,
-            direct=roads.random() < 0.5,
+            direct=routes.random() < 0.5,
             ended_by=chosen.choices(("flow", "runner", "user"), (40, 35, 25))[0],
             ended_after_s=chosen.uniform(0.0, 1.5),
         )

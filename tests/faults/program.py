@@ -1,4 +1,4 @@
-"""A program of the stage: it is killed, and started again."""
+"""A program of the cluster, which is killed and started again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STOP_S = 30.0
 
 
 class Program:
-    """One program that is started again whenever it has died; what it says is kept in one file."""
+    """One program that is started again whenever it has died; all its output is in one file."""
 
     def __init__(self, name: str, argv: list[str], env: Mapping[str, str], output: Path) -> None:
         self.name = name
@@ -23,21 +23,20 @@ class Program:
         self._not_before_s = 0.0
         self._started_s = 0.0
         self._killed = False
-        #: Exit codes that nobody asked for.
+        #: Exit codes of ends that the kit has not caused.
         self.surprises: list[int] = []
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """Pid of the process that runs now."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def age_s(self) -> float:
-        """Since it was started last."""
+        """Seconds since its last start."""
         return time.monotonic() - self._started_s
 
     def start(self) -> None:
-        """Start it."""
         self._killed = False
         self._started_s = time.monotonic()
         with self.output.open("ab") as output:
@@ -46,7 +45,7 @@ class Program:
             )
 
     def kill(self, away_s: float = 0.0) -> bool:
-        """Kill it, and keep it away for a while; whether it was there."""
+        """Kill it and keep it away for a while; return whether it was running."""
         if self._process is None or self._process.poll() is not None:
             return False
         self._killed = True
@@ -56,14 +55,14 @@ class Program:
         return True
 
     def send(self, number: signal.Signals) -> bool:
-        """Send it a signal; whether it was there."""
+        """Send it a signal; return whether it was running."""
         if self._process is None or self._process.poll() is not None:
             return False
         self._process.send_signal(number)
         return True
 
     def tend(self) -> None:
-        """Start it again when it is dead and its time has come."""
+        """Start it again when it is dead and has been away long enough."""
         if self._process is not None and self._process.poll() is None:
             return
         if self._process is not None and not self._killed and self._process.returncode != -signal.SIGKILL:
@@ -72,7 +71,7 @@ class Program:
             self.start()
 
     def stop(self) -> int:
-        """Ask it to end; its exit code."""
+        """Stop it; return its exit code."""
         if self._process is None:
             return 0
         self.send(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""The network between agents and server: passes HTTP requests on, and in a storm cuts, delays and falsifies them."""
+"""The network between agents and server: passes HTTP requests on, or cuts, delays and falsifies them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _ANSWERS = {
     "HTML": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
     + b"Content-Length: %d\r\n\r\n%b" % (len(_HTML), _HTML),
 }
-#: refused: cut before the server has it; unanswered: cut after it has answered; abandoned: cut while it works on it.
+#: refused: cut before the server has the request; abandoned: while it works on it; unanswered: after its answer.
 KINDS = ("refused", "unanswered", "abandoned", "half an answer", "503", "HTML", "delay")
 
 
 class Proxy:
-    """Serves on `port` until closed. In a storm every third request or so meets a fault."""
+    """Serves on `port` until closed. While faults are injected, about every third request has one."""
 
     def __init__(self, target_port: Callable[[], int], seed: int) -> None:
         self.injected: Counter[str] = Counter()
         self.port = 0
         self._target_port = target_port
         self._chosen = random.Random(f"{seed} proxy")
-        self._stormy = False
+        self._injecting = False
         self._only: str | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._loop = asyncio.new_event_loop()
@@ -37,9 +37,9 @@ class Proxy:
         self._thread.start()
         assert self._ready.wait(10), "the proxy did not start"
 
-    def storm(self, blowing: bool, only: str | None = None) -> None:
-        """Faults from now on, of one kind only if told so; or no more."""
-        self._stormy, self._only = blowing, only
+    def inject(self, on: bool, only: str | None = None) -> None:
+        """Inject faults from now on, of one kind or of all; or stop."""
+        self._injecting, self._only = on, only
 
     def close(self) -> None:
         """Cut all connections and end."""
@@ -60,7 +60,7 @@ class Proxy:
         self._loop.close()
 
     def _fault(self) -> str | None:
-        if not self._stormy or self._chosen.random() > 0.35:
+        if not self._injecting or self._chosen.random() > 0.35:
             return None
         kind = self._only or self._chosen.choice(KINDS)
         self.injected[kind] += 1
@@ -70,14 +70,14 @@ class Proxy:
         upstream: asyncio.StreamWriter | None = None
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)  # asyncio itself holds tasks weakly only
+        self._tasks.add(task)  # asyncio itself keeps only weak references
         try:
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target_port())
             while request := await _message(reader):
                 if not await self._pass_on(request, reader, answers, upstream, writer):
                     break
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # one side is gone, so the other goes too
+            pass  # one side has closed, so the other is closed too
         finally:
             self._tasks.discard(task)
             for each in (writer, upstream):
@@ -94,7 +94,7 @@ class Proxy:
         upstream: asyncio.StreamWriter,
         writer: asyncio.StreamWriter,
     ) -> bool:
-        """One request; whether the connection may go on."""
+        """Pass one request on; return whether the connection may go on."""
         fault = self._fault()
         if fault == "refused":
             return False
@@ -123,7 +123,7 @@ class Proxy:
         return bool(answer)
 
     async def _tunnel(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        """A connection that has become a websocket: bytes, until one side ends it or a storm comes."""
+        """Pass the bytes of a websocket on, until one side closes it or a fault does."""
         tasks = [asyncio.ensure_future(self._carry(*way)) for way in ways]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +141,7 @@ class Proxy:
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
-    """One whole HTTP message; nothing at the connection's end. Both sides say how long their bodies are."""
+    """Read one HTTP message, empty at the end of the connection. Both sides send the length of their bodies."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:

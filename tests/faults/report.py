@@ -1,4 +1,4 @@
-"""The figures of a session: what was done, what was found, and whether all is well."""
+"""The figures of a session: what was done, and which promises were broken."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BROKEN = (
 
 @dataclass(kw_only=True)
 class Report:
-    """What a session comes to."""
+    """The figures of one session."""
 
     seed: int
     minutes: float
     runs: int = 0
-    #: Runs by the state that they ended in.
+    #: Number of runs by their last state.
     ends: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     lines: int = 0
-    #: Lines that were not read any more when their runner was killed.
+    #: Number of lines that were not read yet when their runner was killed.
     lines_unread: int = 0
     violations: list[Violation] = field(default_factory=list)
 
@@ -48,12 +48,12 @@ class Report:
         return Counter(violation.kind for violation in self.violations)
 
     def as_json(self) -> str:
-        """All of it for programs."""
+        """Return all of it as JSON."""
         found = {**vars(self), "kills": self.kills, "broken": {kind: self.broken[kind] for kind in BROKEN}}
         return json.dumps({**found, "violations": [vars(each) for each in self.violations]}, indent=2)
 
     def as_text(self) -> str:
-        """All of it for people."""
+        """Return all of it as text."""
         return "\n".join(self._text())
 
     def _text(self) -> Iterator[str]:

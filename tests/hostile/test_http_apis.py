@@ -1,4 +1,4 @@
-"""Whatever is sent to the agent's API and to the embedded server: an answer, in time, and never "internal error"."""
+"""The agent's API and the embedded server answer any request, in time, and never with "internal error"."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from typing import Any
 
 import pytest
 import requests
-from graphql import (
-    GraphQLEnumType,
-    GraphQLInputObjectType,
-    GraphQLList,
-    GraphQLNonNull,
-    GraphQLObjectType,
-    GraphQLScalarType,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,8 +18,9 @@ from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
 from flowherd.agent.platform import Figures
 from flowherd_server.service import SCHEMA
+from tests.support.graphql_texts import input_for, operations, selection_for
 from tests.support.leftovers import none_left
-from tests.support.mutations import RAW_TEXTS, STRANGE_VALUES, damaged_bytes, fuzz, mutated
+from tests.support.mutations import RAW_TEXTS, damaged_bytes, fuzz, mutated
 from tests.support.server import ServerProcess, running_server
 
 TIMEOUT_S = 20.0
@@ -35,7 +28,7 @@ TIMEOUT_S = 20.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of these tests' own, whose stderr stays free of tracebacks."""
+    """A server for these tests alone, whose stderr must have no traceback."""
     with none_left(), running_server(tmp_path_factory.mktemp("fuzzed") / "data", schedule_ahead=2) as server:
         seed(server)
         yield server
@@ -154,7 +147,7 @@ def raw_requests(draw: st.DrawFn) -> bytes:
 
 
 def answer_to(port: int, data: bytes) -> bytes:
-    """All that comes back until the other side closes; this side says that no more comes."""
+    """Send bytes and the end of the stream; return all that comes back until the other side closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         received = b""
         try:
@@ -203,7 +196,7 @@ def test_any_header_text_gets_an_answer_of_the_agents_api(api: AgentApi, path: s
 
 
 def seed(server: ServerProcess) -> None:
-    """Something of every table, so that queries find rows."""
+    """Put rows into every table, so queries find some."""
     flow = {
         "name": "fuzzed",
         "tasks": [{"slug": "t-1", "name": "t", "type": "x"}],
@@ -231,7 +224,7 @@ def ask(server: ServerProcess, text: str, variables: Any = None) -> requests.Res
 
 
 def check(response: requests.Response) -> None:
-    """A proper answer: data, or errors that each say what is wrong, and none of them "it is our fault"."""
+    """Check for a proper answer: data, or errors that each say what is wrong, none of them internal."""
     assert response.status_code in (200, 400, 413), (response.status_code, response.text[:500])
     body = response.json()
     assert set(body) <= {"data", "errors"} and body
@@ -242,99 +235,6 @@ def check(response: requests.Response) -> None:
             assert error["extensions"]["code"] != "INTERNAL_SERVER_ERROR", error
     else:
         assert response.status_code == 200
-
-
-WORDS = st.one_of(
-    st.sampled_from(
-        [
-            '"x"',
-            '"\\u0000"',
-            '"\\ud800"',
-            "0",
-            "-1",
-            "99999999999999999999",
-            "1e400",
-            "null",
-            "true",
-            "[]",
-            "{}",
-            "X",
-            '"2024-01-01T00:00:00Z"',
-            '"99999-01-01"',
-            '"%"',
-            f'"{uuid.uuid4()}"',
-            "[[null]]",
-        ]
-    ),
-    st.text(max_size=6).map(json.dumps),
-)
-
-
-def value_for(draw: st.DrawFn, kind: Any, depth: int) -> str:
-    """A literal for an input type: mostly fitting, sometimes anything."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(WORDS)
-    if isinstance(kind, GraphQLNonNull):
-        return value_for(draw, kind.of_type, depth)
-    if isinstance(kind, GraphQLList):
-        return "[" + ", ".join(value_for(draw, kind.of_type, depth - 1) for _ in range(draw(st.integers(0, 2)))) + "]"
-    if isinstance(kind, GraphQLEnumType):
-        return str(draw(st.sampled_from(sorted(kind.values))))
-    if isinstance(kind, GraphQLInputObjectType):
-        if depth <= 0:
-            return "{}"
-        names = sorted(kind.fields)
-        chosen = set(draw(st.lists(st.sampled_from(names), max_size=3)))
-        chosen |= {name for name in names if isinstance(kind.fields[name].type, GraphQLNonNull)}
-        return "{" + ", ".join(f"{n}: {value_for(draw, kind.fields[n].type, depth - 1)}" for n in sorted(chosen)) + "}"
-    assert isinstance(kind, GraphQLScalarType)
-    fitting = {
-        "String": '"x"',
-        "Int": "3",
-        "Boolean": "true",
-        "uuid": f'"{uuid.uuid4()}"',
-        "UUID": f'"{uuid.uuid4()}"',
-        "timestamptz": '"2024-01-01"',
-        "DateTime": '"2024-01-01"',
-        "JSON": '{type: "Failed", a: [1]}',
-    }
-    return fitting.get(kind.name) or draw(WORDS)
-
-
-def selection_for(draw: st.DrawFn, kind: Any, depth: int) -> str:
-    while hasattr(kind, "of_type"):
-        kind = kind.of_type
-    if not isinstance(kind, GraphQLObjectType):
-        return ""
-    leaves = [name for name, field in kind.fields.items() if not is_object(field.type)]
-    names = list(kind.fields) if depth > 0 else leaves
-    if not names:
-        return " { __typename }"
-    chosen = draw(st.lists(st.sampled_from(sorted(names)), min_size=1, max_size=3))
-    parts = [field_for(draw, f"a{n}: {name}", kind.fields[name], depth - 1) for n, name in enumerate(chosen)]
-    return " { " + " ".join(parts) + " }"
-
-
-def is_object(kind: Any) -> bool:
-    while hasattr(kind, "of_type"):
-        kind = kind.of_type
-    return isinstance(kind, GraphQLObjectType)
-
-
-def field_for(draw: st.DrawFn, shown: str, field: Any, depth: int) -> str:
-    names = [n for n, a in field.args.items() if isinstance(a.type, GraphQLNonNull) or draw(st.booleans())]
-    given_args = ", ".join(f"{name}: {value_for(draw, field.args[name].type, 3)}" for name in names)
-    return f"{shown}{f'({given_args})' if given_args else ''}{selection_for(draw, field.type, depth)}"
-
-
-@st.composite
-def operations(draw: st.DrawFn) -> str:
-    """A query or a mutation, generated from the schema itself."""
-    root, word = draw(st.sampled_from([(SCHEMA.query_type, "query"), (SCHEMA.mutation_type, "mutation")]))
-    assert root is not None
-    names = draw(st.lists(st.sampled_from(sorted(root.fields)), min_size=1, max_size=2))
-    fields = [field_for(draw, f"r{n}: {name}", root.fields[name], 3) for n, name in enumerate(names)]
-    return f"{word} {{ {' '.join(fields)} }}"
 
 
 @given(text=operations())
@@ -361,24 +261,6 @@ def test_variables_of_any_shape_get_proper_answers(server: ServerProcess, data: 
     document = {"input": input_for(data.draw, kind, 4)}
     variables = data.draw(st.one_of(st.just(document), mutated(document)))
     check(ask(server, f"mutation($input: {kind}) {{ {name}(input: $input){selection} }}", variables))
-
-
-def input_for(draw: st.DrawFn, kind: Any, depth: int) -> Any:
-    if isinstance(kind, GraphQLNonNull):
-        return input_for(draw, kind.of_type, depth)
-    if isinstance(kind, GraphQLList):
-        return [input_for(draw, kind.of_type, depth - 1) for _ in range(draw(st.integers(0, 2)))]
-    if isinstance(kind, GraphQLInputObjectType):
-        return {n: input_for(draw, f.type, depth - 1) for n, f in kind.fields.items()} if depth > 0 else {}
-    fitting: dict[str, Any] = {
-        "String": "x",
-        "Int": 3,
-        "Boolean": True,
-        "uuid": str(uuid.uuid4()),
-        "JSON": {"type": "Failed"},
-    }
-    fitting |= {"UUID": str(uuid.uuid4()), "DateTime": "2024-01-01T00:00:00Z", "timestamptz": "2024-01-01"}
-    return draw(STRANGE_VALUES) if draw(st.integers(0, 6)) == 0 else fitting.get(getattr(kind, "name", ""), "x")
 
 
 @given(

@@ -1,13 +1,13 @@
 """Virtual environments with the real Prefect, made once from PyPI and kept outside the tree.
 
-    python -m tests.peers.environments        make what is missing, and say where each is
+    python -m tests.peers.environments        make the missing ones and print where each is
 
-They are in `flowherd/peers` below XDG_CACHE_HOME (else ~/.cache), under names that change with the pins, so that
-an environment of other pins is never taken for this one. FLOWHERD_PEERS_DIR names another directory; there they are
-called `prefect-VERSION`, and what is there already is taken as it is.
+They are in `flowherd/peers` below XDG_CACHE_HOME (else ~/.cache). Their names change with the pins, so an environment
+of other pins is never taken for this one. FLOWHERD_PEERS_DIR names another directory: there they are called
+`prefect-VERSION`, and one that exists is used as it is.
 
-An environment counts when its mark is there, and the mark is written last; whoever makes one holds its lock. So two
-makers do not meet, and what a killed maker left half made is made anew.
+An environment counts as complete when its mark exists. The mark is written last, and the process that makes an
+environment holds its lock, so two do not interfere, and what a killed one left half made is made again.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from pathlib import Path
 
 import pytest
 
-#: Each Prefect and the Python that it runs on.
-PYTHONS = {"0.13.1": "3.8", "1.4.1": "3.9"}
-OLD, NEW = PYTHONS
-#: The one whose server is the backend; the same for it.
-THIRD = "3.8.5"
-#: An earlier minor version of it, for servers and runtimes that are not of the same version.
-EARLIER_THIRD = "3.4.25"
-_ALL = {**PYTHONS, THIRD: "3.12", EARLIER_THIRD: "3.12"}
+#: Versions of Prefect whose server is the embedded one.
+PREFECT_0, PREFECT_1 = PREFECT_0_AND_1 = ("0.13.1", "1.4.1")
+#: A version of Prefect whose own server is the backend.
+PREFECT_3 = "3.8.5"
+#: An earlier minor version of it, for servers and runtimes of different versions.
+EARLIER_PREFECT_3 = "3.4.25"
+#: The Python of each.
+_PYTHONS = {PREFECT_0: "3.8", PREFECT_1: "3.9", PREFECT_3: "3.12", EARLIER_PREFECT_3: "3.12"}
 
 _PINS = Path(__file__).with_name("pins")
-#: Of whoever started the tests; each test has a home of its own.
+#: Home of the person who started the tests; each test has one of its own.
 _HOME = Path.home()
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "flowherd" / "peers"
 _GIVEN = os.environ.get("FLOWHERD_PEERS_DIR")
-#: Set where a missing interpreter is a failure and no reason to skip.
+#: Whether a missing interpreter is a failure and not a reason to skip.
 _REQUIRED = os.environ.get("FLOWHERD_REQUIRE_PEERS") == "1"
 _MARK = ".complete"
 _INSTALL_TIMEOUT_S = 540
 
 
 class Unavailable(Exception):
-    """A real Prefect cannot be had here; the text says what was looked for and how to get it."""
+    """A real Prefect cannot be installed here; the text says what was looked for and how to get it."""
 
 
 @dataclass(frozen=True)
-class Peer:
+class Installation:
     """A virtual environment that holds one version of Prefect."""
 
     version: str
@@ -67,58 +67,59 @@ class Peer:
         return self.directory / "bin" / "prefect"
 
     @property
-    def new(self) -> bool:
-        """Whether it is of the 1.x line, where commands and options are called otherwise."""
+    def is_prefect_1(self) -> bool:
+        """Whether this is Prefect 1.x, which has other commands and options than 0.x."""
         return self.version.startswith("1.")
 
 
-def required_peer(version: str) -> Peer:
-    """For tests: the environment; without its interpreter the test is skipped, or fails where peers are required."""
+def required_installation(version: str) -> Installation:
+    """Return the environment, or skip the test when it cannot be made (fail it where peers are required)."""
     try:
-        return peer(version)
+        return installation(version)
     except Unavailable as error:
         if _REQUIRED:
             pytest.fail(f"FLOWHERD_REQUIRE_PEERS=1, but {error}", pytrace=False)
         pytest.skip(str(error))
 
 
-def peer(version: str) -> Peer:
-    """The environment with this Prefect, made if it is not there.
+def installation(version: str) -> Installation:
+    """Return the environment with this Prefect; make it if it is missing.
 
-    Raises Unavailable without an interpreter for it, and when PyPI does not give what the pins name.
+    Raises Unavailable without an interpreter for it, and when PyPI does not have what the pins name.
     """
-    found = _sought(version)
+    found = _found_once(version)
     if isinstance(found, Unavailable):
         raise found
     return found
 
 
 @cache
-def _sought(version: str) -> Peer | Unavailable:
-    """What became of the one attempt of this process: a failure that took minutes is not tried again for each test."""
+def _found_once(version: str) -> Installation | Unavailable:
+    """Keep the result of this process's only attempt: a failure that took minutes is not repeated for each test."""
     try:
         return found_or_made(version, _directory(version))
     except Unavailable as error:
         return error
 
 
-def found_or_made(version: str, directory: Path) -> Peer:
-    """The environment in `directory`, made there unless it is complete, or was put there by hand."""
+def found_or_made(version: str, directory: Path) -> Installation:
+    """Return the environment in `directory`; make it unless it is complete, or was put there by hand."""
     lock = directory.with_name(directory.name + ".lock")
-    found = Peer(version, directory)
+    found = Installation(version, directory)
     if found.prefect.exists() and not lock.exists():
         return found
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(lock):
+    with locked(lock):
         if not _complete(directory):
             _make(version, directory)
     return found
 
 
 def interpreter(minor: str) -> Path:
-    """A Python of this version, "3.8" say, that can make virtual environments.
+    """Find a Python of this version, "3.8" say, that can make virtual environments.
 
     Being on PATH is not enough: pyenv puts a python3.8 there that may only say that no such version is chosen.
+    Raises Unavailable.
     """
     on_path = shutil.which(f"python{minor}")
     pyenv = Path(os.environ.get("PYENV_ROOT") or _HOME / ".pyenv") / "versions"
@@ -153,15 +154,15 @@ def _directory(version: str) -> Path:
 
 
 def _complete(directory: Path) -> bool:
-    """Made to the end, and its interpreter is still installed (bin/python is a link to it)."""
+    """Whether it was made to the end and its interpreter is still installed (bin/python is a link to it)."""
     return (directory / _MARK).exists() and (directory / "bin" / "python").exists()
 
 
 def _make(version: str, directory: Path) -> None:
-    python = interpreter(_ALL[version])
+    python = interpreter(_PYTHONS[version])
     shutil.rmtree(directory, ignore_errors=True)
     _run(python, "-m", "venv", str(directory))
-    # Wheels only: quick, and no package's set-up code depends on what this machine has.
+    # Wheels only: quick, and no package's setup code depends on what this machine has.
     pip = (directory / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     _run(*pip, "--only-binary", ":all:", "-r", str(_pins(version)))
     (directory / _MARK).touch()
@@ -176,17 +177,18 @@ def _run(*command: str | Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold this lock against other processes."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def main() -> int:
-    """Make them all at once; 1 if one cannot be had and all are required."""
+    """Make them all at once; return 1 if one cannot be made and all are required."""
     with ThreadPoolExecutor() as executor:
-        made = list(executor.map(_sought, _ALL))
-    for version, found in zip(_ALL, made, strict=True):
+        made = list(executor.map(_found_once, _PYTHONS))
+    for version, found in zip(_PYTHONS, made, strict=True):
         print(f"Prefect {version}: {found if isinstance(found, Unavailable) else found.directory}", flush=True)
     return int(_REQUIRED and any(isinstance(found, Unavailable) for found in made))
 

@@ -1,4 +1,4 @@
-"""How the environments are made, held with pins that name nothing; the real ones are held by all other tests here."""
+"""How the environments are made, shown with pins that name nothing; all other tests here use the real ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers import environments
-from tests.peers.environments import NEW, PYTHONS, Unavailable, found_or_made, required_peer
+from tests.peers.environments import PREFECT_0_AND_1, PREFECT_1, Unavailable, found_or_made, required_installation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,36 +18,38 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def no_pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment takes a second or two, and no network."""
-    (tmp_path / f"prefect-{NEW}.txt").write_text("# nothing\n")
+    """Make environments that take a second or two and no network."""
+    (tmp_path / f"prefect-{PREFECT_1}.txt").write_text("# nothing\n")
     monkeypatch.setattr(environments, "_PINS", tmp_path)
 
 
-@pytest.mark.parametrize("version", PYTHONS)
+@pytest.mark.parametrize("version", PREFECT_0_AND_1)
 @pytest.mark.timeout(600)
 def test_each_environment_holds_the_prefect_that_it_is_named_after(version: str) -> None:
-    shown = subprocess.run([required_peer(version).prefect, "version"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [required_installation(version).prefect, "version"], capture_output=True, text=True, check=True
+    )
     assert shown.stdout.strip() == version
 
 
 @pytest.mark.usefixtures("no_pins")
 def test_two_makers_at_once_make_one_environment(tmp_path: Path) -> None:
-    required_peer(NEW)
+    required_installation(PREFECT_1)
     directory = tmp_path / "made"
     with ThreadPoolExecutor(2) as makers:
-        both = list(makers.map(lambda _: found_or_made(NEW, directory).python.stat().st_ctime_ns, range(2)))
-    assert both[0] == both[1] == found_or_made(NEW, directory).python.stat().st_ctime_ns
+        both = list(makers.map(lambda _: found_or_made(PREFECT_1, directory).python.stat().st_ctime_ns, range(2)))
+    assert both[0] == both[1] == found_or_made(PREFECT_1, directory).python.stat().st_ctime_ns
 
 
 @pytest.mark.usefixtures("no_pins")
 def test_what_a_killed_maker_left_half_made_is_made_anew(tmp_path: Path) -> None:
-    required_peer(NEW)
+    required_installation(PREFECT_1)
     directory = tmp_path / "made"
     half = directory / "bin" / "prefect"
     half.parent.mkdir(parents=True)
     half.touch()
     (tmp_path / "made.lock").touch()
-    assert found_or_made(NEW, directory).python.exists()
+    assert found_or_made(PREFECT_1, directory).python.exists()
     assert not half.exists()
 
 
@@ -55,7 +57,7 @@ def test_an_environment_that_was_put_there_by_hand_is_taken_as_it_is(tmp_path: P
     prefect = tmp_path / "given" / "bin" / "prefect"
     prefect.parent.mkdir(parents=True)
     prefect.touch()
-    assert found_or_made(NEW, tmp_path / "given").prefect == prefect
+    assert found_or_made(PREFECT_1, tmp_path / "given").prefect == prefect
 
 
 def test_without_an_interpreter_the_reason_tells_how_to_get_one() -> None:
@@ -67,10 +69,10 @@ def test_a_missing_peer_is_a_skip_at_home_and_a_failure_where_it_is_required(mon
     def nowhere(version: str) -> None:
         raise Unavailable(f"there is no {version}")
 
-    monkeypatch.setattr(environments, "peer", nowhere)
+    monkeypatch.setattr(environments, "installation", nowhere)
     monkeypatch.setattr(environments, "_REQUIRED", False)
     with pytest.raises(pytest.skip.Exception, match="there is no"):
-        required_peer(NEW)
+        required_installation(PREFECT_1)
     monkeypatch.setattr(environments, "_REQUIRED", True)
     with pytest.raises(pytest.fail.Exception, match="FLOWHERD_REQUIRE_PEERS=1, but there is no"):
-        required_peer(NEW)
+        required_installation(PREFECT_1)

@@ -16,7 +16,7 @@ from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.cli.doctor.check_fork_servers import check_fork_servers
 from flowherd.config import load_settings
-from flowherd.host.processes import fork_server, set_aside
+from flowherd.host.processes import fork_server_pool, set_aside
 from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end
 from tests.support.waiting import wait_until
@@ -157,7 +157,7 @@ def test_fork_servers_of_particular_environments_are_few_and_end_when_unused(
     backend: MemoryBackend, libraries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(set_aside, "_GRACE_S", 0.0)
-    monkeypatch.setattr(fork_server, "MAX_OWN_ENVIRONMENTS", 2)
+    monkeypatch.setattr(fork_server_pool, "MAX_OWN_ENVIRONMENTS", 2)
     with agent_of(backend) as agent:
         servers = agent._host._surroundings.fork_servers
         for seed in range(4):
@@ -165,7 +165,7 @@ def test_fork_servers_of_particular_environments_are_few_and_end_when_unused(
         kept = sorted(dict(runtime.environment).get("PYTHONHASHSEED", "") for runtime in servers._servers)
         assert kept == ["", "2", "3"]
         wait_until(lambda: not servers._set_aside.servers)
-        monkeypatch.setattr(fork_server, "OWN_ENVIRONMENT_IDLE_S", 0.0)
+        monkeypatch.setattr(fork_server_pool, "OWN_ENVIRONMENT_IDLE_S", 0.0)
         wait_until(lambda: [runtime.environment for runtime in servers._servers] == [()])
 
 

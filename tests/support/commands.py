@@ -16,6 +16,7 @@ from typing import Any
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient
+from tests.support.command_server import run_command
 from tests.support.waiting import wait_until
 
 FLOWHERD = [sys.executable, "-m", "flowherd"]
@@ -32,9 +33,7 @@ class CommandLine:
         return {**os.environ, "FLOWHERD_HOME": str(self.home), **self.env}
 
     def __call__(self, *args: str, code: int | None = 0, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*FLOWHERD, *args], env=self.environment(), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+        done = run_command(args, self.environment(), timeout_s)
         assert code is None or done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

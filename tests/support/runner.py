@@ -1,6 +1,6 @@
 """A real fork server under any interpreter, and real runs in temporary run directories.
 
-Speaks the fork server's conversation itself, with nothing of the agent, so it tests the child side alone.
+Speaks the fork server's protocol without any code of the agent, so it tests the child side alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ with open("/proc/self/cmdline") as command_line:
 
 
 def interpreters() -> list[str]:
-    """The interpreter of this test run first, then one of every other version from 3.7 on that is installed here."""
+    """Return the interpreter of this test run, then one of each other version from 3.7 on that is installed here."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     candidates = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"))
     home = os.environ.get("PYENV_ROOT")
@@ -69,7 +69,7 @@ def _version(interpreter: str) -> str | None:
 
 @dataclass
 class Run:
-    """One run directory, and the runner in it once there is one."""
+    """One run directory, and its runner once it is started."""
 
     directory: Path
     spec: dict[str, Any]
@@ -85,7 +85,7 @@ class Run:
         return read_json(str(self.directory), STARTED_FILE)
 
     def wait(self, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The exit record, once the runner is gone."""
+        """Wait until the runner has ended; return the exit record."""
         alive = lambda: is_alive(self.pid, self.start_ticks)  # noqa: E731
         wait_until(lambda: not alive(), timeout_s=timeout_s, what=lambda: f"the end of the run:\n{self.describe()}")
         record = self.exit
@@ -97,8 +97,13 @@ class Run:
         return list(unpack_records(path.read_bytes())) if path.exists() else []
 
     def lines(self, *streams: str) -> list[str]:
-        """The text of the journal's records, in order; of all streams, or of those named."""
+        """Return the texts of the journal's records in order: of all streams, or of those named."""
         return [_text(record) for record in self.records() if not streams or STREAM_NAMES[record.stream] in streams]
+
+    def log_payloads(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return level and content of each record that a logger has written to the journal."""
+        found = [record for record in self.records() if STREAM_NAMES[record.stream] == "log"]
+        return [(record.level, json.loads(record.payload)) for record in found]
 
     def wait_for_line(self, text: str, timeout_s: float = 20.0) -> None:
         wait_until(lambda: text in self.lines(), timeout_s=timeout_s, what=lambda: f"{text!r}:\n{self.describe()}")
@@ -107,7 +112,7 @@ class Run:
         write_json(str(self.directory), STOP_FILE, {"reason": reason, "detail": detail, "grace_s": grace_s})
 
     def stop(self, reason: str = "cancelled", detail: str | None = "by a test", grace_s: float = 5.0) -> None:
-        """Ask for the run's end as the agent does."""
+        """Request the end of the run as the agent does."""
         self.write_stop(reason, detail, grace_s)
         os.kill(self.pid, signal.SIGTERM)
 
@@ -131,15 +136,15 @@ def _text(record: Record) -> str:
 
 @dataclass
 class ForkServer:
-    """A fork server under `interpreter`, and this side of its conversation."""
+    """A fork server under `interpreter`, and this end of its channel."""
 
     interpreter: str
     runs_directory: Path
     preload: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
-    #: What it said when it was ready.
+    #: Its "ready" message.
     ready: dict[str, Any] = field(default_factory=dict)
-    #: Its "gone" messages: wait status by pid.
+    #: Wait status by pid, from its "gone" messages.
     gone: dict[int, int] = field(default_factory=dict)
     #: Files that it has reported as changed.
     stale: list[str] = field(default_factory=list)
@@ -166,7 +171,7 @@ class ForkServer:
         self.ready = self.receive("ready")
 
     def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The next message of these kinds; what the messages before it say is remembered."""
+        """Return the next message of these kinds; keep what the messages before it say."""
         while True:
             readable, _, _ = select.select([self.channel], [], [], timeout_s)
             assert readable, f"no {ops} from the fork server: {self.output.read_text()}"
@@ -179,7 +184,7 @@ class ForkServer:
                 return message
 
     def prepare(self, kind: str, target: dict[str, Any], **spec: Any) -> Run:
-        """A run directory with its spec, as the agent makes it."""
+        """Make a run directory with its spec, as the agent does."""
         run_id = str(uuid.uuid4())
         directory = self.runs_directory / run_id
         directory.mkdir(mode=0o700)
@@ -189,7 +194,7 @@ class ForkServer:
         return Run(directory, whole)
 
     def start(self, run: Run) -> Run:
-        """Lock the run's directory, hand the lock on, and wait for the runner's pid."""
+        """Lock the run's directory, pass the lock on, and wait for the runner's pid."""
         answer = self.ask(run)
         assert answer["op"] == "started", answer
         return run
@@ -224,13 +229,13 @@ class ForkServer:
         return self.start(self.prepare("python", {"ref": f"{source}:{function}"}, **spec))
 
     def close(self) -> None:
-        """Let go of it, as an agent that ends does."""
+        """Close the channel, as an agent that ends does."""
         self.channel.close()
         self.process.wait(timeout=20)
 
 
 def fork_servers(interpreter: str, directory: Path) -> Iterator[ForkServer]:
-    """For fixtures: a fork server that is let go of at the end."""
+    """For fixtures: yield a fork server and close it at the end."""
     server = ForkServer(interpreter, directory)
     try:
         yield server

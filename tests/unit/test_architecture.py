@@ -16,7 +16,21 @@ CHILD = ROOT / "runners" / "flowherd_runner"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
-    ("words", ["", "errors", "recurring_error", "signals", "states", "times", "values"]),
+    (
+        "words",
+        [
+            "",
+            "errors",
+            "line_writer",
+            "private_directory",
+            "recurring_error",
+            "signals",
+            "standard_streams",
+            "states",
+            "times",
+            "values",
+        ],
+    ),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
     ("agent", ["agent"]),
@@ -29,7 +43,10 @@ SERVER_MAY_IMPORT = (
     "flowherd",
     "flowherd.config",
     "flowherd.errors",
+    "flowherd.line_writer",
+    "flowherd.private_directory",
     "flowherd.signals",
+    "flowherd.standard_streams",
     "flowherd.states",
     "flowherd.times",
 )

@@ -4,6 +4,7 @@ One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
   {"op": "start", "request": n, "directory": path, "if_fresh": true}
                                                         with the descriptor of the locked lock as SCM_RIGHTS
 and the fork server sends
+  {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
   {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error},
    "refused": {module: what its import leaves}, "threads": n}
   {"op": "started", "request": n, "pid": p, "start_ticks": t}

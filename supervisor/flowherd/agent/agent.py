@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 
 from loguru import logger
@@ -32,7 +31,7 @@ from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.config.cloud_token import require_cloud_token
-from flowherd.errors import BackendError, BackendUnavailable, ClaimLost, NotAuthorized
+from flowherd.errors import AgentStopping, BackendError, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.values import AgentIdentity, FlowRun, Wake
 
@@ -102,12 +101,10 @@ class Agent:
         self._loop.use_intervals(_loop_intervals or LOOP_INTERVALS)
         agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
         with catching_stop_signals(self._waker) as signals:
+            is_stopping = functools.partial(self._is_stopping, signals)
             try:
-                if require_cloud_token(self.loaded.settings):
-                    self._connection.check_token()
-                self.setup()
-                notify_ready()
-                self._loop.run(self._heartbeat_and_poll, functools.partial(self._is_stopping, signals), self.max_polls)
+                self._loop.call(self._get_ready, is_stopping)
+                self._loop.run(self._heartbeat_and_poll, is_stopping, self.max_polls)
                 self._shut_down(signals)
             finally:
                 self.cleanup()
@@ -134,7 +131,7 @@ class Agent:
         except BackendError as error:
             self.logger.error("Cannot reach the backend at {}, trying again: {}", self._connection.address, error)
 
-    def agent_process(self, executor: ThreadPoolExecutor) -> bool:
+    def agent_process(self, executor: Executor) -> bool:
         """Look for flow runs and deploy them in the executor's threads; return whether any were found.
 
         Raises nothing for a single bad run, nor when the backend is away; NotAuthorized is raised.
@@ -246,29 +243,29 @@ class Agent:
 
     def health(self) -> health.Health:
         """Return whether the agent reaches its backend and its loop runs."""
-        facts = health.Facts(
-            started_s=self._connection.opened_s,
-            last_beat_s=self._loop.last_beat_s,
-            last_contact_s=self._connection.last_contact_s,
-            longest_pause_s=self._loop.longest_pause_s,
-            request_timeout_s=self.loaded.settings.cloud.request_timeout,
-        )
-        return replace(health.assess(facts, time.monotonic()), claim_pause=self._claim_gate.pause())
+        found = self._loop.health(self.loaded.settings.cloud.request_timeout)
+        return replace(found, claim_pause=self._claim_gate.pause())
 
     # -- inside
 
-    def _heartbeat_and_poll(self, executor: ThreadPoolExecutor) -> bool:
+    def _heartbeat_and_poll(self, executor: Executor) -> bool:
         # Silence alone proves nothing: an agent that was suspended for a while has made no request.
         self._platform.tick(self._connection.silent_s() if self._loop.failed_polls else 0.0)
         self.heartbeat()
         return self.agent_process(executor)
+
+    def _get_ready(self) -> None:
+        if require_cloud_token(self.loaded.settings):
+            self._connection.check_token()
+        self.setup()
+        notify_ready()
 
     def _connect(self) -> None:
         identity = AgentIdentity(type=type(self).__name__, name=self.name, labels=tuple(self.labels))
         if self._connection.connect(identity) and self._connection.capabilities is not None:
             self._platform.connected(self._connection.capabilities)
 
-    def _look_for_flow_runs(self, executor: ThreadPoolExecutor) -> bool:
+    def _look_for_flow_runs(self, executor: Executor) -> bool:
         self._connect()
         self._settle_claims(executor)
         # Also while nothing is claimed: the backend learns that the agent is alive, and the agent that the backend is.
@@ -277,31 +274,38 @@ class Agent:
             return False
         self.logger.info("Found {} flow run(s) to submit for execution", len(flow_runs))
         for flow_run in flow_runs:
-            self._submit(executor, self.deploy_and_update_flow_run, flow_run)
+            self._submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
         return True
 
-    def _submit(self, executor: ThreadPoolExecutor, work: Callable[[FlowRun], None], flow_run: FlowRun) -> None:
-        self.submitting_flow_runs.add(flow_run.id)
+    def _submit(self, executor: Executor, flow_run_id: str, work: Callable[[], None]) -> None:
+        self.submitting_flow_runs.add(flow_run_id)
         try:
-            future = executor.submit(work, flow_run)
+            future = executor.submit(work)
         except RuntimeError:  # the executor is shutting down
-            self.submitting_flow_runs.discard(flow_run.id)
+            self.submitting_flow_runs.discard(flow_run_id)
             raise
-        future.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=flow_run.id))
+        future.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=flow_run_id))
 
-    def _settle_claims(self, executor: ThreadPoolExecutor) -> None:
+    def _settle_claims(self, executor: Executor) -> None:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""
         settled = self._claims.settle(self.submitting_flow_runs)
         for flow_run, reason in settled.lost:
             self.logger.debug("Flow run {} is not ours: {}", flow_run.id, reason)
             self._forget_claim(flow_run)
         for flow_run in settled.won:
-            self._submit(executor, self._deploy_claimed, flow_run)
-        self._claims.settle_prepared(self._platform, self.submitting_flow_runs)
+            self._submit(executor, flow_run.id, functools.partial(self._deploy_claimed, flow_run))
+
+        def start(run_id: str) -> None:  # in another thread, because it may wait for a fork server
+            self._submit(executor, run_id, functools.partial(self._platform.start_prepared, run_id))
+
+        self._claims.settle_prepared(self._platform, self.submitting_flow_runs, start)
 
     def _deploy_claimed(self, flow_run: FlowRun) -> None:
         try:
             deployment = self.deploy_flow(flow_run)
+        except AgentStopping as error:
+            self.logger.bind(run_id=flow_run.id, run=flow_run.name).info("Left to the next agent: {}", error)
+            return
         except Exception as error:  # the boundary of one run: what a platform raises fails this run alone
             self._give_up(flow_run, error)
             return
@@ -329,9 +333,12 @@ class Agent:
     def _shut_down(self, signals: StopSignals) -> None:
         notify_stopping(will_start_again=self.is_to_start_again)
         self.control.shut_down(ShutdownRequest())  # after `max_polls` nobody has asked for it
-        request = self.control.shutdown_request
+        wait, request = ShutdownWait(signals, self._waker, self._loop.beat), self.control.shutdown_request
         assert request is not None
-        self._platform.shut_down(request, ShutdownWait(signals, self._waker, self._loop.beat))
+        if request.on_stop != "drain":
+            self._platform.begin_closing()
+        wait.flush(self._loop.is_idle)
+        self._platform.shut_down(request, wait)
 
     def _woken(self, wake: Wake) -> None:
         self._platform.woken(wake)
@@ -339,11 +346,5 @@ class Agent:
             self.poke()
 
     def _api_facts(self) -> ApiFacts:
-        return ApiFacts(
-            name=self.name,
-            health=self.health,
-            poke=self.poke,
-            runs=self._platform.living_runs,
-            control=self.control,
-            figures=self._platform.figures,
-        )
+        platform = self._platform
+        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, platform.figures)

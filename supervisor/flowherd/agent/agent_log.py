@@ -1,17 +1,24 @@
 """Configures the agent's own log. Called by the program that runs the agent, never at import.
 
-Lines about a run are bound to its id (`logger.bind(run_id=...)`), which text shows shortened and JSON in full.
+Lines about a run are bound to its id (`logger.bind(run_id=...)`), which text shows shortened and JSON in full. Logging
+never waits: all lines pass through queues with a writing thread each (line_writer.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
+import os
 import sys
-from typing import TYPE_CHECKING
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from flowherd.config.settings import Logging
+from flowherd.line_writer import STANDARD_ERROR, LineWriter
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -26,21 +33,15 @@ def configure(level: str, options: Logging) -> None:
     Raises OSError or ValueError when the file or its rotation cannot be used.
     """
     logger.configure(handlers=[], extra={"short": ""}, patcher=_shorten)
-    write = _write_json if options.json_lines else _write_text
+    file = _LogFile(options) if options.file else None  # while `logger` has no sinks: they cannot be copied
+    write = _write_json if options.json_lines else STANDARD_ERROR.write_lines
+    STANDARD_ERROR.note_in(_json_notice if options.json_lines else _text_notice)
     text = "{message}" if options.json_lines else _TEXT
     colours = sys.stderr.isatty() and not options.json_lines
     logger.add(write, level=level, format=text, colorize=colours, backtrace=False, diagnose=False)
-    if options.file:
-        logger.add(
-            options.file,
-            level=level,
-            format=_FILE_TEXT,
-            rotation=options.rotation,
-            retention=options.retention,
-            backtrace=False,
-            # Tracebacks with the values of variables could show secrets.
-            diagnose=False,
-        )
+    if file is not None:
+        # Tracebacks with the values of variables could show secrets.
+        logger.add(file, level=level, format=_FILE_TEXT, backtrace=False, diagnose=False)
 
 
 def configure_unless_done(level: str, options: Logging) -> None:
@@ -58,20 +59,103 @@ def _shorten(record: Record) -> None:
     extra["short"] = f"[{extra.get('run', '')} {run_id[:8]}] " if run_id else ""
 
 
-def _write_text(message: Message) -> None:
-    # Looked up for each line, because a program may replace sys.stderr.
-    sys.stderr.write(message)
+def close() -> None:
+    """Stop logging, and wait a moment for the last lines: before this process becomes another program."""
+    logger.remove()
+    STANDARD_ERROR.flush()
 
 
 def _write_json(message: Message) -> None:
     record = message.record
     extra = {name: value for name, value in record["extra"].items() if name not in ("short", "agent_log")}
     exception = record["exception"]
-    line = {
-        "timestamp": record["time"].isoformat(),
-        "level": record["level"].name,
-        "message": record["message"],
-        **extra,
-        **({"exception": repr(exception.value)} if exception else {}),
-    }
-    sys.stderr.write(json.dumps(line, default=str) + "\n")
+    more = {**extra, **({"exception": repr(exception.value)} if exception else {})}
+    STANDARD_ERROR.write_lines(_json_line(record["time"], record["level"].name, record["message"], more))
+
+
+def _json_line(at: datetime, level: str, text: str, more: dict[str, Any]) -> str:
+    line = {"timestamp": at.isoformat(), "level": level, "message": text, **more}
+    return json.dumps(line, default=str) + "\n"
+
+
+def _json_notice(text: str) -> str:
+    return _json_line(datetime.now().astimezone(), "WARNING", text, {})
+
+
+def _text_notice(text: str) -> str:
+    return f"{datetime.now():%H:%M:%S.%f}"[:-3] + f" WARNING {text}\n"
+
+
+def _file_notice(text: str) -> str:
+    return f"{datetime.now().astimezone().isoformat(timespec='milliseconds')} WARNING {text}\n"
+
+
+class _LogFile:
+    """A sink of loguru that queues lines for a rotating file. Raises OSError or ValueError, see `configure`."""
+
+    def __init__(self, options: Logging) -> None:
+        self._writer = LineWriter(_RotatingFile(options), ("log line", "log lines"))
+        self._writer.format_notice = _file_notice
+
+    def write(self, message: str) -> None:
+        self._writer.write(message)
+
+    def stop(self) -> None:
+        """Called by loguru when the sink is removed."""
+        self._writer.flush()
+
+
+class _RotatingFile:
+    """Writes to a file that loguru rotates, by a logger of its own that passes texts on as they are."""
+
+    def __init__(self, options: Logging) -> None:
+        self._options = options
+        # loguru's way to independent loggers ("Creating independent loggers with separate set of handlers").
+        self._logger = copy.deepcopy(logger)
+        self._is_open = False
+        self._torn = False
+        self._open()
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`. Raises OSError or ValueError; lines that were written in part are ended then."""
+        text = data.decode("utf-8", "replace")
+        try:
+            if not self._is_open:
+                self._open()
+            self._logger.opt(raw=True).info(f"\n{text}" if self._torn else text)
+        except (OSError, ValueError):
+            self._is_open = False
+            self._torn = True
+            with contextlib.suppress(OSError, ValueError):
+                # Now: what is left in the file's buffer would otherwise come again before the next line.
+                self._logger.remove()
+            raise
+        self._torn = False
+        return len(data)
+
+    def _open(self) -> None:
+        options = self._options
+        self._logger.add(
+            options.file,
+            format="{message}",
+            rotation=options.rotation,
+            retention=options.retention,
+            catch=False,
+            opener=_not_for_others_to_write,
+        )
+        self._is_open = True
+        self._torn = self._torn and _ends_within_line(Path(options.file))
+
+
+def _not_for_others_to_write(path: str, flags: int) -> int:
+    """Open a file as open(2) does, but let nobody else write to it, whatever the umask is."""
+    return os.open(path, flags, 0o644)
+
+
+def _ends_within_line(path: Path) -> bool:
+    """Return whether the file ends without a line break."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 1))
+        return size > 0 and file.read(1) != b"\n"
+    return False  # its name contains the time (loguru), or it cannot be read

@@ -102,8 +102,8 @@ class Claims:
             del self._uncertain[flow_run.id]
         return settled
 
-    def settle_prepared(self, platform: Platform, skip: Collection[str]) -> None:
-        """Look up what an earlier agent prepared, and have the platform start, conclude or abandon it.
+    def settle_prepared(self, platform: Platform, skip: Collection[str], start: Callable[[str], None]) -> None:
+        """Look up what an earlier agent prepared, and have the platform conclude or abandon it; `start` the others.
 
         Leaves out the runs in `skip` and the uncertain ones. Raises BackendError.
         """
@@ -113,7 +113,7 @@ class Claims:
         for one in prepared:
             outcome = self._outcome(one, stored.get(one.flow_run_id))
             if outcome is PreparedOutcome.START:
-                platform.start_prepared(one.flow_run_id)
+                start(one.flow_run_id)
             elif outcome is PreparedOutcome.CANCELLED:
                 platform.fail_prepared(one.flow_run_id, DeployError("It was cancelled before it could be started."))
             elif outcome is PreparedOutcome.DROP:

@@ -37,13 +37,12 @@ from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.errors import ConfigurationError
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-_START_TIMEOUT_S = 10.0
 #: How long requests that are under way may go on when the agent stops, seconds.
 _STOP_TIMEOUT_S = 1
 _LONGEST_DRAIN_S = 30 * 86400
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ApiFacts:
     """What the API shows and does."""
 
@@ -236,7 +235,7 @@ class HttpThread:
         """Stop serving and close the socket."""
         self._server.stop()
         if self._thread.is_alive():
-            self._thread.join(_START_TIMEOUT_S)
+            self._thread.join(2 * _STOP_TIMEOUT_S)
         self._listener.close()
 
     def _run(self) -> None:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, wait
+from typing import TypeVar
 
 from loguru import logger
 
+from flowherd.agent import health
 from flowherd.agent.backoff import PollPace
 from flowherd.agent.connection import Connection
 from flowherd.agent.suspension import suspended_s
 from flowherd.agent.systemd import notify
+from flowherd.agent.worker_threads import WorkerThreads
 from flowherd.errors import BackendError, NotAuthorized
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
+
+T = TypeVar("T")
 
 #: Shortest pause that `longest_silence_s` can cause, seconds.
 _SHORTEST_PAUSE_S = 0.2
 #: Number of polls within `longest_silence_s`.
 _POLLS_WITHIN_SILENCE = 4
+#: Time between two looks whether a poll that takes long is to be abandoned, seconds.
+_LOOK_S = 0.1
+#: How long a poll that is under way may go on when the agent stops, seconds.
+_PATIENCE_S = 1.0
 
 
 class PollLoop:
@@ -37,15 +45,24 @@ class PollLoop:
         self._longest_silence_s = longest_silence_s
         self._pace = PollPace()
         self._polling = RecurringError("look for flow runs", logger)
+        #: Calls what may wait for long: the thread of `run` must see at any time that it is to stop.
+        self._caller = WorkerThreads(1, "poll")
+        self._deploying: WorkerThreads | None = None
         #: Number of polls in a row that failed.
         self.failed_polls = 0
         #: When the loop passed its top (monotonic).
         self.last_beat_s = time.monotonic()
 
-    @property
-    def longest_pause_s(self) -> float:
-        """The longest pause between two polls, seconds."""
-        return self._pace.longest_s
+    def health(self, request_timeout_s: float) -> health.Health:
+        """Return whether the backend answers and the loop runs."""
+        facts = health.Facts(
+            started_s=self._connection.opened_s,
+            last_beat_s=self.last_beat_s,
+            last_contact_s=self._connection.last_contact_s,
+            longest_pause_s=self._pace.longest_s,
+            request_timeout_s=request_timeout_s,
+        )
+        return health.assess(facts, time.monotonic())
 
     def use_intervals(self, intervals: Mapping[int, float]) -> None:
         """Replace the pauses between polls."""
@@ -61,28 +78,46 @@ class PollLoop:
         self.last_beat_s = time.monotonic()
         notify("WATCHDOG=1")
 
-    def run(
-        self, poll: Callable[[ThreadPoolExecutor], bool], is_stopping: Callable[[], bool], max_polls: int | None
-    ) -> None:
+    def run(self, poll: Callable[[Executor], bool], is_stopping: Callable[[], bool], max_polls: int | None) -> None:
         """Poll until `is_stopping`, or `max_polls` times. Raises what `poll` raises.
 
-        Work that polls give to the executor has ended when this returns.
+        Work that polls have given to the executor may go on when this returns because of `is_stopping`; see `is_idle`.
         """
         polls = 0
-        workers = min(32, (os.cpu_count() or 1) + 4)
-        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="deploy") as executor:
-            try:
-                _start_threads(executor, workers)
-                while not is_stopping() and (max_polls is None or polls < max_polls):
-                    self.beat()
-                    pause_s = self._pace.after_poll(poll(executor))
-                    polls += 1
-                    if max_polls is None or polls < max_polls:
-                        pause_s = self._checked_pause_s(pause_s)
-                        logger.debug("Next look for flow runs in {} s", pause_s)
-                        self._rest(0 if is_stopping() else pause_s)
-            finally:
-                self._connection.begin_closing()  # or the executor's threads could wait for the end of a pause
+        executor = self._deploying = WorkerThreads(min(32, (os.cpu_count() or 1) + 4), "deploy")
+        try:
+            while not is_stopping() and (max_polls is None or polls < max_polls):
+                self.beat()
+                pause_s = self._pace.after_poll(bool(self.call(lambda: poll(executor), is_stopping)))
+                polls += 1
+                if max_polls is None or polls < max_polls:
+                    pause_s = self._checked_pause_s(pause_s)
+                    logger.debug("Next look for flow runs in {} s", pause_s)
+                    self._rest(0 if is_stopping() else pause_s)
+            while not (self.is_idle() or is_stopping()):  # after the last of `max_polls` polls
+                self._waker.wait(_LOOK_S)
+        finally:
+            executor.shutdown(wait=False)
+            self._connection.begin_closing()  # or the executor's threads could wait for the end of a pause
+
+    def call(self, work: Callable[[], T], is_stopping: Callable[[], bool]) -> T | None:
+        """Do `work` in another thread and return its result; raises what it raises.
+
+        Returns None without waiting for it any longer when the agent is to stop, a moment after that was asked for.
+        """
+        future: Future[T] = self._caller.submit(work)
+        abandon_at_s: float | None = None
+        while not wait([future], _LOOK_S).done:
+            if abandon_at_s is None and is_stopping():
+                abandon_at_s = time.monotonic() + _PATIENCE_S
+            if abandon_at_s is not None and time.monotonic() > abandon_at_s:
+                logger.debug("Not waiting any longer for a request that is under way")
+                return None
+        return future.result()
+
+    def is_idle(self) -> bool:
+        """Return whether no flow run is being deployed."""
+        return self._deploying is None or self._deploying.is_idle()
 
     def guard(self, look: Callable[[], bool]) -> bool:
         """Look for flow runs once and return whether any were found.
@@ -128,15 +163,3 @@ class PollLoop:
                 "The agent was suspended for {:.0f} s: stopped by a signal, or the host slept or was overloaded",
                 missing_s,
             )
-
-
-def _start_threads(executor: ThreadPoolExecutor, count: int) -> None:
-    """Start all threads of the executor now.
-
-    A thread that cannot be started later, because the host has no process left, would leave its work in the queue and
-    yet report it as refused: the flow run would be handed out again and be deployed by two threads at once.
-    """
-    together = threading.Barrier(count + 1)
-    for _ in range(count):
-        executor.submit(together.wait)
-    together.wait()

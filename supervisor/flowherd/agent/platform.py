@@ -7,7 +7,7 @@ is flowherd.host.host.Host.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,8 @@ class Figures:
     limit: int | None = None
     #: Bytes of output that the backend does not have yet.
     spool_bytes: int = 0
+    #: What fork servers are importing: interpreter, module, seconds, and the ids of the runs that wait for it.
+    preloading: Sequence[Mapping[str, Any]] = ()
 
 
 class Platform(Protocol):
@@ -123,6 +125,10 @@ class Platform(Protocol):
         """Return one object for each run that has not ended, for the agent's API."""
         ...
 
+    def begin_closing(self) -> None:
+        """Start no more runs: the agent is stopping. A start that waits for something raises AgentStopping."""
+        ...
+
     def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
         """Leave, drain or end the runs, as `request` says, and deliver what can be delivered soon."""
         ...
@@ -202,6 +208,9 @@ class Elsewhere:
     def living_runs(self) -> list[dict[str, Any]]:
         """Return the runs that are being deployed."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self._deploying)]
+
+    def begin_closing(self) -> None:
+        """Nothing is started here."""
 
     def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
         """No runs to leave or end."""

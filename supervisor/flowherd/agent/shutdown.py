@@ -13,6 +13,8 @@ from flowherd.config.settings import OnStop
 from flowherd.signals import StopSignals, Waker
 
 _STEP_S = 0.2
+#: How long an agent that stops waits for requests that are under way and for the last deliveries together, seconds.
+FLUSH_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class ShutdownWait:
         self._beat = beat
         #: Signals that have had their effect; the first one began the shutdown.
         self._used_signals = min(signals.count, 1)
+        self._flush_left_s = FLUSH_TIMEOUT_S
 
     def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for a condition. Returns False when `timeout_s` is over or a further signal ends the wait."""
@@ -57,3 +60,10 @@ class ShutdownWait:
             self._beat()
             self._waker.wait(_STEP_S)
         return True
+
+    def flush(self, condition: Callable[[], bool]) -> bool:
+        """Wait for a condition as `until` does; all calls together wait at most FLUSH_TIMEOUT_S."""
+        begun_s = time.monotonic()
+        done = self.until(condition, self._flush_left_s)
+        self._flush_left_s = max(0.0, self._flush_left_s - (time.monotonic() - begun_s))
+        return done

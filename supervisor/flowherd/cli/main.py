@@ -30,6 +30,7 @@ from flowherd.cli.printing import print_error, print_line
 from flowherd.cli.runs import cancel_command, logs_command, ps_command, run_command
 from flowherd.cli.server import server_command
 from flowherd.errors import FlowherdError
+from flowherd.standard_streams import open_missing_streams
 
 # Some releases of Typer include Click, others depend on it; a class that Typer exports leads to the right one.
 _ClickException: type[Exception] = next(
@@ -89,6 +90,7 @@ for command in _COMMANDS:
 
 def main() -> None:
     """Run the command line of this process and exit with one of exit_codes."""
+    open_missing_streams()
     sys.exit(run(sys.argv[1:]))
 
 

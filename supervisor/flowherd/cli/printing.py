@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowherd.line_writer import STANDARD_ERROR
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,8 +47,12 @@ def print_line(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print one line for the person beside the result: on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line for the person beside the result: on standard error.
+
+    If that is a pipe that nobody reads or a file on a full disk, the command goes on without the line.
+    """
+    STANDARD_ERROR.write_lines(text + "\n")
+    STANDARD_ERROR.flush()
 
 
 def print_warning(text: str) -> None:

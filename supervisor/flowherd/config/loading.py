@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
+from flowherd.config.home_of_user import home_of_user
 from flowherd.config.origins import Origin, Source
 from flowherd.config.prefect3_sources import PREFECT3_NAMES, from_profile, from_variables
 from flowherd.config.settings import Settings
@@ -36,6 +37,8 @@ DEFAULT_HOME = "~/.flowherd"
 CONFIG_FILE = "config.toml"
 #: Name of the file in the home in which a running embedded server announces itself.
 SERVER_FILE = "server.json"
+#: Why no home directory is known.
+_NO_HOME = f"HOME is not set, and user {os.getuid()} has no entry in the password database"
 #: What is shown instead of a secret.
 MASK = "********"
 
@@ -165,8 +168,13 @@ def _explained(error: ValidationError, layers: list[Layer], origins: Mapping[str
 
 
 def _home(layers: list[Layer], environ: Mapping[str, str]) -> Path:
-    given = next((str(layer["home"][0]) for layer in layers if "home" in layer), None)
-    return _absolute(given or environ.get(HOME_VARIABLE) or DEFAULT_HOME, environ)
+    given = next((str(layer["home"][0]) for layer in layers if "home" in layer), None) or environ.get(HOME_VARIABLE)
+    if not given and home_of_user(environ) is None:
+        raise ConfigurationError(
+            f"no home directory is known, so set {HOME_VARIABLE} to the directory in which flowherd is to keep its "
+            f"files; {_NO_HOME}"
+        )
+    return _absolute(given or DEFAULT_HOME, environ)
 
 
 def _home_origin(environ: Mapping[str, str]) -> Origin:
@@ -187,16 +195,19 @@ def _own_file(path: Path, *, must_exist: bool) -> Layer:
     return from_file(known_values(data), path, Source.FILE)
 
 
-def _prefect_path(environ: Mapping[str, str]) -> Path:
+def _prefect_path(environ: Mapping[str, str]) -> Path | None:
     given = environ.get("PREFECT__USER_CONFIG_PATH")
     if given:
         return _absolute(given, environ)
-    return _absolute(environ.get("PREFECT__HOME_DIR") or "~/.prefect", environ) / CONFIG_FILE
+    home = environ.get("PREFECT__HOME_DIR")
+    if not home and home_of_user(environ) is None:
+        return None
+    return _absolute(home or "~/.prefect", environ) / CONFIG_FILE
 
 
-def _prefect_file(path: Path, environ: Mapping[str, str]) -> Layer:
-    data = read_toml(path)
-    if data is None:
+def _prefect_file(path: Path | None, environ: Mapping[str, str]) -> Layer:
+    data = read_toml(path) if path is not None else None
+    if path is None or data is None:
         return {}
     values = {dotted: value for dotted, value in known_values(data).items() if dotted != "home"}
     return from_file(resolve_references(values, data, environ), path, Source.PREFECT_FILE)
@@ -235,8 +246,14 @@ def _paths(settings: Settings, config_file: Path, environ: Mapping[str, str]) ->
 
 def _absolute(text: str, environ: Mapping[str, str]) -> Path:
     if text == "~" or text.startswith("~/"):
-        text = environ.get("HOME", str(Path.home())) + text[1:]
-    return Path(text).expanduser().absolute()
+        home = home_of_user(environ)
+        if home is None:
+            raise ConfigurationError(f"{text}: no home directory is known; {_NO_HOME}")
+        text = str(home) + text[1:]
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # ~NAME, and there is no such user
+        raise ConfigurationError(f"{text}: {error}") from error
 
 
 def slug(name: str) -> str:

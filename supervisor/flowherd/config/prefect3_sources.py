@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flowherd.config.home_of_user import home_of_user
 from flowherd.config.origins import Origin, Source
 from flowherd.config.sources import Layer
 from flowherd.config.toml_files import read_toml
@@ -37,6 +38,8 @@ def from_variables(environ: Mapping[str, str]) -> Layer:
 def from_profile(environ: Mapping[str, str]) -> Layer:
     """Return the values of the profile that PREFECT_PROFILE names, else of the one that the file calls active."""
     path = _profiles_path(environ)
+    if path is None:
+        return {}
     try:
         data = read_toml(path) or {}
     except ConfigurationError:
@@ -50,12 +53,14 @@ def from_profile(environ: Mapping[str, str]) -> Layer:
     }
 
 
-def _profiles_path(environ: Mapping[str, str]) -> Path:
+def _profiles_path(environ: Mapping[str, str]) -> Path | None:
     given = environ.get("PREFECT_PROFILES_PATH")
     if given:
         return Path(given)
-    home = environ.get("PREFECT_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".prefect")
-    return Path(home) / "profiles.toml"
+    if environ.get("PREFECT_HOME"):
+        return Path(environ["PREFECT_HOME"]) / "profiles.toml"
+    home = home_of_user(environ)
+    return home / ".prefect" / "profiles.toml" if home is not None else None
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

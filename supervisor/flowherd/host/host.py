@@ -21,28 +21,28 @@ from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import LoadedSettings
 from flowherd.engines.plan import plan
-from flowherd.errors import ClaimLost, RunDirectoryDamaged
+from flowherd.errors import AgentStopping, ClaimLost, DeployError, RunDirectoryDamaged
 from flowherd.host import retention
 from flowherd.host.adopt import adopt_runs
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.intent import Intent, write_intent
-from flowherd.host.limits import mebibytes
+from flowherd.host.limits import spool_pause
 from flowherd.host.processes import cgroups
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import run_stats
 from flowherd.host.run_surroundings import HostOptions, RunSurroundings
-from flowherd.host.start import start
-from flowherd.host.stop_runs import FLUSH_TIMEOUT_S, stop_runs
+from flowherd.host.stop_runs import stop_runs
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.unstarted import UnstartedRuns
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
 from flowherd_runner.contract import faults, reasons
 
-#: How long an ended run's directory is kept if its log is nowhere else, seconds.
-_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
 _SWEEP_INTERVAL_S = 600.0
+#: How long the threads that deliver and watch may take to end, seconds; they may wait for an answer of the backend.
+_CLOSE_TIMEOUT_S = 0.5
 
 
 class Host:
@@ -69,8 +69,7 @@ class Host:
         self._instance = instance
         self._surroundings = RunSurroundings(loaded, options, connection)
         self._registry = RunRegistry()
-        #: Runs that are written down and whose runner was not started yet, by id.
-        self._intents: dict[str, Intent] = {}
+        self._unstarted = UnstartedRuns(lambda: self._surroundings.fork_servers, lambda: self._watcher.wake())
         self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
         self._next_sweep_s = 0.0
         self._opening = threading.Lock()
@@ -96,14 +95,8 @@ class Host:
 
     @functools.cached_property
     def _courier(self) -> Courier:
-        cloud = self._loaded.settings.cloud
-        settings = CourierSettings(
-            log_interval_s=cloud.logging_heartbeat,
-            heartbeat_interval_s=cloud.heartbeat_interval,
-            cancellation_interval_s=cloud.check_cancellation_interval,
-            send_logs=self._options.send_logs,
-            mirror=self._options.mirror,
-        )
+        options = self._options
+        settings = CourierSettings.of(self._loaded.settings.cloud, send_logs=options.send_logs, mirror=options.mirror)
         return Courier(self._registry, self._connection, settings, self._run_delivered)
 
     # -- opening and closing
@@ -130,7 +123,8 @@ class Host:
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
             adopted = adopt_runs(self._state, self._wake_courier)
-            self._intents.update({intent.run.id: intent for intent in adopted.intents})
+            for intent in adopted.intents:
+                self._unstarted.add(intent)
             for run in adopted.runs:
                 self._watch(run)
             self._surroundings.warm()
@@ -147,15 +141,15 @@ class Host:
         left = self._registry.living()
         if left:
             logger.info("Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path)
-        if self._opened:
-            self._courier.close()
-            self._watcher.close()
+        self.begin_closing()
+        threads = (self._courier, self._watcher) if self._opened else ()
+        ended = [thread.close(_CLOSE_TIMEOUT_S) for thread in threads]
         self._surroundings.close()
-        for intent in self._intents.values():
-            intent.release()
-        self._intents.clear()
-        if "_state" in self.__dict__:
-            self._state.close()
+        self._unstarted.release()
+        if all(ended):
+            self._release_state_directory()
+        else:  # a request is still under way: no other agent may deliver the same meanwhile
+            threading.Thread(target=self._release_state_directory, name="close", daemon=True).start()
 
     # -- before the claim
 
@@ -173,19 +167,15 @@ class Host:
     def pause_reason(self) -> ClaimPause | None:
         """Pause when the backend is so far behind that the output of the runs fills the disk."""
         cap = self._loaded.settings.runs.max_spool_bytes
-        spool_bytes = self._spool_bytes() if cap is not None else 0
-        if cap is None or spool_bytes <= cap:
-            return None
-        text = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
-        return ClaimPause(word="spool full", reason=text)
+        return None if cap is None else spool_pause(self._spool_bytes(), cap)
 
     def prepare(self, flow_run: FlowRun, claim: str) -> None:
         """Write down what is to be run. Raises ClaimLost when this host has no room on its disk for it."""
         self.open()
-        if flow_run.id in self._intents:
+        if flow_run.id in self._unstarted:
             return
         try:
-            self._intents[flow_run.id] = self._write_intent(flow_run, claim)
+            self._unstarted.add(self._write_intent(flow_run, claim))
             faults.point("after-intent")
         except (OSError, RunDirectoryDamaged) as error:
             self._preparing.failed(error)
@@ -194,16 +184,12 @@ class Host:
 
     def abandon(self, flow_run_id: str) -> None:
         """Remove the directory of a flow run that is not ours after all."""
-        intent = self._intents.pop(flow_run_id, None)
-        if intent is not None:
+        if (intent := self._unstarted.take(flow_run_id)) is not None:
             intent.cancel()
 
     def unfinished(self) -> Sequence[Prepared]:
         """Return the runs that are written down and were not started."""
-        return [
-            Prepared(flow_run_id=run.id, claim=run.claim, claimed_via_task_run=run.claimed_via_task_run)
-            for run in [intent.run for intent in list(self._intents.values())]
-        ]
+        return self._unstarted.prepared()
 
     # -- start
 
@@ -213,34 +199,38 @@ class Host:
         Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
         the runner cannot be started.
         """
-        intent = self._intents.get(flow_run.id)
+        intent = self._unstarted.get(flow_run.id)
         if intent is None:  # called without `prepare`: a refusal then leaves no trace
             plan(flow_run, self._surroundings.defaults(), "")
             self.open()
             claim = claim_token(self.identity, flow_run.id)
-            intent = self._intents[flow_run.id] = self._write_intent(flow_run, claim)
+            intent = self._unstarted.add(self._write_intent(flow_run, claim))
         failure = intent.run.failure
         intent.run.begin_start()
         self._watch(intent.run)
         if failure is not None:
             raise failure
-        return f"PID: {self._start_runner(intent) or 'not known yet'}"
+        return f"PID: {self._unstarted.start(intent) or 'not known yet'}"
 
     def start_prepared(self, flow_run_id: str) -> None:
         """Start a run that an earlier agent claimed. If it cannot be started, the run fails with the reason."""
-        intent = self._intents[flow_run_id]
+        intent = self._unstarted.get(flow_run_id)
+        if intent is None:
+            return
         intent.run.begin_start()
         self._watch(intent.run)
         try:
-            self._start_runner(intent)
+            self._unstarted.start(intent)
+        except AgentStopping as error:
+            intent.run.log.info("Left to the next agent: {}", error)
         except Exception as error:  # the boundary of one run
             self._fail(intent.run, error)
 
     def fail_prepared(self, flow_run_id: str, error: BaseException) -> None:
         """Conclude a run that is not to be started any more."""
-        run = self._intents[flow_run_id].run
-        self._watch(run)
-        self._fail(run, error)
+        if (intent := self._unstarted.get(flow_run_id)) is not None:
+            self._watch(intent.run)
+            self._fail(intent.run, error)
 
     def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
         """Conclude a run that could not be started. Its end is delivered like every other end, so it is not lost."""
@@ -280,8 +270,8 @@ class Host:
 
     def figures(self) -> Figures:
         """Return how much there is to do."""
-        living = len(self._registry.living())
-        return Figures(runs=living, limit=self._options.limit, spool_bytes=self._spool_bytes())
+        living, waits = len(self._registry.living()), self._surroundings.preloading()
+        return Figures(runs=living, limit=self._options.limit, spool_bytes=self._spool_bytes(), preloading=waits)
 
     def living_runs(self) -> list[dict[str, Any]]:
         """Return one object for each run that has not ended, with what its processes use."""
@@ -289,26 +279,41 @@ class Host:
 
     # -- stop
 
+    def begin_closing(self) -> None:
+        """Start no more runs, and end all waits for interpreters and fork servers."""
+        self._unstarted.begin_closing()
+        self._surroundings.begin_closing()
+
     def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
         """Leave, drain or end the runs; then wait a moment for their last logs and states to be delivered."""
-        stop_runs(self._registry, request, wait, self._loaded.settings.agent.drain_deadline, self._instance)
-        wait.until(lambda: self._courier.idle() or not self._connection.is_reachable(), FLUSH_TIMEOUT_S)
+        usual_s = self._loaded.settings.agent.drain_deadline
+        stop_runs(self._registry, request, wait, usual_s, self._instance, self._end_starts)
+        wait.flush(lambda: self._courier.idle() or not self._connection.is_reachable())
 
     # -- inside
+
+    def _release_state_directory(self) -> None:
+        if self._opened:
+            self._courier.close(None)
+            self._watcher.close(None)
+        if "_state" in self.__dict__:
+            self._state.close()
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
         defaults = self._surroundings.defaults()
         return write_intent(flow_run, claim, self._state, self._cgroups, defaults, self._wake_courier)
 
-    def _start_runner(self, intent: Intent) -> int | None:
-        def handed_over() -> None:
-            del self._intents[intent.run.id]
-            self._watcher.wake()
-
-        return start(intent, self._surroundings.fork_servers, handed_over)
+    def _end_starts(self, fail: bool) -> None:
+        """Start no more runs. Those that were claimed and not started fail, or are left to the next agent."""
+        self.begin_closing()
+        for run in self._unstarted.given_up():
+            if run.id in self._registry and fail:
+                self._fail(run, DeployError("The agent was stopped before the flow run could be started."))
+            else:
+                self._registry.remove(run)
 
     def _fail(self, run: Run, error: BaseException) -> None:
-        intent = self._intents.pop(run.id, None)
+        intent = self._unstarted.take(run.id)
         if intent is not None:
             intent.release()
         run.fail_to_start(error)
@@ -335,15 +340,11 @@ class Host:
 
     @property
     def _keep_s(self) -> float:
-        keep_s = self._loaded.settings.runs.keep
-        if keep_s is not None:
-            return keep_s
-        return 0.0 if self._options.send_logs else _KEEP_WITHOUT_CLOUD_LOGS_S
+        return retention.keep_s(self._loaded.settings.runs.keep, logs_are_elsewhere=self._options.send_logs)
 
     def _is_in_use(self, flow_run_id: str) -> bool:
-        return flow_run_id in self._registry or flow_run_id in self._intents
+        return flow_run_id in self._registry or flow_run_id in self._unstarted
 
     def _spool_bytes(self) -> int:
-        if not self._options.send_logs:
-            return 0
-        return sum(run.directory.unsent_bytes() for run in self._registry if run.sends_logs)
+        sending = [run for run in self._registry if run.sends_logs] if self._options.send_logs else []
+        return sum(run.directory.unsent_bytes() for run in sending)

@@ -1,4 +1,4 @@
-"""Decides whether a run uses more than it may.
+"""Decides whether a run uses more than it may, and whether its host has too much output to deliver.
 
 The runner enforces run time, open files and CPU time; the agent enforces memory and the number of processes.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flowherd.agent.health import ClaimPause
 from flowherd.host.processes.process_tree import Usage
 from flowherd_runner.contract import reasons
 from flowherd_runner.contract.spec import RunLimits
@@ -36,6 +37,14 @@ def breach(usage: Usage, limits: RunLimits) -> Breach | None:
             detail=f"Process limit exceeded: {_count(usage.processes)}, the limit is {processes}.",
         )
     return None
+
+
+def spool_pause(spool_bytes: int, cap: int) -> ClaimPause | None:
+    """Return that nothing is claimed while too much output waits for the backend; None if it is not too much."""
+    if spool_bytes <= cap:
+        return None
+    text = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
+    return ClaimPause(word="spool full", reason=text)
 
 
 def mebibytes(count: int) -> str:

@@ -11,6 +11,16 @@ from loguru import logger
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.run_directory import RunDirectory
 
+#: How long an ended run's directory is kept if its log is nowhere else, seconds.
+_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
+
+
+def keep_s(setting: float | None, *, logs_are_elsewhere: bool) -> float:
+    """Return how long to keep the directory of an ended run, seconds; `setting` is runs.keep."""
+    if setting is not None:
+        return setting
+    return 0.0 if logs_are_elsewhere else _KEEP_WITHOUT_CLOUD_LOGS_S
+
 
 def sweep(directories: Iterable[RunDirectory], keep_s: float, in_use: Callable[[str], bool]) -> None:
     """Remove the directories of runs that ended more than `keep_s` ago and whose end the backend knows.

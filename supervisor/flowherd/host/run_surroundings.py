@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -25,7 +26,8 @@ from flowherd.engines.runtimes import (
 )
 from flowherd.engines.start_variables import start_variables
 from flowherd.errors import ConfigurationError
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
+from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
 from flowherd_runner.contract.spec import RunLimits
 
@@ -95,6 +97,16 @@ class RunSurroundings:
         """End fork servers that no new run will be started from."""
         if "fork_servers" in self.__dict__:
             self.fork_servers.end_idle()
+
+    def preloading(self) -> list[dict[str, Any]]:
+        """Return what the fork servers are importing now, one object for each that is not ready."""
+        return self.fork_servers.preloading() if "fork_servers" in self.__dict__ else []
+
+    def begin_closing(self) -> None:
+        """End all waits for interpreters and fork servers: the agent is stopping."""
+        end_questions()
+        if "fork_servers" in self.__dict__:
+            self.fork_servers.begin_closing()
 
     def close(self) -> None:
         """End the fork servers; the runs that they started go on."""

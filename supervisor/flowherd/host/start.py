@@ -12,7 +12,8 @@ from flowherd.engines.registry import package_of
 from flowherd.errors import DeployError
 from flowherd.host.intent import Intent
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.fork_server import ForkServer, ForkServers, StaleForkServer, StartedRunner
+from flowherd.host.processes.fork_server import ForkServer, StaleForkServer, StartedRunner
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.ready_report import how_started
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
@@ -90,7 +91,7 @@ def _note_how(run: Run, server: ForkServer) -> None:
 def _require_package(server: ForkServer, spec: RunSpec) -> None:
     """Raise DeployError, which says what to do, if the run's engine needs a package that is missing there."""
     package = package_of(spec.kind)
-    failed = server.wait_ready().get("failed", {})
+    failed = server.wait_ready(spec.flow_run_id).get("failed", {})
     error = package.import_error(server.runtime.interpreter, failed) if package is not None else None
     if error is not None:
         raise error

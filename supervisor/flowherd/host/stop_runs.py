@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from loguru import logger
 
-from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.agent.shutdown import FLUSH_TIMEOUT_S, ShutdownRequest, ShutdownWait
+from flowherd.host.run_phase import RunPhase
 from flowherd.host.run_registry import RunRegistry
 from flowherd_runner.contract import reasons
 
-#: How long to wait for the last logs and states, seconds.
-FLUSH_TIMEOUT_S = 5.0
-
 
 def stop_runs(
-    registry: RunRegistry, request: ShutdownRequest, wait: ShutdownWait, usual_deadline_s: float, instance: str
+    registry: RunRegistry,
+    request: ShutdownRequest,
+    wait: ShutdownWait,
+    usual_deadline_s: float,
+    instance: str,
+    end_starts: Callable[[bool], None],
 ) -> None:
     """Leave, drain or end the runs, as `request` says.
 
     `usual_deadline_s` is a drain's deadline if the request names none. `instance` tells this life of the agent from
-    others in the runs' logs.
+    others in the runs' logs. `end_starts` is called for the runs whose runner was not started yet; with True they fail,
+    with False they are left to the next agent.
     """
     step = request.on_stop
     detail = "The agent was stopped and ended its flow runs."
@@ -29,6 +34,7 @@ def stop_runs(
         deadline_s = usual_deadline_s if request.deadline_s is None else request.deadline_s
         step = "detach" if _drain(registry, wait, deadline_s, instance) else "cancel"
         detail = "The agent was drained: the flow run had not ended at the deadline."
+    end_starts(step == "cancel")
     if step == "cancel":
         _end_all(registry, wait, detail)
 
@@ -46,6 +52,8 @@ def _drain(registry: RunRegistry, wait: ShutdownWait, deadline_s: float, instanc
 def _end_all(registry: RunRegistry, wait: ShutdownWait, detail: str) -> None:
     living = registry.living()
     for run in living:
+        if run.phase is RunPhase.NOT_STARTED:  # its end is about to be concluded
+            continue
         run.ask_to_stop(reasons.REASON_AGENT_STOP, detail)
     longest_s = max((run.grace_s for run in living), default=0.0) + 2 * FLUSH_TIMEOUT_S
     if not wait.until(lambda: not registry.living(), longest_s):

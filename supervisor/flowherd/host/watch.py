@@ -56,11 +56,12 @@ class Watcher:
         """Look at the runs now, because one is new or was asked to stop."""
         self._waker.wake()
 
-    def close(self) -> None:
-        """Stop watching. The runs continue."""
+    def close(self, timeout_s: float | None) -> bool:
+        """Stop watching. The runs continue. Returns False if the last look has not ended then."""
         self._closed = True
         self._waker.wake()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         while not self._closed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import uuid
 from pathlib import Path
@@ -43,8 +42,24 @@ def test_json_has_the_subflows_id(journal: Path, capsys: pytest.CaptureFixture[s
     assert [line.get("subflow_run_id") for line in shown] == [None, SUBFLOW]
 
 
+class Paper:
+    """A screen with room for everything."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write_lines(self, text: str) -> None:
+        self.text += text
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        return True
+
+    def lose(self, count: int) -> None:
+        raise AssertionError(f"{count} lines were lost")
+
+
 def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
-    out = io.StringIO()
+    screen = Paper()
     run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
-    Mirror(out).show_all([run])
-    assert out.getvalue().splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
+    Mirror(screen).show_all([run])
+    assert screen.text.splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]

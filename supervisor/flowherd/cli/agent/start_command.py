@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -156,6 +156,7 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
     from flowherd.agent import agent_log
     from flowherd.errors import ConfigurationError
     from flowherd.host.local_agent import LocalAgent
+    from flowherd.host.processes.orphans import reaping_orphans
 
     try:
         agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
@@ -163,7 +164,8 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
         raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
     agent = LocalAgent(max_polls=max_polls, settings=loaded)
     agent.control.may_restart = True
-    agent.start()
+    with reaping_orphans():
+        agent.start()
     return agent.is_to_start_again
 
 
@@ -172,8 +174,8 @@ def _start_again() -> None:
 
     Nothing is handed over except the files in the state directory, so this start is like one after a crash.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # the reader has closed it; the agent works on
-            stream.flush()
+    from flowherd.agent import agent_log
+
+    agent_log.close()
     # By the interpreter's full path, by which it finds its virtual environment; orig_argv may hold a bare "python".
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -106,6 +106,7 @@ def _local(loaded: LoadedSettings) -> dict[str, Any]:
         "up": pid is not None,
         "pid": pid,
         "status": facts["status"] if facts is not None else None,
+        "preloading": facts.get("preloading", []) if facts is not None else [],
         "state_dir": directory,
         "runs": runs,
     }
@@ -144,6 +145,9 @@ def _print_status(
         state += f", {local['status']}"
     runs = "1 run" if local["runs"] == 1 else f"{local['runs']} runs"
     print_line(f"agent {local['name']!r}: {state}; {runs} in {local['state_dir']}")
+    for wait in local["preloading"]:
+        module = wait["module"] or "its first module"
+        print_line(f"fork server: {wait['interpreter']} has been importing {module} for {span(wait['seconds'])}")
     if agents is None:
         print_note(f"backend: {problem}")
         return

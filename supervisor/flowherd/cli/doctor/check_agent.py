@@ -13,6 +13,7 @@ from flowherd.cli.agent.agent_client import AgentClient
 from flowherd.cli.agent.lock_holder import lock_holder
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.cli.explain.explanation import local_facts
+from flowherd.cli.format_times import span
 from flowherd.config import LoadedSettings
 from flowherd.host.limits import mebibytes
 from flowherd.host.store.run_directory import RunDirectory
@@ -20,6 +21,8 @@ from flowherd.supervisord.rpc import SupervisordError, find_access, program_stat
 from flowherd.values import checked_id
 from flowherd_runner.contract import identity
 
+#: An import that takes longer, seconds, is worth a warning.
+_SLOW_IMPORT_S = 10.0
 #: Maximum number of left processes that are named.
 _MAX_NAMED = 5
 
@@ -66,6 +69,10 @@ def check_agent(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding]:
     advice = {"paused": "`flowherd resume`", "unwell": "see the other lines, and its log"}
     status = str(facts["status"])
     yield ok("agent", detail) if status == "ok" else warn("agent", detail, advice.get(status, "wait, or see its log"))
+    for wait in facts.get("preloading", []):
+        if wait["seconds"] > _SLOW_IMPORT_S:
+            detail = f"{wait['interpreter']} has been importing {wait['module']} for {span(wait['seconds'])}"
+            yield warn("preload", detail, "runs wait for it; find out what that module waits for, or do not preload it")
 
 
 def check_spool(loaded: LoadedSettings) -> Finding:

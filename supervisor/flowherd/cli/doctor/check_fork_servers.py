@@ -15,7 +15,7 @@ from flowherd.engines.registry import engine_named
 from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import together
 from flowherd.errors import DeployError
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import ask
 from flowherd.host.processes.ready_report import refusals
 from flowherd.values import Runtime

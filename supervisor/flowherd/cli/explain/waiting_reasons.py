@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ def run_waits(
         return []
     if run.state in CLAIMABLE:
         return _unclaimed(run, agents, local, now)
-    return _claimed(run, agents, now)
+    return [*_claimed(run, agents, now), *_imports(run, local.values())]
 
 
 def tasks_wait(tasks: Sequence[WaitingTaskView], now: datetime) -> list[str]:
@@ -93,6 +93,17 @@ def _why_agent_claims_nothing(facts: Mapping[str, Any] | None) -> list[str]:
     if isinstance(limit, int) and isinstance(runs, int) and runs >= limit:
         return [f"Agent {name!r} has no room: {runs} of {limit} runs are running (--limit)."]
     return []
+
+
+def _imports(run: RunView, local: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what the fork server is importing that the run waits for."""
+    sentences = []
+    for facts in local:
+        for wait in facts.get("preloading") or ():
+            if run.id in wait.get("runs", ()):
+                what = f"{wait.get('interpreter')} has been importing {wait.get('module') or 'its first module'}"
+                sentences.append(f"It waits for its fork server: {what} for {span(wait.get('seconds', 0.0))}.")
+    return sentences
 
 
 def _claimed(run: RunView, agents: Sequence[AgentView], now: datetime) -> list[str]:

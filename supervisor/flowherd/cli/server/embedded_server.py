@@ -16,11 +16,12 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.server.server_program import server_argv, server_environment
 from flowherd.config import LoadedSettings
 from flowherd.config.loading import HOME_VARIABLE
+from flowherd.host.processes.orphans import own_child
 
 #: How long the server may take until it answers; the first start on a slow disk creates the database.
 READY_S = 30.0
 #: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
-STOP_S = 10.0
+STOP_S = 3.0
 _POLL_S = 0.05
 
 
@@ -39,7 +40,7 @@ def embedded_server(loaded: LoadedSettings) -> Iterator[Api]:
 
 def _start(loaded: LoadedSettings) -> subprocess.Popen[bytes]:
     home, token = str(loaded.paths.home), loaded.settings.server.token
-    return subprocess.Popen(
+    child = subprocess.Popen(
         server_argv(loaded, "--stop-with-parent"),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -47,6 +48,8 @@ def _start(loaded: LoadedSettings) -> subprocess.Popen[bytes]:
         # Ctrl-C at the terminal is for the agent, which still needs the server while it stops.
         start_new_session=True,
     )
+    own_child(child)
+    return child
 
 
 def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:

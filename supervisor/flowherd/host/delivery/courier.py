@@ -7,7 +7,6 @@ while the backend is away, nothing is kept here but the time of the next try.
 from __future__ import annotations
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from loguru import logger
 
 from flowherd.agent.backoff import retry_pause_s
 from flowherd.agent.connection import Connection
+from flowherd.config.settings import Cloud
 from flowherd.errors import BackendError, NotAuthorized
 from flowherd.host.delivery.log_delivery import LogDelivery
 from flowherd.host.delivery.mirror import Mirror
@@ -24,6 +24,7 @@ from flowherd.host.delivery.report_delivery import ReportDelivery
 from flowherd.host.delivery.upkeep import LINGER_S, Upkeep
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
+from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker
 
 #: Longest pause while deliveries are held back, seconds; the mirror and heartbeats go on meanwhile.
@@ -46,6 +47,17 @@ class CourierSettings:
     #: Whether the runs' output is shown on standard output.
     mirror: bool
 
+    @classmethod
+    def of(cls, cloud: Cloud, *, send_logs: bool, mirror: bool) -> CourierSettings:
+        """Return the intervals of the settings."""
+        return cls(
+            log_interval_s=cloud.logging_heartbeat,
+            heartbeat_interval_s=cloud.heartbeat_interval,
+            cancellation_interval_s=cloud.check_cancellation_interval,
+            send_logs=send_logs,
+            mirror=mirror,
+        )
+
 
 class Courier:
     """Delivers for the runs of a registry until closed.
@@ -64,7 +76,7 @@ class Courier:
         self._connection = connection
         self._log_interval_s = settings.log_interval_s
         self._on_delivered = on_delivered
-        self._mirror = Mirror(sys.stdout) if settings.mirror else None
+        self._mirror = Mirror(STANDARD_OUTPUT) if settings.mirror else None
         self._logs = LogDelivery(registry, connection, send_logs=settings.send_logs)
         self._reports = ReportDelivery(connection, self._logs.is_delivered)
         self._upkeep = Upkeep(
@@ -98,11 +110,12 @@ class Courier:
         """Return whether everything is delivered."""
         return not any(run.ended or run.pending.reports for run in self._registry)
 
-    def close(self) -> None:
-        """Stop; what is not delivered yet stays on the disk."""
+    def close(self, timeout_s: float | None) -> bool:
+        """Stop; what is not delivered yet stays on the disk. Returns False if a request is still under way then."""
         self._closed = True
         self._waker.wake()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         more = False
@@ -146,7 +159,7 @@ class Courier:
         self._logs.forget(run)
         self._upkeep.forget(run)
         if self._mirror is not None:
-            self._mirror.forget(run.id)
+            self._mirror.forget(run)
         self._on_delivered(run)
 
     def _show_output(self) -> None:

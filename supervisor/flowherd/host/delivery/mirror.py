@@ -1,47 +1,80 @@
-"""Shows the runs' output on the agent's own terminal while it is written; independent of what the backend has."""
+"""Shows the runs' output on the agent's own terminal while it is written; independent of what the backend has.
+
+A reader that is slow or gone delays nothing: what it does not take stays in the journals until it does, and what it has
+not taken when a run is over is counted as lost.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Protocol
 
 from flowherd.host.delivery.journal_reader import read_batch
 from flowherd.host.run import Run
 from flowherd.values import subflow_mark
 
-_BATCH_BYTES = 256 * 1024
+_BATCH_BYTES = 64 * 1024
+#: How long to wait for a reader that is only slow, seconds.
+_WAIT_S = 0.2
+
+
+class Screen(Protocol):
+    """Where the output is shown, as `line_writer.StandardStream` is."""
+
+    def write_lines(self, text: str) -> None:
+        """Show whole lines."""
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until lines can be shown without loss. Returns False after `timeout_s`."""
+
+    def lose(self, count: int) -> None:
+        """Count lines as lost."""
 
 
 class Mirror:
-    """Copies new lines of journals to a stream, each with the run's name before it."""
+    """Copies new lines of journals to a screen, each with the run's name before it."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
         #: Byte offset up to which a run's journal has been shown, by run id.
         self._offsets: dict[str, int] = {}
 
     def show_all(self, runs: Iterable[Run]) -> None:
         """Show what is new of all runs whose output may be shown."""
         for run in runs:
-            if run.shows_output:
-                with contextlib.suppress(OSError, ValueError):  # the delivery reports a journal that cannot be read
-                    self._show(run)
+            self._show_or_skip(run)
 
-    def forget(self, run_id: str) -> None:
-        """Drop what is remembered of a run that is over."""
-        self._offsets.pop(run_id, None)
+    def forget(self, run: Run) -> None:
+        """Show the last lines of a run that is over, and drop what is remembered of it."""
+        self._show_or_skip(run)
+        with contextlib.suppress(OSError, ValueError):
+            self._count_lost(run)
+        self._offsets.pop(run.id, None)
+
+    def _show_or_skip(self, run: Run) -> None:
+        if run.shows_output:
+            with contextlib.suppress(OSError, ValueError):  # the delivery reports a journal that cannot be read
+                self._show(run)
 
     def _show(self, run: Run) -> None:
         """Show what is new; a journal seen for the first time is shown from where the backend's log ends."""
-        offset = self._offsets[run.id] if run.id in self._offsets else run.directory.forwarded()
-        while True:
+        offset = self._offsets.setdefault(run.id, run.directory.forwarded())
+        while self._screen.wait_for_room(_WAIT_S):
             lines, end = read_batch(run.directory.journal, run.id, offset, _BATCH_BYTES)
             for line in lines:
                 owner = f"{run.name} {subflow_mark(line.subflow_run_id)}" if line.subflow_run_id else run.name
-                self._out.write(f"{owner} | {line.message}\n")
+                self._screen.write_lines(f"{owner} | {line.message}\n")
             self._offsets[run.id] = end
             if end == offset:
                 break
             offset = end
-        self._out.flush()
+
+    def _count_lost(self, run: Run) -> None:
+        """Count the lines that were never shown."""
+        offset = self._offsets.get(run.id)
+        while offset is not None:
+            lines, end = read_batch(run.directory.journal, run.id, offset, _BATCH_BYTES)
+            if lines:
+                self._screen.lose(len(lines))
+            offset = end if end != offset else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from flowherd_runner.contract import identity
 
 #: Held while `start_program` forks. Hold it to be sure that no such child exists while locks are examined.
 FORK_LOCK = threading.Lock()
+#: The children of this program, as long as somebody has their Popen object; orphans.py leaves them alone.
+OWN_CHILDREN: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
 def start_program(
@@ -27,7 +30,7 @@ def start_program(
     Raises OSError if it cannot be started, ValueError if an argument or variable contains a null character.
     """
     with FORK_LOCK:  # Popen returns once the child has called execve(2)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -36,6 +39,8 @@ def start_program(
             pass_fds=pass_fds,
             start_new_session=new_session,
         )
+        OWN_CHILDREN.add(process)
+        return process
 
 
 def has_open_within(pid: int, directory: Path) -> bool:

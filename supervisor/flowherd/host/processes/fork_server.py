@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import array
 import contextlib
-import itertools
-import json
+import math
 import os
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,19 @@ from loguru import logger
 from flowherd.errors import DeployError
 from flowherd.host.processes.flock import start_program
 from flowherd.host.processes.interpreters import program_of
+from flowherd.host.processes.preloading import Preloading
 from flowherd.host.processes.ready_report import report_ready
-from flowherd.host.processes.set_aside import MAX_OWN_ENVIRONMENTS, OWN_ENVIRONMENT_IDLE_S, SetAside
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
-from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
 #: How long to wait until the modules are imported, seconds; heavy ones take long from a cold disk.
 _READY_TIMEOUT_S = 120.0
 #: How long to wait for the answer to a request, seconds.
 _ANSWER_TIMEOUT_S = 30.0
+#: How long fork servers may take to end, seconds; then they are killed, which no runner notices.
+END_TIMEOUT_S = 2.0
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2
 #: Longest part of a fork server's output in a message, bytes.
@@ -69,7 +70,7 @@ class ForkServer:
         self.runtime = runtime
         #: A file that it has loaded and that has changed since; None while there is none.
         self.changed_file: str | None = None
-        #: When a run asked for it last (monotonic).
+        #: When it became ready, or a run asked for it last (monotonic).
         self.used_s = time.monotonic()
         #: Warnings that were given already, by this fork server or others.
         self._reported = set() if reported is None else reported
@@ -78,7 +79,7 @@ class ForkServer:
         self._waiting: dict[int, Future[StartedRunner]] = {}
         self._requests = 0
         self._gone = False
-        self._ready: Future[Mapping[str, Any]] = Future()
+        self.preloading = Preloading(runtime.interpreter)
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
         self.pid = self._process.pid
@@ -92,15 +93,22 @@ class ForkServer:
         return not self._gone
 
     @property
-    def is_idle(self) -> bool:
-        """Whether no request waits for its answer."""
-        return not self._waiting
+    def idle_s(self) -> float:
+        """How long nothing has been asked of it, seconds; 0 while a request waits, or may come after its import."""
+        if not self.alive:
+            return math.inf
+        return 0.0 if self._waiting or not self.preloading.is_over else time.monotonic() - self.used_s
 
-    def wait_ready(self) -> Mapping[str, Any]:
-        """Wait until its modules are imported, and return its ready message. Raises DeployError if that fails."""
+    def wait_ready(self, flow_run_id: str = "") -> Mapping[str, Any]:
+        """Wait until its modules are imported, and return its ready message; `flow_run_id` is who waits.
+
+        Raises DeployError if that fails, AgentStopping if the agent stops meanwhile.
+        """
         try:
-            return self._ready.result(_READY_TIMEOUT_S)
-        except (FutureTimeout, ConnectionError) as error:
+            return self.preloading.wait(_READY_TIMEOUT_S, flow_run_id)
+        except TimeoutError as error:
+            raise DeployError(f"the fork server did not start: {error}") from error
+        except ConnectionError as error:
             output = self._last_output()
             raise DeployError(
                 f"the fork server for {self.runtime.interpreter} did not start"
@@ -110,7 +118,7 @@ class ForkServer:
     @property
     def was_ready(self) -> bool:
         """Whether it has imported its modules; if so, its end has nothing to do with them."""
-        return self._ready.done() and self._ready.exception() is None
+        return self.preloading.succeeded
 
     def _last_output(self) -> str:
         """Return the last line of its output, which usually says why the interpreter or an import failed."""
@@ -127,7 +135,7 @@ class ForkServer:
         server is not `alive` afterwards, another one may be asked once it is clear that no runner was started; after
         StaleForkServer at once.
         """
-        self.wait_ready()
+        self.wait_ready(directory.name)
         answer: Future[StartedRunner] = Future()
         with self._sending:
             self._requests += 1
@@ -151,16 +159,28 @@ class ForkServer:
         finally:
             self._waiting.pop(request, None)
 
-    def close(self) -> None:
-        """End it by end of file. Its runners continue."""
+    def give_up_importing(self) -> None:
+        """If it is still importing, end all waits for it, and kill it with what its imports have started."""
+        if self.preloading.is_over:
+            return
+        self.preloading.give_up()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # it leads its session, and no runner was forked yet
+
+    def begin_closing(self) -> None:
+        """Ask it to end by end of file."""
+        self.give_up_importing()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._reader.join(5.0)
+
+    def close(self, timeout_s: float = END_TIMEOUT_S) -> None:
+        """End it, and wait for its end. Its runners continue."""
+        self.begin_closing()
         try:
-            self._process.wait(5.0)
+            self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._reader.join(END_TIMEOUT_S)  # it waits for the process
         self._socket.close()
 
     def _read(self) -> None:
@@ -171,8 +191,7 @@ class ForkServer:
                 logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
         self._gone = True  # before the failed requests below are retried, which look at `alive`
         gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
-        if not self._ready.done():
-            self._ready.set_exception(gone)
+        self.preloading.fail(gone)
         for waiting in list(self._waiting.values()):
             if not waiting.done():
                 waiting.set_exception(gone)
@@ -186,7 +205,9 @@ class ForkServer:
 
     def _take(self, message: Mapping[str, Any]) -> None:
         operation = message["op"]
-        if operation == "ready":
+        if operation == "importing":
+            self.preloading.note_import(str(message["module"]))
+        elif operation == "ready":
             self._report_ready(message)
         elif operation == "stale":
             self.changed_file = str(message["file"])
@@ -202,7 +223,8 @@ class ForkServer:
 
     def _report_ready(self, message: Mapping[str, Any]) -> None:
         report_ready(self.runtime, message, self._reported)
-        self._ready.set_result(message)
+        self.used_s = time.monotonic()
+        self.preloading.finish(message)
 
 
 def _start(
@@ -226,94 +248,3 @@ def _start(
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error
     finally:
         os.close(descriptor)
-
-
-class ForkServers:
-    """One fork server per runtime, started when it is first needed and again after it has died.
-
-    If importing the modules ends the process, they are not preloaded: each run imports them itself, which is slower,
-    and fails alone.
-
-    One that has loaded a file which has changed is set aside for a fresh one. Those of a particular environment are set
-    aside when they are not used, or when there are too many.
-
-    `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
-    run will have; they are set while the modules are imported.
-    """
-
-    def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
-        self._directory = directory
-        #: The environment of a fork server of no particular environment.
-        self.base_env = env
-        self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
-        self._lock = threading.Lock()
-        self._servers: dict[Runtime, ForkServer] = {}
-        #: Number of fork servers of a runtime that ended before they were ready.
-        self._failed_starts: Counter[Runtime] = Counter()
-        self._set_aside = SetAside()
-        self._reported: set[str] = set()
-
-    def get(self, runtime: Runtime) -> ForkServer:
-        """Return the fork server of `runtime`, perhaps still importing. Raises DeployError if it cannot be started."""
-        with self._lock:
-            server = self._servers.get(runtime)
-            if server is not None and not server.alive:
-                self._clean_up(server)
-            if self._failed_starts[runtime] >= _MAX_FAILED_STARTS and runtime.preload:
-                runtime = replace(runtime, preload=())
-                server = self._servers.get(runtime)
-            changed = server.changed_file if server is not None else None
-            if server is None or not server.alive or changed is not None:
-                server = self._start(runtime)
-                if changed is not None:
-                    logger.info(
-                        "Started a fresh fork server (pid {}) for {}: {} has changed",
-                        server.pid, runtime.interpreter, changed,
-                    )  # fmt: skip
-            server.used_s = time.monotonic()
-            return server
-
-    def _start(self, runtime: Runtime) -> ForkServer:
-        """Start the fork server of `runtime`, and set aside the one that there is and those that are too many."""
-        server = ForkServer(runtime, self._env, self._log_file(), self._reported)
-        replaced = self._servers.get(runtime)
-        if replaced is not None:
-            self._set_aside.add(replaced)
-        self._servers[runtime] = server
-        logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
-        own = sorted((one for one in self._servers.values() if one.runtime.environment), key=lambda one: one.used_s)
-        for one in own[: max(0, len(own) - MAX_OWN_ENVIRONMENTS)]:
-            self._set_aside.add(self._servers.pop(one.runtime))
-        return server
-
-    def end_idle(self) -> None:
-        """End those that were set aside and are idle; set aside those of a particular environment that are not used."""
-        with self._lock:
-            unused_s = time.monotonic() - OWN_ENVIRONMENT_IDLE_S
-            for runtime, server in list(self._servers.items()):
-                if runtime.environment and server.used_s < unused_s and server.is_idle:
-                    self._set_aside.add(self._servers.pop(runtime))
-            self._set_aside.end_idle()
-
-    def _clean_up(self, server: ForkServer) -> None:
-        logger.warning("The fork server (pid {}) has ended; starting another", server.pid)
-        server.close()
-        runtime = server.runtime
-        self._failed_starts[runtime] = 0 if server.was_ready else self._failed_starts[runtime] + 1
-        if self._failed_starts[runtime] == _MAX_FAILED_STARTS and runtime.preload:
-            modules = ", ".join(runtime.preload)
-            logger.error("{} ends while importing {}; each run now imports them itself", runtime.interpreter, modules)
-
-    def close(self) -> None:
-        """End all fork servers. The runners continue."""
-        with self._lock:
-            for server in [*self._servers.values(), *self._set_aside.servers]:
-                server.close()
-            self._servers.clear()
-            self._set_aside.servers.clear()
-
-    def _log_file(self) -> Path:
-        """Return the first file of output that no living fork server has."""
-        used = {server.log_file for server in [*self._servers.values(), *self._set_aside.servers] if server.alive}
-        names = (self._directory / f"fork-server-{number}.log" for number in itertools.count())
-        return next(path for path in names if path not in used)

@@ -17,6 +17,8 @@ from flowherd.host.processes.flock import start_program
 LEAST_VERSION = (3, 7)
 #: How long to wait for an interpreter's answer, seconds.
 _ANSWER_TIMEOUT_S = 30.0
+#: Interpreters that are being asked now.
+_ASKED: set[subprocess.Popen[bytes]] = set()
 #: Valid in any Python since 2.6. Removes the current directory from the path, as fork servers do.
 _QUESTION = """
 import json, sys
@@ -89,14 +91,23 @@ def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) ->
     )
 
 
+def end_questions() -> None:
+    """Kill the interpreters that are being asked now, because nobody waits for the answers any more."""
+    for process in list(_ASKED):
+        process.kill()
+
+
 def _output_of(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
     """Run a program and return what it prints. Raises OSError, and what subprocess.run(check=True) raises."""
     with start_program(argv, env=env, output=subprocess.PIPE) as process:
+        _ASKED.add(process)
         try:
             output, errors = process.communicate(timeout=_ANSWER_TIMEOUT_S)
         except BaseException:
             process.kill()
             raise
+        finally:
+            _ASKED.discard(process)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, argv, output, errors)
     return output

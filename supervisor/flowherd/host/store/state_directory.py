@@ -13,6 +13,7 @@ from loguru import logger
 
 from flowherd.errors import StateDirectoryBusy
 from flowherd.host.store.run_directory import RunDirectory
+from flowherd.private_directory import make_private_directory
 from flowherd.values import checked_id
 from flowherd_runner.contract import files
 
@@ -29,7 +30,7 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / "runs"
-        self.runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(self.runs)
         path.chmod(0o700)
         self._lock_fd = _locked(path / _LOCK_FILE)
         self.identity = _identity(path)

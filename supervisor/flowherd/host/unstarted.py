@@ -1,0 +1,81 @@
+"""The runs of this host that are written down and whose runner was not started yet, and their starts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from flowherd.agent.platform import Prepared
+from flowherd.errors import AgentStopping
+from flowherd.host.intent import Intent
+from flowherd.host.processes.fork_server_pool import ForkServers
+from flowherd.host.run import Run
+from flowherd.host.start import start
+
+
+class UnstartedRuns:
+    """Intents by flow run id. `handed_over` is called after each start. Usable from several threads."""
+
+    def __init__(self, fork_servers: Callable[[], ForkServers], handed_over: Callable[[], None]) -> None:
+        self._fork_servers = fork_servers
+        self._handed_over = handed_over
+        self._intents: dict[str, Intent] = {}
+        #: Ids of the runs whose start is under way.
+        self._starting: set[str] = set()
+        self._closing = False
+        self._lock = threading.Lock()
+
+    def __contains__(self, flow_run_id: object) -> bool:
+        return flow_run_id in self._intents
+
+    def add(self, intent: Intent) -> Intent:
+        """Add a run, and return its intent."""
+        self._intents[intent.run.id] = intent
+        return intent
+
+    def get(self, flow_run_id: str) -> Intent | None:
+        """Return the intent of a run; None if it was started, or is not known."""
+        return self._intents.get(flow_run_id)
+
+    def take(self, flow_run_id: str) -> Intent | None:
+        """Remove a run and return its intent."""
+        return self._intents.pop(flow_run_id, None)
+
+    def prepared(self) -> Sequence[Prepared]:
+        """Return all of them in the words of the agent."""
+        return [
+            Prepared(flow_run_id=run.id, claim=run.claim, claimed_via_task_run=run.claimed_via_task_run)
+            for run in [intent.run for intent in list(self._intents.values())]
+        ]
+
+    def start(self, intent: Intent) -> int | None:
+        """Start the runner as `start.start` does. Raises AgentStopping after `begin_closing`."""
+        run_id = intent.run.id
+
+        def handed_over() -> None:
+            del self._intents[run_id]
+            self._handed_over()
+
+        with self._lock:
+            if self._closing:
+                raise AgentStopping("the agent was stopped before the flow run could be started")
+            self._starting.add(run_id)
+        try:
+            return start(intent, self._fork_servers(), handed_over)
+        finally:
+            self._starting.discard(run_id)
+
+    def begin_closing(self) -> None:
+        """Start no more runs."""
+        with self._lock:
+            self._closing = True
+
+    def given_up(self) -> list[Run]:
+        """Return the runs whose start is not under way; to be called after `begin_closing`."""
+        return [intent.run for run_id, intent in list(self._intents.items()) if run_id not in self._starting]
+
+    def release(self) -> None:
+        """Let their locks go, so that the next agent can take them."""
+        for intent in list(self._intents.values()):
+            intent.release()
+        self._intents.clear()
