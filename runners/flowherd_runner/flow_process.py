@@ -116,6 +116,9 @@ def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:
     os.dup2(ends.stderr_fd, 2)
     own = {fd: osapi.file_identity(fd) for fd in (ends.channel_fd, ends.go_fd)}
     osapi.close_others({**kept_fds, **own})
+    for fd, identity in kept_fds.items():
+        if osapi.file_identity(fd) == identity:
+            osapi.reopen(fd)  # so that no other run moves the position in a file that a preloaded module reads
 
 
 def _set_limits(limits: RunLimits) -> None:

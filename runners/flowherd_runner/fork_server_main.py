@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import BOOT_FILE, osapi
+from flowherd_runner import BOOT_FILE, osapi, random_generators
 from flowherd_runner.agent_secrets import environment_with_secrets
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
@@ -27,13 +27,17 @@ from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.kinds import load_plain_kinds
+from flowherd_runner.loaded_files import LoadedFiles
 from flowherd_runner.own_errors import flush_output, print_traceback
+from flowherd_runner.preload_check import PreloadCheck
 from flowherd_runner.runner import STOP_SIGNALS, run
 
 #: More descriptors than any message should carry, so that surplus ones are noticed and closed.
 _MAX_FDS = 8
 #: Maximum length of one module's error, so that the ready message stays within MAX_MESSAGE_BYTES.
 _MAX_ERROR_CHARS = 500
+#: Pause between two looks for runners that have ended, if no signal may report them, seconds.
+_REAP_INTERVAL_S = 1.0
 
 
 def serve(fd: int, preload: List[str]) -> NoReturn:
@@ -44,16 +48,24 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Blocked before any module is imported: a thread that one of them starts must not receive the signal instead.
     signals = osapi.SignalQueue({signal.SIGCHLD})
+    check = PreloadCheck(fd, preload)
     load_plain_kinds()
+    files = LoadedFiles()
     with _import_environment():
-        preloaded, failed = _preload(preload, fd)
+        preloaded, failed = _preload(preload, fd, check, files)
+    for name in check.files:
+        files.note(name)
+    for name in failed:
+        files.note_missing(name)
     gc.collect()
+    random_generators.remember()
     gc.freeze()
     # A preloaded module may use in the run what it keeps open.
-    kept_fds = {
-        other: identity for other, identity in osapi.open_fds().items() if other not in (0, 1, 2, fd, signals.fileno())
-    }
-    Conversation(socket.socket(fileno=fd), signals, kept_fds).serve(preloaded, failed)
+    ours = (0, 1, 2, fd, signals.fileno(), files.fileno())
+    kept_fds = {other: identity for other, identity in osapi.open_fds().items() if other not in ours}
+    Conversation(socket.socket(fileno=fd), signals, files, kept_fds).serve(
+        preloaded=preloaded, failed=failed, refused=check.refused
+    )
     os._exit(0)
 
 
@@ -73,14 +85,19 @@ def _import_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _preload(names: List[str], channel_fd: int) -> Tuple[List[str], Dict[str, str]]:
+def _preload(
+    names: List[str], channel_fd: int, check: PreloadCheck, files: LoadedFiles
+) -> Tuple[List[str], Dict[str, str]]:
     """Import `names`; return those that could be imported, and the errors of the others.
 
     An agent of 0.1.0 whose files were replaced while it runs still asks for modules by their former names.
     """
-    preloaded, failed = [], {}
+    preloaded, failed = [], check.failed
     for name in names:
+        if name in check.left_out:
+            continue
         _announce(name, channel_fd)
+        check.begin()
         try:
             importlib.import_module(current_module(name))
         except (Exception, SystemExit) as error:  # foreign code; runs may work without it
@@ -88,6 +105,8 @@ def _preload(names: List[str], channel_fd: int) -> Tuple[List[str], Dict[str, st
             failed[name] = "{}: {}".format(type(error).__name__, error)[:_MAX_ERROR_CHARS]
         else:
             preloaded.append(name)
+        check.end(name, current_module(name), failed.get(name))
+        files.note_loaded()
     flush_output()
     return preloaded, failed
 
@@ -103,37 +122,62 @@ def _announce(module: str, channel_fd: int) -> None:
 class Conversation:
     """The conversation with one agent, from the ready message to the end of the socket."""
 
-    def __init__(self, channel: socket.socket, signals: osapi.SignalQueue, kept_fds: osapi.Descriptors) -> None:
+    def __init__(
+        self, channel: socket.socket, signals: osapi.SignalQueue, files: LoadedFiles, kept_fds: osapi.Descriptors
+    ) -> None:
         self._channel = channel
         self._channel.setblocking(False)
         self._kept_fds = kept_fds
         self._signals = signals
+        self._files = files
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with an inherited SIG_IGN the kernel would reap the runners
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._channel, selectors.EVENT_READ)
         self._selector.register(self._signals, selectors.EVENT_READ)
+        if files.fileno() >= 0:
+            self._selector.register(files, selectors.EVENT_READ)
         self._unsent: Deque[bytes] = deque()
         self._runners: List[int] = []
         self._open = True
+        #: Whether there are threads that no preloaded module has started, but the interpreter's own start.
+        self._threaded = osapi.thread_count() > 1
+        #: Whether the agent has been told that a loaded file has changed.
+        self._stale = False
 
-    def serve(self, preloaded: List[str], failed: Dict[str, str]) -> None:
-        """Answer requests until the agent is gone."""
+    def serve(self, **facts: Any) -> None:
+        """Send the ready message with `facts` about the modules, and answer requests until the agent is gone."""
         self._queue(
             op="ready",
             pid=os.getpid(),
             python="{}.{}.{}".format(*sys.version_info[:3]),
-            preloaded=preloaded,
-            failed=failed,
             threads=osapi.thread_count(),
+            **facts,
         )
         while self._open:
             self._send()
-            for key, events in self._selector.select():
+            for key, events in self._selector.select(self._timeout_s()):
                 if key.fileobj is self._signals:
                     self._signals.read()
                     self._reap()
-                elif events & selectors.EVENT_READ:
+                elif key.fileobj is self._channel and events & selectors.EVENT_READ:
                     self._receive()
+            self._look_at_files()
+            if self._threaded:
+                self._reap()
+
+    def _timeout_s(self) -> Optional[float]:
+        """How long to wait for an event; a thread that is older than the signal queue may receive SIGCHLD instead."""
+        return _REAP_INTERVAL_S if self._threaded and self._runners else self._files.look_interval_s
+
+    def _look_at_files(self) -> Optional[str]:
+        """Return a loaded file that has changed, and say so to the agent once; None when none has."""
+        changed = self._files.changed()
+        if changed is not None and not self._stale:
+            self._stale = True
+            if self._files.fileno() >= 0:
+                self._selector.unregister(self._files)
+            self._queue(op="stale", file=changed)
+        return changed
 
     # Messages.
 
@@ -184,6 +228,10 @@ class Conversation:
             message = decode_message(data)
             request = message.get("request")
             directory = _requested_directory(message)
+            changed = self._look_at_files() if message.get("if_fresh") else None
+            if changed is not None:
+                self._queue(op="refused", request=request, error="{} has changed".format(changed), stale=True)
+                return
             if len(fds) != 1:
                 raise ValueError("a start request carries the lock's descriptor, this one carried {}".format(len(fds)))
             faults.point("fork-server-before-fork")
@@ -225,6 +273,7 @@ class Conversation:
             self._channel.close()
             self._selector.close()
             self._signals.close()
+            self._files.close()
             code = run(directory, lock_fd, self._kept_fds)
         except BaseException:  # nothing may return into the loop of the fork server
             print_traceback()

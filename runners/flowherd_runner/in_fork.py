@@ -16,7 +16,7 @@ import traceback
 from types import CoroutineType, ModuleType, TracebackType
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
-from flowherd_runner import PACKAGE_DIRECTORY
+from flowherd_runner import PACKAGE_DIRECTORY, random_generators
 from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.kinds.definition import FlowProcess, NotStarted
 from flowherd_runner.record_sender import flush_streams
@@ -24,6 +24,11 @@ from flowherd_runner.record_sender import flush_streams
 _OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
 _MAX_MESSAGE_CHARS = 5000
+#: What the interpreter has made of PYTHONUNBUFFERED and PYTHONIOENCODING for standard output; without the latter UTF-8,
+#: in which the run's log is kept.
+_WRITES_THROUGH = bool(getattr(sys.__stdout__, "write_through", False))
+_ENCODING = str(getattr(sys.__stdout__, "encoding", "utf-8")) if os.environ.get("PYTHONIOENCODING") else "utf-8"
+_ERRORS = str(getattr(sys.__stdout__, "errors", "")) if os.environ.get("PYTHONIOENCODING") else "backslashreplace"
 
 
 def enter(flow: FlowProcess, argv: List[str]) -> None:
@@ -32,7 +37,8 @@ def enter(flow: FlowProcess, argv: List[str]) -> None:
     sys.argv = argv
     # Otherwise multiprocessing's spawn would import boot.py as its main module.
     sys.modules["__main__"] = ModuleType("__main__")
-    _open_streams()
+    # Not when it is only inherited from the agent, as in many containers: lines of several threads would be mixed.
+    _open_streams(unbuffered=_WRITES_THROUGH and "PYTHONUNBUFFERED" in flow.spec.env)
     _reseed()
 
 
@@ -82,23 +88,24 @@ def _adopt_environment(environment: Dict[str, str]) -> None:
             sys.path.insert(0, path)
 
 
-def _open_streams() -> None:
+def _open_streams(unbuffered: bool) -> None:
     """Make new streams: those of the fork server may hold output, or have been replaced."""
     stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _writer(1)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _writer(2)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, unbuffered)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, unbuffered)  # type: ignore[misc]
 
 
-def _writer(fd: int) -> io.TextIOWrapper:
-    buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
-    return io.TextIOWrapper(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+def _writer(fd: int, unbuffered: bool) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    if unbuffered:
+        return io.TextIOWrapper(raw, encoding=_ENCODING, errors=_ERRORS, write_through=True)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=_ENCODING, errors=_ERRORS, line_buffering=True)
 
 
 def _reseed() -> None:
-    """Keep sibling runs from sharing random numbers: the random module reseeds itself after a fork, numpy does not."""
-    if "numpy.random" in sys.modules:
-        importlib.import_module("numpy.random").seed()
+    """Give the run random numbers that no other run of the same fork server has."""
+    random_generators.reseed()
 
 
 def _exit_code(error: SystemExit) -> int:

@@ -4,8 +4,10 @@ Knows nothing of runs and run directories.
 """
 
 import ctypes
+import fcntl
 import os
 import signal
+import stat
 import struct
 from typing import Collection, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -143,6 +145,29 @@ def close_others(keep: Descriptors) -> None:
             os.close(fd)
 
 
+def reopen(fd: int) -> None:
+    """Give a regular file or directory that is open for reading an open file description of its own.
+
+    A fork shares the description with its parent, and with it the position (open(2)); the position itself is kept.
+    Does nothing for anything else. Raises OSError.
+    """
+    mode = os.fstat(fd).st_mode
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_PATH or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
+    fresh = os.open("/proc/self/fd/{}".format(fd), flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC)
+    try:
+        os.lseek(fresh, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
+        os.dup2(fresh, fd, inheritable=os.get_inheritable(fd))
+    finally:
+        os.close(fresh)
+
+
+def threads() -> List[int]:
+    """Return the ids of the threads of this process, including those that Python does not know."""
+    return [int(name) for name in os.listdir("/proc/self/task")]
+
+
 def thread_count() -> int:
     """Return the number of threads of this process, including those that Python does not know."""
     return len(os.listdir("/proc/self/task"))
@@ -161,3 +186,15 @@ def enter_cgroup(directory: Optional[str]) -> Optional[str]:
     except OSError:
         return None
     return directory
+
+
+def children() -> List[int]:
+    """Return the pids of the children that have not been waited for (proc(5)); none when the kernel does not say."""
+    found: List[int] = []
+    for thread in threads():
+        try:
+            with open("/proc/self/task/{}/children".format(thread)) as file:
+                found += map(int, file.read().split())
+        except OSError:  # the thread has ended, or the kernel was built without CONFIG_PROC_CHILDREN
+            pass
+    return found

@@ -75,10 +75,12 @@ class FlowRun(_Readable):
 
 @dataclass(frozen=True)
 class Runtime:
-    """What distinguishes fork servers: the interpreter, and the modules that are imported before the fork."""
+    """What distinguishes fork servers: the interpreter, the modules imported before the fork, and its environment."""
 
     interpreter: str = sys.executable
     preload: tuple[str, ...] = ()
+    #: Variables that differ from the agent's environment and are read when a process starts: names and values, sorted.
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
 from flowherd.errors import ConfigurationError, DeployError
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import ask, program_of
 from flowherd.states import RunState
 from flowherd.values import Runtime

@@ -38,6 +38,14 @@ from tests.support.waiting import wait_until
 
 BOOT = Path(__file__).resolve().parents[2] / "runners" / "flowherd_runner" / "boot.py"
 
+#: A sitecustomize.py by which a fork server has a thread that no preloaded module has started, so that it cannot fork.
+THREAD_AT_START = """
+import threading
+with open("/proc/self/cmdline") as command_line:
+    if "forkserver" in command_line.read():
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
 
 def interpreters() -> list[str]:
     """Return the interpreter of this test run, then one of each other version from 3.7 on that is installed here."""
@@ -140,6 +148,8 @@ class ForkServer:
     ready: dict[str, Any] = field(default_factory=dict)
     #: Wait status by pid, from its "gone" messages.
     gone: dict[int, int] = field(default_factory=dict)
+    #: Files that it has reported as changed.
+    stale: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.runs_directory.mkdir(parents=True, exist_ok=True)
@@ -162,15 +172,17 @@ class ForkServer:
         other.close()
         self.ready = self.receive("ready")
 
-    def receive(self, op: str, timeout_s: float = 20.0) -> dict[str, Any]:
-        """Return the next message of that kind; keep "gone" messages that come before it."""
+    def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
+        """Return the next message of these kinds; keep what the messages before it say."""
         while True:
             readable, _, _ = select.select([self.channel], [], [], timeout_s)
-            assert readable, f"no {op} from the fork server: {self.output.read_text()}"
+            assert readable, f"no {ops} from the fork server: {self.output.read_text()}"
             message = decode_message(self.channel.recv(MAX_MESSAGE_BYTES))
             if message["op"] == "gone":
                 self.gone[message["pid"]] = message["status"]
-            if message["op"] == op:
+            if message["op"] == "stale":
+                self.stale.append(message["file"])
+            if message["op"] in ops:
                 return message
 
     def prepare(self, kind: str, target: dict[str, Any], **spec: Any) -> Run:
@@ -185,18 +197,25 @@ class ForkServer:
 
     def start(self, run: Run) -> Run:
         """Lock the run's directory, pass the lock on, and wait for the runner's pid."""
+        answer = self.ask(run)
+        assert answer["op"] == "started", answer
+        return run
+
+    def ask(self, run: Run, **more: Any) -> dict[str, Any]:
+        """Ask for the runner of a run, with `more` in the request; return the answer, which may be a refusal."""
         lock = os.open(run.directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._requests += 1
-            message = {"op": "start", "request": self._requests, "directory": str(run.directory)}
+            message = {"op": "start", "request": self._requests, "directory": str(run.directory), **more}
             self.send(encode_message(message), [lock])
         finally:
             os.close(lock)
-        answer = self.receive("started")
+        answer = self.receive("started", "refused")
         assert answer["request"] == self._requests
-        run.pid, run.start_ticks = answer["pid"], answer["start_ticks"]
-        return run
+        if answer["op"] == "started":
+            run.pid, run.start_ticks = answer["pid"], answer["start_ticks"]
+        return answer
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

@@ -1,14 +1,21 @@
 """The conversation of an agent with a fork server.
 
 One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
-  {"op": "start", "request": n, "directory": path}     with the descriptor of the locked lock as SCM_RIGHTS
+  {"op": "start", "request": n, "directory": path, "if_fresh": true}
+                                                        with the descriptor of the locked lock as SCM_RIGHTS
 and the fork server sends
   {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
-  {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error}, "threads": n}
+  {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error},
+   "refused": {module: what its import leaves}, "threads": n}
   {"op": "started", "request": n, "pid": p, "start_ticks": t}
-  {"op": "refused", "request": n, "error": text}
+  {"op": "refused", "request": n, "error": text, "stale": true}
+  {"op": "stale", "file": path}                         once, when a file that it has loaded has changed
   {"op": "gone", "pid": p, "status": wait status}       a runner ended and was reaped
 End of file means to the fork server that the agent is gone; it then exits, and its runners go on.
+
+An agent of 0.1.0 sends no "if_fresh", so a stale fork server starts its runs nevertheless; it ignores "stale". With
+"if_fresh" a stale fork server refuses, with the key "stale", and the agent asks a new one. A fork server of 0.1.0
+ignores "if_fresh".
 """
 
 import json

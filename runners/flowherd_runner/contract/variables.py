@@ -8,6 +8,9 @@ IMPORT_ENVIRONMENT_VARIABLE = "FLOWHERD_IMPORT_ENVIRONMENT"
 #: In the environment of a fork server, as a JSON list: the agent's own credentials, which a run may find in a file,
 #: and which are masked in its output. No run sees it.
 AGENT_SECRETS_VARIABLE = "FLOWHERD_AGENT_SECRETS"
+#: In the environment of a fork server that has started itself again, as a JSON object: the modules that it must not
+#: preload, and why. No run sees it.
+LEFT_OUT_VARIABLE = "FLOWHERD_LEFT_OUT_OF_PRELOAD"
 #: Value of RUN_ID_VARIABLE in the environment of a fork server, as long as any run's id: see process_mark.py.
 NO_RUN_ID = "-" * 36
 RUN_NAME_VARIABLE = "FLOWHERD_FLOW_RUN_NAME"

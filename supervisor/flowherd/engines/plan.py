@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flowherd.engines import run_config
 from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.registry import engine_for
 from flowherd.engines.runtimes import first_serving, together
+from flowherd.engines.start_variables import start_variables
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s
@@ -76,8 +78,11 @@ def outline(flow_run: FlowRun, claim: str) -> RunSpec:
     )
 
 
-def runtime_of(spec: RunSpec) -> Runtime:
+def runtime_of(spec: RunSpec, base_env: Mapping[str, str] = MappingProxyType({})) -> Runtime:
     """Return the fork server that is to start the run; the spec may be an earlier agent's.
+
+    `base_env` is the environment of a fork server of no particular environment. A command is another program, which
+    reads its variables itself.
 
     Raises UnsupportedStorage when that agent found that it cannot start the run, or when what it wrote is damaged.
     """
@@ -85,7 +90,9 @@ def runtime_of(spec: RunSpec) -> Runtime:
         raise UnsupportedStorage("The description of the flow run on this host was damaged before it could be started.")
     if not spec.kind:
         raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
-    return Runtime(run_config.argument("interpreter", spec.agent.interpreter), run_config.modules(spec.agent.preload))
+    preload = run_config.modules(spec.agent.preload)
+    own = () if spec.kind == KIND_COMMAND else start_variables(spec.env, base_env, bool(preload))
+    return Runtime(run_config.argument("interpreter", spec.agent.interpreter), preload, own)
 
 
 def _runtime(

@@ -1,6 +1,6 @@
 """The interpreters that serve runs: the rules of the settings, the check at the agent's start, and what to warm.
 
-Their fork servers are started elsewhere (host/processes/fork_server.py).
+Their fork servers are started elsewhere (host/processes/fork_server_pool.py).
 """
 
 from __future__ import annotations

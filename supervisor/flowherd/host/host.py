@@ -262,6 +262,7 @@ class Host:
 
     def tick(self, silent_s: float) -> None:
         """Keep the state directory in order; end runs whose backend was silent too long."""
+        self._surroundings.end_idle_fork_servers()
         self._upkeep.tick()
         end_without_contact(self._registry, silent_s, self._loaded.settings.cloud.lost_contact_limit)
 
@@ -343,6 +344,5 @@ class Host:
         return flow_run_id in self._registry or flow_run_id in self._unstarted
 
     def _spool_bytes(self) -> int:
-        if not self._options.send_logs:
-            return 0
-        return sum(run.directory.unsent_bytes() for run in self._registry if run.sends_logs)
+        sending = [run for run in self._registry if run.sends_logs] if self._options.send_logs else []
+        return sum(run.directory.unsent_bytes() for run in sending)

@@ -25,8 +25,9 @@ from flowherd.engines.runtimes import (
     warnings_about_versions,
     warnings_at_start,
 )
+from flowherd.engines.start_variables import start_variables
 from flowherd.errors import ConfigurationError
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
 from flowherd_runner.contract.spec import RunLimits
@@ -90,8 +91,14 @@ class RunSurroundings:
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
         for_all_runs = {**self._options.env_vars, **variables} if variables else {}
-        environment = environment_for_runs(os.environ)
+        at_start = dict(start_variables(self._options.env_vars, {}, preloads=True))
+        environment = {**environment_for_runs(os.environ), **at_start}
         return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
+
+    def end_idle_fork_servers(self) -> None:
+        """End fork servers that no new run will be started from."""
+        if "fork_servers" in self.__dict__:
+            self.fork_servers.end_idle()
 
     def preloading(self) -> list[dict[str, Any]]:
         """Return what the fork servers are importing now, one object for each that is not ready."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -12,11 +13,14 @@ from flowherd.engines.registry import package_of
 from flowherd.errors import DeployError
 from flowherd.host.intent import Intent
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.fork_server import ForkServer, ForkServers, StartedRunner
+from flowherd.host.processes.fork_server import ForkServer, StaleForkServer, StartedRunner
+from flowherd.host.processes.fork_server_pool import ForkServers
+from flowherd.host.processes.ready_report import how_started
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.contract.variables import KIND_COMMAND
 
 #: Number of tries, counting the first, if the fork server turns out to be dead.
 _START_TRIES = 3
@@ -55,13 +59,19 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
     DeployError.
     """
     directory = intent.run.directory
-    runtime = runtime_of(intent.run.spec)
+    runtime = runtime_of(intent.run.spec, fork_servers.base_env)
     for tries_left in reversed(range(_START_TRIES)):
         server = fork_servers.get(runtime)
         try:
             _require_package(server, intent.run.spec)
             assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
-            return server.start_runner(directory.path, intent.lock_fd)
+            started = server.start_runner(directory.path, intent.lock_fd)
+            _note_how(intent.run, server)
+            return started
+        except StaleForkServer:  # it has started nothing
+            if not tries_left:
+                raise
+            continue
         except DeployError as error:
             if server.alive or not tries_left:
                 raise
@@ -70,6 +80,13 @@ def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner 
         if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
             return None
     raise AssertionError("the last try returns or raises")
+
+
+def _note_how(run: Run, server: ForkServer) -> None:
+    """Write to the run's log how it was started, when that was not by the usual fork."""
+    if run.spec.kind != KIND_COMMAND:
+        for number, sentence in enumerate(how_started(server.runtime, server.wait_ready())):
+            run.note(sentence, logging.INFO, f"start-{number}", run.deployed_at)
 
 
 def _require_package(server: ForkServer, spec: RunSpec) -> None:

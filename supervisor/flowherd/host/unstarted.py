@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from flowherd.agent.platform import Prepared
 from flowherd.errors import AgentStopping
 from flowherd.host.intent import Intent
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.run import Run
 from flowherd.host.start import start
 

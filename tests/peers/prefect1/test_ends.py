@@ -24,6 +24,7 @@ from tests.peers.versions import both_versions, one_version
 from tests.support.agents import going
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
+from tests.support.runner import THREAD_AT_START
 from tests.support.server import ServerProcess, running_server
 from tests.support.waiting import wait_until
 
@@ -232,13 +233,12 @@ def test_a_run_that_somebody_sets_to_failed_loses_its_process_after_the_time_tha
 
 
 @one_version("flow", PREFECT_0)
-def test_modules_that_start_threads_cost_a_start_of_the_interpreter_and_nothing_else(
+def test_threads_of_the_interpreter_cost_a_start_of_the_interpreter_and_nothing_else(
     flow: EndingFlow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "import threading, time; threading.Thread(target=time.sleep, args=[600], daemon=True).start()"
-    (tmp_path / "threaded.py").write_text(source)
+    (tmp_path / "sitecustomize.py").write_text(THREAD_AT_START)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with going(flow.agent(runtimes=[f"peer={flow.installation.directory};preload=threaded"])):
+    with going(flow.agent(runtimes=[f"peer={flow.installation.directory}"])):
         run_id = flow.start("succeed", tmp_path)
         assert flow.wait_for_end(run_id) == "Success"
         wait_until(lambda: is_gone(run_id))

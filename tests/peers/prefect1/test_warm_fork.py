@@ -15,7 +15,7 @@ import pytest
 from flowherd_runner.contract.variables import PREFECT_PRELOAD
 from tests.peers.environments import PREFECT_0_AND_1, required_installation
 from tests.peers.prefect1.warm_fork import Prefect1EngineRun, WarmFork, running_warm_fork
-from tests.support.runner import ForkServer
+from tests.support.runner import THREAD_AT_START, ForkServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -285,12 +285,10 @@ def test_an_interruption_by_the_engine_and_one_by_the_agent_are_one(fork: WarmFo
 
 
 def test_without_a_warm_fork_the_results_are_the_same(fork: WarmFork, tmp_path: Path) -> None:
-    """A preloaded module that starts a thread forbids forking; each runner is then an interpreter of its own."""
-    (tmp_path / "threaded.py").write_text(
-        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    )
+    """An interpreter that starts with a thread forbids forking; each runner is then an interpreter of its own."""
+    (tmp_path / "sitecustomize.py").write_text(THREAD_AT_START)
     env = {"HOME": str(fork.home), "PYTHONPATH": str(tmp_path)}
-    cold = ForkServer(str(fork.installation.python), tmp_path / "runs", preload=["threaded", *PREFECT_PRELOAD], env=env)
+    cold = ForkServer(str(fork.installation.python), tmp_path / "runs", preload=PREFECT_PRELOAD, env=env)
     try:
         assert cold.ready["threads"] == 2
         run = fork.start("speaking", fork_server=cold, env={"PREFECT__LOGGING__LEVEL": "INFO"})

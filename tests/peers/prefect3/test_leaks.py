@@ -128,7 +128,7 @@ def test_a_run_finds_what_it_would_find_had_it_been_started_by_prefect(fork: War
         fork_server.start(run.process)
         by_exec = seen_by(run)
     fresh = by_prefect_itself(fork)
-    # That fork server has a path for the module that starts a thread.
+    # That fork server has a path for the sitecustomize.py that starts a thread.
     assert names_of_both(warm, by_exec) - OF_THE_FORK_SERVER == {"sys.path"}
     assert names_of_both(warm, fresh) - OF_THE_FORK_SERVER - OF_THE_RUNNER == set()
     assert modules(fresh) <= modules(warm)

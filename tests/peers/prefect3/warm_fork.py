@@ -12,10 +12,9 @@ from typing import Any
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, KIND_PREFECT3, PREFECT3_PRELOAD
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.support.runner import ForkServer, Run
+from tests.support.runner import THREAD_AT_START, ForkServer, Run
 
 _FLOWS = Path(__file__).with_name("programs")
-_STARTS_A_THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
 
 
 @dataclass
@@ -72,12 +71,10 @@ class WarmFork:
 
     @contextmanager
     def threaded_fork_server(self, directory: Path) -> Iterator[ForkServer]:
-        """Start one that cannot fork, because a module that it imports starts a thread: its runs use exec."""
-        (directory / "starts_a_thread.py").write_text(_STARTS_A_THREAD)
+        """Start one that cannot fork, because its interpreter starts with a thread: its runs use exec."""
+        (directory / "sitecustomize.py").write_text(THREAD_AT_START)
         python = str(required_installation(PREFECT_3).python)
-        fork_server = ForkServer(
-            python, directory / "runs", preload=("starts_a_thread",), env={"PYTHONPATH": str(directory)}
-        )
+        fork_server = ForkServer(python, directory / "runs", env={"PYTHONPATH": str(directory)})
         try:
             yield fork_server
         finally:

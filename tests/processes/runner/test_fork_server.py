@@ -16,7 +16,7 @@ import pytest
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, encode_message
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
-from tests.support.runner import BOOT, ForkServer
+from tests.support.runner import BOOT, THREAD_AT_START, ForkServer
 from tests.support.waiting import wait_until
 
 StartForkServer = Callable[..., ForkServer]
@@ -182,12 +182,10 @@ def test_an_agent_that_does_not_read_delays_no_runner(fork_server: ForkServer) -
 def test_with_threads_in_the_fork_server_runners_are_started_by_exec(
     start_fork_server: StartForkServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "threaded.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
-    )
-    server = start_fork_server(preload=["threaded"], env={"PYTHONPATH": str(tmp_path)})
+    (tmp_path / "sitecustomize.py").write_text(THREAD_AT_START)
+    server = start_fork_server(preload=["sqlite3"], env={"PYTHONPATH": str(tmp_path)})
     assert server.ready["threads"] == 2
-    run = server.python("import sys, logging\ndef main(x):\n    logging.info('threaded' in sys.modules)\n    print(x)",
+    run = server.python("import sys, logging\ndef main(x):\n    logging.info('sqlite3' in sys.modules)\n    print(x)",
                         parameters={"x": 3})  # fmt: skip
     assert run.wait()["exit_code"] == 0
     assert run.lines() == ["False", "3"]
@@ -199,27 +197,17 @@ def test_with_threads_in_the_fork_server_runners_are_started_by_exec(
     assert stopped.wait()["reason"] == "cancelled"
 
 
-def test_sibling_runs_do_not_share_random_numbers(start_fork_server: StartForkServer, tmp_path: Path) -> None:
-    package = tmp_path / "numpy"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "random.py").write_text("from random import Random\n_r = Random(1)\nseed = _r.seed\nrand = _r.random\n")
-    server = start_fork_server(preload=["random", "numpy.random"], env={"PYTHONPATH": str(tmp_path)})
-    code = "import random, numpy.random\ndef main(): print(random.random(), numpy.random.rand())"
+def test_a_file_that_a_preloaded_module_reads_is_at_the_same_position_in_each_callable(
+    start_fork_server: StartForkServer, tmp_path: Path
+) -> None:
+    (tmp_path / "keeper.py").write_text("file = open(__file__)\nfirst = file.read(1)\nfile.seek(file.tell())\n")
+    server = start_fork_server(preload=["keeper"], env={"PYTHONPATH": str(tmp_path)})
+    assert server.ready["refused"] == {}
+    code = "import keeper\ndef main(): print(keeper.file.readline(), end='')"
     runs = [server.python(code) for _ in range(3)]
     for run in runs:
         run.wait()
-    assert len({word for run in runs for word in run.lines()[0].split()}) == 6
-
-
-def test_a_file_that_a_preloaded_module_keeps_open_stays_open_in_callables(
-    start_fork_server: StartForkServer, tmp_path: Path
-) -> None:
-    (tmp_path / "keeper.py").write_text("file = open(__file__)\n")
-    server = start_fork_server(preload=["keeper"], env={"PYTHONPATH": str(tmp_path)})
-    run = server.python("import keeper\ndef main(): print(keeper.file.read(), end='')")
-    run.wait()
-    assert run.lines() == ["file = open(__file__)"]
+    assert [run.lines() for run in runs] == [["ile = open(__file__)"]] * 3
 
 
 def test_runners_are_reaped_and_their_ends_reported(fork_server: ForkServer) -> None:

@@ -15,8 +15,9 @@ from flowherd.engines.registry import engine_named
 from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import together
 from flowherd.errors import DeployError
-from flowherd.host.processes.fork_server import ForkServers
+from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import ask
+from flowherd.host.processes.ready_report import refusals
 from flowherd.values import Runtime
 
 _SLOW_START_S = 10.0
@@ -59,9 +60,12 @@ def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:
     if failed:
         names = "; ".join(f"{name}: {error}" for name, error in failed.items())
         return bad(name, f"cannot import {names}", f"correct {setting}, or install what is missing")
+    refused = refusals(facts)
+    if refused:
+        return warn(name, "; ".join(refused), f"remove it from {setting}, or have it open that when it is first used")
     if facts.get("threads", 1) > 1:
-        detail = "the preloaded modules start threads, so every run starts an interpreter of its own"
-        return warn(name, detail, f"preload other modules ({setting})")
+        detail = "its interpreter starts with threads, so every run starts an interpreter of its own"
+        return warn(name, detail, "see sitecustomize.py and the .pth files of that interpreter")
     preloaded = ", ".join(runtime.preload) or "nothing preloaded"
     detail = f"Python {facts.get('python')} is ready in {took_s:.2f} s with {preloaded}"
     slow = "preload fewer modules; the first runs after a start wait for it"

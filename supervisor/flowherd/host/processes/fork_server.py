@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import array
 import contextlib
-import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -24,26 +23,22 @@ from typing import Any
 
 from loguru import logger
 
-from flowherd.errors import AgentStopping, DeployError
+from flowherd.errors import DeployError
 from flowherd.host.processes.flock import start_program
 from flowherd.host.processes.interpreters import program_of
 from flowherd.host.processes.preloading import Preloading
+from flowherd.host.processes.ready_report import report_ready
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
-from flowherd_runner.contract.variables import (
-    AGENT_SECRETS_VARIABLE,
-    IMPORT_ENVIRONMENT_VARIABLE,
-    NO_RUN_ID,
-    RUN_ID_VARIABLE,
-)
+from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
 #: How long to wait until the modules are imported, seconds; heavy ones take long from a cold disk.
 _READY_TIMEOUT_S = 120.0
 #: How long to wait for the answer to a request, seconds.
 _ANSWER_TIMEOUT_S = 30.0
 #: How long fork servers may take to end, seconds; then they are killed, which no runner notices.
-_END_TIMEOUT_S = 2.0
+END_TIMEOUT_S = 2.0
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2
 #: Longest part of a fork server's output in a message, bytes.
@@ -58,6 +53,10 @@ class StartedRunner:
     start_ticks: int
 
 
+class StaleForkServer(DeployError):
+    """The fork server has loaded a file that is another one now; it has started no runner, a fresh one will."""
+
+
 class ForkServer:
     """A running fork server.
 
@@ -65,8 +64,16 @@ class ForkServer:
     runners continue.
     """
 
-    def __init__(self, runtime: Runtime, env: Mapping[str, str], log_file: Path) -> None:
+    def __init__(
+        self, runtime: Runtime, env: Mapping[str, str], log_file: Path, reported: set[str] | None = None
+    ) -> None:
         self.runtime = runtime
+        #: A file that it has loaded and that has changed since; None while there is none.
+        self.changed_file: str | None = None
+        #: When it became ready, or a run asked for it last (monotonic).
+        self.used_s = time.monotonic()
+        #: Warnings that were given already, by this fork server or others.
+        self._reported = set() if reported is None else reported
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sending = threading.Lock()
         self._waiting: dict[int, Future[StartedRunner]] = {}
@@ -78,12 +85,19 @@ class ForkServer:
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, name=f"fork-server-{self.pid}", daemon=True)
         self._reader.start()
-        self._log_file = log_file
+        self.log_file = log_file
 
     @property
     def alive(self) -> bool:
         """Whether it can still take requests."""
         return not self._gone
+
+    @property
+    def idle_s(self) -> float:
+        """How long nothing has been asked of it, seconds; 0 while a request waits, or may come after its import."""
+        if not self.alive:
+            return math.inf
+        return 0.0 if self._waiting or not self.preloading.is_over else time.monotonic() - self.used_s
 
     def wait_ready(self, flow_run_id: str = "") -> Mapping[str, Any]:
         """Wait until its modules are imported, and return its ready message; `flow_run_id` is who waits.
@@ -98,7 +112,7 @@ class ForkServer:
             output = self._last_output()
             raise DeployError(
                 f"the fork server for {self.runtime.interpreter} did not start"
-                + (f": {output}" if output else f"; its output is in {self._log_file}")
+                + (f": {output}" if output else f"; its output is in {self.log_file}")
             ) from error
 
     @property
@@ -109,7 +123,7 @@ class ForkServer:
     def _last_output(self) -> str:
         """Return the last line of its output, which usually says why the interpreter or an import failed."""
         try:
-            lines = self._log_file.read_bytes()[-_LAST_OUTPUT_BYTES:].decode("utf-8", "replace").strip().splitlines()
+            lines = self.log_file.read_bytes()[-_LAST_OUTPUT_BYTES:].decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
         return lines[-1].strip() if lines else ""
@@ -118,7 +132,8 @@ class ForkServer:
         """Start the runner of a run directory and pass it the locked descriptor, which the caller must still close.
 
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
-        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
+        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started; after
+        StaleForkServer at once.
         """
         self.wait_ready(directory.name)
         answer: Future[StartedRunner] = Future()
@@ -126,7 +141,9 @@ class ForkServer:
             self._requests += 1
             request = self._requests
             self._waiting[request] = answer
-        message = messages.encode_message({"op": "start", "request": request, "directory": str(directory)})
+        message = messages.encode_message(
+            {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
+        )
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock_fd]))]
         try:
             faults.point("before-start-request")
@@ -156,14 +173,14 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def close(self, timeout_s: float = _END_TIMEOUT_S) -> None:
+    def close(self, timeout_s: float = END_TIMEOUT_S) -> None:
         """End it, and wait for its end. Its runners continue."""
         self.begin_closing()
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._reader.join(_END_TIMEOUT_S)  # it waits for the process
+        self._reader.join(END_TIMEOUT_S)  # it waits for the process
         self._socket.close()
 
     def _read(self) -> None:
@@ -192,6 +209,8 @@ class ForkServer:
             self.preloading.note_import(str(message["module"]))
         elif operation == "ready":
             self._report_ready(message)
+        elif operation == "stale":
+            self.changed_file = str(message["file"])
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
             if waiting is None:
@@ -199,16 +218,12 @@ class ForkServer:
             if operation == "started":
                 waiting.set_result(StartedRunner(int(message["pid"]), int(message["start_ticks"])))
             else:
-                waiting.set_exception(DeployError(str(message["error"])))
+                kind = StaleForkServer if message.get("stale") else DeployError
+                waiting.set_exception(kind(str(message["error"])))
 
     def _report_ready(self, message: Mapping[str, Any]) -> None:
-        for module, error in message.get("failed", {}).items():
-            logger.warning("Cannot preload {}: {}", module, error, interpreter=self.runtime.interpreter)
-        if message.get("threads", 1) > 1:
-            logger.warning(
-                "The preloaded modules {} start threads, so every run starts its own interpreter (slower)",
-                list(self.runtime.preload),
-            )
+        report_ready(self.runtime, message, self._reported)
+        self.used_s = time.monotonic()
         self.preloading.finish(message)
 
 
@@ -226,95 +241,10 @@ def _start(
         ours.close()
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
-        environment = {**env, RUN_ID_VARIABLE: NO_RUN_ID}
+        environment = {**env, **dict(runtime.environment), RUN_ID_VARIABLE: NO_RUN_ID}
         return start_program(argv, env=environment, output=descriptor, pass_fds=[fd], new_session=True)
     except (OSError, ValueError) as error:
         ours.close()
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error
     finally:
         os.close(descriptor)
-
-
-class ForkServers:
-    """One fork server per runtime, started when it is first needed and again after it has died.
-
-    If importing the modules ends the process, they are not preloaded: each run imports them itself, which is slower,
-    and fails alone.
-
-    `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
-    run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
-    output must not show.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        env: Mapping[str, str],
-        of_all_runs: Mapping[str, str] | None = None,
-        secrets: Sequence[str] = (),
-    ) -> None:
-        self._directory = directory
-        self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
-        if secrets:
-            self._env = {**self._env, AGENT_SECRETS_VARIABLE: json.dumps(list(secrets))}
-        self._lock = threading.Lock()
-        self._closing = False
-        self._servers: dict[Runtime, ForkServer] = {}
-        #: Number of fork servers of a runtime that ended before they were ready.
-        self._failed_starts: Counter[Runtime] = Counter()
-
-    def get(self, runtime: Runtime) -> ForkServer:
-        """Return the fork server of `runtime`, perhaps still importing.
-
-        Raises DeployError if it cannot be started, AgentStopping after `begin_closing`.
-        """
-        with self._lock:
-            if self._closing:
-                raise AgentStopping("the agent is stopping")
-            server = self._servers.get(runtime)
-            if server is not None and not server.alive:
-                self._clean_up(server)
-            if self._failed_starts[runtime] >= _MAX_FAILED_STARTS and runtime.preload:
-                runtime = Runtime(runtime.interpreter)
-                server = self._servers.get(runtime)
-            if server is None or not server.alive:
-                server = ForkServer(runtime, self._env, self._log_file(runtime))
-                self._servers[runtime] = server
-                logger.debug("Started the fork server (pid {}) for {}", server.pid, runtime)
-            return server
-
-    def _clean_up(self, server: ForkServer) -> None:
-        logger.warning("The fork server (pid {}) has ended; starting another", server.pid)
-        server.close()
-        runtime = server.runtime
-        self._failed_starts[runtime] = 0 if server.was_ready else self._failed_starts[runtime] + 1
-        if self._failed_starts[runtime] == _MAX_FAILED_STARTS and runtime.preload:
-            modules = ", ".join(runtime.preload)
-            logger.error("{} ends while importing {}; each run now imports them itself", runtime.interpreter, modules)
-
-    def preloading(self) -> list[dict[str, Any]]:
-        """Return what is being imported now, one object for each fork server that is not ready."""
-        found = [server.preloading.figures() for server in list(self._servers.values()) if server.alive]
-        return [figures for figures in found if figures is not None]
-
-    def begin_closing(self) -> None:
-        """Start no more fork servers, and end all waits for those that are still importing."""
-        self._closing = True
-        for server in list(self._servers.values()):
-            server.give_up_importing()
-
-    def close(self) -> None:
-        """End all fork servers, which together have a moment for it. The runners continue."""
-        self.begin_closing()
-        with self._lock:
-            deadline_s = time.monotonic() + _END_TIMEOUT_S
-            for server in self._servers.values():
-                server.begin_closing()
-            for server in self._servers.values():
-                server.close(max(0.0, deadline_s - time.monotonic()))
-            self._servers.clear()
-
-    def _log_file(self, runtime: Runtime) -> Path:
-        known = list(self._servers)
-        number = known.index(runtime) if runtime in known else len(known)
-        return self._directory / f"fork-server-{number}.log"
