@@ -6,18 +6,23 @@ The runner makes it (flowherd_runner/other_user.py), at the path that spec.json 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
+from flowherd.host.store.remove_tree import Remains, remove_tree
 
-def remove_own_directory(named: object, flow_run_id: str) -> None:
-    """Remove the directory that a spec names, if it can be one that a runner has made for this flow run."""
+
+def remove_own_directory(named: object, flow_run_id: str) -> Remains | None:
+    """Remove the directory that a spec names, if it can be one that a runner has made for this flow run.
+
+    Return None if nothing of it is left, else what is left and why.
+    """
     if not isinstance(named, str) or "\0" in named:
-        return
+        return None
     path = Path(named)
     if path.is_absolute() and path.name.startswith(f"{flow_run_id}-") and _is_passage(path.parent):
-        shutil.rmtree(path, ignore_errors=True)
+        return remove_tree(path)
+    return None
 
 
 def _is_passage(path: Path) -> bool:

@@ -208,6 +208,9 @@ class RunDirectory:
         """
         if not self.is_directory():
             return None
+        remains = self._remove_own_directory()
+        if remains is not None:  # the spec stays, because it names what is to be tried again
+            return remains
         self._disown()
         faults.point("during-remove")
         return remove_tree(self.path)
@@ -216,12 +219,16 @@ class RunDirectory:
         """Return whether there is no spec: not written yet, or half removed. Other files mean nothing then."""
         return not self.had(files.SPEC_FILE)
 
+    def _remove_own_directory(self) -> Remains | None:
+        """Remove the working directory that the spec names outside of this one, if there is one."""
+        return remove_own_directory(self._read_or_nothing(files.SPEC_FILE).get("own_dir"), self.flow_run_id)
+
     def _disown(self) -> None:
-        remove_own_directory(self._read_or_nothing(files.SPEC_FILE).get("own_dir"), self.flow_run_id)
         with contextlib.suppress(OSError):
             (self.path / files.SPEC_FILE).unlink()
 
     def _clear(self) -> None:
+        self._remove_own_directory()
         self._disown()
         for entry in self.path.iterdir():
             if entry.name == files.LOCK_FILE:
