@@ -25,8 +25,8 @@ from flowherd_runner.record_sender import flush_streams
 _OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
 _MAX_MESSAGE_CHARS = 5000
-#: How the interpreter treats characters that standard output cannot carry: by the locale that it was started in.
-_OUTPUT_ERRORS = str(getattr(sys.__stdout__, "errors", None) or "strict")
+#: How the interpreter treats bytes and characters that a stream cannot carry: by the locale that it was started in.
+_ERRORS = str(getattr(sys.__stdout__, "errors", None) or "strict")
 
 
 def enter(flow: FlowProcess, argv: List[str]) -> None:
@@ -116,9 +116,9 @@ def _adopt_environment(environment: Dict[str, str]) -> None:
 
 def _open_streams() -> None:
     """Make new streams: those of the fork server may hold output, or have been replaced."""
-    stdin = io.TextIOWrapper(io.BufferedReader(_raw(0, "r", "<stdin>")), encoding="utf-8")
+    stdin = io.TextIOWrapper(io.BufferedReader(_raw(0, "r", "<stdin>")), encoding="utf-8", errors=_ERRORS)
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>", _OUTPUT_ERRORS)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>", _ERRORS)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _writer(2, "<stderr>", "backslashreplace")  # type: ignore[misc]
     setattr(stdin, "mode", "r")  # noqa: B010 - as the interpreter does for its three
 
@@ -175,14 +175,24 @@ def _keep_for_finalization(error: BaseException) -> None:
 
 def _report(flow: FlowProcess, error: BaseException) -> None:
     """Report an exception that the user's code did not catch: to the log, the runner, and a hook that it has set."""
-    message = "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip("\n")
-    flow.sender.record(logging.ERROR, _LOGGER, message)
+    flow.sender.record(logging.ERROR, _LOGGER, _as_printed(error))
     flow.sender.send({"exception": describe_exception(error)})
     if sys.excepthook is not sys.__excepthook__:
         try:
             sys.excepthook(type(error), error, error.__traceback__)
         except BaseException:  # the user's hook; as the interpreter does, print its error and go on
             traceback.print_exc()
+
+
+def _as_printed(error: BaseException) -> str:
+    """Return what the interpreter itself would print; the module traceback differs in details."""
+    before, text = sys.stderr, io.StringIO()
+    sys.stderr = text
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    finally:
+        sys.stderr = before
+    return text.getvalue().rstrip("\n")
 
 
 def describe_exception(error: BaseException) -> Dict[str, str]:

@@ -53,6 +53,8 @@ class _Ending:
         self.kept: List[object] = []
         #: The modules that were loaded before the run.
         self.modules: Dict[str, ModuleType] = {}
+        #: What daemon threads hold.
+        self.in_threads: List[object] = []
         self.exit_code = 0
         #: The signal that ends the process after finalization, as an interrupt does.
         self.number: Optional[int] = None
@@ -151,6 +153,8 @@ def _leave_modules() -> None:
     """Leave to the interpreter only the run's own modules to be cleared. The last of the exit handlers."""
     if not _can_flush():
         _ending.exit_code = _NOT_FLUSHED
+    # Now, because the interpreter frees the stacks of these threads.
+    _ending.in_threads = _values_of_threads()
     for name, module in _ending.modules.items():
         if name not in ("sys", "builtins") and sys.modules.get(name) is module:
             del sys.modules[name]
@@ -205,14 +209,20 @@ def _is_finalised(thing: object) -> bool:
     return is_finalised is not None and is_finalised(thing)
 
 
-def _held_by_threads(born: Set[int]) -> Set[int]:
-    """Return which objects of `born`, by their ids, daemon threads hold: the interpreter never finalises these."""
+def _values_of_threads() -> List[object]:
+    """Return what the frames of other threads hold: daemon threads, whose frames are never finalised."""
     own = threading.get_ident()
     frames = [frame for ident, frame in sys._current_frames().items() if ident != own]
-    waiting: List[object] = []
+    found: List[object] = []
     for frame in frames:  # grows
-        waiting += [[frame.f_globals, frame.f_locals]]  # since 3.11 the collector does not see them in the frame
+        found += [frame.f_globals, *frame.f_locals.values()]
         frames += [frame.f_back] if frame.f_back is not None else []
+    return found
+
+
+def _held_by_threads(born: Set[int]) -> Set[int]:
+    """Return which objects of `born`, by their ids, can be reached from daemon threads."""
+    waiting: List[object] = [_ending.in_threads]
     held: Set[int] = set()
     while waiting:
         for thing in gc.get_referents(waiting.pop()):
