@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Units of a minute and more, longest first, by a part of their names.
 LONGEST = ()
 #: The other units by their directories.
-DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "processes", "components", "unit")
+DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "interpreter", "processes", "components", "unit")
 
 _VERSION = re.compile(r"[\[-](\d+\.\d+\.\d+|embedded|prefect3)[-\]]")
 

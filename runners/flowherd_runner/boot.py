@@ -10,6 +10,9 @@ can be read by interpreters that are too old, so that they can report it.
 
 import sys
 
+#: What the interpreter has loaded before this program: see shadowed_modules.py.
+_STARTUP_MODULES = frozenset(sys.modules)
+
 #: contract.reasons.FORK_SERVER_BROKEN; that module cannot be loaded by an interpreter that is too old.
 _FORK_SERVER_BROKEN = 71
 
@@ -26,6 +29,7 @@ def load_package():
     )
     assert spec is not None and spec.loader is not None
     package = importlib.util.module_from_spec(spec)
+    setattr(package, "STARTUP_MODULES", _STARTUP_MODULES)  # noqa: B010
     sys.modules["flowherd_runner"] = package
     spec.loader.exec_module(package)
 

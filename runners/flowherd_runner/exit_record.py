@@ -43,6 +43,8 @@ class End(NamedTuple):
     #: The kernel's count of out-of-memory kills at the start and at the end; None when it cannot be read.
     oom_before: Optional[OomCount] = None
     oom_after: Optional[OomCount] = None
+    #: Where the interpreter was while it ended, when the run was ended only then; None otherwise.
+    finaliser: Optional[str] = None
 
 
 def describe_end(end: End) -> Dict[str, Any]:
@@ -62,7 +64,10 @@ def describe_end(end: End) -> Dict[str, Any]:
 
 def _reason(end: End) -> Tuple[str, str]:
     if end.stop is not None:
-        return end.stop.reason, "{}; {}".format(end.stop.evidence, describe_status(end.wait_status))
+        parts = [end.stop.evidence, describe_status(end.wait_status)]
+        if end.finaliser is not None:
+            parts.insert(1, "the function had returned, and its interpreter was still ending: " + end.finaliser)
+        return end.stop.reason, "; ".join(parts)
     if end.not_started is not None:
         return REASON_NOT_STARTED, end.not_started
     if os.WIFSIGNALED(_wait_status(end)):

@@ -39,6 +39,8 @@ def fork_flow(
     stderr_fd, stderr_end = os.pipe()
     go_end, go_fd = os.pipe()
     records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # The kernel then names the sender of each message: see channel.py.
+    records.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     token = os.urandom(8).hex().encode()
     ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
     inherited = Inherited(directory, os.getpid(), umask, kept_fds, token, prepared.refusal)

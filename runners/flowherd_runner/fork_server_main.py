@@ -253,9 +253,7 @@ class Conversation:
         try:
             # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
             threaded = osapi.thread_count() > 1
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of this case
-                pid = os.fork()
+            pid = _fork_despite_threads() if threaded else os.fork()
             if pid == 0:
                 self._become_runner(directory, lock_fd, threaded)
         finally:
@@ -287,6 +285,13 @@ class Conversation:
             if done:
                 self._runners.remove(pid)
                 self._queue(op="gone", pid=pid, status=status)
+
+
+def _fork_despite_threads() -> int:
+    """Fork without the warning of 3.12; the child becomes another program, which has no use for these filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _received_fds(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:

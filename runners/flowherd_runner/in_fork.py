@@ -3,21 +3,22 @@
 Every kind that runs Python without exec uses this: `enter`, then `run_and_exit`, in the user's process.
 """
 
-import atexit
+import builtins
 import importlib
+import importlib.machinery
 import io
 import logging
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from types import CoroutineType, ModuleType, TracebackType
+from collections import abc
+from types import ModuleType, TracebackType
 from typing import Any, Callable, Dict, List, NoReturn, Optional
 
 from flowherd_runner import PACKAGE_DIRECTORY, random_generators
 from flowherd_runner.contract.reasons import FLOW_RAISED
+from flowherd_runner.interpreter_end import finalise, set_preloads_apart, show_stack_when_ended
 from flowherd_runner.kinds.definition import FlowProcess, NotStarted
 from flowherd_runner.record_sender import flush_streams
 
@@ -28,26 +29,42 @@ _MAX_MESSAGE_CHARS = 5000
 #: in which the run's log is kept.
 _WRITES_THROUGH = bool(getattr(sys.__stdout__, "write_through", False))
 _ENCODING = str(getattr(sys.__stdout__, "encoding", "utf-8")) if os.environ.get("PYTHONIOENCODING") else "utf-8"
-_ERRORS = str(getattr(sys.__stdout__, "errors", "")) if os.environ.get("PYTHONIOENCODING") else "backslashreplace"
+#: How the interpreter treats bytes and characters that a stream cannot carry: by the locale that it was started in.
+_ERRORS = str(getattr(sys.__stdout__, "errors", None) or "strict")
 
 
 def enter(flow: FlowProcess, argv: List[str]) -> None:
     """Give the forked interpreter the run's environment, paths, streams and random numbers."""
     _adopt_environment(flow.environment)
     sys.argv = argv
-    # Otherwise multiprocessing's spawn would import boot.py as its main module.
-    sys.modules["__main__"] = ModuleType("__main__")
+    if hasattr(sys, "orig_argv"):  # since 3.10
+        sys.orig_argv = [sys.executable, *argv]
     # Not when it is only inherited from the agent, as in many containers: lines of several threads would be mixed.
     _open_streams(unbuffered=_WRITES_THROUGH and "PYTHONUNBUFFERED" in flow.spec.env)
     _reseed()
+    _forget_of_the_environment()
+    set_preloads_apart()
+    # Otherwise multiprocessing's spawn would import boot.py as its main module. It belongs to the run.
+    sys.modules["__main__"] = fresh_main_module()
+
+
+def fresh_main_module() -> ModuleType:
+    """Return a module like the `__main__` of `python3 -c`."""
+    module = ModuleType("__main__")
+    vars(module).update(
+        __builtins__=builtins, __loader__=importlib.machinery.BuiltinImporter, __annotations__={}
+    )  # as in pylifecycle.c
+    return module
 
 
 def run_and_exit(flow: FlowProcess, body: Callable[[], object]) -> NoReturn:
-    """Call `body`, run the coroutine that it may return, and end the process as an interpreter would.
+    """Call `body`, run the coroutine or generator that it may return, and end the process as an interpreter would.
 
-    NotStarted passes through; every other exception is the user's: it is logged and sent to the runner.
+    NotStarted passes through; every other exception is the user's: it is logged and sent to the runner. A process that
+    the user's code has forked may come here too; it ends like a script's, and the runner is not told of it.
     """
-    number: Optional[int] = None
+    pid = os.getpid()
+    interrupted = False
     code = 0
     try:
         _call(body)
@@ -58,23 +75,37 @@ def run_and_exit(flow: FlowProcess, body: Callable[[], object]) -> NoReturn:
         code = _exit_code(error)
     except BaseException as error:  # any exception of the user's code ends it
         code = FLOW_RAISED
-        _report(flow, error)
-        if isinstance(error, KeyboardInterrupt):
-            number = signal.SIGINT
-    _finish()
-    if number is not None:
-        # As the interpreter does, so that the wait status shows what ended the process.
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-    os._exit(code)
+        _keep_for_finalization(error)
+        if os.getpid() == pid:
+            _report(flow, error)
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        interrupted = isinstance(error, KeyboardInterrupt)
+    if os.getpid() == pid and flow.sender.send({"finalising": True}):
+        show_stack_when_ended(flow.sender.address[0])
+    finalise(code, interrupted)
 
 
 def _call(body: Callable[[], object]) -> None:
     result = body()
-    if isinstance(result, CoroutineType):
-        import asyncio  # would cost every fork server memory, and most runs never need it
+    if isinstance(result, abc.Coroutine):
+        _run_coroutine(result)
+    elif isinstance(result, abc.AsyncGenerator):
+        _run_coroutine(_exhaust(result))
+    elif isinstance(result, abc.Generator):
+        for _ in result:
+            pass
 
-        asyncio.run(result)
+
+def _run_coroutine(coroutine: Any) -> None:
+    import asyncio  # would cost every fork server memory, and most runs never need it
+
+    asyncio.run(coroutine)
+
+
+async def _exhaust(generator: Any) -> None:
+    async for _ in generator:
+        pass
 
 
 def _adopt_environment(environment: Dict[str, str]) -> None:
@@ -90,22 +121,44 @@ def _adopt_environment(environment: Dict[str, str]) -> None:
 
 def _open_streams(unbuffered: bool) -> None:
     """Make new streams: those of the fork server may hold output, or have been replaced."""
-    stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    stdin = io.TextIOWrapper(io.BufferedReader(_raw(0, "r", "<stdin>")), encoding="utf-8", errors=_ERRORS)
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _writer(1, unbuffered)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _writer(2, unbuffered)  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>", _ERRORS, unbuffered)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(2, "<stderr>", "backslashreplace", unbuffered)  # type: ignore[misc]
+    setattr(stdin, "mode", "r")  # noqa: B010 - as the interpreter does for its three
 
 
-def _writer(fd: int, unbuffered: bool) -> io.TextIOWrapper:
-    raw = io.FileIO(fd, "w", closefd=False)
-    if unbuffered:
-        return io.TextIOWrapper(raw, encoding=_ENCODING, errors=_ERRORS, write_through=True)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=_ENCODING, errors=_ERRORS, line_buffering=True)
+def _writer(fd: int, name: str, errors: str, unbuffered: bool) -> io.TextIOWrapper:
+    raw = _raw(fd, "w", name)
+    buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
+    # By line, so that the log of a run is up to date.
+    stream = io.TextIOWrapper(
+        buffer, encoding=_ENCODING, errors=errors, line_buffering=not unbuffered, write_through=unbuffered
+    )
+    setattr(stream, "mode", "w")  # noqa: B010
+    return stream
+
+
+def _raw(fd: int, mode: str, name: str) -> io.FileIO:
+    raw = io.FileIO(fd, mode, closefd=False)
+    raw.name = name
+    return raw
 
 
 def _reseed() -> None:
     """Give the run random numbers that no other run of the same fork server has."""
     random_generators.reseed()
+    if "multiprocessing.process" in sys.modules:
+        process: Any = sys.modules["multiprocessing.process"]
+        config = process.current_process()._config
+        config["authkey"] = process.AuthenticationString(os.urandom(32))
+        config.pop("tempdir", None)
+
+
+def _forget_of_the_environment() -> None:
+    """Have modules derive again what they have derived from the fork server's environment."""
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -113,22 +166,40 @@ def _exit_code(error: SystemExit) -> int:
     if error.code is None:
         return 0
     if isinstance(error.code, int):
-        return error.code & 0xFF
+        return error.code & 0xFF if -(2**63) <= error.code < 2**63 else 0xFF
+    flush_streams()
     print(error.code, file=sys.stderr)
     return 1
 
 
+def _keep_for_finalization(error: BaseException) -> None:
+    """Keep the exception where the interpreter does: what its frames hold is finalised after the exit handlers."""
+    error.__traceback__ = _user_frames(error.__traceback__)
+    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+
+
 def _report(flow: FlowProcess, error: BaseException) -> None:
     """Report an exception that the user's code did not catch: to the log, the runner, and a hook that it has set."""
-    trimmed = _user_frames(error.__traceback__)
-    message = "".join(traceback.format_exception(type(error), error, trimmed)).rstrip("\n")
-    flow.sender.record(logging.ERROR, _LOGGER, message)
+    flow.sender.record(logging.ERROR, _LOGGER, _as_printed(error))
     flow.sender.send({"exception": describe_exception(error)})
     if sys.excepthook is not sys.__excepthook__:
         try:
-            sys.excepthook(type(error), error, trimmed)
+            sys.excepthook(type(error), error, error.__traceback__)
         except BaseException:  # the user's hook; as the interpreter does, print its error and go on
             traceback.print_exc()
+
+
+def _as_printed(error: BaseException) -> str:
+    """Return what the interpreter itself would print; the module traceback differs in details."""
+    before, text = sys.stderr, io.StringIO()
+    sys.stderr = text
+    try:
+        sys.__excepthook__(type(error), error, error.__traceback__)
+    finally:
+        sys.stderr = before
+    return text.getvalue().rstrip("\n")
 
 
 def describe_exception(error: BaseException) -> Dict[str, str]:
@@ -156,17 +227,3 @@ def _text(error: BaseException) -> str:
         return str(error)[:_MAX_MESSAGE_CHARS]
     except Exception:  # the user's __str__
         return "<no message: its __str__ failed>"
-
-
-def _finish() -> None:
-    """Do what the interpreter does between the last line of a program and its exit."""
-    steps: List[Callable[[], Any]] = [
-        getattr(threading, "_shutdown"),  # noqa: B009 - waits for threads, as multiprocessing's children do
-        getattr(atexit, "_run_exitfuncs"),  # noqa: B009
-    ]
-    for step in steps:
-        try:
-            step()
-        except BaseException:  # the user's code again; the process must still end
-            traceback.print_exc()
-    flush_streams()

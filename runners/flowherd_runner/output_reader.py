@@ -7,8 +7,9 @@ import json
 import os
 import selectors
 import socket
+import struct
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from flowherd_runner import channel
 from flowherd_runner.contract.journal import MAX_SO_FAR_BYTES, STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
@@ -29,6 +30,12 @@ _LAST_ROUNDS = 100
 _OUTPUT_LEVEL = 20
 #: Optional keys of a record.
 _OPTIONAL = ("task_run_id", "flow_run_id")
+#: Messages that count only from the flow process itself.
+_DECISIVE = ("exception", "finalising", "not_started")
+#: struct ucred: pid, uid, gid (unix(7)).
+_CREDENTIALS = struct.Struct("=iII")
+#: Maximum size of the stack that is kept of an interpreter that is ending.
+_MAX_STACK_BYTES = 16 * 1024
 
 
 class ReadingEnds(NamedTuple):
@@ -40,7 +47,7 @@ class ReadingEnds(NamedTuple):
 
 
 class OutputReader:
-    """Reads the output of one run from `ends` into `journal`."""
+    """Reads the output of one run, whose flow process is `flow_pid`, from `ends` into `journal`."""
 
     def __init__(
         self,
@@ -50,7 +57,9 @@ class OutputReader:
         mask: Mask,
         journal: JournalWriter,
         on_secret: Callable[[str, str], None],
+        flow_pid: int,
     ) -> None:
+        self._flow_pid = flow_pid
         self._selector = selector
         self._pipes = {STREAM_STDOUT: ends.stdout_fd, STREAM_STDERR: ends.stderr_fd}
         self._records: Optional[socket.socket] = ends.records
@@ -62,6 +71,10 @@ class OutputReader:
         #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
+        #: Whether the user's function has returned, and only its interpreter has to end.
+        self.finalising = False
+        #: What faulthandler has written since then.
+        self.stack = b""
         self.lines_cut = 0
         for fd in self._pipes.values():
             os.set_blocking(fd, False)
@@ -134,13 +147,15 @@ class OutputReader:
             if self._records is None:
                 return
             try:
-                data = self._records.recv(channel.RECEIVE_BYTES)
+                data, ancillary, _, _ = self._records.recvmsg(
+                    channel.RECEIVE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
+                )
             except BlockingIOError:
                 return
             except OSError:
-                data = b""
+                data, ancillary = b"", []
             if data:
-                self._receive(data)
+                self._receive(data, _sender(ancillary) == self._flow_pid)
             else:
                 self._end_records()
 
@@ -151,14 +166,20 @@ class OutputReader:
             self._records = None
             self._merge.end_records()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, from_flow: bool) -> None:
         try:
             message = channel.decode(data)
             streams = tuple(int(stream) for stream in message.get("markers", ()))
         except (ValueError, TypeError):
-            return  # the user's code has written to a descriptor that is not its own
+            if self.finalising:
+                self.stack = (self.stack + data)[:_MAX_STACK_BYTES]
+            return  # otherwise, the user's code has written to a descriptor that is not its own
+        if not from_flow and any(key in message for key in _DECISIVE):
+            return  # from a process that the user's code has forked
         if "exception" in message:
             self.exception = self._masked(message["exception"], ("type", "message"))
+        elif "finalising" in message:
+            self.finalising = True
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
         elif "mask" in message:
@@ -205,3 +226,11 @@ class OutputReader:
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
         self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])
+
+
+def _sender(ancillary: List[Tuple[int, int, bytes]]) -> Optional[int]:
+    """Return the pid of a message's sender."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) >= _CREDENTIALS.size:
+            return int(_CREDENTIALS.unpack_from(data)[0])
+    return None

@@ -1,9 +1,8 @@
 """Sends a flow process's logging records to its runner, with markers that keep their place among its lines of output.
 
-Runs in the user's process: it never raises into the user's code, and does nothing once the runner is gone.
+Runs in the user's process and never raises into the user's code. What cannot be sent is printed to standard error.
 """
 
-import logging
 import os
 import sys
 from typing import Any, Dict, List, Optional, Tuple
@@ -65,12 +64,16 @@ class RecordSender:
         marked = [
             stream for stream, expected in self._streams.items() if file_identity(_FD_OF_STREAM[stream]) == expected
         ]
-        record = {"logger": channel.shorten(logger, 1000), "message": channel.shorten(message)}
-        for name, value in (("task_run_id", task_run_id), ("flow_run_id", flow_run_id)):
-            if value is not None:
-                record[name] = channel.shorten(value, 1000)
-        if self.send({"record": record, "level": level, "id": identity, "markers": marked}):
+        text = channel.shorten(message)
+        record = {"logger": channel.shorten(logger, 1000), "message": text}
+        ids = {"task_run_id": task_run_id, "flow_run_id": flow_run_id}
+        record.update((name, channel.shorten(value, 1000)) for name, value in ids.items() if value is not None)
+        # A record of an engine's is cut, because standard error cannot carry its ids.
+        fits = text is message or any(ids.values())
+        if fits and self.send({"record": record, "level": level, "id": identity, "markers": marked}):
             self._mark(marked, make_marker(self._token, identity))
+        else:
+            _print_to_stderr(message)
 
     def mask(self, name: str, value: Any) -> None:
         """Have `value`, a secret that this process has read, masked in all that it prints from now on.
@@ -90,29 +93,13 @@ class RecordSender:
                 continue  # the runner waits only a second for a marker
 
 
-class RecordHandler(logging.Handler):
-    """Sends every logging record that it gets to the runner."""
-
-    def __init__(self, sender: RecordSender) -> None:
-        super().__init__()
-        self._sender = sender
-        self.setFormatter(logging.Formatter("%(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send `record`: its message, followed by its traceback and stack."""
-        try:
-            self._sender.record(record.levelno, record.name, self.format(record))
-        except RecursionError:
-            raise
-        except Exception:  # as logging does: handleError gets a record that cannot be formatted
-            self.handleError(record)
-
-
-def install(sender: RecordSender, level: int) -> None:
-    """Send every record of at least `level` that reaches the root logger to the runner."""
-    root = logging.getLogger()
-    root.addHandler(RecordHandler(sender))
-    root.setLevel(level)
+def _print_to_stderr(text: str) -> None:
+    """Print `text` as logging does without any configuration (logging.lastResort)."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (AttributeError, OSError, RuntimeError, ValueError):
+        pass  # missing, closed, or in use by the code that a signal handler has interrupted
 
 
 def flush_streams() -> None:

@@ -30,6 +30,7 @@ from flowherd_runner.contract.spec import RunSpec, read_spec
 from flowherd_runner.exit_record import End, describe_end
 from flowherd_runner.flow_group import group_exists
 from flowherd_runner.flow_start import fork_flow
+from flowherd_runner.interpreter_end import where
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kept_files import KeptFiles
 from flowherd_runner.kill_leftovers import LeftoverKiller, leftover_text
@@ -117,6 +118,8 @@ class Runner:
         #: Wait status of the flow process; None while it runs.
         self._status: Optional[int] = None
         self._flow_cpu_s = 0.0
+        #: Whether the user's function had returned before the run was asked to end.
+        self._had_returned = False
         self._oom_before: Optional[OomCount] = None
         self._oom_after: Optional[OomCount] = None
 
@@ -145,7 +148,9 @@ class Runner:
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
         merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal, secrets.found)
+        self._output = OutputReader(
+            self._selector, flow.ends, merge, self._mask, self._journal, secrets.found, flow.pid
+        )
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())
@@ -169,6 +174,8 @@ class Runner:
         """Journal output, obey stop requests and enforce the time limit, until the flow process ends or is given up."""
         while self._status is None and not self._stopper.is_given_up:
             self._pump(self._next_deadline_s())
+            if self._stopper.stop is None:
+                self._had_returned = self._output.finalising
             if self._status is None:
                 self._stopper.enforce()
             self._note_removed(self._kept_files.look_if_due())
@@ -237,6 +244,12 @@ class Runner:
         self._record_end(self._exit_record(leftovers, survivors))
         faults.point("runner-after-exit-record")
 
+    def _finaliser(self) -> Optional[str]:
+        """What the flow process was doing when it was ended after its function had returned; None for all else."""
+        if not self._had_returned:
+            return None
+        return self._mask.text(where(self._output.stack.decode("utf-8", "replace")) or "where is not known")
+
     def _drain(self) -> None:
         deadline_s = time.monotonic() + _DRAIN_S
         while not self._output.ended and time.monotonic() < deadline_s:
@@ -264,6 +277,7 @@ class Runner:
             stop=self._stopper.stop,
             not_started=self._output.not_started,
             exception=self._output.exception,
+            finaliser=self._finaliser(),
             cpu_limit_s=self._spec.limits.cpu_time_s,
             oom_before=self._oom_before,
             oom_after=self._oom_after,

@@ -195,6 +195,14 @@ class TestPlan:
         with pytest.raises(ValueError, match=r"storage|Storage"):
             plan(flow_run(storage), AgentDefaults(), "token")
 
+    def test_a_whole_file_and_a_level_of_logging_can_be_asked_for(self) -> None:
+        storage = {"type": "Python", "ref": "/srv/digest.py"}
+        spec = plan(flow_run(storage, {"log_level": "DEBUG"}), AgentDefaults(), "token")
+        assert (spec.target, spec.log_level) == ({"ref": "/srv/digest.py"}, 10)
+        assert plan(flow_run(storage), AgentDefaults(), "token").log_level is None
+        with pytest.raises(UnsupportedStorage, match="log_level"):
+            plan(flow_run(storage, {"log_level": "LOUD"}), AgentDefaults(), "token")
+
     def test_an_unsupported_run_config_is_refused(self) -> None:
         with pytest.raises(UnsupportedStorage, match="DockerRun"):
             plan(flow_run(COMMAND, {"type": "DockerRun"}), AgentDefaults(), "token")

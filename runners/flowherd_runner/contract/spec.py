@@ -28,7 +28,8 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
                    three, the agent the others
     grace_s        float: seconds between asking the flow to end and killing it
     max_line_bytes, max_journal_bytes       int
-    log_level      int: the lowest level of logging records of Python callables that are kept; 20 (INFO) when absent
+    log_level      int | null: level of the root logger of Python code; null leaves it as it is in a script, and keeps
+                   records from INFO on until the code configures logging. Runners of 0.1.0 take null for 20 (INFO)
     cgroup         str | null: directory of the run's own cgroup (v2), which the runner enters
 
 The object `agent` is the agent's own; no runner reads it:
@@ -58,7 +59,6 @@ from flowherd_runner.contract.journal import MAX_JOURNAL_BYTES, MAX_LINE_BYTES
 from flowherd_runner.contract.variables import KIND_PREFECT
 
 DEFAULT_GRACE_S = 10.0
-_DEFAULT_LOG_LEVEL = 20  # logging.INFO
 #: Room for notices and for one longest line; a smaller journal would be useless.
 _LEAST_JOURNAL_BYTES = 16 * 1024
 
@@ -124,7 +124,7 @@ class RunSpec(NamedTuple):
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = MAX_LINE_BYTES
     max_journal_bytes: int = MAX_JOURNAL_BYTES
-    log_level: int = _DEFAULT_LOG_LEVEL
+    log_level: Optional[int] = None
     cgroup: Optional[str] = None
     agent: AgentKeys = AgentKeys()
 
@@ -221,7 +221,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         grace_s=fields.seconds("grace_s", DEFAULT_GRACE_S),
         max_line_bytes=max(1, min(MAX_LINE_BYTES, fields.whole("max_line_bytes", MAX_LINE_BYTES))),
         max_journal_bytes=max(_LEAST_JOURNAL_BYTES, fields.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
-        log_level=fields.whole("log_level", _DEFAULT_LOG_LEVEL),
+        log_level=fields.whole("log_level", None),
         cgroup=fields.value("cgroup", str, None),
         agent=_parse_agent_keys(fields.source),
     )

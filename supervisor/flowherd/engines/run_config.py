@@ -10,6 +10,9 @@ from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
 from flowherd_runner.contract.spec import RunLimits, is_positive_number
 
+#: Levels of Python's logging, by their names there.
+LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+
 _TYPES = frozenset({"LocalRun", "UniversalRun"})
 
 
@@ -55,6 +58,15 @@ def modules(value: object) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         raise UnsupportedStorage(f"preload is a list of modules, not {value!r:.80}")
     return tuple(argument("preload", name) for name in value)
+
+
+def log_level(value: object) -> int | None:
+    """Return the number of a level of logging, which is given by its name; None for none. Raises UnsupportedStorage."""
+    if value is None:
+        return None
+    if isinstance(value, str) and value in LOG_LEVELS:
+        return LOG_LEVELS[value]
+    raise UnsupportedStorage(f"log_level is one of {', '.join(LOG_LEVELS)}, not {value!r:.80}")
 
 
 def limits(chosen: object, defaults: RunLimits) -> RunLimits:

@@ -43,7 +43,20 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "json",
     ]
     limits = ["--memory", "200M", "--processes", "5", "--timeout", "10m", "--open-files", "64", "--cpu-time", "90s"]
-    others = ["--grace", "3s", "--user", "nobody", "-p", "n=0", "--project", "mine", "--interpreter", "sh"]
+    others = [
+        "--grace",
+        "3s",
+        "--user",
+        "nobody",
+        "-p",
+        "n=0",
+        "--project",
+        "mine",
+        "--interpreter",
+        "sh",
+        "--log-level",
+        "debug",
+    ]
     command("register", "full", *options, *limits, *others)
     fields = "name storage run_config parameters project { name }"
     row = transport.execute(f'query {{ flow(where: {{name: {{_eq: "full"}}}}) {{ {fields} }} }}')["flow"][0]
@@ -59,6 +72,7 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
     assert config["preload"] == ["json"]
     assert config["grace_s"] == 3.0
     assert config["user"] == "nobody"
+    assert config["log_level"] == "DEBUG"
     assert Path(config["interpreter"]).is_absolute()
     assert config["limits"] == {
         "memory_bytes": 200 << 20,
@@ -87,6 +101,8 @@ def test_a_schedule_creates_runs(command: CommandLine) -> None:
         (["--cron", "never", "--command", "--", "true"], "--cron"),
         (["--interval", "0.1s", "--command", "--", "true"], "--interval"),
         (["--memory", "much", "--command", "--", "true"], "--memory"),
+        (["--log-level", "DEBUG", "--command", "--", "true"], "--log-level"),
+        (["--log-level", "LOUD", "--python", "a:b"], "--log-level"),
         (["-e", "novalue", "--command", "--", "true"], "-e"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_commands_working_directory_is_reached_by_its_path_and_is_private(
     script = "echo hello > made; cat $PWD/made; env | cut -d= -f1; tr '\\0' ' ' < /proc/self/environ"
     run = fork_server.command("sh", "-c", script, env={"MINE": "1"}, **spec)
     assert run.wait()["exit_code"] == 0, run.describe()
-    lines = run.lines()
+    lines = run.lines("stdout")
     assert lines[0] == "hello"
     assert {"LC_TIME", "http_proxy", "MINE", "HOME", "USER", "LOGNAME", "SHELL", "PATH"} <= set(lines)
     assert "for-root-only" not in "".join(lines)
@@ -91,7 +91,7 @@ def test_a_callable_has_nothing_of_the_agents_environment_in_its_memory(
     source.chmod(0o644)
     run = fork_server.start(fork_server.prepare("python", {"ref": f"{source}:main"}, **as_nobody(open_place)))
     assert run.wait()["exit_code"] == 0, run.describe()
-    text = "\n".join(run.lines())
+    text = "\n".join(run.lines("stdout"))
     assert text.startswith("hello\n")
     assert "for-root-only" not in text
     assert f"FLOWHERD_FLOW_RUN_ID={run.directory.name}" in text
@@ -110,7 +110,7 @@ def test_a_place_that_somebody_else_controls_is_not_used(
         (open_place / "work").chmod(0o777)
     run = fork_server.command("pwd", **as_nobody(open_place))
     assert run.wait()["exit_code"] == 0
-    assert run.lines() == [str(run.directory / "work")]
+    assert run.lines("stdout") == [str(run.directory / "work")]
 
 
 def test_the_environment_of_a_login() -> None:

@@ -144,7 +144,7 @@ def test_a_module_is_found_in_the_working_directory(fork_server: ForkServer, tmp
     target = {"ref": "pack.flows:Flow.run"}
     run = fork_server.start(fork_server.prepare("python", target, working_dir=str(tmp_path), parameters={"a": None}))
     run.wait()
-    assert run.lines() == ["None 2 ['pack.flows:Flow.run'] pack.flows"]
+    assert run.lines() == ["None 2 ['-c'] pack.flows"]
 
 
 def test_a_file_is_found_from_the_working_directory_and_finds_its_neighbours(

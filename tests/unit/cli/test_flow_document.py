@@ -65,6 +65,14 @@ def test_a_file_that_does_not_exist_or_is_not_python_is_refused(tmp_path: Path) 
             python_storage(ref, tmp_path)
 
 
+def test_a_file_without_a_function_is_run_as_a_whole(directory: Path) -> None:
+    assert python_storage("./flows.py", directory) == {"type": "Python", "ref": f"{directory}/flows.py"}
+    for ref in ("missing.py", "broken.py"):
+        (directory / "broken.py").write_text("def main(:\n")
+        with pytest.raises(CommandError, match=ref):
+            python_storage(ref, directory)
+
+
 @pytest.mark.parametrize("ref", ["flows:main", "package.module:main"])
 def test_a_module_reference_stays_as_it_is(tmp_path: Path, ref: str) -> None:
     assert python_storage(ref, tmp_path) == {"type": "Python", "ref": ref}

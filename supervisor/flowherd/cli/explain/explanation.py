@@ -21,6 +21,7 @@ from flowherd.states import CLAIMABLE, FINISHED
 from flowherd.times import read_time
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.spec import salvage_spec
+from flowherd_runner.contract.variables import KIND_PYTHON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,9 @@ def _from_directory(local: LocalFacts) -> Iterator[TimelineEntry]:
     if started:
         interpreter = salvage_spec(local.spec).agent.interpreter
         detail = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
-        yield _local(started.get("started_at"), "started", detail + (f", {interpreter}" if interpreter else ""))
+        code = _python_code(local.spec)
+        parts = [detail, *([interpreter] if interpreter else []), *([code] if code else [])]
+        yield _local(started.get("started_at"), "started", ", ".join(parts))
     if local.stop:
         cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
         yield _local(_changed(local.path / files.STOP_FILE), "asked to end", cause)
@@ -142,6 +145,15 @@ def _from_directory(local: LocalFacts) -> Iterator[TimelineEntry]:
         yield _local(ended.get("ended_at"), "process ended", detail)
     elif started and not local.runner_alive:
         yield _local(None, "runner gone", f"process {started.get('pid')} no longer exists and left no exit record")
+
+
+def _python_code(spec: Mapping[str, Any]) -> str | None:
+    """Return what a run of Python code does, as the interpreter would be told to do it; None for other kinds."""
+    target = salvage_spec(spec).target
+    if salvage_spec(spec).kind != KIND_PYTHON or not isinstance(target.get("ref"), str):
+        return None
+    ref: str = target["ref"]
+    return f"runs the file {ref}" if ref.endswith(".py") else f"calls {ref}"
 
 
 def _local(at: object, what: str, detail: str) -> TimelineEntry:

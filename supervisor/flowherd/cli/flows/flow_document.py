@@ -37,6 +37,8 @@ class HowToRun:
     limits: Mapping[str, float | int] = field(default_factory=dict)
     grace_s: float | None = None
     user: str | None = None
+    #: Name of the root logger's level, for Python code.
+    log_level: str | None = None
 
 
 def flow_document(
@@ -67,14 +69,19 @@ def command_storage(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def python_storage(ref: str, directory: Path) -> dict[str, Any]:
-    """Return the storage of a Python callable, "module:function" or "path/file.py:function".
+    """Return the storage of a Python callable, "module:function" or "path/file.py:function", or of a file to run.
 
-    A path is relative to `directory`. Raises CommandError if the reference is malformed, or if the file does not exist
-    or has no such function.
+    A path is relative to `directory`. Raises CommandError if the reference is malformed, or if the file does not exist,
+    is not Python, or has no such function.
     """
+    if ref.endswith(".py"):
+        path = directory / ref
+        _parse_file(path)
+        return {"type": "Python", "ref": str(path)}
     place, colon, function = ref.rpartition(":")
     if not colon or not function.isidentifier():
-        raise _wrong(f"--python {ref!r} is not a reference; write it as module:function or path/to/file.py:function")
+        forms = "module:function, path/to/file.py:function or path/to/file.py"
+        raise _wrong(f"--python {ref!r} is not a reference; write it as {forms}")
     if "/" in place or place.endswith(".py"):
         path = directory / place
         _check_file(path, function)
@@ -145,6 +152,7 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
         "limits": dict(how.limits) or None,
         "grace_s": how.grace_s,
         "user": how.user,
+        "log_level": how.log_level,
     }
     return {
         "type": "LocalRun",
@@ -157,14 +165,17 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
 
 
 def _check_file(path: Path, function: str) -> None:
+    if function not in _top_level_names(_parse_file(path).body):
+        raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
+
+
+def _parse_file(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        return ast.parse(path.read_bytes(), str(path))
     except OSError as error:
         raise CommandError(f"--python: {path} cannot be read: {error.strerror}", exit_codes.NOT_FOUND) from error
     except (SyntaxError, ValueError) as error:
         raise _wrong(f"--python: {path} is not Python: {error}") from error
-    if function not in _top_level_names(tree.body):
-        raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
 
 
 def _top_level_names(body: Sequence[ast.stmt]) -> Iterator[str]:

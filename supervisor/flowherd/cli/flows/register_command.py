@@ -23,6 +23,8 @@ Examples:
 
   flowherd register hello --python flows.py:hello -p name=world
 
+  flowherd register digest --python digest.py --log-level DEBUG
+
   flowherd register nightly --cron '0 3 * * *' --command -- rsync -a /srv/data/ /backup/
 
   flowherd register model --python train:main --interpreter ~/venv/bin/python --memory 4G --timeout 2h
@@ -40,7 +42,11 @@ def register(
         list[str] | None, typer.Argument(metavar="[-- ARGV...]", help="With --command: the program and its arguments.")
     ] = None,
     python: Annotated[
-        str | None, typer.Option(metavar="REF", help="Run a Python callable: module:function or path/file.py:function.")
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Run a Python callable, module:function or path/file.py:function, or a file, path/file.py.",
+        ),
     ] = None,
     command: Annotated[bool, typer.Option("--command", help="Run a command, given after --, without a shell.")] = False,
     label: Annotated[
@@ -85,6 +91,10 @@ def register(
         str | None, typer.Option(metavar="TIME", help="Time between asking a run to end and killing it.")
     ] = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Run as this user; the agent must be root.")] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="Level of the root logger when Python code starts: DEBUG, INFO, WARNING."),
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("-p", "--parameter", metavar="K=V", help="Default of a parameter; V may be JSON; repeatable."),
@@ -114,6 +124,7 @@ def register(
         limits=_limits(memory, processes, timeout, open_files, cpu_time),
         grace_s=parse_options.duration_s(grace, "--grace") if grace is not None else None,
         user=user,
+        log_level=_log_level(log_level, command),
     )
     document = flow_document(name, storage, how, parameters, _schedule(cron, interval, parameters))
     _warn_if_program_is_missing(storage, how.working_dir)
@@ -164,6 +175,18 @@ def _interpreter(given: str | None) -> str | None:
     if found is None:
         raise CommandError(f"--interpreter: there is no program {given}", exit_codes.NOT_FOUND)
     return str(Path(found).absolute())
+
+
+def _log_level(given: str | None, command: bool) -> str | None:
+    from flowherd.engines.run_config import LOG_LEVELS
+
+    if given is None:
+        return None
+    if command:
+        raise CommandError("--log-level is for Python code, not for a command", exit_codes.USAGE)
+    if given.upper() not in LOG_LEVELS:
+        raise CommandError(f"--log-level {given!r} is none of {', '.join(LOG_LEVELS)}", exit_codes.USAGE)
+    return given.upper()
 
 
 def _limits(
