@@ -26,6 +26,7 @@ from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message,
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.interpreter_end import remember_preloads
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.runner import STOP_SIGNALS, run
 
@@ -46,6 +47,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     load_plain_kinds()
     with _import_environment():
         preloaded, failed = _preload(preload)
+    remember_preloads()
     gc.collect()
     gc.freeze()
     # A preloaded module may use in the run what it keeps open.
