@@ -26,6 +26,7 @@ from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message,
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.interpreter_end import remember_preloads
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.loaded_files import LoadedFiles
 from flowherd_runner.own_errors import flush_output, print_traceback
@@ -57,6 +58,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
         files.note(name)
     for name in failed:
         files.note_missing(name)
+    remember_preloads()
     gc.collect()
     random_generators.remember()
     gc.freeze()

@@ -30,6 +30,16 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple
 
 #: Calls keep the interpreter's lock: after them nothing else may run.
 _libc = ctypes.PyDLL(None)
+# Looked up once, in the fork server.
+_purge = _libc["__fpurge"]
+_at_exit = _libc["__cxa_atexit"]
+_flush = ctypes.cast(_libc["fflush"], ctypes.c_void_p)
+_exit_now = ctypes.cast(_libc["_exit"], ctypes.c_void_p)
+_stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
+try:
+    _on_exit: Any = _libc["on_exit"]
+except AttributeError:  # not in musl, where the handlers of preloaded libraries run, too
+    _on_exit = None
 
 #: Exit code of an interpreter that could not flush its standard streams.
 _NOT_FLUSHED = 120
@@ -63,9 +73,19 @@ class _Ending:
 _ending = _Ending()
 
 
+def remember_preloads() -> None:
+    """In a fork server, before the first run: do what each run would have to do, and copy memory for.
+
+    Touching an object copies its page in a fork, and there may be thousands of modules.
+    """
+    _ending.modules = dict(sys.modules)
+    _forget_types()
+
+
 def set_preloads_apart() -> None:
     """Make what is there at this moment the fork server's, so that it is not finalised when this process ends."""
-    _ending.modules = dict(sys.modules)
+    if len(_ending.modules) != len(sys.modules):
+        _ending.modules = dict(sys.modules)
     _ending.kept += [sys.stdin, sys.stdout, sys.stderr, *_exit_handlers()]
     _forget_exit_handlers()
     _forget_finalizers()
@@ -91,19 +111,24 @@ def show_stack_when_ended(fd: int) -> None:
 # At the beginning.
 
 
+class _Spy:
+    """Collects what it is compared with."""
+
+    def __init__(self) -> None:
+        self.seen: List[object] = []
+
+    def __eq__(self, other: object) -> bool:
+        self.seen.append(other)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _exit_handlers() -> List[object]:
     """Return the functions of atexit, which shows them only to what it compares them with."""
-    found: List[object] = []
-
-    class Spy:
-        def __eq__(self, other: object) -> bool:
-            found.append(other)
-            return False
-
-        __hash__ = None  # type: ignore[assignment]
-
-    atexit.unregister(Spy())  # type: ignore[arg-type]
-    return found
+    spy = _Spy()
+    atexit.unregister(spy)  # type: ignore[arg-type]
+    return spy.seen
 
 
 def _forget_exit_handlers() -> None:
@@ -136,14 +161,10 @@ def _forget_finalizers() -> None:
 
 def _skip_c_handlers() -> None:
     """Have exit(3) call the handlers that are registered from now on, flush C's streams, and end the process."""
-    stdout = ctypes.c_void_p.in_dll(_libc, "stdout")
-    _libc["__fpurge"](stdout)  # a preloaded module's, printed before the run
-    try:
-        on_exit = _libc["on_exit"]
-    except AttributeError:  # not in musl, where the handlers of preloaded libraries run, too
-        return
-    on_exit(ctypes.cast(_libc["_exit"], ctypes.c_void_p), None)
-    _libc["__cxa_atexit"](ctypes.cast(_libc["fflush"], ctypes.c_void_p), None, None)
+    _purge(_stdout)  # a preloaded module's, printed before the run
+    if _on_exit is not None:
+        _on_exit(_exit_now, None)
+        _at_exit(_flush, None, None)
 
 
 # At the end.
@@ -158,11 +179,15 @@ def _leave_modules() -> None:
     for name, module in _ending.modules.items():
         if name not in ("sys", "builtins") and sys.modules.get(name) is module:
             del sys.modules[name]
-    # The caches of typing would keep classes of the run alive, and with them all that their modules hold.
-    for forget in getattr(sys.modules.get("typing"), "_cleanups", ()):
-        forget()
+    _forget_types()
     # Once it has emptied sys.modules, the interpreter drops names that do not belong to builtins.
     setattr(builtins, "_flowherd_end", _End())  # noqa: B010
+
+
+def _forget_types() -> None:
+    """Empty the caches of typing, which keep classes of the run alive, and with them all that their modules hold."""
+    for forget in getattr(sys.modules.get("typing"), "_cleanups", ()):
+        forget()
 
 
 class _End:
