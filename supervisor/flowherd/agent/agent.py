@@ -248,8 +248,8 @@ class Agent:
     def _heartbeat_and_poll(self, executor: Executor) -> bool:
         # Silence alone proves nothing: an agent that was suspended for a while has made no request.
         self._platform.tick(self._connection.silent_s() if self._loop.failed_polls else 0.0)
-        self._api_servers.keep_socket()
         self.control.keep_pause_file()
+        self._api_servers.keep_socket()  # last: with it nothing is missing any more
         self.heartbeat()
         return self.agent_process(executor)
 

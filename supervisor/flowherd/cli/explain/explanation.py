@@ -91,8 +91,11 @@ def timeline(
     local: LocalFacts | None,
     agent: str | None,
 ) -> list[TimelineEntry]:
-    """Return everything that happened to the run, ordered by time; entries without a time come last."""
-    found = [*_from_backend(run, states, agent), *_from_log(notices), *(_from_directory(local) if local else ())]
+    """Return everything that happened to the run, ordered by time; entries without a time come last.
+
+    States are dated by what the runner wrote down, which stands before the state of the same time.
+    """
+    found = [*(_from_directory(local) if local else ()), *_from_backend(run, states, agent), *_from_log(notices)]
     latest = datetime.max.replace(tzinfo=timezone.utc)
     return sorted(found, key=lambda entry: entry.at or latest)
 
