@@ -27,7 +27,7 @@ STYLE = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."]),
 ]
 TYPES = ("types", [PYTHON, "-m", "mypy", "supervisor", "runners"])
-#: Before the tests, because installing takes longer than one test may.
+#: Beside the other checks and before the tests, because installing takes longer than one test may.
 ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.peers.environments"])
 
 #: Tests mostly wait for processes, so more run at once than there are processors (tests/scheduling.py).
@@ -36,13 +36,33 @@ _AT_ONCE = ["-n", "4"]
 _ONLY_FAILED = ["--verbose", "--last-failed", "--last-failed-no-failures", "none"]
 
 
-def run(name: str, command: list[str]) -> bool:
-    """Run one step and show what it prints; return whether it passed. It has no input, whatever the caller has."""
-    print(f"== {name}: {' '.join(command[2:])}", flush=True)
-    started_s = time.monotonic()
-    passed = subprocess.run(command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, check=False).returncode == 0
-    print(f"== {name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - started_s:.1f} s\n", flush=True)
-    return passed
+class Step:
+    """One step, from its start on. It has no input, whatever the caller has."""
+
+    def __init__(self, name: str, command: list[str], *, in_background: bool = False) -> None:
+        self._name = name
+        self._started_s = time.monotonic()
+        self._header = f"== {name}: {' '.join(command[2:])}"
+        if not in_background:
+            print(self._header, flush=True)
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if in_background else None,
+            stderr=subprocess.STDOUT if in_background else None,
+        )
+
+    def passed(self) -> bool:
+        """Wait for the end; return whether the step passed."""
+        output, _ = self._process.communicate()
+        if output is not None:  # of a step in the background
+            print(self._header, output.decode(errors="replace"), sep="\n", end="")
+        passed = self._process.returncode == 0
+        took_s = time.monotonic() - self._started_s
+        print(f"== {self._name}: {'passed' if passed else 'FAILED'} in {took_s:.1f} s\n", flush=True)
+        return passed
 
 
 def environment() -> dict[str, str]:
@@ -53,7 +73,10 @@ def environment() -> dict[str, str]:
 def run_tests(arguments: list[str], at_once: list[str]) -> bool:
     """Run the tests, and those that failed once more, one at a time."""
     tests = [PYTHON, "-m", "pytest", "-q", *arguments]
-    return run("tests", [*tests, *at_once]) or run("failed tests again, alone", [*tests, *_ONLY_FAILED])
+    return (
+        Step("tests", [*tests, *at_once]).passed()
+        or Step("failed tests again, alone", [*tests, *_ONLY_FAILED]).passed()
+    )
 
 
 def main() -> int:
@@ -66,8 +89,12 @@ def main() -> int:
     which.add_argument("--full", action="store_true", help="every combination, too")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
-    steps = [TYPES] if options.types else STYLE if options.quick else [*STYLE, TYPES, ENVIRONMENTS]
-    failed = [name for name, command in steps if not run(name, command)]
+    whole = not (options.quick or options.types)
+    environments = Step(*ENVIRONMENTS, in_background=True) if whole else None
+    steps = [TYPES] if options.types else STYLE if options.quick else [*STYLE, TYPES]
+    failed = [name for name, command in steps if not Step(name, command).passed()]
+    if environments is not None and not environments.passed():
+        failed.append(ENVIRONMENTS[0])
     if options.quick:
         passed = run_tests(["tests/unit", "--hypothesis-profile", "quick", *options.pytest], [])
     else:

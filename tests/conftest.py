@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from tests.scheduling import UnitScheduling, rank
+from tests.support.commands import command_servers
 from tests.support.leftovers import none_left
 from tests.support.processes import give_children_default_signals
 
@@ -45,10 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduli
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_process_left_by_fixtures() -> Iterator[None]:
+def no_process_left_by_fixtures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check at the end of the session that what fixtures of a wider scope than a test have started has ended."""
     with none_left():
+        command_servers.environ = None if request.config.getoption("--full") else dict(os.environ)
         yield
+        command_servers.close()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
   {"exception": {"type": str, "message": str}}   a Python callable raised
   {"not_started": text}                          the user's code was not reached
-  {"notice": text}                               a message of flowherd for the run's log
+  {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
+  {"notice": text}                               a line in flowherd's own words for the run's log
 
 Both ends are of one release, one forked from the other, so this is no contract.
 """
@@ -12,7 +13,9 @@ Both ends are of one release, one forked from the other, so this is no contract.
 import json
 from typing import Any, Dict
 
-#: The kernel takes only whole messages, and not much larger ones than this, bytes (SO_SNDBUF, socket(7)).
+#: Begins the note at the end of a text that was cut.
+CUT_NOTE = "\n[flowherd: "
+#: The kernel takes whole messages only, and not much larger ones than this (SO_SNDBUF, socket(7)).
 MAX_TEXT_BYTES = 100 * 1024
 #: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024
@@ -41,4 +44,4 @@ def shorten(text: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:
     # No character takes more than six bytes in JSON, so this many certainly fit; of plain text more do.
     plain = text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
     kept = plain if len(encode({"": plain})) <= limit_bytes * 11 // 10 else text[: limit_bytes // 6]
-    return "{}\n[flowherd: {} more characters were left out]".format(kept, len(text) - len(kept))
+    return "{}{}{} more characters were left out]".format(kept, CUT_NOTE, len(text) - len(kept))

@@ -30,8 +30,8 @@ class Stop(NamedTuple):
 class End(NamedTuple):
     """What is known of the end of a flow process."""
 
-    #: From waitpid(2).
-    wait_status: int
+    #: From waitpid(2); None when the flow process could not be ended and still lives.
+    wait_status: Optional[int]
     #: CPU time of the flow process itself, seconds, from wait4(2).
     cpu_time_s: float
     #: Why the runner was ending the run; None when the flow process ended by itself.
@@ -48,12 +48,13 @@ class End(NamedTuple):
 def describe_end(end: End) -> Dict[str, Any]:
     """Return the part of exit.json that says why: reason, grade, evidence, exit_code, signal, exception, detail."""
     reason, evidence = _reason(end)
+    status = end.wait_status
     return {
         "reason": reason,
         "grade": GRADE_PROBABLE if reason == REASON_OOM and not _is_own(end) else GRADE_PROVEN,
         "evidence": evidence[:_MAX_EVIDENCE_CHARS],
-        "exit_code": os.WEXITSTATUS(end.wait_status) if os.WIFEXITED(end.wait_status) else None,
-        "signal": os.WTERMSIG(end.wait_status) if os.WIFSIGNALED(end.wait_status) else None,
+        "exit_code": os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None,
+        "signal": os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None,
         "exception": end.exception,
         "detail": end.stop.detail if end.stop else None,
     }
@@ -64,16 +65,21 @@ def _reason(end: End) -> Tuple[str, str]:
         return end.stop.reason, "{}; {}".format(end.stop.evidence, describe_status(end.wait_status))
     if end.not_started is not None:
         return REASON_NOT_STARTED, end.not_started
-    if os.WIFSIGNALED(end.wait_status):
+    if os.WIFSIGNALED(_wait_status(end)):
         return REASON_OOM if _oom_kills(end) else REASON_SIGNAL, _signal_evidence(end)
     if end.exception is not None:
         return REASON_EXCEPTION, "{type}: {message}".format(**end.exception)
     return REASON_EXITED, describe_status(end.wait_status)
 
 
+def _wait_status(end: End) -> int:
+    assert end.wait_status is not None, "only a run that is to end is given up"
+    return end.wait_status
+
+
 def _signal_evidence(end: End) -> str:
     text = describe_status(end.wait_status) + "; flowherd did not send it"
-    number = os.WTERMSIG(end.wait_status)
+    number = os.WTERMSIG(_wait_status(end))
     if end.cpu_limit_s is not None and _used_up(end, number):
         text += "; the process had used {:.1f} s of CPU time, its limit is {} s".format(end.cpu_time_s, end.cpu_limit_s)
     elif _oom_kills(end) and end.oom_before is not None and end.oom_after is not None:
@@ -85,7 +91,7 @@ def _signal_evidence(end: End) -> str:
 
 def _oom_kills(end: End) -> int:
     """How often the out-of-memory killer struck if it may have killed this process; else 0."""
-    number = os.WTERMSIG(end.wait_status)
+    number = os.WTERMSIG(_wait_status(end))
     if number != signal.SIGKILL or end.oom_before is None or end.oom_after is None:
         return 0
     if end.oom_before.source != end.oom_after.source or (end.cpu_limit_s is not None and _used_up(end, number)):
@@ -103,8 +109,10 @@ def _used_up(end: End, number: int) -> bool:
     return number == signal.SIGXCPU or (number == signal.SIGKILL and end.cpu_time_s >= end.cpu_limit_s)
 
 
-def describe_status(wait_status: int) -> str:
+def describe_status(wait_status: Optional[int]) -> str:
     """Return a wait status in words."""
+    if wait_status is None:
+        return "the flow process could not be ended and still runs"
     if not os.WIFSIGNALED(wait_status):
         return "wait status: exited with code {}".format(os.WEXITSTATUS(wait_status))
     core = ", core dumped" if os.WCOREDUMP(wait_status) else ""

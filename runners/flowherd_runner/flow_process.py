@@ -21,10 +21,10 @@ from flowherd_runner.contract.variables import (
     RUN_NAME_VARIABLE,
 )
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
+from flowherd_runner.other_user import enter_own_directory, forget_others, login_environment
 from flowherd_runner.process_mark import mark_process
 from flowherd_runner.record_sender import RecordSender
 
-_WORK_DIRECTORY = "work"
 #: Maximum length of one string of an environment (MAX_ARG_STRLEN, execve(2)).
 _MAX_VARIABLE_BYTES = 128 * 1024 - 1
 #: Time between SIGXCPU at the limit and the kernel's SIGKILL, seconds of CPU time.
@@ -51,6 +51,8 @@ class Inherited(NamedTuple):
     kept_fds: osapi.Descriptors
     #: Distinguishes this run's markers from all that a process prints.
     token: bytes
+    #: Why the user's code must not be started; None when nothing prevents it.
+    refusal: Optional[str] = None
 
 
 def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
@@ -62,6 +64,8 @@ def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherit
     try:
         in_fork = isinstance(kind, Kind) and kind.in_fork
         _leave_runner(spec, inherited, ends, in_fork)
+        if inherited.refusal is not None:
+            raise NotStarted(inherited.refusal)
         if not isinstance(kind, Kind):
             raise kind
         # A sender remembers which files its streams are, so this one is made after they are in place.
@@ -92,13 +96,15 @@ def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender) -> FlowP
     _set_limits(spec.limits)
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
-        working_dir = _enter_own_directory(inherited.directory, user)
+        working_dir = enter_own_directory(inherited.directory, spec.own_dir, user)
         _become(user)
     else:
         _become(user)
         working_dir = _enter(spec.working_dir)
     osapi.die_with_parent(inherited.runner_pid)
     environment, left_out = compose_environment(spec, os.environ, user)
+    if user is not None:
+        forget_others(environment)
     for name in left_out:
         sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
     return FlowProcess(spec, working_dir, environment, sender)
@@ -160,18 +166,6 @@ def _become(user: Optional[pwd.struct_passwd]) -> None:
     osapi.allow_inspection()
 
 
-def _enter_own_directory(directory: str, user: Optional[pwd.struct_passwd]) -> str:
-    path = os.path.join(directory, _WORK_DIRECTORY)
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        if user is not None:
-            os.chown(path, user.pw_uid, user.pw_gid)
-        os.chdir(path)
-    except OSError as error:
-        raise NotStarted("the working directory {} cannot be made: {}".format(path, error.strerror)) from error
-    return path
-
-
 def _enter(path: str) -> str:
     try:
         os.chdir(path)
@@ -186,9 +180,7 @@ def compose_environment(
     spec: RunSpec, base: Mapping[str, str], user: Optional[pwd.struct_passwd]
 ) -> Tuple[Dict[str, str], List[str]]:
     """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
-    composed = dict(base)
-    if user is not None:
-        composed.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell)
+    composed = dict(base) if user is None else login_environment(base, user, spec.user_env)
     composed.update(spec.env)
     composed[RUN_ID_VARIABLE] = spec.flow_run_id
     composed[RUN_NAME_VARIABLE] = spec.flow_run_name

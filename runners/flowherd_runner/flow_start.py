@@ -5,10 +5,11 @@ import socket
 from typing import NamedTuple, Union
 
 from flowherd_runner import osapi
-from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.flow_group import set_group
 from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.output_reader import ReadingEnds
+from flowherd_runner.run_secrets import PreparedSpec
 
 
 class ForkedFlow(NamedTuple):
@@ -31,7 +32,7 @@ class ForkedFlow(NamedTuple):
 
 
 def fork_flow(
-    spec: RunSpec, kind: Union[Kind, NotStarted], directory: str, umask: int, kept_fds: osapi.Descriptors
+    prepared: PreparedSpec, kind: Union[Kind, NotStarted], directory: str, umask: int, kept_fds: osapi.Descriptors
 ) -> ForkedFlow:
     """Fork the flow process of the run in `directory`. Returns in the runner only."""
     stdout_fd, stdout_end = os.pipe()
@@ -40,20 +41,12 @@ def fork_flow(
     records, records_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     token = os.urandom(8).hex().encode()
     ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
-    inherited = Inherited(directory, os.getpid(), umask, kept_fds, token)
+    inherited = Inherited(directory, os.getpid(), umask, kept_fds, token, prepared.refusal)
     pid = os.fork()
     if pid == 0:
-        become_flow(spec, kind, inherited, ends)
+        become_flow(prepared.spec, kind, inherited, ends)
     for fd in (stdout_end, stderr_end, go_end):
         os.close(fd)
     records_end.close()
-    _set_group(pid)
+    set_group(pid)
     return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, go_fd)
-
-
-def _set_group(pid: int) -> None:
-    """Give the flow process a group of its own; it does the same, so that neither has to wait (setpgid(2))."""
-    try:
-        os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):
-        pass  # the child was first, and is another program already or has ended

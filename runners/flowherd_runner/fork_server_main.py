@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 from flowherd_runner import BOOT_FILE, osapi, random_generators
+from flowherd_runner.agent_secrets import environment_with_secrets
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
@@ -269,7 +270,7 @@ class Conversation:
                 # Every other descriptor is closed on exec.
                 os.set_inheritable(lock_fd, True)
                 arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
-                os.execv(sys.executable, [sys.executable, BOOT_FILE, *arguments])
+                os.execve(sys.executable, [sys.executable, BOOT_FILE, *arguments], environment_with_secrets())
             self._channel.close()
             self._selector.close()
             self._signals.close()

@@ -9,13 +9,18 @@ import os
 import time
 from typing import Callable, List, Optional
 
-from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, pack_record
+from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, is_line, pack_record, pack_so_far
 
 #: Space below the cap that is kept for notices about the cap.
 _NOTICE_ROOM_BYTES = 4096
 #: Pause between two attempts to write to a disk that refused, seconds.
 _RETRY_S = 1.0
+#: Shares of the journal's cap: when text so far has taken the first, it is rare, and with the second it ends.
+_SO_FAR_RARE_SHARE = 1 / 8
+_SO_FAR_SHARE = 1 / 4
+_SO_FAR_RARE_S = 60.0
 _STEP_NS = 1000
+_INFO = 20
 _WARNING = 30
 #: Position of the stream in a record's header.
 _STREAM_BYTE = 2
@@ -41,6 +46,8 @@ class JournalWriter:
         self._lines_beyond_cap = 0
         self._lines = 0
         self._lines_refused_before = 0
+        self._so_far_bytes = 0
+        self._so_far_at_s = 0.0
 
     @property
     def lines(self) -> int:
@@ -66,11 +73,29 @@ class JournalWriter:
             self._reach_cap()
             self._lines_beyond_cap += beyond
 
-    def notice(self, message: str) -> None:
-        """Add a message of flowherd about this run, unless the journal is full or the disk refuses."""
+    def add_so_far(self, stream: int, level: int, text: bytes, standing: bool) -> None:
+        """Take what a stream has of its unfinished line.
+
+        Left out when the disk refuses, and when all text so far together has had its share of the journal: progress
+        must not cost lines.
+        """
+        size = HEADER_BYTES + len(text)
+        now_s = self._clock_s()
+        if self._so_far_bytes > self._max_bytes * _SO_FAR_RARE_SHARE and now_s < self._so_far_at_s + _SO_FAR_RARE_S:
+            return
+        if self._refused_by is not None or self._so_far_bytes + size > self._max_bytes * _SO_FAR_SHARE:
+            return
+        if not self._fits(size):
+            return
+        self._so_far_bytes += size
+        self._so_far_at_s = now_s
+        self._take(pack_so_far(stream, level, self._next_ns(), text, standing))
+
+    def notice(self, message: str, warning: bool = True) -> None:
+        """Take one line in flowherd's own words about this run; left out when the journal is full or refused."""
         payload = _notice(message)
         if self._refused_by is None and self._fits(HEADER_BYTES + len(payload)):
-            self._append(STREAM_NOTICE, _WARNING, [payload])
+            self._append(STREAM_NOTICE, _WARNING if warning else _INFO, [payload])
 
     def flush(self) -> None:
         """Write all that was added in one call; what the disk does not take is counted as dropped."""
@@ -123,17 +148,20 @@ class JournalWriter:
             self._append(STREAM_NOTICE, _WARNING, [payload])
 
     def _append(self, stream: int, level: int, payloads: List[bytes]) -> None:
-        """Add records with times that begin at the wall clock of the start and continue with the monotonic clock.
-
-        So setting the clock does no harm.
-        """
-        time_ns = max(self._last_ns + _STEP_NS, self._wall_ns + time.monotonic_ns())
+        time_ns = self._next_ns()
         for payload in payloads:
-            record = pack_record(stream, level, time_ns, payload)
-            self._buffer.append(record)
-            self._buffered += len(record)
+            self._take(pack_record(stream, level, time_ns, payload))
             time_ns += _STEP_NS
         self._last_ns = time_ns - _STEP_NS
+
+    def _next_ns(self) -> int:
+        """Times begin at the wall clock of the start and go on monotonically, so setting the clock does no harm."""
+        self._last_ns = max(self._last_ns + _STEP_NS, self._wall_ns + time.monotonic_ns())
+        return self._last_ns
+
+    def _take(self, record: bytes) -> None:
+        self._buffer.append(record)
+        self._buffered += len(record)
 
     def _write(self, data: bytes) -> int:
         """Append `data`, and return how many bytes the file took; when it took less, remember why."""
@@ -184,7 +212,7 @@ class JournalWriter:
 
 
 def _count_lines(records: List[bytes]) -> int:
-    return sum(record[_STREAM_BYTE] != STREAM_NOTICE for record in records)
+    return sum(is_line(record) and record[_STREAM_BYTE] != STREAM_NOTICE for record in records)
 
 
 def _notice(message: str) -> bytes:

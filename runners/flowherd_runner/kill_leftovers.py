@@ -32,16 +32,19 @@ class LeftoverKiller:
         self._pump = pump
         self._found: Dict[Tuple[int, int], Process] = {}
 
-    def run(self) -> List[Process]:
-        """End all of them, and return those that were found."""
+    def run(self) -> Tuple[List[Process], List[Process]]:
+        """End all of them. Return those that were found and ended, and those that still live after the killing."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
         left = self._note(self._processes.members())
+        survivors: List[Process] = []
         if left or self._any_left():
             self._processes.send(left, signal.SIGTERM)
             self._processes.send(left, signal.SIGCONT)
             self.wait_while(self._any_left, time.monotonic() + _GRACE_S)
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
-        return list(self._found.values())
+            survivors = self._processes.survivors()
+        living = {one.key for one in survivors}
+        return [one for one in self._found.values() if one.key not in living], survivors
 
     def wait_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
         """Pump while `condition` holds, at most until `deadline_s`."""
@@ -54,11 +57,21 @@ class LeftoverKiller:
             self._pump(time.monotonic() + _LOOK_S)
 
     def _any_left(self) -> bool:
-        """Whether a process of the run lives that can be ended; asks the kernel for children, which needs no search."""
-        if self._reap() and (not self._processes.refused or self._processes.children()):
+        """Whether a process of the run lives that can be ended; asks the kernel for children, which needs no search.
+
+        Below a process that may not be signalled there may be others that may, so then all are looked at.
+        """
+        if self._reap() and not self._processes.refused:
             return True
-        return self._processes.outsiders and bool(self._processes.members())
+        return (self._processes.outsiders or self._processes.refused) and bool(self._processes.members())
 
     def _note(self, processes: List[Process]) -> List[Process]:
         self._found.update((one.key, one) for one in processes)
         return processes
+
+
+def leftover_text(leftovers: List[Process]) -> str:
+    """Return a sentence for the run's log on the processes that were left and were ended."""
+    names = ", ".join("{} ({})".format(one.name, one.pid) for one in leftovers[:10])
+    more = " and {} more".format(len(leftovers) - 10) if len(leftovers) > 10 else ""
+    return "the run left processes behind, which were ended: {}{}".format(names, more)

@@ -11,7 +11,7 @@ import re
 from collections import OrderedDict, deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from flowherd_runner.line_splitter import LineSplitter
+from flowherd_runner.line_splitter import LineSplitter, Unfinished
 from flowherd_runner.masking import Mask
 
 #: How long to wait for a missing marker or record, seconds: longer than a process is off the processor between the
@@ -115,6 +115,14 @@ class _Lane:
         self.size -= size
         return item
 
+    def unfinished(self) -> Optional[Unfinished]:
+        """The state of the line that has no end yet, unless something has to come before it."""
+        return None if self.items or self.ended else self._splitter.unfinished()
+
+    def so_far(self, limit: int) -> bytes:
+        """What the unfinished line shows, masked."""
+        return self._splitter.so_far(limit)
+
     def marker(self) -> Optional[_Marker]:
         """Return the marker that is next in the stream; None when something else is."""
         item = self.items[0][0] if self.items else None
@@ -161,6 +169,14 @@ class Merge:
             if identity is None:
                 return pieces
             self._release(identity, pieces)
+
+    def unfinished(self, stream: int) -> Optional[Unfinished]:
+        """The state of the line of `stream` that has no end yet; None while all that came before it was not taken."""
+        return self._lanes[stream].unfinished()
+
+    def so_far(self, stream: int, limit: int) -> bytes:
+        """What the unfinished line of `stream` shows, masked."""
+        return self._lanes[stream].so_far(limit)
 
     def deadline(self) -> Optional[float]:
         """Return when `take` would return more although nothing new was fed; None when nothing waits."""

@@ -180,6 +180,21 @@ def thread_count() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def enter_cgroup(directory: Optional[str]) -> Optional[str]:
+    """Enter the cgroup `directory` (cgroup-v2.rst). Return it; None when there is none or it is gone.
+
+    Nothing depends on it: what a run's cgroup limits is limited in other ways too.
+    """
+    if directory is None:
+        return None
+    try:
+        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+            file.write(str(os.getpid()))
+    except OSError:
+        return None
+    return directory
+
+
 def children() -> List[int]:
     """Return the pids of the children that have not been waited for (proc(5)); none when the kernel does not say."""
     found: List[int] = []

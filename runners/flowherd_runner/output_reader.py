@@ -8,18 +8,22 @@ import os
 import selectors
 import socket
 import time
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 from flowherd_runner import channel
-from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.contract.journal import MAX_SO_FAR_BYTES, STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Lines, Merge
+from flowherd_runner.text_so_far import TextSoFar
 
 _CHUNK_BYTES = 256 * 1024
-#: Maximum number of messages to read before the other descriptors are looked at.
-_MAX_MESSAGES = 256
-#: Maximum rounds of the last reading, because a process outside the run may keep writing to a pipe.
+#: Between two looks at the other descriptors. More than the channel holds at once, so that what was sent before a chunk
+#: of output was written is taken before that chunk.
+_MAX_MESSAGES = 1024
+#: No shorter text of a message was cut: see logcapture.py and inprocess.py.
+_PERHAPS_CUT_CHARS = 1000
+#: Bounds the last reading when somebody outside holds a pipe and goes on writing.
 _LAST_ROUNDS = 100
 #: Logging level of plain output, which has none of its own.
 _OUTPUT_LEVEL = 20
@@ -39,7 +43,13 @@ class OutputReader:
     """Reads the output of one run from `ends` into `journal`."""
 
     def __init__(
-        self, selector: selectors.BaseSelector, ends: ReadingEnds, merge: Merge, mask: Mask, journal: JournalWriter
+        self,
+        selector: selectors.BaseSelector,
+        ends: ReadingEnds,
+        merge: Merge,
+        mask: Mask,
+        journal: JournalWriter,
+        on_secret: Callable[[str, str], None],
     ) -> None:
         self._selector = selector
         self._pipes = {STREAM_STDOUT: ends.stdout_fd, STREAM_STDERR: ends.stderr_fd}
@@ -47,7 +57,9 @@ class OutputReader:
         self._merge = merge
         self._mask = mask
         self._journal = journal
-        #: Messages of the flow process about its end: see channel.py.
+        self._on_secret = on_secret
+        self._so_far = {stream: TextSoFar() for stream in self._pipes}
+        #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
         self.lines_cut = 0
@@ -63,27 +75,26 @@ class OutputReader:
         return not self._pipes and self._records is None
 
     def deadline(self) -> Optional[float]:
-        """Return when `pump` is due although nothing can be read (monotonic seconds); None when it is not."""
-        return self._merge.deadline()
+        """When `pump` is due although nothing can be read, by the monotonic clock."""
+        times = [self._merge.deadline(), *(so_far.deadline() for so_far in self._so_far.values())]
+        return min((time_s for time_s in times if time_s is not None), default=None)
 
     def pump(self) -> None:
-        """Read one chunk of each descriptor that has one, and journal all that has its place by now."""
-        # The streams first, then the channel: see merge.py.
-        for stream in list(self._pipes):
-            self._read_pipe(stream)
-        self._read_records()
+        """Read what is there, one chunk of each, and journal what has its place by now."""
+        self._read_round()
         for piece in self._merge.take(time.monotonic()):
             if isinstance(piece, Lines):
                 self._add_lines(piece)
             else:
                 self._add_message(piece.record)
+        self._add_so_far(time.monotonic())
         self._journal.flush()
 
     def close(self) -> None:
         """Stop waiting for more, and journal all that has arrived."""
         for _ in range(_LAST_ROUNDS):
-            # What has arrived already is read even now; only the waiting for more is over.
-            if not any(self._read_pipe(stream) for stream in list(self._pipes)):
+            # What is there already is read however late it is; only waiting for more has an end.
+            if not self._read_round():
                 break
             self.pump()
         for stream in list(self._pipes):
@@ -92,17 +103,25 @@ class OutputReader:
         self._end_records()
         self.pump()
 
-    def _read_pipe(self, stream: int) -> bool:
-        """Read one chunk, and return whether there was one."""
+    def _read_round(self) -> bool:
+        """Read one chunk of each stream and all messages; returns whether there was any output."""
+        # The streams are read before the channel: see merge.py. They are looked into only after it, because it tells
+        # of secrets before they are printed.
+        chunks = {stream: self._read_chunk(stream) for stream in self._pipes}
+        self._read_records()
+        for stream, data in chunks.items():
+            if data:
+                self._merge.feed(stream, data, time.monotonic())
+            elif data is not None:
+                self._end_pipe(stream)
+        return any(chunks.values())
+
+    def _read_chunk(self, stream: int) -> Optional[bytes]:
+        """One chunk, empty at the end; None when nothing is there now."""
         try:
-            data = os.read(self._pipes[stream], _CHUNK_BYTES)
+            return os.read(self._pipes[stream], _CHUNK_BYTES)
         except BlockingIOError:
-            return False
-        if data:
-            self._merge.feed(stream, data, time.monotonic())
-        else:
-            self._end_pipe(stream)
-        return bool(data)
+            return None
 
     def _end_pipe(self, stream: int) -> None:
         fd = self._pipes.pop(stream)
@@ -142,18 +161,39 @@ class OutputReader:
             self.exception = self._masked(message["exception"], ("type", "message"))
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
+        elif "mask" in message:
+            given = message["mask"] if isinstance(message["mask"], dict) else {}
+            self._on_secret(str(given.get("name", "")), str(given.get("value", "")))
         else:
             self._merge.add_record(str(message.get("id")), streams, message, len(data), time.monotonic())
 
     def _masked(self, value: Any, keys: Tuple[str, ...]) -> Dict[str, str]:
         found = value if isinstance(value, dict) else {}
-        return {key: self._mask.text(str(found.get(key, ""))) for key in keys}
+        return {key: self._masked_text(str(found.get(key, ""))) for key in keys}
+
+    def _masked_text(self, text: str) -> str:
+        """`text` with secrets replaced; a long one was perhaps cut on its way, within a secret."""
+        if not self._mask or len(text) < _PERHAPS_CUT_CHARS:
+            return self._mask.text(text)
+        kept, note, number = text.rpartition(channel.CUT_NOTE)
+        return self._mask.cut_text(kept) + note + number if note else self._mask.cut_text(text)
 
     def _add_lines(self, piece: Lines) -> None:
         self._journal.add(piece.stream, _OUTPUT_LEVEL, piece.lines)
         if piece.left_out:
             self.lines_cut += 1
             self._journal.notice("the line above was too long, {} bytes of it were left out".format(piece.left_out))
+
+    def _add_so_far(self, now_s: float) -> None:
+        """Journal what the streams have of a line whose end does not come."""
+        for stream, so_far in self._so_far.items():
+            so_far.look(self._merge.unfinished(stream), now_s)
+            if not so_far.is_due(now_s):
+                continue
+            text = self._merge.so_far(stream, MAX_SO_FAR_BYTES)
+            if so_far.is_news(text, now_s):
+                self._journal.add_so_far(stream, _OUTPUT_LEVEL, text, so_far.is_standing(now_s))
+            so_far.done(text, now_s)
 
     def _add_message(self, message: Dict[str, Any]) -> None:
         if "notice" in message:

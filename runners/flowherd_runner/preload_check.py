@@ -13,6 +13,7 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional
 
 from flowherd_runner import BOOT_FILE, osapi
+from flowherd_runner.agent_secrets import environment_with_secrets
 from flowherd_runner.contract.variables import LEFT_OUT_VARIABLE
 from flowherd_runner.left_open import State, left_since, look
 
@@ -26,7 +27,9 @@ class PreloadCheck:
     def __init__(self, fd: int, names: List[str]) -> None:
         self._fd = fd
         self._names = names
-        self._environment = dict(os.environb)
+        self._environment = {
+            os.fsencode(name): os.fsencode(value) for name, value in environment_with_secrets().items()
+        }
         self._directory = _working_directory()
         self._umask = os.umask(0o077)
         os.umask(self._umask)

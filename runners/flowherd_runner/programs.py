@@ -8,6 +8,7 @@ import os
 import sys
 from typing import List, NoReturn
 
+from flowherd_runner.agent_secrets import take_agent_secrets
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
 from flowherd_runner.own_errors import print_traceback
@@ -17,6 +18,7 @@ from flowherd_runner.runner import run
 def run_program(arguments: List[str]) -> NoReturn:
     """Run the program that `arguments` name, and exit with its exit code."""
     options = _options(arguments)
+    take_agent_secrets()
     broken = RUNNER_BROKEN
     try:
         if options.program == "forkserver":

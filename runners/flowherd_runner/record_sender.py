@@ -12,6 +12,7 @@ from flowherd_runner import channel
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.merge import make_marker
 from flowherd_runner.osapi import file_identity
+from flowherd_runner.secret_values import secret_texts
 
 #: Descriptor of each stream in the flow process.
 _FD_OF_STREAM = {STREAM_STDOUT: 1, STREAM_STDERR: 2}
@@ -70,6 +71,15 @@ class RecordSender:
                 record[name] = channel.shorten(value, 1000)
         if self.send({"record": record, "level": level, "id": identity, "markers": marked}):
             self._mark(marked, make_marker(self._token, identity))
+
+    def mask(self, name: str, value: Any) -> None:
+        """Have `value`, a secret that this process has read, masked in all that it prints from now on.
+
+        Of a value with parts, such as a dictionary, those that are named like secrets, or else every text in it.
+        """
+        for text in secret_texts(value):
+            if len(text) <= channel.MAX_TEXT_BYTES:
+                self.send({"mask": {"name": name, "value": text}})
 
     @staticmethod
     def _mark(streams: List[int], marker: bytes) -> None:

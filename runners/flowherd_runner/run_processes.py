@@ -6,9 +6,9 @@ session, and all that carry the run's id in their environment. Does not decide w
 
 import os
 import signal
-from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from flowherd_runner.contract.identity import members_by_variable
+from flowherd_runner.contract.identity import boot_id, members_by_variable, user_of
 
 #: Maximum rounds of stopping what has appeared since the last one, before those that were stopped are killed.
 _FREEZE_ROUNDS = 100
@@ -46,6 +46,20 @@ class RunProcesses:
 
     def members(self) -> List[Process]:
         """Return all living processes of the run, except the runner and those that could not be signalled before."""
+        return [process for process in self._all_members() if process.key not in self._refused]
+
+    def survivors(self) -> List[Process]:
+        """Return all living processes of the run except the runner: after the killing, those that could not be ended.
+
+        Children that /proc does not show (mounted with hidepid=, proc(5)) are among them, without a name.
+        """
+        found = {process.pid: process for process in self._all_members()}
+        for pid in self._child_pids():
+            if pid not in found and may_not_signal(pid):
+                found[pid] = Process(pid, "?", self._runner, 0, 0, 0)
+        return [found[pid] for pid in sorted(found)]
+
+    def _all_members(self) -> List[Process]:
         table = {process.pid: process for process in _living()}
         found = self._descendants(table)
         descendants = len(found)
@@ -54,7 +68,7 @@ class RunProcesses:
         found.update(members_by_variable(self._run_id, younger))
         found.discard(self._runner)
         self.outsiders = len(found) > descendants
-        return [table[pid] for pid in sorted(found) if table[pid].key not in self._refused]
+        return [table[pid] for pid in sorted(found)]
 
     def send(self, processes: Iterable[Process], number: int) -> None:
         """Send the signal to each of `processes` that still lives."""
@@ -88,12 +102,15 @@ class RunProcesses:
 
         A quick look, which may miss one that appears at this moment; only wait4(2) knows that there is none.
         """
+        found = [_read(pid) for pid in self._child_pids()]
+        return [process for process in found if process is not None and process.key not in self._refused]
+
+    def _child_pids(self) -> List[int]:
         try:
             with open("/proc/self/task/{0}/children".format(self._runner)) as file:
-                found = [_read(int(pid)) for pid in file.read().split()]
+                return [int(pid) for pid in file.read().split()]
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-            found = [process for process in _living() if process.parent == self._runner]
-        return [process for process in found if process is not None and process.key not in self._refused]
+            return [process.pid for process in _living() if process.parent == self._runner]
 
     @property
     def refused(self) -> bool:
@@ -112,6 +129,39 @@ class RunProcesses:
                     found.add(child)
                     open_ends.append(child)
         return found
+
+
+def may_not_signal(pid: int) -> bool:
+    """Return whether `pid` is a process that this user may not signal, because it belongs to another user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
+def describe(process: Process) -> str:
+    """Return a process for people: "sleep (pid 12, user root)"."""
+    return "{} (pid {}, user {})".format(process.name, process.pid, user_of(process.pid) or "unknown")
+
+
+def survivor_json(process: Process) -> Dict[str, Any]:
+    """Return a process that outlives its run, as exit.json names it."""
+    return {
+        "pid": process.pid,
+        "start_ticks": process.start_ticks,
+        "boot_id": boot_id(),
+        "name": process.name,
+        "user": user_of(process.pid),
+        "refused": may_not_signal(process.pid),
+    }
+
+
+def find(pid: int) -> Optional[Process]:
+    """Return the living process `pid`; None when there is none."""
+    return _read(pid)
 
 
 def _living() -> List[Process]:

@@ -28,16 +28,20 @@ from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.contract.spec import RunSpec, read_spec
 from flowherd_runner.exit_record import End, describe_end
+from flowherd_runner.flow_group import group_exists
 from flowherd_runner.flow_start import fork_flow
 from flowherd_runner.journal_writer import JournalWriter
-from flowherd_runner.kill_leftovers import LeftoverKiller
+from flowherd_runner.kept_files import KeptFiles
+from flowherd_runner.kill_leftovers import LeftoverKiller, leftover_text
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.own_errors import print_traceback
-from flowherd_runner.run_processes import Process, RunProcesses
+from flowherd_runner.run_processes import Process, RunProcesses, survivor_json
+from flowherd_runner.run_secrets import RunSecrets, prepare
+from flowherd_runner.secret_values import Rules
 from flowherd_runner.stopping import TERMINATE, Stopper
 
 #: Signals by which a runner is asked to end its run.
@@ -65,7 +69,7 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
     try:
-        runner = Runner(directory, read_spec(directory), signals)
+        runner = Runner(directory, read_spec(directory), signals, lock_fd)
         runner.start(umask, kept_fds)
         runner.watch()
         runner.finish()
@@ -95,18 +99,19 @@ def _detach(directory: str) -> None:
 class Runner:
     """One flow run from its start to its exit record."""
 
-    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue) -> None:
+    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue, lock_fd: int) -> None:
         self._directory = directory
         self._spec = spec
         self._signals = signals
         self._selector = selectors.DefaultSelector()
         self._selector.register(signals, selectors.EVENT_READ)
         self._processes = RunProcesses(spec.flow_run_id)
-        self._mask = Mask(spec.env.get(name, os.environ.get(name, "")) for name in spec.masked_env)
+        self._mask = Mask()
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
-        self._cgroup = _enter_cgroup(spec.cgroup)
+        self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
+        self._cgroup = osapi.enter_cgroup(spec.cgroup)
         self._kind = _kind_of(spec)
         self._flow_pid = 0
         #: Wait status of the flow process; None while it runs.
@@ -119,10 +124,9 @@ class Runner:
 
     def start(self, umask: int, kept_fds: osapi.Descriptors) -> None:
         """Fork the flow process, record the start, and let the flow process continue to the user's code."""
-        flow = fork_flow(self._spec, self._kind, self._directory, umask, kept_fds)
+        prepared = prepare(self._spec)
+        flow = fork_flow(prepared, self._kind, self._directory, umask, kept_fds)
         self._flow_pid = flow.pid
-        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
-        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal)
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")
@@ -133,9 +137,15 @@ class Runner:
             self._spec.grace_s,
             self._spec.limits.run_time_s,
             self._has_ended,
+            self._journal.notice,
         )
         flow.let_go()
         faults.point("runner-after-go")
+        # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
+        secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
+        secrets.begin(prepared)
+        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        self._output = OutputReader(self._selector, flow.ends, merge, self._mask, self._journal, secrets.found)
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())
@@ -151,17 +161,28 @@ class Runner:
             "oom_kills": of_host.kills if of_host is not None else None,
         }
         write_json(self._directory, STARTED_FILE, started)
+        self._kept_files.keep(STARTED_FILE)
 
     # While the flow process runs.
 
     def watch(self) -> None:
-        """Journal output, obey stop requests and enforce the time limit, until the flow process has ended."""
-        while self._status is None:
-            self._pump(self._stopper.next_deadline_s)
+        """Journal output, obey stop requests and enforce the time limit, until the flow process ends or is given up."""
+        while self._status is None and not self._stopper.is_given_up:
+            self._pump(self._next_deadline_s())
             if self._status is None:
                 self._stopper.enforce()
+            self._note_removed(self._kept_files.look_if_due())
         self._ended_at = _now()
         self._oom_after = oom_count(self._cgroup)
+
+    def _next_deadline_s(self) -> float:
+        until_s, look_s = self._stopper.next_deadline_s, self._kept_files.next_look_s
+        return look_s if until_s is None else min(until_s, look_s)
+
+    def _note_removed(self, names: List[str]) -> None:
+        if names:
+            text = "removed from the run's directory by another program, and made again: {}"
+            self._journal.notice(text.format(", ".join(names)))
 
     def _pump(self, until_s: Optional[float] = None) -> None:
         """One round: wait for any event, at most until `until_s`; then read, reap and obey."""
@@ -205,14 +226,15 @@ class Runner:
         killer = LeftoverKiller(self._processes, self._reap, self._pump)
         if self._stopper.group_deadline_s is not None:
             # The group was asked to end: it has as much time as the flow process itself would have had.
-            killer.wait_while(lambda: self._reap() and _group_exists(self._flow_pid), self._stopper.group_deadline_s)
-        leftovers = killer.run()
+            killer.wait_while(lambda: self._reap() and group_exists(self._flow_pid), self._stopper.group_deadline_s)
+        leftovers, survivors = killer.run()
         self._drain()
+        self._note_removed(self._kept_files.make_again())
         if leftovers:
-            self._journal.notice(_leftover_text(leftovers))
+            self._journal.notice(leftover_text(leftovers))
         self._journal.close()
         faults.point("runner-before-exit-record")
-        self._record_end(self._exit_record(leftovers))
+        self._record_end(self._exit_record(leftovers, survivors))
         faults.point("runner-after-exit-record")
 
     def _drain(self) -> None:
@@ -234,8 +256,7 @@ class Runner:
                     raise
             time.sleep(1)
 
-    def _exit_record(self, leftovers: List[Process]) -> Dict[str, Any]:
-        assert self._status is not None
+    def _exit_record(self, leftovers: List[Process], survivors: List[Process]) -> Dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         end = End(
             wait_status=self._status,
@@ -255,6 +276,7 @@ class Runner:
             peak_memory_bytes=usage.ru_maxrss * 1024,
             leftovers=[{"pid": one.pid, "name": one.name} for one in leftovers[:_MAX_LEFTOVERS]],
             leftovers_count=len(leftovers),
+            survivors=[survivor_json(one) for one in survivors[:_MAX_LEFTOVERS]],
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,
@@ -271,34 +293,3 @@ def _kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
         return load_kind(spec.kind, spec.kind_file)
     except NotStarted as error:
         return error
-
-
-def _enter_cgroup(directory: Optional[str]) -> Optional[str]:
-    """Enter the cgroup that the agent has made for this run (cgroup-v2.rst); return None without one.
-
-    Nothing depends on it: what it limits is limited in other ways too.
-    """
-    if directory is None:
-        return None
-    try:
-        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
-            file.write(str(os.getpid()))
-    except OSError:
-        return None
-    return directory
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _leftover_text(leftovers: List[Process]) -> str:
-    names = ", ".join("{} ({})".format(one.name, one.pid) for one in leftovers[:10])
-    more = " and {} more".format(len(leftovers) - 10) if len(leftovers) > 10 else ""
-    return "the run left processes behind, which were ended: {}{}".format(names, more)

@@ -1,9 +1,10 @@
 """Ends a run on request or when its time is up: first by a polite signal, then by SIGKILL.
 
+A flow process that lives on after that, because it may not be signalled or hangs in the kernel, is given up.
+
 The reason comes from stop.json when the agent asked, and from the signal itself when another process did.
 """
 
-import os
 import signal
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
@@ -11,7 +12,14 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
 from flowherd_runner.contract.reasons import REASON_CANCELLED, REASON_TERMINATED, REASON_TIMEOUT
 from flowherd_runner.exit_record import Stop, signal_name
+from flowherd_runner.flow_group import signal_group
 from flowherd_runner.osapi import Signal
+from flowherd_runner.run_processes import describe, find, may_not_signal
+
+#: How long a flow process that may not be signalled has to end once everything else of its group was killed, seconds.
+_REFUSED_S = 1.0
+#: How long a flow process has to end after SIGKILL, seconds; longer than that it hangs in the kernel.
+_HUNG_S = 10.0
 
 
 class PoliteSignal(NamedTuple):
@@ -41,7 +49,8 @@ INTERRUPT_OR_RELEASE = PoliteSignal(signal.SIGINT, to_group=False, unless_cancel
 class Stopper:
     """Ends the flow process `pid` of the run in `directory`, once, for the first reason that arises.
 
-    `has_ended` reaps, and returns whether the flow process has ended by itself.
+    `has_ended` reaps, and returns whether the flow process has ended by itself. `notice` writes a line to the run's
+    log.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class Stopper:
         grace_s: float,
         run_time_s: Optional[float],
         has_ended: Callable[[], bool],
+        notice: Callable[[str], None],
     ) -> None:
         self._directory = directory
         self._pid = pid
@@ -59,16 +69,26 @@ class Stopper:
         self._grace_s = grace_s
         self._run_time_s = run_time_s
         self._has_ended = has_ended
+        self._notice = notice
         self._overdue_at_s = None if run_time_s is None else time.monotonic() + run_time_s
         #: Why the run is being ended; None until then.
         self.stop: Optional[Stop] = None
         #: When to kill (monotonic seconds); None before the run is asked to end, and once it is killed.
         self._kill_at_s: Optional[float] = None
+        #: When the flow process, which was killed, is given up if it has not ended (monotonic seconds).
+        self._give_up_at_s: Optional[float] = None
 
     @property
     def next_deadline_s(self) -> Optional[float]:
         """When `enforce` is due next (monotonic seconds); None when no time is set."""
-        return self._overdue_at_s if self.stop is None else self._kill_at_s
+        if self.stop is None:
+            return self._overdue_at_s
+        return self._give_up_at_s if self._kill_at_s is None else self._kill_at_s
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the flow process was killed and lives on: it may not be signalled, or hangs in the kernel."""
+        return self._give_up_at_s is not None and time.monotonic() >= self._give_up_at_s
 
     @property
     def group_deadline_s(self) -> Optional[float]:
@@ -91,7 +111,8 @@ class Stopper:
             self._begin(Stop(REASON_TIMEOUT, evidence, None, self._grace_s))
         if self._kill_at_s is not None and now >= self._kill_at_s:
             self._kill_at_s = None
-            self._signal_group(signal.SIGKILL)
+            signal_group(self._pid, signal.SIGKILL)
+            self._give_up_at_s = now + (_REFUSED_S if may_not_signal(self._pid) else _HUNG_S)
 
     def _begin(self, stop: Stop) -> None:
         if self._has_ended():  # by itself, before it was signalled
@@ -100,20 +121,12 @@ class Stopper:
         self._kill_at_s = time.monotonic() + stop.grace_s
         if stop.grace_s > 0:
             number = self._polite.number_for(stop.reason)
-            if self._polite.to_group:
-                self._signal_group(number)
-            else:
-                os.kill(self._pid, number)
-            self._signal_group(signal.SIGCONT)
-
-    def _signal_group(self, number: int) -> None:
-        """Signal the group; the flow process is not reaped yet, so neither its pid nor its group can be another's."""
-        try:
-            os.killpg(self._pid, number)
-            if os.getpgid(self._pid) != self._pid:  # it has left the group that it was given
-                os.kill(self._pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # ended already, or a program of another user
+            signal_group(self._pid, number, to_group=self._polite.to_group)
+            signal_group(self._pid, signal.SIGCONT)
+        flow = find(self._pid)
+        if flow is not None and may_not_signal(flow.pid):  # sudo, su and other set-uid programs
+            text = "{}; the flow process {} may not be signalled: it may live on"
+            self._notice(text.format(stop.evidence, describe(flow)))
 
 
 def requested_stop(directory: str, arrived: Signal, grace_s: float) -> Stop:

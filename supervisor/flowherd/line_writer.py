@@ -85,6 +85,12 @@ class LineWriter:
         self._what = what
         #: Makes a line of the notice about lost lines.
         self.format_notice: Callable[[str], str] = "{}\n".format
+        self._begin()
+        atexit.register(self.flush)
+        # A fork has no thread, and what was in the queue is its parent's to write.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -93,7 +99,6 @@ class LineWriter:
         #: When something was last written, or the queue was last empty (monotonic).
         self._progress_s = time.monotonic()
         self._thread: threading.Thread | None = None
-        atexit.register(self.flush)
 
     def write(self, text: str, encoding: str = "utf-8") -> None:
         """Queue whole lines. Never waits; drops them if the queue is full."""

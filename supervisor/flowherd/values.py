@@ -143,6 +143,10 @@ class LogLine:
     task_run_id: str | None = None
     #: Flow run of the subflow that logged the line, at a backend where subflows have flow runs of their own.
     subflow_run_id: str | None = None
+    #: Text so far of an unfinished line; the next text so far, or the next line, of the same stream replaces it.
+    so_far: bool = False
+    #: Of text so far: has stood for so long that backends which take only whole lines get it as a line of its own.
+    standing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,11 @@ ADDRESS_FILE = "server.json"
 def locked_directory(directory: Path) -> Iterator[None]:
     """Create `directory` and lock it for this process.
 
-    Raises ConfigurationError if another server has locked it, or if it cannot be created.
+    Raises ConfigurationError if another server has locked it, if it cannot be created, or if it belongs to another
+    user.
     """
     try:
-        make_private_directory(directory)
+        make_private_directory(directory, "data directory")
         fd = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(f"the data directory {directory} cannot be used: {error}") from error
@@ -62,7 +63,7 @@ def published_address(home: Path, url: str, data_dir: Path) -> Iterator[None]:
     temporary = home / f".{ADDRESS_FILE}.{os.getpid()}"
     text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
     try:
-        make_private_directory(home)
+        make_private_directory(home, "home directory")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(text)

@@ -1,4 +1,4 @@
-"""The real server killed under a real agent: runs go on, nothing is lost or doubled, limits hold, a 401 is an end."""
+"""The real server is killed under a real agent: runs go on, nothing is lost or doubled, and a 401 ends the agent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.server import ServerProcess, running_server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def command(server: ServerProcess) -> CommandLine:
 
 
 def talker(command: CommandLine, marks: Path, go: Path) -> None:
-    """A flow that leaves a mark, and then says one number after the other until it is let go, and the last one."""
+    """Register a flow that leaves a mark and prints one number after the other until `go` exists, then the last one."""
     count = f"n=0; while [ ! -e {go} ]; do n=$((n+1)); echo $n; sleep 0.02; done; echo last $n"
     script = f"echo $FLOWHERD_FLOW_RUN_ID >> {marks}; {count}"
     command("register", "talker", "--command", "--", "sh", "-c", script)
 
 
 def assert_whole(lines: list[str]) -> None:
-    """Every number once and in order, up to the one that the run itself says was the last."""
+    """Check for every number once and in order, up to the one that the run itself prints as the last."""
     last = int(lines[-1].split()[1])
     assert lines[:-1] == [str(n) for n in range(1, last + 1)]
 
@@ -54,7 +54,7 @@ def assert_whole(lines: list[str]) -> None:
 def test_runs_outlive_the_server_and_all_is_delivered_once_in_order(
     command: CommandLine, server: ServerProcess, tmp_path: Path
 ) -> None:
-    """Killed at moments that a seed picks, for about a second each, while runs begin, talk and end."""
+    """It is killed at moments that a seed picks, for about a second each, while runs begin, print and end."""
     marks, go = tmp_path / "marks", tmp_path / "go"
     pick = random.Random(5)
     talker(command, marks, go)
@@ -62,7 +62,7 @@ def test_runs_outlive_the_server_and_all_is_delivered_once_in_order(
         run_ids = []
         for _ in range(4):
             run_ids.append(command.run("talker"))
-            time.sleep(pick.uniform(0.0, 0.4))  # the moment itself is what is tried
+            time.sleep(pick.uniform(0.0, 0.4))  # the moment itself is varied
             server.kill()
             time.sleep(pick.uniform(0.2, 1.2))
             server.start()
@@ -165,7 +165,7 @@ def findings(command: CommandLine) -> dict[str, dict[str, Any]]:
 
 
 def test_a_token_that_is_no_longer_accepted_ends_the_agent_and_not_its_runs(tmp_path: Path) -> None:
-    """With exit code 2, which supervisord and systemd take for "do not start again"; the next agent adopts."""
+    """With exit code 2, after which supervisord and systemd do not start it again; the next agent adopts."""
     marks, go = tmp_path / "marks", tmp_path / "go"
     with running_server(tmp_path / "data", "first") as server:
         command = CommandLine(server.home, {"FLOWHERD__CLOUD__API": server.url, "FLOWHERD__SERVER__TOKEN": "first"})
@@ -199,7 +199,7 @@ def _exit_code(agent: Background) -> int | None:
 
 @contextmanager
 def busy_server(retry_after: str) -> Iterator[tuple[str, list[float]]]:
-    """A server that has no time for anybody; its address, and when it was asked (monotonic seconds)."""
+    """Run a server that answers 429 to everything; yield its address and the times of requests (monotonic seconds)."""
     asked: list[float] = []
 
     class Busy(BaseHTTPRequestHandler):
@@ -225,10 +225,10 @@ def busy_server(retry_after: str) -> Iterator[tuple[str, list[float]]]:
         server.server_close()
 
 
-def test_a_busy_server_is_left_in_peace_as_long_as_it_wishes() -> None:
-    """Though the pauses between polls are much shorter, and somebody pokes."""
+def test_a_busy_server_gets_no_request_before_its_retry_after() -> None:
+    """Although the pauses between polls are much shorter, and the agent is poked."""
     with busy_server("2") as (url, asked), going(LocalAgent(settings=load_settings({"cloud.api": url}))) as agent:
-        # The first is the hello at the start; its answer is not a poll's.
+        # The first is the hello at the start, which is no poll.
         wait_until(lambda: len(asked) >= 2)
         agent.poke()
         wait_until(lambda: len(asked) >= 4)

@@ -1,4 +1,4 @@
-"""Real work through the real command line: many runs over two agents, and a killed agent whose runs go on."""
+"""Real work through the real command line: many runs on two agents, and a killed agent whose runs go on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 FLOWS = '''
 import hashlib, logging, pathlib, time
 
 def digest(source, target):
-    """Real work on a real file: its digest into another one, and a tally that shows each time this ran."""
+    """Write the digest of a file to another one, and one more character to a tally."""
     print("reading", source)
     data = pathlib.Path(source).read_bytes()
     pathlib.Path(target).write_text(hashlib.sha256(data).hexdigest())
@@ -28,7 +28,7 @@ def digest(source, target):
     logging.getLogger("digest").info("done with %d bytes", len(data))
 
 def count(name, directory, steps=60):
-    """Prints and tallies until told to finish."""
+    """Print step by step, after one more character to a tally."""
     with open(f"{directory}/{name}.tally", "a") as tally:
         tally.write("x")
     for step in range(steps):

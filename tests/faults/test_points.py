@@ -21,14 +21,9 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EMBEDDED, PREFECT_3 = "embedded", "prefect3"
-#: Around the claim, the start request, the lines and the end, where the server's answers decide what comes next.
-_PREFECT_3_POINTS = (
-    "after-claim",
-    "after-start-request",
-    "after-report-end",
-    "fork-server-after-fork",
-    "runner-before-exit-record",
-)
+#: Around the claim, the start and the end, where the server's answers decide what comes next.
+_PREFECT_3_POINTS = ("after-claim", "fork-server-after-fork", "runner-before-exit-record")
+_MORE_PREFECT_3_POINTS = ("after-start-request", "after-report-end")
 
 
 def clusters(*backends: str) -> Any:
@@ -37,7 +32,11 @@ def clusters(*backends: str) -> Any:
 
 @pytest.mark.parametrize(
     ("cluster", "point"),
-    [*((EMBEDDED, point) for point in plan.POINTS), *((PREFECT_3, point) for point in _PREFECT_3_POINTS)],
+    [
+        *((EMBEDDED, point) for point in plan.POINTS),
+        *((PREFECT_3, point) for point in _PREFECT_3_POINTS),
+        *(pytest.param(PREFECT_3, point, marks=pytest.mark.full) for point in _MORE_PREFECT_3_POINTS),
+    ],
     indirect=["cluster"],
     scope="module",
 )

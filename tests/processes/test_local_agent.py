@@ -116,6 +116,40 @@ def test_a_python_flow_succeeds_and_its_lines_are_in_order(
     assert [report.state for report in backend.history] == [RunState.RUNNING, RunState.SUCCESS]
 
 
+def test_secrets_of_the_settings_reach_the_run_and_no_log(
+    make_agent: Callable[..., LocalAgent], backend: MemoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("of-the-file\n")
+    (tmp_path / "env").write_text("GREETING=hello\n")
+    monkeypatch.setenv("INHERITED_TOKEN", "of-the-agent")
+    monkeypatch.setenv("FLOWHERD__CLOUD__AGENT__AUTH_TOKEN", "credential-of-the-agent")
+    monkeypatch.setenv("FLOWHERD__RUNS__SECRETS", f"A=file:{tmp_path}/password,B=env:INHERITED_TOKEN")
+    monkeypatch.setenv("FLOWHERD__RUNS__ENV_FILES", str(tmp_path / "env"))
+    monkeypatch.setenv("FLOWHERD__RUNS__MASK", "STAGE")
+    script = "echo $GREETING $A $B $INHERITED_TOKEN $STAGE credential-of-the-agent {password} ${#A}; "
+    script += "env | grep -c credential-of"
+    storage = {"type": "Command", "argv": ["sh", "-c", script]}
+    with going(make_agent()):
+        run_id = backend.add_run(
+            storage, parameters={"password": "of-the-parameter"}, run_config={"env": {"STAGE": "prod"}}
+        )
+        missing = backend.add_run(storage, run_config={"secrets": {"A": f"file:{tmp_path}/missing"}})
+        wait_for_end(backend, run_id)
+        assert wait_for_end(backend, missing) is RunState.FAILED
+    of = lambda id_, stream: [x.message for x in backend.lines if (x.flow_run_id, x.stream) == (id_, stream)]  # noqa: E731
+    assert of(run_id, "stdout") == ["hello *** *** *** *** *** *** 11", "0"]
+    [notice] = [text for text in of(run_id, "flowherd") if "***" in text]
+    assert "A, B, " in notice and "INHERITED_TOKEN, STAGE, password, the agent's own credentials" in notice
+    assert "secret A cannot be read from the file" in backend.history[-1].message + str(of(missing, "flowherd"))
+    assert not any("of-the-" in line.message for line in backend.lines)
+
+
+def test_text_without_a_newline_is_a_line_when_the_run_ends(agent: LocalAgent, backend: MemoryBackend) -> None:
+    run_id = backend.add_run({"type": "Command", "argv": ["sh", "-c", "printf '\\r10%%'; sleep 0.5; printf '\\r20%%'"]})
+    wait_for_end(backend, run_id)
+    assert [line.message for line in backend.lines if line.stream == "stdout"] == ["20%"]
+
+
 def test_a_command_flow_gets_its_parameters(agent: LocalAgent, backend: MemoryBackend) -> None:
     argv = ["sh", "-c", 'echo "{x} $FLOWHERD_PARAM_x $FLOWHERD_FLOW_RUN_ID"']
     run_id = backend.add_run({"type": "Command", "argv": argv}, parameters={"x": 5})

@@ -7,8 +7,9 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,71 @@ def test_a_run_with_a_damaged_directory_ends_with_what_is_still_known(
         assert wait_for_end(backend, run_id) is RunState.FAILED
         wait_until(lambda: not directory.path.exists())
     assert backend.history[-1].reason == reason
+
+
+class TestTimeOfTheEnd:
+    """A run's end is dated when it ended, although no agent ran then."""
+
+    @pytest.fixture
+    def ended(
+        self, backend: MemoryBackend, left_behind: Callable[..., RunDirectory]
+    ) -> Callable[..., tuple[str, RunDirectory]]:
+        """Makes the directory of a run that started an hour ago, with this exit record or none."""
+
+        def make(record: dict[str, object] | None, started_at: str | None) -> tuple[str, RunDirectory]:
+            run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+            directory = left_behind(run_id, ["true"])
+            started = {"pid": 4_000_000, "start_ticks": 5, "boot_id": identity.boot_id(), "flow_pid": 4_000_001}
+            files.write_json(str(directory.path), files.STARTED_FILE, {**started, "started_at": started_at})
+            line = journal.pack_record(journal.STREAM_STDOUT, 20, time.time_ns() - 1800 * 10**9, b"half way")
+            directory.journal.write_bytes(line)
+            os.utime(directory.journal, (time.time() - 1700,) * 2)
+            if record is not None:
+                whole = {"reason": "exited", "grade": "proven", "exit_code": 0, "started_at": started_at, **record}
+                files.write_json(str(directory.path), files.EXIT_FILE, whole)
+            return run_id, directory
+
+        return make
+
+    @staticmethod
+    def ago(seconds: float) -> str:
+        return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).isoformat()
+
+    def test_it_is_in_the_runners_record(
+        self, make_agent: Callable[[], LocalAgent], backend: MemoryBackend, ended: Callable[..., tuple[str, object]]
+    ) -> None:
+        began, over = self.ago(3600), self.ago(600)
+        run_id, _ = ended({"ended_at": over}, began)
+        with going(make_agent()):
+            assert wait_for_end(backend, run_id) is RunState.SUCCESS
+        assert [
+            (report.state, report.at.isoformat()) for report in backend.history if report.flow_run_id == run_id
+        ] == [
+            (RunState.RUNNING, began),
+            (RunState.SUCCESS, over),
+        ]
+
+    @pytest.mark.parametrize("seconds_ago", [-3600, 7200], ids=["in the future", "before the start"])
+    def test_a_record_that_is_not_credible_counts_as_now(
+        self,
+        make_agent: Callable[[], LocalAgent],
+        backend: MemoryBackend,
+        ended: Callable[..., tuple[str, object]],
+        seconds_ago: float,
+    ) -> None:
+        run_id, _ = ended({"ended_at": self.ago(seconds_ago)}, self.ago(3600))
+        before = datetime.now(timezone.utc)
+        with going(make_agent()):
+            wait_for_end(backend, run_id)
+        assert before <= backend.history[-1].at <= datetime.now(timezone.utc)
+
+    def test_a_lost_run_is_dated_by_its_last_sign_of_life_and_says_so(
+        self, make_agent: Callable[[], LocalAgent], backend: MemoryBackend, ended: Callable[..., tuple[str, object]]
+    ) -> None:
+        run_id, _ = ended(None, self.ago(3600))
+        with going(make_agent()):
+            assert wait_for_end(backend, run_id) is RunState.FAILED
+        age_s = (datetime.now(timezone.utc) - backend.history[-1].at).total_seconds()
+        assert 1690 < age_s < 1760
+        assert "Its last sign of life was at" in backend.message(run_id)
+        assert "when exactly it ended is not known" in backend.message(run_id)

@@ -74,8 +74,8 @@ def _mode(path: Path) -> int:
 def test_directories_above_a_private_one_are_private_too(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        make_private_directory(tmp_path / "a" / "b")
-        make_private_directory(tmp_path / "a" / "b")
+        make_private_directory(tmp_path / "a" / "b", "directory")
+        make_private_directory(tmp_path / "a" / "b", "directory")
     finally:
         os.umask(before)
     assert [_mode(tmp_path / "a"), _mode(tmp_path / "a" / "b")] == [0o700, 0o700]

@@ -1,4 +1,4 @@
-"""Agents in this process, over the in-memory backend or any other, started in a thread and stopped at the end."""
+"""Agents in this process, at the in-memory backend or any other, run by a thread and stopped at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowherd.states import FINISHED, RunState
 from flowherd.values import FlowRun
 from tests.support.waiting import wait_until
 
-#: Short pauses, so that nothing waits for a poll.
+#: Pauses between polls, seconds: so short that no test waits for a poll.
 QUICK = {0: 0.02, 1: 0.05, 2: 0.1}
 
 AnyAgent = TypeVar("AnyAgent", bound=Agent)
@@ -33,13 +33,13 @@ class RecordingAgent(Agent):
 
 @contextmanager
 def going(agent: AnyAgent) -> Iterator[AnyAgent]:
-    """The agent, polling in a thread until the end of the block."""
+    """Run the agent in a thread until the end of the block; yield it."""
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
             agent.start(_loop_intervals=QUICK)
-        except BaseException as error:  # handed to the test's own thread
+        except BaseException as error:  # raised in the test's own thread
             failures.append(error)
 
     thread = threading.Thread(target=run, name="agent-under-test")
@@ -55,7 +55,7 @@ def going(agent: AnyAgent) -> Iterator[AnyAgent]:
 
 
 def wait_for_end(backend: MemoryBackend, run_id: str, timeout_s: float = 20.0) -> RunState:
-    """The final state of a run, once it is in one."""
+    """Wait until a run is in a final state; return that state."""
     wait_until(
         lambda: backend.state(run_id) in FINISHED,
         timeout_s=timeout_s,

@@ -1,151 +1,160 @@
-"""Runs `flowherd` commands in forks of one process that has imported the command line already.
+"""A process that has imported flowherd's command line and forks for each command.
 
-Hundreds of tests run short commands, and most of the time of each is the start of an interpreter. A command here is a
-process of its own with its own arguments, environment, directory and output; only the imports are shared. Tests of the
-program's start itself, and of commands that go on (start, server), run the program.
+A command spends nine tenths of its time on the start of Python and its imports, and the tests use hundreds. A forked
+command is a process like any other, with its own environment, directory, descriptors and exit code. With --full, each
+command is started as a program instead.
 
-    python command_server.py SOCKET     serves on the descriptor SOCKET until its other end is closed
+    python -m tests.support.command_server PATH        listen on the socket PATH until standard input ends
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
+import importlib
 import json
 import os
+import random
+import selectors
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-#: Length of a request, before it.
-_LENGTH = struct.Struct("!I")
-#: Commands that go on, or replace their own program.
-_NOT_FORKED = frozenset({"start", "server", "demo", "restart"})
-_lock = threading.Lock()
-#: Descriptor of the connection to the server, which is started with the first command and ends with this process.
-_server: int | None = None
+_MODULES = (
+    "flowherd.cli.main",
+    "flowherd.config",
+    "flowherd.client.user_client",
+    "loguru",
+    "pydantic",
+    "requests",
+    "rich",
+)
+_MAX_MESSAGE_BYTES = 1 << 20
+#: Beginnings of names of variables that Python reads at its start.
+_READ_AT_START = ("PYTHON", "LC_", "LANG")
 
 
-def run_command(
-    args: tuple[str, ...], environment: Mapping[str, str], timeout_s: float
-) -> subprocess.CompletedProcess[str]:
-    """Run one command line to its end. Raises subprocess.TimeoutExpired, after killing it."""
-    if not args or args[0] in _NOT_FORKED or _needs_an_interpreter_of_its_own(environment):
-        program = [sys.executable, "-m", "flowherd", *args]
-        return subprocess.run(
-            program, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+class CommandServer:
+    """The tests' side: starts the process with `environ`, and runs commands of flowherd."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="flowherd-commands-")
+        self._path = f"{self._directory.name}/s"
+        self._environ = environ
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, self._path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environ,
+            cwd=Path(__file__).resolve().parents[2],
         )
-    with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile("w+b") as err:
-        code = _run_forked(args, environment, (out.fileno(), err.fileno()), timeout_s)
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode())
-    return subprocess.CompletedProcess(args, code, *texts)
+        assert self._process.stdout is not None and self._process.stdout.readline() == b"ready\n"
+
+    def accepts(self, env: Mapping[str, str]) -> bool:
+        """Whether a command with this environment can be forked: Python has read some variables already."""
+        names = {name for name in (*env, *self._environ) if name.startswith(_READ_AT_START)}
+        return all(env.get(name) == self._environ.get(name) for name in names)
+
+    def run(
+        self, arguments: Sequence[str], env: Mapping[str, str], timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, as subprocess.run does with captured texts. Raises TimeoutExpired."""
+        request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(Path.cwd())}).encode()
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
+        ):
+            connection.connect(self._path)
+            descriptors = array.array("i", [out.fileno(), err.fileno()])
+            connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            pid = int(connection.recv(100))
+            connection.settimeout(timeout_s)
+            try:
+                code = int(connection.recv(100))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(list(arguments), timeout_s) from None
+            texts = [_read(file) for file in (out, err)]
+        return subprocess.CompletedProcess(list(arguments), code, *texts)
+
+    def close(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._process.wait(20)
+        self._directory.cleanup()
 
 
-def _needs_an_interpreter_of_its_own(environment: Mapping[str, str]) -> bool:
-    """Return whether the environment has variables that an interpreter reads when it starts."""
-    names = {name for name in {*environment, *os.environ} if name.startswith(("PYTHON", "LC_", "LANG"))}
-    return any(environment.get(name) != os.environ.get(name) for name in names)
+def _read(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode())
 
 
-def _run_forked(args: tuple[str, ...], environment: Mapping[str, str], fds: tuple[int, int], timeout_s: float) -> int:
-    mine, its = socket.socketpair()
-    with mine, its:
-        request = json.dumps({"args": args, "environment": dict(environment), "directory": str(Path.cwd())}).encode()
-        with _lock, socket.socket(fileno=os.dup(_connection())) as server:
-            socket.send_fds(server, [_LENGTH.pack(len(request))], [*fds, its.fileno()])
-            server.sendall(request)
-        its.close()
-        mine.settimeout(timeout_s)
-        answers = mine.makefile("r")
-        pid = int(answers.readline())
-        try:
-            return int(answers.readline() or -signal.SIGKILL)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(args, timeout_s) from None
+# -- the process itself
 
 
-def _connection() -> int:
-    global _server
-    if _server is None:
-        mine, its = socket.socketpair()
-        with its:
-            os.set_inheritable(its.fileno(), True)
-            # Without the variables of one test, such as the mark that its processes carry (leftovers.py).
-            own = ("FLOWHERD", "PREFECT", "SUPERVISOR")
-            environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
-            program = [sys.executable, __file__, str(its.fileno())]
-            stdin = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-            os.posix_spawn(program[0], program, environment, file_actions=[stdin])
-        _server = mine.detach()
-    return _server
-
-
-def _serve(requests: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel
-    while True:
-        head, fds, _, _ = socket.recv_fds(requests, _LENGTH.size, 3)
-        if not head:
-            return
-        request = b""
-        (length,) = _LENGTH.unpack(head)
-        while len(request) < length:
-            request += requests.recv(length - len(request))
+def serve(path: str) -> None:
+    """Fork for each connection until standard input ends."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(64)
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(0, selectors.EVENT_READ)
+    print("ready", flush=True)
+    while all(key.fd != 0 for key, _ in selector.select()):
+        connection, _ = listener.accept()
         if os.fork() == 0:
-            requests.close()
-            _become_command(json.loads(request), *fds)
-        for fd in fds:
-            os.close(fd)
+            listener.close()
+            selector.close()
+            _handle(connection)
+        connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
-def _become_command(request: dict[str, object], out: int, err: int, answer: int) -> None:
-    """Run the command in this process, which ends with it."""
-    code = 70
-    os.write(answer, f"{os.getpid()}\n".encode())
-    try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os.environ.clear()
-        os.environ.update(request["environment"])  # type: ignore[call-overload]
-        os.chdir(str(request["directory"]))
-        sys.argv = ["flowherd", *request["args"]]  # type: ignore[misc]
-        sys.path[0] = str(Path.cwd())
-        from flowherd.cli.main import run
-
-        code = run(sys.argv[1:])
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os.write(answer, f"{code}\n".encode())
-        os._exit(code)
+def _handle(connection: socket.socket) -> None:
+    """Fork the command, send its pid, wait for it, send its exit code, and exit."""
+    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(8))
+    request = json.loads(data)
+    descriptors = array.array("i", ancillary[0][2])
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _become_command(request, *descriptors)
+        return
+    connection.send(b"%d" % pid)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):  # the test has given up
+        connection.send(b"%d" % code)
+    os._exit(0)
 
 
-def _import_what_commands_need() -> None:
-    import flowherd.agent.http_api
-    import flowherd.cli.explain.explain_command
-    import flowherd.cli.main
-    import flowherd.client.user_client
-    import flowherd.config
-    import flowherd.host.local_agent
-    import flowherd.supervisord.rpc
-    import flowherd.supervisord.service_files  # noqa: F401
+def _become_command(request: dict[str, Any], out: int, err: int) -> None:
+    """Exit by SystemExit, so everything that a program does at its end is done."""
+    from flowherd.cli.main import main
+
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    random.seed()
+    sys.orig_argv = [sys.executable, "-m", "flowherd", *request["arguments"]]
+    sys.argv = [str(Path(sys.modules["flowherd"].__file__ or "").with_name("__main__.py")), *request["arguments"]]
+    main()
 
 
 if __name__ == "__main__":
-    _import_what_commands_need()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Rows for every table, and a plain evaluation of Hasura's arguments over them, for comparison with a server."""
+"""Rows for every table, and a plain evaluation of Hasura's arguments on them, for comparison with a server."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _JSONS = [[], ["a"], ["a", "b"], {}, {"a": 1}, {"a": True, "b": ["x"]}, 1, True,
 
 
 def fill(database: Database, seed: int) -> dict[str, list[Row]]:
-    """Put random rows into all tables; by the table's name all its rows, in the order of insertion."""
+    """Insert random rows into all tables; return the rows by table name, in the order of insertion."""
     chance = random.Random(seed)
     with database.writing() as connection:
         for table in METADATA.sorted_tables:
             for number in range(0 if table is TENANT else _ROWS):
                 row = {c.name: _value(chance, c, number, connection) for c in table.c if _is_given(table, c)}
-                # A row that repeats what is unique is left out.
+                # A row that repeats a unique value is left out.
                 connection.execute(insert(table).prefix_with("OR IGNORE"), row)
     with database.reading() as connection:
         return {
@@ -60,7 +60,7 @@ def _value(chance: random.Random, column: Column[Any], number: int, connection: 
 
 
 def values_of_kind(column: Column[Any]) -> Sequence[Any]:
-    """Some values that a column of this kind can have, as they are stored."""
+    """Return some values of a column of this kind, as they are stored."""
     if isinstance(column.type, UuidText):
         return [str(uuid.UUID(int=n)) for n in range(3)]
     if isinstance(column.type, (TimeUs, DurationUs)):
@@ -76,7 +76,7 @@ def values_of_kind(column: Column[Any]) -> Sequence[Any]:
 
 
 def as_sent(column: Column[Any], value: Any) -> Any:
-    """A stored value as a client writes it."""
+    """Return a stored value as a client writes it."""
     if value is None:
         return None
     if isinstance(column.type, TimeUs):
@@ -85,7 +85,7 @@ def as_sent(column: Column[Any], value: Any) -> Any:
 
 
 def is_true(rows: Mapping[str, list[Row]], table: Table, row: Row, where: Mapping[str, Any]) -> bool | None:
-    """What a condition, with values as they are stored, says of a row; None is SQL's unknown."""
+    """Evaluate a condition, with values as they are stored, for a row; None is SQL's unknown."""
     return _all(_part(rows, table, row, key, value) for key, value in where.items())
 
 
@@ -103,7 +103,7 @@ def _part(rows: Mapping[str, list[Row]], table: Table, row: Row, key: str, value
 
 
 def related(rows: Mapping[str, list[Row]], table: Table, row: Row, name: str) -> list[Row]:
-    """The rows that the relationship `name` leads to."""
+    """Return the rows that the relationship `name` leads to."""
     relationship = RELATIONSHIPS[table.name][name]
     key = row[relationship.source_column]
     found = rows[relationship.target.name]
@@ -160,7 +160,7 @@ _SPECIAL: dict[str, Any] = {
 
 
 def ordered(rows: Sequence[Row], order_by: Sequence[tuple[str, str]]) -> list[Row]:
-    """Rows sorted by columns and order words, as Postgres sorts them."""
+    """Sort rows by columns and order words, as PostgreSQL does."""
     found = list(rows)
     for column, word in reversed(order_by):
         down = word.startswith("desc")

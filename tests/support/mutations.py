@@ -1,4 +1,4 @@
-"""Ways to damage a file or a JSON document, for hypothesis; and how many tries a fuzz has."""
+"""Damages to files and JSON documents, for hypothesis, and the number of examples of a fuzz test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 
 def fuzz(examples: int) -> settings:
-    """So many tries in the usual test run; FLOWHERD_FUZZ multiplies them for a longer look."""
+    """Set the number of examples of the usual run; FLOWHERD_FUZZ multiplies it."""
     return settings(
         max_examples=examples * int(os.environ.get("FLOWHERD_FUZZ", "1")),
         deadline=None,
@@ -24,7 +24,7 @@ def fuzz(examples: int) -> settings:
     )
 
 
-#: Values that a program does not expect where it expects another.
+#: Values of kinds that a program does not expect.
 STRANGE_VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -55,7 +55,7 @@ def _replaced(document: Any, path: tuple[Any, ...], change: Callable[[dict[Any, 
 
 @st.composite
 def mutated(draw: st.DrawFn, document: Any) -> Any:
-    """`document` with one or two of its values removed, or replaced by something strange."""
+    """Draw `document` with one or two of its values removed, or replaced by something strange."""
     for _ in range(draw(st.integers(1, 2))):
         paths = _paths(document)
         path = draw(st.sampled_from(paths))
@@ -71,7 +71,7 @@ def mutated(draw: st.DrawFn, document: Any) -> Any:
     return document
 
 
-#: Texts that are no JSON of ours, or hardly.
+#: Texts that are not JSON, or JSON that no program of ours writes.
 RAW_TEXTS = st.one_of(
     st.sampled_from(
         [
@@ -96,7 +96,7 @@ RAW_TEXTS = st.one_of(
 
 @st.composite
 def damaged_bytes(draw: st.DrawFn, data: bytes) -> bytes:
-    """`data` cut, with bits turned over, with something in front of it or behind it, or something else altogether."""
+    """Draw `data` cut off, with flipped bits, with something appended, or something else."""
     kind = draw(st.integers(0, 3))
     if kind == 0 and data:
         return data[: draw(st.integers(0, len(data) - 1))]
@@ -109,12 +109,12 @@ def damaged_bytes(draw: st.DrawFn, data: bytes) -> bytes:
     return extra if kind == 2 else data + extra
 
 
-#: What can stand in a file's place that is no file.
+#: What can be in the place of a file.
 IN_PLACE_OF_A_FILE = st.sampled_from(["missing", "directory", "link out", "link nowhere", "link to itself", "pipe"])
 
 
 def put_in_place(path: Path, what: str, outside: Path) -> None:
-    """Take `path` away and put there what `what` says; links lead to `outside`, which is a file."""
+    """Replace `path` by one of IN_PLACE_OF_A_FILE; links lead to the file `outside`."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):

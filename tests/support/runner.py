@@ -142,6 +142,8 @@ class ForkServer:
     runs_directory: Path
     preload: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
+    #: A program and its arguments that becomes the fork server, such as `setpriv`.
+    prefix: Sequence[str] = ()
     #: Its "ready" message.
     ready: dict[str, Any] = field(default_factory=dict)
     #: Wait status by pid, from its "gone" messages.
@@ -153,7 +155,7 @@ class ForkServer:
         self.runs_directory.mkdir(parents=True, exist_ok=True)
         self._requests = 0
         self.channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [self.interpreter, str(BOOT), "forkserver", "--fd", str(other.fileno())]
+        command = [*self.prefix, self.interpreter, str(BOOT), "forkserver", "--fd", str(other.fileno())]
         for name in self.preload:
             command += ["--preload", name]
         self.output = self.runs_directory / f"forkserver-{uuid.uuid4().hex[:8]}.out"

@@ -1,4 +1,4 @@
-"""A real embedded server in a process of its own, on a port that was free, ended with the block."""
+"""A real embedded server in a process of its own, on a free port, which ends with the block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import requests
 from tests.support.leftovers import current_mark
 
 _READY = re.compile(r"flowherd server ready at (http://\S+) ")
-#: Generous: the machine may be busy with other tests.
+#: Limits in seconds; the machine may be busy with other tests.
 START_S = 40.0
 STOP_S = 15.0
 
@@ -27,7 +27,7 @@ STOP_S = 15.0
 class ServerProcess:
     """`python -m flowherd_server` on one data directory; it keeps its port over restarts.
 
-    `settings` are those of the section [server], by name.
+    `settings` are those of the section [server] by name.
     """
 
     def __init__(self, data_dir: Path, token: str = "", **settings: Any) -> None:
@@ -43,13 +43,13 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now."""
+        """Pid of the process that runs now."""
         assert self._process is not None, "the server does not run"
         return self._process.pid
 
     @property
     def stderr(self) -> str:
-        """What it has written there so far, over all restarts."""
+        """Standard error so far, over all restarts."""
         return self._errors.read_text(encoding="utf-8")
 
     def start(self) -> None:
@@ -77,28 +77,28 @@ class ServerProcess:
             raise
 
     def stop(self) -> int:
-        """Ask it to end, as a service manager does; its exit code."""
+        """Stop it as a service manager does; return its exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> int:
-        """End it without a chance to do anything; its exit code."""
+        """Kill it by SIGKILL; return its exit code."""
         return self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop it, where it runs, and start it again on the same data and port."""
+        """Stop it if it runs, and start it again on the same data and port."""
         if self._process is not None:
             self.stop()
         self.start()
 
     def get(self, path: str, **content: Any) -> requests.Response:
-        """A plain GET with the token."""
+        """Send a GET with the token."""
         return requests.get(self.url + path, headers=self._headers(), timeout=30, **content)
 
     def post(self, path: str, **content: Any) -> requests.Response:
-        """A plain POST with the token; `headers` are added."""
+        """Send a POST with the token; `headers` are added."""
         headers = {**self._headers(), **content.pop("headers", {})}
         with requests.Session() as session:
-            session.trust_env = False  # tests ask from several threads, and os.environ changes between tests
+            session.trust_env = False  # tests use several threads, and os.environ changes between tests
             return session.post(self.url + path, headers=headers, timeout=30, **content)
 
     def _headers(self) -> dict[str, str]:
@@ -123,18 +123,18 @@ class ServerProcess:
         readable, _, _ = select.select([process.stdout], [], [], START_S)
         line = process.stdout.readline() if readable else ""
         match = _READY.match(line)
-        assert match, f"the server did not become ready, it said {line!r} and {self.stderr}"
+        assert match, f"the server did not become ready: {line!r}, {self.stderr}"
         self.url = match[1]
         self._port = int(self.url.rpartition(":")[2])
         deadline_s = time.monotonic() + START_S
         while not self.get("/health").ok:
-            assert time.monotonic() < deadline_s, "the server says that it is ready, but not on /health"
+            assert time.monotonic() < deadline_s, "the server has printed that it is ready, but /health is not"
             time.sleep(0.01)
 
 
 @contextmanager
 def running_server(data_dir: Path, token: str = "", **settings: Any) -> Iterator[ServerProcess]:
-    """The server, ready; it is gone at the end of the block, however the block ends."""
+    """Start a server; it has ended at the end of the block."""
     server = ServerProcess(data_dir, token, **settings)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, the only way in which these tests wait."""
+"""Waiting for a condition with a deadline; no test waits otherwise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def wait_until(
     what: str | Callable[[], str] = "the condition",
     every_s: float = 0.01,
 ) -> T:
-    """The first true answer of `condition`, asked every few milliseconds; fails the test after `timeout_s`.
+    """Call `condition` every few milliseconds until its result is true, and return that.
 
-    Who asks a server that is slow by itself, from many threads, says `every_s`.
+    Raises AssertionError after `timeout_s`. Give a longer `every_s` where many threads ask a slow server.
     """
     deadline_s = time.monotonic() + timeout_s
     while True:

@@ -22,6 +22,7 @@ LAYERS = [
             "",
             "errors",
             "line_writer",
+            "live_text",
             "private_directory",
             "recurring_error",
             "signals",

@@ -23,6 +23,7 @@ from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun, Runtime
 from flowherd_runner.contract import reasons
 from flowherd_runner.contract.spec import RunLimits, salvage_spec, spec_to_json
+from flowherd_runner.run_secrets import prepare, secrets_of
 
 
 class TestPolling:
@@ -168,9 +169,23 @@ class TestPlan:
         foreign = runtime_of(plan(flow_run(COMMAND, {"interpreter": "/opt/python"}), defaults, "t"))
         assert (foreign.interpreter, foreign.preload) == ("/opt/python", ())
 
-    def test_variables_named_like_secrets_are_masked(self) -> None:
-        config = {"env": {"DB_PASSWORD": "x", "API_KEY": "y", "COLOUR": "z"}}
-        assert plan(flow_run(COMMAND, config), AgentDefaults(), "t").masked_env == ("API_KEY", "DB_PASSWORD")
+    def test_variables_named_like_secrets_are_to_be_masked(self) -> None:
+        config = {"env": {"DB_PASSWORD": "correct-horse", "API_KEY": "battery-staple", "COLOUR": "ultramarine"}}
+        spec = plan(flow_run(COMMAND, config, parameters={"token": "a-parameter"}), AgentDefaults(), "t")
+        masked = secrets_of(prepare(spec))
+        assert {"API_KEY", "DB_PASSWORD", "token"} <= set(masked.names)
+        assert {"correct-horse", "battery-staple", "a-parameter"} <= set(masked.values)
+        assert "ultramarine" not in masked.values
+
+    def test_the_settings_and_the_flow_say_what_is_masked_and_where_secrets_are_read(self) -> None:
+        defaults = AgentDefaults(
+            mask=["A*"], unmask=["B"], secrets={"S": "env:S", "T": "env:T"}, env_files=["/agent.env"]
+        )
+        config = {"secrets": {"T": "file:/t"}, "env_files": ["/flow.env"], "secret_env": ["DSN"]}
+        spec = plan(flow_run(COMMAND, config), defaults, "t")
+        assert (spec.mask, spec.unmask, spec.masked_env) == (("A*",), ("B",), ("DSN",))
+        assert spec.secrets == {"S": "env:S", "T": "file:/t"}
+        assert spec.env_files == ("/agent.env", "/flow.env")
 
     @pytest.mark.parametrize(
         "storage",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.host.store.journal_end import append_notice
-from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
+from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record, pack_so_far
 from tests.support.journals import read_lines
 
 ID = "3f0f9e3e-6a7c-4c34-9a39-0d0a8c5d2a10"
@@ -51,3 +51,24 @@ def test_a_notice_of_the_runner_is_not_mistaken_for_the_agents(journal: Path) ->
     journal.write_bytes(pack_record(STREAM_NOTICE, 30, 1, payload))
     append_notice(journal, "Success.", 20)
     assert messages(journal) == ["left behind: sleep", "Success."]
+
+
+def test_text_so_far_of_a_runner_that_was_killed_becomes_a_line_before_the_notice(journal: Path) -> None:
+    journal.write_bytes(
+        pack_so_far(STREAM_STDERR, 20, 1000, b"10%", standing=False)
+        + pack_record(STREAM_STDOUT, 20, 2000, b"out")
+        + pack_so_far(STREAM_STDERR, 20, 3000, b"20%", standing=True)
+        + pack_so_far(STREAM_STDOUT, 20, 4000, b"o", standing=False)
+        + pack_record(STREAM_STDOUT, 20, 5000, b"out again")
+        + pack_so_far(STREAM_STDERR, 20, 6000, b"torn", standing=False)[:-1]
+    )
+    append_notice(journal, "lost", 40)
+    append_notice(journal, "lost", 40)
+    found = [line for line in read_lines(journal, ID) if not line.so_far]
+    assert [(line.stream, line.message) for line in found] == [
+        ("stdout", "out"),
+        ("stdout", "out again"),
+        ("stderr", "20%"),
+        ("flowherd", "lost"),
+    ]
+    assert [line.at for line in found] == sorted({line.at for line in found})

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch
-from flowherd_runner.contract.journal import STREAM_LOG, STREAM_NOTICE, STREAM_STDERR, STREAM_STDOUT, pack_record
+from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch, without_replaced
+from flowherd_runner.contract.journal import (
+    STREAM_LOG,
+    STREAM_NOTICE,
+    STREAM_STDERR,
+    STREAM_STDOUT,
+    pack_record,
+    pack_so_far,
+)
 from tests.support.journals import read_lines
 
 RUN = str(uuid.uuid4())
@@ -59,6 +66,30 @@ def test_a_record_of_a_subflow_names_its_flow_run_and_remains_a_line_of_the_run(
     lines = list(read_lines(path, RUN))
     assert [line.subflow_run_id for line in lines] == [subflow_run_id, None, None, None, None, None]
     assert {line.flow_run_id for line in lines} == {RUN}
+
+
+def so_far(text: str, number: int, stream: int = STREAM_STDERR, *, standing: bool = False) -> bytes:
+    return pack_so_far(stream, 20, START_NS + number * 1000, text.encode(), standing)
+
+
+def test_text_so_far_is_given_until_something_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(so_far("10%", 1) + so_far("20%", 2) + record("other", 3) + so_far("prompt", 4, STREAM_STDOUT))
+    first, end = read_batch(path, RUN, 0, 1)
+    assert [(line.message, line.so_far) for line in first] == [("20%", True), ("other", False), ("prompt", True)]
+    assert end == path.stat().st_size
+    with path.open("ab") as file:
+        file.write(so_far("99%", 5) + record("100%", 6, STREAM_STDERR))
+    second, _ = read_batch(path, RUN, end, 1)
+    assert [(line.message, line.so_far) for line in second] == [("100%", False)]
+
+
+def test_standing_text_so_far_is_given_in_any_case_and_views_leave_it_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(so_far("1", 1) + so_far("2", 2, standing=True) + so_far("3", 3) + record("4", 4, STREAM_STDERR))
+    lines, _ = read_batch(path, RUN, 0, 1)
+    assert [(line.message, line.standing) for line in lines] == [("2", True), ("4", False)]
+    assert [line.message for line in without_replaced(lines)] == ["4"]
 
 
 def test_bytes_that_are_not_utf_8_are_shown_escaped(tmp_path: Path) -> None:

@@ -136,3 +136,18 @@ def test_a_closed_descriptor_is_no_error(pipe: Pipe) -> None:
     writer = LineWriter(DescriptorSink(fd), WHAT)
     writer.write("line 0 \n")
     assert not writer.flush(0.2)
+
+
+def test_a_fork_writes_its_own_lines_and_not_those_of_its_parent(pipe: Pipe) -> None:
+    writer = LineWriter(DescriptorSink(pipe.writing), WHAT)
+    writer.write("line 0 \n")
+    wait_until(lambda: pipe.read().endswith(b"line 0 \n"))  # a pipe of one page with something in it is full
+    pid = os.fork()
+    if pid == 0:
+        writer.write("line 1 \n")
+        os._exit(0 if writer.flush(10) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    wait_until(lambda: pipe.read().endswith(b"line 1 \n"))
+    writer.write("line 2 \n")
+    wait_until(lambda: pipe.read().endswith(b"line 2 \n"))
+    assert numbers(pipe.data) == [0, 1, 2]

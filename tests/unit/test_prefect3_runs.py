@@ -18,6 +18,7 @@ from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
+from flowherd_runner.run_secrets import prepare, secrets_of
 
 
 def run_of(
@@ -88,9 +89,11 @@ def test_whether_output_is_shown_beside_the_agent_is_a_job_variable(shown: bool,
 
 
 def test_credentials_and_what_came_from_blocks_are_masked() -> None:
-    env = {"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "n:p", "PREFECT_API_URL": "u", "DSN": "from a block"}
-    masked = spec_of(run_of(env=env, secret_env=["DSN"])).masked_env
-    assert masked == ("DSN", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
+    env = {"PREFECT_API_KEY": "pnu_key", "PREFECT_API_AUTH_STRING": "name:pass-word", "PREFECT_API_URL": "http://h/api"}
+    masked = secrets_of(prepare(spec_of(run_of(env={**env, "FROM_BLOCK": "from a block"}, secret_env=["FROM_BLOCK"]))))
+    assert {"FROM_BLOCK", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY"} <= set(masked.names)
+    assert {"pnu_key", "name:pass-word", "pass-word", "from a block"} <= set(masked.values)
+    assert "http://h/api" not in masked.values
 
 
 def test_runtimes_are_chosen_by_tags_flows_and_the_servers_version() -> None:

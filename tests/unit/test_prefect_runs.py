@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
 from flowherd_runner.contract.spec import salvage_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_PREFECT, PREFECT_PRELOAD
+from flowherd_runner.run_secrets import prepare, secrets_of
 
 LOCAL = {"type": "Local", "flows": {"etl-1": "/flows/etl.prefect"}}
 ACCESS = EngineAccess(api="http://host:4200", endpoint="http://host:4200/graphql", token="se-cret", tenant_id="t-1")
@@ -147,9 +149,17 @@ class TestEnvironment:
         assert env_of(run_of("1.4.1"), agent)["PYTHONPATH"] == "/given"
 
     def test_tokens_and_secrets_are_masked_and_the_word_false_is_not(self) -> None:
-        config = {"type": "LocalRun", "env": {"PREFECT__CONTEXT__SECRETS__DB": "x"}}
-        masked = plan(run_of("1.4.1", run_config=config), defaults(), "token").masked_env
-        assert masked == ("PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "PREFECT__CONTEXT__SECRETS__DB")
+        config = {"type": "LocalRun", "env": {"PREFECT__CONTEXT__SECRETS__DB": "of the database"}}
+        masked = secrets_of(prepare(plan(run_of("1.4.1", run_config=config), defaults(), "token")))
+        names = {"PREFECT__CLOUD__API_KEY", "PREFECT__CLOUD__AUTH_TOKEN", "PREFECT__CONTEXT__SECRETS__DB"}
+        assert names <= set(masked.names)
+        assert {"se-cret", "of the database"} <= set(masked.values)
+        assert "false" not in masked.values
+
+    def test_parameters_that_the_engine_reads_itself_are_masked_too(self) -> None:
+        spec = plan(replace(run_of("1.4.1"), parameters={"password": "correct-horse"}), defaults(), "token")
+        assert spec.parameters == {}
+        assert "correct-horse" in secrets_of(prepare(spec)).values
 
     def test_the_token_is_in_no_repr(self) -> None:
         assert "se-cret" not in repr(ACCESS) and "se-cret" not in repr(defaults())

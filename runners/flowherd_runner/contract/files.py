@@ -10,13 +10,17 @@ stop.json, written by the agent: reason (reasons.py), detail (str), grace_s (flo
 exit.json, written by the runner:
 
     reason, grade, evidence   see reasons.py; evidence is one sentence
-    exit_code, signal         int | null; of the flow process
+    exit_code, signal         int | null; of the flow process; both null when it still lives, see survivors
     exception                 {"type": str, "message": str} | null
     detail                    str | null: the detail of stop.json
     started_at, ended_at      ISO 8601, UTC
     cpu_time_s, peak_memory_bytes   of the reaped processes together / of the largest one (getrusage(2))
     leftovers                 [{"pid": int, "name": str}]: processes that outlived the flow process and were ended;
                               50 at most, leftovers_count is the number of all
+    survivors                 [{"pid": int, "start_ticks": int, "boot_id": str, "name": str, "user": str | null,
+                              "refused": bool}]: processes of the run that were looked for after the killing and
+                              still lived; refused: this user may not signal them (kill(2), EPERM), else SIGKILL did
+                              not end them. 50 at most. Release 0.1.0 neither writes nor reads it
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 """
 

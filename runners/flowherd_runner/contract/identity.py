@@ -1,6 +1,7 @@
 """Which process a pid belongs to: pid, start ticks and boot id identify it together (proc(5), random(4))."""
 
 import os
+import pwd
 from typing import List, Optional, Tuple
 
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
@@ -59,3 +60,29 @@ def session_of(pid: int) -> Optional[int]:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def user_of(pid: int) -> Optional[str]:
+    """Return the user that `pid` runs as (its effective uid; proc(5), /proc/PID/status); None when it is not known.
+
+    The owner of /proc/PID is not used: for a process that changed its user it is root.
+    """
+    try:
+        with open("/proc/{}/status".format(pid), "rb") as file:
+            line = next(line for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration):
+        return None
+    uid = int(line.split()[2])
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def name_of(pid: int) -> str:
+    """Return the name of `pid` (proc(5), /proc/PID/comm); "?" when it is not known."""
+    try:
+        with open("/proc/{}/comm".format(pid), "rb") as file:
+            return file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return "?"

@@ -1,5 +1,14 @@
-"""The record format of a run's output: turns values into bytes and back, without file or clock."""
+"""The record format of a run's output: values into bytes and back, no file and no clock.
 
+There are two sorts of records. Finished lines, logging records and notices stay. "Text so far" is what a stream has
+written of a line whose end has not come: it holds until the next text so far, or the next line, of the same stream.
+
+Text so far has a magic number of its own instead of a new stream number, because readers of releases that do not know
+it must not take it for a line: they show unknown streams as lines of the log, but pass over bytes that begin no record
+they know. So an agent of 0.1.0 that adopts such a run reads exactly the finished lines, and its offsets stay right.
+"""
+
+import re
 import struct
 import zlib
 from typing import Iterator, NamedTuple, Optional
@@ -10,6 +19,8 @@ from typing import Iterator, NamedTuple, Optional
 MAX_LINE_BYTES = 128 * 1024
 #: Size at which a run's journal ends; later output is counted, not kept, and a notice says how much.
 MAX_JOURNAL_BYTES = 1024 * 1024 * 1024
+#: Longer text so far is shown by its beginning and its end.
+MAX_SO_FAR_BYTES = 4 * 1024
 
 STREAM_STDOUT = 1  # payload: one line as the process wrote it, without the newline
 STREAM_STDERR = 2  # the same
@@ -28,7 +39,12 @@ STREAM_NAMES = {
 # magic, stream, level, time in ns since the epoch, payload length, CRC-32 of the header before it and the payload
 _HEAD = struct.Struct("<2sBBQI")
 _CRC = struct.Struct("<I")
-_MAGIC = b"\xf1\x0e"
+_LINE_MAGIC = b"\xf1\x0e"
+_SO_FAR_MAGIC = b"\xf1\x0f"
+_ANY_MAGIC = re.compile(b"\xf1[\x0e\x0f]")
+#: In the stream's byte of text so far: the text has stood unfinished for so long that servers which take only whole
+#: lines get it as a line of its own.
+_STANDING = 0x80
 HEADER_BYTES = _HEAD.size + _CRC.size
 
 
@@ -45,16 +61,39 @@ class Record(NamedTuple):
     #: Wall clock time, nanoseconds; strictly increasing within one journal.
     time_ns: int
     payload: bytes
+    #: Text so far, not a finished line.
+    so_far: bool = False
+    #: Of text so far: due as a line of its own at servers that take only whole lines.
+    standing: bool = False
 
 
 def pack_record(stream: int, level: int, time_ns: int, payload: bytes) -> bytes:
-    """Return one journal record as bytes; `level` is clamped to 0..255."""
-    head = _HEAD.pack(_MAGIC, stream, max(0, min(255, level)), time_ns, len(payload))
+    """One journal record as bytes; `level` is clamped to 0..255."""
+    return _pack(_LINE_MAGIC, stream, level, time_ns, payload)
+
+
+def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing: bool) -> bytes:
+    """One record of text so far as bytes."""
+    return _pack(_SO_FAR_MAGIC, stream | (_STANDING if standing else 0), level, time_ns, payload)
+
+
+def _pack(magic: bytes, stream: int, level: int, time_ns: int, payload: bytes) -> bytes:
+    head = _HEAD.pack(magic, stream, max(0, min(255, level)), time_ns, len(payload))
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
+def is_line(record: bytes) -> bool:
+    """Whether a packed record is a line, a logging record or a notice, and not text so far."""
+    return record.startswith(_LINE_MAGIC)
+
+
 def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:
-    """Yield the whole records in `data`, which begins at journal offset `base`.
+    """The whole records in `data` that stay, as `unpack_all`; text so far is left out."""
+    return (record for record in unpack_all(data, base) if not record.so_far)
+
+
+def unpack_all(data: bytes, base: int = 0) -> Iterator[Record]:
+    """The whole records in `data`, which begins at journal offset `base`, text so far included.
 
     Stops before a record that is incomplete or does not match its checksum: at the end of the file that is a write
     under way, or one that a crash has cut off. Bytes that are no record, with a whole record somewhere after them, are
@@ -79,7 +118,9 @@ def _is_cut(data: bytes, position: int) -> bool:
     if len(data) - position < _HEAD.size:
         return True
     magic, _, _, _, length = _HEAD.unpack_from(data, position)
-    return bool(magic == _MAGIC and length <= MAX_LINE_BYTES * 2 and position + HEADER_BYTES + length > len(data))
+    return bool(
+        _ANY_MAGIC.match(magic) and length <= MAX_LINE_BYTES * 2 and position + HEADER_BYTES + length > len(data)
+    )
 
 
 def _record_at(data: bytes, position: int, base: int) -> Optional[Record]:
@@ -88,20 +129,21 @@ def _record_at(data: bytes, position: int, base: int) -> Optional[Record]:
         return None
     magic, stream, level, time_ns, length = _HEAD.unpack_from(data, position)
     end = body + length
-    if magic != _MAGIC or length > MAX_LINE_BYTES * 2 or len(data) < end:
+    if not _ANY_MAGIC.match(magic) or length > MAX_LINE_BYTES * 2 or len(data) < end:
         return None
     (crc,) = _CRC.unpack_from(data, body - _CRC.size)
     payload = bytes(data[body:end])
     if zlib.crc32(payload, zlib.crc32(data[position : position + _HEAD.size])) != crc:
         return None
-    return Record(base + position, base + end, stream, level, time_ns, payload)
+    if magic == _LINE_MAGIC:
+        return Record(base + position, base + end, stream, level, time_ns, payload)
+    standing = bool(stream & _STANDING)
+    return Record(base + position, base + end, stream & ~_STANDING, level, time_ns, payload, True, standing)
 
 
 def _next_record(data: bytes, start: int, base: int) -> Optional[Record]:
-    position = data.find(_MAGIC, start)
-    while position != -1:
-        record = _record_at(data, position, base)
+    for found in _ANY_MAGIC.finditer(data, start):
+        record = _record_at(data, found.start(), base)
         if record is not None:
             return record
-        position = data.find(_MAGIC, position + 1)
     return None

@@ -8,10 +8,22 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
     target         object: what to run, in the shape that the kind defines
     parameters     object
     env            {name: str}: added to the fork server's environment, and stronger than it
-    masked_env     [name]: variables whose values are replaced by *** before they reach the journal
+    masked_env     [name]: variables that are secrets although they are not named like one; the values of all secrets
+                   are replaced by *** before they reach the journal
+    mask, unmask   [name]: variables and parameters that are masked whatever they are, and that are never masked;
+                   names may contain * and ?
+    secrets        {name: "file:PATH" or "env:VARIABLE"}: variables that the runner reads when the run starts
+    env_files      [path]: files with more variables, read in the same way; `env` is stronger, `secrets` strongest
+    engine_parameters   object: parameters that the flow's own engine reads from the backend; here only so that secrets
+                   among them are masked
     working_dir    str | null: null is a fresh directory "work" inside the run directory
     import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
     user           str | null: run as this user (only when the agent is root)
+    user_env       [name]: for a run as another user, the variables of the fork server's environment that it inherits;
+                   names may contain * and ?. Runners of 0.1.0 inherit all
+    own_dir        str | null: where a run as another user gets its fresh directory if working_dir is null: the run
+                   directory is closed to that user. The runner makes it, the agent removes it; an agent of 0.1.0 does
+                   not know it and leaves it
     limits         {run_time_s?, open_files?, cpu_time_s?, memory_bytes?, processes?}: the runner enforces the first
                    three, the agent the others
     grace_s        float: seconds between asking the flow to end and killing it
@@ -98,9 +110,16 @@ class RunSpec(NamedTuple):
     parameters: Mapping[str, Any] = {}
     env: Mapping[str, str] = {}
     masked_env: Tuple[str, ...] = ()
+    mask: Tuple[str, ...] = ()
+    unmask: Tuple[str, ...] = ()
+    secrets: Mapping[str, str] = {}
+    env_files: Tuple[str, ...] = ()
+    engine_parameters: Mapping[str, Any] = {}
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
     user: Optional[str] = None
+    user_env: Tuple[str, ...] = ("*",)
+    own_dir: Optional[str] = None
     limits: RunLimits = RunLimits()
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = MAX_LINE_BYTES
@@ -182,9 +201,16 @@ def _parse(fields: "_Fields") -> RunSpec:
         parameters=fields.value("parameters", dict, {}),
         env=fields.strings_by_name("env"),
         masked_env=fields.strings("masked_env"),
+        mask=fields.strings("mask"),
+        unmask=fields.strings("unmask"),
+        secrets=fields.strings_by_name("secrets"),
+        env_files=fields.strings("env_files"),
+        engine_parameters=fields.value("engine_parameters", dict, {}),
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
         user=fields.value("user", str, None),
+        user_env=fields.strings("user_env") if "user_env" in fields.source else ("*",),
+        own_dir=fields.value("own_dir", str, None),
         limits=RunLimits(
             run_time_s=limits.seconds("run_time_s", None),
             open_files=limits.whole("open_files", None),

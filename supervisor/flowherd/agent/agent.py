@@ -20,7 +20,7 @@ from flowherd.agent.backoff import LOOP_INTERVALS
 from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.claims import Claims
 from flowherd.agent.connection import Connection
-from flowherd.agent.control import Control
+from flowherd.agent.control import PAUSE_FILE, Control
 from flowherd.agent.direct_reports import report_failure, write_line
 from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.loop import PollLoop
@@ -34,9 +34,6 @@ from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import AgentStopping, BackendError, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.values import AgentIdentity, FlowRun, Wake
-
-#: File in the state directory that exists while the agent is paused.
-_PAUSE_FILE = "paused"
 
 
 class Agent:
@@ -113,7 +110,7 @@ class Agent:
         """Get ready: adopt what an earlier agent left, connect, serve the HTTP API. Called once by `start`."""
         self._platform.open()
         if self._platform.state_dir is not None:
-            self.control.remember_pause_in(self._platform.state_dir / _PAUSE_FILE)
+            self.control.remember_pause_in(self._platform.state_dir / PAUSE_FILE)
         self._api_servers.serve_socket(self._api_facts(), self._platform.state_dir)
         self.agent_connect()
         self._api_servers.serve_address(self._api_facts(), self.agent_address)
@@ -251,6 +248,8 @@ class Agent:
     def _heartbeat_and_poll(self, executor: Executor) -> bool:
         # Silence alone proves nothing: an agent that was suspended for a while has made no request.
         self._platform.tick(self._connection.silent_s() if self._loop.failed_polls else 0.0)
+        self._api_servers.keep_socket()
+        self.control.keep_pause_file()
         self.heartbeat()
         return self.agent_process(executor)
 

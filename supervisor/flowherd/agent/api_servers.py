@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from loguru import logger
 
 from flowherd.agent.control_socket import ControlSocket
 from flowherd.agent.http_api import AgentApi, ApiFacts
+from flowherd.recurring_error import RecurringError
 
 
 class ApiServers:
@@ -17,6 +20,9 @@ class ApiServers:
         self._token = token
         self._http: AgentApi | None = None
         self._socket: ControlSocket | None = None
+        #: Makes the control socket; None if there is no state directory, or once it was stopped.
+        self._make_socket: Callable[[], ControlSocket] | None = None
+        self._making_socket = RecurringError("make the control socket", logger)
 
     @property
     def address(self) -> str | None:
@@ -35,11 +41,24 @@ class ApiServers:
         """Serve in the state directory, if there is one. Without the socket the agent works, so a failure is logged."""
         if state_dir is None:
             return
+        self._make_socket = functools.partial(ControlSocket, state_dir, facts)
+        self.keep_socket()
+
+    def keep_socket(self) -> None:
+        """Make the control socket again if it was removed, or could not be made before."""
+        if self._make_socket is None or (self._socket is not None and not self._socket.is_removed):
+            return
+        removed = self._socket
         try:
-            self._socket = ControlSocket(state_dir, facts)
+            self._socket = self._make_socket()
             self._socket.start()
         except OSError as error:  # commands can still use --agent-address
-            logger.warning("No control socket in {}: {}", state_dir, error)
+            self._making_socket.failed(error)
+            return
+        self._making_socket.recovered()
+        if removed is not None:
+            logger.warning("The control socket was removed by another program; made it again", action="repair")
+            removed.stop()
 
     def stop_address(self) -> None:
         """Stop the HTTP API and close its port."""
@@ -49,6 +68,7 @@ class ApiServers:
 
     def stop_socket(self) -> None:
         """Stop serving on the socket and remove it."""
+        self._make_socket = None
         if self._socket is not None:
             self._socket.stop()
             self._socket = None

@@ -180,7 +180,7 @@ def _claim(connection: Connection, flow_run: FlowRun, token: str) -> None:
 
 
 def _claim_alone(connection: Connection, flow_run: FlowRun, token: str) -> None:
-    with claiming_alone(connection.address):
+    with claiming_alone(connection.address, lambda: connection.is_closing):
         holds(connection.urgent, flow_run, token)  # raises ClaimLost if it no longer waits
         _claim(connection, flow_run, token)
         if not holds(connection.urgent, flow_run, token):

@@ -228,6 +228,11 @@ class Connection:
         """Return the variables that every run's engine needs. Sends nothing."""
         return self.backend.engine_variables()
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the agent is stopping, so that nothing more is to be waited for."""
+        return self._closing.is_set()
+
     def begin_closing(self) -> None:
         """End all waits: the agent is stopping. Requests can still be made."""
         self._closing.set()

@@ -5,6 +5,7 @@ Knows neither who makes them nor how the agent carries them out.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from pathlib import Path
 from flowherd.agent.health import ClaimPause
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.config.settings import OnStop
+
+#: File in the state directory that exists while the agent is paused.
+PAUSE_FILE = "paused"
 
 
 class Control:
@@ -38,6 +42,13 @@ class Control:
         with self._lock:
             self._pause_file = path
             self._paused = path.exists()
+
+    def keep_pause_file(self) -> None:
+        """Make the file that marks the pause again if it was removed; without it the next start would claim."""
+        with self._lock:
+            if self._paused and self._pause_file is not None and not self._pause_file.exists():
+                with contextlib.suppress(OSError):  # tried again at the next poll
+                    self._pause_file.touch(mode=0o600)
 
     @property
     def paused(self) -> bool:

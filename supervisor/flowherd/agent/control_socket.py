@@ -24,15 +24,30 @@ class ControlSocket:
         self._path = state_dir / SOCKET_FILE
         self._path.unlink(missing_ok=True)
         self._thread = HttpThread(Routes(facts, lambda _request: None).app, _listening(state_dir), "control")
+        self._identity = _identity(self._path)
 
     def start(self) -> None:
         """Start serving."""
         self._thread.start()
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether nothing has the socket's name any more: a cleaner of temporary files may have removed it."""
+        return _identity(self._path) is None
+
     def stop(self) -> None:
-        """Stop serving and remove the socket."""
-        self._path.unlink(missing_ok=True)
+        """Stop serving, and remove the socket unless another one is there by now."""
+        if _identity(self._path) == self._identity:
+            self._path.unlink(missing_ok=True)
         self._thread.stop()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _listening(state_dir: Path) -> socket.socket:

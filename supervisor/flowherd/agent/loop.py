@@ -46,7 +46,7 @@ class PollLoop:
         self._pace = PollPace()
         self._polling = RecurringError("look for flow runs", logger)
         #: Calls what may wait for long: the thread of `run` must see at any time that it is to stop.
-        self._caller = WorkerThreads(1, "poll")
+        self._caller: WorkerThreads | None = None
         self._deploying: WorkerThreads | None = None
         #: Number of polls in a row that failed.
         self.failed_polls = 0
@@ -98,6 +98,9 @@ class PollLoop:
                 self._waker.wait(_LOOK_S)
         finally:
             executor.shutdown(wait=False)
+            if self._caller is not None:
+                self._caller.shutdown(wait=False)
+                self._caller = None
             self._connection.begin_closing()  # or the executor's threads could wait for the end of a pause
 
     def call(self, work: Callable[[], T], is_stopping: Callable[[], bool]) -> T | None:
@@ -105,6 +108,8 @@ class PollLoop:
 
         Returns None without waiting for it any longer when the agent is to stop, a moment after that was asked for.
         """
+        if self._caller is None:
+            self._caller = WorkerThreads(1, "poll")
         future: Future[T] = self._caller.submit(work)
         abandon_at_s: float | None = None
         while not wait([future], _LOOK_S).done:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +13,13 @@ import psutil
 import requests
 
 from flowherd.config import LoadedSettings
+from flowherd.errors import ConfigurationError
+from flowherd.private_directory import check_private_directory, reason_against
 
 #: Time-out of the health check of a running server, seconds.
 _HEALTH_TIMEOUT_S = 3.0
+#: Longest server.json that is read, bytes.
+_MAX_FILE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +41,52 @@ def find_api(loaded: LoadedSettings) -> Api | None:
 
 
 def running_server(server_file: Path) -> Api | None:
-    """Return the embedded server that wrote this file, if it is alive and healthy."""
+    """Return the embedded server that wrote this file, if it is alive and healthy.
+
+    The token is sent to the address in the file, so the file must come from this user or from root, and the process
+    that it names must be its owner's. Raises ConfigurationError if another user could have put the file there.
+    """
+    check_private_directory(server_file.parent, "home directory")
     try:
-        written = json.loads(server_file.read_text(encoding="utf-8"))
-        address, pid = str(written["url"]), int(written["pid"])
-    except (OSError, ValueError, KeyError, TypeError):  # no file, or a damaged one: no server
-        return None
-    if not psutil.pid_exists(pid) or not _is_healthy(address):
+        fd = os.open(server_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _distrusted(server_file, "is a link") from None
+        return None  # no server
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        reason = "is not a regular file" if not stat.S_ISREG(status.st_mode) else _reason_against(status)
+        if reason is not None:
+            raise _distrusted(server_file, reason)
+        try:
+            written = json.loads(file.read(_MAX_FILE_BYTES))
+            address, pid = str(written["url"]), int(written["pid"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: no server
+            return None
+    if not _belongs_to(pid, status.st_uid) or not _is_healthy(address):
         return None
     return Api(address=address, found_by=str(server_file), embedded_pid=pid)
+
+
+def _reason_against(status: os.stat_result) -> str | None:
+    """Return why server.json may not be trusted; root's may, because root could do anything anyway."""
+    if status.st_uid == 0 and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return None
+    return reason_against(status)
+
+
+def _distrusted(server_file: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{server_file} {reason}; no token is sent to the address in it. Remove it, or set the API's address (-a)"
+    )
+
+
+def _belongs_to(pid: int, uid: int) -> bool:
+    """Return whether the process lives and is this user's: the pid of a server that was killed may be reused."""
+    try:
+        return psutil.Process(pid).uids().effective == uid
+    except (psutil.Error, ValueError, OverflowError):
+        return False
 
 
 def client_token(loaded: LoadedSettings, api: Api) -> str:

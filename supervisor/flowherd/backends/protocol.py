@@ -27,6 +27,9 @@ class ServerCapabilities:
     arbitrates: bool = False
     #: Whether `wait_for_wake` works.
     wakes: bool = False
+    #: Whether `write_logs` takes text so far, of which the server keeps the latest of each run and stream. If not, it
+    #: is given whole lines only.
+    keeps_text_so_far: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 

@@ -177,6 +177,26 @@ RunEnvOption = Annotated[
         help="Environment variable for every run; repeatable.",
     ),
 ]
+SecretOption = Annotated[
+    list[str] | None,
+    _overrides(
+        "runs.secrets",
+        "--secret",
+        read=parse_options.secret_sources,
+        metavar="NAME=file:PATH|env:VAR",
+        help="Secret variable for every run, read on this host when the run starts; repeatable.",
+    ),
+]
+EnvFileOption = Annotated[
+    list[str] | None,
+    _overrides(
+        "runs.env_files",
+        "--env-file",
+        read=lambda items: [parse_options.host_path(item) for item in items],
+        metavar="FILE",
+        help="File of NAME=VALUE lines for every run, read when the run starts; repeatable.",
+    ),
+]
 ImportPathOption = Annotated[
     list[str] | None,
     _overrides(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from flowherd.cli import exit_codes
@@ -48,6 +49,29 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
             raise _wrong(f"{option} {item!r} is not a pair; write it as {option} NAME=VALUE")
         found[name.strip()] = value
     return found
+
+
+def secret_sources(items: Iterable[str] | None) -> dict[str, str]:
+    """Return {"NAME": "file:/PATH"} for ["NAME=file:PATH"], likewise env:VARIABLE; relative paths become absolute ones.
+
+    Reads nothing. Raises CommandError, which does not show what was given: it may be a secret itself.
+    """
+    return dict(map(_secret_source, items or ()))
+
+
+def _secret_source(item: str) -> tuple[str, str]:
+    name, equals, source = item.partition("=")
+    name, (kind, _, place) = name.strip(), source.partition(":")
+    if not equals or not name:
+        raise _wrong("--secret names a variable and where its value is: NAME=file:PATH or NAME=env:VARIABLE")
+    if not place or kind not in ("file", "env"):
+        raise _wrong(f"--secret {name}=... names where the secret is: {name}=file:PATH or {name}=env:VARIABLE")
+    return name, f"file:{host_path(place)}" if kind == "file" else source
+
+
+def host_path(path: str) -> str:
+    """Return an absolute path; `~` stays for the user that runs the agent."""
+    return path if path.startswith("~") else str(Path(path).absolute())
 
 
 def parameters(items: Iterable[str] | None, option: str = "-p") -> dict[str, Any]:

@@ -8,7 +8,7 @@ time, and later ones by number. Other servers do not number lines; there the las
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ PAGE = 1000
 OVERLAP_S = 10.0
 
 _FIELDS = "id timestamp name level message info"
+_SO_FAR_FIELDS = "id timestamp name level message stream"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,20 @@ class LogView:
     level: str
     logger: str
     message: str
+    #: Text so far of an unfinished line.
+    so_far: bool = False
 
 
 class RunLog:
     """Reads the log of one flow run; remembers how far it has read."""
 
-    def __init__(self, transport: GraphQLTransport, run_id: str, *, numbered: bool) -> None:
+    def __init__(
+        self, transport: GraphQLTransport, run_id: str, *, numbered: bool, keeps_text_so_far: bool = False
+    ) -> None:
         self._transport = transport
         self._run_id = run_id
         self._numbered = numbered
+        self._keeps_text_so_far = keeps_text_so_far
         #: With numbers: number of the last line at the first look. Lines after it are read by number.
         self._snapshot: int | None = None
         #: Number of the last line that was read by number; None while lines are read by time.
@@ -66,6 +72,14 @@ class RunLog:
             self._last_number, self._near = self._snapshot, {}
             return self._by_number(self._last_number)
         return lines
+
+    def text_so_far(self) -> list[LogView]:
+        """Return what the run's streams have of unfinished lines, if the server keeps that."""
+        if not self._keeps_text_so_far:
+            return []
+        where, order = {"flow_run_id": {"_eq": self._run_id}}, {"timestamp": Word("asc")}
+        rows = select(self._transport, "text_so_far", _SO_FAR_FIELDS, where=where, order_by=order)
+        return [replace(_view({**row, "info": {"stream": row["stream"]}}), so_far=True) for row in rows]
 
     def _newest_number(self) -> int:
         rows = self._rows({}, {"id": Word("desc")}, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.client.agents import KnownAgents
 from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
@@ -31,7 +31,9 @@ class UserClient:
 
     def log(self, run_id: str) -> RunLog:
         """Return a reader of a run's log, which starts at its beginning."""
-        return RunLog(self._transport, run_id, numbered=self.is_flowherd_server())
+        numbered = self.is_flowherd_server()
+        keeps_text_so_far = TEXT_SO_FAR in self._transport.server_extensions
+        return RunLog(self._transport, run_id, numbered=numbered, keeps_text_so_far=keeps_text_so_far)
 
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -108,6 +109,15 @@ SECTIONS = frozenset(name for name in SECTION_TEXTS if name)
 #: The keys of an entry of [[runtimes]], and what such an entry is.
 RUNTIME_KEYS: dict[str, SettingInfo] = {setting.dotted: setting for setting in _settings(RuntimeSection)}
 RUNTIME_TEXT = RuntimeSection.__doc__ or ""
+
+
+def credentials(settings: Settings) -> list[str]:
+    """Return the values of all settings that are secrets, and the passwords within them and within addresses."""
+    secrets = [str(value_of(settings, name)) for name, setting in SETTINGS.items() if setting.secret]
+    # "NAME:PASSWORD"
+    secrets += [secret.partition(":")[2] for secret in secrets]
+    secrets += [urlsplit(address).password or "" for address in (settings.cloud.api, settings.prefect3.api)]
+    return sorted({secret for secret in secrets if secret})
 
 
 def value_of(settings: Settings, dotted: str) -> Any:

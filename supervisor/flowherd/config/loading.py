@@ -30,6 +30,7 @@ from flowherd.config.sources import (
 )
 from flowherd.config.toml_files import known_values, read_toml, refuse_unknown, resolve_references, suggestion
 from flowherd.errors import ConfigurationError
+from flowherd.private_directory import check_private_directory
 
 HOME_VARIABLE = "FLOWHERD_HOME"
 DEFAULT_HOME = "~/.flowherd"
@@ -99,12 +100,14 @@ def load_settings(
     `overrides` are arguments by dotted name, None meaning not given; `argument_names` are their flags, for messages.
     `environ` defaults to that of the process. `config_file` replaces flowherd's own file and must exist.
 
-    Raises ConfigurationError, which names the setting and the source of the bad value.
+    Raises ConfigurationError, which names the setting and the source of the bad value, or says why the home directory
+    is not used.
     """
     environ = os.environ if environ is None else environ
     arguments = from_arguments(overrides or {}, argument_names or {})
     environments = [from_environment(environ, prefix) for prefix in PREFIXES]
     home = _home([arguments, *environments], environ)
+    check_private_directory(home, "home directory")
     own_path = config_file or home / CONFIG_FILE
     own = _own_file(own_path, must_exist=config_file is not None)
     prefect = _prefect_file(_prefect_path(environ), environ)

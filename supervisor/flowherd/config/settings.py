@@ -38,8 +38,34 @@ def _checked_token(token: str) -> str:
     return token
 
 
+def _checked_absolute(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise ValueError("it should be an absolute path")
+    return path.rstrip("/")
+
+
+#: An absolute path, or empty.
+AbsolutePath = Annotated[str, AfterValidator(_checked_absolute)]
+#: The language, the time zone, and how the network is reached.
+USER_ENV = (
+    *("PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+
+
+def _checked_secret_source(source: str) -> str:
+    kind, _, place = source.partition(":")
+    if kind not in ("file", "env") or not place:
+        raise ValueError("the source of a secret is file:PATH or env:VARIABLE")
+    return source
+
+
 #: A secret, or empty; left out of every repr.
 Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
+#: Where a secret is read from when a run starts.
+SecretSource = Annotated[str, AfterValidator(_checked_secret_source)]
 #: A name that becomes part of a path of Prefect 3's API, or empty.
 PoolName = Annotated[str, AfterValidator(_checked_pool_name)]
 #: The address of an API, or empty.
@@ -163,6 +189,36 @@ class RunsSection(_Section):
         default=10 << 30,
         ge=0,
         description="If more than this many bytes of output wait for the API, no more runs are claimed.",
+    )
+    user_env: list[str] = Field(
+        default=list(USER_ENV),
+        description="Variables of the agent's own environment that runs as another user (--user) inherit, beside what "
+        "a login gives and what the flow and the agent set for runs; * and ? stand for any characters. URLs with "
+        "a password in them are left out.",
+    )
+    users_work_dir: AbsolutePath = Field(
+        default="/var/lib/flowherd/work",
+        description="Directory for the working directories of runs as another user, who may not enter the state "
+        "directory; empty: in the state directory nevertheless.",
+    )
+    mask: list[str] = Field(
+        default=[],
+        description="Names of variables and parameters whose values are masked in the runs' output whatever they are; "
+        "* and ? stand for any text and any character. Stronger than unmask.",
+    )
+    unmask: list[str] = Field(
+        default=[], description="Names of variables and parameters that are never masked, although they sound secret."
+    )
+    secrets: dict[str, SecretSource] = Field(
+        default={},
+        description="Secret variables for every run, read when the run starts: NAME = file:PATH or env:VARIABLE, a "
+        "variable of the agent's environment.",
+        # Somebody may put the secret itself here; it is refused, and not shown.
+        repr=False,
+        json_schema_extra={"masked": True},
+    )
+    env_files: list[str] = Field(
+        default=[], description="Files of NAME=VALUE lines with variables for every run, read when the run starts."
     )
     limits: Limits = Limits()
 

@@ -28,6 +28,17 @@ class AgentDefaults:
     preload: Sequence[str] = ()
     #: Other interpreters, and the runs that they serve; the first that serves a run is taken.
     runtimes: Sequence[RuntimeRule] = ()
+    #: Names of the agent's own variables that runs as another user inherit; * and ? stand for any characters.
+    user_env: Sequence[str] = ()
+    #: Directory for the working directories of runs as another user; empty for none.
+    users_work_dir: str = ""
+    #: Names that are masked in the runs' output whatever they are, and names that never are.
+    mask: Sequence[str] = ()
+    unmask: Sequence[str] = ()
+    #: Where each run's secrets are read from, by name: "file:PATH" or "env:VARIABLE".
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    #: Files with variables for every run.
+    env_files: Sequence[str] = ()
     grace_s: float = DEFAULT_GRACE_S
     max_line_bytes: int = journal.MAX_LINE_BYTES
     max_journal_bytes: int = journal.MAX_JOURNAL_BYTES

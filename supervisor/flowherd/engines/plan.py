@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import uuid
 from collections.abc import Mapping
@@ -18,11 +17,6 @@ from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s
 from flowherd_runner.contract.variables import KIND_COMMAND
-
-#: Names of variables whose values must not appear in a log.
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|AUTH_STRING", re.IGNORECASE)
-#: Named like a secret and not secret: masking its value would remove every "false" from a log.
-_NO_SECRETS = frozenset({"PREFECT__CLOUD__USE_LOCAL_SECRETS"})
 
 
 def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
@@ -40,6 +34,8 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
         working_dir=run_config.expanded_path(config.get("working_dir")),
         import_paths=defaults.absolute_import_paths,
         user=config.get("user"),
+        user_env=tuple(defaults.user_env),
+        own_dir=_own_dir(outlined, config, defaults),
         limits=run_config.limits(config.get("limits"), defaults.limits),
         grace_s=duration_s(config.get("grace_s"), defaults.grace_s),
         max_line_bytes=defaults.max_line_bytes,
@@ -49,9 +45,22 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
     spec = engine.describe(common, flow_run, config, defaults)
     runtime = _runtime(flow_run, spec.kind, engine, config, defaults)
     return spec._replace(
-        masked_env=tuple(sorted({*_secrets(spec.env), *run_config.strings(config.get("secret_env"))})),
+        # The runner finds those that are named like secrets itself; it knows all variables that the run inherits.
+        masked_env=tuple(sorted(set(run_config.strings(config.get("secret_env"))))),
+        mask=tuple(defaults.mask),
+        unmask=tuple(defaults.unmask),
+        secrets={**defaults.secrets, **run_config.strings_by_name(config.get("secrets"))},
+        env_files=(*defaults.env_files, *run_config.strings(config.get("env_files"))),
+        engine_parameters={} if spec.parameters else dict(flow_run.parameters or {}),
         agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
     )
+
+
+def _own_dir(spec: RunSpec, config: Mapping[str, Any], defaults: AgentDefaults) -> str | None:
+    """Return where a run as another user has its working directory; None if it needs none, or has it as others have."""
+    if not config.get("user") or config.get("working_dir") or not defaults.users_work_dir:
+        return None
+    return f"{defaults.users_work_dir}/{spec.flow_run_id}-{spec.agent.attempt}"
 
 
 def outline(flow_run: FlowRun, claim: str) -> RunSpec:
@@ -105,7 +114,3 @@ def _runtime(
     chosen = config.get("preload")
     preload = preload if chosen is None else run_config.modules(chosen)
     return Runtime(interpreter, together(engine.preload_for(kind), preload))
-
-
-def _secrets(env: Mapping[str, str]) -> list[str]:
-    return [name for name in env if _SECRET_NAME.search(name) and name not in _NO_SECRETS]

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
-from flowherd.host import retention
 from flowherd.host.intent import Intent
+from flowherd.host.processes.flock import runners_within
+from flowherd.host.retention import Retention
 from flowherd.host.run import Run
 from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.journal_end import ends_with_notice
@@ -34,12 +35,12 @@ class Adopted:
     intents: list[Intent] = field(default_factory=list)
 
 
-def adopt_runs(state: StateDirectory, changed: Callable[[], None]) -> Adopted:
+def adopt_runs(state: StateDirectory, retention: Retention, changed: Callable[[], None]) -> Adopted:
     """Read all run directories. `changed` is called when an adopted run has something for the backend."""
     adopted = Adopted()
     for directory in state.found_runs():
         try:
-            _adopt(directory, state.identity, changed, adopted)
+            _adopt(directory, state.identity, retention, changed, adopted)
         except Exception as error:  # a bad run fails alone; what is left of it stays for a person to look at
             logger.bind(run_id=directory.flow_run_id).error("Cannot take over the run: {!r}", error)
     foreign = state.foreign_names()
@@ -48,15 +49,21 @@ def adopt_runs(state: StateDirectory, changed: Callable[[], None]) -> Adopted:
     return adopted
 
 
-def _adopt(directory: RunDirectory, identity: str, changed: Callable[[], None], adopted: Adopted) -> None:
+def _adopt(
+    directory: RunDirectory, identity: str, retention: Retention, changed: Callable[[], None], adopted: Adopted
+) -> None:
     for name in directory.quarantine_foreign_files():
         logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
-    if directory.is_abandoned() and retention.remove(directory):
+    if directory.is_abandoned() and (retention.remove(directory) or not _has_runner(directory)):
         return
     run = _run_of_earlier_agent(directory, identity, changed)
     if run.delivered:
         return
     lock_fd = directory.try_lock()
+    if lock_fd is not None and not directory.had(files.EXIT_FILE) and runners_within(directory.path):
+        run.log.warning("The lock file was removed, but the runner lives; it makes its files again", action="adopt")
+        os.close(lock_fd)
+        lock_fd = None
     # Whether the records can be used is found out when the run's end is concluded.
     status = disk_status(
         lock_held=lock_fd is None,
@@ -73,6 +80,10 @@ def _adopt(directory: RunDirectory, identity: str, changed: Callable[[], None], 
     if not run.ended:
         run.resume()
     adopted.runs.append(run)
+
+
+def _has_runner(directory: RunDirectory) -> bool:
+    return directory.lock_is_held() or bool(runners_within(directory.path))
 
 
 def _run_of_earlier_agent(directory: RunDirectory, identity: str, changed: Callable[[], None]) -> Run:

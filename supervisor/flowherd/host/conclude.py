@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from flowherd.errors import DeployError, RunDirectoryDamaged
 from flowherd.host import verdict
+from flowherd.host.end_time import last_sign_of_life, recorded_end
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.kill_tree import end_tree
+from flowherd.host.processes.flock import runners_within
+from flowherd.host.processes.kill_tree import TreeEnd, end_tree
+from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
 from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.records import Started
+from flowherd.host.store.survivors import Survivor, recorded_survivors, sentences, survivor
 from flowherd.host.verdict import Verdict
 from flowherd.states import RunState
 from flowherd_runner.contract import faults, files, identity, reasons
@@ -25,48 +32,101 @@ from flowherd_runner.contract.oom import oom_count
 
 #: Reasons whose message already contains the evidence.
 _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
+#: Reasons that are concluded without a record of the runner.
+_WITHOUT_RECORD = frozenset({reasons.REASON_LOST, reasons.REASON_REBOOT})
 #: Longest part of the runner's error output in a message, characters.
 _COMPLAINT_LENGTH = 500
 
 
-def conclude(run: Run) -> bool:
+def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
     """Conclude the run if its runner has ended. Return whether it has.
 
-    Holds the run's lock while it reads and writes, as the runner did before.
+    Holds the run's lock while it reads and writes, as the runner did before. `remember` is called with the processes
+    of the run that could not be ended, if there are any.
     """
+    run.directory.make_again()
     for name in run.directory.quarantine_foreign_files():
         run.log.warning("{} in the run's directory is not a regular file; moved aside", name)
     lock_fd = run.directory.try_lock()
     if lock_fd is None:
         return False
     try:
+        if _found_runner(run):
+            return False
         faults.point("before-settle")
         record, damage = _exit_record(run)
-        decided = _judged(run, record, damage)
+        started = _started(run)
+        sign_of_life = last_sign_of_life(run, started)
+        decided = _judged(run, record, damage, started)
         _clear_cgroup(run)
-        _write_notice(run, decided, record or {})
+        survivors = _look_for_survivors(run, record or {}, remember)
+        decided = verdict.with_addition(decided, sentences(survivors))
+        decided, ended_at = _dated(decided, record, sign_of_life)
+        _write_notice(run, decided, record or {}, survivors)
         faults.point("after-notice")
-        run.finish(decided)
+        run.finish(decided, started.started_at if started is not None else None, ended_at)
         faults.point("after-outbox")
     finally:
         os.close(lock_fd)
-    level = "INFO" if decided.state == RunState.SUCCESS else "WARNING"
+    level = "INFO" if decided.state == RunState.SUCCESS and not survivors else "WARNING"
     run.log.log(level, "{}", _conclusion(run, decided), action="end", reason=decided.reason)
     if run.runner is not None:
         run.runner.close()
     return True
 
 
+def _found_runner(run: Run) -> bool:
+    """Return whether a runner lives although the lock is free, because its files were removed; then watch it.
+
+    Only for a run whose runner is not known and that has no record of its end: the search looks at all processes.
+    """
+    if run.runner is not None or run.phase is RunPhase.NOT_STARTED or run.directory.had(files.EXIT_FILE):
+        return False
+    found = runners_within(run.directory.path)
+    if len(found) == 1:  # more: it is just being started
+        run.log.warning("The run's files were removed, but its runner (pid {}) lives", found[0][0], action="adopt")
+        with contextlib.suppress(ProcessLookupError):
+            run.take_runner(RunnerProcess(*found[0]))
+    return bool(found)
+
+
 def _clear_cgroup(run: Run) -> None:
     """Kill the processes that the searches of runner and agent have missed."""
-    strays = cgroups.clear(run.cgroup) if run.cgroup is not None else 0
-    if strays:
-        run.log.warning("Killed {} processes that were left in the run's cgroup", strays, action="clear")
+    strays, left = cgroups.clear(run.cgroup) if run.cgroup is not None else (0, [])
+    run.survivors += [found for pid in left if (found := survivor(pid)) is not None]
+    if strays > len(left):
+        run.log.warning("Killed {} processes that were left in the run's cgroup", strays - len(left), action="clear")
 
 
-def _judged(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
+def _look_for_survivors(
+    run: Run, record: Mapping[str, Any], remember: Callable[[Sequence[Survivor]], None]
+) -> list[Survivor]:
+    """Return the processes that runner or agent could not end and that still live."""
+    known = {(one.pid, one.start_ticks): one for one in (*recorded_survivors(record), *run.survivors)}
+    living = [replace(one, flow_run_id=run.id) for one in known.values() if one.alive]
+    if living:
+        try:
+            remember(living)
+        except OSError as error:  # they are still named in the run's log and state
+            run.log.warning("Cannot write down which processes survive: {}", error)
+    return living
+
+
+def _dated(
+    decided: Verdict, record: Mapping[str, Any] | None, sign_of_life: datetime | None
+) -> tuple[Verdict, datetime | None]:
+    """Return the verdict with the time of the end, None meaning now; the verdict says if the time is not exact."""
+    if record is not None:
+        return decided, recorded_end(record)
+    if decided.reason not in _WITHOUT_RECORD or sign_of_life is None:
+        return decided, None
+    text = f"Its last sign of life was at {sign_of_life:%Y-%m-%d %H:%M:%S} UTC; when exactly it ended is not known."
+    return verdict.with_addition(decided, text), sign_of_life
+
+
+def _judged(run: Run, record: Mapping[str, Any] | None, damage: str, started: Started | None) -> Verdict:
     try:
-        return _verdict(run, record, damage)
+        return _verdict(run, record, damage, started)
     except OSError:
         raise  # the host may recover; the watcher tries again
     except Exception as error:  # it would fail at every try
@@ -74,9 +134,10 @@ def _judged(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
         return verdict.of_damaged_record(repr(error), 0)
 
 
-def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict:
-    started = _started(run)
-    has_started = started is not None or run.directory.had(files.STARTED_FILE) or bool(damage)
+def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: Started | None) -> Verdict:
+    # The pid of the flow process is known from the file `started`, which may have been removed since.
+    was_started = run.directory.had(files.STARTED_FILE) or run.flow_pid is not None
+    has_started = started is not None or was_started or bool(damage)
     status = disk_status(lock_held=False, exit_recorded=record is not None, started=has_started)
     if status is DiskStatus.ENDED and record is not None:
         try:
@@ -88,17 +149,36 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str) -> Verdict
         complaint = _complaint(run)
         text = "The runner ended before it started the flow" + (f": {complaint}" if complaint else ".")
         return verdict.of_failed_deployment(run.failure or DeployError(text))
-    if run.phase is RunPhase.KILLED and run.stop is not None:
-        return verdict.of_forced_stop(run.stop.reason, run.stop.detail)
     boot_id = identity.boot_id()
     rebooted = started is not None and started.boot_id != boot_id
-    # The session id is the dead runner's pid, which may be reused by now unless the runner was watched until its end.
-    session = run.runner.pid if run.runner is not None else None
-    ended = 0 if rebooted else end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    ended = TreeEnd() if rebooted else _end_tree(run, started)
+    run.survivors += ended.survivors
+    if run.phase is RunPhase.KILLED and run.stop is not None:
+        return verdict.of_forced_stop(run.stop.reason, run.stop.detail, all_ended=not ended.survivors)
     if damage:
-        return verdict.of_damaged_record(damage, ended)
+        return verdict.of_damaged_record(damage, ended.killed)
     complaint, oom_kills = _complaint(run), _oom_kills_since(started)
-    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended, complaint, oom_kills)
+    return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended.killed, complaint, oom_kills)
+
+
+def _end_tree(run: Run, started: Started | None) -> TreeEnd:
+    """End what the runner left; only right after its end is its pid surely the id of the run's session."""
+    session = run.runner.pid if run.runner is not None else None
+    if session is None and started is not None and _leads_session(started):
+        session = started.pid
+    return end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+
+
+def _leads_session(started: Started) -> bool:
+    """Return whether the flow process still lives in the session that its runner, now gone, had made.
+
+    As long as it does, the session's id is not reused (setsid(2)). A living process with the runner's pid is another.
+    """
+    if started.flow_pid is None or identity.process_status(started.pid) is not None:
+        return False
+    flow = identity.process_status(started.flow_pid)
+    is_later = flow is not None and flow[1] >= started.start_ticks
+    return is_later and identity.session_of(started.flow_pid) == started.pid
 
 
 def _oom_kills_since(started: Started | None) -> int | None:
@@ -140,22 +220,22 @@ def _complaint(run: Run) -> str:
     return complaint[-_COMPLAINT_LENGTH:]
 
 
-def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> None:
-    level = logging.INFO if decided.state == RunState.SUCCESS else logging.ERROR
+def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any], survivors: Sequence[Survivor]) -> None:
+    level = logging.INFO if decided.state == RunState.SUCCESS and not survivors else logging.ERROR
     try:
-        append_notice(run.directory.journal, _notice(run, decided, record), level)
+        append_notice(run.directory.journal, _notice(run, decided, record, survivors), level)
     except OSError as error:
         run.log.warning("Cannot add the end of the run to its log: {}", error)
 
 
-def _notice(run: Run, decided: Verdict, record: Mapping[str, Any]) -> str:
+def _notice(run: Run, decided: Verdict, record: Mapping[str, Any], survivors: Sequence[Survivor]) -> str:
     parts = [_sentence(_conclusion(run, decided))]
     if decided.reason not in _SELF_EVIDENT and decided.evidence and decided.evidence not in decided.message:
         parts.append(_sentence(f"Cause {decided.grade}: {decided.evidence}"))
     if record:
         peak = max(run.tree.usage.peak_memory_bytes, _number(record.get("peak_memory_bytes")))
         parts.append(f"CPU {_number(record.get('cpu_time_s')):.2f} s, peak memory {mebibytes(int(peak))}.")
-    parts.append(_audit(record))
+    parts.append(_audit(record, survivors))
     return " ".join(part for part in parts if part)
 
 
@@ -168,12 +248,13 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def _audit(record: Mapping[str, Any]) -> str:
+def _audit(record: Mapping[str, Any], survivors: Sequence[Survivor]) -> str:
+    """Return what became of the processes that outlived the flow process; survivors are in the conclusion already."""
     leftovers = record.get("leftovers")
     if not isinstance(leftovers, list):
         return ""
     if not leftovers:
-        return "No process was left."
+        return "" if survivors or record.get("survivors") else "No process was left."
     named = [item for item in leftovers[:5] if isinstance(item, Mapping)]
     names = ", ".join(f"{item.get('name')!s:.50} ({item.get('pid')!s:.20})" for item in named)
     return f"Left running and ended: {len(leftovers)} ({names}{', …' if len(leftovers) > 5 else ''})."

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,25 +21,26 @@ from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import LoadedSettings
 from flowherd.engines.plan import plan
 from flowherd.errors import AgentStopping, ClaimLost, DeployError, RunDirectoryDamaged
-from flowherd.host import retention
 from flowherd.host.adopt import adopt_runs
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import spool_pause
 from flowherd.host.processes import cgroups
+from flowherd.host.retention import Retention, retention_s
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import run_stats
 from flowherd.host.run_surroundings import HostOptions, RunSurroundings
-from flowherd.host.stop_runs import stop_runs
+from flowherd.host.state_upkeep import StateUpkeep
+from flowherd.host.stop_runs import end_without_contact, stop_runs
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.store.survivors import SurvivorList
 from flowherd.host.unstarted import UnstartedRuns
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
-from flowherd_runner.contract import faults, reasons
+from flowherd_runner.contract import faults
 
-_SWEEP_INTERVAL_S = 600.0
 #: How long the threads that deliver and watch may take to end, seconds; they may wait for an answer of the backend.
 _CLOSE_TIMEOUT_S = 0.5
 
@@ -71,7 +71,6 @@ class Host:
         self._registry = RunRegistry()
         self._unstarted = UnstartedRuns(lambda: self._surroundings.fork_servers, lambda: self._watcher.wake())
         self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
-        self._next_sweep_s = 0.0
         self._opening = threading.Lock()
         self._opened = False
 
@@ -82,16 +81,25 @@ class Host:
         return StateDirectory(self._loaded.paths.state_dir)
 
     @functools.cached_property
+    def _survivors(self) -> SurvivorList:
+        return SurvivorList(self._state.path)
+
+    @functools.cached_property
+    def _retention(self) -> Retention:
+        keep_s = retention_s(self._loaded.settings.runs.keep, send_logs=self._options.send_logs)
+        return Retention(self._state, keep_s, self._is_in_use)
+
+    @functools.cached_property
+    def _upkeep(self) -> StateUpkeep:
+        return StateUpkeep(self._state, self._retention, self._survivors)
+
+    @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
-        found = cgroups.find_delegated() if self._loaded.settings.agent.cgroup == "auto" else None
-        if found is not None:
-            found.sweep()
-            logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
-        return found
+        return cgroups.find_and_sweep() if self._loaded.settings.agent.cgroup == "auto" else None
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended)
+        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._survivors.add)
 
     @functools.cached_property
     def _courier(self) -> Courier:
@@ -122,7 +130,7 @@ class Host:
                 return
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
-            adopted = adopt_runs(self._state, self._wake_courier)
+            adopted = adopt_runs(self._state, self._retention, self._wake_courier)
             for intent in adopted.intents:
                 self._unstarted.add(intent)
             for run in adopted.runs:
@@ -165,7 +173,9 @@ class Host:
         return max(0, self._options.limit - busy)
 
     def pause_reason(self) -> ClaimPause | None:
-        """Pause when the backend is so far behind that the output of the runs fills the disk."""
+        """Pause when the state directory was lost, or when the output that the backend lacks fills the disk."""
+        if self._opened and self._upkeep.lost is not None:
+            return self._upkeep.lost
         cap = self._loaded.settings.runs.max_spool_bytes
         return None if cap is None else spool_pause(self._spool_bytes(), cap)
 
@@ -251,17 +261,10 @@ class Host:
     # -- regular work
 
     def tick(self, silent_s: float) -> None:
-        """Remove directories of runs that ended long enough ago; end runs whose backend was silent too long."""
+        """Keep the state directory in order; end runs whose backend was silent too long."""
         self._surroundings.end_idle_fork_servers()
-        if time.monotonic() >= self._next_sweep_s:
-            self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
-            retention.sweep(self._state.found_runs(), self._keep_s, self._is_in_use)
-        limit_s = self._loaded.settings.cloud.lost_contact_limit
-        if limit_s is None or silent_s < limit_s:
-            return
-        text = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
-        for run in self._registry.living():
-            run.ask_to_stop(reasons.REASON_LOST_CONTACT, text)
+        self._upkeep.tick()
+        end_without_contact(self._registry, silent_s, self._loaded.settings.cloud.lost_contact_limit)
 
     def woken(self, wake: Wake) -> None:
         """Look for runs to end, if the backend has any."""
@@ -333,14 +336,9 @@ class Host:
             self._poke()
 
     def _run_delivered(self, run: Run) -> None:
-        if self._keep_s == 0:
-            run.directory.remove()
+        self._retention.delivered(run.directory)
         self._registry.remove(run)
         self._wake()
-
-    @property
-    def _keep_s(self) -> float:
-        return retention.keep_s(self._loaded.settings.runs.keep, logs_are_elsewhere=self._options.send_logs)
 
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._registry or flow_run_id in self._unstarted

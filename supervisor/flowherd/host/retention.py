@@ -1,15 +1,26 @@
-"""Removes the directories of ended runs after the retention time."""
+"""Removes the directories of ended runs after the retention time, and reports those that cannot be removed."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
+from flowherd.host.limits import mebibytes
+from flowherd.host.processes.flock import runners_within
+from flowherd.host.store.remove_tree import Remains
 from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.state_directory import StateDirectory
+from flowherd_runner.contract import files
+
+#: How long an ended run's directory is kept if its log is nowhere else, seconds.
+_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
+#: Pause between two sweeps, seconds.
+_SWEEP_INTERVAL_S = 600.0
 
 #: How long an ended run's directory is kept if its log is nowhere else, seconds.
 _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
@@ -22,28 +33,85 @@ def keep_s(setting: float | None, *, logs_are_elsewhere: bool) -> float:
     return 0.0 if logs_are_elsewhere else _KEEP_WITHOUT_CLOUD_LOGS_S
 
 
-def sweep(directories: Iterable[RunDirectory], keep_s: float, in_use: Callable[[str], bool]) -> None:
-    """Remove the directories of runs that ended more than `keep_s` ago and whose end the backend knows.
+def retention_s(keep_s: float | None, *, send_logs: bool) -> float:
+    """Return how long directories of ended runs are kept, seconds. `keep_s` is the setting runs.keep."""
+    if keep_s is not None:
+        return keep_s
+    return 0.0 if send_logs else _KEEP_WITHOUT_CLOUD_LOGS_S
 
-    Damaged directories are left for a person to look at.
+
+class Retention:
+    """The retention of the run directories of one state directory.
+
+    `keep_s` is how long a directory is kept after its run's end, seconds. `in_use` says whether this agent has the run.
     """
-    for directory in directories:
-        if in_use(directory.flow_run_id):
-            continue
+
+    def __init__(self, state: StateDirectory, keep_s: float, in_use: Callable[[str], bool]) -> None:
+        self._state = state
+        self._keep_s = keep_s
+        self._in_use = in_use
+        self._next_sweep_s = 0.0
+        #: Directories that could not be removed and were reported, by flow run id.
+        self._reported: set[str] = set()
+        self._lock = threading.Lock()
+
+    def delivered(self, directory: RunDirectory) -> None:
+        """Remove the directory of a run whose end the backend knows, unless it is to be kept."""
+        if self._keep_s == 0:
+            self._report(directory, directory.remove())
+
+    def sweep_if_due(self) -> bool:
+        """Sweep, if that is due. Return whether it was."""
+        if time.monotonic() < self._next_sweep_s:
+            return False
+        self._next_sweep_s = time.monotonic() + _SWEEP_INTERVAL_S
+        self.sweep()
+        return True
+
+    def sweep(self) -> None:
+        """Remove the directories of runs that ended long enough ago and whose end the backend knows.
+
+        Tries again to remove what could not be removed. Damaged directories are left for a person to look at.
+        """
+        for directory in self._state.found_runs():
+            if self._in_use(directory.flow_run_id):
+                continue
+            try:
+                is_over = directory.is_abandoned() or self._is_old(directory)
+            except RunDirectoryDamaged as error:
+                logger.bind(run_id=directory.flow_run_id).warning("Keeping a damaged run directory: {}", error)
+                continue
+            if is_over:
+                self.remove(directory)
+
+    def remove(self, directory: RunDirectory) -> bool:
+        """Remove the directory unless a runner or a new start of the flow run has it. Return whether it is gone."""
+        lock_fd = directory.try_lock()
+        if lock_fd is None:
+            return False
         try:
-            outbox = directory.outbox()
-        except RunDirectoryDamaged as error:
-            logger.bind(run_id=directory.flow_run_id).warning("Keeping a damaged run directory: {}", error)
-            continue
-        if outbox.final and not outbox.reports and directory.ended_at() + keep_s <= time.time():
-            remove(directory)
+            if not directory.had(files.EXIT_FILE) and runners_within(directory.path):
+                return False  # its lock file was removed, and the runner lives
+            remains = directory.remove()
+        finally:
+            os.close(lock_fd)
+        self._report(directory, remains)
+        return remains is None
 
+    def _is_old(self, directory: RunDirectory) -> bool:
+        outbox = directory.outbox()
+        return outbox.final and not outbox.reports and directory.ended_at() + self._keep_s <= time.time()
 
-def remove(directory: RunDirectory) -> bool:
-    """Remove the directory unless a runner or a new start of the flow run holds its lock. Return whether it is gone."""
-    lock_fd = directory.try_lock()
-    if lock_fd is None:
-        return False
-    directory.remove()
-    os.close(lock_fd)
-    return True
+    def _report(self, directory: RunDirectory, remains: Remains | None) -> None:
+        """Log a directory that cannot be removed, once, and its removal later."""
+        run_id = directory.flow_run_id
+        with self._lock:
+            was_reported = run_id in self._reported
+            self._reported.discard(run_id) if remains is None else self._reported.add(run_id)
+        log = logger.bind(run_id=run_id)
+        if remains is not None and not was_reported:
+            text = "Cannot remove {}, {} are left; trying again every {:.0f} min: {}"
+            size, reasons = mebibytes(remains.size_bytes), "; ".join(remains.reasons)
+            log.warning(text, directory.path, size, _SWEEP_INTERVAL_S / 60, reasons, action="remove")
+        elif remains is None and was_reported:
+            log.info("Removed {}, which could not be removed before", directory.path, action="remove")

@@ -26,6 +26,7 @@ from flowherd.host.run_phase import after as after_event
 from flowherd.host.store.outbox import Outbox
 from flowherd.host.store.records import Started
 from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.survivors import Survivor
 from flowherd.host.verdict import Verdict
 from flowherd.recurring_error import RecurringError
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
@@ -83,6 +84,10 @@ class Run:
         self.stop: StopRequest | None = None
         #: Why the runner could not be started.
         self.failure: BaseException | None = None
+        #: Processes of the run that could not be ended, as found when its end was concluded.
+        self.survivors: list[Survivor] = []
+        #: When the flow process started, from the runner's record; None if not known.
+        self._started_at: datetime | None = None
         self.deployed_at = datetime.now(timezone.utc)
         self.log = logger.bind(run_id=self.id, run=self.name)
         self.watching = RecurringError("watch the run", self.log)
@@ -163,9 +168,13 @@ class Run:
         if self.stop is not None:
             runner.send(SIGTERM)
 
-    def note_running(self, pid: int | None) -> None:
-        """Note that the flow process runs, or ran. Reported once; not at all if the engine's own report is enough."""
-        self._move(Event.START, RunState.RUNNING, "Running", pid=pid)
+    def note_running(self, pid: int | None, started_at: datetime | None = None) -> None:
+        """Note that the flow process runs, or ran, since `started_at` (None: not known, now).
+
+        Reported once; not at all if the engine's own report is enough.
+        """
+        self._started_at = self._started_at or started_at
+        self._move(Event.START, RunState.RUNNING, "Running", at=self._started_at, pid=pid)
 
     def observe(self, tree: ProcessTree) -> None:
         """Record what the run's processes use now; the peak is kept."""
@@ -230,16 +239,17 @@ class Run:
         with self._lock:
             del self._notes[:count]
 
-    def finish(self, verdict: Verdict) -> None:
-        """Record how the run ended. Called only by `conclude`."""
+    def finish(self, verdict: Verdict, started_at: datetime | None = None, ended_at: datetime | None = None) -> None:
+        """Record how the run ended, and when (None: now). Called only by `conclude`."""
         if verdict.state == RunState.SUCCESS:
-            self.note_running(self.flow_pid)  # it ended before its start was noticed
+            self.note_running(self.flow_pid, started_at)  # it ended before its start was noticed
         with self._lock:
             self._enter(RunEvent.END)
             self._move(
                 EVENT_OF_REPORT[verdict.state],
                 verdict.state,
                 verdict.message,
+                at=ended_at,
                 pid=self.flow_pid,
                 reason=verdict.reason,
                 grade=verdict.grade,
@@ -268,7 +278,7 @@ class Run:
         with self._lock:
             self._phase = after_event(self._phase, event)
 
-    def _move(self, event: Event, state: RunState, message: str, **facts: Any) -> None:
+    def _move(self, event: Event, state: RunState, message: str, *, at: datetime | None, **facts: Any) -> None:
         with self._lock:
             if event is Event.START and self.state is not RunState.SUBMITTED:
                 return  # reported already
@@ -277,7 +287,7 @@ class Run:
                 flow_run_id=self.id,
                 state=state,
                 message=message,
-                at=datetime.now(timezone.utc),
+                at=self._not_before_pending(at or datetime.now(timezone.utc)),
                 claim=self.claim or None,
                 **facts,
             )
@@ -285,6 +295,10 @@ class Run:
             reports = (*self._outbox.reports, report) if is_reported else self._outbox.reports
             self._store(Outbox(reports=reports, final=self.ended, state=moved))
         self._wake_courier()
+
+    def _not_before_pending(self, at: datetime) -> datetime:
+        """Return `at`, or the time of the last report that waits if that is later: states follow one another."""
+        return max([at, *(report.at for report in self._outbox.reports[-1:])])
 
     def _wake_courier(self) -> None:
         """Wake the courier, except while an engine runs: it uses the same server, so reports wait for its lines."""

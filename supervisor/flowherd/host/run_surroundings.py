@@ -13,6 +13,7 @@ from loguru import logger
 
 from flowherd.agent.connection import Connection
 from flowherd.config import LoadedSettings
+from flowherd.config.catalogue import credentials
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.registry import engine_named
 from flowherd.engines.run_environment import environment_for_runs
@@ -91,7 +92,8 @@ class RunSurroundings:
             variables = {}
         for_all_runs = {**self._options.env_vars, **variables} if variables else {}
         at_start = dict(start_variables(self._options.env_vars, {}, preloads=True))
-        return ForkServers(self._state_dir, {**environment_for_runs(os.environ), **at_start}, for_all_runs)
+        environment = {**environment_for_runs(os.environ), **at_start}
+        return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
 
     def end_idle_fork_servers(self) -> None:
         """End fork servers that no new run will be started from."""
@@ -126,6 +128,12 @@ class RunSurroundings:
             limits=RunLimits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
+            user_env=self._settings.runs.user_env,
+            users_work_dir=self._settings.runs.users_work_dir,
+            mask=self._settings.runs.mask,
+            unmask=self._settings.runs.unmask,
+            secrets=self._settings.runs.secrets,
+            env_files=self._settings.runs.env_files,
             grace_s=self._settings.agent.grace,
             max_line_bytes=self._settings.runs.max_line_bytes,
             max_journal_bytes=self._settings.runs.max_journal_bytes,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from flowherd.engines.plan import runtime_of
 from flowherd.engines.registry import package_of
@@ -43,10 +44,10 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], N
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
     run.hand_over()
     handed_over()
-    run.flow_pid = _flow_pid(run)
+    run.flow_pid, started_at = _flow_process(run)
     faults.point("before-running")
     if run.flow_pid is not None:
-        run.note_running(run.flow_pid)
+        run.note_running(run.flow_pid, started_at)
     faults.point("after-running")
     return run.flow_pid or (runner.pid if runner is not None else None)
 
@@ -97,12 +98,12 @@ def _require_package(server: ForkServer, spec: RunSpec) -> None:
         raise error
 
 
-def _flow_pid(run: Run) -> int | None:
-    """Wait for the pid of the flow process, which the runner writes down right after the fork."""
+def _flow_process(run: Run) -> tuple[int | None, datetime | None]:
+    """Wait for pid and start time of the flow process, which the runner writes down right after the fork."""
     deadline_s = time.monotonic() + _FLOW_PID_TIMEOUT_S
     while time.monotonic() < deadline_s and not run.ended:
         started = run.directory.started()
         if started is not None and started.flow_pid is not None:
-            return started.flow_pid
+            return started.flow_pid, started.started_at
         time.sleep(0.001)
-    return run.flow_pid
+    return run.flow_pid, None

@@ -1,4 +1,7 @@
-"""What happens to the runs when their agent stops: left, waited for, or ended (docs/design.md, section 10)."""
+"""What happens to the runs when their agent stops: left, waited for, or ended (docs/design.md, section 10).
+
+Also ends runs whose backend was silent too long.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,15 @@ def stop_runs(
     end_starts(step == "cancel")
     if step == "cancel":
         _end_all(registry, wait, detail)
+
+
+def end_without_contact(registry: RunRegistry, silent_s: float, limit_s: float | None) -> None:
+    """End the runs if the backend was silent for `limit_s`; None for no limit."""
+    if limit_s is None or silent_s < limit_s:
+        return
+    text = f"The backend had not answered for {limit_s:g} s, the limit of cloud.lost_contact_limit."
+    for run in registry.living():
+        run.ask_to_stop(reasons.REASON_LOST_CONTACT, text)
 
 
 def _drain(registry: RunRegistry, wait: ShutdownWait, deadline_s: float, instance: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flowherd.states import RunState
@@ -91,9 +91,13 @@ def of_damaged_record(damage: str, killed_processes: int) -> Verdict:
     return _failed(message, reasons.REASON_LOST, damage[:_MAX_TEXT])
 
 
-def of_forced_stop(reason: str, detail: str) -> Verdict:
-    """Return the verdict on a run that the agent killed, because its runner did not end it when asked."""
-    message = f"{detail} The runner did not end in time and was killed with everything it had started."
+def of_forced_stop(reason: str, detail: str, *, all_ended: bool) -> Verdict:
+    """Return the verdict on a run that the agent killed, because its runner did not end it when asked.
+
+    `all_ended`: no process of the run was found after the killing.
+    """
+    others = " with everything it had started" if all_ended else ""
+    message = f"{detail} The runner did not end in time and was killed{others}."
     return Verdict(
         state=RunState.CANCELLED if reason in _CANCELLING else RunState.FAILED,
         message=message,
@@ -106,6 +110,14 @@ def of_forced_stop(reason: str, detail: str) -> Verdict:
 def of_failed_deployment(error: BaseException) -> Verdict:
     """Return the verdict on a run whose runner could not be started."""
     return _failed(str(error) or type(error).__name__, reasons.REASON_NOT_STARTED, repr(error))
+
+
+def with_addition(verdict: Verdict, sentence: str) -> Verdict:
+    """Return the verdict with a sentence added to its message; unchanged if that is empty."""
+    if not sentence:
+        return verdict
+    text = verdict.message if verdict.message.endswith((".", "!", "?")) else f"{verdict.message}."
+    return replace(verdict, message=f"{text} {sentence}")
 
 
 def _failed(message: str, reason: str, evidence: str, grade: str = reasons.GRADE_PROVEN) -> Verdict:

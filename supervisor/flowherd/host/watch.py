@@ -10,7 +10,7 @@ import contextlib
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from signal import SIGKILL
 
 from loguru import logger
@@ -23,6 +23,7 @@ from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
 from flowherd.host.run_registry import RunRegistry
+from flowherd.host.store.survivors import Survivor
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
 
@@ -35,12 +36,22 @@ _SEARCH_INTERVAL_S = 2.0
 
 
 class Watcher:
-    """Watches the runs of a registry until closed. Calls `on_end`, in its own thread, for each run that has ended."""
+    """Watches the runs of a registry until closed. Calls `on_end`, in its own thread, for each run that has ended.
 
-    def __init__(self, registry: RunRegistry, interval_s: float, on_end: Callable[[Run], None]) -> None:
+    `remember` is called with processes of ended runs that could not be ended.
+    """
+
+    def __init__(
+        self,
+        registry: RunRegistry,
+        interval_s: float,
+        on_end: Callable[[Run], None],
+        remember: Callable[[Sequence[Survivor]], None],
+    ) -> None:
         self._registry = registry
         self._interval_s = interval_s
         self._on_end = on_end
+        self._remember = remember
         self._waker = Waker()
         self._closed = False
         self._watching = RecurringError("watch the runs", logger)
@@ -114,7 +125,7 @@ class Watcher:
             return
         if run.runner is None or run.flow_pid is None:
             self._find_processes(run)
-        if (run.runner is None or not run.runner.alive) and conclude(run):
+        if (run.runner is None or not run.runner.alive) and conclude(run, self._remember):
             self._next_search_s.pop(run.id, None)
             self._on_end(run)
 
@@ -134,7 +145,7 @@ class Watcher:
                 self._search(run, error)
         run.flow_pid = started.flow_pid
         if run.flow_pid is not None:
-            run.note_running(run.flow_pid)
+            run.note_running(run.flow_pid, started.started_at)
 
     def _search(self, run: Run, reason: Exception) -> None:
         """Search for the runner by its lock, because the file does not name it. Rarely, because it is expensive."""

@@ -19,11 +19,14 @@ from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, parse_uuid
+from flowherd_server.mutations.texts_so_far import TextSoFar, delete_finished, replace_texts
 from flowherd_server.store.microseconds import parse_time
 from flowherd_server.store.row_lookup import words_of
 from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN
 
-_FIELDS = frozenset({"flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id"})
+_FIELDS = frozenset(
+    {"flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id", "so_far"}
+)
 _COLUMNS = ("flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id")
 _INSERT = (
     f"INSERT INTO {LOG.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)}) "
@@ -37,6 +40,10 @@ class _Batch:
     """The rows of one call, and the ids of runs that they refer to."""
 
     rows: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Text so far, in the order in which it was written.
+    so_far: list[TextSoFar] = field(default_factory=list)
+    #: Latest time of a finished line by run id and stream.
+    finished: dict[tuple[str, str], int] = field(default_factory=dict)
     #: {id as it was sent: id as it is stored}.
     flow_runs: dict[str, str] = field(default_factory=dict)
     task_runs: dict[str, str] = field(default_factory=dict)
@@ -51,7 +58,7 @@ def _prepare(given: Input) -> _Batch:
     batch = _Batch()
     for index, entry in enumerate(entries):
         try:
-            batch.rows.append(_row(entry, batch))
+            _add(_row(entry, batch), entry, batch)
         except (KeyError, TypeError, ValueError, GraphQLError) as error:
             raise Refused(f"logs[{index}]: {_reason(error)}") from None
     return batch
@@ -78,6 +85,23 @@ def _row(entry: Any, batch: _Batch) -> tuple[Any, ...]:
         None if info is None else json.dumps(info, separators=(",", ":")),
         _text("line_id", line_id, None),
     )
+
+
+def _add(row: tuple[Any, ...], entry: Mapping[str, Any], batch: _Batch) -> None:
+    """Add a line to the batch: to the log, or as text so far, which ends with the next line of its stream."""
+    info = entry.get("info")
+    stream = info.get("stream") if isinstance(info, dict) else None
+    run_id, timestamp = row[0], row[_TIMESTAMP]
+    if not entry.get("so_far"):
+        batch.rows.append(row)
+        if isinstance(stream, str) and timestamp is not None:
+            key = (run_id, stream)
+            batch.finished[key] = max(timestamp, batch.finished.get(key, timestamp))
+        return
+    if not isinstance(stream, str) or timestamp is None:
+        raise ValueError("text so far needs info.stream and timestamp")
+    _, _, _, name, level, message, _, _ = row
+    batch.so_far.append(TextSoFar(run_id, stream, timestamp, name, level, message))
 
 
 def _known(value: Any, seen: dict[str, str]) -> str:
@@ -118,6 +142,8 @@ def _write_run_logs(call: Call, batch: _Batch) -> Mapping[str, Any]:
     rows = [row if row[_TIMESTAMP] is not None else _stamped(row, call.now) for row in batch.rows]
     if rows:
         call.connection.exec_driver_sql(_INSERT, rows)
+    replace_texts(call.connection, batch.so_far)
+    delete_finished(call.connection, batch.finished)
     return {"success": True}
 
 

@@ -22,6 +22,7 @@ from flowherd_server.store.tables import (
     TASK_RUN_ARTIFACT,
     TASK_RUN_STATE,
     TENANT,
+    TEXT_SO_FAR,
 )
 
 
@@ -60,6 +61,7 @@ _relate(TASK_RUN, "flow_run_id", "flow_run", FLOW_RUN, "task_runs")
 _relate(TASK_RUN, "task_id", "task", TASK, "task_runs")
 _relate(TASK_RUN_STATE, "task_run_id", "task_run", TASK_RUN, "states")
 _relate(LOG, "flow_run_id", "flow_run", FLOW_RUN, "logs")
+_relate(TEXT_SO_FAR, "flow_run_id", "flow_run", FLOW_RUN, "texts_so_far")
 _relate(LOG, "task_run_id", "task_run", TASK_RUN, "logs")
 _relate(AGENT, "agent_config_id", "agent_config", AGENT_CONFIG, "agents")
 _relate(TASK_RUN_ARTIFACT, "task_run_id", "task_run", TASK_RUN, "artifacts")

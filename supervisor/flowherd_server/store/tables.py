@@ -210,6 +210,18 @@ LOG = Table(
     Index("log_line_once", "flow_run_id", "line_id", unique=True, sqlite_where=text("line_id IS NOT NULL")),
     Index("log_by_task_run", "task_run_id", "timestamp", sqlite_where=text("task_run_id IS NOT NULL")),
 )
+# What a stream of a run has written of a line that is not finished: one row, replaced by each newer text, and deleted
+# when the line is stored.
+TEXT_SO_FAR = _table(
+    "text_so_far",
+    reference_column("flow_run_id", "flow_run"),
+    Column("stream", String, nullable=False),
+    Column("timestamp", TimeUs, nullable=False),
+    Column("name", String),
+    Column("level", String, nullable=False),
+    Column("message", String, nullable=False),
+    UniqueConstraint("flow_run_id", "stream"),
+)
 AGENT = _table(
     "agent",
     reference_column("tenant_id", "tenant"),

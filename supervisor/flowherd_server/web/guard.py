@@ -22,6 +22,9 @@ from flowherd.errors import ConfigurationError
 from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answer
 
 SERVER_HEADER = "X-Flowherd-Server"
+#: Names the extensions that servers of release 0.1.0 do not have, separated by commas.
+EXTENSIONS_HEADER = "X-Flowherd-Extensions"
+_EXTENSIONS = "text-so-far"
 #: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -65,7 +68,9 @@ class Guard:
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[SERVER_HEADER] = __version__
+                headers = MutableHeaders(scope=message)
+                headers[SERVER_HEADER] = __version__
+                headers[EXTENSIONS_HEADER] = _EXTENSIONS
             await send(message)
 
         await (refusal or self._app)(scope, receive, send_marked)

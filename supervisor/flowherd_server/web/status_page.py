@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -15,12 +15,14 @@ from flowherd import __version__
 from flowherd.states import ACTIVE, FINISHED, SUCCESSFUL, RunState
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
-from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN
+from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, TEXT_SO_FAR
 
 #: Nothing is loaded or run, even if a name or message contains markup.
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Maximum number of agents and of runs.
 _MAX_ROWS = 50
+#: The end of a longer unfinished line is shown.
+_MAX_TEXT_CHARS = 200
 #: Agents without a request for this time are not listed.
 _AGENT_AGE_US = 24 * 3600 * SECOND_US
 
@@ -34,11 +36,12 @@ def status_page(core: ServerCore) -> str:
     """Return the page as HTML."""
     with core.database.reading() as connection:
         agents, runs = _agents(connection), _runs(connection)
+        texts = _texts_so_far(connection)
     return _template().substitute(
         version=escape(__version__),
         now=_time(now_us()),
         agents=_rows((_agent_cells(agent, core) for agent in agents), "No agent has been connected in the last day."),
-        runs=_rows((_run_cells(run) for run in runs), "There are no flow runs yet."),
+        runs=_rows((_run_cells(run, texts) for run in runs), "There are no flow runs yet."),
     )
 
 
@@ -54,6 +57,13 @@ def _runs(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(query.limit(_MAX_ROWS)).mappings())
 
 
+def _texts_so_far(connection: Connection) -> dict[str, str]:
+    """Return what running runs have written of unfinished lines, such as progress bars, by run id."""
+    query = select(TEXT_SO_FAR.c.flow_run_id, TEXT_SO_FAR.c.message).join(FLOW_RUN)
+    query = query.where(FLOW_RUN.c.state.in_(sorted(ACTIVE))).order_by(TEXT_SO_FAR.c.timestamp)
+    return {row["flow_run_id"]: row["message"][-_MAX_TEXT_CHARS:] for row in connection.execute(query).mappings()}
+
+
 def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:
     connected = core.board.is_connected(agent["id"])
     return [
@@ -65,12 +75,13 @@ def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:
     ]
 
 
-def _run_cells(run: RowMapping) -> list[str]:
+def _run_cells(run: RowMapping, texts: Mapping[str, str]) -> list[str]:
+    so_far = texts.get(run["id"])
     return [
         f'<span title="{escape(run["id"])}">{_text(run["name"])}</span>',
         _text(run["flow_name"]),
         f'<b class="{_class(RunState(run["state"]))}">{_text(run["state"])}</b>',
-        _text(run["state_message"]),
+        _text(run["state_message"]) + (f"<br><code>{_text(so_far)}</code>" if so_far else ""),
         _text(", ".join(run["labels"])),
         _time(run["start_time"] or run["scheduled_start_time"]),
         _time(run["end_time"]),

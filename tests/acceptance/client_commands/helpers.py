@@ -30,8 +30,10 @@ class FakeAgent:
         states = [{"flow_run_id": run_id, "version": None, "state": given}]
         self._transport.execute(query, {"input": {"states": states}})
 
-    def log(self, run_id: str, *lines: tuple[str, str], at_us: int = 1_800_000_000_000_000) -> None:
-        """Write lines of (stream, message), a microsecond apart."""
+    def log(
+        self, run_id: str, *lines: tuple[str, str], at_us: int = 1_800_000_000_000_000, so_far: bool = False
+    ) -> None:
+        """Write lines of (stream, message), a microsecond apart; or text so far of unfinished lines."""
         query = "mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }"
         logs = [
             {
@@ -41,6 +43,7 @@ class FakeAgent:
                 "level": "INFO",
                 "message": message,
                 "info": {"stream": stream},
+                **({"so_far": True} if so_far else {}),
             }
             for number, (stream, message) in enumerate(lines)
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowherd_runner.contract import files
-from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record
+from flowherd_runner.contract.journal import STREAM_NOTICE, STREAM_STDOUT, pack_record, pack_so_far
 from tests.acceptance.client_commands.helpers import FakeAgent, next_line, register, running
 from tests.support.commands import FLOWHERD, CommandLine
 from tests.support.server import ServerProcess
@@ -69,6 +69,32 @@ def test_following_ends_when_the_run_ends(command: CommandLine, agent: FakeAgent
         assert following.returncode == 0
 
 
+def test_an_unfinished_line_is_shown_while_it_grows_and_once_when_it_is_finished(
+    command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "bar")
+    run_id = command.run("bar")
+    at_us = 1_800_000_000_000_000
+    agent.log(run_id, ("stderr", " 10%"), at_us=at_us, so_far=True)
+    assert [line.split("  ", 2)[1:] for line in command("logs", run_id).stdout.splitlines()] == [["stderr", "   10%"]]
+    [as_json] = map(json.loads, command("logs", run_id, "--json").stdout.splitlines())
+    assert (as_json["message"], as_json["stream"], as_json["so_far"]) == (" 10%", "stderr", True)
+    with running(command, "logs", "-f", run_id) as following:
+        assert following.stdout is not None
+        shown = ""
+        for number, (text, is_line) in enumerate(
+            [(" 10%", False), (" 20%", False), ("100%", True), ("Name", False), ("Name? Ada", True)]
+        ):
+            agent.log(run_id, ("stderr", text), at_us=at_us + 1 + number, so_far=not is_line)
+            while text not in shown:
+                shown += following.stdout.read(1)
+        agent.state(run_id, "Running")
+        agent.state(run_id, "Success")
+        shown += following.communicate(timeout=60)[0]
+    # Universal newlines: the carriage return before each text that replaces another is a newline here.
+    assert [line.split("  ", 2)[-1].strip() for line in shown.splitlines()] == ["10%", "20%", "100%", "Name? Ada"]
+
+
 def test_following_goes_on_after_a_restart_of_the_server(
     own_command: CommandLine, own_server: ServerProcess, own_agent: FakeAgent
 ) -> None:
@@ -96,6 +122,19 @@ def test_a_reader_that_closes_the_pipe_is_not_an_error(command: CommandLine, age
 
 
 # From the journal
+
+
+def test_text_so_far_of_the_journal_is_shown_until_its_line_is_finished(command: CommandLine) -> None:
+    register(command, "unsent-bar")
+    run_id = command.run("unsent-bar")
+    directory = write_journal(command.home / "agents" / "web", run_id, "a line")
+    with (directory / files.JOURNAL_FILE).open("ab") as journal:
+        for number, text in enumerate((b"10%", b"20%")):
+            journal.write(pack_so_far(STREAM_STDOUT, 20, NOW_NS + 9000 + number * 1000, text, standing=number == 1))
+    assert [line.split()[-1] for line in command("logs", run_id).stdout.splitlines()] == ["line", "20%"]
+    with (directory / files.JOURNAL_FILE).open("ab") as journal:
+        journal.write(pack_record(STREAM_STDOUT, 20, NOW_NS + 99_000, b"100%"))
+    assert [line.split()[-1] for line in command("logs", run_id).stdout.splitlines()] == ["line", "100%"]
 
 
 def test_a_log_that_the_server_does_not_have_is_read_from_the_journal(command: CommandLine, tmp_path: Path) -> None:

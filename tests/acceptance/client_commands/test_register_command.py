@@ -31,6 +31,12 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         f"{tmp_path}/flows.py:main",
         "-e",
         "A=b=c",
+        "--env-file",
+        f"{tmp_path}/env",
+        "--secret",
+        f"S=file:{tmp_path}/secret",
+        "--secret",
+        "T=env:TOKEN_OF_THE_HOST",
         "--working-dir",
         str(tmp_path),
         "--preload",
@@ -47,6 +53,8 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
     assert row["parameters"][0]["default"] == 0
     config = row["run_config"]
     assert config["env"] == {"A": "b=c"}
+    assert config["env_files"] == [f"{tmp_path}/env"]
+    assert config["secrets"] == {"S": f"file:{tmp_path}/secret", "T": "env:TOKEN_OF_THE_HOST"}
     assert config["working_dir"] == str(tmp_path)
     assert config["preload"] == ["json"]
     assert config["grace_s"] == 3.0

@@ -99,25 +99,39 @@ def look(run: Prefect1EngineRun) -> dict[str, Any]:
     return seen
 
 
+def test_secrets_of_the_context_and_of_the_configuration_are_masked(fork: WarmFork, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / ".prefect").mkdir(parents=True)
+    (home / ".prefect" / "config.toml").write_text('[context.secrets]\nFILED = "of-the-file"\n')
+    context = {"secrets": {"KEPT": "of-the-context", "FILED": "of-the-file"}}
+    run = fork.start("keeping", env={"HOME": str(home)}, context=context)
+    ended(run)
+    assert run.states[-1] == "Success"
+    assert "kept *** and ***" in run.process.lines("stdout")
+    assert {"FILED", "KEPT"} <= {
+        name for text in run.process.lines("flowherd") for name in text.split(": ")[1].split(", ")
+    }
+
+
 def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: WarmFork, tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / ".prefect").mkdir(parents=True)
     (home / ".prefect" / "config.toml").write_text("[fromfile]\nanswer = 42\n")
     first = {
-        "token": "token-1",
+        "token": "tok-1",
         "parameters": {"names": ["ONLY_FIRST", "ONLY_SECOND"]},
         "context": {"colour": "red"},
         "env": {
             "HOME": str(home),
             "ONLY_FIRST": "1",
             "PREFECT__CONTEXT__LEAK": "1",
-            "PREFECT__CONTEXT__SECRETS__MINE": "secret-1",
+            "PREFECT__CONTEXT__SECRETS__MINE": "sec-1",
             "PREFECT__LOGGING__LEVEL": "DEBUG",
             "PREFECT__LOGGING__EXTRA_LOGGERS": "['mine']",
         },
     }
     second = {
-        "token": "token-2",
+        "token": "tok-2",
         "parameters": {"names": ["ONLY_SECOND"]},
         "env": {
             "ONLY_SECOND": "2",
@@ -136,11 +150,11 @@ def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: 
     for run in (going[0], going[2]):
         assert look(run) == {
             "environ": {"ONLY_FIRST": "1", "ONLY_SECOND": None},
-            "token": "token-1",
-            "copied": "token-1",
-            "loaded": "token-1",
+            "token": "tok-1",
+            "copied": "tok-1",
+            "loaded": "tok-1",
             "context": {"colour": "red", "leak": 1, "flow_run_id": run.id},
-            "secrets": {"MINE": "secret-1"},
+            "secrets": {"MINE": "sec-1"},
             "parameters": {"names": ["ONLY_FIRST", "ONLY_SECOND"]},
             "level": 10,
             "file": {"answer": 42},
@@ -149,9 +163,9 @@ def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: 
         }
     assert look(going[1]) == {
         "environ": {"ONLY_SECOND": "2"},
-        "token": "token-2",
-        "copied": "token-2",
-        "loaded": "token-2",
+        "token": "tok-2",
+        "copied": "tok-2",
+        "loaded": "tok-2",
         "context": {"colour": None, "leak": None, "flow_run_id": going[1].id},
         "secrets": {},
         "parameters": {"names": ["ONLY_SECOND"]},
@@ -161,7 +175,7 @@ def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: 
         "loggers": ["theirs"],
     }
     environ = Path(f"/proc/{fork.fork_server.ready['pid']}/environ").read_bytes()
-    assert not any(word in environ for word in (b"token-", b"secret-", b"ONLY_", going[0].id.encode()))
+    assert not any(word in environ for word in (b"tok-", b"sec-", b"ONLY_", going[0].id.encode()))
 
 
 WORKING = ["working", "working in threads", "working in processes"]

@@ -138,7 +138,7 @@ _ENDS = [
     of("ends.py:overdue", ends="FAILED"),
     of("ends.py:overdue_later", ends="FAILED"),
     of("ends.py:with_an_overdue_task", ends="FAILED"),
-    core("ends.py:retried"),
+    of("ends.py:retried"),
     of("ends.py:retried", "retried in vain", parameters={"successful_try": 9}, ends="FAILED"),
     of("ends.py:with_a_retried_task"),
     core("ends.py:hooked"),
@@ -218,7 +218,7 @@ _CODE = [
         "cloned in vain",
         deployed=pulled(clone("{home}/no-repository")),
     ),
-    crashing("surroundings.py:in_context", "failing to be pulled", deployed=pulled(shell("exit 3")), core=True),
+    crashing("surroundings.py:in_context", "failing to be pulled", deployed=pulled(shell("exit 3"))),
     crashing(
         "surroundings.py:in_context",
         "pulled by an unknown step",
@@ -294,7 +294,7 @@ _SURROUNDINGS = [
     core("surroundings.py:with_blocks", parameters={"variable": "compared_{agent}"}),
     of("surroundings.py:with_a_client"),
     of("surroundings.py:keeping_things"),
-    core("surroundings.py:checked", parameters=_GOOD),
+    of("surroundings.py:checked", parameters=_GOOD),
     of(
         "surroundings.py:checked",
         "checked in vain",

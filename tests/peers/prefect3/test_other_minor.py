@@ -47,7 +47,7 @@ def earlier_runtime(prefect: PrefectServer, directory: Path) -> Iterator[PoolAge
     yield PoolAgent(prefect, directory, _POOL, required_installation(EARLIER_PREFECT_3))
 
 
-@pytest.fixture(scope="module", params=[earlier_server, earlier_runtime])
+@pytest.fixture(scope="module", params=[pytest.param(earlier_server, marks=pytest.mark.full), earlier_runtime])
 def story(
     request: pytest.FixtureRequest, prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Story]:

@@ -32,6 +32,14 @@ def test_the_fork_server_has_imported_prefect_and_has_one_thread(fork: WarmFork)
     assert (ready["preloaded"], ready["failed"], ready["threads"]) == (list(PREFECT3_PRELOAD), {}, 1)
 
 
+def test_the_secret_fields_of_a_block_are_masked_once_the_flow_has_loaded_it(fork: WarmFork) -> None:
+    fork.prefect.keep_secret("kept-by-a-test", "of-the-block")
+    run = fork.start("keeping")
+    run.end()
+    assert run.process.lines("stdout") == ["block ***"]
+    assert any(text.endswith("kept-by-a-test.value") for text in run.process.lines("flowherd"))
+
+
 def test_a_flow_reports_its_states_and_every_record_is_journaled_once(fork: WarmFork) -> None:
     run = fork.start("speaking", parameters={"word": "\u00e9"})
     record = run.end()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flowherd_runner.contract.files import JOURNAL_FILE
-from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT, unpack_all
+from flowherd_runner.contract.variables import AGENT_SECRETS_VARIABLE
 from tests.support.runner import ForkServer, Run
 from tests.support.waiting import wait_until
 
@@ -146,15 +148,17 @@ def test_the_last_line_needs_no_newline_and_bytes_are_kept(fork_server: ForkServ
     run.wait()
     payloads = {stream: [r.payload for r in run.records() if r.stream == stream] for stream in (1, 2)}
     first, second = bytes(range(256)).split(b"\n")
+    second = second.partition(b"\r")[2]  # a carriage return begins the line anew
     assert payloads == {STREAM_STDOUT: [first, second], STREAM_STDERR: [b"a", b"b"]}
 
 
 def test_a_line_of_10_megabytes_is_cut_with_one_notice(fork_server: ForkServer) -> None:
-    code = "import sys; sys.stdout.write('x' * 10_000_000 + '\\nend\\n')"
+    code = "import sys; sys.stdout.write('x' * 9_000_000 + 'y' * 1_000_000 + '\\nend\\n')"
     run = fork_server.command(sys.executable, "-c", code, max_line_bytes=100_000)
     record = run.wait()
     assert (record["lines"], record["lines_cut"]) == (2, 1)
-    assert run.lines() == ["x" * 100_000, "the line above was too long, 9900000 bytes of it were left out", "end"]
+    kept = "x" * 75_000 + " [...] " + "y" * 25_000
+    assert run.lines() == [kept, "the line above was too long, 9900000 bytes of it were left out", "end"]
 
 
 def test_a_record_of_a_megabyte_is_cut_with_a_note(fork_server: ForkServer) -> None:
@@ -190,21 +194,121 @@ def test_secrets_reach_neither_journal_nor_exit_record(fork_server: ForkServer) 
     code = """
 import logging, os, sys
 def main(token):
-    print("out", os.environ["SECRET"])
+    print("out", os.environ["SECRET"], os.environ["HIDDEN"])
     print("err", token, file=sys.stderr)
     logging.info("log %s", token)
     raise ValueError("raised " + token)
 """
     secret = 'hunter"2\u20ac2'
-    env = {"SECRET": secret, "SHORT": "out"}
-    run = fork_server.python(code, parameters={"token": secret}, env=env, masked_env=["SECRET", "SHORT", "UNSET"])
+    env = {"SECRET": secret, "SHORT": "out", "HIDDEN": "declared-one"}
+    run = fork_server.python(code, parameters={"token": secret}, env=env, masked_env=["HIDDEN", "SHORT", "UNSET"])
     record = run.wait()
     assert record["exception"] == {"type": "ValueError", "message": "raised ***"}
     assert secret not in str(record)
-    assert run.lines()[:3] == ["out ***", "err ***", "log ***"]
-    assert run.lines()[3].endswith("ValueError: raised ***")
+    assert run.lines("flowherd") == ["values of these are replaced by *** in this log: HIDDEN, SECRET, token"]
+    assert run.lines("stdout", "stderr", "log")[:3] == ["out *** ***", "err ***", "log ***"]
+    assert run.lines("log")[-1].endswith("ValueError: raised ***")
     journal = (run.directory / JOURNAL_FILE).read_bytes()
     assert b"hunter" not in journal
+
+
+def test_inherited_secrets_and_those_of_the_agent_are_masked_and_no_run_sees_the_agents(
+    start_fork_server: Callable[..., ForkServer],
+) -> None:
+    env = {"INHERITED_PASSWORD": "inherited-hunter2", AGENT_SECRETS_VARIABLE: json.dumps(["agents-own-token"])}
+    server = start_fork_server(env=env)
+    code = "import os\ndef main(): print(os.environ['INHERITED_PASSWORD'], 'agents-own-token', sorted(os.environ))"
+    script = "echo $INHERITED_PASSWORD agents-own-token $(env | cut -d= -f1)"
+    for run in (server.python(code), server.command("sh", "-c", script)):
+        run.wait()
+        [line] = run.lines("stdout")
+        assert line.startswith("*** *** ") and "INHERITED_PASSWORD" in line
+        assert AGENT_SECRETS_VARIABLE not in line
+        assert run.lines("flowherd")[0].endswith("INHERITED_PASSWORD, the agent's own credentials")
+
+
+def test_long_records_and_messages_are_cut_within_no_secret(fork_server: ForkServer) -> None:
+    code = """
+import logging
+def main(token):
+    logging.info("%s", (" " * 7 + token) * 10_000)
+    raise ValueError((" " * 7 + token) * 1000)
+"""
+    for size in (12, 13, 14, 15, 16, 17):
+        token = "hunter22-and-more-of-it"[:size]
+        run = fork_server.python(code, parameters={"token": token})
+        record = run.wait()
+        message = run.lines("log")[0]
+        assert "more characters were left out" in message
+        for text in (message.rpartition("[flowherd")[0], record["exception"]["message"]):
+            *words, last = text.split()
+            assert set(words) == {"***"}
+            # Up to three characters say nothing, and ordinary words begin like many a secret.
+            assert last == "***" or (len(last) < 4 and token.startswith(last))
+
+
+# Text so far.
+
+
+def so_far(run: Run) -> list[str]:
+    """The texts so far in the journal."""
+    path = run.directory / JOURNAL_FILE
+    records = unpack_all(path.read_bytes()) if path.exists() else []
+    return [record.payload.decode() for record in records if record.so_far]
+
+
+def test_text_without_a_newline_is_in_the_journal_while_the_run_waits(fork_server: ForkServer, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    run = fork_server.command("sh", "-c", f"printf 'Continue? '; until [ -e {go_on} ]; do sleep 0.02; done; echo yes")
+    wait_until(lambda: so_far(run) == ["Continue? "], what=run.describe)
+    assert run.lines("stdout") == []
+    go_on.touch()
+    assert run.wait()["lines"] == 1
+    assert run.lines("stdout") == ["Continue? yes"]
+    assert so_far(run) == ["Continue? "]
+
+
+def test_a_bar_is_updated_about_once_a_second_and_keeps_its_last_state(fork_server: ForkServer) -> None:
+    code = """
+import sys, time
+for n in range(31):
+    sys.stderr.write("\\r%3d%%|%s|" % (100 * n // 30, "#" * n))
+    sys.stderr.flush()
+    time.sleep(0.08)
+"""
+    run = fork_server.command(sys.executable, "-c", code)
+    run.wait()
+    assert run.lines("stderr") == ["100%|" + "#" * 30 + "|"]
+    assert 2 <= len(so_far(run)) <= 4
+    assert all(text.endswith("|") and text.count("%") == 1 for text in so_far(run))
+
+
+def test_text_so_far_never_shows_the_beginning_of_a_secret(fork_server: ForkServer, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    wait = f"until [ -e {go_on} ]; do sleep 0.02; done"
+    script = f"printf 'key hunter2'; {wait}; printf -- '-correct-horse and mo'; sleep 1.5; echo re"
+    run = fork_server.command("sh", "-c", script, env={"API_KEY": "hunter2-correct-horse"})
+    wait_until(lambda: so_far(run) == ["key "], what=run.describe)
+    go_on.touch()
+    run.wait()
+    assert so_far(run) == ["key ", "key *** and mo"]
+    assert run.lines("stdout") == ["key *** and more"]
+
+
+def test_a_record_keeps_its_place_within_text_so_far(fork_server: ForkServer) -> None:
+    code = """
+import logging, sys, time
+def main():
+    sys.stdout.write("so far")
+    sys.stdout.flush()
+    time.sleep(0.4)
+    logging.info("in between")
+    print(" and more")
+"""
+    run = fork_server.python(code)
+    run.wait()
+    assert run.lines() == ["in between", "so far and more"]
+    assert so_far(run) == ["so far"]
 
 
 def test_output_that_arrives_while_the_run_is_ended_is_journaled(fork_server: ForkServer) -> None:

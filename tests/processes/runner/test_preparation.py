@@ -7,6 +7,7 @@ import os
 import pwd
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,42 @@ def test_the_environment_is_the_fork_servers_the_specs_and_flowherds_variables(f
     assert json.loads(found["FLOWHERD_PARAMETERS"]) == {"p": [1], "q": "x"}
     assert (found["FLOWHERD_PARAM_p"], found["FLOWHERD_PARAM_q"]) == ("[1]", "x")
     assert found["PYTHONUNBUFFERED"] == "1"
+
+
+def test_secrets_and_files_of_variables_are_read_when_the_run_starts_and_are_nowhere_else(
+    start_fork_server: Callable[..., ForkServer], tmp_path: Path
+) -> None:
+    server = start_fork_server(env={"AGENTS_VALUE": "from-the-agents-environment"})
+    (tmp_path / "password").write_text("first-password\n")
+    (tmp_path / "env").write_text("GREETING=hello\nA=of the file\nFILE_TOKEN=token-of-the-file\n")
+    spec = {
+        "env": {"A": "of the spec", "B": "of the spec"},
+        "env_files": [str(tmp_path / "env")],
+        "secrets": {"B": f"file:{tmp_path}/password", "C": "env:AGENTS_VALUE"},
+    }
+    run = server.prepare(
+        "command", {"argv": ["sh", "-c", "echo $GREETING; echo $A; echo ${#B} $B $C $FILE_TOKEN"]}, **spec
+    )
+    (tmp_path / "password").write_text("second-password\n")  # after the spec was written
+    server.start(run).wait()
+    assert run.lines("stdout") == ["hello", "of the spec", "15 *** *** ***"]
+    assert run.lines("flowherd")[0].endswith(": B, C, FILE_TOKEN")
+    for path in run.directory.iterdir():
+        content = path.read_bytes() if path.is_file() else b""
+        assert b"-password" not in content and b"token-of" not in content, path
+
+
+@pytest.mark.parametrize(
+    ("spec", "evidence"),
+    [
+        ({"secrets": {"DB": "env:NOT_THERE"}}, "the secret DB is read from the variable NOT_THERE, which"),
+        ({"secrets": {"DB": "file:/not/there"}}, "the secret DB cannot be read from the file /not/there: No such file"),
+        ({"env_files": ["/not/there"]}, "the variables cannot be read from the file /not/there: No such file"),
+        ({"env_files": ["/etc/passwd"]}, "line 1 of the file /etc/passwd is not of the form NAME=VALUE"),
+    ],
+)
+def test_a_secret_or_file_that_is_missing_is_named(fork_server: ForkServer, spec: Any, evidence: str) -> None:
+    assert not_started(fork_server, "command", {"argv": ["true"]}, **spec).startswith(evidence)
 
 
 def test_a_callable_and_its_children_see_the_runs_environment(fork_server: ForkServer) -> None:

@@ -128,3 +128,53 @@ def test_tens_of_thousands_of_lines_are_taken_and_paged_through(client: Client) 
     assert counted == {"aggregate": {"count": 30_000}}
     page = f'(where: {{flow_run_id: {{_eq: "{run_id}"}}}}, order_by: {{timestamp: asc}}, limit: 2, offset: 29998)'
     assert client.ask(f"{{ log{page} {{ message }} }}")["log"] == [{"message": "line 29998"}, {"message": "line 29999"}]
+
+
+def so_far(client: Client, run_id: str) -> list[tuple[str, str]]:
+    found = client.run(run_id, "texts_so_far(order_by: {stream: asc}) { stream message }")
+    return [(text["stream"], text["message"]) for text in found["texts_so_far"]]
+
+
+def text(run_id: str, number: int, message: str, stream: str = "stdout") -> dict[str, Any]:
+    """Text so far of one stream."""
+    [line] = lines(run_id, range(number, number + 1), message=message, info={"stream": stream}, so_far=True)
+    return line
+
+
+def test_text_so_far_is_one_row_for_each_stream_until_its_line_comes(client: Client) -> None:
+    run_id = client.create_run()
+    client.do("write_run_logs", logs=[text(run_id, 1, "10%"), text(run_id, 2, "a prompt", "stderr")])
+    client.do("write_run_logs", logs=[text(run_id, 3, "20%")])
+    assert so_far(client, run_id) == [("stderr", "a prompt"), ("stdout", "20%")]
+    assert messages(client, run_id) == []
+    client.do("write_run_logs", logs=[*lines(run_id, range(4, 5), message="100%"), text(run_id, 5, "next")])
+    assert so_far(client, run_id) == [("stderr", "a prompt"), ("stdout", "next")]
+    assert messages(client, run_id) == ["100%"]
+
+
+def test_requests_that_come_late_or_again_change_no_newer_text(client: Client) -> None:
+    run_id = client.create_run()
+    batch = [text(run_id, 1, "10%"), *lines(run_id, range(2, 3))]
+    client.do("write_run_logs", logs=batch)
+    client.do("write_run_logs", logs=[text(run_id, 5, "new")])
+    client.do("write_run_logs", logs=batch)
+    client.do("write_run_logs", logs=[text(run_id, 4, "old")])
+    assert so_far(client, run_id) == [("stdout", "new")]
+    assert messages(client, run_id) == ["line 2"]
+
+
+def test_text_so_far_needs_a_stream_and_a_time(client: Client) -> None:
+    run_id = client.create_run()
+    for missing in ("info", "timestamp"):
+        bad = text(run_id, 1, "10%")
+        del bad[missing]
+        refusal = client.refused("write_run_logs", logs=[bad])
+        assert "logs[0]: text so far needs info.stream and timestamp" in refusal
+
+
+def test_the_page_shows_what_running_runs_have_so_far(client: Client) -> None:
+    run_id = client.create_run()
+    client.do("write_run_logs", logs=[text(run_id, 1, "<42%>")])
+    assert "&lt;42%&gt;" not in client.server.get("/").text
+    client.report(run_id, "Running")
+    assert "<code>&lt;42%&gt;</code>" in client.server.get("/").text

@@ -13,7 +13,7 @@ from flowherd.cli.runs.log_view import emit_json, emit_text
 from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
-from flowherd_runner.contract.journal import STREAM_LOG, pack_record
+from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDOUT, pack_record, pack_so_far
 from flowherd_runner.contract.spec import RunSpec
 from tests.support.journals import read_lines
 
@@ -63,3 +63,19 @@ def test_the_agents_terminal_names_the_subflow(journal: Path) -> None:
     run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
     Mirror(screen).show_all([run])
     assert screen.text.splitlines() == ["a-run | of the run", f"a-run [subflow {SUBFLOW[:8]}] | of it"]
+
+
+def test_the_agents_terminal_shows_how_a_line_begins_and_then_the_line(journal: Path) -> None:
+    run = Run(RunDirectory(journal.parent, RUN), RunSpec(flow_run_id=RUN, flow_run_name="a-run"), lambda: None)
+    screen = Paper()
+    mirror = Mirror(screen)
+    journal.write_bytes(b"")
+    for number, (text, standing) in enumerate([(b"10%", False), (b"20%", False), (b"30%", True)]):
+        with journal.open("ab") as file:
+            file.write(pack_so_far(STREAM_STDOUT, 20, 1000 + number * 1000, text, standing=standing))
+        mirror.show_all([run])
+    assert screen.text == "a-run | 10%\na-run | 30%\n"
+    with journal.open("ab") as file:
+        file.write(pack_record(STREAM_STDOUT, 20, 9000, b"100%") + pack_record(STREAM_STDOUT, 20, 10000, b"100%"))
+    mirror.show_all([run])
+    assert screen.text == "a-run | 10%\na-run | 30%\na-run | 100%\na-run | 100%\n"

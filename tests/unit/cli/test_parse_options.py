@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,24 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
     with pytest.raises(CommandError, match="--in") as caught:
         parse_options.duration_s(text, "--in")
     assert caught.value.exit_code == exit_codes.USAGE
+
+
+def test_where_secrets_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_options.secret_sources(["A=file:/run/secrets/a", "B=env:B", "C=file:c=1:2", "D=file:~/d"]) == {
+        "A": "file:/run/secrets/a",
+        "B": "env:B",
+        "C": f"file:{tmp_path}/c=1:2",
+        "D": "file:~/d",
+    }
+
+
+@pytest.mark.parametrize("text", ["hunter22", "=hunter22", "A=hunter22", "A=file:", "A=env:", "A=vault:hunter22"])
+def test_a_secret_itself_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(CommandError, match="--secret") as caught:
+        parse_options.secret_sources([text])
+    assert caught.value.exit_code == exit_codes.USAGE
+    assert "hunter22" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

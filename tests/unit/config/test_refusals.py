@@ -32,6 +32,12 @@ def refusal(environ: dict[str, str], **overrides: object) -> str:
     return str(caught.value)
 
 
+def test_a_secret_in_place_of_its_source_is_refused_and_not_shown(environ: dict[str, str]) -> None:
+    message = refusal({**environ, "FLOWHERD__RUNS__SECRETS": f"DB={SECRET}"})
+    assert "file:PATH or env:VARIABLE" in message
+    assert SECRET not in message
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "allowed"),
     [

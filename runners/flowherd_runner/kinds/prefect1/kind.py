@@ -10,7 +10,7 @@ from typing import NoReturn
 from flowherd_runner.contract.variables import KIND_PREFECT
 from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
-from flowherd_runner.kinds.prefect1 import configuration, execute_flow_run, spawned_processes
+from flowherd_runner.kinds.prefect1 import configuration, execute_flow_run, masked_secrets, spawned_processes
 from flowherd_runner.kinds.prefect1.interruption import Interruption
 from flowherd_runner.stopping import INTERRUPT
 
@@ -46,5 +46,6 @@ def _prepare(flow: FlowProcess) -> None:
     except ImportError as error:
         raise NotStarted("{} cannot import Prefect: {}".format(sys.executable, error)) from error
     configuration.renew()
+    masked_secrets.mask(flow.sender)
     spawned_processes.adjust(flow.sender)
     spawned_processes.include(flow.sender)

@@ -22,6 +22,7 @@ from flowherd_runner.kinds.prefect3 import (
     prefect_compat,
     reconnecting,
     run_settings,
+    secret_blocks,
     termination,
 )
 from flowherd_runner.record_sender import flush_streams
@@ -85,6 +86,7 @@ def _renew_prefect(flow: FlowProcess, flow_run_id: UUID) -> None:
     run_settings.renew()
     reconnecting.retry_first_requests()
     log_records.redirect(flow.sender.record, str(flow_run_id))
+    secret_blocks.mask(flow.sender)
 
 
 def _execute(flow: FlowProcess) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +14,8 @@ from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import log_input, state_input
 from flowherd.backends.graphql.run_rows import stored_state
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
@@ -46,7 +48,8 @@ class GraphQLBackend:
         self._due_runs = DueRuns(transport)
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
-        #: Whether the server recognises log lines by their ids; None before `connect`.
+        #: Whether the server is the embedded one: it recognises log lines by their ids, and takes a state's time from
+        #: its context. None before `connect`.
         self._sends_line_ids: bool | None = None
 
     def connect(self) -> ServerCapabilities:
@@ -59,7 +62,12 @@ class GraphQLBackend:
         self._sends_line_ids = version is not None
         if version is None:
             return ServerCapabilities(name="Prefect Server")
-        return ServerCapabilities(name=f"flowherd server {version}", arbitrates=True, wakes=True)
+        return ServerCapabilities(
+            name=f"flowherd server {version}",
+            arbitrates=True,
+            wakes=True,
+            keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
+        )
 
     def check_token(self) -> None:
         """Raise NotAuthorized unless the server knows the token as one of scope RUNNER."""
@@ -111,7 +119,9 @@ class GraphQLBackend:
                     self._submit_task_run(task_run, submitted)
 
     def report(self, report: StateReport) -> None:
-        """Set the state."""
+        """Set the state. At a server that dates states itself, the message of a late report says when it happened."""
+        if not self._sends_line_ids:
+            report = replace(report, message=dated_message(report))
         self._set_flow_run_state(report.flow_run_id, report.version, state_input(report))
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:

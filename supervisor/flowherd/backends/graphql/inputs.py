@@ -43,6 +43,8 @@ def log_input(line: LogLine, *, with_id: bool) -> dict[str, Any]:
     }
     if with_id and line.line_id is not None:
         log["line_id"] = line.line_id
+    if line.so_far:
+        log["so_far"] = True
     return log
 
 

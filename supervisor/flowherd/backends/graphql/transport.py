@@ -19,6 +19,10 @@ from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAu
 
 #: Header of every answer of flowherd's own server; shows that its extensions are available.
 SERVER_HEADER = "X-Flowherd-Server"
+#: Header in which it lists extensions that its first release did not have, separated by commas.
+EXTENSIONS_HEADER = "X-Flowherd-Extensions"
+#: The extension of `write_run_logs` for text so far, and the table `text_so_far`.
+TEXT_SO_FAR = "text-so-far"
 #: The servers' message for a flow run that another agent has.
 _CLAIM_LOST_TEXT = "State update failed"
 _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
@@ -41,6 +45,8 @@ class GraphQLTransport:
         self.endpoint = self.origin + (parts.path if parts.path.strip("/") else "/graphql")
         #: Version of flowherd's own server as of the latest answer; None for any other server.
         self.server_version: str | None = None
+        #: Extensions of flowherd's own server as of the latest answer.
+        self.server_extensions: frozenset[str] = frozenset()
         self._timeout_s = timeout_s
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
         if token:
@@ -87,6 +93,8 @@ class GraphQLTransport:
     def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
         self.server_version = response.headers.get(SERVER_HEADER)
+        named = response.headers.get(EXTENSIONS_HEADER) or ""
+        self.server_extensions = frozenset(name.strip() for name in named.split(","))
         return response
 
 

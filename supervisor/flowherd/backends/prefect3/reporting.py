@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 from loguru import logger
 
+from flowherd.backends.late_reports import dated_message
 from flowherd.backends.prefect3.claim_tokens import ClaimTokens, report_transition_id
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.pool import WorkPool
@@ -30,9 +31,6 @@ from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendError, BackendRefused, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import StateReport
-
-#: Delay after which a report says when it happened, seconds: the server dates a state when it receives it.
-_LATE_S = 30.0
 
 
 class StateReporter:
@@ -64,11 +62,11 @@ class StateReporter:
         self._check(row, wanted, report.claim)
         decision = self._orchestration.propose(
             report.flow_run_id,
-            Proposal(type=_allowed(wanted, row.state_type), message=_message(report), transition_id=transition_id),
+            Proposal(type=_allowed(wanted, row.state_type), message=dated_message(report), transition_id=transition_id),
         )
         if not decision.stands and (wanted, decision.state_type) == (CRASHED, CANCELLING):  # changed after the read
             decision = self._orchestration.propose(
-                report.flow_run_id, Proposal(type=CANCELLED, message=_message(report), transition_id=transition_id)
+                report.flow_run_id, Proposal(type=CANCELLED, message=dated_message(report), transition_id=transition_id)
             )
         if not decision.stands:
             raise ClaimLost(f"flow run {report.flow_run_id} does not become {report.state}: {decision.reason}")
@@ -109,10 +107,3 @@ class StateReporter:
 def _allowed(wanted: str, current: str) -> str:
     """Return the type to propose: the server does not accept Crashed for a run that is being cancelled."""
     return CANCELLED if (wanted, current) == (CRASHED, CANCELLING) else wanted
-
-
-def _message(report: StateReport) -> str:
-    late_s = (datetime.now(timezone.utc) - report.at).total_seconds()
-    if late_s < _LATE_S or report.state is RunState.SUBMITTED:
-        return report.message
-    return f"{report.message} (at {report.at:%Y-%m-%d %H:%M:%S} UTC, reported later)"

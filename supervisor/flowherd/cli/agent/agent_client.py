@@ -5,20 +5,25 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from flowherd.agent.control_path import short_path
+from flowherd.agent.control_path import SOCKET_FILE, short_path
 from flowherd.cli import exit_codes
+from flowherd.cli.agent.lock_holder import agent_pid, missing_files
 from flowherd.cli.failures import CommandError
-from flowherd.cli.printing import print_json, print_line
+from flowherd.cli.printing import print_json, print_line, print_note
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
 
 _TIMEOUT_S = 15.0
+#: How long to wait for a control socket that was removed, seconds: the agent makes it again at its next poll.
+_SOCKET_TIMEOUT_S = 12.0
+_LOOK_S = 0.2
 
 
 class _NoAnswer(Exception):
@@ -31,11 +36,19 @@ class AgentClient:
     Methods raise CommandError if the agent does not answer or refuses; `look` and `is_running` take no answer as such.
     """
 
-    def __init__(self, connect: Callable[[], http.client.HTTPConnection], token: str, no_answer: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], http.client.HTTPConnection],
+        token: str,
+        no_answer: str,
+        state_dir: Path | None = None,
+    ) -> None:
         self._connect = connect
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         #: Error message if no agent answers.
         self._no_answer = no_answer
+        #: The agent's state directory; None if it is reached by an address.
+        self._state_dir = state_dir
 
     @classmethod
     def in_directory(cls, state_dir: Path, name: str) -> AgentClient:
@@ -43,7 +56,7 @@ class AgentClient:
         no_answer = (
             f"no agent {name!r} runs on {state_dir}; name another with -n or --state-dir, or start it: `flowherd start`"
         )
-        return cls(lambda: _UnixConnection(state_dir), "", no_answer)
+        return cls(lambda: _UnixConnection(state_dir), "", no_answer, state_dir)
 
     @classmethod
     def at_address(cls, address: str, token: str) -> AgentClient:
@@ -88,10 +101,28 @@ class AgentClient:
         return found is not None and found["instance"] == instance
 
     def _answer(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
+        self._wait_for_socket()
         try:
             return self._request(method, path, query)
         except _NoAnswer as error:
-            raise CommandError(f"{self._no_answer} ({error})", exit_codes.UNREACHABLE) from error
+            raise CommandError(f"{self._why_no_answer()} ({error})", exit_codes.UNREACHABLE) from error
+
+    def _wait_for_socket(self) -> None:
+        """Wait, but not for long, while a running agent's control socket is missing."""
+        if self._state_dir is None or (self._state_dir / SOCKET_FILE).exists() or agent_pid(self._state_dir) is None:
+            return
+        print_note(f"{self._state_dir / SOCKET_FILE} was removed; waiting for the agent to make it again")
+        deadline_s = time.monotonic() + _SOCKET_TIMEOUT_S
+        while not (self._state_dir / SOCKET_FILE).exists() and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+
+    def _why_no_answer(self) -> str:
+        pid = agent_pid(self._state_dir) if self._state_dir is not None else None
+        if pid is None:
+            return self._no_answer
+        missing = ", ".join(missing_files(self._state_dir)) if self._state_dir is not None else ""
+        removed = f"; removed from {self._state_dir}: {missing}" if missing else ""
+        return f"the agent runs (pid {pid}) but does not answer{removed}"
 
     def _request(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
         target = f"/api/{path}" + (f"?{urlencode(query)}" if query else "")

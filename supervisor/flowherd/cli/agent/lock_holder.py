@@ -1,25 +1,75 @@
-"""Finds the holder of a lock file without taking the lock, which would stop an agent that starts at that moment."""
+"""Finds the agent that uses a state directory without taking its locks, which would stop an agent that starts then."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from flowherd.agent.control_path import SOCKET_FILE
+from flowherd.host.processes.flock import removed_from
+from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
 
 _LOCKS = Path("/proc/locks")
 
 
-def lock_holder(path: Path) -> int | None:
-    """Return the pid that holds the flock(2) of `path` and has written itself into the file; None if there is none.
+def agent_pid(state_dir: Path) -> int | None:
+    """Return the pid of the agent that uses the state directory; None if none does.
 
-    The kernel's list (proc(5), /proc/locks) names inodes. It also names devices, but on btrfs and overlayfs not those
-    that stat(2) reports; inode and pid together identify the lock well enough.
+    The agent has locked agent.lock and written its pid there; if that file was removed, it still holds the lock of the
+    directory; if that was removed too, or the agent is of 0.1.0, it has open what was removed. The kernel's list
+    (proc(5), /proc/locks) names inodes. It also names devices, but on btrfs and overlayfs not those that stat(2)
+    reports; inode and pid together identify the lock well enough.
     """
+    return _holder_of_file(state_dir / LOCK_FILE) or _holder_of_directory(state_dir) or _had_before(state_dir)
+
+
+def missing_files(state_dir: Path) -> list[str]:
+    """Return the names of what a running agent has in its state directory and what is not there."""
+    return [name for name in (SOCKET_FILE, LOCK_FILE, IDENTITY_FILE, RUNS_DIRECTORY) if not (state_dir / name).exists()]
+
+
+def _holder_of_file(path: Path) -> int | None:
     try:
         inode = path.stat().st_ino
         pid = path.read_text(encoding="ascii", errors="replace").strip()
-        lines = _LOCKS.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    return int(pid) if any(str(holder) == pid for holder in _holders(inode)) else None
+
+
+def _holder_of_directory(path: Path) -> int | None:
+    try:
+        inode = path.stat().st_ino
+    except OSError:
+        return None
+    return next((pid for pid in _holders(inode) if _has_open(pid, path)), None)
+
+
+def _had_before(state_dir: Path) -> int | None:
+    """Return the pid that has the directory or its lock file open, which were removed since."""
+    removed = [path for path in (state_dir, state_dir / LOCK_FILE) if not os.path.lexists(path)]
+    return next((pid for path in removed for pid in removed_from(path)), None)
+
+
+def _holders(inode: int) -> Iterator[int]:
+    """Yield the pids that hold a flock(2) of a file with this inode number, on whatever device."""
+    try:
+        lines = _LOCKS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return
     # 1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF; a process that waits for the lock has "->" in the second field.
-    locks = [line.split() for line in lines]
-    held = any(f[1] == "FLOCK" and f[4] == pid and f[5].rpartition(":")[2] == str(inode) for f in locks)
-    return int(pid) if held else None
+    for fields in map(str.split, lines):
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            yield int(fields[4])
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    """Return whether the process has `path` open; True for one whose descriptors may not be read."""
+    try:
+        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]  # noqa: PTH115 - not a path
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return str(path.resolve()) in links

@@ -94,10 +94,10 @@ def _supervised(program: str, url: str | None, configuration: str | None) -> dic
 def _local(loaded: LoadedSettings) -> dict[str, Any]:
     """Return whether an agent holds the state directory, and how many runs are in it."""
     from flowherd.cli.agent.agent_client import AgentClient
-    from flowherd.cli.agent.lock_holder import lock_holder
+    from flowherd.cli.agent.lock_holder import agent_pid, missing_files
 
     directory = loaded.paths.state_dir
-    pid = lock_holder(directory / "agent.lock")
+    pid = agent_pid(directory)
     runs = sum(1 for entry in (directory / "runs").glob("*") if entry.is_dir())
     name = loaded.settings.cloud.agent.name
     facts = AgentClient.in_directory(directory, name).look() if pid is not None else None
@@ -106,6 +106,7 @@ def _local(loaded: LoadedSettings) -> dict[str, Any]:
         "up": pid is not None,
         "pid": pid,
         "status": facts["status"] if facts is not None else None,
+        "missing": missing_files(directory) if pid is not None else [],
         "preloading": facts.get("preloading", []) if facts is not None else [],
         "state_dir": directory,
         "runs": runs,
@@ -145,6 +146,12 @@ def _print_status(
         state += f", {local['status']}"
     runs = "1 run" if local["runs"] == 1 else f"{local['runs']} runs"
     print_line(f"agent {local['name']!r}: {state}; {runs} in {local['state_dir']}")
+    if local["missing"]:
+        missing = ", ".join(local["missing"])
+        print_line(
+            f"removed from {local['state_dir']}: {missing}; the agent makes what is missing again at its next poll. "
+            f"Keep cleaners of temporary files out of that directory, or move it (--state-dir)"
+        )
     for wait in local["preloading"]:
         module = wait["module"] or "its first module"
         print_line(f"fork server: {wait['interpreter']} has been importing {module} for {span(wait['seconds'])}")

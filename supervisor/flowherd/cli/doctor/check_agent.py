@@ -9,14 +9,18 @@ from pathlib import Path
 
 import psutil
 
+from flowherd.agent.control_path import SOCKET_FILE
+from flowherd.cli.agent import lock_holder
 from flowherd.cli.agent.agent_client import AgentClient
-from flowherd.cli.agent.lock_holder import lock_holder
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.cli.explain.explanation import local_facts
 from flowherd.cli.format_times import span
 from flowherd.config import LoadedSettings
 from flowherd.host.limits import mebibytes
+from flowherd.host.store.remove_tree import disk_bytes, what_prevents
 from flowherd.host.store.run_directory import RunDirectory
+from flowherd.host.store.survivors import listed, living_survivors
+from flowherd.private_directory import reason_against
 from flowherd.supervisord.rpc import SupervisordError, find_access, program_state
 from flowherd.values import checked_id
 from flowherd_runner.contract import identity
@@ -29,14 +33,14 @@ _MAX_NAMED = 5
 
 def agent_pid(loaded: LoadedSettings) -> int | None:
     """Return the pid of the agent that holds the state directory, if one does."""
-    return lock_holder(loaded.paths.state_dir / "agent.lock")
+    return lock_holder.agent_pid(loaded.paths.state_dir)
 
 
 def check_directory(loaded: LoadedSettings) -> Finding:
     """Check that the state directory can be written by this user and read by no other."""
     place = loaded.paths.state_dir
     try:
-        status = place.stat()
+        status = place.lstat()
     except FileNotFoundError:
         parent = next(path for path in place.parents if path.exists())
         if os.access(parent, os.W_OK | os.X_OK):
@@ -45,6 +49,9 @@ def check_directory(loaded: LoadedSettings) -> Finding:
         return bad("state directory", f"{place} cannot be created in {parent}", advice)
     except OSError as error:
         return bad("state directory", str(error), "run this command as the agent's user")
+    reason = reason_against(status)
+    if reason is not None:
+        return bad("state directory", f"{place} {reason}", "the agent refuses it; correct it, or use --state-dir")
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
         advice = "run this command as the agent's user, or chown the directory"
         return bad("state directory", f"{place} cannot be written by this user", advice)
@@ -62,8 +69,15 @@ def check_agent(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding]:
         yield ok("agent", f"{name!r} is not running")
         return
     facts = AgentClient.in_directory(loaded.paths.state_dir, name).look()
-    if facts is None:
+    missing = lock_holder.missing_files(loaded.paths.state_dir)
+    if facts is None and SOCKET_FILE not in missing:
         yield warn("agent", f"{name!r} runs (pid {pid}) but does not answer", "read its log; it may still be starting")
+        return
+    if missing:
+        removed = f"{name!r} runs (pid {pid}), but {', '.join(missing)} were removed from {loaded.paths.state_dir}"
+        keep_out = "the agent makes them again at its next poll; keep cleaners of temporary files out of that directory"
+        yield warn("agent's files", removed, keep_out)
+    if facts is None:
         return
     detail = f"{name!r} runs (pid {pid}): {facts['status']}" + (f", {facts['reason']}" if facts["reason"] else "")
     advice = {"paused": "`flowherd resume`", "unwell": "see the other lines, and its log"}
@@ -130,6 +144,37 @@ def check_leftovers(loaded: LoadedSettings, pid: int | None) -> Iterator[Finding
         runs = "1 run has" if unreported == 1 else f"{unreported} runs have"
         detail = f"{runs} ended, which has not been reported to the API"
         yield warn("unreported ends", detail, "start the agent again")
+
+
+def check_survivors(loaded: LoadedSettings) -> Finding:
+    """Check for processes that flowherd was to end and could not, until they are gone."""
+    living = living_survivors(loaded.paths.state_dir)
+    if not living:
+        return ok("survivors", "every process that was to be ended is gone")
+    pids = " ".join(str(one.pid) for one in living)
+    runs = ", ".join(sorted({one.flow_run_id for one in living}))
+    detail = f"{len(living)} processes of ended runs still run: {listed(living)}; runs {runs}"
+    return warn("survivors", detail, f"end them as their user or as root: `kill {pids}`")
+
+
+def check_remains(loaded: LoadedSettings) -> Finding:
+    """Check for directories of ended runs that could not be removed."""
+    remains = [one for one in _run_directories(loaded) if one.is_abandoned() and not _is_locked(one)]
+    if not remains:
+        return ok("remains", "every directory that was to be removed is gone")
+    size = mebibytes(sum(disk_bytes(one.path) for one in remains))
+    named = "; ".join(
+        f"{one.path}" + (f" ({reason})" if (reason := what_prevents(one.path)) else "") for one in remains[:_MAX_NAMED]
+    )
+    detail = f"{len(remains)} directories of ended runs could not be removed, {size}: {named}"
+    return warn("remains", detail, "remove them as root; the agent tries again every few minutes, and its log says why")
+
+
+def _is_locked(directory: RunDirectory) -> bool:
+    try:
+        return directory.lock_is_held()
+    except OSError:
+        return False
 
 
 def _run_directories(loaded: LoadedSettings) -> Iterator[RunDirectory]:

@@ -13,7 +13,7 @@ from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.config import LoadedSettings
-from flowherd.errors import BackendError, NotAuthorized
+from flowherd.errors import BackendError, ConfigurationError, NotAuthorized
 
 #: An answer that takes longer than this is slow, seconds.
 _SLOW_S = 1.0
@@ -25,7 +25,11 @@ _CLOCK_TIMEOUT_S = 5.0
 
 def check_backend(loaded: LoadedSettings) -> Iterator[Finding]:
     """Check whether it answers, accepts the token, and has the same time as this host."""
-    api = find_api(loaded)
+    try:
+        api = find_api(loaded)
+    except ConfigurationError as error:  # a server.json that another user may have written
+        yield bad("backend", str(error), "look who put it there")
+        return
     if api is None:
         yield ok("backend", "none is set and no embedded server is running; `flowherd start` starts one beside itself")
         return

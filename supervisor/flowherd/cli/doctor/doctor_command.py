@@ -69,6 +69,8 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield from check_agent.check_agent(loaded, pid)
     yield check_agent.check_spool(loaded)
     yield from check_agent.check_leftovers(loaded, pid)
+    yield check_agent.check_survivors(loaded)
+    yield check_agent.check_remains(loaded)
     yield check_agent.check_supervisor(pid)
     yield from check_fork_servers.check_fork_servers(loaded)
     yield from check_host.check_disk("disk", loaded.paths.state_dir)

@@ -74,6 +74,7 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     if backend.error is not None and local is None:
         raise backend.error
     last = backend.states[-1] if backend.states else None
+    run_id = backend.run.id if backend.run is not None else local.path.name if local is not None else text
     return {
         **_identity(backend.run, local),
         "agent": backend.agent_name,
@@ -83,6 +84,7 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
         "waiting": _waiting(backend, loaded, state_dir),
         **_happened(backend, local),
         **_local_facts(local),
+        "survivors": _survivors(run_id, loaded, state_dir),
         "backend_error": str(backend.error) if backend.error else None,
     }
 
@@ -152,11 +154,25 @@ def _agents_here(loaded: LoadedSettings, state_dir: str | None) -> dict[str, dic
     from flowherd.agent.control_path import SOCKET_FILE
     from flowherd.cli.agent.agent_client import AgentClient
 
-    places = {path.parent for path in loaded.paths.agents_dir.glob(f"*/{SOCKET_FILE}")} | {loaded.paths.state_dir}
-    if state_dir is not None:
-        places.add(Path(state_dir).expanduser().absolute())
+    places = _state_directories(loaded, state_dir, SOCKET_FILE)
     answers = (AgentClient.in_directory(place, place.name).look() for place in places)
     return {str(facts["agent"]): facts for facts in answers if facts is not None}
+
+
+def _survivors(run_id: str, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
+    """Return the processes of the run that could not be ended and still live on this host."""
+    from flowherd.host.store.survivors import SURVIVORS_FILE, living_survivors
+
+    places = _state_directories(loaded, state_dir, SURVIVORS_FILE)
+    return [str(one) for place in sorted(places) for one in living_survivors(place) if one.flow_run_id == run_id]
+
+
+def _state_directories(loaded: LoadedSettings, state_dir: str | None, file: str) -> set[Path]:
+    """Return the state directories of this home's agents that have `file`, and the configured and the given one."""
+    places = {path.parent for path in loaded.paths.agents_dir.glob(f"*/{file}")} | {loaded.paths.state_dir}
+    if state_dir is not None:
+        places.add(Path(state_dir).expanduser().absolute())
+    return places
 
 
 def _evidence(found: RunView | None, notices: Sequence[NoticeView], local: LocalFacts | None) -> str | None:
@@ -210,3 +226,5 @@ def _print(story: dict[str, Any]) -> None:
         print_line("left running and ended: " + ", ".join(story["leftovers"]) + ".")
     for problem in story["damage"]:
         print_line(f"damaged: {problem}")
+    if story["survivors"]:
+        print_line("still running, could not be ended: " + ", ".join(story["survivors"]) + ".")

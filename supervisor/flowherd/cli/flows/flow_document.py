@@ -27,6 +27,9 @@ class HowToRun:
 
     labels: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    #: Files with more variables, and where secret ones are read from: "file:PATH" or "env:VARIABLE".
+    env_files: Sequence[str] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
     working_dir: str | None = None
     interpreter: str | None = None
     preload: Sequence[str] = ()
@@ -137,6 +140,8 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
     ours = {
         "interpreter": how.interpreter,
         "preload": list(how.preload) or None,
+        "env_files": list(how.env_files) or None,
+        "secrets": dict(how.secrets) or None,
         "limits": dict(how.limits) or None,
         "grace_s": how.grace_s,
         "user": how.user,

@@ -52,6 +52,17 @@ def register(
         list[str] | None,
         typer.Option("-e", "--env", metavar="K=V", help="Variable for its runs; repeatable."),
     ] = None,
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="File of NAME=VALUE lines, read on the host when a run starts; repeatable."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=file:PATH|env:VAR",
+            help="Secret variable, read on the host when a run starts, from a file or the agent's environment.",
+        ),
+    ] = None,
     working_dir: Annotated[
         str | None,
         typer.Option(
@@ -95,6 +106,8 @@ def register(
     how = HowToRun(
         labels=_labels(label, any_host),
         env=parse_options.pairs(env, "-e"),
+        env_files=[parse_options.host_path(path) for path in env_file or ()],
+        secrets=parse_options.secret_sources(secret),
         working_dir=_working_dir(working_dir, here=here),
         interpreter=_interpreter(interpreter),
         preload=preload or (),

@@ -20,7 +20,7 @@ from flowherd.cli.options import require_work_pool
 from flowherd.cli.printing import print_note
 from flowherd.config import LoadedSettings, Source
 from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
-from flowherd.private_directory import make_private_directory
+from flowherd.private_directory import make_missing_directories
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _note_missing(secret: Credential) -> None:
 def _write(secret: Credential, path: Path, value: str, user: str | None) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
-        make_private_directory(path.parent)
+        make_missing_directories(path.parent)
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(value.strip() + "\n")

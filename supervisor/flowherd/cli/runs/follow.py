@@ -14,7 +14,7 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.printing import print_warning
 from flowherd.cli.runs.local_runs import JournalTail, LocalRun
 from flowherd.cli.runs.lookup import find_local_run
-from flowherd.client.logs import RunLog
+from flowherd.client.logs import LogView, RunLog
 from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient
 from flowherd.config import LoadedSettings
@@ -40,6 +40,8 @@ class Line:
     message: str
     #: Id of the subflow's run, if a subflow logged the line; only journals have it.
     subflow_run_id: str | None = None
+    #: Text so far of an unfinished line; the next one, or the next line, of the same stream replaces it.
+    so_far: bool = False
 
 
 Emit = Callable[[Iterable[Line]], None]
@@ -52,15 +54,29 @@ class BackendLog:
         self._client = client
         self._run_id = run_id
         self._log: RunLog | None = None
-        #: Whether the backend has had any line.
+        #: Whether the backend has had any line, or part of one.
         self.has_lines = False
+        #: The text so far that was emitted and not finished yet, by stream.
+        self._so_far: dict[str, str] = {}
 
     def emit_new(self, emit: Emit) -> None:
-        """Emit all lines that have arrived since the last call."""
+        """Emit all lines that have arrived since the last call, and text so far that has changed."""
         self._log = self._log or self._client.log(self._run_id)
         while lines := self._log.next_lines():
+            for line in lines:
+                self._so_far.pop(line.stream, None)
+            self._emit(lines, emit)
+        changed = [text for text in self._log.text_so_far() if self._so_far.get(text.stream) != text.message]
+        self._so_far |= {text.stream: text.message for text in changed}
+        self._emit(changed, emit)
+
+    def _emit(self, lines: list[LogView], emit: Emit) -> None:
+        if lines:
             self.has_lines = True
-            emit(Line(at=x.at, stream=x.stream, level=x.level, logger=x.logger, message=x.message) for x in lines)
+            emit(
+                Line(at=x.at, stream=x.stream, level=x.level, logger=x.logger, message=x.message, so_far=x.so_far)
+                for x in lines
+            )
 
 
 def follow(
@@ -136,6 +152,7 @@ def from_journal(line: LogLine) -> Line:
         logger=line.logger,
         message=line.message,
         subflow_run_id=line.subflow_run_id,
+        so_far=line.so_far,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowherd.host.delivery.journal_reader import BATCH_BYTES, read_batch
+from flowherd.host.delivery.journal_reader import BATCH_BYTES, read_batch, without_replaced
 from flowherd.values import LogLine
 from flowherd_runner.contract import files
 
@@ -38,7 +38,7 @@ class JournalTail:
         """Return lines that were not returned before; an empty list means that there are no more at present."""
         journal = self._run.directory / files.JOURNAL_FILE
         lines, self._offset = read_batch(journal, self._run.id, self._offset, BATCH_BYTES)
-        return lines
+        return without_replaced(lines)
 
 
 def find_local_runs(text: str, agents_dir: Path, state_dir: Path | None) -> list[LocalRun]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from flowherd.cli.printing import LEVEL_STYLES, console, escaped, is_terminal, json_line
 from flowherd.cli.runs.follow import Line
+from flowherd.live_text import LiveText
 from flowherd.values import subflow_mark
 
 
@@ -17,32 +19,60 @@ def emit_nothing(lines: Iterable[Line]) -> None:
 
 
 def emit_json(lines: Iterable[Line]) -> None:
-    """Print one JSON object per line."""
+    """Print one JSON object per line; each change of an unfinished line is one too, with "so_far": true."""
     for line in lines:
         fields = {"timestamp": line.at, "stream": line.stream, "level": line.level, "logger": line.logger}
         of_subflow = {"subflow_run_id": line.subflow_run_id} if line.subflow_run_id else {}
-        print(json_line({**fields, "message": line.message, **of_subflow}))
+        so_far = {"so_far": True} if line.so_far else {}
+        print(json_line({**fields, "message": line.message, **of_subflow, **so_far}), flush=line.so_far)
     sys.stdout.flush()
 
 
 def emit_text(lines: Iterable[Line]) -> None:
-    """Print time, stream or level, and message of each line."""
-    if is_terminal():
-        _emit_coloured(lines)
-        return
-    for line in lines:
-        print(f"{_stamp(line, full=True)}  {_tag(line):<8}  {_message(line)}")
-    sys.stdout.flush()
+    """Print time, stream or level, and message of each line of a log that does not grow."""
+    view = TextView()
+    view(lines)
+    view.end()
 
 
-def _emit_coloured(lines: Iterable[Line]) -> None:
+class TextView:
+    """Prints time, stream or level, and message of each line; text so far in one line that is updated."""
+
+    def __init__(self) -> None:
+        self._live = LiveText(sys.stdout)
+        self._show = _coloured_printer() if is_terminal() else _print_plain
+
+    def __call__(self, lines: Iterable[Line]) -> None:
+        """Print the lines."""
+        for line in lines:
+            message = escaped(_message(line)) if is_terminal() else _message(line)
+            if line.so_far:
+                label = f"{_stamp(line, full=not is_terminal())}  {_tag(line):<8}  "
+                self._live.so_far(line.stream, label, message)
+            else:
+                self._live.line(line.stream, message, functools.partial(self._show, line))
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        """End a line of text so far: no more comes."""
+        self._live.end()
+
+
+def _print_plain(line: Line) -> None:
+    print(f"{_stamp(line, full=True)}  {_tag(line):<8}  {_message(line)}")
+
+
+def _coloured_printer() -> Callable[[Line], None]:
     from rich.text import Text
 
     screen = console()
-    for line in lines:
+
+    def show(line: Line) -> None:
         style = "dim" if line.stream == "flowherd" else LEVEL_STYLES.get(line.level, "")
         text = Text.assemble((_stamp(line, full=False), "dim"), "  ", (f"{_tag(line):<8}", style), "  ")
         screen.print(text.append(escaped(_message(line))), soft_wrap=True)
+
+    return show
 
 
 def _stamp(line: Line, *, full: bool) -> str:

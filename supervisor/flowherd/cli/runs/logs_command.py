@@ -36,11 +36,22 @@ def logs(
     as_json: JsonLinesOption = False,
 ) -> None:
     """Print a run's log: from the backend, or if that does not have it, from the journal on this host."""
+    from flowherd.cli.runs.log_view import TextView, emit_json
+
+    if as_json:
+        _print(run, state_dir, api, emit_json, follow=follow)
+        return
+    view = TextView()
+    try:
+        _print(run, state_dir, api, view, follow=follow)
+    finally:
+        view.end()
+
+
+def _print(run: str, state_dir: str | None, api: str | None, emit: Emit, *, follow: bool) -> None:
     from flowherd.cli.runs.follow import follow_run
-    from flowherd.cli.runs.log_view import emit_json, emit_text
     from flowherd.cli.runs.lookup import find_run
 
-    emit = emit_json if as_json else emit_text
     try:
         client, loaded = open_client(api)
         found = find_run(client, run)

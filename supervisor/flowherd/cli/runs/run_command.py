@@ -134,13 +134,16 @@ def _wait(
     client: UserClient, loaded: LoadedSettings, run_id: str, wait_s: float | None, *, quiet: bool
 ) -> RunView | None:
     from flowherd.cli.runs.follow import follow_run
-    from flowherd.cli.runs.log_view import emit_nothing, emit_text
+    from flowherd.cli.runs.log_view import TextView, emit_nothing
 
+    view = TextView()
     try:
-        ended = follow_run(client, loaded, run_id, emit_nothing if quiet else emit_text, wait_s=wait_s)
+        ended = follow_run(client, loaded, run_id, emit_nothing if quiet else view, wait_s=wait_s)
     except KeyboardInterrupt:
         print_note(f"\nno longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
         raise
+    finally:
+        view.end()
     if ended is None:
         print_note(f"the run has not ended after {span(wait_s or 0.0)}: `flowherd logs -f {run_id}`")
     elif not quiet:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from flowherd_runner.contract.journal import (
     STREAM_NOTICE,
     STREAM_STDERR,
     Record,
-    unpack_records,
+    unpack_all,
 )
 
 #: Longest record, bytes.
@@ -43,6 +44,8 @@ def read_batch(
     there is nothing more now. A missing journal counts as empty. `attempt` keeps the line ids of a flow run that was
     started twice apart.
 
+    Text so far is among the lines, unless the batch holds what replaces it; standing text so far in any case.
+
     Raises OSError when the journal cannot be read.
     """
     size = max(max_bytes, 2 * MAX_RECORD_BYTES)
@@ -55,13 +58,26 @@ def read_batch(
         data = file.read(size)
     lines = []
     end = offset
-    for record in unpack_records(data, offset):
+    for record in unpack_all(data, offset):
         lines.append(_line(record, flow_run_id, attempt))
         end = record.end
-    if not lines and len(data) == size:
+    if end == offset and len(data) == size:
         # Room for the largest record, and no record: the journal is damaged here.
         end = offset + size - MAX_RECORD_BYTES + 1
-    return lines, end
+    return without_replaced(lines, keep_standing=True), end
+
+
+def without_replaced(lines: Sequence[LogLine], *, keep_standing: bool = False) -> list[LogLine]:
+    """Return the lines without text so far that later ones replace; `keep_standing` keeps standing text so far."""
+    if not any(line.so_far for line in lines):
+        return list(lines)
+    kept = []
+    replaced: set[str] = set()
+    for line in reversed(lines):
+        if not (line.so_far and line.stream in replaced) or (keep_standing and line.standing):
+            kept.append(line)
+        replaced.add(line.stream)
+    return kept[::-1]
 
 
 def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
@@ -77,6 +93,8 @@ def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
         line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
         task_run_id=content.task_run_id,
         subflow_run_id=None if content.flow_run_id == flow_run_id else content.flow_run_id,
+        so_far=record.so_far,
+        standing=record.standing,
     )
 
 

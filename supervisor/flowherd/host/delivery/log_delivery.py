@@ -11,6 +11,7 @@ from loguru import logger
 from flowherd.agent.connection import Connection
 from flowherd.errors import BackendRefused, NotAuthorized
 from flowherd.host.delivery.journal_reader import read_batch
+from flowherd.host.delivery.whole_lines import WholeLines
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.values import LogLine
@@ -42,7 +43,9 @@ class LogDelivery:
 
     def __init__(self, registry: RunRegistry, connection: Connection, *, send_logs: bool) -> None:
         self._registry = registry
+        self._connection = connection
         self._requests = connection.requests
+        self._whole_lines = WholeLines()
         self._send_logs = send_logs
         #: Number of lines that the backend refused, by run id.
         self._refused: Counter[str] = Counter()
@@ -56,7 +59,8 @@ class LogDelivery:
         batches = self._batches()
         if batches:
             faults.point("before-write-logs")
-            self._write([line for batch in batches for line in (*batch.notes, *batch.lines)])
+            self._write(self._accepted([line for batch in batches for line in (*batch.notes, *batch.lines)]))
+            self._whole_lines.commit()
             faults.point("before-forwarded")
         for batch in batches:
             batch.run.forget_notes(len(batch.notes))
@@ -80,6 +84,7 @@ class LogDelivery:
     def forget(self, run: Run) -> None:
         """Drop what is remembered of a delivered run."""
         self._refused.pop(run.id, None)
+        self._whole_lines.forget(run.id)
         self._unreadable_since_s.pop(run.id, None)
 
     def _batches(self) -> list[_Batch]:
@@ -93,6 +98,11 @@ class LogDelivery:
             if room <= 0:
                 break
         return batches
+
+    def _accepted(self, lines: list[LogLine]) -> list[LogLine]:
+        """Return the lines in the form that the backend takes."""
+        capabilities = self._connection.capabilities
+        return lines if capabilities is not None and capabilities.keeps_text_so_far else self._whole_lines.of(lines)
 
     def _write(self, lines: list[LogLine]) -> None:
         """Write the lines, without those that the backend will never take."""

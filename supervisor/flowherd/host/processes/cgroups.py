@@ -83,9 +83,12 @@ def kill(path: Path) -> None:
         _write(path / "cgroup.kill", 1)
 
 
-def clear(path: Path) -> int:
-    """Kill the processes that are left in the cgroup, remove it, and return how many there were."""
-    strays = sum(len(_words(procs)) for procs in path.rglob("cgroup.procs")) if path.is_dir() else 0
+def clear(path: Path) -> tuple[int, list[int]]:
+    """Kill the processes that are left in the cgroup and remove it.
+
+    Returns how many there were, and the pids of those that still live.
+    """
+    strays = len(_pids(path))
     if strays:
         kill(path)
     deadline_s = time.monotonic() + _REMOVE_DEADLINE_S
@@ -94,7 +97,13 @@ def clear(path: Path) -> int:
             logger.warning("The cgroup {} cannot be removed", path)
             break
         time.sleep(_LOOK_S)
-    return strays
+    return strays, _pids(path)
+
+
+def _pids(path: Path) -> list[int]:
+    if not path.is_dir():
+        return []
+    return [int(word) for procs in path.rglob("cgroup.procs") for word in _words(procs) if word != "0"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,15 @@ class DelegatedPlace:
     def controllers(self) -> frozenset[str]:
         """Controllers that cgroups below it have or can get."""
         return frozenset(_words(self.path / ("cgroup.controllers" if self.is_free else "cgroup.subtree_control")))
+
+
+def find_and_sweep() -> Cgroups | None:
+    """Return the cgroups that runs can have, after removing those of lost runs; None if there are none."""
+    found = find_delegated()
+    if found is not None:
+        found.sweep()
+        logger.debug("Runs get cgroups below {}, controllers: {}", found.parent, sorted(found.controllers))
+    return found
 
 
 def find_delegated() -> Cgroups | None:

@@ -11,11 +11,13 @@ import os
 import subprocess
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from flowherd_runner.contract import identity
+from flowherd_runner.contract import files, identity
 
+#: What follows the name of a file that was removed since it was opened (proc(5), /proc/PID/fd).
+_REMOVED = " (deleted)"
 #: Held while `start_program` forks. Hold it to be sure that no such child exists while locks are examined.
 FORK_LOCK = threading.Lock()
 #: The children of this program, as long as somebody has their Popen object; orphans.py leaves them alone.
@@ -66,6 +68,30 @@ def only_holder(path: Path) -> tuple[int, int] | None:
         holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
     status = identity.process_status(holders[0]) if len(holders) == 1 else None
     return (holders[0], status[1]) if status is not None else None
+
+
+def runners_within(directory: Path) -> list[tuple[int, int]]:
+    """Return pid and start ticks of the processes that have the lock or the error file of a run directory open.
+
+    These are its runner and, while that is being started, its fork server. Finds them by name, also after the files
+    were removed. Looks at all processes.
+    """
+    names = [f"{directory.resolve()}/{name}" for name in (files.LOCK_FILE, files.RUNNER_ERRORS_FILE)]
+    with FORK_LOCK:
+        found = openers([*names, *(f"{name}{_REMOVED}" for name in names)])
+    statuses = ((pid, identity.process_status(pid)) for pid in found)
+    return [(pid, status[1]) for pid, status in statuses if status is not None and status[2] not in "ZX"]
+
+
+def removed_from(path: Path) -> list[int]:
+    """Return the pids of other processes that have open what was removed under the name `path`."""
+    return openers([f"{path.resolve()}{_REMOVED}"])
+
+
+def openers(names: Collection[str]) -> list[int]:
+    """Return the pids of other processes that have one of `names` open, named as in /proc. Looks at all processes."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
+    return [pid for pid in pids if pid != os.getpid() and any(_target(link) in names for link in _links(pid))]
 
 
 def _links(pid: int) -> list[str]:

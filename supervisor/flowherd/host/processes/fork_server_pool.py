@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from flowherd.errors import AgentStopping
 from flowherd.host.processes.fork_server import END_TIMEOUT_S, ForkServer
 from flowherd.host.processes.set_aside import MAX_OWN_ENVIRONMENTS, OWN_ENVIRONMENT_IDLE_S, SetAside
 from flowherd.values import Runtime
-from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.contract.variables import AGENT_SECRETS_VARIABLE, IMPORT_ENVIRONMENT_VARIABLE
 
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2
@@ -34,14 +34,23 @@ class ForkServers:
     aside when they are not used, or when there are too many.
 
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
-    run will have; they are set while the modules are imported.
+    run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
+    output must not show.
     """
 
-    def __init__(self, directory: Path, env: Mapping[str, str], of_all_runs: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        env: Mapping[str, str],
+        of_all_runs: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
         self._directory = directory
         #: The environment of a fork server of no particular environment.
         self.base_env = env
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
+        if secrets:
+            self._env = {**self._env, AGENT_SECRETS_VARIABLE: json.dumps(list(secrets))}
         self._lock = threading.Lock()
         self._closing = False
         self._servers: dict[Runtime, ForkServer] = {}

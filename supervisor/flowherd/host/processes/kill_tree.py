@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import psutil
 
 from flowherd.host.processes import process_tree
 from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.store.survivors import Survivor, survivor
 from flowherd_runner.contract import identity
 
 #: How long to go on killing, seconds. SIGKILL takes longer only for a process that is stuck in the kernel.
 _DEADLINE_S = 3.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class TreeEnd:
+    """What the killing of a run's processes came to."""
+
+    #: Number of processes that were killed and are gone.
+    killed: int = 0
+    #: Processes that still live: they may not be signalled, or hang in the kernel.
+    survivors: tuple[Survivor, ...] = ()
+
+
 def end_tree(
     run_id: str, *, runner: RunnerProcess | None, session: int | None, known: Iterable[psutil.Process] = ()
-) -> int:
-    """Kill all processes of the run except the runner itself, and return how many there were.
+) -> TreeEnd:
+    """Kill all processes of the run except the runner itself; then look for those that still live.
 
     A process belongs to the run if it is below the living `runner`, is in session `session`, has the run's tracking
     variable, or is in `known`, the processes seen below the runner earlier. Give `session` only right after the
     runner's end: once the session is empty, its id may be reused. `known` cannot lead to another process with the same
-    pid, because psutil compares the creation time before it signals. Repeats until no process is found, so that one
-    that forks while it is being killed does not escape. Gives up after three seconds.
+    pid, because psutil compares the creation time before it signals. Repeats until no process is found that may be
+    signalled, so that one that forks while it is being killed does not escape. Gives up after three seconds.
     """
     killed: set[int] = set()
+    refused: set[psutil.Process] = set()
     deadline_s = time.monotonic() + _DEADLINE_S
     pending = {process.pid: process for process in known}
-    while time.monotonic() < deadline_s:
-        members = _members(run_id, runner, session, pending)
-        if not members:
+    while True:
+        found = _members(run_id, runner, session, pending)
+        members = [process for process in found if process not in refused]
+        if not members or time.monotonic() >= deadline_s:
             break
-        _kill(members)
+        refused.update(_kill(members))
         killed.update(process.pid for process in members)
-        psutil.wait_procs(members, timeout=0.2)
-        pending = {process.pid: process for process in members}
-    return len(killed)
+        psutil.wait_procs([process for process in members if process not in refused], timeout=0.2)
+        pending.update({process.pid: process for process in found})
+    survivors = [one for one in (survivor(process.pid) for process in found) if one is not None]
+    return TreeEnd(killed=len(killed - {one.pid for one in survivors}), survivors=tuple(survivors))
 
 
 def _members(
@@ -61,9 +75,16 @@ def _is_gone(process: psutil.Process) -> bool:
     return process.info["status"] in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 
 
-def _kill(members: list[psutil.Process]) -> None:
+def _kill(members: list[psutil.Process]) -> list[psutil.Process]:
+    """Kill these, and return those that may not be signalled."""
+    refused = []
     # Stop all first, so that none can fork while the others are being killed.
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in members:
-            with contextlib.suppress(psutil.Error):
+            try:
                 process.send_signal(number)
+            except psutil.AccessDenied:
+                refused.append(process)
+            except psutil.Error:  # ended meanwhile
+                continue
+    return refused

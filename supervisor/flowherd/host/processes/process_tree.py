@@ -46,15 +46,23 @@ def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
 def exact_usage(tree: ProcessTree) -> Usage:
     """Return the tree's usage with shared pages divided among their users (PSS, proc(5) smaps_rollup).
 
-    A forked run shares its fork server's modules with all other runs; these must not count as exceeding a limit.
+    A forked run shares its fork server's modules with all other runs; these must not count as exceeding a limit. Of
+    another user's process (sudo, set-uid programs) only the resident set can be read, so that counts in full.
     """
     total = 0
     for process in tree.processes:
         try:
-            total += process.memory_full_info().pss
-        except psutil.Error:  # ended meanwhile, or not ours to read: not counted
+            total += _proportional_bytes(process)
+        except psutil.Error:  # ended meanwhile
             continue
     return replace(tree.usage, memory_bytes=total)
+
+
+def _proportional_bytes(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
 
 
 def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd_runner.contract import files, journal
 
 #: Logger of the agent's notices in a journal; the runner's notices name none.
 _AGENT_LOGGER = "flowherd"
+#: Number of streams that can have text so far: stdout and stderr.
+_MAX_STREAMS = 2
 #: Size of two of the longest records, bytes, so that a complete one is found before a torn one.
 _LAST_RECORD_BYTES = 2 * (journal.MAX_LINE_BYTES + journal.HEADER_BYTES)
 
@@ -22,16 +24,20 @@ _LAST_RECORD_BYTES = 2 * (journal.MAX_LINE_BYTES + journal.HEADER_BYTES)
 def append_notice(path: Path, message: str, level: int) -> None:
     """End the journal with a line from the agent, unless an earlier agent has done so already.
 
+    Text so far that the runner could not finish, because it was killed, becomes a line before that.
+
     The earlier line then stays and is the only one: a crash right after this must not double it, and the texts may
     differ, because the earlier agent had watched the run. Raises OSError when the disk does not take it.
     """
     payload = json.dumps({"logger": _AGENT_LOGGER, "message": message}).encode()
-    last = _last_record(path)
+    records = _last_records(path)
+    last = records[-1] if records else None
     if _is_from_agent(last):
         return
     _drop_torn_record(path, last)
     time_ns = max(time.time_ns(), last.time_ns + 1000 if last else 0)
-    record = journal.pack_record(journal.STREAM_NOTICE, level, time_ns, payload)
+    ended = b"".join(_lines_of_text_so_far(records, time_ns))
+    record = ended + journal.pack_record(journal.STREAM_NOTICE, level, time_ns + 1000 * _MAX_STREAMS, payload)
     fd = files.open_regular(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(fd, record)
@@ -41,7 +47,17 @@ def append_notice(path: Path, message: str, level: int) -> None:
 
 def ends_with_notice(path: Path) -> bool:
     """Return whether an agent has concluded how the run ended and written that at the end of the journal."""
-    return _is_from_agent(_last_record(path))
+    records = _last_records(path)
+    return bool(records) and _is_from_agent(records[-1])
+
+
+def last_time_ns(path: Path) -> int:
+    """Return the time of the last record of the journal (wall clock, nanoseconds); 0 if there is none."""
+    try:
+        records = _last_records(path)
+    except OSError:
+        return 0
+    return records[-1].time_ns if records else 0
 
 
 def journal_bytes(path: Path) -> int:
@@ -62,13 +78,22 @@ def _is_from_agent(record: journal.Record | None) -> bool:
     return isinstance(content, dict) and content.get("logger") == _AGENT_LOGGER
 
 
-def _last_record(path: Path) -> journal.Record | None:
+def _lines_of_text_so_far(records: list[journal.Record], time_ns: int) -> Iterator[bytes]:
+    """Yield a record of a line for each stream whose last record is text so far."""
+    latest = {record.stream: record for record in records}
+    unfinished = [record for record in latest.values() if record.so_far]
+    for number, record in enumerate(sorted(unfinished, key=lambda record: record.time_ns)[:_MAX_STREAMS]):
+        yield journal.pack_record(record.stream, record.level, time_ns + 1000 * number, record.payload)
+
+
+def _last_records(path: Path) -> list[journal.Record]:
+    """Return the records at the end of the journal, text so far included; none if there is no journal."""
     try:
         with os.fdopen(files.open_regular(str(path), os.O_RDONLY), "rb") as file:
             start = file.seek(max(0, journal_bytes(path) - _LAST_RECORD_BYTES))
-            return deque(journal.unpack_records(file.read(2 * _LAST_RECORD_BYTES), start), maxlen=1).pop()
-    except (FileNotFoundError, IndexError):
-        return None
+            return list(journal.unpack_all(file.read(2 * _LAST_RECORD_BYTES), start))
+    except FileNotFoundError:
+        return []
 
 
 def _drop_torn_record(path: Path, last: journal.Record | None) -> None:

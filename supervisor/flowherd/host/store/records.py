@@ -9,7 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
+
+from flowherd.times import read_time
+from flowherd_runner.contract.files import MAX_SECONDS
 
 #: First number that is not a pid on a 64-bit kernel (PID_MAX_LIMIT; proc(5), pid_max).
 _PID_END = 1 << 22
@@ -26,6 +30,8 @@ class Started:
     flow_pid: int | None
     #: Number of out-of-memory kills that the kernel had counted at the start; None if it could not be read.
     oom_kills: int | None = None
+    #: When the runner wrote this; None if it did not say so, or not credibly.
+    started_at: datetime | None = None
 
 
 def started_from_json(record: Mapping[str, Any]) -> Started:
@@ -36,7 +42,18 @@ def started_from_json(record: Mapping[str, Any]) -> Started:
         boot_id=checked_text(record["boot_id"]),
         flow_pid=None if record.get("flow_pid") is None else checked_pid(record["flow_pid"]),
         oom_kills=None if record.get("oom_kills") is None else checked_count(record["oom_kills"]),
+        started_at=past_time(record.get("started_at")),
     )
+
+
+def past_time(value: Any) -> datetime | None:
+    """Return the time that `value` names if it is in the past, but not further than any run can be; else None."""
+    try:
+        at = read_time(checked_text(value), naive="refuse")
+    except (TypeError, ValueError):
+        return None
+    now = datetime.now(timezone.utc)
+    return at if now - timedelta(seconds=MAX_SECONDS) < at <= now else None
 
 
 def checked_text(value: Any) -> str:

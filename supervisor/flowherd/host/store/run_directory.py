@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import stat
 import time
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.outbox import Outbox, outbox_from_json, outbox_to_json
+from flowherd.host.store.own_directory import remove_own_directory
 from flowherd.host.store.records import Started, started_from_json
+from flowherd.host.store.remove_tree import Remains, remove_tree
 from flowherd_runner.contract import faults, files
 from flowherd_runner.contract.spec import RunSpec, salvage_spec, spec_to_json
 
@@ -43,6 +44,11 @@ class RunDirectory:
             return stat.S_ISDIR(self.path.lstat().st_mode)
         except OSError:
             return False
+
+    def make_again(self) -> None:
+        """Make the directory again if it was removed while its run was going, so that the end can be recorded."""
+        with contextlib.suppress(FileExistsError):
+            self.path.mkdir(mode=0o700, parents=True)
 
     def quarantine_foreign_files(self) -> list[str]:
         """Rename what has a name of the contract and is not a regular file, and return these names.
@@ -195,31 +201,48 @@ class RunDirectory:
             return (self.path / files.OUTBOX_FILE).lstat().st_mtime
         return 0.0
 
-    def remove(self) -> None:
-        """Remove the whole directory. The spec goes first, so a half-removed directory counts as abandoned."""
+    def remove(self) -> Remains | None:
+        """Remove the whole directory. Return None if it is gone, else what is left and why.
+
+        The spec goes first, so a half-removed directory counts as abandoned.
+        """
         if not self.is_directory():
-            return
+            return None
+        remains = self._remove_own_directory()
+        if remains is not None:  # the spec stays, because it names what is to be tried again
+            return remains
         self._disown()
         faults.point("during-remove")
-        shutil.rmtree(self.path, ignore_errors=True)
+        return remove_tree(self.path)
 
     def is_abandoned(self) -> bool:
         """Return whether there is no spec: not written yet, or half removed. Other files mean nothing then."""
         return not self.had(files.SPEC_FILE)
+
+    def _remove_own_directory(self) -> Remains | None:
+        """Remove the working directory that the spec names outside of this one, if there is one."""
+        return remove_own_directory(self._read_or_nothing(files.SPEC_FILE).get("own_dir"), self.flow_run_id)
 
     def _disown(self) -> None:
         with contextlib.suppress(OSError):
             (self.path / files.SPEC_FILE).unlink()
 
     def _clear(self) -> None:
+        self._remove_own_directory()
         self._disown()
         for entry in self.path.iterdir():
             if entry.name == files.LOCK_FILE:
                 continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
+            if not entry.is_dir() or entry.is_symlink():
                 entry.unlink()
+            elif remove_tree(entry) is not None:  # the new start must not find what the earlier one left
+                entry.rename(self.path / f"{entry.name}.{_SET_ASIDE}-{time.time_ns()}")
+
+    def _read_or_nothing(self, name: str) -> dict[str, Any]:
+        try:
+            return self._read(name) or {}
+        except RunDirectoryDamaged:
+            return {}
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:

@@ -80,6 +80,11 @@ def look(names):
     )
 
 
+@task(name="keep")
+def keep():
+    print("kept", prefect.client.Secret("KEPT").get(), "and", prefect.context.secrets["FILED"])
+
+
 @task(name="work", state_handlers=[log_change])
 def work(number):
     try:
@@ -146,6 +151,9 @@ def on(flow, scheduler):
 with Flow("speaking") as speaking:
     echo(speak(Parameter("word", default="hello")))
 
+with Flow("keeping") as keeping:
+    keep()
+
 with Flow("looking") as looking:
     look(Parameter("names", default=[]))
 
@@ -177,6 +185,7 @@ with Flow("lost") as lost:
 
 FLOWS = [
     speaking,
+    keeping,
     looking,
     working("working"),
     on(working("working in threads"), "threads"),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
+from prefect.blocks.system import Secret
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.settings import get_current_settings
 
@@ -18,6 +19,11 @@ from prefect.settings import get_current_settings
 def speak(word: str) -> str:
     get_run_logger().info("says %s", word)
     return word
+
+
+@flow
+def keeping() -> None:
+    print("block", Secret.load("kept-by-a-test").get())
 
 
 @flow(log_prints=True)

@@ -1,0 +1,8 @@
+"""The names of what a running agent has in its state directory; imports nothing, so that commands start quickly."""
+
+#: Locked by the agent; contains its pid.
+LOCK_FILE = "agent.lock"
+#: The agent's identity, from which its claim tokens follow.
+IDENTITY_FILE = "agent.json"
+#: The directory of the run directories.
+RUNS_DIRECTORY = "runs"
