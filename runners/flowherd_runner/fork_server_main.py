@@ -62,6 +62,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     gc.collect()
     random_generators.remember()
     gc.freeze()
+    osapi.return_free_memory()  # what imports and the looks at them have used, which all runs would share
     # A preloaded module may use in the run what it keeps open.
     ours = (0, 1, 2, fd, signals.fileno(), files.fileno())
     kept_fds = {other: identity for other, identity in osapi.open_fds().items() if other not in ours}

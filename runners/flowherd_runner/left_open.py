@@ -68,7 +68,7 @@ def left_since(before: State, module: str) -> List[str]:
         what = _describe_fd(fd) if fd > 2 and before.fds.get(fd) != identity else None
         if what is not None:
             left.append(what + _in_other(_holder(fd, new_modules), module))
-    left += ["shared memory {}".format(_short(line.partition(" ")[2])) for line in sorted(now.shared - before.shared)]
+    left += [_describe_mapping(line.partition(" ")[2]) for line in sorted(now.shared - before.shared)]
     left += ["process {}".format(_name_of(pid)) for pid in sorted(now.children - before.children)]
     if now.threads - before.threads:
         left += _threads_left(before, module)
@@ -188,6 +188,14 @@ def _shared_mappings() -> Iterator[str]:
             if fields[1].startswith("rw") and fields[1].endswith("s"):
                 name = fields[5].strip() if len(fields) > 5 else "without a name"
                 yield "{} {}".format(fields[0].partition("-")[0], name)
+
+
+def _describe_mapping(name: str) -> str:
+    """Name a shared mapping; the names of semaphores are random, and without a file it is of /dev/zero (mmap(2))."""
+    name = name.replace(" (deleted)", "")
+    if name.startswith("/dev/shm/sem."):
+        return "semaphore"
+    return "shared memory" if name == "/dev/zero" else "shared memory {}".format(_short(name))
 
 
 def _name_of(pid: int) -> str:

@@ -145,6 +145,13 @@ def close_others(keep: Descriptors) -> None:
             os.close(fd)
 
 
+def return_free_memory() -> None:
+    """Give memory that was freed back to the kernel, with a C library that can (malloc_trim(3))."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def reopen(fd: int) -> None:
     """Give a regular file or directory that is open for reading an open file description of its own.
 

@@ -28,7 +28,8 @@ LEAVING = {
         "thread poller",
     ),
     "a_child": ("import subprocess\nP = subprocess.Popen(['sleep', '1000'])", "process * (*)"),
-    "a_lock": ("import multiprocessing\nL = multiprocessing.Lock()", "shared memory /dev/shm/sem.*"),
+    "a_lock": ("import multiprocessing\nL = multiprocessing.Lock()", "semaphore"),
+    "a_mapping": ("import mmap\nM = mmap.mmap(-1, 4096)", "shared memory"),
     # Named after the module of the list, with the one that holds it.
     "a_package": ("from a_package_below import one", "socket on @a_package_below in a_package_below"),
     # Its import fails, and what it has left is ended all the same.

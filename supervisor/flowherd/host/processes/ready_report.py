@@ -12,9 +12,10 @@ from flowherd.values import Runtime
 
 def report_ready(runtime: Runtime, ready: Mapping[str, Any], reported: set[str]) -> None:
     """Warn of modules that could not be preloaded, each warning once; `reported` are those that were given already."""
-    for warning in _warnings(runtime, ready):
-        if f"{runtime.interpreter}: {warning}" not in reported:
-            reported.add(f"{runtime.interpreter}: {warning}")
+    for about, warning in _warnings(runtime, ready):
+        key = f"{runtime.interpreter}: {about}"
+        if key not in reported:
+            reported.add(key)
             logger.warning("{}", warning, interpreter=runtime.interpreter)
 
 
@@ -37,10 +38,14 @@ def how_started(runtime: Runtime, ready: Mapping[str, Any]) -> list[str]:
     return [*sentences, *(f"{sentence}; this run imports it itself." for sentence in refusals(ready))]
 
 
-def _warnings(runtime: Runtime, ready: Mapping[str, Any]) -> Iterator[str]:
+def _warnings(runtime: Runtime, ready: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what each warning is about, and its text, which may name another process each time."""
     for module, error in ready.get("failed", {}).items():
-        yield f"Cannot preload {module}: {error}"
-    for sentence in refusals(ready):
-        yield f"{sentence}; each run imports it itself"
+        yield f"error {module} {error}", f"Cannot preload {module}: {error}"
+    for module, sentence in zip(ready.get("refused", {}), refusals(ready), strict=True):
+        yield f"refused {module}", f"{sentence}; each run imports it itself"
     if ready.get("threads", 1) > 1:
-        yield f"The fork server of {runtime.interpreter} has threads, so every run starts its own interpreter (slower)"
+        yield (
+            "threads",
+            f"The fork server of {runtime.interpreter} has threads, so every run starts its own interpreter (slower)",
+        )
