@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
 #: Units of a minute and more, longest first, by a part of their names.
-LONGEST = ()
+LONGEST: tuple[str, ...] = ()
 #: The other units by their directories.
 DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "processes", "components", "unit")
 
@@ -37,7 +37,7 @@ def rank(node_id: str) -> tuple[int, int, str]:
     return long, DIRECTORIES.index(directory) if directory in DIRECTORIES else 0, name
 
 
-class UnitScheduling(LoadScopeScheduling):
+class UnitScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands out one unit after the other, in the order of collection."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:

@@ -51,13 +51,13 @@ def nothing(agent: AgentWithRun) -> None:
     """Leave the run alone; it ends by itself."""
 
 
-CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], None], RunState, str, str, str]] = {
+CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], object], RunState, str, str, str]] = {
     # name: (argv, run_config, what is done, state, reason, grade, part of the message)
     "exit code": (["sh", "-c", "exit 7"], {}, nothing, RunState.FAILED, "exited", "proven", "code 7"),
     "cancel": (
         SLEEP,
         {},
-        lambda s: s.backend.cancel(s.run_id) and None,
+        lambda agent: agent.backend.cancel(agent.run_id),
         RunState.CANCELLED,
         "cancelled",
         "proven",
@@ -93,7 +93,7 @@ CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], N
     "foreign TERM to the runner": (
         SLEEP,
         {},
-        lambda s: os.kill(s.runner_pid(), signal.SIGTERM),
+        lambda agent: os.kill(agent.runner_pid(), signal.SIGTERM),
         RunState.FAILED,
         "terminated",
         "proven",
@@ -102,7 +102,7 @@ CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], N
     "foreign KILL of the flow": (
         SLEEP,
         {},
-        lambda s: os.kill(s.flow_pid(), signal.SIGKILL),
+        lambda agent: os.kill(agent.flow_pid(), signal.SIGKILL),
         RunState.FAILED,
         "signal",
         "proven",
@@ -111,7 +111,7 @@ CAUSES: dict[str, tuple[list[str], dict[str, object], Callable[[AgentWithRun], N
     "foreign KILL of the runner": (
         SLEEP,
         {},
-        lambda s: os.kill(s.runner_pid(), signal.SIGKILL),
+        lambda agent: os.kill(agent.runner_pid(), signal.SIGKILL),
         RunState.FAILED,
         "lost",
         "proven",

@@ -43,7 +43,7 @@ CALLS: dict[str, Callable[[Prefect3Backend], object]] = {
     "standing": lambda backend: backend.standing(RUN_ID),
     "wake": lambda backend: backend.wait_for_wake(0, 0.1),
 }
-VALUES = [
+VALUES: list[Any] = [
     None,
     5,
     "text",
