@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 STORAGE = {"type": "Command", "argv": ["true"]}
 
 
-class Installation(Protocol):
+class Peer(Protocol):
     """A backend together with what a user does at it."""
 
     backend: Backend
@@ -82,7 +82,7 @@ class OverGraphQL:
 
 
 @pytest.fixture(params=["memory", "graphql"])
-def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Peer]:
     if request.param == "memory":
         yield InMemory()
         return
@@ -94,7 +94,7 @@ def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installatio
 
 
 @pytest.fixture
-def backend(peer: Installation) -> Backend:
+def backend(peer: Peer) -> Backend:
     peer.backend.connect()
     peer.backend.register(AgentIdentity(type="Test", name="test", labels=("a",)))
     return peer.backend
@@ -138,13 +138,13 @@ def test_it_says_what_it_can_do(backend: Backend) -> None:
     ],
 )
 def test_runs_are_listed_by_the_label_rule(
-    peer: Installation, backend: Backend, run_labels: list[str], agent_labels: list[str], listed: bool
+    peer: Peer, backend: Backend, run_labels: list[str], agent_labels: list[str], listed: bool
 ) -> None:
     run_id = peer.add_run(run_labels)
     assert (run_id in [run.id for run in backend.ready_runs(agent_labels, ())]) is listed
 
 
-def test_a_listed_run_carries_what_is_needed_to_start_it(peer: Installation, backend: Backend) -> None:
+def test_a_listed_run_carries_what_is_needed_to_start_it(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"], {"x": [1, "two"]}), ["a"])
     assert (run.state, run.parameters, dict(run.flow.storage)) == (RunState.SCHEDULED, {"x": [1, "two"]}, STORAGE)
     assert run.labels == ("a",)
@@ -161,12 +161,12 @@ def test_which_prefect_registered_a_flow_is_read_where_the_server_tells(tmp_path
         peer.user.close()
 
 
-def test_runs_in_the_exclusion_are_not_listed(peer: Installation, backend: Backend) -> None:
+def test_runs_in_the_exclusion_are_not_listed(peer: Peer, backend: Backend) -> None:
     run_id = peer.add_run(["a"])
     assert backend.ready_runs(["a"], {run_id}) == []
 
 
-def test_a_claimed_run_is_not_listed_and_not_claimed_by_another(peer: Installation, backend: Backend) -> None:
+def test_a_claimed_run_is_not_listed_and_not_claimed_by_another(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     assert backend.ready_runs(["a"], ()) == []
@@ -176,13 +176,13 @@ def test_a_claimed_run_is_not_listed_and_not_claimed_by_another(peer: Installati
     assert (stored.state, stored.claim) == (RunState.SUBMITTED, "mine")
 
 
-def test_claiming_again_with_the_same_token_is_a_success(peer: Installation, backend: Backend) -> None:
+def test_claiming_again_with_the_same_token_is_a_success(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     backend.claim(run, "mine")
 
 
-def test_of_many_simultaneous_claims_one_wins(peer: Installation, backend: Backend) -> None:
+def test_of_many_simultaneous_claims_one_wins(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     won: list[str] = []
 
@@ -202,7 +202,7 @@ def test_of_many_simultaneous_claims_one_wins(peer: Installation, backend: Backe
     assert backend.stored_states([run.id])[run.id].claim == won[0]
 
 
-def test_states_are_reported_from_submitted_to_success(peer: Installation, backend: Backend) -> None:
+def test_states_are_reported_from_submitted_to_success(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     backend.report(report(run.id, RunState.RUNNING, pid=7))
@@ -211,9 +211,7 @@ def test_states_are_reported_from_submitted_to_success(peer: Installation, backe
     assert (stored.state, stored.message) == (RunState.SUCCESS, "now Success")
 
 
-def test_the_same_report_again_does_no_harm_and_a_contradiction_is_refused(
-    peer: Installation, backend: Backend
-) -> None:
+def test_the_same_report_again_does_no_harm_and_a_contradiction_is_refused(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     for state in (RunState.RUNNING, RunState.RUNNING, RunState.FAILED, RunState.FAILED):
@@ -223,7 +221,7 @@ def test_the_same_report_again_does_no_harm_and_a_contradiction_is_refused(
     assert backend.stored_states([run.id])[run.id].state is RunState.FAILED
 
 
-def test_a_user_can_cancel_and_the_agent_can_say_that_it_is_done(peer: Installation, backend: Backend) -> None:
+def test_a_user_can_cancel_and_the_agent_can_say_that_it_is_done(peer: Peer, backend: Backend) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     backend.report(report(run.id, RunState.RUNNING))
@@ -233,7 +231,7 @@ def test_a_user_can_cancel_and_the_agent_can_say_that_it_is_done(peer: Installat
     assert backend.stored_states([run.id])[run.id].state is RunState.CANCELLED
 
 
-def test_lines_are_kept_in_order_and_once_when_they_are_sent_again(peer: Installation, backend: Backend) -> None:
+def test_lines_are_kept_in_order_and_once_when_they_are_sent_again(peer: Peer, backend: Backend) -> None:
     run_id = peer.add_run(["a"])
     at = datetime.now(timezone.utc)
     backend.write_logs([line(run_id, n, at) for n in range(10)])
@@ -255,13 +253,13 @@ def test_a_report_for_an_unknown_run_is_refused(backend: Backend) -> None:
         backend.report(report(str(uuid.uuid4()), RunState.SUCCESS))
 
 
-def test_heartbeats_of_several_runs_are_taken(peer: Installation, backend: Backend) -> None:
+def test_heartbeats_of_several_runs_are_taken(peer: Peer, backend: Backend) -> None:
     backend.heartbeat([peer.add_run(["a"]), peer.add_run(["a"])])
     backend.heartbeat([])
 
 
 @pytest.mark.parametrize("event", ["a due run", "a cancelled run"])
-def test_a_waiting_agent_is_woken_by(peer: Installation, backend: Backend, event: str) -> None:
+def test_a_waiting_agent_is_woken_by(peer: Peer, backend: Backend, event: str) -> None:
     run = ready(backend, peer.add_run(["a"]), ["a"])
     backend.claim(run, "mine")
     backend.report(report(run.id, RunState.RUNNING))

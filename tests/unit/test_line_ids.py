@@ -17,7 +17,7 @@ from flowherd.errors import BackendUnavailable
 from flowherd.values import LogLine
 
 
-class Installation:
+class Peer:
     """Answers as a flowherd server does, or as a proxy whose server is away; keeps the logs that it was sent."""
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Installation:
 
 
 @pytest.fixture
-def peer() -> Installation:
-    return Installation()
+def peer() -> Peer:
+    return Peer()
 
 
 @pytest.fixture
-def backend(peer: Installation) -> Iterator[GraphQLBackend]:
+def backend(peer: Peer) -> Iterator[GraphQLBackend]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -66,13 +66,13 @@ def line() -> LogLine:
     return LogLine(flow_run_id="r", at=now, stream="stdout", level=20, logger="x", message="m", line_id="7")
 
 
-def test_before_anybody_has_connected(peer: Installation, backend: GraphQLBackend) -> None:
+def test_before_anybody_has_connected(peer: Peer, backend: GraphQLBackend) -> None:
     """A restarted agent sends what the last one could not before its first poll."""
     backend.write_logs([line()])
     assert [log.get("line_id") for log in peer.logs] == ["7"]
 
 
-def test_after_an_answer_of_somebody_else(peer: Installation, backend: GraphQLBackend) -> None:
+def test_after_an_answer_of_somebody_else(peer: Peer, backend: GraphQLBackend) -> None:
     backend.connect()
     peer.away = True
     with pytest.raises(BackendUnavailable):
@@ -82,7 +82,7 @@ def test_after_an_answer_of_somebody_else(peer: Installation, backend: GraphQLBa
     assert [log.get("line_id") for log in peer.logs] == ["7"]
 
 
-def test_never_to_another_server(peer: Installation, backend: GraphQLBackend) -> None:
+def test_never_to_another_server(peer: Peer, backend: GraphQLBackend) -> None:
     peer.ours = False
     backend.write_logs([line()])
     assert [log.get("line_id") for log in peer.logs] == [None]
