@@ -97,7 +97,7 @@ def main() -> int:
         (directory / "runs").mkdir()
         postgres = stack.enter_context(running_postgres())
         variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.url}
-        server = stack.enter_context(running_prefect(directory / "server", **variables))
+        server = stack.enter_context(running_prefect(directory / "server", variables))
         fleet = stack.enter_context(running_fleet(server, directory / "runs", options.hosts, options.limit))
         began_s = time.monotonic()
         fleet.create(options.runs, engine=not options.programs, seconds=options.seconds)

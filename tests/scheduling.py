@@ -15,8 +15,23 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
-#: Units of a minute and more, longest first, by a part of their names.
-LONGEST = ()
+#: Units of half a minute and more, longest first, by a part of their names.
+LONGEST = (
+    "prefect3/test_same_as_process_worker.py",
+    "prefect3/test_fleet.py",
+    "prefect3/test_server_away.py",
+    "prefect1/test_same_as_local_agent.py",
+    "faults/test_points.py",
+    "acceptance/test_front_door.py",
+    "prefect3/test_weaknesses.py",
+    "prefect3/test_services.py",
+    "prefect3/test_other_minor.py",
+    "prefect1/test_ends.py",
+    "prefect3/test_agent_runs.py",
+    "acceptance/test_cli_client.py",
+    "acceptance/test_backend_away.py",
+    "faults/test_short_run.py",
+)
 #: The other units by their directories.
 DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "interpreter", "processes", "components", "unit")
 
@@ -37,7 +52,7 @@ def rank(node_id: str) -> tuple[int, int, str]:
     return long, DIRECTORIES.index(directory) if directory in DIRECTORIES else 0, name
 
 
-class UnitScheduling(LoadScopeScheduling):
+class UnitScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands out one unit after the other, in the order of collection."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:

@@ -42,12 +42,17 @@ class RunFaults:
 class Rules(Protocol):
     """What is true of runs at one backend."""
 
-    #: States in which a run is over.
-    finals: Collection[str]
-    #: Whether the agent alone reports the end of a run, so it comes after all its processes have ended.
-    agent_ends_runs: bool
-    #: Points at which a runner can die without a trace of user code.
-    traceless_points: Collection[str]
+    @property
+    def finals(self) -> Collection[str]:
+        """States in which a run has ended."""
+
+    @property
+    def agent_ends_runs(self) -> bool:
+        """Whether the agent alone reports the end of a run, so it comes after all its processes have ended."""
+
+    @property
+    def traceless_points(self) -> Collection[str]:
+        """Points at which a runner can die without a trace of user code."""
 
     def doubled(self, stored: StoredRun, run_faults: RunFaults) -> Iterable[str]:
         """Describe what in its history shows that something was done twice."""

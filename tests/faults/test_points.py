@@ -5,8 +5,8 @@ At a work pool of Prefect 3 only the points at which that backend differs are tr
 
 from __future__ import annotations
 
+import signal
 import time
-from typing import Any
 
 import pytest
 
@@ -26,7 +26,7 @@ _PREFECT_3_POINTS = ("after-claim", "fork-server-after-fork", "runner-before-exi
 _MORE_PREFECT_3_POINTS = ("after-start-request", "after-report-end")
 
 
-def clusters(*backends: str) -> Any:
+def clusters(*backends: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("cluster", backends, indirect=True, scope="module")
 
 
@@ -87,7 +87,7 @@ def test_a_runner_killed_while_the_agent_is_dead_leaves_nothing(cluster: Cluster
     flow_of(cluster, run_id)
     wait_until(lambda: facts(cluster.facts, run_id).children)
     assert cluster.agents[0].kill(away_s=0.5)
-    assert send(facts(cluster.facts, run_id).runners[0], 9)
+    assert send(facts(cluster.facts, run_id).runners[0], signal.SIGKILL)
     tend_until(cluster, lambda: ended(cluster, [run_id]), "the run's end")
     if cluster.backend.rules.agent_ends_runs:
         assert cluster.backend.run(run_id).reason == "lost"
@@ -101,7 +101,7 @@ def test_flows_that_end_while_agent_and_server_are_dead_are_reported_truly(clust
         run_ids.append(create(cluster, "code", seconds=2.0))
     flow = flow_of(cluster, run_ids[0])
     assert cluster.server.kill(away_s=1.0) and cluster.agents[0].kill(away_s=0.5)
-    assert send(flow, 9)
+    assert send(flow, signal.SIGKILL)
     tend_until(cluster, lambda: cluster.backend.answers() and ended(cluster, run_ids), "the ends")
     assert "SIGKILL" in cluster.backend.run(run_ids[0]).message
     check_all(cluster, run_ids, {run_ids[0]: RunFaults(flow_signals=["SIGKILL"], server_away=True)}, [])
@@ -113,9 +113,13 @@ def test_everything_killed_at_once_is_reported_truly(cluster: Cluster) -> None:
     for run_id in run_ids:
         flow_of(cluster, run_id)
     found = [facts(cluster.facts, run_id) for run_id in run_ids]
-    assert cluster.server.kill() and all(send(one, 9) for one in cluster.fork_servers()) and cluster.agents[0].kill()
+    assert (
+        cluster.server.kill()
+        and all(send(one, signal.SIGKILL) for one in cluster.fork_servers())
+        and cluster.agents[0].kill()
+    )
     for one in found:
-        assert send(one.runners[0], 9)
+        assert send(one.runners[0], signal.SIGKILL)
     tend_until(cluster, lambda: ended(cluster, run_ids), "the ends")
     assert {cluster.backend.run(run_id).reason for run_id in run_ids} == {"lost"}
     check_all(cluster, run_ids, {run_id: RunFaults(runner_killed=True) for run_id in run_ids}, [])

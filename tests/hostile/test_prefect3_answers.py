@@ -42,7 +42,7 @@ CALLS: dict[str, Callable[[Prefect3Backend], object]] = {
     "run_at_backend": lambda backend: backend.run_at_backend(RUN_ID),
     "wake": lambda backend: backend.wait_for_wake(0, 0.1),
 }
-VALUES = [
+VALUES: list[Any] = [
     None,
     5,
     "text",

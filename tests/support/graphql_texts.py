@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from graphql import (
@@ -18,6 +19,9 @@ from hypothesis import strategies as st
 
 from flowherd_server.service import SCHEMA
 from tests.support.mutations import STRANGE_VALUES
+
+#: Draws from a strategy, as the function of st.composite and the one of st.data do.
+Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 _WORDS = st.one_of(
     st.sampled_from(
@@ -45,10 +49,10 @@ _WORDS = st.one_of(
 )
 
 
-def _value_for(draw: st.DrawFn, kind: Any, depth: int) -> str:
+def _value_for(draw: Draw, kind: Any, depth: int) -> str:
     """Draw a literal for an input type: mostly a fitting one, sometimes anything."""
     if draw(st.integers(0, 9)) == 0:
-        return draw(_WORDS)
+        return str(draw(_WORDS))
     if isinstance(kind, GraphQLNonNull):
         return _value_for(draw, kind.of_type, depth)
     if isinstance(kind, GraphQLList):
@@ -73,10 +77,10 @@ def _value_for(draw: st.DrawFn, kind: Any, depth: int) -> str:
         "DateTime": '"2024-01-01"',
         "JSON": '{type: "Failed", a: [1]}',
     }
-    return fitting.get(kind.name) or draw(_WORDS)
+    return fitting.get(kind.name) or str(draw(_WORDS))
 
 
-def selection_for(draw: st.DrawFn, kind: Any, depth: int) -> str:
+def selection_for(draw: Draw, kind: Any, depth: int) -> str:
     """Draw a selection of fields of an output type; empty for a type without fields."""
     while hasattr(kind, "of_type"):
         kind = kind.of_type
@@ -97,7 +101,7 @@ def _is_object(kind: Any) -> bool:
     return isinstance(kind, GraphQLObjectType)
 
 
-def _field_for(draw: st.DrawFn, shown: str, field: Any, depth: int) -> str:
+def _field_for(draw: Draw, shown: str, field: Any, depth: int) -> str:
     names = [n for n, a in field.args.items() if isinstance(a.type, GraphQLNonNull) or draw(st.booleans())]
     given_args = ", ".join(f"{name}: {_value_for(draw, field.args[name].type, 3)}" for name in names)
     return f"{shown}{f'({given_args})' if given_args else ''}{selection_for(draw, field.type, depth)}"
@@ -113,7 +117,7 @@ def operations(draw: st.DrawFn) -> str:
     return f"{word} {{ {' '.join(fields)} }}"
 
 
-def input_for(draw: st.DrawFn, kind: Any, depth: int) -> Any:
+def input_for(draw: Draw, kind: Any, depth: int) -> Any:
     """Draw a value for an input type as JSON: mostly a fitting one, sometimes anything."""
     if isinstance(kind, GraphQLNonNull):
         return input_for(draw, kind.of_type, depth)

@@ -128,8 +128,8 @@ def _compare(value: Any, operator: str, operand: Any) -> bool | None:
     if value is None:
         return None
     if operator in _ORDERED:
-        return _ORDERED[operator](json_order(value, operand))
-    return _SPECIAL[operator](value, operand)
+        return bool(_ORDERED[operator](json_order(value, operand)))
+    return bool(_SPECIAL[operator](value, operand))
 
 
 _ORDERED: dict[str, Any] = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,10 @@ def _replaced(document: Any, path: tuple[Any, ...], change: Callable[[dict[Any, 
     return copy
 
 
+def _put(value: Any, inner: dict[Any, Any] | list[Any], key: Any) -> None:
+    inner[key] = value
+
+
 @st.composite
 def mutated(draw: st.DrawFn, document: Any) -> Any:
     """Draw `document` with one or two of its values removed, or replaced by something strange."""
@@ -62,10 +68,10 @@ def mutated(draw: st.DrawFn, document: Any) -> Any:
         if not path:
             return draw(STRANGE_VALUES)
         if draw(st.integers(0, 3)) == 0:
-            document = _replaced(document, path, lambda inner, key: inner.pop(key))
+            document = _replaced(document, path, operator.delitem)
         else:
             value = draw(STRANGE_VALUES)
-            document = _replaced(document, path, lambda inner, key, value=value: inner.__setitem__(key, value))
+            document = _replaced(document, path, partial(_put, value))
         if not isinstance(document, (dict, list)) or not document:
             break
     return document

@@ -86,8 +86,11 @@ class Run:
 
     def wait(self, timeout_s: float = 20.0) -> dict[str, Any]:
         """Wait until the runner has ended; return the exit record."""
-        alive = lambda: is_alive(self.pid, self.start_ticks)  # noqa: E731
-        wait_until(lambda: not alive(), timeout_s=timeout_s, what=lambda: f"the end of the run:\n{self.describe()}")
+        wait_until(
+            lambda: not is_alive(self.pid, self.start_ticks),
+            timeout_s=timeout_s,
+            what=lambda: f"the end of the run:\n{self.describe()}",
+        )
         record = self.exit
         assert record is not None, self.describe()
         return record
@@ -190,7 +193,13 @@ class ForkServer:
         run_id = str(uuid.uuid4())
         directory = self.runs_directory / run_id
         directory.mkdir(mode=0o700)
-        whole = {"flow_run_id": run_id, "flow_run_name": "a-run", "flow_name": "a flow", "claim": "t", "kind": kind}
+        whole: dict[str, Any] = {
+            "flow_run_id": run_id,
+            "flow_run_name": "a-run",
+            "flow_name": "a flow",
+            "claim": "t",
+            "kind": kind,
+        }
         whole.update({"target": target, "grace_s": 5.0, **spec})
         write_json(str(directory), SPEC_FILE, whole, sync=False)
         return Run(directory, whole)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tests.faults.evidence import StoredRun
 from tests.faults.invariants import Rules
@@ -22,15 +22,25 @@ class Unanswered(Exception):
 class BackendUnderTest(Protocol):
     """One backend under the kit, in a directory of its own; agents reach its server by `port` alone."""
 
-    rules: Rules
-    rates: FaultRates
-    server: Program
-    #: Port of the server; the same after every start.
-    port: int
-    #: Part of the command line of the server's processes, which no process of a run has.
-    server_command: str
-    #: Exit codes of a server that is stopped.
-    good_ends: Collection[int]
+    @property
+    def rules(self) -> Rules: ...
+
+    rates: ClassVar[FaultRates]
+
+    @property
+    def server(self) -> Program: ...
+
+    @property
+    def port(self) -> int:
+        """Port of the server; the same after every start."""
+
+    @property
+    def server_command(self) -> str:
+        """Part of the command line of the server's processes, which no process of a run has."""
+
+    @property
+    def good_ends(self) -> Collection[int]:
+        """Exit codes of a server that is stopped."""
 
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None: ...
 

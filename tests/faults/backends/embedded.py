@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import ClassVar
 
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.user_client import UserClient
@@ -70,7 +71,7 @@ class EmbeddedRules:
         if not facts.flows:
             return [self._not_started, self._lost] if run_faults.runner_killed else []
         ends: list[End] = []
-        if facts.end in self._own_ends:
+        if facts.end is not None and facts.end in self._own_ends:
             ends.append(self._own_ends[facts.end])
         if facts.end == "raise":
             ends.append(self._raising_command)
@@ -88,7 +89,7 @@ class Embedded:
     """`flowherd server` on SQLite."""
 
     rules = EmbeddedRules()
-    rates = plan.FAST
+    rates: ClassVar[plan.FaultRates] = plan.FAST
     server_command = "flowherd_server"
     good_ends = (0,)
 

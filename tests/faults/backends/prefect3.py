@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 
@@ -92,7 +92,7 @@ class Prefect3Rules:
 
     def possible_ends(self, stored: StoredRun, facts: Facts, run_faults: RunFaults) -> list[End]:
         own = self._command_ends if stored.sort == COMMAND else self._flow_ends
-        ends: list[End] = [own[facts.end]] if facts.end in own else []
+        ends: list[End] = [own[facts.end]] if facts.end is not None and facts.end in own else []
         ends += [("CRASHED", None, name) for name in run_faults.flow_signals]
         if "SIGTERM" in run_faults.flow_signals and stored.sort != COMMAND:
             ends.append(self._terminated)
@@ -123,7 +123,7 @@ class Prefect3:
     """`prefect server start` on SQLite."""
 
     rules = Prefect3Rules()
-    rates = plan.SLOW
+    rates: ClassVar[plan.FaultRates] = plan.SLOW
     server_command = "prefect server start"
     #: It may end by the signal itself.
     good_ends = (0, -15)
@@ -179,7 +179,7 @@ class Prefect3:
 
     def cancel(self, run_id: str) -> bool:
         answer = self._ask(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
-        return answer["status"] != "ABORT"
+        return bool(answer["status"] != "ABORT")
 
     def states(self) -> dict[str, str]:
         with closing(read_only(self._path)) as connection:

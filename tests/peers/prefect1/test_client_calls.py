@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ def failures(
     """By call, what went wrong, or None."""
     with running_workspace(required_installation(request.param), tmp_path_factory.mktemp("calls")) as workspace:
         workspace.make_project()
-        yield {**_call_all(workspace), **_call_all(workspace, **as_cloud(workspace))}
+        yield {**_call_all(workspace, {}), **_call_all(workspace, as_cloud(workspace))}
 
 
 def as_cloud(workspace: Workspace) -> dict[str, str]:
@@ -39,10 +39,12 @@ def as_cloud(workspace: Workspace) -> dict[str, str]:
     return {"PREFECT__BACKEND": "cloud", "PREFECT__CLOUD__API": workspace.server.url, token: "of the old times"}
 
 
-def _call_all(workspace: Workspace, **more: str) -> dict[str, str | None]:
+def _call_all(workspace: Workspace, more: Mapping[str, str]) -> dict[str, str | None]:
     file = workspace.directory / "failures.json"
     # The client of 0.x must ask the server for a secret, and not look in its own context first.
-    workspace.python(str(PROGRAM), str(file), PREFECT__CLOUD__USE_LOCAL_SECRETS="false", timeout_s=200, **more)
+    workspace.python(
+        str(PROGRAM), str(file), more={"PREFECT__CLOUD__USE_LOCAL_SECRETS": "false", **more}, timeout_s=200
+    )
     found: dict[str, str | None] = json.loads(file.read_text())
     return found
 
@@ -51,5 +53,6 @@ def _call_all(workspace: Workspace, **more: str) -> dict[str, str | None]:
 def test_the_client_is_answered_as_it_expects(failures: dict[str, str | None], call: str) -> None:
     if call not in failures:
         pytest.skip("this version of Prefect does not have it")
-    if failures[call] is not None:
-        pytest.fail(failures[call], pytrace=False)
+    failure = failures[call]
+    if failure is not None:
+        pytest.fail(failure, pytrace=False)

@@ -181,7 +181,7 @@ print(json.dumps([registered(GitHub(repo="of/mine", path="flow.py")), registered
 @pytest.mark.parametrize("version", PREFECT_0_AND_1)
 def test_a_storages_label_must_be_given_to_the_agent(version: str, tmp_path: Path) -> None:
     """Flows of 0.x carry their storage's label; those of 1.x carry none, and an agent without any takes them."""
-    labels = {PREFECT_0: ["github-flow-storage", "s3-flow-storage"], PREFECT_1: [None, None]}[version]
+    labels = ["github-flow-storage", "s3-flow-storage"] if version == PREFECT_0 else [None, None]
     with running_workspace(required_installation(version), tmp_path) as workspace:
         workspace.make_project()
         printed = workspace.python("-c", REGISTER.format(imports=STORAGES[version]))

@@ -15,6 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 def test_the_servers_token_logs_in_and_nothing_else_does(tmp_path: Path) -> None:
     with running_workspace(required_installation(PREFECT_1), tmp_path, token="the-token") as workspace:
         cloud = {"PREFECT__BACKEND": "cloud", "PREFECT__CLOUD__API": workspace.server.url}
-        workspace.prefect("auth", "login", "--key", "another", code=1, **cloud)
-        assert "Logged in" in workspace.prefect("auth", "login", "--key", "the-token", **cloud)
-        assert "mine created" in workspace.prefect("create", "project", "mine", **cloud)
+        workspace.prefect("auth", "login", "--key", "another", code=1, more=cloud)
+        assert "Logged in" in workspace.prefect("auth", "login", "--key", "the-token", more=cloud)
+        assert "mine created" in workspace.prefect("create", "project", "mine", more=cloud)

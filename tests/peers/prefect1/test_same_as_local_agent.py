@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,7 +49,7 @@ def choices() -> Iterator[tuple[str, Scenario, bool]]:
             yield version, scenario, scenario.title not in IN_BOTH and version != chosen[0]
 
 
-def each_choice(agents: tuple[str, ...]) -> Any:
+def each_choice(agents: tuple[str, ...]) -> pytest.MarkDecorator:
     """Parametrise a test with the versions and the scenarios that all these agents run."""
     return pytest.mark.parametrize(
         ("runs", "scenario"),
@@ -110,7 +109,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         write_repository(repository, subprocess.run)
         workspace.make_project()
         flows_file = workspace.directory / "flows.json"
-        workspace.python(str(_REGISTER), PROJECT, str(flows_file), PYTHONPATH=str(modules), timeout_s=120)
+        workspace.python(str(_REGISTER), PROJECT, str(flows_file), more={"PYTHONPATH": str(modules)}, timeout_s=120)
         flows = registered_flows(flows_file)
         _disable_heartbeats(workspace, flows)
         settings = {
@@ -119,7 +118,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "PREFECT__CONTEXT__SECRETS__PEERS_REPOSITORY": str(repository),
             "PREFECT__LOGGING__EXTRA_LOGGERS": "['peers.extra']",
         }
-        agents = [stack.enter_context(start(workspace, "-p", str(modules), **settings)) for start in AGENTS.values()]
+        agents = [stack.enter_context(start(workspace, "-p", str(modules), more=settings)) for start in AGENTS.values()]
         runs = Runs(workspace, agents, flows, _selected(request.session.items, version))
         stack.callback(runs.close)
         yield runs

@@ -117,7 +117,7 @@ def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: 
     home = tmp_path / "home"
     (home / ".prefect").mkdir(parents=True)
     (home / ".prefect" / "config.toml").write_text("[fromfile]\nanswer = 42\n")
-    first = {
+    first: dict[str, Any] = {
         "token": "tok-1",
         "parameters": {"names": ["ONLY_FIRST", "ONLY_SECOND"]},
         "context": {"colour": "red"},
@@ -130,7 +130,7 @@ def test_runs_one_after_the_other_and_at_once_see_only_their_own_settings(fork: 
             "PREFECT__LOGGING__EXTRA_LOGGERS": "['mine']",
         },
     }
-    second = {
+    second: dict[str, Any] = {
         "token": "tok-2",
         "parameters": {"names": ["ONLY_SECOND"]},
         "env": {

@@ -48,7 +48,7 @@ class WarmFork:
         """Have the real client register the flows."""
         env = {**inherited_environment(), "HOME": str(self.home), "PREFECT__BACKEND": "server"}
         env["PREFECT__SERVER__ENDPOINT"] = self.server.url
-        command = [self.installation.python, _FLOWS, "a project", self.directory]
+        command = [str(word) for word in (self.installation.python, _FLOWS, "a project", self.directory)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         self.flows = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("IDS "))[4:])

@@ -25,6 +25,8 @@ _SHORT_INTERVALS = {"PREFECT__CLOUD__CHECK_CANCELLATION_INTERVAL": "1.0", "PREFE
 #: Beginnings of the names of the caller's variables that no program here is given.
 _FOREIGN = ("PREFECT__", "FLOWHERD__", "FLOWHERD_HOME", "PYTHONPATH", "VIRTUAL_ENV")
 
+_NOTHING: Mapping[str, str] = {}
+
 
 def inherited_environment() -> dict[str, str]:
     """Return the environment of the tests without anyone's settings."""
@@ -54,8 +56,8 @@ class Workspace:
         """A client that is not Prefect's, to look at what Prefect's programs have done."""
         return Client(self.server)
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of a program of Prefect's, by which it finds its server."""
+    def environment(self, more: Mapping[str, str] = _NOTHING) -> dict[str, str]:
+        """Return the environment of a program of Prefect's, by which it finds its server, with `more` variables."""
         return {
             **inherited_environment(),
             **_SHORT_INTERVALS,
@@ -68,18 +70,18 @@ class Workspace:
             **more,
         }
 
-    def prefect(self, *arguments: str, code: int = 0, timeout_s: float = 60, **more: str) -> str:
+    def prefect(self, *arguments: str, more: Mapping[str, str] = _NOTHING, code: int = 0, timeout_s: float = 60) -> str:
         """Run a command of Prefect's, which must end with `code`; return what it prints."""
         return self._run([str(self.installation.prefect), *arguments], code, timeout_s, more)
 
-    def python(self, *arguments: str, code: int = 0, timeout_s: float = 60, **more: str) -> str:
+    def python(self, *arguments: str, more: Mapping[str, str] = _NOTHING, code: int = 0, timeout_s: float = 60) -> str:
         """Run a program in Prefect's environment, by its file and arguments or by -c; return what it prints."""
         return self._run([str(self.installation.python), *arguments], code, timeout_s, more)
 
     def _run(self, command: list[str], code: int, timeout_s: float, more: Mapping[str, str]) -> str:
         done = subprocess.run(
             command,
-            env=self.environment(**more),
+            env=self.environment(more),
             cwd=self.scratch,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -111,7 +113,9 @@ def running_workspace(installation: Installation, directory: Path, **settings: A
 
 
 @contextmanager
-def local_agent(workspace: Workspace, *options: str, label: str = THEIRS, **more: str) -> Iterator[AgentProcess]:
+def local_agent(
+    workspace: Workspace, *options: str, label: str = THEIRS, more: Mapping[str, str] = _NOTHING
+) -> Iterator[AgentProcess]:
     """Run Prefect's own LocalAgent, unmodified."""
     address = f"http://127.0.0.1:{free_port()}"
     start = ("agent", "local", "start") if workspace.installation.is_prefect_1 else ("agent", "start", "local")
@@ -119,7 +123,7 @@ def local_agent(workspace: Workspace, *options: str, label: str = THEIRS, **more
     with running_agent(
         label,
         command,
-        workspace.environment(**more),
+        workspace.environment(more),
         _agent_directory(workspace, label),
         workspace.directory / f"agent-{label}.out",
         ready="Waiting for flow runs",
@@ -131,7 +135,11 @@ def local_agent(workspace: Workspace, *options: str, label: str = THEIRS, **more
 
 @contextmanager
 def flowherd_agent(
-    workspace: Workspace, *options: str, label: str = OURS, runtimes: Sequence[str] = (), **more: str
+    workspace: Workspace,
+    *options: str,
+    label: str = OURS,
+    runtimes: Sequence[str] = (),
+    more: Mapping[str, str] = _NOTHING,
 ) -> Iterator[AgentProcess]:
     """Run flowherd's agent; its runs use the same Prefect unless `runtimes` says otherwise."""
     address = f"http://127.0.0.1:{free_port()}"
@@ -143,7 +151,7 @@ def flowherd_agent(
     with running_agent(
         label,
         [*command, *options],
-        workspace.environment(FLOWHERD_HOME=str(home), **more),
+        workspace.environment({"FLOWHERD_HOME": str(home), **more}),
         _agent_directory(workspace, label),
         workspace.directory / f"agent-{label}.out",
         ready="waiting for flow runs",

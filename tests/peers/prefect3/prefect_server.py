@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ _STOP_S = 20.0
 class PrefectServer:
     """`prefect server start` with a database of its own, and a user's requests to it."""
 
-    def __init__(self, home: Path, installation: Installation | None = None, **variables: str) -> None:
+    def __init__(
+        self, home: Path, variables: Mapping[str, str] | None = None, installation: Installation | None = None
+    ) -> None:
         self._installation = installation or required_installation(PREFECT_3)
         self._home = home
         #: Variables of its own processes, from the next start on.
-        self.variables = variables
+        self.variables = dict(variables or {})
         self._mark = current_mark()
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
@@ -154,11 +156,13 @@ class PrefectServer:
 
 
 @contextmanager
-def running_prefect(home: Path, installation: Installation | None = None, **variables: str) -> Iterator[PrefectServer]:
+def running_prefect(
+    home: Path, variables: Mapping[str, str] | None = None, installation: Installation | None = None
+) -> Iterator[PrefectServer]:
     """Start a server, of PREFECT_3 unless another is given; it has ended at the end of the block."""
-    server = PrefectServer(home, installation, **variables)
+    server = PrefectServer(home, variables, installation)
     try:
-        if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in variables:
+        if "PREFECT_SERVER_DATABASE_CONNECTION_URL" not in server.variables:
             server.copy_empty_database()
         server.start()
         yield server
@@ -172,7 +176,7 @@ def _empty_database(installation: Installation) -> Path:
     with locked(path.with_suffix(".sqlite.lock")):
         if not path.exists():
             with tempfile.TemporaryDirectory() as home:
-                server = PrefectServer(Path(home), installation)
+                server = PrefectServer(Path(home), installation=installation)
                 server.start()
                 server.stop()
                 made = path.with_suffix(".new")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     variables = {"PREFECT_SERVER_API_AUTH_STRING": "admin:pass", "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}
-    with none_left(), running_prefect(tmp_path_factory.mktemp("guarded"), **variables) as server:
+    with none_left(), running_prefect(tmp_path_factory.mktemp("guarded"), variables) as server:
         yield server
 
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
@@ -85,9 +86,9 @@ def test_claims_and_ends_and_lines_come_once_through_a_storm(
         claim_through_storm(backend, run, runs[run.id])
         for start in range(0, 40, 10):
             lines = [a_line(run.id, number, at_) for number in range(start, start + 10)]
-            retried(lambda lines=lines: backend.write_logs(lines))
+            retried(partial(backend.write_logs, lines))
         end = StateReport(flow_run_id=run.id, state=RunState.FAILED, message="gone", at=at_, claim=runs[run.id])
-        retried(lambda end=end: backend.report(end))
+        retried(partial(backend.report, end))
     proxy.inject(False)
     assert proxy.injected[kind], "no fault was injected"
     for run_id in runs:
@@ -114,7 +115,7 @@ def a_line(run_id: str, number: int, at_: datetime) -> LogLine:
 class Interrupted(Prefect3Transport):
     """Do something before it sends a proposal, as if another worker came first."""
 
-    before_proposal: Callable[[], None] = staticmethod(lambda: None)
+    before_proposal: Callable[[], object] = staticmethod(lambda: None)
     #: Whether the answer to a proposal is lost.
     loses_answer = False
 
@@ -161,7 +162,7 @@ def test_a_claim_that_came_too_late_is_undone(prefect: PrefectServer, pool: str,
             prefect.set_state(run_id, state, message="by another")
         wait_until(lambda: time.monotonic() > started_s + 0.15)  # no run is quicker
 
-    transport.before_proposal = elsewhere  # type: ignore[method-assign]
+    transport.before_proposal = elsewhere
     with pytest.raises(BackendUnavailable if lost else ClaimLost, match=r"lost|ran elsewhere"):
         backend.claim(run, "mine")
     stored = backend.stored_states([run_id])[run_id]  # as the agent asks when no answer comes
@@ -189,7 +190,7 @@ def test_the_claim_of_an_agent_that_died_is_made_sure_of_by_the_next(
             prefect.set_state(run_id, state, message="by another")
 
     if late:
-        transport.before_proposal = elsewhere  # type: ignore[method-assign]
+        transport.before_proposal = elsewhere
     with pytest.raises(BackendUnavailable):
         backend.claim(run, token)
     backend.close()
@@ -232,7 +233,7 @@ def test_a_claim_that_another_won_meanwhile_is_lost(prefect: PrefectServer, pool
     backend = Prefect3Backend(transport, WorkPool(transport, pool))
     run_id = prefect.add_run(prefect.add_deployment(pool))
     (run,) = backend.ready_runs([], ())
-    transport.before_proposal = lambda: prefect.set_state(run_id, "PENDING")  # type: ignore[method-assign,assignment,return-value]
+    transport.before_proposal = lambda: prefect.set_state(run_id, "PENDING")
     with pytest.raises(ClaimLost, match="not given to us"):
         backend.claim(run, "mine")
     assert types(prefect, run_id) == ["SCHEDULED", "PENDING"]

@@ -30,7 +30,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="module")
 def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     variables = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": postgres.url}
-    with running_prefect(tmp_path_factory.mktemp("prefect-fleet"), **variables) as prefect:
+    with running_prefect(tmp_path_factory.mktemp("prefect-fleet"), variables) as prefect:
         yield prefect
 
 

@@ -37,7 +37,7 @@ class Story:
 @contextmanager
 def earlier_server(prefect: PrefectServer, directory: Path) -> Iterator[PoolAgent]:
     """Run a server of the earlier version, with a runtime of 3.8.5."""
-    with running_prefect(directory / "server", required_installation(EARLIER_PREFECT_3)) as earlier:
+    with running_prefect(directory / "server", installation=required_installation(EARLIER_PREFECT_3)) as earlier:
         yield PoolAgent(earlier, directory, _POOL)
 
 

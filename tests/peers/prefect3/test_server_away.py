@@ -20,7 +20,7 @@ _AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[PrefectServer]:
     """A server that may be stopped, unlike the one that the tests share."""
-    with none_left(), running_prefect(tmp_path / "server", **{_AUTH: "pooled:first"}) as server:
+    with none_left(), running_prefect(tmp_path / "server", {_AUTH: "pooled:first"}) as server:
         yield server
 
 

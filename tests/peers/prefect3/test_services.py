@@ -59,7 +59,7 @@ def test_a_server_and_an_agent_that_is_killed_are_what_the_printed_services_make
     directory = tmp_path / "s"
     directory.mkdir()
     port, installation = free_port(), required_installation(PREFECT_3)
-    server = PrefectServer(tmp_path / "server", PREFECT_SERVER_API_AUTH_STRING=_SECRET)
+    server = PrefectServer(tmp_path / "server", {"PREFECT_SERVER_API_AUTH_STRING": _SECRET})
     server.copy_empty_database()
     environment = {**server.environ(), "PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
     named = {name: value for name, value in environment.items() if name.startswith(("PREFECT_", "DO_NOT"))}
@@ -82,6 +82,7 @@ def test_a_server_and_an_agent_that_is_killed_are_what_the_printed_services_make
         run_id = a_run(session, api, tmp_path)
         wait_until((tmp_path / "going").exists, timeout_s=_START_S, what=lambda: printed(directory))
         pid = program_state(access, "flowherd").pid
+        assert pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: program_state(access, "flowherd").pid not in (0, pid), timeout_s=_START_S)
         (tmp_path / "go").touch()

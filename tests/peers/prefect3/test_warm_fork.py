@@ -53,8 +53,11 @@ def test_a_flow_reports_its_states_and_every_record_is_journaled_once(fork: Warm
     spoken = {text: task for _, _, text, task in records if text.startswith("says")}
     assert sorted(spoken) == ["says \u00e9 1", "says \u00e9 2"]
     asked = {"flow_runs": {"id": {"any_": [run.id]}}}
-    of_server = lambda: {row["id"] for row in fork.prefect.ask("POST", "/task_runs/filter", asked)}  # noqa: E731
-    wait_until(lambda: of_server() == set(spoken.values()), what="the server to make task runs of their events")
+
+    def task_runs() -> set[str | None]:
+        return {row["id"] for row in fork.prefect.ask("POST", "/task_runs/filter", asked)}
+
+    wait_until(lambda: task_runs() == set(spoken.values()), what="the server to make task runs of their events")
     # The journal has them, and the engine has not sent them to the server too.
     assert fork.prefect.log(run.id) == []
 

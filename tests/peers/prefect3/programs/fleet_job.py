@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 LINES = 6
 
 
-def note_start(directory):
+def note_start(directory: str) -> None:
     """Append one line for each start of user code: the kernel keeps appended lines whole."""
     line = f"{os.environ['PREFECT__FLOW_RUN_ID']} {os.environ['PREFECT__WORKER_NAME']} {time.time()}\n"
     descriptor = os.open(Path(directory) / "starts", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -28,14 +28,14 @@ def note_start(directory):
         os.close(descriptor)
 
 
-def take_time(seconds, release):
+def take_time(seconds: float, release: str) -> None:
     """Wait that long, and until the file exists."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s or (release and not Path(release).exists()):
         time.sleep(0.05)
 
 
-def tell(state_type):
+def report(state_type: str) -> None:
     """Propose the state, again while the server is away; the transition id tells it that both are one."""
     run_id = os.environ["PREFECT__FLOW_RUN_ID"]
     details = {"transition_id": str(uuid.uuid4())}
@@ -57,14 +57,14 @@ def tell(state_type):
         time.sleep(0.2)
 
 
-def main(directory, seconds, release=""):
+def main(directory: str, seconds: str, release: str = "") -> None:
     note_start(directory)
-    tell("RUNNING")
+    report("RUNNING")
     for number in range(LINES):
         print("line", number, flush=True)
         take_time(float(seconds) / LINES, "")
     take_time(0, release)
-    tell("COMPLETED")
+    report("COMPLETED")
 
 
 if __name__ == "__main__":
