@@ -10,7 +10,7 @@ from typing import Set
 
 #: A shorter part of a base64 text could be anything.
 _LEAST_BASE64 = 7
-#: Of a longer value only what it is itself and its JSON are looked for: the other forms would take too long to make.
+#: Longest value all of whose forms are looked for; of a longer one only itself and its JSON, because of the time.
 _MAX_CHARS = 16 * 1024
 #: Widths at which programs break long base64 texts: base64(1) and MIME, PEM.
 _LINE_WIDTHS = (76, 64)

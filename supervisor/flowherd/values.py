@@ -145,7 +145,7 @@ class LogLine:
     subflow_run_id: str | None = None
     #: Text so far of an unfinished line; the next text so far, or the next line, of the same stream replaces it.
     so_far: bool = False
-    #: Of text so far: has stood for so long that backends which take only whole lines get it as a line of its own.
+    #: Whether text so far has stood so long that backends which take only whole lines get it as a line of its own.
     standing: bool = False
 
 

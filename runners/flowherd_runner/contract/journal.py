@@ -63,7 +63,7 @@ class Record(NamedTuple):
     payload: bytes
     #: Text so far, not a finished line.
     so_far: bool = False
-    #: Of text so far: due as a line of its own at servers that take only whole lines.
+    #: Whether text so far is due as a line of its own, at servers that take only whole lines.
     standing: bool = False
 
 

@@ -1,4 +1,4 @@
-"""The agent's one contact with its backend: every request goes through here, whoever makes it.
+"""The agent's one contact with its backend: all requests of an agent go through here.
 
 Keeps what is known of the backend (last contact, a pause that it asked for with Retry-After, a refused token), so that
 the poll loop, claims and deliveries agree on it. Retrying and back-off belong to the callers. Requests of engines
