@@ -28,7 +28,6 @@ LONGEST = (
     "prefect3/test_other_minor.py",
     "prefect1/test_ends.py",
     "prefect3/test_agent_runs.py",
-    "acceptance/test_cli_client.py",
     "acceptance/test_backend_away.py",
     "faults/test_short_run.py",
 )

@@ -60,7 +60,7 @@ def agent(command: CommandLine) -> Iterator[Background]:
 
 def survivor(command: CommandLine) -> Survivor:
     """The one process that the agent remembers."""
-    (one,) = living_survivors(command.home / "agents" / "agent")
+    (one,) = wait_until(lambda: living_survivors(command.home / "agents" / "agent"))
     return one
 
 

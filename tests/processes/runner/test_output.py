@@ -378,7 +378,7 @@ def main():
                 file.write(bytes(4096))
         except OSError:
             pass
-    for number in range(3000):
+    for number in range(12000):  # more than the pipe holds (pipe(7)), so that the runner reads while the disk is full
         print("lost or kept %d" % number)
     open("full", "w").close()
     while os.path.exists({str(ballast)!r}):

@@ -30,6 +30,8 @@ _WANTED = (
     "netrc",
     "pydantic.v1",
     "rich._emoji_codes",
+    # As `python -m prefect.engine` has it.
+    "runpy",
 )
 
 
