@@ -22,7 +22,7 @@ _CHUNK_BYTES = 256 * 1024
 #: Between two looks at the other descriptors. More than the channel holds at once, so that what was sent before a chunk
 #: of output was written is taken before that chunk.
 _MAX_MESSAGES = 1024
-#: No shorter text of a message was cut: see logcapture.py and inprocess.py.
+#: No shorter text of a message was cut: see record_sender.py and in_fork.py.
 _PERHAPS_CUT_CHARS = 1000
 #: Bounds the last reading when somebody outside holds a pipe and goes on writing.
 _LAST_ROUNDS = 100

@@ -8,7 +8,7 @@ import os
 import signal
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from flowherd_runner.contract.identity import boot_id, members_by_variable, user_of
+from flowherd_runner.contract.identity import boot_id, may_not_signal, members_by_variable, user_of
 
 #: Maximum rounds of stopping what has appeared since the last one, before those that were stopped are killed.
 _FREEZE_ROUNDS = 100
@@ -129,17 +129,6 @@ class RunProcesses:
                     found.add(child)
                     open_ends.append(child)
         return found
-
-
-def may_not_signal(pid: int) -> bool:
-    """Return whether `pid` is a process that this user may not signal, because it belongs to another user."""
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        pass
-    return False
 
 
 def describe(process: Process) -> str:

@@ -10,11 +10,12 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from flowherd_runner.contract.files import MAX_SECONDS, STOP_FILE, read_json
+from flowherd_runner.contract.identity import may_not_signal
 from flowherd_runner.contract.reasons import REASON_CANCELLED, REASON_TERMINATED, REASON_TIMEOUT
 from flowherd_runner.exit_record import Stop, signal_name
 from flowherd_runner.flow_group import signal_group
 from flowherd_runner.osapi import Signal
-from flowherd_runner.run_processes import describe, find, may_not_signal
+from flowherd_runner.run_processes import describe, find
 
 #: How long a flow process that may not be signalled has to end once everything else of its group was killed, seconds.
 _REFUSED_S = 1.0

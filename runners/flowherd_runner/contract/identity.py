@@ -86,3 +86,14 @@ def name_of(pid: int) -> str:
             return file.read().decode("utf-8", "replace").strip()
     except OSError:
         return "?"
+
+
+def may_not_signal(pid: int) -> bool:
+    """Return whether `pid` is a process that this user may not signal, because it belongs to another user."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False

@@ -8,7 +8,6 @@ Older agents do not know the file and leave it alone.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,7 +45,7 @@ class Survivor:
         """Whether this very process still lives."""
         if self.boot_id != identity.boot_id():
             return False
-        return identity.is_alive(self.pid, self.start_ticks) if self.start_ticks else _is_refused(self.pid)
+        return identity.is_alive(self.pid, self.start_ticks) if self.start_ticks else identity.may_not_signal(self.pid)
 
     def __str__(self) -> str:
         return f"{self.name:.{_MAX_NAME}} (pid {self.pid}, user {self.user or 'unknown':.{_MAX_NAME}})"
@@ -63,7 +62,7 @@ def survivor(pid: int) -> Survivor | None:
         boot_id=identity.boot_id(),
         name=identity.name_of(pid),
         user=identity.user_of(pid),
-        refused=_is_refused(pid),
+        refused=identity.may_not_signal(pid),
     )
 
 
@@ -159,13 +158,3 @@ def _one_from_json(item: Mapping[str, Any]) -> Survivor:
 
 def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _is_refused(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except ProcessLookupError:
-        pass
-    return False
