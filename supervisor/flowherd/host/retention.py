@@ -22,16 +22,6 @@ _KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
 #: Pause between two sweeps, seconds.
 _SWEEP_INTERVAL_S = 600.0
 
-#: How long an ended run's directory is kept if its log is nowhere else, seconds.
-_KEEP_WITHOUT_CLOUD_LOGS_S = 7 * 86400.0
-
-
-def keep_s(setting: float | None, *, logs_are_elsewhere: bool) -> float:
-    """Return how long to keep the directory of an ended run, seconds; `setting` is runs.keep."""
-    if setting is not None:
-        return setting
-    return 0.0 if logs_are_elsewhere else _KEEP_WITHOUT_CLOUD_LOGS_S
-
 
 def retention_s(keep_s: float | None, *, send_logs: bool) -> float:
     """Return how long directories of ended runs are kept, seconds. `keep_s` is the setting runs.keep."""
