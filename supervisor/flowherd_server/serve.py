@@ -21,7 +21,7 @@ from flowherd.errors import ConfigurationError
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.runs.stale_heartbeats import RescueOptions
-from flowherd_server.server_files import locked_directory, published_address
+from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
 from flowherd_server.store.database import FILE_NAME, Database
 from flowherd_server.web.app import create_app
@@ -112,10 +112,13 @@ async def _serve(options: ServerOptions, database: Database, listener: socket.so
         timeout_graceful_shutdown=_GRACE_S,
         server_header=False,
     )
+    address = AddressFile(options.home, url, options.data_dir)
     with contextlib.ExitStack() as while_ready:
 
         def ready() -> None:
-            while_ready.enter_context(published_address(options.home, url, options.data_dir))
+            address.write()
+            while_ready.callback(address.remove)
+            while_ready.callback(asyncio.get_running_loop().create_task(address.watch()).cancel)
             options.on_ready(url)
 
         server = _Uvicorn(config, ready)

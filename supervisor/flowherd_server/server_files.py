@@ -5,6 +5,7 @@ A data directory has at most one server. server.json is in the home directory, w
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -13,12 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loguru import logger
+
 from flowherd.errors import ConfigurationError
 from flowherd.private_directory import make_private_directory
+from flowherd.recurring_error import RecurringError
 
 LOCK_FILE = "lock"
 #: File in the home directory with {"url", "pid", "data_dir"} of the running server.
 ADDRESS_FILE = "server.json"
+#: Pause between two looks whether the file with the address is still there, seconds.
+_WATCH_INTERVAL_S = 2.0
 
 
 @contextmanager
@@ -53,26 +59,43 @@ def _lock(fd: int, directory: Path) -> None:
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
-@contextmanager
-def published_address(home: Path, url: str, data_dir: Path) -> Iterator[None]:
-    """Keep server.json in `home` until the context ends; it is left alone then if another server has replaced it.
+class AddressFile:
+    """server.json in `home`, which tells other programs of the host where the server is."""
 
-    Raises ConfigurationError if it cannot be written.
-    """
-    path = home / ADDRESS_FILE
-    temporary = home / f".{ADDRESS_FILE}.{os.getpid()}"
-    text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
-    try:
-        make_private_directory(home, "home directory")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigurationError(f"the server's address cannot be written to {path}: {error}") from error
-    try:
-        yield
-    finally:
+    def __init__(self, home: Path, url: str, data_dir: Path) -> None:
+        self._home = home
+        self.path = home / ADDRESS_FILE
+        self._text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
+
+    def write(self) -> None:
+        """Write the file, in the place of an earlier server's. Raises ConfigurationError if that is not possible."""
+        temporary = self._home / f".{ADDRESS_FILE}.{os.getpid()}"
+        try:
+            make_private_directory(self._home, "home directory")
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(self._text)
+            temporary.replace(self.path)
+        except OSError as error:
+            raise ConfigurationError(f"the server's address cannot be written to {self.path}: {error}") from error
+
+    async def watch(self) -> None:
+        """Write the file again whenever another program, such as a cleaner of temporary files, has removed it."""
+        writing = RecurringError(f"write {self.path}", logger)
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            if os.path.lexists(self.path):
+                continue
+            try:
+                self.write()
+            except ConfigurationError as error:
+                writing.failed(error)
+            else:
+                writing.recovered()
+                logger.warning("{} was removed by another program, and is made again", self.path)
+
+    def remove(self) -> None:
+        """Remove the file, unless it is another server's by now."""
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(path.read_text(encoding="utf-8")).get("pid") == os.getpid():
-                path.unlink()
+            if json.loads(self.path.read_text(encoding="utf-8")).get("pid") == os.getpid():
+                self.path.unlink()

@@ -16,7 +16,7 @@ from flowherd.config import load_settings
 from flowherd.errors import ConfigurationError, StateDirectoryBusy
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.private_directory import make_private_directory
-from flowherd_server.server_files import locked_directory, published_address
+from flowherd_server.server_files import AddressFile, locked_directory
 from tests.support.http_server import Answer, http_server
 from tests.support.unprivileged import NOBODY, needs_root
 
@@ -30,7 +30,7 @@ def state(tmp_path: Path) -> StateDirectory:
 USES = {
     "state": lambda path: StateDirectory(path),
     "data": lambda path: locked_directory(path).__enter__(),
-    "home of a server": lambda path: published_address(path, "http://127.0.0.1:1", path).__enter__(),
+    "home of a server": lambda path: AddressFile(path, "http://127.0.0.1:1", path).write(),
     "home": lambda path: load_settings({}, environ={"FLOWHERD_HOME": str(path)}),
     "home with a server": lambda path: running_server(path / "server.json"),
 }

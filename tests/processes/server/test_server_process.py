@@ -70,7 +70,7 @@ def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(tmp_pat
         assert set(lines) <= {line["line_id"] for line in found["log"]}
 
 
-def test_the_servers_files_are_private_and_its_address_file_is_deleted_when_it_stops(tmp_path: Path) -> None:
+def test_the_servers_files_are_private_and_its_address_file_is_there_until_it_stops(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server:
         assert server.data_dir.stat().st_mode & 0o777 == 0o700
         modes = {path.name: path.stat().st_mode & 0o777 for path in server.data_dir.iterdir()}
@@ -78,6 +78,10 @@ def test_the_servers_files_are_private_and_its_address_file_is_deleted_when_it_s
         assert set(modes.values()) == {0o600}, modes
         path = server.home / "server.json"
         assert json.loads(path.read_text()) == {"url": server.url, "pid": server.pid, "data_dir": str(server.data_dir)}
+        assert path.stat().st_mode & 0o777 == 0o600
+        written = path.read_text()
+        path.unlink()  # as a cleaner of temporary files does
+        wait_until(lambda: path.exists() and path.read_text() == written, what="the address file, made again")
         assert path.stat().st_mode & 0o777 == 0o600
         server.stop()
         assert not path.exists()
