@@ -17,7 +17,7 @@ from flowherd.host.end_time import last_sign_of_life, recorded_end
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import runners_within
-from flowherd.host.processes.kill_tree import TreeEnd, end_tree
+from flowherd.host.processes.kill_tree import TreeEnd, end_tree, foreign_members
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
@@ -164,17 +164,29 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: S
 def _end_tree(run: Run, started: Started | None) -> TreeEnd:
     """End what the runner left; only right after its end is its pid surely the id of the run's session."""
     session = run.runner.pid if run.runner is not None else None
-    if session is None and started is not None and _leads_session(started):
-        session = started.pid
-    return end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    earlier = started if session is None and started is not None and not _pid_is_reused(started) else None
+    if earlier is not None and _flow_is_in_session(earlier):
+        session, earlier = earlier.pid, None
+    ended = end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    if earlier is None:
+        return ended
+    found = {one.pid for one in ended.survivors}
+    others = [one for one in foreign_members(earlier.pid, earlier.start_ticks) if one.pid not in found]
+    return replace(ended, survivors=(*ended.survivors, *others))
 
 
-def _leads_session(started: Started) -> bool:
+def _pid_is_reused(started: Started) -> bool:
+    """Return whether the runner's pid is that of another process. A runner that nobody has waited for keeps it."""
+    status = identity.process_status(started.pid)
+    return status is not None and status[1] != started.start_ticks
+
+
+def _flow_is_in_session(started: Started) -> bool:
     """Return whether the flow process still lives in the session that its runner, now gone, had made.
 
-    As long as it does, the session's id is not reused (setsid(2)). A living process with the runner's pid is another.
+    As long as it does, the session's id is not reused (setsid(2)).
     """
-    if started.flow_pid is None or identity.process_status(started.pid) is not None:
+    if started.flow_pid is None:
         return False
     flow = identity.process_status(started.flow_pid)
     is_later = flow is not None and flow[1] >= started.start_ticks

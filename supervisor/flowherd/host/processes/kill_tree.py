@@ -56,6 +56,16 @@ def end_tree(
     return TreeEnd(killed=len(killed - {one.pid for one in survivors}), survivors=tuple(survivors))
 
 
+def foreign_members(session: int, since_ticks: int) -> list[Survivor]:
+    """Return the processes of `session`, started since `since_ticks`, that this user may not signal.
+
+    They are to be named and left alone: the environment of another user's process cannot be read, and the id of an
+    empty session may have been reused (setsid(2)).
+    """
+    found = (survivor(pid) for pid in psutil.pids() if identity.session_of(pid) == session)
+    return [one for one in found if one is not None and one.refused and one.start_ticks >= since_ticks]
+
+
 def _members(
     run_id: str, runner: RunnerProcess | None, session: int | None, known: dict[int, psutil.Process]
 ) -> list[psutil.Process]:
