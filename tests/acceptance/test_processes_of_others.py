@@ -117,7 +117,7 @@ def test_a_time_limit_that_cannot_be_enforced_ends_the_run_with_the_process_name
     assert any("limit of 1 s; the flow process sleep" in line and "may not be signalled" in line for line in lines)
 
 
-@pytest.mark.parametrize("line", ['exec {} sleep 300', '{} sleep 300; true'], ids=["flow process", "its child"])
+@pytest.mark.parametrize("line", ["exec {} sleep 300", "{} sleep 300; true"], ids=["flow process", "its child"])
 def test_a_survivor_of_a_run_whose_runner_was_killed_is_found_by_the_next_agent(
     command: CommandLine, place: Path, line: str
 ) -> None:

@@ -10,7 +10,9 @@ command is started as a program instead.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,7 @@ def serve(path: str) -> None:
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     selector.register(0, selectors.EVENT_READ)
+    gc.freeze()
     print("ready", flush=True)
     while all(key.fd != 0 for key, _ in selector.select()):
         connection, _ = listener.accept()
@@ -140,8 +144,7 @@ def _handle(connection: socket.socket) -> None:
 
 
 def _become_command(request: dict[str, Any], out: int, err: int) -> None:
-    """Exit by SystemExit, so everything that a program does at its end is done."""
-    from flowherd.cli.main import main
+    from flowherd.cli.main import run
 
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (out, 1), (err, 2)):
@@ -153,7 +156,17 @@ def _become_command(request: dict[str, Any], out: int, err: int) -> None:
     random.seed()
     sys.orig_argv = [sys.executable, "-m", "flowherd", *request["arguments"]]
     sys.argv = [str(Path(sys.modules["flowherd"].__file__ or "").with_name("__main__.py")), *request["arguments"]]
-    main()
+    _exit(run(request["arguments"]))
+
+
+def _exit(code: int) -> None:
+    """End as a program does, except that the interpreter is not taken apart: that takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for the threads that are no daemons
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

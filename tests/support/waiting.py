@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: Longest pause between two looks, seconds, unless `every_s` is longer.
+_LONGEST_PAUSE_S = 0.5
+
 
 def wait_until(
     condition: Callable[[], T | None],
@@ -16,15 +19,18 @@ def wait_until(
     what: str | Callable[[], str] = "the condition",
     every_s: float = 0.01,
 ) -> T:
-    """Call `condition` every few milliseconds until its result is true, and return that.
+    """Call `condition` until its result is true, and return that.
 
-    Raises AssertionError after `timeout_s`. Give a longer `every_s` where many threads ask a slow server.
+    The pauses are `every_s`, and twice as long as a call takes: a condition that starts a process or asks a busy server
+    must not keep what it waits for from its work. Raises AssertionError after `timeout_s`.
     """
     deadline_s = time.monotonic() + timeout_s
     while True:
+        called_s = time.monotonic()
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() > deadline_s:
+        now_s = time.monotonic()
+        if now_s > deadline_s:
             raise AssertionError(f"not within {timeout_s} s: {what() if callable(what) else what}")
-        time.sleep(every_s)
+        time.sleep(max(every_s, min(2 * (now_s - called_s), _LONGEST_PAUSE_S)))

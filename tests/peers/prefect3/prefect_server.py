@@ -195,7 +195,7 @@ def asked(session: requests.Session, method: str, url: str, body: Any = None) ->
 
 def _unless_busy(session: requests.Session, method: str, url: str, body: Any) -> list[requests.Response]:
     try:
-        response = session.request(method, url, json=body, timeout=30)
+        response = session.request(method, url, json=body, timeout=60)
     except requests.ConnectionError:  # the server breaks connections after such an answer
         return []
     return [] if response.status_code == 503 else [response]
