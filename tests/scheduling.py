@@ -15,21 +15,26 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
-#: Units of half a minute and more, longest first, by a part of their names.
+#: Units of half a minute and more, longest first, by a part of their names. Those with a Prefect 3 server are kept
+#: apart: several of them at once have no processor left to answer requests in time.
 LONGEST = (
     "prefect3/test_same_as_process_worker.py",
-    "prefect3/test_fleet.py",
-    "prefect3/test_server_away.py",
     "prefect1/test_same_as_local_agent.py",
     "faults/test_points.py",
+    "prefect3/test_server_away.py",
     "acceptance/test_front_door.py",
+    "prefect3/test_fleet.py",
+    "acceptance/test_tutorial.py",
+    "acceptance/test_control.py",
     "prefect3/test_weaknesses.py",
-    "prefect3/test_services.py",
-    "prefect3/test_other_minor.py",
     "prefect1/test_ends.py",
-    "prefect3/test_agent_runs.py",
     "acceptance/test_backend_away.py",
+    "prefect3/test_other_minor.py",
+    "acceptance/test_one_contact.py",
+    "acceptance/test_real_jobs.py",
+    "prefect3/test_services.py",
     "faults/test_short_run.py",
+    "prefect3/test_agent_runs.py",
 )
 #: The other units by their directories.
 DIRECTORIES = ("peers", "faults", "acceptance", "hostile", "interpreter", "processes", "components", "unit")

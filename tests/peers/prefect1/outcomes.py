@@ -24,6 +24,7 @@ _PARTICULARS = (
     (re.compile(r"\b(child-of|agent)-(theirs|ours)\b"), r"\1-WHO"),
     (re.compile(r"\bfor (theirs|ours)$"), "for WHO"),
     (re.compile(r"http://127\.0\.0\.1:\d+"), "ADDRESS"),
+    (re.compile(r"http://[\d.]+:\d+/status"), "DASHBOARD"),
     (re.compile(r"tcp://[\d.]+:\d+|inproc://\S+"), "CLUSTER"),
     (re.compile(r"prefect-result-[\w-]+"), "RESULT"),
     (re.compile(r"tmp[\w]{8}\b"), "TEMPORARY"),

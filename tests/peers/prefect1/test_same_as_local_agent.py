@@ -1,6 +1,7 @@
 """The same flows through Prefect's own LocalAgent and through flowherd's agent, at the same embedded server.
 
-Each scenario runs in one of the versions of Prefect, those of `IN_BOTH` in both; with --full, all run in both.
+Each scenario runs in one of the versions of Prefect, those of `IN_BOTH` in both; with --full, all run in both, and
+those that the engine alone decides, too.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def choices() -> Iterator[tuple[str, Scenario, bool]]:
     chosen = list(PREFECT_0_AND_1)
     for scenario in SCENARIOS:
         if scenario.prefect_1_only:
-            yield PREFECT_1, scenario, False
+            yield PREFECT_1, scenario, scenario.engine_alone
             continue
         if scenario.after is None:  # a scenario runs where the one before it runs
             chosen.reverse()
         for version in PREFECT_0_AND_1:
-            yield version, scenario, scenario.title not in IN_BOTH and version != chosen[0]
+            is_second = scenario.title not in IN_BOTH and version != chosen[0]
+            yield version, scenario, scenario.engine_alone or is_second
 
 
 def each_choice(agents: tuple[str, ...]) -> pytest.MarkDecorator:

@@ -23,6 +23,8 @@ from tests.support.waiting import wait_until
 #: How long a start may take, seconds: the machine may be busy with other tests.
 _START_S = 90.0
 _STOP_S = 20.0
+#: How long a server may refuse a request because its database is locked, seconds.
+_BUSY_S = 60.0
 
 
 class PrefectServer:
@@ -116,7 +118,7 @@ class PrefectServer:
         kind = self.ask("GET", "/block_types/slug/secret")["id"]
         schemas = self.ask("POST", "/block_schemas/filter", {"block_schemas": {"block_type_id": {"any_": [kind]}}})
         block = {"name": name, "data": {"value": value}, "block_type_id": kind, "block_schema_id": schemas[0]["id"]}
-        self.ask("POST", "/block_documents/", block)
+        asked(self._session, "POST", f"{self.api}/block_documents/", block, repeated=409)
 
     def run(self, run_id: str) -> Any:
         return self.ask("GET", f"/flow_runs/{run_id}")
@@ -186,10 +188,17 @@ def _empty_database(installation: Installation) -> Path:
     return path
 
 
-def asked(session: requests.Session, method: str, url: str, body: Any = None) -> Any:
-    """Send a request to a Prefect 3 server, again while its database is locked; return the JSON answer."""
-    (response,) = wait_until(lambda: _unless_busy(session, method, url, body), what=f"{method} {url}")
-    assert response.ok, f"{method} {url}: {response.status_code} {response.text[:500]}"
+def asked(session: requests.Session, method: str, url: str, body: Any = None, repeated: int | None = None) -> Any:
+    """Send a request to a Prefect 3 server, again while its database is locked; return the JSON answer.
+
+    A request may have been carried out although its answer was an error; then the next one is answered `repeated`.
+    """
+    (response,) = wait_until(
+        lambda: _unless_busy(session, method, url, body), timeout_s=_BUSY_S, what=f"{method} {url}", every_s=0.1
+    )
+    assert response.ok or response.status_code == repeated, (
+        f"{method} {url}: {response.status_code} {response.text[:500]}"
+    )
     return response.json() if response.content else None
 
 

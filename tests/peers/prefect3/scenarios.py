@@ -113,7 +113,7 @@ _ENDS = [
     of("ends.py:ignoring_a_failed_task"),
     of("ends.py:raising", ends="FAILED", parameters={"text": "ünïcode ☃"}),
     of("ends.py:raising_later", ends="FAILED"),
-    core("ends.py:raising_in_a_task", ends="FAILED"),
+    of("ends.py:raising_in_a_task", ends="FAILED"),
     *(
         of("ends.py:raising_this", f"raising {what}", parameters={"what": what}, ends="FAILED")
         for what in ("group", "unpicklable", "caused", "recursion", "memory")
@@ -168,7 +168,7 @@ _TASKS = [
     of("tasks.py:depending", ends="COMPLETED", ordered=False),
 ]
 _SUBFLOWS = [
-    core("subflows.py:outer"),
+    of("subflows.py:outer"),
     of("subflows.py:gathering", "gathering subflows", ordered=False),
     of("subflows.py:outer_of_broken", parameters={"caught": False}, ends="FAILED"),
     of("subflows.py:outer_of_broken", "catching a broken subflow", parameters={"caught": True}),
@@ -187,7 +187,7 @@ _WAITING = [
     of("waiting.py:messaging"),
 ]
 _CODE = [
-    core("package.flows.related", "a module's path"),
+    of("package.flows.related", "a module's path"),
     of("package/flows.py:related", "a file in a package"),
     *(
         crashing(f"broken_{how}.py:main", f"broken by {how}", core=how == "absent")

@@ -40,7 +40,7 @@ def fleet(server: PrefectServer, tmp_path: Path) -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.mark.parametrize("runs", [60, pytest.param(300, marks=pytest.mark.full)])
+@pytest.mark.parametrize("runs", [30, pytest.param(300, marks=pytest.mark.full)])
 def test_runs_on_three_agents_happen_once_each_though_one_is_killed_and_another_drained(
     fleet: Fleet, runs: int
 ) -> None:
