@@ -23,6 +23,8 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 _MAX_OVERDUE = 4096
 #: Maximum length of a marker: 16 hexadecimal digits, two numbers, four separators.
 _MAX_MARKER_BYTES = 64
+#: A marker of any run; compiled once for all runs, because compiling touches much of the memory that they share.
+_MARKER = re.compile(rb"\x1e([0-9A-Za-z]+):([0-9]+-[0-9]+)(?=\x1e)")
 
 
 def make_marker(token: bytes, identity: str) -> bytes:
@@ -69,7 +71,7 @@ class _Lane:
         self._stream = stream
         self._splitter = splitter
         self._start = b"\x1e" + token
-        self._pattern = re.compile(re.escape(self._start) + rb":([0-9]+-[0-9]+)\x1e")
+        self._token = token
         self._held = b""
 
     def feed(self, data: bytes, now: float) -> None:
@@ -77,10 +79,12 @@ class _Lane:
         self._held = b""
         position = 0
         if self._start in data:
-            for match in self._pattern.finditer(data):
+            for match in _MARKER.finditer(data):
+                if match.group(1) != self._token or match.start() < position:
+                    continue
                 self._add_lines(data[position : match.start()])
-                self._add(_Marker(match.group(1).decode(), now), _MAX_MARKER_BYTES)
-                position = match.end()
+                self._add(_Marker(match.group(2).decode(), now), _MAX_MARKER_BYTES)
+                position = match.end() + 1
         end = self._whole_until(data, position)
         self._held = data[end:]
         self._add_lines(data[position:end])

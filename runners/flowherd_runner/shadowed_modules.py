@@ -20,10 +20,12 @@ def _startup_modules() -> FrozenSet[str]:
 
 def uncover(paths: Iterable[str]) -> None:
     """Forget loaded modules if an interpreter without them would find others of these names in `paths`."""
-    fixed = _startup_modules().union(sys.builtin_module_names)
+    # Looked up in each, not in their union: making that would touch each name, and copy its memory in the fork.
+    at_startup, builtin = _startup_modules(), sys.builtin_module_names
     for path in paths:
         for name in _names(path):
-            if name in sys.modules and name not in fixed and _is_elsewhere(name, path):
+            is_fixed = name in at_startup or name in builtin
+            if name in sys.modules and not is_fixed and _is_elsewhere(name, path):
                 for loaded in [one for one in sys.modules if one == name or one.startswith(name + ".")]:
                     del sys.modules[loaded]
 

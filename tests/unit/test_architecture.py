@@ -47,6 +47,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.errors",
     "flowherd.line_writer",
     "flowherd.private_directory",
+    "flowherd.recurring_error",
     "flowherd.signals",
     "flowherd.standard_streams",
     "flowherd.states",

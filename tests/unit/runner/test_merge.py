@@ -46,6 +46,15 @@ def test_a_record_comes_after_what_was_printed_before_it_and_before_what_was_pri
     assert flat(merge.take(0)) == [b"a", b"b", "record", b"c", b"d"]
 
 
+def test_what_looks_like_a_marker_of_another_run_is_text_wherever_it_stands() -> None:
+    merge = new()
+    foreign = make_marker(b"fedcba9876543210", "7-1")
+    merge.feed(OUT, b"a" + foreign + b"\n" + foreign[:-1] + mark("7-1") + mark("7-2") + b"7-3\x1e\n", 0)
+    merge.add_record("7-1", (OUT,), "first", 5, 0)
+    merge.add_record("7-2", (OUT,), "second", 6, 0)
+    assert flat(merge.take(0)) == [b"a" + foreign, "first", "second", foreign[:-1] + b"7-3\x1e"]
+
+
 def test_a_record_waits_for_both_streams() -> None:
     merge = new()
     merge.add_record("7-1", BOTH, "record", 6, 0)
