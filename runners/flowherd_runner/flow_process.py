@@ -21,7 +21,7 @@ from flowherd_runner.contract.variables import (
     RUN_NAME_VARIABLE,
 )
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
-from flowherd_runner.other_user import enter_own_directory, forget_others, login_environment
+from flowherd_runner.other_user import enter_own_directory, forget_others, import_for, login_environment
 from flowherd_runner.process_mark import mark_process
 from flowherd_runner.record_sender import RecordSender
 
@@ -69,7 +69,7 @@ def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherit
         if not isinstance(kind, Kind):
             raise kind
         # A sender remembers which files its streams are, so this one is made after they are in place.
-        flow = _prepare(spec, inherited, RecordSender(ends.channel_fd, inherited.token))
+        flow = _prepare(spec, inherited, RecordSender(ends.channel_fd, inherited.token), in_fork)
         if not os.read(ends.go_fd, 1):
             os._exit(FLOW_NOT_STARTED)
         os.close(ends.go_fd)
@@ -91,9 +91,10 @@ def _leave_runner(spec: RunSpec, inherited: Inherited, ends: WritingEnds, in_for
     os.umask(inherited.umask)
 
 
-def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender) -> FlowProcess:
+def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender, in_fork: bool) -> FlowProcess:
     user = _user(spec.user)
     _set_limits(spec.limits)
+    cannot_import = import_for(user) if user is not None and in_fork else None
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
         working_dir = enter_own_directory(inherited.directory, spec.own_dir, user)
@@ -105,6 +106,8 @@ def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender) -> FlowP
     environment, left_out = compose_environment(spec, os.environ, user)
     if user is not None:
         forget_others(environment)
+    if cannot_import is not None:
+        sender.send({"notice": cannot_import})
     for name in left_out:
         sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
     return FlowProcess(spec, working_dir, environment, sender)

@@ -1,6 +1,7 @@
 """What a run as another user has of its own: a working directory that it can reach, and the environment of a login."""
 
 import ctypes
+import importlib
 import os
 import pwd
 import re
@@ -18,6 +19,26 @@ _LOGIN_PATH = "/usr/local/bin:/usr/bin:/bin"
 _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 #: Everybody may go through the directory of all users' working directories, and nobody may list it.
 _PASSAGE_MODE = 0o711
+#: What many flows import, and may not be able to as another user.
+_COMMON_MODULES = (
+    "argparse",
+    "asyncio",
+    "collections",
+    "csv",
+    "datetime",
+    "decimal",
+    "glob",
+    "hashlib",
+    "json",
+    "logging",
+    "pathlib",
+    "random",
+    "shutil",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "uuid",
+)
 
 
 def login_environment(base: Mapping[str, str], user: pwd.struct_passwd, allowed: Sequence[str]) -> Dict[str, str]:
@@ -65,6 +86,31 @@ def _environment_place() -> Optional[Sequence[int]]:
         return int(fields[50 - 3]), int(fields[51 - 3])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def import_for(user: pwd.struct_passwd) -> Optional[str]:
+    """Import common modules if `user` may not read the interpreter's library; called before the user changes.
+
+    Return what the run's log should say of it; None if the user may read the library.
+    """
+    library = os.path.dirname(os.__file__)
+    own_group, own_user = os.getegid(), os.geteuid()
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    try:
+        may_read = os.access(library, os.R_OK | os.X_OK, effective_ids=True)
+    finally:
+        os.seteuid(own_user)
+        os.setegid(own_group)
+    if may_read:
+        return None
+    for name in _COMMON_MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:  # an interpreter may lack some
+            continue
+    text = "user {} may not read {}: only modules that are loaded already can be imported, and common ones"
+    return text.format(user.pw_name, library)
 
 
 def enter_own_directory(directory: str, outside: Optional[str], user: Optional[pwd.struct_passwd]) -> str:

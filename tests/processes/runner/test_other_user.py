@@ -98,6 +98,19 @@ def test_a_callable_has_nothing_of_the_agents_environment_in_its_memory(
     assert "\nUSER=nobody\n" in text
 
 
+def test_common_modules_can_be_imported_though_the_library_is_closed_to_the_user(
+    fork_server: ForkServer, nobody: pwd.struct_passwd, open_place: Path
+) -> None:
+    """Where it is not closed, as in /usr, nothing is said."""
+    source = open_place / "flow.py"
+    source.write_text("import os, subprocess, sqlite3\ndef main(): print(os.access(os.path.dirname(os.__file__), 5))\n")
+    source.chmod(0o644)
+    run = fork_server.start(fork_server.prepare("python", {"ref": f"{source}:main"}, **as_nobody(open_place)))
+    assert run.wait()["exit_code"] == 0, run.describe()
+    said = any("user nobody may not read" in line for line in run.lines("flowherd"))
+    assert run.lines("stdout") == [str(not said)]
+
+
 @pytest.mark.parametrize("base", ["link", "others may write"])
 def test_a_place_that_somebody_else_controls_is_not_used(
     fork_server: ForkServer, nobody: pwd.struct_passwd, open_place: Path, base: str
