@@ -173,3 +173,11 @@ class TestPlantedServerFile:
         yield process.pid
         process.kill()
         process.wait()
+
+
+def test_a_closed_directory_is_left_to_the_next_agent(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "state")
+    state.close()
+    shutil.rmtree(state.path)
+    assert state.repair() == []
+    assert not state.path.exists()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / RUNS_DIRECTORY
+        #: A poll that a stop no longer waits for may call `repair` when the directory is closed.
+        self._closing = threading.Lock()
+        self._closed = False
         for name in (path, path / LOCK_FILE):
             if not os.path.lexists(name) and (pids := removed_from(name)):
                 raise _busy(path, f"pid {pids[0]}; {name} was removed, and that agent makes it again soon")
@@ -59,9 +63,15 @@ class StateDirectory:
     def repair(self) -> list[str]:
         """Make again what was removed since the directory was opened, and return the names of it.
 
+        Nothing is made once the directory is closed: it may be another agent's then.
+
         Raises StateDirectoryBusy if another agent has taken the place meanwhile, ConfigurationError if something is
         there that must not be used, OSError if something cannot be made.
         """
+        with self._closing:
+            return [] if self._closed else self._repaired()
+
+    def _repaired(self) -> list[str]:
         removed = []
         if not _is_open_as(self._directory_fd, self.path):
             removed.append(str(self.path))
@@ -106,8 +116,10 @@ class StateDirectory:
 
     def close(self) -> None:
         """Release the directory to other agents."""
-        os.close(self._lock_fd)
-        os.close(self._directory_fd)
+        with self._closing:
+            self._closed = True
+            os.close(self._lock_fd)
+            os.close(self._directory_fd)
 
 
 def _is_open_as(fd: int, path: Path) -> bool:
