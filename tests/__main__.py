@@ -72,10 +72,10 @@ def environment() -> dict[str, str]:
 
 def run_tests(arguments: list[str], at_once: list[str]) -> bool:
     """Run the tests, and those that failed once more, one at a time."""
-    tests = [PYTHON, "-m", "pytest", "-q", *arguments]
+    pytest = [PYTHON, "-m", "pytest", "-q"]
     return (
-        Step("tests", [*tests, *at_once]).passed()
-        or Step("failed tests again, alone", [*tests, *_ONLY_FAILED]).passed()
+        Step("tests", [*pytest, *at_once, *arguments]).passed()
+        or Step("failed tests again, alone", [*pytest, *arguments, "-n", "0", *_ONLY_FAILED]).passed()
     )
 
 

@@ -23,6 +23,8 @@ hypothesis.settings.register_profile("usual", deadline=None, suppress_health_che
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("usual"), max_examples=10)
 hypothesis.settings.load_profile("usual")
 
+#: With --full, timeouts are so many times as long.
+_MORE_TIME = 4
 _HERE = Path(__file__).parent
 _FOREIGN = ("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")
 
@@ -32,8 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests with the marker `full` unless they are asked for; sort the others by their units."""
-    if not config.getoption("--full"):
+    """Leave out tests with the marker `full` unless they are asked for; sort the others by their units.
+
+    With them, a test may wait for many more runs than its timeout allows for.
+    """
+    if config.getoption("--full"):
+        for item in items:
+            marker = item.get_closest_marker("timeout")
+            if marker is not None:
+                item.add_marker(pytest.mark.timeout(_MORE_TIME * marker.args[0]), append=False)
+    else:
         left_out = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
