@@ -1,12 +1,12 @@
 """The command lines of boot.py: which program to run, and with which descriptors.
 
 Imports every module that a runner needs, except those of single kinds, so that no runner that is forked later has to.
+The options are read without argparse, which would be in the memory of every run, and with it a dozen other modules.
 """
 
-import argparse
 import os
 import sys
-from typing import List, NoReturn
+from typing import Dict, List, NoReturn
 
 from flowherd_runner.agent_secrets import take_agent_secrets
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
@@ -14,36 +14,46 @@ from flowherd_runner.fork_server_main import serve
 from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.runner import run
 
+_USAGE = """\
+usage: boot.py forkserver --fd N [--preload MODULE]...
+       boot.py runner --directory DIRECTORY --lock-fd N
+The child side of flowherd; started by its agent. N is a descriptor: this end of a SOCK_SEQPACKET
+pair, or the run's lock.
+"""
+#: The options of each program, and whether they are numbers.
+_OPTIONS = {"forkserver": {"--fd": True, "--preload": False}, "runner": {"--directory": False, "--lock-fd": True}}
+
 
 def run_program(arguments: List[str]) -> NoReturn:
     """Run the program that `arguments` name, and exit with its exit code."""
-    options = _options(arguments)
+    program, options = arguments[0] if arguments else "", _options(arguments)
     take_agent_secrets()
     broken = RUNNER_BROKEN
     try:
-        if options.program == "forkserver":
+        if program == "forkserver":
             broken = FORK_SERVER_BROKEN
-            serve(options.fd, options.preload)
-        os._exit(run(options.directory, options.lock_fd, kept_fds={}))
+            serve(int(options["--fd"][-1]), options["--preload"])
+        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), kept_fds={}))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(FORK_SERVER_BROKEN, "{}: {}\n".format(self.prog, message))
+def _options(arguments: List[str]) -> Dict[str, List[str]]:
+    """Return the values of each option. Exits with a message if the command line is no such."""
+    known = _OPTIONS.get(arguments[0] if arguments else "", {})
+    found: Dict[str, List[str]] = {name: [] for name in known}
+    given = arguments[1:]
+    for name, value in zip(given[::2], given[1::2]):
+        if name not in known or (known[name] and not value.isdigit()):
+            _refuse("not an option with its value: {} {}".format(name, value))
+        found[name].append(value)
+    missing = [name for name in found if not found[name] and name != "--preload"]
+    if missing or not known or len(given) % 2:
+        _refuse("missing: {}".format(", ".join(missing) or "a program, or the value of its last option"))
+    return found
 
 
-def _options(arguments: List[str]) -> argparse.Namespace:
-    parser = _Parser(prog="flowherd_runner", description="The child side of flowherd; started by its agent.")
-    programs = parser.add_subparsers(dest="program", parser_class=_Parser)
-    programs.required = True
-    server = programs.add_parser("forkserver", help="fork a runner for each request")
-    server.add_argument("--fd", type=int, required=True, help="this end of the SOCK_SEQPACKET pair")
-    server.add_argument("--preload", action="append", default=[], metavar="MODULE", help="import before the first fork")
-    runner = programs.add_parser("runner", help="run the one flow run of a directory")
-    runner.add_argument("--directory", required=True, help="the run's directory")
-    runner.add_argument("--lock-fd", type=int, required=True, help="descriptor of its lock, locked")
-    return parser.parse_args(arguments)
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write("{}{}\n".format(_USAGE, why))
+    sys.exit(FORK_SERVER_BROKEN)
