@@ -30,9 +30,15 @@ from sqlalchemy.exc import OperationalError
 
 from flowherd_server import errors
 from flowherd_server.errors import Refused, errors_answer
+from flowherd_server.store.database import STATEMENT_S, was_interrupted
 
 #: Maximum number of nested levels in a query.
 MAX_DEPTH = 12
+#: Maximum number of fields in a request, those of fragments counted as often as these are spread. Each field of a query
+#: can be a statement of its own.
+MAX_FIELDS = 2_000
+#: Maximum number of fields at the top of one operation: each reads or changes something of its own.
+MAX_ROOT_FIELDS = 200
 #: Maximum number of tokens in a request: room for a literal list of some thousand objects. Larger input must be sent as
 #: variables.
 MAX_TOKENS = 100_000
@@ -95,9 +101,9 @@ def _check(schema: GraphQLSchema, text: str) -> DocumentNode | Answer:
         document = parse(text, no_location=False, max_tokens=MAX_TOKENS)
     except GraphQLError as error:
         return Answer(400, {"errors": [_formatted(error, errors.PARSE_FAILED)]})
-    depth = _depth(document)
-    if depth > MAX_DEPTH:
-        return _bad(f"the query is {depth} levels deep; {MAX_DEPTH} are allowed", errors.VALIDATION_FAILED)
+    refusal = _cost_refusal(document)
+    if refusal:
+        return _bad(refusal, errors.VALIDATION_FAILED)
     found = validate(schema, document, max_errors=10)
     if found:
         return Answer(400, {"errors": [_formatted(error, errors.VALIDATION_FAILED) for error in found]})
@@ -105,6 +111,19 @@ def _check(schema: GraphQLSchema, text: str) -> DocumentNode | Answer:
 
 
 _cached_check = lru_cache(maxsize=256)(_check)
+
+
+def _cost_refusal(document: DocumentNode) -> str:
+    """Return why a request would cost too much; empty if it would not."""
+    depth = _depth(document)
+    if depth > MAX_DEPTH:
+        return f"the query is {depth} levels deep; {MAX_DEPTH} are allowed"
+    roots, fields = _field_counts(document)
+    if roots > MAX_ROOT_FIELDS:
+        return f"the request has {roots} fields at its top; {MAX_ROOT_FIELDS} are allowed"
+    if fields > MAX_FIELDS:
+        return f"the request has {fields} fields; {MAX_FIELDS} are allowed"
+    return ""
 
 
 def _bad(message: str, code: str) -> Answer:
@@ -134,6 +153,31 @@ def _depth(document: DocumentNode) -> int:
     return max((below(d) for d in document.definitions if isinstance(d, OperationDefinitionNode)), default=0)
 
 
+def _field_counts(document: DocumentNode) -> tuple[int, int]:
+    """Return the fields at the top of the largest operation, and all fields of the one with the most."""
+    fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+    known: dict[str, tuple[int, int]] = {}
+
+    def of_fragment(name: str) -> tuple[int, int]:
+        if name not in known:
+            known[name] = (0, 0)  # for one that spreads itself, which validation refuses
+            known[name] = below(fragments[name]) if name in fragments else (0, 0)
+        return known[name]
+
+    def below(node: Any) -> tuple[int, int]:
+        top, every = 0, 0
+        for child in node.selection_set.selections if node.selection_set else ():
+            if isinstance(child, FieldNode):
+                top, every = top + 1, every + 1 + below(child)[1]
+            else:
+                spread = of_fragment(child.name.value) if isinstance(child, FragmentSpreadNode) else below(child)
+                top, every = top + spread[0], every + spread[1]
+        return top, every
+
+    counts = [below(d) for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    return max((top for top, _ in counts), default=0), max((every for _, every in counts), default=0)
+
+
 def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mapping[str, Any]:
     """Return the error for the client: our own refusals as they are, unexpected errors without details."""
     original = error.original_error
@@ -141,7 +185,10 @@ def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mappin
         answer = dict(error.formatted)
         answer["extensions"] = {"code": code, **(error.extensions or {})}
         return answer
-    if isinstance(original, OperationalError):
+    if isinstance(original, OperationalError) and was_interrupted(original):
+        message = f"the query was ended after {STATEMENT_S:.0f} s; ask for less, by a limit or a narrower condition"
+        code = errors.BAD_USER_INPUT
+    elif isinstance(original, OperationalError):
         logger.error("the database failed: {}", original.orig)
         message, code = f"API_ERROR: the server's database cannot do this at present: {original.orig}", errors.API_ERROR
     elif isinstance(original, RecursionError):

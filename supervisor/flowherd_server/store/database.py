@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,10 @@ _BUSY_TIMEOUT_MS = 10_000
 #: The first version with generated columns.
 _OLDEST_SQLITE = (3, 31)
 _LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
+#: Longest time of one statement that only reads, seconds.
+STATEMENT_S = 10.0
+#: Number of SQLite's instructions between two looks at the clock.
+_INSTRUCTIONS = 10_000
 
 
 class Database:
@@ -52,6 +57,7 @@ class Database:
         self._durable = _engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
         self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
         self._readers = _engine(path, "BEGIN", query_only=True)
+        _limit_statements(self._readers)
         try:
             _set_up(path)
             with self.writing() as connection:
@@ -107,6 +113,25 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
     event.listen(engine, "connect", configure)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _limit_statements(engine: Engine) -> None:
+    """Interrupt statements that take too long (https://sqlite.org/c3ref/progress_handler.html)."""
+
+    def watch(connection: sqlite3.Connection, record: Any) -> None:
+        record.info["began"] = time.monotonic()
+        connection.set_progress_handler(lambda: time.monotonic() - record.info["began"] > STATEMENT_S, _INSTRUCTIONS)
+
+    def begin(connection: Connection, *_: object) -> None:
+        connection.info["began"] = time.monotonic()
+
+    event.listen(engine, "connect", watch)
+    event.listen(engine, "before_cursor_execute", begin)
+
+
+def was_interrupted(error: DatabaseError) -> bool:
+    """Return whether a statement was ended because it took too long."""
+    return str(error.orig) == "interrupted"
 
 
 def _set_up(path: Path) -> None:

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 #: The collation under which JSON text compares as jsonb does.
 JSON_COLLATION = "fh_json"
@@ -78,15 +78,43 @@ def json_has_keys(value: Any, keys: list[str], needs_all: bool) -> bool:
 
 
 def like(text: str, pattern: str, ignore_case: bool) -> bool:
-    """Return LIKE or ILIKE. SQLite's own LIKE always ignores the case of ASCII letters."""
-    return _like_pattern(pattern, ignore_case).fullmatch(text) is not None
+    """Return LIKE or ILIKE. SQLite's own LIKE always ignores the case of ASCII letters.
+
+    Goes through the text once: of a part between two "%", the first place that fits is as good as any later one. One
+    regular expression for the whole pattern would go back for each "%".
+    """
+    first, *others = _parts_of_like(pattern, ignore_case)
+    if not first.pattern.match(text):
+        return False
+    if not others:
+        return len(text) == first.width
+    position = first.width
+    for part in others[:-1]:
+        found = part.pattern.search(text, position)
+        if found is None:
+            return False
+        position = found.end()
+    start = len(text) - others[-1].width
+    return start >= position and others[-1].pattern.match(text, start) is not None
+
+
+class _Part(NamedTuple):
+    """What stands between two "%" of a pattern; it fits `width` characters."""
+
+    pattern: re.Pattern[str]
+    width: int
 
 
 @lru_cache(maxsize=64)
-def _like_pattern(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
-    return re.compile(expression, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+def _parts_of_like(pattern: str, ignore_case: bool) -> list[_Part]:
+    parts: list[list[str]] = [[]]
+    for symbol in re.findall(r"\\.|.", pattern, re.DOTALL):
+        if symbol == "%":
+            parts.append([])
+        else:
+            parts[-1].append("." if symbol == "_" else re.escape(symbol[-1]))
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    return [_Part(re.compile("".join(part), flags), len(part)) for part in parts]
 
 
 def _text_order(one: str, other: str) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from graphql import get_introspection_query
 from sqlalchemy import event, insert, select
+from sqlalchemy.exc import OperationalError
 
 from flowherd_server.call import Caller
 from flowherd_server.graphql.execution import Answer, execute
@@ -166,6 +169,48 @@ def test_a_too_large_answer_is_refused_with_the_arguments_that_make_it_smaller(s
     assert len(answer.body["data"]["a"]) == 20
     assert answer.body["data"]["b"] is None
     assert "limit and offset" in answer.body["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{" + " ".join(f"a{n}: project {{ id }}" for n in range(201)) + "}", "201 fields at its top"),
+        ("{ project {" + " ".join(f"a{n}: id" for n in range(2000)) + "} }", "2001 fields; 2000"),
+        (
+            "query { ...A } fragment A on Query {"
+            + " ".join(f"a{n}: project {{ ...B }}" for n in range(100))
+            + "} fragment B on project {"
+            + " ".join(f"b{n}: id" for n in range(100))
+            + "}",
+            "10100 fields; 2000",
+        ),
+    ],
+    ids=["at the top", "below", "by fragments"],
+)
+def test_a_request_with_too_many_fields_is_refused_before_anything_is_read(service: Any, text: str, said: str) -> None:
+    answer = ask(service, text)
+    assert answer.status == 400
+    assert said in answer.body["errors"][0]["message"]
+
+
+def test_a_statement_that_takes_too_long_is_ended(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowherd_server.store.database.STATEMENT_S", 0.05)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    with pytest.raises(OperationalError, match="interrupted"), service.database.reading() as connection:
+        connection.exec_driver_sql(endless).scalar()
+    assert len(data(service, "{ project { id } }")["project"]) == 20
+
+
+def test_a_query_that_takes_too_long_is_refused_with_what_makes_it_shorter(
+    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flowherd_server.store.database.STATEMENT_S", 0.0)
+    monkeypatch.setattr("flowherd_server.store.database._INSTRUCTIONS", 100)
+    with closing(Database(tmp_path / "test.sqlite")) as database:
+        answer = ask(SimpleNamespace(database=database, schedule_ahead=1), "{ project { id name } }")
+    error = answer.body["errors"][0]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"  # not a temporary failure, which clients repeat
+    assert "ask for less" in error["message"]
 
 
 def test_errors_of_the_database_are_reported_as_temporary(service: Any) -> None:
