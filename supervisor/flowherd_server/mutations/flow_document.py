@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ from typing import Any
 from flowherd_server.errors import Refused
 from flowherd_server.runs.labels import check_labels
 
-#: Maximum size of a document that was sent compressed, after decompression.
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+#: Maximum size of a document that was sent compressed, after decompression: what one that is not compressed may have.
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+#: Maximum number of values in such a document; each takes about a hundred bytes of memory, however short its text is.
+MAX_DOCUMENT_VALUES = 1_000_000
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
+#: One document at a time, so that many requests need no more memory than one.
+_unpacking = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,16 @@ def read_edges(what: str, value: Any) -> list[dict[str, Any]]:
 def decompress(text: str) -> Any:
     """Return the JSON value in base64(gzip(JSON)). Raises Refused if it is malformed or too large."""
     try:
-        unpacker = zlib.decompressobj(_GZIP_WINDOW)
-        data = unpacker.decompress(base64.b64decode(text, validate=True), MAX_DOCUMENT_BYTES)
-        if unpacker.unconsumed_tail:
-            raise Refused(f"serialized_flow is larger than {MAX_DOCUMENT_BYTES} bytes")
-        return json.loads(data)
+        packed = base64.b64decode(text, validate=True)
+        with _unpacking:
+            unpacker = zlib.decompressobj(_GZIP_WINDOW)
+            data = unpacker.decompress(packed, MAX_DOCUMENT_BYTES)
+            if unpacker.unconsumed_tail:
+                raise Refused(f"serialized_flow is larger than {MAX_DOCUMENT_BYTES} bytes")
+            # Also counts what is within texts, so no more values than this.
+            if sum(map(data.count, (b",", b"[", b"{"))) > MAX_DOCUMENT_VALUES:
+                raise Refused(f"serialized_flow has more than {MAX_DOCUMENT_VALUES} values")
+            return json.loads(data)
     except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
         raise Refused(f"serialized_flow is not base64(gzip(JSON)): {error}") from error
 

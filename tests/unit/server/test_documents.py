@@ -52,6 +52,13 @@ def test_something_other_than_compressed_json_is_refused(text: str) -> None:
         decompress(text)
 
 
+def test_a_small_text_that_would_take_much_memory_as_values_is_refused() -> None:
+    text = compressed(b"[" + b"[]," * 4_000_000 + b"[]]")
+    assert len(text) < 30_000
+    with pytest.raises(Refused, match="more than 1000000 values"):
+        decompress(text)
+
+
 def test_a_small_text_that_decompresses_to_a_huge_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_document, "MAX_DOCUMENT_BYTES", 10_000)
     with pytest.raises(Refused, match="larger than"):
