@@ -82,6 +82,14 @@ def test_a_foreign_host_name_is_refused(backend: MemoryBackend, session: request
         assert answer.status_code == 400
 
 
+def test_a_web_page_cannot_poke(backend: MemoryBackend, session: requests.Session) -> None:
+    with going(RecordingAgent(backend=backend, agent_address="http://127.0.0.1:0")) as agent:
+        address = wait_until(lambda: agent.api_address)
+        for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert session.get(f"{address}/api/poke", headers=headers, timeout=5).status_code == 403
+            assert session.post(f"{address}/api/pause", headers=headers, timeout=5).status_code == 403
+
+
 @pytest.mark.parametrize("address", ["http://0.0.0.0:0", "http://127.0.0.1", "http://127.0.0.1:x"])
 def test_an_unusable_address_is_refused_with_the_reason(backend: MemoryBackend, address: str) -> None:
     with pytest.raises(ConfigurationError, match="agent address"):

@@ -89,8 +89,7 @@ class AgentApi:
                 return JSONResponse({"error": "this needs the agent's API token"}, 401, {"WWW-Authenticate": "Bearer"})
         elif not self._named_rightly(request):
             return JSONResponse({"error": "the Host header does not name this host"}, 400)
-        elif request.method == "POST" and "origin" in request.headers:
-            # Browsers send this header with each POST of a web page, which can come from anywhere (CSRF).
+        elif _is_of_a_page(request) and (request.method == "POST" or request.url.path == "/api/poke"):
             return JSONResponse({"error": "web pages may not do this without a token"}, 403)
         return None
 
@@ -104,6 +103,14 @@ class AgentApi:
             return not self._local_only or urlsplit(f"//{request.headers.get('host', '')}").hostname in _LOOPBACK_NAMES
         except ValueError:
             return False
+
+
+def _is_of_a_page(request: Request) -> bool:
+    """Return whether a web page makes the request, which can come from anywhere (CSRF).
+
+    Browsers send Origin with each POST, and with the GET of an image Sec-Fetch-Site alone (Fetch Metadata).
+    """
+    return "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none"
 
 
 class Routes:

@@ -1,4 +1,4 @@
-"""The access check before every request, as ASGI middleware: token and Host header.
+"""The access check before every request, as ASGI middleware: token, Host and Origin header.
 
 A loopback address does not protect against web pages in a browser on the same host. A page can have its own host name
 resolve to 127.0.0.1 (DNS rebinding), so the Host header is checked. And the GraphQL endpoint only accepts
@@ -64,7 +64,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         scope["authorized"] = self.is_authorized(headers.get("authorization", ""))
-        refusal = self._refusal(scope["path"], scope["authorized"], headers)
+        refusal = self._refusal(scope, headers)
 
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -79,14 +79,22 @@ class Guard:
         """Return whether the Authorization header carries the token, or the server has no token."""
         return not self._token or hmac.compare_digest(_presented(authorization), self._token)
 
-    def _refusal(self, path: str, authorized: bool, headers: Headers) -> Response | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may have read another end of the request than this server (RFC 9112, section 6.3).
+            answer = errors_answer("a request has Content-Length or Transfer-Encoding, not both", BAD_USER_INPUT)
+            return JSONResponse(answer, status_code=400, headers={"Connection": "close"})
         if self._local_only and not self._is_local(headers.get("host", "")):
             answer = errors_answer("the Host header does not name this host", BAD_USER_INPUT)
             return JSONResponse(answer, status_code=400)
-        if not authorized and path != OPEN_PATH:
+        if scope["method"] != "GET" and _is_of_another_site(headers):
+            # A browser sends the password that it knows with requests of any page (CSRF).
+            answer = errors_answer("UNAUTHENTICATED: pages of other sites may not do this", UNAUTHENTICATED)
+            return JSONResponse(answer, status_code=403)
+        if not scope["authorized"] and scope["path"] != OPEN_PATH:
             answer = errors_answer("UNAUTHENTICATED: the token is missing or wrong", UNAUTHENTICATED)
             # A browser then asks for a password, for which people enter the token to see the status page.
-            challenge = {"WWW-Authenticate": 'Basic realm="flowherd"'} if path == "/" else {}
+            challenge = {"WWW-Authenticate": 'Basic realm="flowherd"'} if scope["path"] == "/" else {}
             return JSONResponse(answer, status_code=401, headers=challenge)
         return None
 
@@ -95,6 +103,12 @@ class Guard:
             return urlsplit(f"//{host}").hostname in self._local_names
         except ValueError:  # for example, an unclosed bracket
             return False
+
+
+def _is_of_another_site(headers: Headers) -> bool:
+    """Return whether a web page of another origin makes the request; other programs send no Origin (RFC 6454)."""
+    origin = headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _presented(authorization: str) -> bytes:

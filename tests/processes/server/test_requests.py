@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +125,30 @@ def test_a_loopback_server_answers_only_to_its_own_names(client: Client, host: s
         assert response.json() == HELLO
     else:
         assert refusal(response, 400)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1"])
+def test_pages_of_other_sites_change_nothing(client: Client, origin: str) -> None:
+    for path in ("/poke", "/graphql"):
+        response = client.server.post(path, json={"query": "{ hello }"}, headers={"Origin": origin})
+        assert refusal(response, 403)
+    own = client.server.post("/poke", headers={"Origin": client.server.url})
+    assert own.status_code == 200
+
+
+def test_a_request_with_two_ends_is_refused_and_its_connection_closed(client: Client) -> None:
+    host, _, port = client.server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
+        answer = b""
+        while data := connection.recv(65536):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
