@@ -3,6 +3,8 @@
 Each message says what was tried, on what, and what to do next.
 """
 
+from __future__ import annotations
+
 
 class FlowherdError(Exception):
     """Root of all errors that flowherd raises on purpose."""

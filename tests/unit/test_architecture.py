@@ -21,7 +21,9 @@ LAYERS = [
         "words",
         [
             "",
+            "attribute_dict",
             "errors",
+            "flow_run",
             "line_writer",
             "live_text",
             "private_directory",
