@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowherd.errors import (
+    AuthorizationError,
     BackendError,
     BackendRefused,
     BackendUnavailable,
@@ -27,6 +28,7 @@ from flowherd.values import FlowRun
 __version__ = "0.1.0"
 __all__ = [
     "Agent",
+    "AuthorizationError",
     "BackendError",
     "BackendRefused",
     "BackendUnavailable",

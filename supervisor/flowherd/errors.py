@@ -70,5 +70,9 @@ class NotAuthorized(BackendRefused):
     """The backend did not accept the token."""
 
 
+#: The name of the same error in Prefect 0.x and 1.x.
+AuthorizationError = NotAuthorized
+
+
 class ClaimLost(BackendRefused):
     """Another agent has claimed this flow run, or it must not be started any more ("State update failed")."""

@@ -255,6 +255,125 @@ def test_max_polls_ends_the_agent_after_its_hooks_were_called(backend: MemoryBac
     assert (agent.beats, agent.shut_down) == (3, 1)
 
 
+@pytest.mark.parametrize("hook", ["heartbeat", "query_flow_runs"])
+def test_a_hook_that_raises_system_exit_while_the_agent_polls_ends_start(backend: MemoryBackend, hook: str) -> None:
+    """As in Prefect: `start` returns, after `on_shutdown`, and the exit code is not passed on."""
+    called: list[str] = []
+
+    class Leaving(RecordingAgent):
+        def on_shutdown(self) -> None:
+            called.append("on_shutdown")
+
+    def leave(self: Agent) -> Any:
+        called.append(hook)
+        raise SystemExit(3)
+
+    setattr(Leaving, hook, leave)
+    Leaving(backend=backend).start(_loop_intervals=QUICK)
+    assert called == [hook, "on_shutdown"]
+
+
+def test_system_exit_while_the_agent_gets_ready_is_passed_on_after_cleanup(backend: MemoryBackend) -> None:
+    called: list[str] = []
+
+    class Refusing(RecordingAgent):
+        def setup(self) -> None:
+            raise SystemExit(4)
+
+        def on_shutdown(self) -> None:
+            called.append("on_shutdown")
+
+    with pytest.raises(SystemExit) as caught:
+        Refusing(backend=backend).start(_loop_intervals=QUICK)
+    assert (caught.value.code, called) == (4, ["on_shutdown"])
+
+
+def test_system_exit_of_deploy_flow_fails_its_run_and_not_the_agent(backend: MemoryBackend) -> None:
+    class Leaving(RecordingAgent):
+        def deploy_flow(self, flow_run: FlowRun) -> str:
+            if flow_run.name == "bad":
+                raise SystemExit(5)
+            return super().deploy_flow(flow_run)
+
+    with going(Leaving(backend=backend)) as agent:
+        bad = backend.add_run(COMMAND, name="bad")
+        wait_until(lambda: backend.state(bad) is RunState.FAILED)
+        backend.add_run(COMMAND)
+        wait_until(lambda: agent.deployed)
+    assert backend.message(bad) == "Leaving.deploy_flow raised SystemExit(5)"
+
+
+def test_the_agents_own_lines_are_records_of_its_logger(
+    backend: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = Failing(name="told", backend=backend)
+    run_id = backend.add_run(COMMAND)
+    agent.deploy_and_update_flow_run(backend.ready_runs([], ())[0])
+    assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("told", "ERROR", f"Flow run {run_id} could not be deployed: RuntimeError('no room on the platform')")
+    ]
+
+
+def test_whatever_fails_when_the_agent_connects_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(MemoryBackend):
+        failures = 1
+
+        def connect(self) -> ServerCapabilities:
+            if self.failures:
+                self.failures -= 1
+                raise RuntimeError("not understood")
+            return super().connect()
+
+    agent = RecordingAgent(backend=Odd())
+    assert agent.agent_connect() is None  # type: ignore[func-returns-value]
+    assert "Cannot reach the backend at memory, trying again: not understood" in caplog.text
+    agent.agent_connect()
+    assert agent._connection.capabilities is not None
+
+
+def test_the_agent_registers_itself_by_a_method_that_can_be_overridden(backend: MemoryBackend) -> None:
+    class Registering(RecordingAgent):
+        registered = 0
+
+        def _register_agent(self) -> str:
+            self.registered += 1
+            return super()._register_agent()
+
+    agent = Registering(backend=backend, max_polls=2)
+    agent.start(_loop_intervals=QUICK)
+    assert agent.registered == 1
+
+
+def test_rows_that_a_subclass_has_read_itself_are_deployed(backend: MemoryBackend) -> None:
+    class Reading(RecordingAgent):
+        def query_flow_runs(self) -> list[Any]:
+            found = (flow_run.to_dict() for flow_run in super().query_flow_runs())
+            return [{key: one[key] for key in ("id", "version", "serialized_state", "flow")} for one in found]
+
+    with going(Reading(backend=backend)) as agent:
+        run_id = backend.add_run(COMMAND)
+        wait_until(lambda: agent.deployed)
+        wait_until(lambda: backend.log(run_id))
+    assert agent.deployed == [run_id]
+
+
+@pytest.mark.parametrize("method", ["update_state", "deploy_and_update_flow_run"])
+def test_the_methods_for_one_flow_run_take_a_plain_row(backend: MemoryBackend, method: str) -> None:
+    run_id = backend.add_run(COMMAND)
+    (flow_run,) = backend.ready_runs([], ())
+    getattr(RecordingAgent(backend=backend), method)(flow_run.to_dict())
+    assert backend.state(run_id) is RunState.SUBMITTED
+
+
+def test_a_run_is_marked_failed_by_its_row_and_an_exception_without_text(backend: MemoryBackend) -> None:
+    run_id = backend.add_run(COMMAND)
+    (flow_run,) = backend.ready_runs([], ())
+    agent = RecordingAgent(backend=backend)
+    agent.update_state(flow_run)
+    agent.mark_failed(flow_run={"id": run_id, "version": 2, "task_runs": []}, exc=Exception())  # type: ignore[arg-type]
+    assert (backend.state(run_id), backend.message(run_id)) == (RunState.FAILED, "Exception")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_the_agent_cleanly_and_the_handlers_are_restored(
     backend: MemoryBackend, number: signal.Signals

@@ -10,11 +10,10 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 
-from loguru import logger
-
-from flowherd.agent import agent_log, health
+from flowherd.agent import agent_log
+from flowherd.agent.agent_logger import standard_logger
+from flowherd.agent.agent_parts import AgentParts
 from flowherd.agent.api_servers import ApiServers
 from flowherd.agent.backoff import LOOP_INTERVALS
 from flowherd.agent.claim_gate import ClaimGate
@@ -30,13 +29,20 @@ from flowherd.agent.systemd import notify_ready, notify_stopping
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
-from flowherd.config.cloud_token import require_cloud_token
-from flowherd.errors import AgentStopping, BackendError, BackendUnavailable, ClaimLost, NotAuthorized
+from flowherd.errors import (
+    AgentStopping,
+    BackendUnavailable,
+    ClaimLost,
+    ConfigurationError,
+    DeployError,
+    NotAuthorized,
+)
+from flowherd.flow_run import as_flow_run
 from flowherd.signals import StopSignals, Waker, catching_stop_signals
-from flowherd.values import AgentIdentity, FlowRun, Wake
+from flowherd.values import FlowRun, Wake
 
 
-class Agent:
+class Agent(AgentParts):
     """Polls a backend for flow runs and deploys them; a subclass that implements only `deploy_flow` is a working agent.
 
     Arguments that are not given come from the configuration (docs/reference/settings.md).
@@ -73,7 +79,8 @@ class Agent:
         self.max_polls = max_polls
         self.agent_address = agent_address or configured.agent_address
         self.log_to_cloud = not (no_cloud_logs or configured.no_cloud_logs)
-        self.logger = logger.bind(agent=self.name)
+        #: Logger of the standard library, named as the agent.
+        self.logger = standard_logger(self.name, configured.level)
         #: Ids of the flow runs that are being deployed now.
         self.submitting_flow_runs: set[str] = set()
         self._waker = Waker()
@@ -91,7 +98,8 @@ class Agent:
     def start(self, _loop_intervals: dict[int, float] | None = None) -> None:
         """Run until asked to stop by SIGINT or SIGTERM, or for `max_polls` polls.
 
-        `_loop_intervals` replaces the pauses between polls; exposed for tests.
+        A hook that raises SystemExit while the agent polls stops it too. `_loop_intervals` replaces the pauses between
+        polls; exposed for tests.
 
         Raises NotAuthorized when the backend does not accept the token.
         """
@@ -101,7 +109,10 @@ class Agent:
             is_stopping = functools.partial(self._is_stopping, signals)
             try:
                 self._loop.call(self._get_ready, is_stopping)
-                self._loop.run(self._heartbeat_and_poll, is_stopping, self.max_polls)
+                try:
+                    self._loop.run(self._heartbeat_and_poll, is_stopping, self.max_polls)
+                except SystemExit as request:  # as in Prefect, it is not passed on
+                    self.logger.info("Stopping because of SystemExit(%r)", request.code)
                 self._shut_down(signals)
             finally:
                 self.cleanup()
@@ -120,13 +131,13 @@ class Agent:
 
         Raises NotAuthorized when it answers that it does not accept the token.
         """
-        self.logger.info("Starting {} '{}' with labels {}", type(self).__name__, self.name, self.labels)
+        self.logger.info("Starting %s '%s' with labels %s", type(self).__name__, self.name, self.labels)
         try:
             self._connect()
-        except NotAuthorized:
+        except (NotAuthorized, ConfigurationError):
             raise
-        except BackendError as error:
-            self.logger.error("Cannot reach the backend at {}, trying again: {}", self._connection.address, error)
+        except Exception as error:  # whatever it is, the poll loop tries again
+            self.logger.error("Cannot reach the backend at %s, trying again: %s", self._connection.address, error)
 
     def agent_process(self, executor: Executor) -> bool:
         """Look for flow runs and deploy them in the executor's threads; return whether any were found.
@@ -142,7 +153,7 @@ class Agent:
         found = self._connection.requests.ready_runs(self.labels, set(self.submitting_flow_runs))
         found = [flow_run for flow_run in found if not self._platform.holds(flow_run.id)]
         if room is not None and len(found) > room:
-            self.logger.debug("{} flow runs are due, there is room for {}", len(found), room)
+            self.logger.debug("%s flow runs are due, there is room for %s", len(found), room)
         return found[:room]
 
     def deploy_and_update_flow_run(self, flow_run: FlowRun) -> None:
@@ -153,15 +164,16 @@ class Agent:
         """
         if self._claim_gate.pause() is not None or self._connection.pause_s() > 0:  # began since the poll
             return
+        flow_run = as_flow_run(flow_run)
         try:
             self.update_state(flow_run)
         except ClaimLost as error:
-            self.logger.debug("Flow run {} is not ours: {}", flow_run.id, error)
+            self.logger.debug("Flow run %s is not ours: %s", flow_run.id, error)
             self._forget_claim(flow_run)
         except NotAuthorized as error:  # ends the agent; the next one finds the run as it is now
-            self.logger.error("Flow run {} cannot be claimed: {}", flow_run.id, error)
+            self.logger.error("Flow run %s cannot be claimed: %s", flow_run.id, error)
         except BackendUnavailable as error:
-            self.logger.warning("Whether flow run {} is claimed is not known yet: {}", flow_run.id, error)
+            self.logger.warning("Whether flow run %s is claimed is not known yet: %s", flow_run.id, error)
         except Exception as error:  # the boundary of one run
             self._give_up(flow_run, error)
         else:
@@ -173,6 +185,7 @@ class Agent:
         Raises ClaimLost when another agent has it or the platform has no room for it, BackendUnavailable when the
         outcome cannot be known now.
         """
+        flow_run = as_flow_run(flow_run)
         self._platform.prepare(flow_run, self._claims.token(flow_run))
         self._claims.take(flow_run)
 
@@ -185,14 +198,15 @@ class Agent:
 
     def mark_failed(self, flow_run: FlowRun, exc: BaseException) -> None:
         """Report that the flow run failed, with the exception's text."""
-        self.logger.error("Flow run {} could not be deployed: {!r}", flow_run.id, exc)
+        flow_run = as_flow_run(flow_run)
+        self.logger.error("Flow run %s could not be deployed: %r", flow_run.id, exc)
         if not self._platform.fail(flow_run, exc):
             report_failure(self._connection, self.logger, flow_run, self._claims.token(flow_run), exc)
 
     def on_flow_run_deploy_attempt(self, fut: Future[None], flow_run_id: str) -> None:
         """Called after every attempt to deploy: the flow run may be tried again if it is still queued."""
         self.submitting_flow_runs.discard(flow_run_id)
-        self.logger.debug("The attempt to deploy flow run {} is over", flow_run_id)
+        self.logger.debug("The attempt to deploy flow run %s is over", flow_run_id)
 
     def heartbeat(self) -> None:
         """Called before every poll; for subclasses."""
@@ -210,38 +224,7 @@ class Agent:
         finally:
             self._api_servers.stop_address()
             self._connection.close()
-            self.logger.info("Stopped {} '{}'", type(self).__name__, self.name)
-
-    # -- beside the published ones
-
-    @property
-    def backend(self) -> Backend:
-        """The backend. Raises ConfigurationError when none is configured and none runs on this host."""
-        return self._connection.backend
-
-    @property
-    def api_address(self) -> str | None:
-        """Where the HTTP API is served; None while it is not."""
-        return self._api_servers.address
-
-    def stop(self) -> None:
-        """Ask the agent to stop, as SIGTERM does; from any thread."""
-        self.control.shut_down(ShutdownRequest())
-
-    @property
-    def is_to_start_again(self) -> bool:
-        """Whether a restart was requested: the program is to start the agent again once `start` has returned."""
-        request = self.control.shutdown_request
-        return request is not None and request.start_again
-
-    def poke(self) -> None:
-        """Look for flow runs now instead of at the next poll."""
-        self._loop.poke()
-
-    def health(self) -> health.Health:
-        """Return whether the agent reaches its backend and its loop runs."""
-        found = self._loop.health(self.loaded.settings.cloud.request_timeout)
-        return replace(found, claim_pause=self._claim_gate.pause())
+            self.logger.info("Stopped %s '%s'", type(self).__name__, self.name)
 
     # -- inside
 
@@ -254,24 +237,22 @@ class Agent:
         return self.agent_process(executor)
 
     def _get_ready(self) -> None:
-        if require_cloud_token(self.loaded.settings):
-            self._connection.check_token()
+        self._verify_token(self.loaded.settings.cloud.agent.auth_token)
         self.setup()
         notify_ready()
 
     def _connect(self) -> None:
-        identity = AgentIdentity(type=type(self).__name__, name=self.name, labels=tuple(self.labels))
-        if self._connection.connect(identity) and self._connection.capabilities is not None:
+        if self._connection.connect(self._register_agent) and self._connection.capabilities is not None:
             self._platform.connected(self._connection.capabilities)
 
     def _look_for_flow_runs(self, executor: Executor) -> bool:
         self._connect()
         self._settle_claims(executor)
         # Also while nothing is claimed: the backend learns that the agent is alive, and the agent that the backend is.
-        flow_runs = self.query_flow_runs()
+        flow_runs = [as_flow_run(one) for one in self.query_flow_runs()]
         if self._claim_gate.is_closed() or not flow_runs:
             return False
-        self.logger.info("Found {} flow run(s) to submit for execution", len(flow_runs))
+        self.logger.info("Found %s flow run(s) to submit for execution", len(flow_runs))
         for flow_run in flow_runs:
             self._submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
         return True
@@ -289,7 +270,7 @@ class Agent:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""
         settled = self._claims.settle(self.submitting_flow_runs)
         for flow_run, reason in settled.lost:
-            self.logger.debug("Flow run {} is not ours: {}", flow_run.id, reason)
+            self.logger.debug("Flow run %s is not ours: %s", flow_run.id, reason)
             self._forget_claim(flow_run)
         for flow_run in settled.won:
             self._submit(executor, flow_run.id, functools.partial(self._deploy_claimed, flow_run))
@@ -303,12 +284,16 @@ class Agent:
         try:
             deployment = self.deploy_flow(flow_run)
         except AgentStopping as error:
-            self.logger.bind(run_id=flow_run.id, run=flow_run.name).info("Left to the next agent: {}", error)
+            self.logger.info("Left to the next agent: %s", error, extra={"run_id": flow_run.id, "run": flow_run.name})
+            return
+        except SystemExit as error:  # it would end this thread's work only, and the run would stay Submitted
+            self._give_up(flow_run, DeployError(f"{type(self).__name__}.deploy_flow raised {error!r}"))
             return
         except Exception as error:  # the boundary of one run: what a platform raises fails this run alone
             self._give_up(flow_run, error)
             return
-        self.logger.bind(run_id=flow_run.id, run=flow_run.name).info("Submitted for execution: {}", deployment)
+        of_run = {"run_id": flow_run.id, "run": flow_run.name}
+        self.logger.info("Submitted for execution: %s", deployment, extra=of_run)
         self._write_run_log(flow_run, f"Submitted for execution: {deployment}", logging.INFO)
 
     def _give_up(self, flow_run: FlowRun, error: Exception) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flowherd.agent.agent import Agent
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
+from flowherd.flow_run import as_flow_run
 from flowherd.host.host import Host
 from flowherd.host.run_surroundings import HostOptions
 from flowherd.values import FlowRun
@@ -54,7 +55,7 @@ class LocalAgent(Agent):
         self.import_paths = list(import_paths or own.import_paths)
         self.show_flow_logs = own.show_flow_logs if show_flow_logs is None else show_flow_logs
         self.limit = limit or own.limit
-        host = socket.gethostname()
+        host = _host_label()
         if (own.hostname_label if hostname_label is None else hostname_label) and host not in self.labels:
             self.labels.append(host)
         self.control.usual_stop = own.on_stop or "detach"
@@ -76,4 +77,15 @@ class LocalAgent(Agent):
         Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
         the runner cannot be started.
         """
-        return self._host.deploy(flow_run)
+        return self._host.deploy(as_flow_run(flow_run))
+
+
+def _host_label() -> str:
+    """Return the host's name; its address if it has the name that all hosts of Docker Desktop have, as in Prefect."""
+    name = socket.gethostname()
+    if name != "docker-desktop":
+        return name
+    try:
+        return socket.gethostbyname(name)
+    except OSError:  # it has no address
+        return name

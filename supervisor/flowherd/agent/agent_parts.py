@@ -1,0 +1,72 @@
+"""The parts of an agent, and what programs and subclasses ask of them; the published methods are in agent.py."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from flowherd.agent import health
+from flowherd.agent.api_servers import ApiServers
+from flowherd.agent.claim_gate import ClaimGate
+from flowherd.agent.connection import Connection
+from flowherd.agent.control import Control
+from flowherd.agent.loop import PollLoop
+from flowherd.agent.shutdown import ShutdownRequest
+from flowherd.backends.protocol import Backend
+from flowherd.config import LoadedSettings
+from flowherd.config.cloud_token import require_cloud_token
+from flowherd.values import AgentIdentity
+
+
+class AgentParts:
+    """What an agent consists of; `Agent.__init__` makes the parts."""
+
+    loaded: LoadedSettings
+    name: str
+    labels: list[str]
+    logger: logging.Logger
+    control: Control
+    _connection: Connection
+    _loop: PollLoop
+    _api_servers: ApiServers
+    _claim_gate: ClaimGate
+
+    @property
+    def backend(self) -> Backend:
+        """The backend. Raises ConfigurationError when none is configured and none runs on this host."""
+        return self._connection.backend
+
+    @property
+    def api_address(self) -> str | None:
+        """Where the HTTP API is served; None while it is not."""
+        return self._api_servers.address
+
+    def stop(self) -> None:
+        """Ask the agent to stop, as SIGTERM does; from any thread."""
+        self.control.shut_down(ShutdownRequest())
+
+    @property
+    def is_to_start_again(self) -> bool:
+        """Whether a restart was requested: the program is to start the agent again once `start` has returned."""
+        request = self.control.shutdown_request
+        return request is not None and request.start_again
+
+    def poke(self) -> None:
+        """Look for flow runs now instead of at the next poll."""
+        self._loop.poke()
+
+    def health(self) -> health.Health:
+        """Return whether the agent reaches its backend and its loop runs."""
+        found = self._loop.health(self.loaded.settings.cloud.request_timeout)
+        return replace(found, claim_pause=self._claim_gate.pause())
+
+    def _verify_token(self, token: str) -> None:
+        """Called by `start`. Raises NotAuthorized if the server is a cloud and does not accept the agent's token."""
+        if require_cloud_token(self.loaded.settings):
+            self._connection.check_token()
+
+    def _register_agent(self) -> str:
+        """Register the agent and return its id, which later requests carry. Called when the agent connects."""
+        return self._connection.register(
+            AgentIdentity(type=type(self).__name__, name=self.name, labels=tuple(self.labels))
+        )
