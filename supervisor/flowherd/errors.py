@@ -14,6 +14,10 @@ class ConfigurationError(FlowherdError):
     """A setting has an unusable value; the message names the setting and where the value came from."""
 
 
+class NoClient(ConfigurationError, AttributeError):
+    """The agent's backend does not have the API that `Agent.client` is for, so the agent has no such attribute."""
+
+
 class StateDirectoryBusy(FlowherdError):
     """Another agent is using this state directory."""
 

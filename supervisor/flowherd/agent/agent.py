@@ -86,6 +86,7 @@ class Agent(AgentParts):
         self._waker = Waker()
         #: Requests from the operator.
         self.control = Control(self._waker.wake)
+        self._given_backend = backend
         self._connection = Connection(lambda: backend or open_backend(self.loaded), self._woken, self._waker.wake)
         self._platform: Platform = Elsewhere(self.submitting_flow_runs)
         self._claims = Claims(self._connection, lambda: self._platform.identity)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from flowherd.agent import health
 from flowherd.agent.api_servers import ApiServers
@@ -13,9 +15,13 @@ from flowherd.agent.control import Control
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.backends.protocol import Backend
+from flowherd.backends.registry import open_client
 from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
 from flowherd.values import AgentIdentity
+
+if TYPE_CHECKING:
+    from flowherd.backends.graphql.agent_client import AgentClient
 
 
 class AgentParts:
@@ -26,10 +32,19 @@ class AgentParts:
     labels: list[str]
     logger: logging.Logger
     control: Control
+    _given_backend: Backend | None
     _connection: Connection
     _loop: PollLoop
     _api_servers: ApiServers
     _claim_gate: ClaimGate
+
+    @functools.cached_property
+    def client(self) -> AgentClient:
+        """The API of the agent's server, over the agent's connection: `graphql`, `set_flow_run_state` and so on.
+
+        Raises NoClient, which is an AttributeError, unless the server has the GraphQL API of Prefect 0.x and 1.x.
+        """
+        return open_client(self.loaded, self._given_backend, self._connection, self.logger)
 
     @property
     def backend(self) -> Backend:

@@ -172,6 +172,10 @@ class Connection:
                 return
             self._closing.wait(pause_s)
 
+    def rest(self, pause_s: float) -> bool:
+        """Wait for `pause_s` seconds; return False at once if the agent stops."""
+        return not self._closing.wait(pause_s)
+
     # -- requests
 
     def make(self, request: Callable[[Backend], Answer], *, urgent: bool) -> Answer:

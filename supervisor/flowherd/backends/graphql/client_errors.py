@@ -1,0 +1,28 @@
+"""Errors that `Agent.client` raises: also of Prefect's classes, so that `except ClientError` of a subclass works."""
+
+from __future__ import annotations
+
+import sys
+
+from flowherd.errors import BackendRefused, NotAuthorized
+
+#: Where Prefect 1.x and 0.x have their errors.
+_MODULES = ("prefect.exceptions", "prefect.utilities.exceptions")
+_VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
+
+
+def also_of_prefect(error: BackendRefused) -> BackendRefused:
+    """Return the error as one of Prefect's classes too, if the program has loaded Prefect; else as it is."""
+    names = ["ClientError"]
+    if isinstance(error, NotAuthorized):
+        names.insert(0, "AuthorizationError")
+    elif error.code == _VERSION_LOCK_CODE:
+        names.insert(0, "VersionLockError")  # of 0.x; in 1.x it became a signal that is no Exception
+    for name in names:
+        for module in _MODULES:
+            theirs = getattr(sys.modules.get(module), name, None)
+            if isinstance(theirs, type) and issubclass(theirs, Exception):
+                ours = type(error)
+                both: type[BackendRefused] = type(theirs.__name__, (ours, theirs), {"__doc__": ours.__doc__})
+                return both(str(error), error.code)
+    return error
