@@ -7,6 +7,7 @@ All times are aware datetimes in UTC.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import uuid
 from dataclasses import dataclass, field
@@ -149,6 +150,7 @@ def subflow_mark(flow_run_id: str) -> str:
 
 def checked_id(flow_run_id: str) -> str:
     """Return `flow_run_id`. Raises ValueError if it is not a UUID in canonical form, because ids become paths."""
-    if str(uuid.UUID(flow_run_id)) != flow_run_id:
-        raise ValueError(f"not a flow run id in canonical form: {flow_run_id!r}")
-    return flow_run_id
+    with contextlib.suppress(ValueError):
+        if str(uuid.UUID(flow_run_id)) == flow_run_id:
+            return flow_run_id
+    raise ValueError(f"not a flow run id in canonical form: {flow_run_id!r}")

@@ -9,21 +9,23 @@ import random
 import runpy
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowherd import Agent
+from flowherd import Agent, AuthorizationError
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.protocol import ServerCapabilities
+from flowherd.config import load_settings
 from flowherd.config.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import FlowRun, LogLine
 from tests.support.agents import QUICK, RecordingAgent, going
+from tests.support.http_server import Answer, canned_server
 from tests.support.waiting import wait_until
 
 COMMAND = {"type": "Command", "argv": ["true"]}
@@ -58,6 +60,18 @@ def test_arguments_that_are_not_given_come_from_the_environment(
     assert (agent.name, agent.labels, agent.agent_address) == ("from-env", ["a", "b"], "http://127.0.0.1:0")
     given = Agent(name="given", labels=["c"], backend=backend)
     assert (given.name, given.labels) == ("given", ["c"])
+
+
+def test_arguments_are_attributes(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT__CLOUD__AGENT__ENV_VARS", "{'test1': 'test2', 'test3': 'test4'}")
+    assert Agent(backend=backend).env_vars == {"test1": "test2", "test3": "test4"}
+    agent = Agent(labels=["test", "2"], env_vars={"AUTH_THING": "foo"}, max_polls=10, backend=backend)
+    assert (agent.labels, agent.env_vars, agent.max_polls) == (["test", "2"], {"AUTH_THING": "foo"}, 10)
+
+
+def test_hooks_of_the_base_class_do_nothing(backend: MemoryBackend) -> None:
+    agent = Agent(backend=backend)
+    assert agent.heartbeat() is None and agent.on_shutdown() is None  # type: ignore[func-returns-value]
 
 
 def test_a_subclass_that_only_defines_deploy_flow_is_a_working_agent(backend: MemoryBackend) -> None:
@@ -97,6 +111,14 @@ def test_an_error_of_the_platform_fails_the_run_and_is_in_its_message_and_log(ba
         wait_until(lambda: backend.state(run_id) is RunState.FAILED)
     assert backend.message(run_id) == "no room on the platform"
     assert backend.log(run_id) == ["no room on the platform"]
+
+
+def test_runs_that_are_being_deployed_are_not_found_again(backend: MemoryBackend) -> None:
+    deploying, other = backend.add_run(COMMAND), backend.add_run(COMMAND)
+    agent = Agent(backend=backend)
+    agent.submitting_flow_runs.add(deploying)
+    assert [flow_run.id for flow_run in agent.query_flow_runs()] == [other]
+    assert agent.submitting_flow_runs == {deploying}
 
 
 def test_after_a_lost_claim_nothing_is_reported_or_logged(backend: MemoryBackend) -> None:
@@ -235,14 +257,29 @@ def test_a_refused_token_stops_the_agent_with_a_clear_error() -> None:
 
 def test_the_cloud_backend_needs_a_token(backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT__BACKEND", "cloud")
-    with pytest.raises(NotAuthorized, match="PREFECT__CLOUD__AGENT__AUTH_TOKEN"):
+    with pytest.raises(AuthorizationError, match="PREFECT__CLOUD__AGENT__AUTH_TOKEN"):
         Agent(backend=backend).start(_loop_intervals=QUICK)
 
 
-def test_max_polls_ends_the_agent_after_its_hooks_were_called(backend: MemoryBackend) -> None:
+def test_a_token_for_the_cloud_must_have_the_scope_of_agents() -> None:
+    settings = {"backend": "cloud", "cloud.agent.auth_token": "of-a-user"}
+    with canned_server() as server:
+        server.answers = [Answer(body=b'{"data": {"auth_info": {"api_token_scope": "USER"}}}')]
+        agent = Agent(settings=load_settings({**settings, "cloud.api": server.url}))
+        with pytest.raises(AuthorizationError, match="does not have the scope RUNNER"):
+            agent.start(_loop_intervals=QUICK)
+
+
+@pytest.mark.parametrize("max_polls", [0, 1, 3])
+def test_max_polls_ends_the_agent_after_its_hooks_were_called(backend: MemoryBackend, max_polls: int) -> None:
     class Hooked(RecordingAgent):
         beats = 0
+        polls = 0
         shut_down = 0
+
+        def agent_process(self, executor: Executor) -> bool:
+            self.polls += 1
+            return super().agent_process(executor)
 
         def heartbeat(self) -> None:
             self.beats += 1
@@ -250,9 +287,9 @@ def test_max_polls_ends_the_agent_after_its_hooks_were_called(backend: MemoryBac
         def on_shutdown(self) -> None:
             self.shut_down += 1
 
-    agent = Hooked(backend=backend, max_polls=3)
+    agent = Hooked(backend=backend, max_polls=max_polls)
     agent.start(_loop_intervals=QUICK)
-    assert (agent.beats, agent.shut_down) == (3, 1)
+    assert (agent.beats, agent.polls, agent.shut_down) == (max_polls, max_polls, 1)
 
 
 @pytest.mark.parametrize("hook", ["heartbeat", "query_flow_runs"])

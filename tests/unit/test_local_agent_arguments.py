@@ -1,4 +1,4 @@
-"""The labels that a LocalAgent gives itself."""
+"""What a LocalAgent makes of its arguments: its attributes, and the labels that it gives itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ from flowherd.backends.memory import MemoryBackend
 
 def labels_of(*labels: str, **options: bool) -> list[str]:
     return LocalAgent(labels=labels, backend=MemoryBackend(), **options).labels  # type: ignore[arg-type]
+
+
+def test_arguments_are_attributes() -> None:
+    agent = LocalAgent(
+        name="test", import_paths=["test_path"], show_flow_logs=True, no_cloud_logs=True, backend=MemoryBackend()
+    )
+    assert (agent.name, agent.import_paths, agent.show_flow_logs, agent.log_to_cloud) == (
+        "test",
+        ["test_path"],
+        True,
+        False,
+    )
+    default = LocalAgent(backend=MemoryBackend())
+    assert (default.name, default.import_paths, default.show_flow_logs, default.log_to_cloud) == (
+        "agent",
+        [],
+        False,
+        True,
+    )
 
 
 def test_the_hosts_name_is_one_of_them_once_unless_that_is_not_wanted() -> None:
