@@ -120,16 +120,18 @@ def test_what_a_client_does_not_have_is_an_attribute_error_that_says_what_to_use
 def test_errors_are_also_of_prefects_classes_if_the_program_uses_prefect(
     agent: Agent, canned: CannedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The modules have the names and classes of Prefect 0.13's; that of 1.x has no VersionLockError."""
+    """The classes are those of Prefect 0.13, and ObjectNotFoundError, which came later."""
     theirs: Any = types.ModuleType("prefect.utilities.exceptions")
     theirs.ClientError = type("ClientError", (Exception,), {})
     theirs.AuthorizationError = type("AuthorizationError", (theirs.ClientError,), {})
+    theirs.ObjectNotFoundError = type("ObjectNotFoundError", (theirs.ClientError,), {})
     theirs.VersionLockError = type("VersionLockError", (Exception,), {})
     monkeypatch.setitem(sys.modules, theirs.__name__, theirs)
     cases = [
         ("x", "OTHER", theirs.ClientError, BackendRefused),
         ("UNAUTHENTICATED", "UNAUTHENTICATED", theirs.AuthorizationError, NotAuthorized),
         ("x", "VERSION_LOCKING_ERROR", theirs.VersionLockError, BackendRefused),
+        ("x", "NOT_FOUND", theirs.ObjectNotFoundError, BackendRefused),
     ]
     for message, code, their_class, our_class in cases:
         canned.answers = [errors(message, code)]

@@ -49,7 +49,7 @@ def test_queries_are_text_or_nested_dicts_and_answers_are_read_by_attribute(agen
 def test_an_error_of_the_server_is_raised_or_returned(agent: Agent) -> None:
     with pytest.raises(BackendRefused, match="nowhere"):
         agent.client.graphql("query { nowhere { id } }")
-    with pytest.raises(BackendRefused, match=f"has no flow_run {uuid.UUID(int=0)}"):
+    with pytest.raises(BackendRefused, match=f"has no flow run {uuid.UUID(int=0)}"):
         agent.client.get_flow_run_info(str(uuid.UUID(int=0)))
     refused = agent.client.graphql(
         "mutation($input: cancel_flow_run_input!) { cancel_flow_run(input: $input) { state } }",

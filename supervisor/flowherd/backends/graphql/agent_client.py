@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 from flowherd.attribute_dict import AttributeDict
 from flowherd.backends.graphql.backend import GraphQLBackend
-from flowherd.backends.graphql.client_errors import also_of_prefect
+from flowherd.backends.graphql.client_errors import NOT_FOUND, also_of_prefect
 from flowherd.backends.graphql.client_states import queued_state, read_state, serialized_state
 from flowherd.backends.graphql.query_text import query_text
 from flowherd.backends.graphql.transport import GraphQLTransport, authorization, refusal
@@ -268,7 +268,7 @@ class AgentClient:
         query = "query($where: agent_config_bool_exp) { agent_config(where: $where) { settings } }"
         found = self.graphql(query, variables={"where": where}).data.agent_config
         if not found:
-            raise also_of_prefect(BackendRefused(f"{self.api_server} has no agent configuration {agent_config_id}"))
+            raise self._not_found("agent configuration", agent_config_id)
         settings: AttributeDict = found[0].settings
         return settings
 
@@ -286,9 +286,12 @@ class AgentClient:
     def _row(self, table: str, row_id: str, fields: str) -> AttributeDict:
         row = self.graphql(f"query {{ {table}(id: {json.dumps(row_id)}) {{ {fields} }} }}").data[table]
         if row is None:
-            raise also_of_prefect(BackendRefused(f"{self.api_server} has no {table.removesuffix('_by_pk')} {row_id}"))
+            raise self._not_found(table.removesuffix("_by_pk").replace("_", " "), row_id)
         found: AttributeDict = row
         return found
+
+    def _not_found(self, kind: str, row_id: str) -> BackendRefused:
+        return also_of_prefect(BackendRefused(f"{self.api_server} has no {kind} {row_id}", NOT_FOUND))
 
     def _mutate(self, name: str, given: Mapping[str, Any], selection: str) -> AttributeDict:
         query = f"mutation($input: {name}_input!) {{ {name}(input: $input) {{ {selection} }} }}"
