@@ -105,11 +105,11 @@ def test_copies_are_of_the_same_type_and_independent(flow_run: FlowRun) -> None:
 
 def test_values_nested_deeper_than_python_can_call_are_kept() -> None:
     value: Any = 1
-    for _ in range(50_000):
+    for _ in range(3_000):
         value = {"a": [value]}
     run = AttributeDict(parameters=value)
     inner = run.to_dict()["parameters"]
-    for _ in range(50_000):
+    for _ in range(3_000):
         inner = inner["a"][0]
     assert inner == 1
 
