@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flowherd import Agent, AuthorizationError
+from flowherd import Agent, AuthorizationError, LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import load_settings
@@ -392,6 +392,41 @@ def test_rows_that_a_subclass_has_read_itself_are_deployed(backend: MemoryBacken
         wait_until(lambda: agent.deployed)
         wait_until(lambda: backend.log(run_id))
     assert agent.deployed == [run_id]
+
+
+@pytest.mark.parametrize("when", ["while it is deployed", "before it is deployed"])
+def test_a_run_that_a_subclass_finds_twice_is_deployed_once(backend: MemoryBackend, when: str) -> None:
+    """The claim would not stop it, because claiming again with the same token succeeds."""
+
+    class Stale(RecordingAgent):
+        queries = 0
+
+        def query_flow_runs(self) -> list[FlowRun]:
+            self.queries += 1
+            if self.queries == 2 and when == "before it is deployed":
+                wait_until(lambda: not self.submitting_flow_runs)
+            return [flow_run, flow_run] if self.queries <= 2 else []
+
+        def deploy_flow(self, flow_run: FlowRun) -> str:
+            wait_until(lambda: self.queries >= (2 if when == "before it is deployed" else 3))
+            return super().deploy_flow(flow_run)
+
+    run_id = backend.add_run(COMMAND)
+    (flow_run,) = backend.ready_runs([], ())
+    with going(Stale(backend=backend)) as agent:
+        wait_until(lambda: agent.queries > 3 and not agent.submitting_flow_runs)
+    assert (agent.deployed, len(backend.log(run_id))) == ([run_id], 1)
+
+
+def test_a_subclass_that_finds_more_runs_than_the_limit_starts_no_more(backend: MemoryBackend) -> None:
+    class Greedy(LocalAgent):
+        def query_flow_runs(self) -> list[FlowRun]:
+            return backend.ready_runs([], ())
+
+    agent = Greedy(hostname_label=False, limit=2, backend=backend)
+    for _ in range(5):
+        backend.add_run(COMMAND)
+    assert len(agent._new_flow_runs()) == 2
 
 
 @pytest.mark.parametrize("method", ["update_state", "deploy_and_update_flow_run"])

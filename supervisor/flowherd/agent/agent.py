@@ -250,13 +250,23 @@ class Agent(AgentParts):
         self._connect()
         self._settle_claims(executor)
         # Also while nothing is claimed: the backend learns that the agent is alive, and the agent that the backend is.
-        flow_runs = [as_flow_run(one) for one in self.query_flow_runs()]
+        flow_runs = self._new_flow_runs()
         if self._claim_gate.is_closed() or not flow_runs:
             return False
         self.logger.info("Found %s flow run(s) to submit for execution", len(flow_runs))
         for flow_run in flow_runs:
             self._submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
         return True
+
+    def _new_flow_runs(self) -> list[FlowRun]:
+        """Return what `query_flow_runs` finds, without what this agent has already and has no room for.
+
+        A subclass may find what it likes. Another start would not be stopped by the claim: it is this agent's own.
+        """
+        deploying = set(self.submitting_flow_runs)  # now: they may be found as they were, and be deployed meanwhile
+        found = {one.id: one for one in map(as_flow_run, self.query_flow_runs())}
+        new = [one for run_id, one in found.items() if run_id not in deploying and not self._platform.holds(run_id)]
+        return new[: self._platform.room(self.submitting_flow_runs)]
 
     def _submit(self, executor: Executor, flow_run_id: str, work: Callable[[], None]) -> None:
         self.submitting_flow_runs.add(flow_run_id)

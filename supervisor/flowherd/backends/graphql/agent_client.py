@@ -18,7 +18,7 @@ from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.client_errors import NOT_FOUND, also_of_prefect
 from flowherd.backends.graphql.client_states import queued_state, read_state, serialized_state
 from flowherd.backends.graphql.query_text import query_text
-from flowherd.backends.graphql.transport import GraphQLTransport, authorization, refusal
+from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import Backend
 from flowherd.errors import BackendRefused, BackendUnavailable, ConfigurationError
 from flowherd.times import read_time
@@ -142,10 +142,9 @@ class AgentClient:
         text, own_headers = query_text(query), _headers(headers, token or api_key)
 
         def ask(transport: GraphQLTransport) -> dict[str, Any]:
-            answer = transport.answer(text, variables, own_headers)
-            if raise_on_error and answer.get("errors"):
-                raise refusal(answer["errors"])
-            return answer
+            if raise_on_error:
+                return {"data": transport.execute(text, variables, own_headers)}
+            return transport.answer(text, variables, own_headers)
 
         return AttributeDict(self._carry_out(ask, retry_on_api_error))
 
@@ -335,4 +334,4 @@ def _of_graphql(backend: Backend) -> GraphQLBackend:
 
 
 def _headers(headers: Mapping[str, str] | None, token: str | None) -> dict[str, str]:
-    return {**(headers or {}), **authorization(token or "")}
+    return {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}

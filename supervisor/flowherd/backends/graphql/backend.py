@@ -44,8 +44,7 @@ class GraphQLBackend:
 
     def __init__(self, transport: GraphQLTransport) -> None:
         self.address = transport.endpoint
-        #: The connection itself, for the client of an agent's subclass.
-        self.transport = transport
+        self._transport = transport
         self._due_runs = DueRuns(transport)
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
@@ -55,11 +54,11 @@ class GraphQLBackend:
 
     def connect(self) -> ServerCapabilities:
         """Make the first contact; find out the tenant and what the server can do."""
-        self.transport.execute("query { hello }")
+        self._transport.execute("query { hello }")
         with decoding("the tenants", self.address):
-            tenants = json_values.mappings(self.transport.execute("query { tenant { id } }").get("tenant"))
+            tenants = json_values.mappings(self._transport.execute("query { tenant { id } }").get("tenant"))
             self._tenant_id = json_values.text(tenants[0]["id"]) if tenants else None
-        version = self.transport.server_version
+        version = self._transport.server_version
         self._sends_line_ids = version is not None
         if version is None:
             return ServerCapabilities(name="Prefect Server")
@@ -67,13 +66,13 @@ class GraphQLBackend:
             name=f"flowherd server {version}",
             arbitrates=True,
             wakes=True,
-            keeps_text_so_far=TEXT_SO_FAR in self.transport.server_extensions,
+            keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
         )
 
     def check_token(self) -> None:
         """Raise NotAuthorized unless the server knows the token as one of scope RUNNER."""
         with decoding("the token's scope", self.address):
-            answer = self.transport.execute("query { auth_info { api_token_scope } }")
+            answer = self._transport.execute("query { auth_info { api_token_scope } }")
             info = json_values.mapping(answer.get("auth_info") or {})
         if info.get("api_token_scope") != "RUNNER":
             raise NotAuthorized(
@@ -88,10 +87,10 @@ class GraphQLBackend:
             "labels": list(identity.labels),
             "tenant_id": self._tenant_id,
         }
-        answer = self.transport.mutate("register_agent", given, "id")
+        answer = self._transport.mutate("register_agent", given, "id")
         with decoding("the agent's id", self.address):
             self._agent_id = json_values.header_value(answer["id"])
-        self.transport.attach_headers({"X-PREFECT-AGENT-ID": self._agent_id})
+        self._transport.attach_headers({"X-PREFECT-AGENT-ID": self._agent_id})
         return self._agent_id
 
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
@@ -131,7 +130,7 @@ class GraphQLBackend:
             self.connect()
         # As found by `connect`, not by the latest answer, which may be a proxy's: resent lines without ids are doubled.
         logs = [log_input(line, with_id=bool(self._sends_line_ids)) for line in lines]
-        answer = self.transport.mutate("write_run_logs", {"logs": logs}, "success")
+        answer = self._transport.mutate("write_run_logs", {"logs": logs}, "success")
         if not answer.get("success"):
             raise BackendRefused(f"{self.address} did not store {len(logs)} log lines and gave no reason")
 
@@ -143,14 +142,14 @@ class GraphQLBackend:
             f"h{n}: update_flow_run_heartbeat(input: {{flow_run_id: {json.dumps(run_id)}}}) {{ success }}"
             for n, run_id in enumerate(flow_run_ids)
         ]
-        self.transport.execute("mutation { " + " ".join(parts) + " }")
+        self._transport.execute("mutation { " + " ".join(parts) + " }")
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         """Return the stored states of these runs, in one query."""
         if not flow_run_ids:
             return {}
         where = f"{{id: {{_in: {json.dumps(sorted(flow_run_ids))}}}}}"
-        rows = self.transport.execute(f"query {{ flow_run(where: {where}) {{ id version state serialized_state }} }}")
+        rows = self._transport.execute(f"query {{ flow_run(where: {where}) {{ id version state serialized_state }} }}")
         with decoding("the states", self.address):
             stored = (stored_state(row) for row in json_values.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
@@ -164,7 +163,7 @@ class GraphQLBackend:
             return {}
         where = f"{{id: {{_in: {json.dumps(sorted(task_run_ids))}}}}}"
         fields = "id flow_run_id version state serialized_state"
-        rows = self.transport.execute(f"query {{ task_run(where: {where}) {{ {fields} }} }}")
+        rows = self._transport.execute(f"query {{ task_run(where: {where}) {{ {fields} }} }}")
         with decoding("the states of task runs", self.address):
             return {
                 json_values.text(row["id"]): stored_state({**row, "id": row["flow_run_id"]})
@@ -176,7 +175,7 @@ class GraphQLBackend:
         waiting = json.dumps(sorted(CLAIMABLE))
         fields = f"state task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
         where = f"{{id: {{_eq: {json.dumps(flow_run_id)}}}}}"
-        answer = self.transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
+        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
         with decoding("the run's state", self.address):
             for row in json_values.mappings(answer["flow_run"]):
                 tasks = json_values.mappings(row.get("task_runs"))
@@ -187,7 +186,7 @@ class GraphQLBackend:
 
     def engine_access(self) -> EngineAccess | None:
         """Return the agent's own address and token."""
-        transport = self.transport
+        transport = self._transport
         return EngineAccess(
             api=transport.api, endpoint=transport.endpoint, token=transport.token, tenant_id=self._tenant_id
         )
@@ -198,21 +197,26 @@ class GraphQLBackend:
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Send a request that the server answers when there is news for this agent."""
-        answer = self.transport.get(
+        answer = self._transport.get(
             f"/agents/{self._agent_id}/wake", {"seen": seen, "timeout": timeout_s}, timeout_s + _WAKE_MARGIN_S
         )
         with decoding("the wake", self.address):
             return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
 
+    @property
+    def transport(self) -> GraphQLTransport:
+        """The connection to the API, for the client of an agent's subclass."""
+        return self._transport
+
     def close(self) -> None:
         """Close this thread's connection."""
-        self.transport.close()
+        self._transport.close()
 
     def _submit_task_run(self, task_run: TaskRun, submitted: StateReport) -> None:
         state = state_input(submitted, wrapped=task_run.serialized_state)
         change = {"task_run_id": task_run.id, "version": task_run.version, "state": state}
-        self.transport.mutate("set_task_run_states", {"states": [change]}, "states { id status message }")
+        self._transport.mutate("set_task_run_states", {"states": [change]}, "states { id status message }")
 
     def _set_flow_run_state(self, flow_run_id: str, version: int | None, state: Mapping[str, Any]) -> None:
         change = {"flow_run_id": flow_run_id, "version": version, "state": state}
-        self.transport.mutate("set_flow_run_states", {"states": [change]}, "states { id status message }")
+        self._transport.mutate("set_flow_run_states", {"states": [change]}, "states { id status message }")

@@ -27,8 +27,6 @@ TEXT_SO_FAR = "text-so-far"
 #: The servers' message for a flow run that another agent has.
 _CLAIM_LOST_TEXT = "State update failed"
 _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
-#: What is asking; servers keep it for agents.
-VERSION_HEADER = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
 
 
 class GraphQLTransport:
@@ -51,52 +49,44 @@ class GraphQLTransport:
         #: Extensions of flowherd's own server as of the latest answer.
         self.server_extensions: frozenset[str] = frozenset()
         self._timeout_s = timeout_s
+        headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._http = HttpClient(headers)
         #: Headers that were attached; sent with every request.
         self.attached_headers: dict[str, str] = {}
-        self._http = HttpClient({**VERSION_HEADER, **authorization(token)})
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
         """Send these headers with every later request."""
         self.attached_headers.update(headers)
         self._http.attach_headers(headers)
 
-    def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Execute one operation and return the `data` of its answer.
+    def execute(
+        self, query: str, variables: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Execute one operation and return the `data` of its answer. `headers` are for this request only.
 
         Raises BackendUnavailable (no answer, or none that can be understood), NotAuthorized, ClaimLost or
         BackendRefused.
         """
-        answer = self.answer(query, variables)
-        if answer.get("errors"):
-            raise refusal(answer["errors"])
-        data = answer.get("data")
-        if not isinstance(data, dict):
-            raise BackendUnavailable(f"{self.endpoint} answered without data")
-        return data
+        return _data(self._execute(query, variables, headers))
 
     def answer(
         self, query: str, variables: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Execute one operation and return the whole answer, which may have `errors`; raises as `execute` does else.
-
-        `headers` are for this request only.
-        """
-        body = {"query": query, "variables": json.dumps(variables)}
-        answer = self.request("POST", self.endpoint, headers, json=body)
-        if not isinstance(answer, dict):
-            raise BackendUnavailable(f"{self.endpoint} answered with JSON that is not a GraphQL answer")
-        return answer
+        """Execute one operation and return its whole answer, with its `errors` if it has any; raises as `execute`."""
+        return _answer(self._execute(query, variables, headers))
 
     def request(self, method: str, url: str, headers: Mapping[str, str] | None = None, **content: Any) -> Any:
-        """Send a request and return the JSON value of the answer; raises as `execute` does.
+        """Send a request and return the JSON value of its answer; raises as `execute` does.
 
-        `headers` are for this request only; `content` is what requests takes: json, params. Another server than this
-        gets neither the token nor the headers that were attached.
+        `content` is what requests takes: json, params. Another server than this gets neither the token nor the headers
+        that were attached.
         """
         if url == self.origin or url.startswith(f"{self.origin}/"):
             response = self._send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
         else:
-            with contextlib.closing(HttpClient(VERSION_HEADER)) as http:
+            with contextlib.closing(HttpClient({})) as http:
                 response = http.send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
         _raise_for_status(response)
         return json_body(response)
@@ -125,6 +115,12 @@ class GraphQLTransport:
         """Close this thread's session."""
         self._http.close()
 
+    def _execute(
+        self, query: str, variables: Mapping[str, Any] | None, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        body = {"query": query, "variables": json.dumps(variables)}
+        return self._send("POST", self.endpoint, timeout_s=self._timeout_s, headers=headers, json=body)
+
     def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
         self.server_version = response.headers.get(SERVER_HEADER)
@@ -133,9 +129,22 @@ class GraphQLTransport:
         return response
 
 
-def authorization(token: str) -> dict[str, str]:
-    """Return the header that carries a token; nothing without one."""
-    return {"Authorization": f"Bearer {token}"} if token else {}
+def _data(response: requests.Response) -> dict[str, Any]:
+    answer = _answer(response)
+    if answer.get("errors"):
+        raise _refusal(answer["errors"])
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        raise BackendUnavailable(f"{response.url} answered without data")
+    return data
+
+
+def _answer(response: requests.Response) -> dict[str, Any]:
+    _raise_for_status(response)
+    answer = json_body(response)
+    if not isinstance(answer, dict):
+        raise BackendUnavailable(f"{response.url} answered with JSON that is not a GraphQL answer")
+    return answer
 
 
 def _raise_for_status(response: requests.Response) -> None:
@@ -148,13 +157,13 @@ def _raise_for_status(response: requests.Response) -> None:
     except (BackendUnavailable, AttributeError):
         errors = None
     if errors:
-        raise refusal(errors)
+        raise _refusal(errors)
     if status == 404:  # no server of this API answers so at its address, so something else is listening there now
         raise BackendUnavailable(f"{response.url} answered HTTP 404")
     raise BackendRefused(f"{response.url} answered HTTP {status}", code=str(status))
 
 
-def refusal(errors: Any) -> BackendRefused | BackendUnavailable:
+def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:
     """Return the error that the first of a GraphQL answer's errors stands for."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     message = bounded_text(first.get("message") or errors)
