@@ -21,6 +21,7 @@ from flowherd.errors import (
     FlowherdError,
     NoClient,
     NotAuthorized,
+    OverrideNeverCalled,
     StateDirectoryBusy,
     UnsupportedStorage,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "LocalAgent",
     "NoClient",
     "NotAuthorized",
+    "OverrideNeverCalled",
     "StateDirectoryBusy",
     "UnsupportedStorage",
     "__version__",

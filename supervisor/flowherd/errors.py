@@ -80,3 +80,7 @@ AuthorizationError = NotAuthorized
 
 class ClaimLost(BackendRefused):
     """Another agent has claimed this flow run, or it must not be started any more ("State update failed")."""
+
+
+class OverrideNeverCalled(UserWarning):
+    """A subclass of an agent overrides a method that flowherd never calls; the message says what to override."""

@@ -125,6 +125,8 @@ class AgentIdentity:
     type: str
     name: str
     labels: tuple[str, ...]
+    #: Id of the agent's configuration at the backend; None for none.
+    config_id: str | None = None
 
 
 def waiting_task_runs(flow_run: FlowRun) -> tuple[TaskRun, ...]:

@@ -22,6 +22,7 @@ from flowherd.agent.connection import Connection
 from flowherd.agent.control import PAUSE_FILE, Control
 from flowherd.agent.direct_reports import report_failure, write_line
 from flowherd.agent.http_api import ApiFacts
+from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.platform import Elsewhere, Platform
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
@@ -42,17 +43,18 @@ from flowherd.signals import StopSignals, Waker, catching_stop_signals
 from flowherd.values import FlowRun, Wake
 
 
-class Agent(AgentParts):
+class Agent(LaterNames, AgentParts):
     """Polls a backend for flow runs and deploys them; a subclass that implements only `deploy_flow` is a working agent.
 
     Arguments that are not given come from the configuration (docs/reference/settings.md).
 
     name            the agent's name; "agent" if nothing else names it
     labels          labels of the flow runs that it takes
-    env_vars        environment variables for every flow run that it deploys
+    env_vars        environment variables for every flow run that it deploys; None removes one from the runs
     max_polls       end after this many polls; None means never
     agent_address   where to serve the agent's HTTP API, as in http://127.0.0.1:8080; empty means nowhere
     no_cloud_logs   write no log line to the backend, the agent's own included
+    agent_config_id id of the agent's configuration at the backend
     settings        configuration that is loaded already; None loads it now
     backend         a backend other than the configured one
 
@@ -63,11 +65,12 @@ class Agent(AgentParts):
         self,
         name: str | None = None,
         labels: Iterable[str] | None = None,
-        env_vars: Mapping[str, str] | None = None,
+        env_vars: Mapping[str, str | None] | None = None,
         max_polls: int | None = None,
         agent_address: str | None = None,
         no_cloud_logs: bool = False,
         *,
+        agent_config_id: str | None = None,
         settings: LoadedSettings | None = None,
         backend: Backend | None = None,
     ) -> None:
@@ -75,8 +78,9 @@ class Agent(AgentParts):
         configured = self.loaded.settings.cloud.agent
         self.name = name or configured.name
         self.labels = list(labels or configured.labels)
-        self.env_vars = dict(env_vars or configured.env_vars)
+        self.env_vars: dict[str, str | None] = {**(env_vars or configured.env_vars)}
         self.max_polls = max_polls
+        self.agent_config_id = agent_config_id
         self.agent_address = agent_address or configured.agent_address
         self.log_to_cloud = not (no_cloud_logs or configured.no_cloud_logs)
         #: Logger of the standard library, named as the agent.
@@ -209,15 +213,10 @@ class Agent(AgentParts):
         self.submitting_flow_runs.discard(flow_run_id)
         self.logger.debug("The attempt to deploy flow run %s is over", flow_run_id)
 
-    def heartbeat(self) -> None:
-        """Called before every poll; for subclasses."""
-
-    def on_shutdown(self) -> None:
-        """Called while the agent shuts down; for subclasses."""
-
     def cleanup(self) -> None:
         """Undo `setup`, in the opposite order. Runs go on."""
         self._connection.begin_closing()
+        self._heartbeats.close()
         self._api_servers.stop_socket()
         self._platform.close()
         try:
@@ -234,12 +233,14 @@ class Agent(AgentParts):
         self._platform.tick(self._connection.silent_s() if self._loop.failed_polls else 0.0)
         self.control.keep_pause_file()
         self._api_servers.keep_socket()  # last: with it nothing is missing any more
-        self.heartbeat()
+        self._heartbeats.before_poll()
         return self.agent_process(executor)
 
     def _get_ready(self) -> None:
         self._verify_token(self.loaded.settings.cloud.agent.auth_token)
         self.setup()
+        self.on_startup()
+        self._heartbeats.start()
         notify_ready()
 
     def _connect(self) -> None:

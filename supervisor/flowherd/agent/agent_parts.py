@@ -18,6 +18,7 @@ from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_client
 from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
+from flowherd.errors import BackendRefused
 from flowherd.values import AgentIdentity
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class AgentParts:
     loaded: LoadedSettings
     name: str
     labels: list[str]
+    agent_config_id: str | None
     logger: logging.Logger
     control: Control
     _given_backend: Backend | None
@@ -82,6 +84,11 @@ class AgentParts:
 
     def _register_agent(self) -> str:
         """Register the agent and return its id, which later requests carry. Called when the agent connects."""
-        return self._connection.register(
-            AgentIdentity(type=type(self).__name__, name=self.name, labels=tuple(self.labels))
-        )
+        kind, config_id = type(self).__name__, self.agent_config_id
+        identity = AgentIdentity(type=kind, name=self.name, labels=tuple(self.labels), config_id=config_id)
+        try:
+            return self._connection.register(identity)
+        except BackendRefused as error:
+            if config_id is not None:
+                self.logger.warning("The agent is not registered with its configuration %s: %s", config_id, error)
+            raise
