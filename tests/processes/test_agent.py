@@ -365,7 +365,7 @@ def test_whatever_fails_when_the_agent_connects_is_logged_and_tried_again(caplog
     assert agent.agent_connect() is None  # type: ignore[func-returns-value]
     assert "Cannot reach the backend at memory, trying again: not understood" in caplog.text
     agent.agent_connect()
-    assert agent._connection.capabilities is not None
+    assert agent._own_connection.capabilities is not None
 
 
 def test_the_agent_registers_itself_by_a_method_that_can_be_overridden(backend: MemoryBackend) -> None:
@@ -426,7 +426,7 @@ def test_a_subclass_that_finds_more_runs_than_the_limit_starts_no_more(backend: 
     agent = Greedy(hostname_label=False, limit=2, backend=backend)
     for _ in range(5):
         backend.add_run(COMMAND)
-    assert len(agent._new_flow_runs()) == 2
+    assert len(agent._own_new_flow_runs()) == 2
 
 
 @pytest.mark.parametrize("method", ["update_state", "deploy_and_update_flow_run"])
@@ -453,7 +453,10 @@ def test_signals_stop_the_agent_cleanly_and_the_handlers_are_restored(
     before = signal.getsignal(number)
     agent = RecordingAgent(backend=backend)
     killer = threading.Thread(
-        target=lambda: (wait_until(lambda: agent._connection.capabilities is not None), os.kill(os.getpid(), number))
+        target=lambda: (
+            wait_until(lambda: agent._own_connection.capabilities is not None),
+            os.kill(os.getpid(), number),
+        )
     )
     killer.start()
     agent.start(_loop_intervals={0: 60.0})

@@ -86,7 +86,7 @@ def test_a_refusal_of_one_request_does_not_end_the_agent(agent: Agent, canned: C
     for _ in range(2):
         with pytest.raises(AuthorizationError):
             agent.client.graphql("query { secrets }")
-    assert agent._connection.refused is None
+    assert agent._own_connection.refused is None
     assert agent.client.graphql("query { hello }").data.hello == "there"
 
 

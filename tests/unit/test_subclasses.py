@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -153,3 +155,27 @@ def test_generate_supervisor_conf_has_the_options_and_leaves_the_token_out() -> 
         )
     assert "hush" not in conf
     assert "start --show-flow-logs -l label -e 'A=b c' -p path" in conf
+
+
+class TestNames:
+    #: Private names that subclasses of Prefect's agents call or override.
+    KNOWN = frozenset({"_get_run_config", "_register_agent", "_verify_token"})
+
+    def test_private_names_of_the_published_classes_leave_all_others_to_subclasses(self) -> None:
+        """A subclass for ssh may have a `_connect` or a `_host` of its own."""
+        found = {
+            name
+            for kind in LocalAgent.__mro__[:-1]
+            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kind))))
+            for name in _own_names(node)
+            if name.startswith("_") and not name.startswith("__")
+        }
+        assert {name for name in found - self.KNOWN if not name.startswith("_own_")} == set()
+        assert len(found) > 20
+
+
+def _own_names(node: ast.AST) -> list[str]:
+    """Return the name that a node gives to the class or to its object, or takes from it."""
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+        return [node.attr]
+    return [node.name] if isinstance(node, ast.FunctionDef) else []

@@ -87,16 +87,20 @@ class Agent(LaterNames, AgentParts):
         self.logger = standard_logger(self.name, configured.level)
         #: Ids of the flow runs that are being deployed now.
         self.submitting_flow_runs: set[str] = set()
-        self._waker = Waker()
+        self._own_waker = Waker()
         #: Requests from the operator.
-        self.control = Control(self._waker.wake)
-        self._given_backend = backend
-        self._connection = Connection(lambda: backend or open_backend(self.loaded), self._woken, self._waker.wake)
-        self._platform: Platform = Elsewhere(self.submitting_flow_runs)
-        self._claims = Claims(self._connection, lambda: self._platform.identity)
-        self._loop = PollLoop(self._connection, self._waker, self.loaded.settings.cloud.lost_contact_limit)
-        self._api_servers = ApiServers(self.loaded.settings.agent.api_token)
-        self._claim_gate = ClaimGate(self.logger, self.control.claim_pause, lambda: self._platform.pause_reason())
+        self.control = Control(self._own_waker.wake)
+        self._own_given_backend = backend
+        self._own_connection = Connection(
+            lambda: backend or open_backend(self.loaded), self._own_woken, self._own_waker.wake
+        )
+        self._own_platform: Platform = Elsewhere(self.submitting_flow_runs)
+        self._own_claims = Claims(self._own_connection, lambda: self._own_platform.identity)
+        self._own_loop = PollLoop(self._own_connection, self._own_waker, self.loaded.settings.cloud.lost_contact_limit)
+        self._own_api_servers = ApiServers(self.loaded.settings.agent.api_token)
+        self._own_claim_gate = ClaimGate(
+            self.logger, self.control.claim_pause, lambda: self._own_platform.pause_reason()
+        )
 
     # -- the published methods
 
@@ -108,28 +112,28 @@ class Agent(LaterNames, AgentParts):
 
         Raises NotAuthorized when the backend does not accept the token.
         """
-        self._loop.use_intervals(_loop_intervals or LOOP_INTERVALS)
+        self._own_loop.use_intervals(_loop_intervals or LOOP_INTERVALS)
         agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
-        with catching_stop_signals(self._waker) as signals:
-            is_stopping = functools.partial(self._is_stopping, signals)
+        with catching_stop_signals(self._own_waker) as signals:
+            is_stopping = functools.partial(self._own_is_stopping, signals)
             try:
-                self._loop.call(self._get_ready, is_stopping)
+                self._own_loop.call(self._own_get_ready, is_stopping)
                 try:
-                    self._loop.run(self._heartbeat_and_poll, is_stopping, self.max_polls)
+                    self._own_loop.run(self._own_heartbeat_and_poll, is_stopping, self.max_polls)
                 except SystemExit as request:  # as in Prefect, it is not passed on
                     self.logger.info("Stopping because of SystemExit(%r)", request.code)
-                self._shut_down(signals)
+                self._own_shut_down(signals)
             finally:
                 self.cleanup()
 
     def setup(self) -> None:
         """Get ready: adopt what an earlier agent left, connect, serve the HTTP API. Called once by `start`."""
-        self._platform.open()
-        if self._platform.state_dir is not None:
-            self.control.remember_pause_in(self._platform.state_dir / PAUSE_FILE)
-        self._api_servers.serve_socket(self._api_facts(), self._platform.state_dir)
+        self._own_platform.open()
+        if self._own_platform.state_dir is not None:
+            self.control.remember_pause_in(self._own_platform.state_dir / PAUSE_FILE)
+        self._own_api_servers.serve_socket(self._own_api_facts(), self._own_platform.state_dir)
         self.agent_connect()
-        self._api_servers.serve_address(self._api_facts(), self.agent_address)
+        self._own_api_servers.serve_address(self._own_api_facts(), self.agent_address)
 
     def agent_connect(self) -> None:
         """Connect to the backend and register. A backend that does not answer is tried again at every poll.
@@ -138,25 +142,25 @@ class Agent(LaterNames, AgentParts):
         """
         self.logger.info("Starting %s '%s' with labels %s", type(self).__name__, self.name, self.labels)
         try:
-            self._connect()
+            self._own_connect()
         except (NotAuthorized, ConfigurationError):
             raise
         except Exception as error:  # whatever it is, the poll loop tries again
-            self.logger.error("Cannot reach the backend at %s, trying again: %s", self._connection.address, error)
+            self.logger.error("Cannot reach the backend at %s, trying again: %s", self._own_connection.address, error)
 
     def agent_process(self, executor: Executor) -> bool:
         """Look for flow runs and deploy them in the executor's threads; return whether any were found.
 
         Raises nothing for a single bad run, nor when the backend is away; NotAuthorized is raised.
         """
-        return self._loop.guard(functools.partial(self._look_for_flow_runs, executor))
+        return self._own_loop.guard(functools.partial(self._own_look_for_flow_runs, executor))
 
     def query_flow_runs(self) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, that it does not have already, and for which it has room."""
-        room = self._platform.room(self.submitting_flow_runs)
+        room = self._own_platform.room(self.submitting_flow_runs)
         # Also without room: the backend learns that the agent is alive, and the agent that the backend is.
-        found = self._connection.requests.ready_runs(self.labels, set(self.submitting_flow_runs))
-        found = [flow_run for flow_run in found if not self._platform.holds(flow_run.id)]
+        found = self._own_connection.requests.ready_runs(self.labels, set(self.submitting_flow_runs))
+        found = [flow_run for flow_run in found if not self._own_platform.holds(flow_run.id)]
         if room is not None and len(found) > room:
             self.logger.debug("%s flow runs are due, there is room for %s", len(found), room)
         return found[:room]
@@ -167,22 +171,22 @@ class Agent(LaterNames, AgentParts):
         An error goes to the run's log, and the run is marked Failed with its text. No state is reported after a lost
         claim, and a log line that cannot be written fails nothing.
         """
-        if self._claim_gate.pause() is not None or self._connection.pause_s() > 0:  # began since the poll
+        if self._own_claim_gate.pause() is not None or self._own_connection.pause_s() > 0:  # began since the poll
             return
         flow_run = as_flow_run(flow_run)
         try:
             self.update_state(flow_run)
         except ClaimLost as error:
             self.logger.debug("Flow run %s is not ours: %s", flow_run.id, error)
-            self._forget_claim(flow_run)
+            self._own_forget_claim(flow_run)
         except NotAuthorized as error:  # ends the agent; the next one finds the run as it is now
             self.logger.error("Flow run %s cannot be claimed: %s", flow_run.id, error)
         except BackendUnavailable as error:
             self.logger.warning("Whether flow run %s is claimed is not known yet: %s", flow_run.id, error)
         except Exception as error:  # the boundary of one run
-            self._give_up(flow_run, error)
+            self._own_give_up(flow_run, error)
         else:
-            self._deploy_claimed(flow_run)
+            self._own_deploy_claimed(flow_run)
 
     def update_state(self, flow_run: FlowRun) -> None:
         """Claim the flow run: Scheduled -> Submitted, and its waiting task runs likewise.
@@ -191,8 +195,8 @@ class Agent(LaterNames, AgentParts):
         outcome cannot be known now.
         """
         flow_run = as_flow_run(flow_run)
-        self._platform.prepare(flow_run, self._claims.token(flow_run))
-        self._claims.take(flow_run)
+        self._own_platform.prepare(flow_run, self._own_claims.token(flow_run))
+        self._own_claims.take(flow_run)
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
         """Start the flow run on this agent's platform and return in a few words where it is.
@@ -205,8 +209,8 @@ class Agent(LaterNames, AgentParts):
         """Report that the flow run failed, with the exception's text."""
         flow_run = as_flow_run(flow_run)
         self.logger.error("Flow run %s could not be deployed: %r", flow_run.id, exc)
-        if not self._platform.fail(flow_run, exc):
-            report_failure(self._connection, self.logger, flow_run, self._claims.token(flow_run), exc)
+        if not self._own_platform.fail(flow_run, exc):
+            report_failure(self._own_connection, self.logger, flow_run, self._own_claims.token(flow_run), exc)
 
     def on_flow_run_deploy_attempt(self, fut: Future[None], flow_run_id: str) -> None:
         """Called after every attempt to deploy: the flow run may be tried again if it is still queued."""
@@ -215,61 +219,61 @@ class Agent(LaterNames, AgentParts):
 
     def cleanup(self) -> None:
         """Undo `setup`, in the opposite order. Runs go on."""
-        self._connection.begin_closing()
-        self._heartbeats.close()
-        self._api_servers.stop_socket()
-        self._platform.close()
+        self._own_connection.begin_closing()
+        self._own_heartbeats.close()
+        self._own_api_servers.stop_socket()
+        self._own_platform.close()
         try:
             self.on_shutdown()
         finally:
-            self._api_servers.stop_address()
-            self._connection.close()
+            self._own_api_servers.stop_address()
+            self._own_connection.close()
             self.logger.info("Stopped %s '%s'", type(self).__name__, self.name)
 
     # -- inside
 
-    def _heartbeat_and_poll(self, executor: Executor) -> bool:
+    def _own_heartbeat_and_poll(self, executor: Executor) -> bool:
         # Silence alone proves nothing: an agent that was suspended for a while has made no request.
-        self._platform.tick(self._connection.silent_s() if self._loop.failed_polls else 0.0)
+        self._own_platform.tick(self._own_connection.silent_s() if self._own_loop.failed_polls else 0.0)
         self.control.keep_pause_file()
-        self._api_servers.keep_socket()  # last: with it nothing is missing any more
-        self._heartbeats.before_poll()
+        self._own_api_servers.keep_socket()  # last: with it nothing is missing any more
+        self._own_heartbeats.before_poll()
         return self.agent_process(executor)
 
-    def _get_ready(self) -> None:
+    def _own_get_ready(self) -> None:
         self._verify_token(self.loaded.settings.cloud.agent.auth_token)
         self.setup()
         self.on_startup()
-        self._heartbeats.start()
+        self._own_heartbeats.start()
         notify_ready()
 
-    def _connect(self) -> None:
-        if self._connection.connect(self._register_agent) and self._connection.capabilities is not None:
-            self._platform.connected(self._connection.capabilities)
+    def _own_connect(self) -> None:
+        if self._own_connection.connect(self._register_agent) and self._own_connection.capabilities is not None:
+            self._own_platform.connected(self._own_connection.capabilities)
 
-    def _look_for_flow_runs(self, executor: Executor) -> bool:
-        self._connect()
-        self._settle_claims(executor)
+    def _own_look_for_flow_runs(self, executor: Executor) -> bool:
+        self._own_connect()
+        self._own_settle_claims(executor)
         # Also while nothing is claimed: the backend learns that the agent is alive, and the agent that the backend is.
-        flow_runs = self._new_flow_runs()
-        if self._claim_gate.is_closed() or not flow_runs:
+        flow_runs = self._own_new_flow_runs()
+        if self._own_claim_gate.is_closed() or not flow_runs:
             return False
         self.logger.info("Found %s flow run(s) to submit for execution", len(flow_runs))
         for flow_run in flow_runs:
-            self._submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
+            self._own_submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
         return True
 
-    def _new_flow_runs(self) -> list[FlowRun]:
+    def _own_new_flow_runs(self) -> list[FlowRun]:
         """Return what `query_flow_runs` finds, without what this agent has already and has no room for.
 
         A subclass may find what it likes. Another start would not be stopped by the claim: it is this agent's own.
         """
         deploying = set(self.submitting_flow_runs)  # now: they may be found as they were, and be deployed meanwhile
         found = {one.id: one for one in map(as_flow_run, self.query_flow_runs())}
-        new = [one for run_id, one in found.items() if run_id not in deploying and not self._platform.holds(run_id)]
-        return new[: self._platform.room(self.submitting_flow_runs)]
+        new = [one for run_id, one in found.items() if run_id not in deploying and not self._own_platform.holds(run_id)]
+        return new[: self._own_platform.room(self.submitting_flow_runs)]
 
-    def _submit(self, executor: Executor, flow_run_id: str, work: Callable[[], None]) -> None:
+    def _own_submit(self, executor: Executor, flow_run_id: str, work: Callable[[], None]) -> None:
         self.submitting_flow_runs.add(flow_run_id)
         try:
             future = executor.submit(work)
@@ -278,69 +282,69 @@ class Agent(LaterNames, AgentParts):
             raise
         future.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=flow_run_id))
 
-    def _settle_claims(self, executor: Executor) -> None:
+    def _own_settle_claims(self, executor: Executor) -> None:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""
-        settled = self._claims.settle(self.submitting_flow_runs)
+        settled = self._own_claims.settle(self.submitting_flow_runs)
         for flow_run, reason in settled.lost:
             self.logger.debug("Flow run %s is not ours: %s", flow_run.id, reason)
-            self._forget_claim(flow_run)
+            self._own_forget_claim(flow_run)
         for flow_run in settled.won:
-            self._submit(executor, flow_run.id, functools.partial(self._deploy_claimed, flow_run))
+            self._own_submit(executor, flow_run.id, functools.partial(self._own_deploy_claimed, flow_run))
 
         def start(run_id: str) -> None:  # in another thread, because it may wait for a fork server
-            self._submit(executor, run_id, functools.partial(self._platform.start_prepared, run_id))
+            self._own_submit(executor, run_id, functools.partial(self._own_platform.start_prepared, run_id))
 
-        self._claims.settle_prepared(self._platform, self.submitting_flow_runs, start)
+        self._own_claims.settle_prepared(self._own_platform, self.submitting_flow_runs, start)
 
-    def _deploy_claimed(self, flow_run: FlowRun) -> None:
+    def _own_deploy_claimed(self, flow_run: FlowRun) -> None:
         try:
             deployment = self.deploy_flow(flow_run)
         except AgentStopping as error:
             self.logger.info("Left to the next agent: %s", error, extra={"run_id": flow_run.id, "run": flow_run.name})
             return
         except SystemExit as error:  # it would end this thread's work only, and the run would stay Submitted
-            self._give_up(flow_run, DeployError(f"{type(self).__name__}.deploy_flow raised {error!r}"))
+            self._own_give_up(flow_run, DeployError(f"{type(self).__name__}.deploy_flow raised {error!r}"))
             return
         except Exception as error:  # the boundary of one run: what a platform raises fails this run alone
-            self._give_up(flow_run, error)
+            self._own_give_up(flow_run, error)
             return
         of_run = {"run_id": flow_run.id, "run": flow_run.name}
         self.logger.info("Submitted for execution: %s", deployment, extra=of_run)
-        self._write_run_log(flow_run, f"Submitted for execution: {deployment}", logging.INFO)
+        self._own_write_run_log(flow_run, f"Submitted for execution: {deployment}", logging.INFO)
 
-    def _give_up(self, flow_run: FlowRun, error: Exception) -> None:
-        self._write_run_log(flow_run, str(error) or repr(error), logging.ERROR)
+    def _own_give_up(self, flow_run: FlowRun, error: Exception) -> None:
+        self._own_write_run_log(flow_run, str(error) or repr(error), logging.ERROR)
         self.mark_failed(flow_run=flow_run, exc=error)
 
-    def _forget_claim(self, flow_run: FlowRun) -> None:
-        self._claims.forget(flow_run.id)
-        self._platform.abandon(flow_run.id)
+    def _own_forget_claim(self, flow_run: FlowRun) -> None:
+        self._own_claims.forget(flow_run.id)
+        self._own_platform.abandon(flow_run.id)
 
-    def _write_run_log(self, flow_run: FlowRun, message: str, level: int) -> None:
+    def _own_write_run_log(self, flow_run: FlowRun, message: str, level: int) -> None:
         """Write one of the agent's own lines to the run's log. A line that cannot be written is logged here."""
-        if self.log_to_cloud and not self._platform.note(flow_run, message, level):
-            write_line(self._connection, self.logger, self.name, flow_run, message, level)
+        if self.log_to_cloud and not self._own_platform.note(flow_run, message, level):
+            write_line(self._own_connection, self.logger, self.name, flow_run, message, level)
 
-    def _is_stopping(self, signals: StopSignals) -> bool:
+    def _own_is_stopping(self, signals: StopSignals) -> bool:
         if signals.count > 0:
             self.control.shut_down(ShutdownRequest())
         return self.control.shutdown_request is not None
 
-    def _shut_down(self, signals: StopSignals) -> None:
+    def _own_shut_down(self, signals: StopSignals) -> None:
         notify_stopping(will_start_again=self.is_to_start_again)
         self.control.shut_down(ShutdownRequest())  # after `max_polls` nobody has asked for it
-        wait, request = ShutdownWait(signals, self._waker, self._loop.beat), self.control.shutdown_request
+        wait, request = ShutdownWait(signals, self._own_waker, self._own_loop.beat), self.control.shutdown_request
         assert request is not None
         if request.on_stop != "drain":
-            self._platform.begin_closing()
-        wait.flush(self._loop.is_idle)
-        self._platform.shut_down(request, wait)
+            self._own_platform.begin_closing()
+        wait.flush(self._own_loop.is_idle)
+        self._own_platform.shut_down(request, wait)
 
-    def _woken(self, wake: Wake) -> None:
-        self._platform.woken(wake)
-        if wake.work and self._platform.room(self.submitting_flow_runs) != 0:  # else the end of a run leads to a poll
-            self.poke()
+    def _own_woken(self, wake: Wake) -> None:
+        self._own_platform.woken(wake)
+        if wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
+            self.poke()  # without room, the end of a run leads to a poll
 
-    def _api_facts(self) -> ApiFacts:
-        platform = self._platform
+    def _own_api_facts(self) -> ApiFacts:
+        platform = self._own_platform
         return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, platform.figures)

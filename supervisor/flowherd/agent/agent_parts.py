@@ -34,11 +34,11 @@ class AgentParts:
     agent_config_id: str | None
     logger: logging.Logger
     control: Control
-    _given_backend: Backend | None
-    _connection: Connection
-    _loop: PollLoop
-    _api_servers: ApiServers
-    _claim_gate: ClaimGate
+    _own_given_backend: Backend | None
+    _own_connection: Connection
+    _own_loop: PollLoop
+    _own_api_servers: ApiServers
+    _own_claim_gate: ClaimGate
 
     @functools.cached_property
     def client(self) -> AgentClient:
@@ -46,17 +46,17 @@ class AgentParts:
 
         Raises NoClient, which is an AttributeError, unless the server has the GraphQL API of Prefect 0.x and 1.x.
         """
-        return open_client(self.loaded, self._given_backend, self._connection, self.logger)
+        return open_client(self.loaded, self._own_given_backend, self._own_connection, self.logger)
 
     @property
     def backend(self) -> Backend:
         """The backend. Raises ConfigurationError when none is configured and none runs on this host."""
-        return self._connection.backend
+        return self._own_connection.backend
 
     @property
     def api_address(self) -> str | None:
         """Where the HTTP API is served; None while it is not."""
-        return self._api_servers.address
+        return self._own_api_servers.address
 
     def stop(self) -> None:
         """Ask the agent to stop, as SIGTERM does; from any thread."""
@@ -70,24 +70,24 @@ class AgentParts:
 
     def poke(self) -> None:
         """Look for flow runs now instead of at the next poll."""
-        self._loop.poke()
+        self._own_loop.poke()
 
     def health(self) -> health.Health:
         """Return whether the agent reaches its backend and its loop runs."""
-        found = self._loop.health(self.loaded.settings.cloud.request_timeout)
-        return replace(found, claim_pause=self._claim_gate.pause())
+        found = self._own_loop.health(self.loaded.settings.cloud.request_timeout)
+        return replace(found, claim_pause=self._own_claim_gate.pause())
 
     def _verify_token(self, token: str) -> None:
         """Called by `start`. Raises NotAuthorized if the server is a cloud and does not accept the agent's token."""
         if require_cloud_token(self.loaded.settings):
-            self._connection.check_token()
+            self._own_connection.check_token()
 
     def _register_agent(self) -> str:
         """Register the agent and return its id, which later requests carry. Called when the agent connects."""
         kind, config_id = type(self).__name__, self.agent_config_id
         identity = AgentIdentity(type=kind, name=self.name, labels=tuple(self.labels), config_id=config_id)
         try:
-            return self._connection.register(identity)
+            return self._own_connection.register(identity)
         except BackendRefused as error:
             if config_id is not None:
                 self.logger.warning("The agent is not registered with its configuration %s: %s", config_id, error)

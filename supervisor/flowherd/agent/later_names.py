@@ -28,7 +28,7 @@ class LaterNames:
     """Hooks and names of later agents; see the module."""
 
     logger: Any
-    _connection: Connection
+    _own_connection: Connection
 
     #: Seconds between two calls of `heartbeat`. Unless a subclass or its object sets another value, `heartbeat` is
     #: called before every poll instead, as by the first agents.
@@ -53,7 +53,7 @@ class LaterNames:
         A subclass may return another one. Asked for each run.
         """
         try:
-            access = self._connection.engine_access()
+            access = self._own_connection.engine_access()
         except ConfigurationError:  # no backend is configured
             return None
         return access.token or None if access is not None else None
@@ -68,7 +68,7 @@ class LaterNames:
         """Called before every poll, or every `heartbeat_period` seconds if a subclass sets it; for subclasses."""
 
     @functools.cached_property
-    def _heartbeats(self) -> Heartbeats:
+    def _own_heartbeats(self) -> Heartbeats:
         return Heartbeats(self)
 
     def _get_run_config(self, flow_run: FlowRun, run_config_cls: type[AnyRunConfig]) -> AnyRunConfig:

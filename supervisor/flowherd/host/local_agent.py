@@ -81,14 +81,14 @@ class LocalAgent(Agent):
         if (own.hostname_label if hostname_label is None else hostname_label) and host not in self.labels:
             self.labels.append(host)
         self.control.usual_stop = own.on_stop or "detach"
-        self._platform = self._host = Host(
+        self._own_platform = self._own_host = Host(
             self.loaded,
             AgentTies(
-                connection=self._connection,
-                options=self._host_options,
-                choices=self._choices,
+                connection=self._own_connection,
+                options=self._own_host_options,
+                choices=self._own_choices,
                 poke=self.poke,
-                wake=self._waker.wake,
+                wake=self._own_waker.wake,
                 instance=self.control.instance,
             ),
         )
@@ -99,13 +99,13 @@ class LocalAgent(Agent):
         Raises UnsupportedStorage, which is a ValueError, for a flow that this agent cannot run, and DeployError when
         the runner cannot be started; and what `populate_env_vars` raised for this run.
         """
-        deployment = self._host.deploy(as_flow_run(flow_run))
-        self.processes |= {one for one in self._host.processes() if one.flow_run_id == flow_run.id}
+        deployment = self._own_host.deploy(as_flow_run(flow_run))
+        self.processes |= {one for one in self._own_host.processes() if one.flow_run_id == flow_run.id}
         return deployment
 
     def heartbeat(self) -> None:
         """Keep `processes` up to date; called before every poll."""
-        self.processes |= self._host.processes()
+        self.processes |= self._own_host.processes()
         for process in list(self.processes):
             if process.poll() is not None:
                 self.processes.discard(process)
@@ -126,13 +126,13 @@ class LocalAgent(Agent):
         """
         view = AgentView(
             flow_run=as_flow_run(flow_run),
-            defaults=self._host.defaults(),
+            defaults=self._own_host.defaults(),
             log_to_cloud=self.log_to_cloud,
             chosen=None if run_config is None else run_config.env or {},
             working_dir=getattr(run_config, "working_dir", None),
             inherited=environment_for_runs(os.environ),
         )
-        return engine_named(self._engine_name()).variables(view)
+        return engine_named(self._own_engine_name()).variables(view)
 
     @staticmethod
     def generate_supervisor_conf(
@@ -161,13 +161,13 @@ class LocalAgent(Agent):
 
     # -- inside
 
-    def _engine_name(self) -> str:
+    def _own_engine_name(self) -> str:
         try:
-            return self._connection.backend.engine
+            return self._own_connection.backend.engine
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             return "plain"
 
-    def _host_options(self) -> HostOptions:
+    def _own_host_options(self) -> HostOptions:
         return HostOptions(
             labels=self.labels,
             env_vars=self.env_vars,
@@ -178,7 +178,7 @@ class LocalAgent(Agent):
             api_key=lambda: self.flow_run_api_key,
         )
 
-    def _choices(self, flow_run: FlowRun) -> ClassChoices:
+    def _own_choices(self, flow_run: FlowRun) -> ClassChoices:
         """Ask the methods that a subclass has overridden. Raises what they raise."""
         config, chosen = None, None
         if is_overridden(self, "_get_run_config", Agent):
