@@ -37,7 +37,7 @@ LAYERS = [
     ),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
-    ("agent", ["agent"]),
+    ("agent", ["agent", "testing"]),
     ("host", ["host"]),
     ("command line", ["cli", "__main__"]),
 ]
