@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,3 +154,53 @@ def test_with_a_period_of_its_own_heartbeat_is_called_by_the_clock(backend: Memo
         wait_until(lambda: agent.calls.count("heartbeat") > agent.calls.count("poll") + 3)
     assert agent.calls[0] == "startup"
     assert agent.calls.count("startup") == 1
+
+
+def test_a_run_that_an_override_of_deploy_flow_starts_itself_is_started_once(
+    backend: MemoryBackend, tmp_path: Path, clean_environment: Path
+) -> None:
+    """As a copy of the deploy_flow of Prefect's LocalAgent does it."""
+
+    class Own(LocalAgent):
+        polls = 0
+
+        def deploy_flow(self, flow_run: FlowRun) -> str:
+            env = {**os.environ, **self.populate_env_vars(flow_run=flow_run)}
+            process = subprocess.Popen(flow_run.flow.storage["argv"], env=env)
+            self.processes.add(process)
+            return f"PID: {process.pid}"
+
+        def heartbeat(self) -> None:
+            self.polls += 1
+            super().heartbeat()
+
+    mark = tmp_path / "mark"
+    own = MemoryBackend()
+    with going(Own(backend=own, hostname_label=False, env_vars={"MARK": str(mark)})) as agent:
+        run_id = own.add_run({"type": "Command", "argv": ["sh", "-c", 'echo x >> "$MARK"']})
+        wait_until(lambda: own.log(run_id) and mark.exists() and not agent.processes)
+        seen = agent.polls
+        wait_until(lambda: agent.polls > seen + 3)
+    assert mark.read_text() == "x\n"
+    assert own.state(run_id) is RunState.SUBMITTED
+    assert own.log(run_id)[0].startswith("Submitted for execution: PID: ")
+    assert list((clean_environment / "agents" / "agent" / "runs").iterdir()) == []
+
+
+def test_a_run_that_an_override_deploys_and_reports_itself_is_left_alone(tmp_path: Path) -> None:
+    class Whole(LocalAgent):
+        polls = 0
+
+        def deploy_and_update_flow_run(self, flow_run: FlowRun) -> None:
+            self.update_state(flow_run)
+
+        def heartbeat(self) -> None:
+            self.polls += 1
+
+    own = MemoryBackend()
+    with going(Whole(backend=own, hostname_label=False)) as agent:
+        run_id = own.add_run({"type": "Command", "argv": ["touch", str(tmp_path / "mark")]})
+        wait_until(lambda: own.state(run_id) is RunState.SUBMITTED)
+        seen = agent.polls
+        wait_until(lambda: agent.polls > seen + 3)
+    assert not (tmp_path / "mark").exists()

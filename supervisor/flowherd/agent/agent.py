@@ -310,6 +310,7 @@ class Agent(LaterNames, AgentParts):
             return
         of_run = {"run_id": flow_run.id, "run": flow_run.name}
         self.logger.info("Submitted for execution: %s", deployment, extra=of_run)
+        self._own_platform.abandon(flow_run.id)  # unless it was started there: a subclass has started it itself
         self._own_write_run_log(flow_run, f"Submitted for execution: {deployment}", logging.INFO)
 
     def _own_give_up(self, flow_run: FlowRun, error: Exception) -> None:

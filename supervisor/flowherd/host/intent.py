@@ -22,6 +22,8 @@ class Intent:
 
     run: Run
     lock_fd: int | None
+    #: Whether an earlier agent wrote it down.
+    by_earlier_agent: bool = False
 
     def release(self) -> None:
         """Let the lock go, unless a runner has it too."""
