@@ -31,17 +31,20 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 PROGRAMS = Path(__file__).parent / "programs" / "agents"
-IMPORT = "from prefect.agent import Agent"
+#: The import of the base class, and what it is changed to.
+IMPORTS = {
+    "from prefect.agent import Agent": "from flowherd import Agent",
+    "from prefect.agent.local import LocalAgent": "from flowherd import LocalAgent",
+}
 IMAGE = "registry.example/flows:0.13.1"
 
 
 def program_for_flowherd(name: str, directory: Path) -> Path:
     """Write the program with its import changed and nothing else, and return its path."""
     text = (PROGRAMS / name).read_text()
-    assert text.count(IMPORT) == 1
-    assert text.count("prefect") > text.count("from prefect") == 1
+    (imported,) = [line for line in text.splitlines() if "import" in line and "prefect" in line]
     changed = directory / name
-    changed.write_text(text.replace(IMPORT, "from flowherd import Agent"))
+    changed.write_text(text.replace(imported, IMPORTS[imported]))
     return changed
 
 
@@ -107,15 +110,15 @@ class Elsewhere:
         more = {**place.more, "PREFECT__CLOUD__API": api, "PREFECT__CLOUD__AGENT__ENV_VARS": repr(variables)}
         return self.workspace.program(python, program, *place.arguments, more=more)
 
-    def check(self, run_id: str, place: Place, label: str) -> None:
+    def check(self, run_id: str, deployed: str, where: str) -> None:
         """Check that the flow run has ended in Success where the agent has put it."""
         client = self.workspace.client
         wait_until(lambda: client.run(run_id)["state"] in ("Success", "Failed"), timeout_s=60)
         found = client.run(run_id, "state state_message logs(order_by: {timestamp: asc}) { message name }")
         lines = [row["message"] for row in found["logs"]]
         assert found["state"] == "Success", found
-        assert [line for line in lines if line.startswith(f"Submitted for execution: {place.deployed}")], lines
-        wait_until(lambda: f"run {run_id} in {label}" in self.messages(run_id), what=lambda: str(self.messages(run_id)))
+        assert [line for line in lines if line.startswith(f"Submitted for execution: {deployed}")], lines
+        wait_until(lambda: f"run {run_id} in {where}" in self.messages(run_id), what=lambda: str(self.messages(run_id)))
 
     def messages(self, run_id: str) -> list[str]:
         return [row["message"] for row in self.workspace.client.run(run_id, "logs { message }")["logs"]]
@@ -158,7 +161,28 @@ def test_the_same_agents_put_flow_runs_on_a_host_into_a_queue_and_into_container
             program, python = PROGRAMS / place.program, elsewhere.workspace.installation.python
         elsewhere.run_agent(python, program, place, label)
     for label, place in places.items():
-        elsewhere.check(runs[label], place, label)
+        elsewhere.check(runs[label], place.deployed, f"{label}, NOT_FOR_RUNS False")
+
+
+@pytest.mark.parametrize("base", ["flowherd", pytest.param("prefect", marks=pytest.mark.full)])
+def test_a_local_agent_gives_its_runs_what_populate_env_vars_returns(
+    elsewhere: Elsewhere, tmp_path: Path, base: str, clean_environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = elsewhere.workspace
+    labels = ["local", os.uname().nodename]
+    run_id = elsewhere.start_run("local")
+    with ExitStack() as stack:
+        if base == "flowherd":
+            runtime = f'[[runtimes]]\nname = "peer"\ninterpreter = "{workspace.installation.directory}"\n'
+            clean_environment.mkdir()
+            (clean_environment / "config.toml").write_text(runtime)
+            monkeypatch.setenv("PREFECT__CLOUD__API", workspace.server.url)
+            team_agent = loaded("local_agent.py", tmp_path).TeamAgent
+            variables = {"HOME": str(workspace.home), "NOT_FOR_RUNS": "1"}
+            stack.enter_context(going(team_agent(labels=labels, env_vars=variables)))
+        else:
+            workspace.program(workspace.installation.python, PROGRAMS / "local_agent.py", *labels)
+        elsewhere.check(run_id, "PID: ", "a process for elsewhere, NOT_FOR_RUNS False")
 
 
 def test_what_fails_elsewhere_fails_the_run_with_its_text(elsewhere: Elsewhere, tmp_path: Path) -> None:

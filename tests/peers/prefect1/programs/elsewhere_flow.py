@@ -10,7 +10,8 @@ from prefect.environments.storage import Local
 
 @task
 def say_where():
-    prefect.context.get("logger").info("run %s in %s", prefect.context.get("flow_run_id"), os.environ["WHERE"])
+    run_id, where, unwanted = prefect.context.get("flow_run_id"), os.environ["WHERE"], "NOT_FOR_RUNS" in os.environ
+    prefect.context.get("logger").info("run %s in %s, NOT_FOR_RUNS %s", run_id, where, unwanted)
 
 
 with Flow("elsewhere") as flow:
