@@ -87,20 +87,17 @@ class Agent(LaterNames, AgentParts):
         self.logger = standard_logger(self.name, configured.level)
         #: Ids of the flow runs that are being deployed now.
         self.submitting_flow_runs: set[str] = set()
-        self._own_waker = Waker()
+        waker = self._own_waker = Waker()
         #: Requests from the operator.
-        self.control = Control(self._own_waker.wake)
+        self.control = Control(waker.wake)
         self._own_given_backend = backend
-        self._own_connection = Connection(
-            lambda: backend or open_backend(self.loaded), self._own_woken, self._own_waker.wake
-        )
+        self._own_connection = Connection(lambda: backend or open_backend(self.loaded), self._own_woken, waker.wake)
         self._own_platform: Platform = Elsewhere(self.submitting_flow_runs)
         self._own_claims = Claims(self._own_connection, lambda: self._own_platform.identity)
         self._own_loop = PollLoop(self._own_connection, self._own_waker, self.loaded.settings.cloud.lost_contact_limit)
         self._own_api_servers = ApiServers(self.loaded.settings.agent.api_token)
-        self._own_claim_gate = ClaimGate(
-            self.logger, self.control.claim_pause, lambda: self._own_platform.pause_reason()
-        )
+        reasons = (self.control.claim_pause, lambda: self._own_platform.pause_reason())
+        self._own_claim_gate = ClaimGate(self.logger, *reasons)
 
     # -- the published methods
 
