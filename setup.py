@@ -78,6 +78,7 @@ setup(
             "types-psutil",
             "types-requests",
             "build>=1.2",
+            "docker>=7",
         ]
     },
     entry_points={"console_scripts": ["flowherd = flowherd.cli.main:main"]},

@@ -11,8 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from flowherd import Agent
-from flowherd.values import FlowRun
+from flowherd import Agent, FlowRun
 
 
 class SpoolAgent(Agent):

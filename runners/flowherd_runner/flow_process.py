@@ -184,6 +184,8 @@ def compose_environment(
 ) -> Tuple[Dict[str, str], List[str]]:
     """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
     composed = dict(base) if user is None else login_environment(base, user, spec.user_env)
+    for name in spec.env_removed:
+        composed.pop(name, None)
     composed.update(spec.env)
     composed[RUN_ID_VARIABLE] = spec.flow_run_id
     composed[RUN_NAME_VARIABLE] = spec.flow_run_name

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowherd.errors import (
+    AuthorizationError,
     BackendError,
     BackendRefused,
     BackendUnavailable,
@@ -18,7 +19,9 @@ from flowherd.errors import (
     ConfigurationError,
     DeployError,
     FlowherdError,
+    NoClient,
     NotAuthorized,
+    OverrideNeverCalled,
     StateDirectoryBusy,
     UnsupportedStorage,
 )
@@ -27,6 +30,7 @@ from flowherd.values import FlowRun
 __version__ = "0.1.0"
 __all__ = [
     "Agent",
+    "AuthorizationError",
     "BackendError",
     "BackendRefused",
     "BackendUnavailable",
@@ -36,7 +40,9 @@ __all__ = [
     "FlowRun",
     "FlowherdError",
     "LocalAgent",
+    "NoClient",
     "NotAuthorized",
+    "OverrideNeverCalled",
     "StateDirectoryBusy",
     "UnsupportedStorage",
     "__version__",

@@ -3,6 +3,8 @@
 Each message says what was tried, on what, and what to do next.
 """
 
+from __future__ import annotations
+
 
 class FlowherdError(Exception):
     """Root of all errors that flowherd raises on purpose."""
@@ -10,6 +12,10 @@ class FlowherdError(Exception):
 
 class ConfigurationError(FlowherdError):
     """A setting has an unusable value; the message names the setting and where the value came from."""
+
+
+class NoClient(ConfigurationError, AttributeError):
+    """The agent's backend does not have the API that `Agent.client` is for, so the agent has no such attribute."""
 
 
 class StateDirectoryBusy(FlowherdError):
@@ -68,5 +74,13 @@ class NotAuthorized(BackendRefused):
     """The backend did not accept the token."""
 
 
+#: The name of the same error in Prefect 0.x and 1.x.
+AuthorizationError = NotAuthorized
+
+
 class ClaimLost(BackendRefused):
     """Another agent has claimed this flow run, or it must not be started any more ("State update failed")."""
+
+
+class OverrideNeverCalled(UserWarning):
+    """A subclass of an agent overrides a method that flowherd never calls; the message says what to override."""

@@ -1,76 +1,22 @@
 """The values that agent, backends and command line pass to one another: frozen dataclasses without behaviour.
 
+The flow run is none of them: subclasses of agents read and change it as a dict too (flow_run.py).
+
 All times are aware datetimes in UTC.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from flowherd.flow_run import Flow as Flow
+from flowherd.flow_run import FlowRun as FlowRun
+from flowherd.flow_run import TaskRun as TaskRun
 from flowherd.states import CLAIMABLE, RunState
-
-
-class _Readable:
-    """Gives access to fields by attribute and, as Prefect's query results did, by key."""
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return getattr(self, key)
-        except AttributeError:
-            raise KeyError(key) from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flow(_Readable):
-    """The flow that a flow run executes."""
-
-    id: str
-    name: str
-    version: int | None = None
-    #: Location of the code, as the dialect describes it: {"type": ..., ...}.
-    storage: Mapping[str, Any] = field(default_factory=dict)
-    #: How to run the flow: {"type": ..., "env": ..., "working_dir": ..., ...}; None means all defaults.
-    run_config: Mapping[str, Any] | None = None
-    #: Counterpart of run_config in the older dialect.
-    environment: Mapping[str, Any] | None = None
-    #: Version of Prefect that registered the flow; None if Prefect did not, or the server does not know.
-    core_version: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskRun(_Readable):
-    """A task run that waits until its flow run is started again."""
-
-    id: str
-    task_id: str
-    version: int
-    serialized_state: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowRun(_Readable):
-    """A flow run as the backend handed it out."""
-
-    id: str
-    name: str
-    #: Version of the state, for the claim's optimistic lock.
-    version: int
-    state: RunState
-    serialized_state: Mapping[str, Any]
-    flow: Flow
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    #: Run config of this run; takes precedence over the flow's.
-    run_config: Mapping[str, Any] | None = None
-    scheduled_start_time: datetime | None = None
-    #: Labels that an agent must have to claim the run.
-    labels: tuple[str, ...] = ()
-    #: Task runs that wait and are due; a run that is already Running is handed out only because of them.
-    task_runs: tuple[TaskRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,6 +125,8 @@ class AgentIdentity:
     type: str
     name: str
     labels: tuple[str, ...]
+    #: Id of the agent's configuration at the backend; None for none.
+    config_id: str | None = None
 
 
 def waiting_task_runs(flow_run: FlowRun) -> tuple[TaskRun, ...]:
@@ -204,6 +152,7 @@ def subflow_mark(flow_run_id: str) -> str:
 
 def checked_id(flow_run_id: str) -> str:
     """Return `flow_run_id`. Raises ValueError if it is not a UUID in canonical form, because ids become paths."""
-    if str(uuid.UUID(flow_run_id)) != flow_run_id:
-        raise ValueError(f"not a flow run id in canonical form: {flow_run_id!r}")
-    return flow_run_id
+    with contextlib.suppress(ValueError):
+        if str(uuid.UUID(flow_run_id)) == flow_run_id:
+            return flow_run_id
+    raise ValueError(f"not a flow run id in canonical form: {flow_run_id!r}")

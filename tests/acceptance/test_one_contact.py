@@ -201,7 +201,7 @@ def test_a_token_that_any_request_finds_refused_ends_the_agent_and_not_its_run(
             if refused == CLAIM_OR_REPORT:
                 other = talking_run(client, go, tmp_path)
             wait_until(lambda: gate.applied_at_s is not None)
-            wait_until(lambda: agent._connection.refused is not None)
+            wait_until(lambda: agent._own_connection.refused is not None)
             wait_until(ended(agent), what="the agent's end")
         assert client.run(run_id, "state")["state"] == "Running"
         gate.rule = None

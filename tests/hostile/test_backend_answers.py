@@ -241,7 +241,7 @@ def test_the_agents_loop_continues_after_strange_answers(
         poll(agent)
         assert agent.submitting_flow_runs == set()
         # If the server does not arbitrate, the claim is read back, and it is the other agent's.
-        capabilities = agent._connection.capabilities
+        capabilities = agent._own_connection.capabilities
         assert RUN in agent.deployed or not (capabilities and capabilities.arbitrates)
     finally:
         server.strange = {}

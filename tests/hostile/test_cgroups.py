@@ -50,7 +50,7 @@ def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_removed_afterwards(
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]}, run_config={"limits": limits})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
-        run = agent._host._registry.get(run_id)
+        run = agent._own_host._registry.get(run_id)
         assert run is not None and run.cgroup is not None and run.runner is not None and run.flow_pid is not None
         assert cgroup_line(run.runner.pid).endswith(run.cgroup.name)
         assert cgroup_line(run.flow_pid).endswith(run.cgroup.name)
@@ -65,7 +65,7 @@ def test_a_run_lost_with_its_runner_leaves_no_process_in_its_cgroup(delegated: c
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
-        run = agent._host._registry.get(run_id)
+        run = agent._own_host._registry.get(run_id)
         assert run is not None and run.cgroup is not None and run.runner is not None
         stray = subprocess.Popen(["sleep", "100"], start_new_session=True)
         (run.cgroup / "cgroup.procs").write_text(str(stray.pid))
@@ -80,7 +80,7 @@ def test_with_cgroups_off_a_run_has_none(tmp_path: Path) -> None:
     with going(agent_with(tmp_path / "state", backend, "off")) as agent:
         run_id = backend.add_run({"type": "Command", "argv": ["sleep", "100"]})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
-        run = agent._host._registry.get(run_id)
+        run = agent._own_host._registry.get(run_id)
         assert run is not None and run.cgroup is None and run.flow_pid is not None
         assert run_id not in cgroup_line(run.flow_pid)
         backend.cancel(run_id)

@@ -156,10 +156,10 @@ def test_with_a_full_disk_nothing_is_claimed_and_one_line_says_so(
 ) -> None:
     backend = MemoryBackend()
     with going(local_agent(backend, small_disk / "state")) as agent:
-        wait_until(lambda: agent._host._opened)
+        wait_until(lambda: agent._own_host._opened)
         ballast = fill_up(small_disk)
         run_id = backend.add_run({"type": "Command", "argv": ["true"]}, run_config={"working_dir": "/"})
-        wait_until(lambda: agent._host._preparing._times >= 3, what="three tries")
+        wait_until(lambda: agent._own_host._preparing._times >= 3, what="three tries")
         assert backend.state(run_id) is RunState.SCHEDULED
         ballast.unlink()
         assert wait_for_end(backend, run_id) is RunState.SUCCESS

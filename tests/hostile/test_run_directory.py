@@ -211,7 +211,7 @@ def test_a_living_runner_is_found_by_its_lock_when_the_file_that_names_it_is_dam
             wait_until(lambda: ready.exists() and backend.state(run_id) is RunState.RUNNING)
         (state_dir / "runs" / run_id / files.STARTED_FILE).write_text("{}")
         with going(agent_on(state_dir, backend)) as agent:
-            wait_until(lambda: any(run.runner is not None for run in agent._host._registry))
+            wait_until(lambda: any(run.runner is not None for run in agent._own_host._registry))
             backend.cancel(run_id)
             assert wait_for_end(backend, run_id) is RunState.CANCELLED
 

@@ -53,7 +53,7 @@ def test_health_is_503_while_the_backend_is_silent(session: requests.Session) ->
             raise BackendUnavailable("silent")
 
     agent = RecordingAgent(backend=Silent(), agent_address="http://127.0.0.1:0")
-    agent._connection.opened_s -= 3600
+    agent._own_connection.opened_s -= 3600
     with going(agent):
         address = wait_until(lambda: agent.api_address)
         answer = session.get(f"{address}/api/health", timeout=5)

@@ -200,8 +200,8 @@ def test_a_run_that_a_person_sets_to_a_final_state_loses_its_processes(
     wait_until(lambda: backend.state(run_id) is RunState.RUNNING and ready.exists())
     now = datetime.now(timezone.utc)
     backend.report(StateReport(flow_run_id=run_id, state=state, message="by hand", at=now, claim="a person"))
-    agent._host._courier.look_for_cancellations()
-    wait_until(lambda: run_id not in agent._host._registry)
+    agent._own_host._courier.look_for_cancellations()
+    wait_until(lambda: run_id not in agent._own_host._registry)
     assert (backend.state(run_id), backend.message(run_id)) == (state, "by hand")
 
 
@@ -236,7 +236,7 @@ def test_no_more_runs_are_active_at_once_than_the_limit_allows(
 
         def all_done() -> bool:
             nonlocal most
-            most = max(most, len(agent._host._registry.living()))
+            most = max(most, len(agent._own_host._registry.living()))
             return all(backend.state(run_id) in FINISHED for run_id in runs)
 
         wait_until(all_done)
@@ -324,7 +324,9 @@ def test_a_run_whose_runner_is_killed_is_lost_and_its_processes_are_killed(
     ready = tmp_path / "ready"
     run_id = run("family", {"ready": str(ready)})
     wait_until(ready.exists)
-    runner = wait_until(lambda: next((r.runner for r in agent._host._registry if r.id == run_id and r.runner), None))
+    runner = wait_until(
+        lambda: next((r.runner for r in agent._own_host._registry if r.id == run_id and r.runner), None)
+    )
     os.kill(runner.pid, signal.SIGKILL)
     assert wait_for_end(backend, run_id) is RunState.FAILED
     assert "runner" in backend.message(run_id)
@@ -337,7 +339,7 @@ def test_a_killed_fork_server_costs_no_run_and_is_replaced(
     script = f"touch {ready}; while [ ! -e {go} ]; do sleep 0.02; done"
     first = backend.add_run({"type": "Command", "argv": ["sh", "-c", script]})
     wait_until(ready.exists)
-    (server,) = agent._host._surroundings.fork_servers._servers.values()
+    (server,) = agent._own_host._surroundings.fork_servers._servers.values()
     os.kill(server.pid, signal.SIGKILL)
     wait_until(lambda: not server.alive)
     assert wait_for_end(backend, run("ok")) is RunState.SUCCESS
@@ -348,7 +350,7 @@ def test_a_killed_fork_server_costs_no_run_and_is_replaced(
 def test_a_second_agent_on_the_same_state_directory_is_refused(
     agent: LocalAgent, make_agent: Callable[..., LocalAgent]
 ) -> None:
-    wait_until(lambda: agent._host._opened)
+    wait_until(lambda: agent._own_host._opened)
     with pytest.raises(Exception, match=f"another agent \\(pid {os.getpid()}\\)"):
         make_agent().start()
 

@@ -96,10 +96,10 @@ def test_the_rule_that_serves_a_run_gives_it_a_warm_interpreter(environment: Pat
     section = {"name": "own", "interpreter": str(environment), "preload": ["csv"], "labels": ["here"]}
     with going(agent_with(section, backend=backend)) as agent:
         agent.labels.append("here")
-        wait_until(lambda: len(agent._host._surroundings.fork_servers._servers) == 2)
+        wait_until(lambda: len(agent._own_host._surroundings.fork_servers._servers) == 2)
         run_id = backend.add_run({"type": "Python", "ref": f"{flows}:tell"}, labels=["here"])
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
-        assert len(agent._host._surroundings.fork_servers._servers) == 2
+        assert len(agent._own_host._surroundings.fork_servers._servers) == 2
     assert f"{environment}/bin/python True" in backend.log(run_id)
 
 

@@ -95,7 +95,7 @@ def test_a_changed_module_reaches_the_next_run_and_running_runs_go_on(
     with agent_of(backend, "versioned") as agent:
         long = backend.add_run({"type": "Python", "ref": f"{libraries}/flows.py:long"})
         wait_until((libraries / "begun").exists)
-        (first,) = agent._host._surroundings.fork_servers._servers.values()
+        (first,) = agent._own_host._surroundings.fork_servers._servers.values()
         module.write_text("VALUE = 22")
         assert "version 22" in run_of(backend, f"{libraries}/flows.py:main")
         assert capfd.readouterr().err.count(f"{module} has changed") == 1
@@ -128,7 +128,7 @@ def test_variables_that_are_read_at_a_start_take_effect(
     with agent_of(backend, "csv") as agent:
         plain = run_of(backend, f"{libraries}/looking.py:main")
         log = run_of(backend, f"{libraries}/looking.py:main", env=env)
-        assert len(agent._host._surroundings.fork_servers._servers) == 2
+        assert len(agent._own_host._surroundings.fork_servers._servers) == 2
     names = ", ".join(sorted(env))
     assert f"Started in a fork server of its own environment ({names})." in log
     assert not any("of its own environment" in line for line in plain)
@@ -148,7 +148,7 @@ def seen(log: list[str]) -> dict[str, object]:
 def test_the_agents_own_variables_make_one_fork_server_of_all(backend: MemoryBackend, libraries: Path) -> None:
     with agent_of(backend, "csv", env_vars={"PYTHONHASHSEED": "1", "OTHER": "2"}) as agent:
         log = run_of(backend, f"{libraries}/looking.py:main")
-        assert len(agent._host._surroundings.fork_servers._servers) == 1
+        assert len(agent._own_host._surroundings.fork_servers._servers) == 1
     assert seen(log)["hash"] == in_an_interpreter(libraries, {"PYTHONHASHSEED": "1"})["hash"]
     assert not any("of its own environment" in line for line in log)
 
@@ -159,7 +159,7 @@ def test_fork_servers_of_particular_environments_are_few_and_end_when_unused(
     monkeypatch.setattr(set_aside, "_GRACE_S", 0.0)
     monkeypatch.setattr(fork_server_pool, "MAX_OWN_ENVIRONMENTS", 2)
     with agent_of(backend) as agent:
-        servers = agent._host._surroundings.fork_servers
+        servers = agent._own_host._surroundings.fork_servers
         for seed in range(4):
             run_of(backend, f"{libraries}/looking.py:main", env={"PYTHONHASHSEED": str(seed)})
         kept = sorted(dict(runtime.environment).get("PYTHONHASHSEED", "") for runtime in servers._servers)

@@ -21,7 +21,9 @@ LAYERS = [
         "words",
         [
             "",
+            "attribute_dict",
             "errors",
+            "flow_run",
             "line_writer",
             "live_text",
             "private_directory",
@@ -35,7 +37,7 @@ LAYERS = [
     ),
     ("config", ["config"]),
     ("parts", ["engines", "backends", "client", "host.store", "host.processes", "supervisord"]),
-    ("agent", ["agent"]),
+    ("agent", ["agent", "testing"]),
     ("host", ["host"]),
     ("command line", ["cli", "__main__"]),
 ]

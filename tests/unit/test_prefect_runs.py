@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import uuid
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -157,7 +156,9 @@ class TestEnvironment:
         assert "false" not in masked.values
 
     def test_parameters_that_the_engine_reads_itself_are_masked_too(self) -> None:
-        spec = plan(replace(run_of("1.4.1"), parameters={"password": "correct-horse"}), defaults(), "token")
+        run = run_of("1.4.1")
+        run.parameters = {"password": "correct-horse"}
+        spec = plan(run, defaults(), "token")
         assert spec.parameters == {}
         assert "correct-horse" in secrets_of(prepare(spec)).values
 

@@ -8,6 +8,8 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
     target         object: what to run, in the shape that the kind defines
     parameters     object
     env            {name: str}: added to the fork server's environment, and stronger than it
+    env_removed    [name]: variables of the fork server's environment that the run does not have. Runners of 0.1.0 do
+                   not know it and keep them
     masked_env     [name]: variables that are secrets although they are not named like one; the values of all secrets
                    are replaced by *** before they reach the journal
     mask, unmask   [name]: variables and parameters that are masked whatever they are, and that are never masked;
@@ -109,6 +111,7 @@ class RunSpec(NamedTuple):
     target: Mapping[str, Any] = {}
     parameters: Mapping[str, Any] = {}
     env: Mapping[str, str] = {}
+    env_removed: Tuple[str, ...] = ()
     masked_env: Tuple[str, ...] = ()
     mask: Tuple[str, ...] = ()
     unmask: Tuple[str, ...] = ()
@@ -200,6 +203,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         target=fields.required("target", dict, {}),
         parameters=fields.value("parameters", dict, {}),
         env=fields.strings_by_name("env"),
+        env_removed=fields.strings("env_removed"),
         masked_env=fields.strings("masked_env"),
         mask=fields.strings("mask"),
         unmask=fields.strings("unmask"),

@@ -11,12 +11,14 @@ import copy
 import json
 import os
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from flowherd.agent.agent_logger import FROM_STANDARD_LOGGER
 from flowherd.config.settings import Logging
 from flowherd.line_writer import STANDARD_ERROR, LineWriter
 
@@ -38,10 +40,11 @@ def configure(level: str, options: Logging) -> None:
     STANDARD_ERROR.note_in(_json_notice if options.json_lines else _text_notice)
     text = "{message}" if options.json_lines else _TEXT
     colours = sys.stderr.isatty() and not options.json_lines
-    logger.add(write, level=level, format=text, colorize=colours, backtrace=False, diagnose=False)
+    # Tracebacks with the values of variables could show secrets.
+    sinks: Any = {"level": 0, "filter": _from_level(level), "backtrace": False, "diagnose": False}
+    logger.add(write, format=text, colorize=colours, **sinks)
     if file is not None:
-        # Tracebacks with the values of variables could show secrets.
-        logger.add(file, level=level, format=_FILE_TEXT, backtrace=False, diagnose=False)
+        logger.add(file, format=_FILE_TEXT, **sinks)
 
 
 def configure_unless_done(level: str, options: Logging) -> None:
@@ -53,10 +56,16 @@ def configure_unless_done(level: str, options: Logging) -> None:
     configure(level, options)
 
 
+def _from_level(level: str) -> Callable[[Record], bool]:
+    """Return a filter for lines of this level and above, and for all that a standard logger has let through."""
+    lowest = logger.level(level).no
+    return lambda record: record["level"].no >= lowest or FROM_STANDARD_LOGGER in record["extra"]
+
+
 def _shorten(record: Record) -> None:
     extra = record["extra"]
     run_id = extra.get("run_id")
-    extra["short"] = f"[{extra.get('run', '')} {run_id[:8]}] " if run_id else ""
+    extra["short"] = f"[{extra.get('run', '')} {str(run_id)[:8]}] " if run_id else ""
 
 
 def close() -> None:
@@ -67,7 +76,7 @@ def close() -> None:
 
 def _write_json(message: Message) -> None:
     record = message.record
-    extra = {name: value for name, value in record["extra"].items() if name not in ("short", "agent_log")}
+    extra = {name: value for name, value in record["extra"].items() if name not in ("short", FROM_STANDARD_LOGGER)}
     exception = record["exception"]
     more = {**extra, **({"exception": repr(exception.value)} if exception else {})}
     STANDARD_ERROR.write_lines(_json_line(record["time"], record["level"].name, record["message"], more))

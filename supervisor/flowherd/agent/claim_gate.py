@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from flowherd.agent.health import ClaimPause
-
-if TYPE_CHECKING:
-    from loguru import Logger
 
 
 class ClaimGate:
     """Closed while one of `reasons` gives a reason; the first reason counts."""
 
-    def __init__(self, log: Logger, *reasons: Callable[[], ClaimPause | None]) -> None:
+    def __init__(self, log: logging.Logger, *reasons: Callable[[], ClaimPause | None]) -> None:
         self._log = log
         self._reasons = reasons
         self._logged: ClaimPause | None = None
@@ -27,7 +24,7 @@ class ClaimGate:
         """Return whether nothing is to be claimed now, and log it if that has changed; for the poll loop."""
         pause = self.pause()
         if pause is not None and (self._logged is None or self._logged.word != pause.word):
-            self._log.warning("Claiming nothing: {}", pause.reason)
+            self._log.warning("Claiming nothing: %s", pause.reason)
         elif pause is None and self._logged is not None:
             self._log.info("Claiming again")
         self._logged = pause

@@ -103,7 +103,10 @@ class Claims:
         return settled
 
     def settle_prepared(self, platform: Platform, skip: Collection[str], start: Callable[[str], None]) -> None:
-        """Look up what an earlier agent prepared, and have the platform conclude or abandon it; `start` the others.
+        """Look up what was prepared and not started, and have the platform conclude or abandon it.
+
+        `start` those that an earlier agent prepared and whose claim holds. Of this agent's own, only those that are not
+        ours after all are abandoned: its subclass may have started the others elsewhere.
 
         Leaves out the runs in `skip` and the uncertain ones. Raises BackendError.
         """
@@ -112,13 +115,13 @@ class Claims:
         stored = self._stored_claims(prepared) if prepared else {}
         for one in prepared:
             outcome = self._outcome(one, stored.get(one.flow_run_id))
-            if outcome is PreparedOutcome.START:
-                start(one.flow_run_id)
-            elif outcome is PreparedOutcome.CANCELLED:
-                platform.fail_prepared(one.flow_run_id, DeployError("It was cancelled before it could be started."))
-            elif outcome is PreparedOutcome.DROP:
+            if outcome is PreparedOutcome.DROP:
                 logger.bind(run_id=one.flow_run_id).info("Not ours, or ended meanwhile; dropped", action="drop")
                 platform.abandon(one.flow_run_id)
+            elif outcome is PreparedOutcome.START and one.by_earlier_agent:
+                start(one.flow_run_id)
+            elif outcome is PreparedOutcome.CANCELLED and one.by_earlier_agent:
+                platform.fail_prepared(one.flow_run_id, DeployError("It was cancelled before it could be started."))
 
     def forget(self, flow_run_id: str) -> None:
         """Stop looking up the claim of this flow run."""

@@ -172,6 +172,10 @@ class Connection:
                 return
             self._closing.wait(pause_s)
 
+    def rest(self, pause_s: float) -> bool:
+        """Wait for `pause_s` seconds; return False at once if the agent stops."""
+        return not self._closing.wait(pause_s)
+
     # -- requests
 
     def make(self, request: Callable[[Backend], Answer], *, urgent: bool) -> Answer:
@@ -201,13 +205,20 @@ class Connection:
         """Raise NotAuthorized unless the backend accepts the agent's token."""
         self.make(lambda backend: backend.check_token(), urgent=False)
 
-    def connect(self, identity: AgentIdentity) -> bool:
-        """Connect and register, unless that is done already. Return True if it was done now."""
+    def register(self, identity: AgentIdentity) -> str:
+        """Register the agent and return its id."""
+        return self.make(lambda backend: backend.register(identity), urgent=False)
+
+    def connect(self, register: Callable[[], str]) -> bool:
+        """Connect and register, unless that is done already. Return True if it was done now.
+
+        `register` registers the agent and returns its id.
+        """
         if self.capabilities is not None:
             return False
         capabilities = self.make(lambda backend: backend.connect(), urgent=False)
         try:
-            agent_id = self.make(lambda backend: backend.register(identity), urgent=False)
+            agent_id = register()
         except NotAuthorized:
             raise
         except BackendRefused as error:  # old servers do not register agents

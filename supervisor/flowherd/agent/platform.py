@@ -21,13 +21,16 @@ from flowherd.values import FlowRun, Wake
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A flow run that an earlier agent prepared, and perhaps claimed, without starting it."""
+    """A flow run that is prepared, and perhaps claimed, and was not started."""
 
     flow_run_id: str
     #: The claim token that the claim carries, if it was made.
     claim: str
     #: Id of the task run that carries the claim; empty if the flow run itself does.
     claimed_via_task_run: str = ""
+    #: Whether an earlier agent prepared it. Otherwise only the agent's own `deploy_flow` may start it: a subclass may
+    #: have started it in a way of its own.
+    by_earlier_agent: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ class Platform(Protocol):
         ...
 
     def unfinished(self) -> Sequence[Prepared]:
-        """Return what was prepared by an agent that is gone."""
+        """Return what is prepared and was not started, mostly by an agent that is gone."""
         ...
 
     def start_prepared(self, flow_run_id: str) -> None:

@@ -49,8 +49,10 @@ class HttpClient:
         """Send these headers with every later request."""
         self._headers.update(headers)
 
-    def send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
-        """Send a request and return the answer with its body read.
+    def send(
+        self, method: str, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None, **content: Any
+    ) -> requests.Response:
+        """Send a request and return the answer with its body read; `headers` are for this request only.
 
         Raises BackendUnavailable if there is no answer, or if it is too large or too slow.
         """
@@ -62,7 +64,13 @@ class HttpClient:
             session.verify = self._authorities or True
         try:
             response = session.request(
-                method, url, headers=self._headers, timeout=timeout_s, allow_redirects=False, stream=True, **content
+                method,
+                url,
+                headers={**self._headers, **(headers or {})},
+                timeout=timeout_s,
+                allow_redirects=False,
+                stream=True,
+                **content,
             )
             _read_body(response, timeout_s + _BODY_TIME_S)
         except (requests.RequestException, ValueError) as error:  # ValueError: a header that is not text

@@ -5,11 +5,11 @@ Arbitrates claims and stores a log line with the same id once, as the embedded s
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -75,7 +75,7 @@ class MemoryBackend:
                 flow=Flow(id=str(uuid.uuid4()), name=name, storage=storage, run_config=run_config),
                 parameters=parameters or {},
                 labels=tuple(labels),
-                scheduled_start_time=datetime.now(timezone.utc),
+                scheduled_start_time=datetime.now(timezone.utc).isoformat(),
             )
             self._wake()
         return run_id
@@ -116,7 +116,7 @@ class MemoryBackend:
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
         with self._lock:
             return [
-                run
+                copy.deepcopy(run)  # the agent's subclass may change it
                 for run_id, run in self._runs.items()
                 if run.state in CLAIMABLE and run_id not in exclude and _matches(self._labels[run_id], labels)
             ]
@@ -197,7 +197,9 @@ class MemoryBackend:
         self._lock.notify_all()
 
     def _set(self, run: FlowRun, state: RunState, message: str, claim: str | None) -> None:
-        self._runs[run.id] = replace(run, state=state, version=run.version + 1)
+        changed = run.copy()
+        changed.update(state=state, version=run.version + 1)
+        self._runs[run.id] = changed
         self._claims[run.id] = claim
         self._messages[run.id] = message
 

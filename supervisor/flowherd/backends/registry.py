@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
-from flowherd.errors import ConfigurationError
+from flowherd.errors import ConfigurationError, NoClient
+
+if TYPE_CHECKING:
+    import logging
+
+    from flowherd.backends.graphql.agent_client import AgentClient, Contact
 
 #: Entry points of this group name backends of other packages.
 ENTRY_POINT_GROUP = "flowherd.backends"
@@ -67,6 +72,23 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
     name = loaded.settings.backend_name
     factory = BUILT_IN.get(name) or _load(name, str(loaded.origins["agent.backend"]))
     return factory(loaded, only_look=only_look)
+
+
+def open_client(loaded: LoadedSettings, given: Backend | None, contact: Contact, logger: logging.Logger) -> AgentClient:
+    """Return the client of an agent with these settings, or with the backend that it was `given`; sends nothing.
+
+    Raises NoClient unless the backend is a server of the GraphQL API.
+    """
+    from flowherd.backends.graphql.agent_client import AgentClient
+    from flowherd.backends.graphql.backend import GraphQLBackend
+
+    name = loaded.settings.backend_name if given is None else type(given).__name__
+    if name != "graphql" and not isinstance(given, GraphQLBackend):
+        raise NoClient(
+            f"this agent has no `client`, because its backend ({name}) does not have the GraphQL API of Prefect 0.x "
+            f"and 1.x. Leave out what uses it; the agent's own methods and its logger work with every backend"
+        )
+    return AgentClient(contact, loaded.settings.cloud.agent.auth_token, logger)
 
 
 def engine_of(loaded: LoadedSettings) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.engines.runtimes import EnginePackage, RuntimeRule
+from flowherd.engines.variables import Variables, merged
 from flowherd.values import EngineAccess, FlowRun
 from flowherd_runner.contract import journal
 from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
@@ -21,7 +22,10 @@ from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
 class AgentDefaults:
     """What the agent gives to every run whose flow does not choose otherwise, and what engines must know of it."""
 
-    env_vars: Mapping[str, str] = field(default_factory=dict)
+    #: Variables of every run; None removes one that the run would inherit.
+    env_vars: Variables = field(default_factory=dict)
+    #: Variables that the agent's class chooses for this one run: they win over all others, and None removes one.
+    own_variables: Variables = field(default_factory=dict)
     import_paths: Sequence[str] = ()
     limits: RunLimits = field(default_factory=RunLimits)
     #: Modules that the fork server of the agent's own interpreter imports.
@@ -60,6 +64,30 @@ class AgentDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgentView:
+    """What `populate_env_vars` of an agent knows of one run: a method of the published class, made to be extended.
+
+    Without a run config it returns what the agent adds to its environment, as its oldest callers expect; with one the
+    whole environment of the run, as later ones do.
+    """
+
+    flow_run: FlowRun
+    defaults: AgentDefaults
+    log_to_cloud: bool = True
+    #: The environment variables of the run config; None without a run config.
+    chosen: Variables | None = None
+    working_dir: str | None = None
+    #: What runs inherit of the agent's environment.
+    inherited: Mapping[str, str] = field(default_factory=dict)
+
+    def plain_variables(self) -> dict[str, str]:
+        """Return the variables of a run whose engine needs none itself."""
+        if self.chosen is None:
+            return merged(self.defaults.env_vars)
+        return merged(self.inherited, self.defaults.env_vars, self.chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Engine:
     """One engine: which flow runs are its own, and how they are carried out."""
 
@@ -81,6 +109,8 @@ class Engine:
     reports_start: bool = True
     #: What an interpreter must have installed to carry out these kinds; None when any Python will do.
     package: EnginePackage | None = None
+    #: What an agent's `populate_env_vars` returns for such runs; see AgentView.
+    variables: Callable[[AgentView], dict[str, str]] = lambda view: view.plain_variables()
 
     def preload_for(self, kind: str) -> tuple[str, ...]:
         """Return the modules that the fork server for runs of this kind must have imported."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import uuid
 from collections.abc import Mapping
@@ -13,24 +14,32 @@ from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.registry import engine_for
 from flowherd.engines.runtimes import first_serving, together
 from flowherd.engines.start_variables import start_variables
+from flowherd.engines.variables import Variables, check_variables, merged, removed, variables_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun, Runtime, deciding_task_run
-from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s
+from flowherd_runner.contract.spec import AgentKeys, RunSpec, SpecError, duration_s, parse_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_COMMAND
 
 
-def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
+def plan(
+    flow_run: FlowRun, defaults: AgentDefaults, claim: str, chosen_config: Mapping[str, Any] | None = None
+) -> RunSpec:
     """Return the spec of a flow run that was, or will be, claimed with the token `claim`.
 
-    Raises UnsupportedStorage, which is a ValueError, when this agent cannot run the flow in the configured way.
+    `chosen_config` replaces the run config of the run.
+
+    Raises UnsupportedStorage, which is a ValueError, when this agent cannot run the flow in the configured way, and
+    when no runner could be given what was configured.
     """
     engine = engine_for(flow_run.flow.storage or {})
-    config = run_config.run_config_of(flow_run)
+    config = run_config.run_config_of(flow_run) if chosen_config is None else chosen_config
+    sources = _checked_variables(config, defaults)
     outlined = outline(flow_run, claim)
     common = outlined._replace(
         kind_file=str(engine.kind_file) if engine.kind_file is not None else None,
         parameters=dict(flow_run.parameters or {}),
-        env={**defaults.env_vars, **run_config.strings_by_name(config.get("env"))},
+        env=merged(*sources),
+        env_removed=removed(*sources),
         working_dir=run_config.expanded_path(config.get("working_dir")),
         import_paths=defaults.absolute_import_paths,
         user=config.get("user"),
@@ -44,7 +53,7 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
     )
     spec = engine.describe(common, flow_run, config, defaults)
     runtime = _runtime(flow_run, spec.kind, engine, config, defaults)
-    return spec._replace(
+    whole = spec._replace(
         # The runner finds those that are named like secrets itself; it knows all variables that the run inherits.
         masked_env=tuple(sorted(set(run_config.strings(config.get("secret_env"))))),
         mask=tuple(defaults.mask),
@@ -54,6 +63,28 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
         engine_parameters={} if spec.parameters else dict(flow_run.parameters or {}),
         agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
     )
+    return _readable(whole)
+
+
+def _checked_variables(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[Variables, ...]:
+    """Return the variables of the run by their source, the weakest first. Raises UnsupportedStorage."""
+    sources: dict[str, Variables] = {
+        "env_vars of the agent": defaults.env_vars,
+        "env of its run config": variables_by_name(config.get("env")),
+        "populate_env_vars": defaults.own_variables,
+    }
+    for source, variables in sources.items():
+        check_variables(variables, source)
+    return tuple(sources.values())
+
+
+def _readable(spec: RunSpec) -> RunSpec:
+    """Return the spec, once it is known that a runner can read it: what it refuses would fail the run without a log."""
+    try:
+        parse_spec(json.loads(json.dumps(spec_to_json(spec))))
+    except (SpecError, TypeError) as error:
+        raise UnsupportedStorage(f"The flow run cannot be described to its runner: {error}") from error
+    return spec
 
 
 def _own_dir(spec: RunSpec, config: Mapping[str, Any], defaults: AgentDefaults) -> str | None:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowherd.engines.base import AgentDefaults, Engine, unsupported_storage
-from flowherd.engines.run_config import strings_by_name
+from flowherd.engines.base import AgentDefaults, AgentView, Engine, unsupported_storage
 from flowherd.engines.runtimes import EnginePackage
+from flowherd.engines.variables import Variables, merged, variables_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import EngineAccess, Flow, FlowRun
 from flowherd_runner.contract.spec import RunSpec
@@ -29,6 +29,7 @@ PREFECT1_PACKAGE = EnginePackage(
 #: Storages of Prefect whose flows no process of this host can run.
 _UNSUPPORTED = frozenset({"Docker"})
 _ENGINE = "prefect.engine.cloud."
+_FLOW_RUNNER = {"PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": _ENGINE + "CloudFlowRunner"}
 #: Variables by which an engine, depending on its version, decides whether to send its log to the backend itself.
 _LOG_SWITCHES = ("PREFECT__LOGGING__LOG_TO_CLOUD", "PREFECT__CLOUD__SEND_FLOW_RUN_LOGS")
 _NO = frozenset({"false", "0"})
@@ -49,12 +50,16 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
             f"{unsupported_storage(storage)}: this backend has no API that its engine could report to"
         )
     working_dir = spec.working_dir or defaults.started_in
-    chosen = strings_by_name(config.get("env"))
+    chosen = variables_by_name(config.get("env"))
+    env = engine_environment(flow_run, chosen, working_dir, defaults, defaults.access)
+    # The agents before 0.14 only leave out what is None; a run inherits it all the same.
+    removed = () if _is_old(flow_run.flow) else tuple(name for name in spec.env_removed if name not in env)
     return spec._replace(
         kind=KIND_PREFECT,
         target={"flow_run_id": flow_run.id, "core_version": core_version, "storage": storage["type"]},
         parameters={},
-        env=engine_environment(flow_run, chosen, working_dir, defaults, defaults.access),
+        env=env,
+        env_removed=removed,
         working_dir=working_dir,
         import_paths=(),
         agent=spec.agent._replace(send_logs=_sends_logs(chosen, defaults)),
@@ -69,37 +74,38 @@ PREFECT1 = Engine(
     reports_states=True,
     reports_start=False,
     package=PREFECT1_PACKAGE,
+    variables=lambda view: _variables_of_0_13(view) if view.chosen is None else _variables_of_1(view),
 )
 
 
 def engine_environment(
-    flow_run: FlowRun, chosen: Mapping[str, str], working_dir: str, defaults: AgentDefaults, access: EngineAccess
+    flow_run: FlowRun, chosen: Variables, working_dir: str, defaults: AgentDefaults, access: EngineAccess
 ) -> dict[str, str]:
     """Return what the run's environment has beyond the inherited one; `chosen` is what its run config sets.
 
     Before 0.14 what the agent was given with -e wins over nearly everything, later only over what is not part of the
-    protocol.
+    protocol. What `populate_env_vars` of the agent's class has changed wins over both.
     """
-    required = _required(flow_run, defaults, access)
+    required = _required(defaults, access)
     if _is_old(flow_run.flow):
-        env = {**required, **_required_of_old(), **defaults.env_vars, **chosen}
+        env = merged(required, _required_of_old(), defaults.env_vars, chosen, defaults.own_variables)
         inherited = env.get("PYTHONPATH", defaults.python_path)
         env["PYTHONPATH"] = _joined([inherited, defaults.started_in, *defaults.absolute_import_paths])
     else:
         paths = [working_dir, defaults.python_path, *defaults.absolute_import_paths]
-        env = {"PYTHONPATH": _joined(paths), **defaults.env_vars, **chosen, **required}
-        if not _is_new(flow_run.flow):
-            env = {**_required_of_old_task_runners(), **env}
+        of_old = {} if _is_new(flow_run.flow) else _required_of_old_task_runners()
+        given = ({"PYTHONPATH": _joined(paths)}, defaults.env_vars, chosen)
+        env = merged(of_old, *given, required, defaults.own_variables)
     return {**env, **_ours(flow_run)}
 
 
-def _sends_logs(chosen: Mapping[str, str], defaults: AgentDefaults) -> bool:
+def _sends_logs(chosen: Variables, defaults: AgentDefaults) -> bool:
     """Whether the run's log is forwarded: a run, or the agent's -e, can say no; a yes cannot override a no."""
-    given = {**defaults.env_vars, **chosen}
+    given = merged(defaults.env_vars, chosen, defaults.own_variables)
     return not any(given.get(name, "").strip().lower() in _NO for name in _LOG_SWITCHES)
 
 
-def _required(flow_run: FlowRun, defaults: AgentDefaults, access: EngineAccess) -> dict[str, str]:
+def _required(defaults: AgentDefaults, access: EngineAccess) -> dict[str, str]:
     env = {
         "PREFECT__BACKEND": defaults.api_flavour,
         "PREFECT__CLOUD__API": access.api,
@@ -107,7 +113,7 @@ def _required(flow_run: FlowRun, defaults: AgentDefaults, access: EngineAccess) 
         "PREFECT__CLOUD__GRAPHQL": access.endpoint,
         "PREFECT__CLOUD__AGENT__LABELS": str(list(defaults.labels)),
         "PREFECT__CLOUD__USE_LOCAL_SECRETS": "false",
-        "PREFECT__ENGINE__FLOW_RUNNER__DEFAULT_CLASS": _ENGINE + "CloudFlowRunner",
+        **_FLOW_RUNNER,
     }
     if access.token:
         env["PREFECT__CLOUD__AUTH_TOKEN"] = env["PREFECT__CLOUD__API_KEY"] = access.token
@@ -125,10 +131,37 @@ def _required_of_old_task_runners() -> dict[str, str]:
     return {"PREFECT__ENGINE__TASK_RUNNER__DEFAULT_CLASS": _ENGINE + "CloudTaskRunner"}
 
 
+def _variables_of_0_13(view: AgentView) -> dict[str, str]:
+    """Return what LocalAgent.populate_env_vars of Prefect 0.13 does."""
+    required = _required(view.defaults, view.defaults.access) if view.defaults.access is not None else {}
+    names = ("API", "AUTH_TOKEN", "AGENT__LABELS", "USE_LOCAL_SECRETS")
+    cloud = {f"PREFECT__CLOUD__{name}": required.get(f"PREFECT__CLOUD__{name}") for name in names}
+    return merged(
+        cloud,
+        _ids(view.flow_run),
+        {_LOG_SWITCHES[0]: str(view.log_to_cloud).lower(), **_FLOW_RUNNER, **_required_of_old()},
+        view.defaults.env_vars,
+    )
+
+
+def _variables_of_1(view: AgentView) -> dict[str, str]:
+    """Return what LocalAgent.populate_env_vars of Prefect 1.x does when it has a run config."""
+    defaults, switch = view.defaults, _LOG_SWITCHES[1]
+    paths = [view.working_dir or defaults.started_in, defaults.python_path, *defaults.absolute_import_paths]
+    given = merged(view.inherited, {"PYTHONPATH": _joined(paths)}, defaults.env_vars, view.chosen or {})
+    if not view.log_to_cloud or switch not in given:
+        given[switch] = str(view.log_to_cloud).lower()
+    required = _required(defaults, defaults.access) if defaults.access is not None else {}
+    return {**given, **required, **_ids(view.flow_run)}
+
+
+def _ids(flow_run: FlowRun) -> dict[str, str]:
+    return {"PREFECT__CONTEXT__FLOW_RUN_ID": flow_run.id, "PREFECT__CONTEXT__FLOW_ID": flow_run.flow.id}
+
+
 def _ours(flow_run: FlowRun) -> dict[str, str]:
     return {
-        "PREFECT__CONTEXT__FLOW_RUN_ID": flow_run.id,
-        "PREFECT__CONTEXT__FLOW_ID": flow_run.flow.id,
+        **_ids(flow_run),
         **dict.fromkeys(_LOG_SWITCHES, "false"),
         "PREFECT__CLOUD__HEARTBEAT_MODE": "off",
     }

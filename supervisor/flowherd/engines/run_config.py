@@ -21,7 +21,7 @@ def run_config_of(flow_run: FlowRun) -> Mapping[str, Any]:
 
     Raises UnsupportedStorage when it is meant for another platform.
     """
-    config = flow_run.run_config or flow_run.flow.run_config or {}
+    config: Mapping[str, Any] = flow_run.run_config or flow_run.flow.run_config or {}
     if str(config.get("type", "LocalRun")) not in _TYPES:
         raise UnsupportedStorage(
             f"Unsupported run config type: {config.get('type')!r}; this agent runs LocalRun and UniversalRun"

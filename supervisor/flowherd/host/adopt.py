@@ -73,7 +73,7 @@ def _adopt(
     )
     run.log.info("Found a run of an earlier agent: {}", status.value, action="adopt")
     if status is DiskStatus.NEVER_RAN and lock_fd is not None:
-        adopted.intents.append(Intent(run=run, lock_fd=lock_fd))
+        adopted.intents.append(Intent(run=run, lock_fd=lock_fd, by_earlier_agent=True))
         return
     if lock_fd is not None:
         os.close(lock_fd)

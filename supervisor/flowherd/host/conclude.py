@@ -64,6 +64,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         decided, ended_at = _dated(decided, record, sign_of_life)
         _write_notice(run, decided, record or {}, survivors)
         faults.point("after-notice")
+        run.exit_status = _exit_status(record or {})
         run.finish(decided, started.started_at if started is not None else None, ended_at)
         faults.point("after-outbox")
     finally:
@@ -210,6 +211,13 @@ def _exit_record(run: Run) -> tuple[dict[str, Any] | None, str]:
     if record is None and run.directory.had(files.EXIT_FILE):
         return None, f"{files.EXIT_FILE} was not a regular file and was moved aside"
     return record, ""
+
+
+def _exit_status(record: Mapping[str, Any]) -> int | None:
+    code, number = record.get("exit_code"), record.get("signal")
+    if type(code) is int:
+        return code
+    return -number if type(number) is int else None
 
 
 def _started(run: Run) -> Started | None:

@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 
-from flowherd.agent.connection import Connection
 from flowherd.agent.health import ClaimPause
 from flowherd.agent.platform import Figures, Prepared
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import LoadedSettings
+from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import plan
 from flowherd.errors import AgentStopping, ClaimLost, DeployError, RunDirectoryDamaged
 from flowherd.host.adopt import adopt_runs
+from flowherd.host.agent_ties import AgentTies
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import spool_pause
 from flowherd.host.processes import cgroups
 from flowherd.host.retention import Retention, retention_s
 from flowherd.host.run import Run
+from flowherd.host.run_process import RunProcess
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.run_stats import run_stats
 from flowherd.host.run_surroundings import HostOptions, RunSurroundings
@@ -40,39 +42,29 @@ from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
 from flowherd_runner.contract import faults
+from flowherd_runner.contract.spec import RunSpec
 
 #: How long the threads that deliver and watch may take to end, seconds; they may wait for an answer of the backend.
 _CLOSE_TIMEOUT_S = 0.5
 
 
 class Host:
-    """Keeps the runs of one state directory. Opened with the first use, so that making an agent touches nothing.
+    """Keeps the runs of one state directory. Opened with the first use, so that making an agent touches nothing."""
 
-    `poke` makes the agent poll at once, `wake` ends a wait of its loop early. `instance` tells this life of the agent
-    from others.
-    """
-
-    def __init__(
-        self,
-        loaded: LoadedSettings,
-        options: HostOptions,
-        connection: Connection,
-        poke: Callable[[], None],
-        wake: Callable[[], None],
-        instance: str,
-    ) -> None:
+    def __init__(self, loaded: LoadedSettings, ties: AgentTies) -> None:
         self._loaded = loaded
-        self._options = options
-        self._connection = connection
-        self._poke = poke
-        self._wake = wake
-        self._instance = instance
-        self._surroundings = RunSurroundings(loaded, options, connection)
+        self._ties = ties
+        self._connection = ties.connection
+        self._surroundings = RunSurroundings(loaded, ties.options, ties.connection)
         self._registry = RunRegistry()
         self._unstarted = UnstartedRuns(lambda: self._surroundings.fork_servers, lambda: self._watcher.wake())
         self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
         self._opening = threading.Lock()
         self._opened = False
+
+    @property
+    def _options(self) -> HostOptions:
+        return self._ties.options()
 
     # -- the parts, made when they are first needed
 
@@ -106,6 +98,10 @@ class Host:
         options = self._options
         settings = CourierSettings.of(self._loaded.settings.cloud, send_logs=options.send_logs, mirror=options.mirror)
         return Courier(self._registry, self._connection, settings, self._run_delivered)
+
+    def defaults(self) -> AgentDefaults:
+        """Return what the agent gives to every run whose flow does not choose otherwise."""
+        return self._surroundings.defaults()
 
     # -- opening and closing
 
@@ -150,8 +146,7 @@ class Host:
         if left:
             logger.info("Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path)
         self.begin_closing()
-        threads = (self._courier, self._watcher) if self._opened else ()
-        ended = [thread.close(_CLOSE_TIMEOUT_S) for thread in threads]
+        ended = [one.close(_CLOSE_TIMEOUT_S) for one in ((self._courier, self._watcher) if self._opened else ())]
         self._surroundings.close()
         self._unstarted.release()
         if all(ended):
@@ -211,7 +206,7 @@ class Host:
         """
         intent = self._unstarted.get(flow_run.id)
         if intent is None:  # called without `prepare`: a refusal then leaves no trace
-            plan(flow_run, self._surroundings.defaults(), "")
+            self._describe(flow_run, "")
             self.open()
             claim = claim_token(self.identity, flow_run.id)
             intent = self._unstarted.add(self._write_intent(flow_run, claim))
@@ -280,6 +275,10 @@ class Host:
         """Return one object for each run that has not ended, with what its processes use."""
         return [run_stats(run) for run in self._registry.living()]
 
+    def processes(self) -> set[RunProcess]:
+        """Return the processes of the runs that have not ended, also of those that an earlier agent started."""
+        return {RunProcess(run) for run in self._registry.living() if run.runner is not None}
+
     # -- stop
 
     def begin_closing(self) -> None:
@@ -290,7 +289,7 @@ class Host:
     def shut_down(self, request: ShutdownRequest, wait: ShutdownWait) -> None:
         """Leave, drain or end the runs; then wait a moment for their last logs and states to be delivered."""
         usual_s = self._loaded.settings.agent.drain_deadline
-        stop_runs(self._registry, request, wait, usual_s, self._instance, self._end_starts)
+        stop_runs(self._registry, request, wait, usual_s, self._ties.instance, self._end_starts)
         wait.flush(lambda: self._courier.idle() or not self._connection.is_reachable())
 
     # -- inside
@@ -303,8 +302,11 @@ class Host:
             self._state.close()
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
-        defaults = self._surroundings.defaults()
-        return write_intent(flow_run, claim, self._state, self._cgroups, defaults, self._wake_courier)
+        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._wake_courier)
+
+    def _describe(self, flow_run: FlowRun, claim: str) -> RunSpec:
+        chosen = self._ties.choices(flow_run)
+        return plan(flow_run, self._surroundings.defaults(chosen.variables), claim, chosen.run_config)
 
     def _end_starts(self, fail: bool) -> None:
         """Start no more runs. Those that were claimed and not started fail, or are left to the next agent."""
@@ -333,12 +335,12 @@ class Host:
     def _run_ended(self, _run: Run) -> None:
         self._courier.wake()
         if self._options.limit is not None:
-            self._poke()
+            self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
         self._retention.delivered(run.directory)
         self._registry.remove(run)
-        self._wake()
+        self._ties.wake()
 
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._registry or flow_run_id in self._unstarted

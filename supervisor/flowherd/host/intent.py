@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowherd.engines.base import AgentDefaults
-from flowherd.engines.plan import outline, plan
-from flowherd.errors import UnsupportedStorage
+from flowherd.engines.plan import outline
+from flowherd.errors import BackendUnavailable, ClaimLost
 from flowherd.host.processes.cgroups import Cgroups
 from flowherd.host.processes.flock import FORK_LOCK
 from flowherd.host.run import Run
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.values import FlowRun
+from flowherd_runner.contract.spec import RunSpec
 
 
 @dataclass(kw_only=True)
@@ -22,6 +22,8 @@ class Intent:
 
     run: Run
     lock_fd: int | None
+    #: Whether an earlier agent wrote it down.
+    by_earlier_agent: bool = False
 
     def release(self) -> None:
         """Let the lock go, unless a runner has it too."""
@@ -47,20 +49,23 @@ def write_intent(
     claim: str,
     state: StateDirectory,
     cgroups: Cgroups | None,
-    defaults: AgentDefaults,
+    describe: Callable[[FlowRun, str], RunSpec],
     changed: Callable[[], None],
 ) -> Intent:
     """Plan the flow run and write its directory, synced, with the lock held.
 
-    A flow run that this agent cannot run is written down all the same, so that its end can say why. `changed` is called
-    when the run has something for the backend.
+    `describe` plans the run, for its claim's token. A flow run that this agent cannot run is written down all the same,
+    so that its end can say why. `changed` is called when the run has something for the backend.
 
-    Raises OSError or RunDirectoryDamaged when the directory cannot be made.
+    Raises OSError or RunDirectoryDamaged when the directory cannot be made, ClaimLost when the plan needs a backend
+    that does not answer now: the run is then left to a later poll.
     """
-    failure: UnsupportedStorage | None = None
+    failure: Exception | None = None
     try:
-        spec = plan(flow_run, defaults, claim)
-    except UnsupportedStorage as error:
+        spec = describe(flow_run, claim)
+    except BackendUnavailable as error:
+        raise ClaimLost(f"not claimed: {error}") from error
+    except Exception as error:  # UnsupportedStorage, or raised by an overridden method of the agent's class
         spec, failure = outline(flow_run, claim), error
     if cgroups is not None:
         spec = spec._replace(cgroup=str(cgroups.path_for(flow_run.id, spec.agent.attempt)))

@@ -80,6 +80,8 @@ class Run:
         self.cgroup = cgroups.checked_path(spec.cgroup, self.id)
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
+        #: Exit code of the flow process, negative for a signal; None before the end, and if it left none.
+        self.exit_status: int | None = None
         self.tree = ProcessTree(usage=Usage())
         self.stop: StopRequest | None = None
         #: Why the runner could not be started.

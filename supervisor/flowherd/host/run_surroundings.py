@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from loguru import logger
@@ -26,11 +27,14 @@ from flowherd.engines.runtimes import (
     warnings_at_start,
 )
 from flowherd.engines.start_variables import start_variables
+from flowherd.engines.variables import Variables, merged, removed
 from flowherd.errors import ConfigurationError
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
 from flowherd_runner.contract.spec import RunLimits
+
+_NO_VARIABLES: Variables = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,8 @@ class HostOptions:
     """What a `LocalAgent` was given for its runs, beside the settings."""
 
     labels: Sequence[str] = ()
-    env_vars: dict[str, str] = field(default_factory=dict)
+    #: Variables of every run; None removes one that the run would inherit.
+    env_vars: Variables = field(default_factory=dict)
     #: Directories that every flow run can import from.
     import_paths: Sequence[str] = ()
     #: Highest number of runs at the same time; None means no limit.
@@ -47,18 +52,24 @@ class HostOptions:
     send_logs: bool = True
     #: Whether the runs' output is shown on standard output.
     mirror: bool = False
+    #: Returns the token that a run's engine is given; None for the agent's own.
+    api_key: Callable[[], str | None] | None = None
 
 
 class RunSurroundings:
     """The runtimes of one agent and the defaults of its runs."""
 
-    def __init__(self, loaded: LoadedSettings, options: HostOptions, connection: Connection) -> None:
+    def __init__(self, loaded: LoadedSettings, options: Callable[[], HostOptions], connection: Connection) -> None:
         self._settings = loaded.settings
-        self._options = options
+        self._options_now = options
         self._state_dir = loaded.paths.state_dir
         self._connection = connection
         #: The directory of runs that name none, if their engine wants the agent's own.
         self._started_in = str(Path.cwd())
+
+    @property
+    def _options(self) -> HostOptions:
+        return self._options_now()
 
     @functools.cached_property
     def _package(self) -> EnginePackage | None:
@@ -90,9 +101,13 @@ class RunSurroundings:
             variables = self._connection.engine_variables()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
-        for_all_runs = {**self._options.env_vars, **variables} if variables else {}
-        at_start = dict(start_variables(self._options.env_vars, {}, preloads=True))
+        of_agent = self._options.env_vars
+        for_all_runs = merged(of_agent, variables) if variables else {}
+        at_start = dict(start_variables(merged(of_agent), {}, preloads=True))
+        not_at_start = start_variables(dict.fromkeys(removed(of_agent), ""), {}, preloads=True)
         environment = {**environment_for_runs(os.environ), **at_start}
+        for name, _ in not_at_start:
+            environment.pop(name, None)
         return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
 
     def end_idle_fork_servers(self) -> None:
@@ -120,11 +135,16 @@ class RunSurroundings:
         for warning in warnings_about_versions(self._package, server_version, self._runtimes):
             logger.warning("{}", warning)
 
-    def defaults(self) -> AgentDefaults:
-        """Return what the agent gives to every run whose flow does not choose otherwise."""
+    def defaults(self, own_variables: Variables = _NO_VARIABLES) -> AgentDefaults:
+        """Return what the agent gives to every run whose flow does not choose otherwise.
+
+        `own_variables` are those that the agent's class chooses for this run.
+        """
+        options = self._options
         return AgentDefaults(
-            env_vars=self._options.env_vars,
-            import_paths=self._options.import_paths,
+            env_vars=options.env_vars,
+            own_variables=own_variables,
+            import_paths=options.import_paths,
             limits=RunLimits(**self._settings.runs.limits.model_dump()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
@@ -139,13 +159,16 @@ class RunSurroundings:
             max_journal_bytes=self._settings.runs.max_journal_bytes,
             access=self._engine_access(),
             api_flavour=self._settings.backend,
-            labels=self._options.labels,
+            labels=options.labels,
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
         )
 
     def _engine_access(self) -> EngineAccess | None:
         try:
-            return self._connection.engine_access()
+            access = self._connection.engine_access()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             return None
+        if access is None or self._options.api_key is None:
+            return access
+        return replace(access, token=self._options.api_key() or "")

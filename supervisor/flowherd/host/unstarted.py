@@ -44,8 +44,13 @@ class UnstartedRuns:
     def prepared(self) -> Sequence[Prepared]:
         """Return all of them in the words of the agent."""
         return [
-            Prepared(flow_run_id=run.id, claim=run.claim, claimed_via_task_run=run.claimed_via_task_run)
-            for run in [intent.run for intent in list(self._intents.values())]
+            Prepared(
+                flow_run_id=intent.run.id,
+                claim=intent.run.claim,
+                claimed_via_task_run=intent.run.claimed_via_task_run,
+                by_earlier_agent=intent.by_earlier_agent,
+            )
+            for intent in list(self._intents.values())
         ]
 
     def start(self, intent: Intent) -> int | None:

@@ -225,7 +225,7 @@ def test_a_run_that_somebody_sets_to_failed_loses_its_process_after_the_time_tha
     with going(flow.agent(**{"cloud.check_cancellation_interval": 0.2})) as agent:
         run_id = flow.start("go on", tmp_path)
         wait_until(has_begun(tmp_path), timeout_s=40)
-        agent._host._courier._upkeep._linger_s = 0.5
+        agent._own_host._courier._upkeep._linger_s = 0.5
         flow.client.report(run_id, "Failed")
         wait_until(lambda: is_gone(run_id), timeout_s=40)
     assert flow.states(run_id)[-1] == "Failed"

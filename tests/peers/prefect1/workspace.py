@@ -78,6 +78,10 @@ class Workspace:
         """Run a program in Prefect's environment, by its file and arguments or by -c; return what it prints."""
         return self._run([str(self.installation.python), *arguments], code, timeout_s, more)
 
+    def program(self, python: Path, program: Path, *arguments: str, more: Mapping[str, str] = _NOTHING) -> str:
+        """Run a program by this interpreter, in Prefect's environment; return what it prints."""
+        return self._run([str(python), str(program), *arguments], 0, 60, more)
+
     def _run(self, command: list[str], code: int, timeout_s: float, more: Mapping[str, str]) -> str:
         done = subprocess.run(
             command,

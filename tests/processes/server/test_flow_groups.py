@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from flowherd import Agent
+from flowherd.backends.graphql.backend import GraphQLBackend
+from flowherd.backends.graphql.transport import GraphQLTransport
 from tests.support.dialect import Client
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -200,3 +203,13 @@ def test_a_deleted_agent_is_not_listed_and_its_runs_stay(client: Client) -> None
     assert client.run(run_id, "state agent { id }") == {"state": "Submitted", "agent": None}
     assert agent.queue() is not None  # its process may still be running
     assert "not found" in client.refused("delete_agent", agent_id=agent.agent_id)
+
+
+def test_flowherds_agent_registers_with_the_configuration_whose_id_it_was_given(client: Client) -> None:
+    config = client.do("create_agent_config", name="ours", settings={})["id"]
+    name = f"agent-{uuid.uuid4()}"
+    agent = Agent(name, agent_config_id=config, backend=GraphQLBackend(GraphQLTransport(client.server.url)))
+    agent.agent_connect()
+    agent.cleanup()
+    found = client.ask(f'{{ agent(where: {{name: {{_eq: "{name}"}}}}) {{ type agent_config {{ id }} }} }}')["agent"]
+    assert found == [{"type": "Agent", "agent_config": {"id": config}}]

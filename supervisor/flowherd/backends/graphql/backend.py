@@ -81,12 +81,14 @@ class GraphQLBackend:
 
     def register(self, identity: AgentIdentity) -> str:
         """Register the agent; every later request carries its id."""
-        given = {
+        given: dict[str, Any] = {
             "type": identity.type,
             "name": identity.name,
             "labels": list(identity.labels),
             "tenant_id": self._tenant_id,
         }
+        if identity.config_id is not None:
+            given["agent_config_id"] = identity.config_id
         answer = self._transport.mutate("register_agent", given, "id")
         with decoding("the agent's id", self.address):
             self._agent_id = json_values.header_value(answer["id"])
@@ -202,6 +204,11 @@ class GraphQLBackend:
         )
         with decoding("the wake", self.address):
             return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
+
+    @property
+    def transport(self) -> GraphQLTransport:
+        """The connection to the API, for the client of an agent's subclass."""
+        return self._transport
 
     def close(self) -> None:
         """Close this thread's connection."""

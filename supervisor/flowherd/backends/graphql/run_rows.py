@@ -22,7 +22,7 @@ def flow_run(row: Mapping[str, Any]) -> FlowRun:
         serialized_state=json_values.mapping(row["serialized_state"] or {}),
         parameters=json_values.mapping(row.get("parameters") or {}),
         run_config=json_values.mapping_or_none(row.get("run_config")),
-        scheduled_start_time=json_values.time_or_none(row.get("scheduled_start_time")),
+        scheduled_start_time=scheduled if isinstance(scheduled := row.get("scheduled_start_time"), str) else None,
         labels=_labels(row, flow),
         flow=Flow(
             id=json_values.text(flow["id"]),
@@ -33,7 +33,7 @@ def flow_run(row: Mapping[str, Any]) -> FlowRun:
             environment=json_values.mapping_or_none(flow.get("environment")),
             core_version=json_values.text_or_none(flow.get("core_version")),
         ),
-        task_runs=tuple(_task_run(task_row) for task_row in json_values.mappings(row.get("task_runs"))),
+        task_runs=[_task_run(task_row) for task_row in json_values.mappings(row.get("task_runs"))],
     )
 
 

@@ -6,6 +6,7 @@ success has no key "errors", and a refusal is HTTP 200 with errors in the body.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -52,19 +53,43 @@ class GraphQLTransport:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._http = HttpClient(headers)
+        #: Headers that were attached; sent with every request.
+        self.attached_headers: dict[str, str] = {}
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
         """Send these headers with every later request."""
+        self.attached_headers.update(headers)
         self._http.attach_headers(headers)
 
-    def execute(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Execute one operation and return the `data` of its answer.
+    def execute(
+        self, query: str, variables: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Execute one operation and return the `data` of its answer. `headers` are for this request only.
 
         Raises BackendUnavailable (no answer, or none that can be understood), NotAuthorized, ClaimLost or
         BackendRefused.
         """
-        body = {"query": query, "variables": json.dumps(variables)}
-        return _data(self._send("POST", self.endpoint, timeout_s=self._timeout_s, json=body))
+        return _data(self._execute(query, variables, headers))
+
+    def answer(
+        self, query: str, variables: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Execute one operation and return its whole answer, with its `errors` if it has any; raises as `execute`."""
+        return _answer(self._execute(query, variables, headers))
+
+    def request(self, method: str, url: str, headers: Mapping[str, str] | None = None, **content: Any) -> Any:
+        """Send a request and return the JSON value of its answer; raises as `execute` does.
+
+        `content` is what requests takes: json, params. Another server than this gets neither the token nor the headers
+        that were attached.
+        """
+        if url == self.origin or url.startswith(f"{self.origin}/"):
+            response = self._send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
+        else:
+            with contextlib.closing(HttpClient({})) as http:
+                response = http.send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
+        _raise_for_status(response)
+        return json_body(response)
 
     def mutate(self, name: str, value: Mapping[str, Any], selection: str) -> dict[str, Any]:
         """Execute the mutation `name` with one input and return its result; raises as `execute` does."""
@@ -90,6 +115,12 @@ class GraphQLTransport:
         """Close this thread's session."""
         self._http.close()
 
+    def _execute(
+        self, query: str, variables: Mapping[str, Any] | None, headers: Mapping[str, str] | None
+    ) -> requests.Response:
+        body = {"query": query, "variables": json.dumps(variables)}
+        return self._send("POST", self.endpoint, timeout_s=self._timeout_s, headers=headers, json=body)
+
     def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
         self.server_version = response.headers.get(SERVER_HEADER)
@@ -99,16 +130,21 @@ class GraphQLTransport:
 
 
 def _data(response: requests.Response) -> dict[str, Any]:
-    _raise_for_status(response)
-    answer = json_body(response)
-    if not isinstance(answer, dict):
-        raise BackendUnavailable(f"{response.url} answered with JSON that is not a GraphQL answer")
+    answer = _answer(response)
     if answer.get("errors"):
         raise _refusal(answer["errors"])
     data = answer.get("data")
     if not isinstance(data, dict):
         raise BackendUnavailable(f"{response.url} answered without data")
     return data
+
+
+def _answer(response: requests.Response) -> dict[str, Any]:
+    _raise_for_status(response)
+    answer = json_body(response)
+    if not isinstance(answer, dict):
+        raise BackendUnavailable(f"{response.url} answered with JSON that is not a GraphQL answer")
+    return answer
 
 
 def _raise_for_status(response: requests.Response) -> None:

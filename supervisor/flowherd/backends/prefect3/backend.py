@@ -113,7 +113,8 @@ class Prefect3Backend:
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Propose Scheduled -> Pending; the transition id carries the token."""
         with decoding("the claim", self.address):
-            document = ((flow_run.flow.storage or {}).get("documents") or {}).get("flow_run")
+            documents = flow_run.flow.storage.get("documents") or {}
+            document = documents.get("flow_run")
             planned = None if document is None else run_row(document)
             if self._claimer.claim(flow_run.id, token, self._worker_name, planned):
                 self._log_writer.begin(flow_run.id)

@@ -82,7 +82,7 @@ class FlowRunBuilder:
             labels=row.tags,
             parameters=row.parameters,
             run_config=config,
-            scheduled_start_time=row.due_at,
+            scheduled_start_time=row.due_at.isoformat() if row.due_at else None,
         )
 
     def _job_configuration(self, row: RunRow, deployment: Mapping[str, Any]) -> JobConfiguration:

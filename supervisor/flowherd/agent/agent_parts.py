@@ -1,0 +1,94 @@
+"""The parts of an agent, and what programs and subclasses ask of them; the published methods are in agent.py."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flowherd.agent import health
+from flowherd.agent.api_servers import ApiServers
+from flowherd.agent.claim_gate import ClaimGate
+from flowherd.agent.connection import Connection
+from flowherd.agent.control import Control
+from flowherd.agent.loop import PollLoop
+from flowherd.agent.shutdown import ShutdownRequest
+from flowherd.backends.protocol import Backend
+from flowherd.backends.registry import open_client
+from flowherd.config import LoadedSettings
+from flowherd.config.cloud_token import require_cloud_token
+from flowherd.errors import BackendRefused
+from flowherd.values import AgentIdentity
+
+if TYPE_CHECKING:
+    from flowherd.backends.graphql.agent_client import AgentClient
+
+
+class AgentParts:
+    """What an agent consists of; `Agent.__init__` makes the parts."""
+
+    loaded: LoadedSettings
+    name: str
+    labels: list[str]
+    agent_config_id: str | None
+    logger: logging.Logger
+    control: Control
+    _own_given_backend: Backend | None
+    _own_connection: Connection
+    _own_loop: PollLoop
+    _own_api_servers: ApiServers
+    _own_claim_gate: ClaimGate
+
+    @functools.cached_property
+    def client(self) -> AgentClient:
+        """The API of the agent's server, over the agent's connection: `graphql`, `set_flow_run_state` and so on.
+
+        Raises NoClient, which is an AttributeError, unless the server has the GraphQL API of Prefect 0.x and 1.x.
+        """
+        return open_client(self.loaded, self._own_given_backend, self._own_connection, self.logger)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend. Raises ConfigurationError when none is configured and none runs on this host."""
+        return self._own_connection.backend
+
+    @property
+    def api_address(self) -> str | None:
+        """Where the HTTP API is served; None while it is not."""
+        return self._own_api_servers.address
+
+    def stop(self) -> None:
+        """Ask the agent to stop, as SIGTERM does; from any thread."""
+        self.control.shut_down(ShutdownRequest())
+
+    @property
+    def is_to_start_again(self) -> bool:
+        """Whether a restart was requested: the program is to start the agent again once `start` has returned."""
+        request = self.control.shutdown_request
+        return request is not None and request.start_again
+
+    def poke(self) -> None:
+        """Look for flow runs now instead of at the next poll."""
+        self._own_loop.poke()
+
+    def health(self) -> health.Health:
+        """Return whether the agent reaches its backend and its loop runs."""
+        found = self._own_loop.health(self.loaded.settings.cloud.request_timeout)
+        return replace(found, claim_pause=self._own_claim_gate.pause())
+
+    def _verify_token(self, token: str) -> None:
+        """Called by `start`. Raises NotAuthorized if the server is a cloud and does not accept the agent's token."""
+        if require_cloud_token(self.loaded.settings):
+            self._own_connection.check_token()
+
+    def _register_agent(self) -> str:
+        """Register the agent and return its id, which later requests carry. Called when the agent connects."""
+        kind, config_id = type(self).__name__, self.agent_config_id
+        identity = AgentIdentity(type=kind, name=self.name, labels=tuple(self.labels), config_id=config_id)
+        try:
+            return self._own_connection.register(identity)
+        except BackendRefused as error:
+            if config_id is not None:
+                self.logger.warning("The agent is not registered with its configuration %s: %s", config_id, error)
+            raise
