@@ -72,7 +72,7 @@ class Agent:
         self.env_vars = dict(env_vars or configured.env_vars)
         self.max_polls = max_polls
         self.agent_address = agent_address or configured.agent_address
-        self.log_to_cloud = not (no_cloud_logs or configured.no_cloud_logs)
+        self.log_to_cloud = not no_cloud_logs and self.loaded.settings.sends_logs
         self.logger = logger.bind(agent=self.name)
         #: Ids of the flow runs that are being deployed now.
         self.submitting_flow_runs: set[str] = set()

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
+from loguru import logger
+
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
+from flowherd.config.route import unverified
 from flowherd.errors import ConfigurationError
 
 #: Entry points of this group name backends of other packages.
@@ -63,9 +66,12 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
 
     With `only_look` connecting creates and changes nothing at the server. Raises ConfigurationError if there is no
     backend of this name, it cannot be loaded, or it lacks a setting.
+    A certificate that is not verified is a warning in the log, at each start of an agent.
     """
     name = loaded.settings.backend_name
     factory = BUILT_IN.get(name) or _load(name, str(loaded.origins["agent.backend"]))
+    if not only_look and unverified(loaded):
+        logger.warning("{}", unverified(loaded))
     return factory(loaded, only_look=only_look)
 
 

@@ -90,7 +90,9 @@ def engine_environment(
         env = {"PYTHONPATH": _joined(paths), **defaults.env_vars, **chosen, **required}
         if not _is_new(flow_run.flow):
             env = {**_required_of_old_task_runners(), **env}
-    return {**env, **_ours(flow_run)}
+    # As requests calls it, with which Prefect's client is built.
+    trusted = {"REQUESTS_CA_BUNDLE": access.authorities} if access.authorities else {}
+    return {**trusted, **env, **_ours(flow_run)}
 
 
 def _sends_logs(chosen: Mapping[str, str], defaults: AgentDefaults) -> bool:

@@ -54,6 +54,7 @@ class RunSurroundings:
 
     def __init__(self, loaded: LoadedSettings, options: HostOptions, connection: Connection) -> None:
         self._settings = loaded.settings
+        self._engine_variables = loaded.engine_variables
         self._options = options
         self._state_dir = loaded.paths.state_dir
         self._connection = connection
@@ -90,7 +91,7 @@ class RunSurroundings:
             variables = self._connection.engine_variables()
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
-        for_all_runs = {**self._options.env_vars, **variables} if variables else {}
+        for_all_runs = {**self._engine_variables, **self._options.env_vars, **variables} if variables else {}
         at_start = dict(start_variables(self._options.env_vars, {}, preloads=True))
         environment = {**environment_for_runs(os.environ), **at_start}
         return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
@@ -140,6 +141,8 @@ class RunSurroundings:
             access=self._engine_access(),
             api_flavour=self._settings.backend,
             labels=self._options.labels,
+            engine_variables=self._engine_variables,
+            logging_to_api=self._settings.prefect3.logging_to_api,
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
         )

@@ -57,6 +57,16 @@ def test_a_deployment_is_completed_with_all_its_output_at_the_server_each_line_o
 
 
 @pytest.mark.usefixtures("agent")
+def test_a_run_whose_job_variables_switch_its_log_off_has_none_of_it_at_the_server(pool: PoolAgent) -> None:
+    off = {"env": {"PREFECT_LOGGING_TO_API_ENABLED": "false"}}
+    run_id = pool.run("greeting", parameters={"name": "silent"}, job_variables=off)
+    assert pool.end(run_id) == "COMPLETED", pool.story(run_id)
+    pool.wait_for_process_end(run_id)
+    assert not any("silent" in row["message"] or "raw output" in row["message"] for row in pool.prefect.log(run_id))
+    assert "hello silent" in pool.agent_command("logs", run_id)
+
+
+@pytest.mark.usefixtures("agent")
 def test_a_run_that_prefects_own_command_cancels_ends_as_cancelled(pool: PoolAgent) -> None:
     run_id = pool.run("endless")
     pool.wait_for_line(run_id, "working")
