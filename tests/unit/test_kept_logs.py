@@ -13,6 +13,7 @@ from flowherd.host.retention import Retention
 from flowherd.host.store.outbox import Outbox
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.states import RunState
 from flowherd_runner.contract.spec import AgentKeys, RunSpec
 
 
@@ -27,7 +28,7 @@ def ended_run(state: StateDirectory, *, sent_log: bool) -> RunDirectory:
     run_id = str(uuid.uuid4())
     found = state.run_directory(run_id)
     os.close(found.create(RunSpec(flow_run_id=run_id, kind="command", agent=AgentKeys(send_logs=sent_log))))
-    found.write_outbox(Outbox(final=True))
+    found.write_outbox(Outbox(final=True, state=RunState.SUCCESS))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.pool_agent import END_S, PoolAgent
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.support.commands import Background
+from tests.support.commands import Background, CommandLine
 from tests.support.leftovers import none_left
 from tests.support.waiting import wait_until
 
@@ -61,9 +61,9 @@ def test_a_run_whose_job_variables_switch_its_log_off_has_none_of_it_at_the_serv
     off = {"env": {"PREFECT_LOGGING_TO_API_ENABLED": "false"}}
     run_id = pool.run("greeting", parameters={"name": "silent"}, job_variables=off)
     assert pool.end(run_id) == "COMPLETED", pool.story(run_id)
-    pool.wait_for_process_end(run_id)
-    assert not any("silent" in row["message"] or "raw output" in row["message"] for row in pool.prefect.log(run_id))
-    assert "hello silent" in pool.agent_command("logs", run_id)
+    here = CommandLine(pool.command.home, {**pool.command.env, "FLOWHERD__PREFECT3__POOL": _POOL})
+    wait_until(lambda: "hello silent" in here("logs", run_id).stdout and "raw output" in here("logs", run_id).stdout)
+    assert not any("silent" in text or "raw output" in text for text in pool.messages(run_id))
 
 
 @pytest.mark.usefixtures("agent")
