@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loguru import logger
 
+from flowherd.backends.discovery import find_api, is_left_to_embedded_server
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.registry import open_backend
-from flowherd.config import load_settings
+from flowherd.config import LoadedSettings, load_settings
+from flowherd.config.route import EMBEDDED_SERVER
 from flowherd.errors import BackendUnavailable, ConfigurationError, GatewayRefused
 from flowherd.values import AgentIdentity
 from tests.support.certificates import Certificates, make_certificates
@@ -154,3 +157,48 @@ def test_an_answer_of_a_gate_is_no_judgement_on_the_token(target: int, status: s
     with standing(Gate(target, refuses=(status, page))) as gate, pytest.raises(GatewayRefused) as caught:
         reaches(f"http://127.0.0.1:{gate.port}")
     assert page.partition("<title>")[2].partition("<")[0] in str(caught.value)
+
+
+def test_a_redirect_is_followed_on_the_same_host_only(server: ServerProcess, target: int) -> None:
+    with standing(Gate(target, moves_to="")) as gate, standing(Gate(target)) as moved:
+        gate.moves_to = f"http://127.0.0.1:{gate.port}/moved"
+        with pytest.raises(GatewayRefused, match="redirect"):  # in a circle
+            reaches(f"http://127.0.0.1:{gate.port}")
+        gate.moves_to = f"http://localhost:{moved.port}/graphql"
+        with pytest.raises(GatewayRefused, match=f"a redirect to http://localhost:{moved.port}"):
+            reaches(f"http://127.0.0.1:{gate.port}")
+    assert moved.seen == []
+
+
+def test_the_embedded_server_is_reached_without_a_proxy(server: ServerProcess) -> None:
+    dead = {"FLOWHERD_HOME": "/nowhere", "HTTP_PROXY": "http://127.0.0.1:9"}
+    loaded = load_settings({"cloud.api": server.url}, environ=dead, argument_names={"cloud.api": EMBEDDED_SERVER})
+    backend = open_backend(loaded)
+    assert backend.connect().wakes
+    backend.close()
+
+
+def test_an_unverified_certificate_is_a_warning_at_each_start() -> None:
+    found: list[str] = []
+    sink = logger.add(lambda message: found.append(str(message)), level="WARNING", format="{message}")
+    environ = {"FLOWHERD_HOME": "/nowhere", "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "1"}
+    pool = {"prefect3.pool": "herd", "prefect3.api": "https://me:pw-1@api.example/api"}
+    open_backend(load_settings(pool, environ=environ)).close()
+    open_backend(load_settings({**pool, "prefect3.api": "http://api.example/api"}, environ=environ)).close()
+    logger.remove(sink)
+    (warning,) = found
+    assert "https://***@api.example/api is not verified" in warning
+    assert "variable PREFECT_API_TLS_INSECURE_SKIP_VERIFY" in warning
+
+
+def test_prefects_address_of_a_server_is_the_api_unless_the_embedded_server_is_to_be_there(target: int) -> None:
+    def loaded(port: int, bind_port: int) -> LoadedSettings:
+        environ = {"PREFECT__SERVER__ENDPOINT": f"http://localhost:{port}", "FLOWHERD_HOME": "/nowhere"}
+        return load_settings({"server.bind_port": bind_port}, environ=environ)
+
+    assert not is_left_to_embedded_server(loaded(target, 4200))
+    assert not is_left_to_embedded_server(loaded(target, target))  # something answers there
+    assert is_left_to_embedded_server(loaded(9, 9))
+    assert not is_left_to_embedded_server(loaded(9, 4200))
+    found = find_api(loaded(target, 4200))
+    assert found is not None and found.address == f"http://localhost:{target}"

@@ -14,7 +14,10 @@ from urllib.parse import urlsplit
 
 from tests.support.certificates import Certificates
 
-_LENGTH = re.compile(rb"(?<=\r\n)(host|connection|proxy-connection|proxy-authorization):[^\r]*\r\n", re.IGNORECASE)
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
+_OF_CONNECTION = re.compile(
+    rb"(?<=\r\n)(host|connection|proxy-connection|proxy-authorization):[^\r]*\r\n", re.IGNORECASE
+)
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Gate:
     needs: Mapping[str, str] = field(default_factory=dict)
     #: Status and page that it gives for every request in place of the server.
     refuses: tuple[str, str] | None = None
+    #: Where it redirects every request to.
+    moves_to: str = ""
     #: Certificates; with None it does not use TLS.
     certificates: Certificates | None = None
     #: Whether it wants a certificate of the client.
@@ -46,7 +51,10 @@ class Gate:
             if refusal is None:
                 await self._pass_on(head, reader, writer)
             else:
+                length = _CONTENT_LENGTH.search(head)
+                await reader.readexactly(int(length[1]) if length else 0)
                 writer.write(refusal)
+                await writer.drain()
         writer.close()
 
     def _refusal(self, head: bytes) -> bytes | None:
@@ -57,6 +65,9 @@ class Gate:
         ):
             is_proxy = "proxy-authorization" in map(str.lower, self.needs)
             status, page = ("407 Proxy Authentication Required" if is_proxy else "403 Forbidden"), "<html>Who?</html>"
+        if self.moves_to:
+            moved = f"HTTP/1.1 307 Moved\r\nLocation: {self.moves_to}\r\n"
+            return f"{moved}Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
         if not status:
             return None
         kind = "text/html" if page.startswith("<") else "application/json"
@@ -75,7 +86,7 @@ class Gate:
             if self.prefix:
                 assert path.startswith(self.prefix), path
                 path = path[len(self.prefix) :] or "/"
-            kept = _LENGTH.sub(b"", b"\r\n" + rest)[2:]
+            kept = _OF_CONNECTION.sub(b"", b"\r\n" + rest)[2:]
             connection = b"Upgrade" if b"upgrade: websocket" in head.lower() else b"close"
             added = b"Host: 127.0.0.1:%d\r\nConnection: %b\r\n" % (self.target, connection)
             upstream.write(f"{method} {path} {version}\r\n".encode("latin-1") + added + kept)
