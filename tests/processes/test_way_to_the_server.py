@@ -151,6 +151,7 @@ def test_a_proxy_gets_its_password_which_is_in_no_message(target: int) -> None:
         ("403 Forbidden", "<html><title>Blocked by policy</title></html>"),
         ("401 Unauthorized", "<html><title>Sign in</title></html>"),
         ("200 OK", "<!DOCTYPE html><title>Welcome</title>"),
+        ("403 Forbidden", '{"message": "Forbidden"}'),
     ],
 )
 def test_an_answer_of_a_gate_is_no_judgement_on_the_token(target: int, status: str, page: str) -> None:

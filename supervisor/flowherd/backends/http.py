@@ -41,6 +41,8 @@ _MAX_REDIRECTS = 4
 _TUNNEL_REFUSED = "Tunnel connection failed: 4"
 #: Headers that only proxies send.
 _PROXY_HEADERS = ("Proxy-Authenticate", "Proxy-Status", "X-Squid-Error")
+#: Keys of which the APIs' own refusals have one; gates that answer in JSON have others, such as "message".
+_API_KEYS = frozenset({"errors", "detail", "exception_message", "exception_detail"})
 _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _MAX_TITLE_CHARACTERS = 80
@@ -185,13 +187,14 @@ def is_web_page(response: requests.Response) -> bool:
 
 
 def _is_of_api(response: requests.Response) -> bool:
-    """Whether an answer may be the API's own: it is JSON, and no proxy has put its name on it."""
+    """Whether a refusal may be the API's own: it is JSON as it sends it, and no proxy has put its name on it."""
     if any(name in response.headers for name in _PROXY_HEADERS):
         return False
     try:
-        return isinstance(json.loads(response.content), dict)
+        answer = json.loads(response.content)
     except (ValueError, RecursionError):
         return False
+    return isinstance(answer, dict) and (not answer or not _API_KEYS.isdisjoint(answer))
 
 
 def _other_than_api(response: requests.Response) -> str:

@@ -67,11 +67,12 @@ class Fact:
     origin: str
 
 
-def route_of(loaded: LoadedSettings, address: str, *, of_pool: bool | None = None) -> Route:
+def route_of(loaded: LoadedSettings, address: str, *, of_pool: bool | None = None, embedded: bool = False) -> Route:
     """Return the way to the API at `address`, with files that can be used.
 
-    `of_pool` says whether it is that of a work pool; by default that of the backend that the settings choose. Raises
-    ConfigurationError, which names the setting and its origin.
+    `of_pool` says whether it is that of a work pool; by default that of the backend that the settings choose.
+    `embedded` says that it is the embedded server, also if its address is set. Raises ConfigurationError, which names
+    the setting and its origin.
     """
     names = _names(loaded, of_pool)
     values = {part: value_of(loaded.settings, name) for part, name in names.items()}
@@ -81,7 +82,7 @@ def route_of(loaded: LoadedSettings, address: str, *, of_pool: bool | None = Non
         client_key=_expanded(values["client_key"]),
         headers={name: value for name, value in values["headers"].items() if name.lower() not in _PROTECTED},
         verify=not values["skip_verify"],
-        proxies=Proxies() if is_embedded(loaded, address) else loaded.proxies,
+        proxies=Proxies() if embedded or is_embedded(loaded, address) else loaded.proxies,
     )
     if address.startswith("https:"):
         _check_files(route, {part: f"{name}, from {loaded.origins[name]}" for part, name in names.items()})

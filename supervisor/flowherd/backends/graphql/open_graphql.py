@@ -33,7 +33,7 @@ def transport_to(loaded: LoadedSettings, api: Api, token: str, *, timeout_s: flo
             token,
             timeout_s or cloud.request_timeout,
             endpoint="" if api.embedded_pid else _endpoint(loaded),
-            route=route_of(loaded, api.address, of_pool=False),
+            route=route_of(loaded, api.address, of_pool=False, embedded=bool(api.embedded_pid)),
         )
     except ValueError as error:
         raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
