@@ -73,11 +73,13 @@ def test_what_is_in_force_on_the_way_to_the_api_is_shown_with_its_source(command
         gate = Gate(port, certificates=made, asks_client=True, needs={"X-Gate-Key": "let-me-in"})
         with standing(gate):
             api = f"https://localhost:{gate.port}"
-            found = findings(CommandLine(command.home, {**command.env, **environ}), "-a", api)
+            gated = CommandLine(command.home, {**command.env, **environ})
+            found = findings(gated, "-a", api)
+            gated("ps", "--api", api)
             unverified = {**environ, "PREFECT__CLOUD__TLS_INSECURE_SKIP_VERIFY": "true"}
             unsafe = findings(CommandLine(command.home, {**command.env, **unverified}), "-a", api)
             gate.needs = {"X-Gate-Key": "another"}
-            refused = findings(CommandLine(command.home, {**command.env, **environ}), "-a", api, code=1)
+            refused = findings(gated, "-a", api, code=1)
     assert found["backend"]["grade"] == found["clock"]["grade"] == "ok"
     assert found["proxy"]["detail"] == "none, because of localhost in NO_PROXY (from variable NO_PROXY)"
     assert found["authorities"]["detail"] == f"{made.authority} (from variable REQUESTS_CA_BUNDLE)"

@@ -135,7 +135,7 @@ def load_settings(
         origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in SETTINGS},
         warnings=(
             *_unknown_warnings(environ),
-            *_secret_warnings([own, prefect.file]),
+            *_secret_warnings([own, {name: prefect.file[name] for name in prefect.file.keys() - prefect.referred}]),
             *(prefect3.warnings if settings.uses_work_pool else ()),
         ),
         paths=_paths(settings, own_path, environ),

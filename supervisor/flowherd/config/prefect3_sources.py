@@ -35,6 +35,8 @@ PREFECT3_NAMES = {
 }
 #: What takes the place of a setting that is set nowhere else.
 DEFAULT_VARIABLES = {"SSL_CERT_FILE": "prefect3.ssl_cert_file"}
+#: The profiles that Prefect has if there is no file of them, as far as they say something about the API.
+_BUILT_IN = {"ephemeral": {}, "local": {"PREFECT_API_URL": "http://127.0.0.1:4200/api"}, "test": {}, "cloud": {}}
 #: Settings of Prefect that are pairs: in TOML a section.
 _PAIRS = frozenset({"PREFECT_CLIENT_CUSTOM_HEADERS"})
 _PROFILES = "PREFECT_PROFILES_PATH"
@@ -159,14 +161,18 @@ def _text(value: Any) -> str:
 def _profile(path: Path, environ: Mapping[str, str], warnings: list[str]) -> _Named:
     """Return the settings of the profile that PREFECT_PROFILE names, else of the one that the file calls active."""
     try:
-        data = read_toml(path) or {}
+        data = read_toml(path)
     except ConfigurationError as error:
         warnings.append(f"no profile of Prefect is used: {error}")
         return {}
+    is_usual = not environ.get("PREFECT_HOME") and not environ.get(_PROFILES)
+    if data is None:
+        data = {"profiles": _BUILT_IN if is_usual else {}}
     profiles = _mapping(data.get("profiles"))
     chosen = environ.get("PREFECT_PROFILE") or data.get("active")
-    if environ.get("PREFECT_PROFILE") and chosen not in profiles:
-        warnings.append(f"PREFECT_PROFILE names {chosen!r}, and there is no such profile in {path}; none is used")
+    if chosen and chosen not in profiles:
+        by = "PREFECT_PROFILE" if environ.get("PREFECT_PROFILE") else "active"
+        warnings.append(f"{by} names the profile {chosen!r}, which is not in {path}; none is used")
     return {
         str(name): (_text(value), Origin(source=Source.PREFECT_FILE, path=path, key=f"profiles.{chosen}.{name}"))
         for name, value in _mapping(profiles.get(chosen)).items()

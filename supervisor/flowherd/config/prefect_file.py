@@ -54,6 +54,8 @@ class PrefectConfiguration:
 
     #: The settings of the user's file.
     file: Layer
+    #: Those of them whose values are elsewhere: in variables that the file names.
+    referred: frozenset[str]
     #: The environment, with the values of PREFECT__ variables as Prefect reads them.
     environ: Mapping[str, str]
     #: The address of the API, if the configuration says where the server is and not what the API's address is.
@@ -73,8 +75,12 @@ def read_prefect_configuration(
     variables = {_key(name): value for name, value in environ.items() if name.startswith(_PREFIX)}
     resolved = _resolve({**_DEFAULTS, ("backend",): "server", **files, **variables}, environ)
     read = {name: str(resolved[_key(name)]) for name in environ if name.startswith(_PREFIX) and _key(name) in resolved}
+    file = {} if user_file is None else _settings(data, files, resolved, user_file)
     return PrefectConfiguration(
-        file={} if user_file is None else _settings(data, files, resolved, user_file),
+        file=file,
+        referred=frozenset(
+            name for name, (value, origin) in file.items() if files.get(tuple((origin.key or name).split("."))) != value
+        ),
         environ={**environ, **read},
         address=_address(variables, of_backend, files, resolved, (user_file, backend_file)),
     )

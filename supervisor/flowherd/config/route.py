@@ -89,8 +89,12 @@ def route_of(loaded: LoadedSettings, address: str, *, of_pool: bool | None = Non
     return route
 
 
-def facts_of(loaded: LoadedSettings, address: str) -> list[Fact]:
-    """Return what is in force on the way to the API at `address` beside the defaults; no secret is in it."""
+def facts_of(loaded: LoadedSettings, address: str = "") -> list[Fact]:
+    """Return what is in force on the way to the API beside the defaults; no secret is in it.
+
+    Without an `address` it is that of the settings.
+    """
+    address = address or _address(loaded)
     names = _names(loaded, None)
     facts = list(_proxy_facts(loaded, address))
     for part, what in (
@@ -99,7 +103,8 @@ def facts_of(loaded: LoadedSettings, address: str) -> list[Fact]:
         ("client_key", "client key"),
     ):
         value = value_of(loaded.settings, names[part])
-        if value and address.startswith("https:"):
+        is_unused = part == "authorities" and value_of(loaded.settings, names["skip_verify"])
+        if value and address.startswith("https:") and not is_unused:
             facts.append(Fact(what=what, value=str(value), origin=str(loaded.origins[names[part]])))
     headers = value_of(loaded.settings, names["headers"])
     if headers:
@@ -120,7 +125,7 @@ def address_setting(loaded: LoadedSettings) -> str:
 def unverified(loaded: LoadedSettings) -> str:
     """Return the warning that the certificate of the API is not verified; empty if it is, or if there is no TLS."""
     name = _names(loaded, None)["skip_verify"]
-    address = str(value_of(loaded.settings, address_setting(loaded)))
+    address = _address(loaded)
     if not value_of(loaded.settings, name) or not address.startswith("https:"):
         return ""
     return (
@@ -135,6 +140,12 @@ def is_embedded(loaded: LoadedSettings, address: str) -> bool:
     if origin.source is Source.ARGUMENT and origin.name == EMBEDDED_SERVER:
         return address == loaded.settings.cloud.api
     return origin.source is Source.DEFAULT and not loaded.settings.cloud.graphql and not loaded.settings.uses_work_pool
+
+
+def _address(loaded: LoadedSettings) -> str:
+    """Return the address of the settings; empty if they leave it to the embedded server."""
+    address = str(value_of(loaded.settings, address_setting(loaded)))
+    return address or ("" if loaded.settings.uses_work_pool else loaded.settings.cloud.graphql)
 
 
 def _names(loaded: LoadedSettings, of_pool: bool | None) -> dict[str, str]:

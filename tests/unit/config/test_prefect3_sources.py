@@ -162,6 +162,11 @@ def test_profiles_that_cannot_be_used_are_a_warning_with_file_and_line(home: Pat
     assert "profiles.toml" in warning and "line 2" in warning
 
 
+def test_without_a_file_of_profiles_there_are_those_that_prefect_comes_with(tmp_path: Path) -> None:
+    assert loaded(tmp_path, {"PREFECT_PROFILE": "local"}).settings.prefect3.api == "http://127.0.0.1:4200/api"
+    assert loaded(tmp_path).settings.prefect3.api == "" and loaded(tmp_path).warnings == ()
+
+
 def test_a_bad_value_in_a_profile_is_refused_with_its_line(home: Path) -> None:
     (home / ".prefect" / "profiles.toml").write_text("active='a'\n[profiles.a]\nPREFECT_API_REQUEST_TIMEOUT = 'soon'\n")
     with pytest.raises(ConfigurationError, match=r"profiles\.toml, line 3"):

@@ -43,6 +43,15 @@ def test_variables_and_references_are_filled_in_and_lists_stay_as_they_are(tmp_p
     assert cloud.agent.env_vars == {"A": "t-99"}
 
 
+def test_a_file_that_others_can_read_is_a_warning_if_it_has_a_secret_and_not_only_the_name_of_one(
+    tmp_path: Path,
+) -> None:
+    named, written = "[cloud.agent]\nauth_token = '$TOKEN'\n", "[cloud.agent]\nauth_token = 'token'\n"
+    assert loaded(tmp_path, named, {"TOKEN": "token"}).warnings == ()
+    for text in (written, "[cloud]\napi_key = 'key'\n"):
+        assert "cloud.agent.auth_token" in loaded(tmp_path, text).warnings[0]
+
+
 def test_prefects_variables_are_expanded_as_well_and_flowherds_are_not(tmp_path: Path) -> None:
     environ = {"WHO": "me", "PREFECT__CLOUD__AGENT__NAME": "${WHO} at ${firm.name}"}
     text = '[firm]\nname = "north"\n'
