@@ -93,6 +93,19 @@ def test_files_that_cannot_be_used_are_named_with_their_setting(tmp_path: Path, 
             reaches("https://localhost:1", **given)
 
 
+def test_a_file_of_authorities_that_goes_away_later_is_a_server_that_cannot_be_reached(
+    target: int, certificates: Certificates, tmp_path: Path
+) -> None:
+    kept = tmp_path / "authority.pem"
+    kept.write_bytes(certificates.authority.read_bytes())
+    with standing(Gate(target, certificates=certificates)) as gate:
+        backend = reaches(f"https://localhost:{gate.port}", {"REQUESTS_CA_BUNDLE": str(kept)})
+        kept.unlink()
+        with pytest.raises(BackendUnavailable, match=str(kept)):
+            backend.connect()
+        backend.close()
+
+
 def test_headers_open_a_gate_that_wants_them(target: int) -> None:
     with standing(Gate(target, needs={"X-Gate-Key": "let-me-in"})) as gate:
         with pytest.raises(GatewayRefused, match="403"):
@@ -105,6 +118,15 @@ def test_a_path_before_the_api_is_kept_for_requests_and_wakes(target: int, path:
     with standing(Gate(target, prefix="/firm/prefect")) as gate:
         reaches(f"http://127.0.0.1:{gate.port}{path}")
         assert any(line.startswith("GET /firm/prefect/agents/") for line in gate.seen)
+
+
+def test_a_gate_that_has_the_api_only_as_prefect_0_posts_to_it_is_found(target: int) -> None:
+    with standing(Gate(target, prefix="/firm", knows="/firm/graphql")) as gate:
+        backend = open_backend(load_settings({"cloud.api": f"http://127.0.0.1:{gate.port}/firm"}))
+        assert backend.connect().wakes
+        access = backend.engine_access()
+        assert access is not None and access.endpoint == f"http://127.0.0.1:{gate.port}/firm/graphql"
+        backend.close()
 
 
 def test_an_ipv6_address_is_reached(target: int) -> None:
@@ -169,6 +191,15 @@ def test_a_redirect_is_followed_on_the_same_host_only(server: ServerProcess, tar
         with pytest.raises(GatewayRefused, match=f"a redirect to http://localhost:{moved.port}"):
             reaches(f"http://127.0.0.1:{gate.port}")
     assert moved.seen == []
+
+
+def test_a_redirect_from_http_to_https_is_followed(target: int, certificates: Certificates) -> None:
+    with standing(Gate(target, certificates=certificates)) as gate, standing(Gate(target)) as plain:
+        plain.moves_to = f"https://localhost:{gate.port}/graphql"
+        trusted = {"REQUESTS_CA_BUNDLE": str(certificates.authority), "FLOWHERD_HOME": "/nowhere"}
+        backend = open_backend(load_settings({"cloud.api": f"http://localhost:{plain.port}"}, environ=trusted))
+        assert backend.connect().wakes
+        backend.close()
 
 
 def test_the_embedded_server_is_reached_without_a_proxy(server: ServerProcess) -> None:

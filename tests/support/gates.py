@@ -28,6 +28,8 @@ class Gate:
     target: int
     #: Path at which the gate has the server.
     prefix: str = ""
+    #: The only path that it knows; empty for all.
+    knows: str = ""
     #: Headers without which it refuses.
     needs: Mapping[str, str] = field(default_factory=dict)
     #: Status and page that it gives for every request in place of the server.
@@ -59,6 +61,8 @@ class Gate:
 
     def _refusal(self, head: bytes) -> bytes | None:
         status, page = self.refuses or ("", "")
+        if self.knows and head.split(b" ")[1].decode("latin-1") != self.knows:
+            status, page = "404 Not Found", "<html>Where?</html>"
         headers = head.decode("latin-1").lower()
         if not self.refuses and not all(
             f"\r\n{name}: {value}\r\n".lower() in headers for name, value in self.needs.items()

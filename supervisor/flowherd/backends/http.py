@@ -77,7 +77,7 @@ class HttpClient:
         proxy or a gate refuses the way to the server.
         """
         proxy = self._route.proxy_url(url)
-        way = "" if proxy is None else f" through the proxy {without_user(proxy)}"
+        way = "" if proxy is None else f" through the proxy {proxy}"
         session = self._session()
         try:
             for _ in range(_MAX_REDIRECTS):
@@ -87,8 +87,9 @@ class HttpClient:
                     break
                 url = target
                 content.pop("params", None)  # the target has them already
-        except (requests.RequestException, ValueError) as error:  # ValueError: a header that is not text
-            cause = f"no answer from {without_user(url)}{way}: {_cause(error)}"
+        # OSError: those of requests, and a file of certificates that is gone. ValueError: a header that is not text.
+        except (OSError, ValueError) as error:
+            cause = without_user(f"no answer from {url}{way}: {_cause(error)}")
             # The proxy's refusal is in the text only: it answers CONNECT, before there is a request of ours.
             if isinstance(error, requests.exceptions.ProxyError) and _TUNNEL_REFUSED in cause:
                 raise GatewayRefused(cause) from error
