@@ -136,6 +136,7 @@ def load_settings(
         warnings=(
             *_unknown_warnings(environ),
             *_secret_warnings([own, {name: prefect.file[name] for name in prefect.file.keys() - prefect.referred}]),
+            *prefect.warnings,
             *(prefect3.warnings if settings.uses_work_pool else ()),
         ),
         paths=_paths(settings, own_path, environ),

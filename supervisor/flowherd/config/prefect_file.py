@@ -19,7 +19,8 @@ from flowherd.config.catalogue import PREFIXES, SETTINGS, SettingInfo, Shape
 from flowherd.config.home_of_user import home_of_user
 from flowherd.config.origins import Origin, Source
 from flowherd.config.sources import Layer, from_file
-from flowherd.config.toml_files import known_values, read_toml
+from flowherd.config.toml_files import flattened, known_values, place_of, read_toml
+from flowherd.errors import ConfigurationError
 
 #: The parts of a dotted name.
 _Key = tuple[str, ...]
@@ -45,6 +46,8 @@ _ADDRESSES: Mapping[str, tuple[_Key, ...]] = {
     "cloud": (("cloud", "endpoint"),),
 }
 _API_KEY = ("cloud", "api_key")
+#: Sections of Prefect that hold settings of flowherd too.
+_SECTIONS = frozenset({"server", "cloud", "cloud.agent", "logging"})
 _TOKEN = "cloud.agent.auth_token"
 
 
@@ -58,6 +61,8 @@ class PrefectConfiguration:
     referred: frozenset[str]
     #: The environment, with the values of PREFECT__ variables as Prefect reads them.
     environ: Mapping[str, str]
+    #: What a person should know of the file.
+    warnings: tuple[str, ...]
     #: The address of the API, if the configuration says where the server is and not what the API's address is.
     address: Layer
 
@@ -70,6 +75,8 @@ def read_prefect_configuration(
     Raises ConfigurationError, with file and line, if a file is not TOML or a value in it cannot be used.
     """
     data = _read(user_file)
+    if user_file is not None:
+        _refuse_values_for_sections(data, user_file)
     of_user, of_backend = dict(_leaves(data)), dict(_leaves(_read(backend_file)))
     files = {key: value for key, value in {**of_user, **of_backend}.items() if value != _DEFAULTS.get(key, _ABSENT)}
     variables = {_key(name): value for name, value in environ.items() if name.startswith(_PREFIX)}
@@ -82,6 +89,7 @@ def read_prefect_configuration(
             name for name, (value, origin) in file.items() if files.get(tuple((origin.key or name).split("."))) != value
         ),
         environ={**environ, **read},
+        warnings=tuple(_warnings_of(file, environ)),
         address=_address(variables, of_backend, files, resolved, (user_file, backend_file)),
     )
 
@@ -91,6 +99,24 @@ _ABSENT = object()
 
 def _read(path: Path | None) -> dict[str, Any]:
     return (read_toml(path) or {}) if path is not None else {}
+
+
+def _refuse_values_for_sections(data: Mapping[str, Any], path: Path) -> None:
+    for dotted, value in flattened(data):
+        if dotted in _SECTIONS and not isinstance(value, Mapping):
+            raise ConfigurationError(f"{place_of(path, dotted)}: {dotted} is a section, [{dotted}], not a value")
+
+
+def _warnings_of(file: Layer, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each value that names a variable that is not set: like Prefect, it is used as it stands."""
+    for dotted, (value, origin) in file.items():
+        named = _VARIABLE.findall(value) if isinstance(value, str) else []
+        missing = [f"${name}" for name in named if name.strip("{}") not in environ]
+        if missing and origin.path is not None:
+            place = place_of(origin.path, origin.key or dotted)
+            # Of a secret, what looks like a variable may be a part.
+            what = "a variable" if SETTINGS[dotted].secret else ", ".join(missing)
+            yield f"{place}: {dotted} names {what} that is not set, so the text is used as it stands"
 
 
 def _leaves(data: Mapping[str, Any], above: _Key = ()) -> Iterator[tuple[_Key, Any]]:

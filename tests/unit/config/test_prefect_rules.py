@@ -60,6 +60,15 @@ def test_prefects_variables_are_expanded_as_well_and_flowherds_are_not(tmp_path:
     assert loaded(tmp_path, text, environ).settings.cloud.agent.name == "$WHO"
 
 
+def test_a_variable_that_is_not_set_stands_as_it_is_with_a_warning(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "[cloud.agent]\n\nname = 'on $NO_SUCH'\nlabels = ['$OTHER']\n")
+    assert found.settings.cloud.agent.name == "on $NO_SUCH"
+    (warning,) = found.warnings
+    assert "line 3" in warning and "$NO_SUCH" in warning and "cloud.agent.name" in warning
+    (warning,) = loaded(tmp_path, "[cloud.agent]\nauth_token = 'se$cret'\n").warnings[:1]
+    assert "cret" not in warning
+
+
 def test_a_number_or_a_switch_may_stand_where_a_text_belongs(tmp_path: Path) -> None:
     text = "[cloud.agent]\nname = 7\nno_cloud_logs = 'True'\n"
     agent = loaded(tmp_path, text).settings.cloud.agent
@@ -104,6 +113,8 @@ def test_the_backend_that_was_chosen_by_command_is_in_a_file_of_its_own(tmp_path
         ("[cloud]\n\nrequest_timeout = 'soon'\n", "line 3"),
         ("[cloud.agent]\nname = 'a'\nlabels = '[1, 2'\n", "line 3"),
         ("cloud.agent.level = 'LOUD'\n", "line 1"),
+        ("a = 1\ncloud = 3\n", "line 2"),
+        ("[cloud]\napi = ['http://a']\n", "line 2"),
     ],
 )
 def test_a_bad_line_is_refused_with_file_and_line(tmp_path: Path, text: str, line: str) -> None:
