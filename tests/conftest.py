@@ -27,6 +27,7 @@ hypothesis.settings.load_profile("usual")
 _MORE_TIME = 4
 _HERE = Path(__file__).parent
 _FOREIGN = ("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,7 +86,7 @@ def new_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, new_homes: Iterator[Path]) -> Path:
     """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories."""
     for name in list(os.environ):
-        if name.startswith(_FOREIGN):
+        if name.startswith(_FOREIGN) or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
     home = next(new_homes)
     home.mkdir()

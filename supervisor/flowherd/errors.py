@@ -62,6 +62,10 @@ class BackendUnavailable(BackendError):
         self.retry_after_s = retry_after_s
 
 
+class GatewayRefused(BackendUnavailable):
+    """A proxy or a gate on the way to the backend answered in its place; the backend has not seen the credentials."""
+
+
 class BackendRefused(BackendError):
     """The backend refused the request, and would refuse it again. `code` is its machine-readable reason."""
 

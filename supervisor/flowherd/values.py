@@ -105,6 +105,8 @@ class EngineAccess:
     endpoint: str
     token: str = field(default="", repr=False)
     tenant_id: str | None = None
+    #: File or directory with the certificate authorities that the agent trusts; empty for the usual ones.
+    authorities: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

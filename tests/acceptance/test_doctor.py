@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from flowherd.cli.doctor.check_host import check_cgroup
+from tests.support.certificates import make_certificates
 from tests.support.commands import READY, CommandLine, background
+from tests.support.gates import Gate, standing
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(120)]
@@ -59,6 +61,32 @@ def test_an_api_that_does_not_answer_or_refuses_the_token_is_bad(command: Comman
         assert findings(wrong, code=1)["token"]["grade"] == "bad"
         right = CommandLine(command.home, {**command.env, "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "right"})
         assert findings(right)["token"]["detail"] == "accepted"
+
+
+def test_what_is_in_force_on_the_way_to_the_api_is_shown_with_its_source(command: CommandLine, tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    environ = {"FLOWHERD__CLOUD__CUSTOM_HEADERS": "X-Gate-Key=let-me-in", "HTTPS_PROXY": "http://me:pw-1@127.0.0.1:9"}
+    environ |= {"FLOWHERD__CLOUD__CLIENT_CERT": str(made.client), "NO_PROXY": "localhost"}
+    environ |= {"REQUESTS_CA_BUNDLE": str(made.authority), "FLOWHERD__SERVER__BIND_PORT": "0"}
+    with background(command, "server", until="ready at") as server:
+        port = int(server.text().partition("ready at http://127.0.0.1:")[2].split()[0])
+        gate = Gate(port, certificates=made, asks_client=True, needs={"X-Gate-Key": "let-me-in"})
+        with standing(gate):
+            api = f"https://localhost:{gate.port}"
+            gated = CommandLine(command.home, {**command.env, **environ})
+            found = findings(gated, "-a", api)
+            gated("ps", "--api", api)
+            unverified = {**environ, "PREFECT__CLOUD__TLS_INSECURE_SKIP_VERIFY": "true"}
+            unsafe = findings(CommandLine(command.home, {**command.env, **unverified}), "-a", api)
+            gate.needs = {"X-Gate-Key": "another"}
+            refused = findings(gated, "-a", api, code=1)
+    assert found["backend"]["grade"] == found["clock"]["grade"] == "ok"
+    assert found["proxy"]["detail"] == "none, because of localhost in NO_PROXY (from variable NO_PROXY)"
+    assert found["authorities"]["detail"] == f"{made.authority} (from variable REQUESTS_CA_BUNDLE)"
+    assert found["client certificate"]["detail"].endswith("(from variable FLOWHERD__CLOUD__CLIENT_CERT)")
+    assert found["headers"]["detail"] == "X-Gate-Key (from variable FLOWHERD__CLOUD__CUSTOM_HEADERS)"
+    assert unsafe["TLS"]["grade"] == "warn" and "PREFECT__CLOUD__TLS_INSECURE_SKIP_VERIFY" in unsafe["TLS"]["detail"]
+    assert "403" in refused["backend"]["detail"] and "token" not in refused
 
 
 @contextmanager

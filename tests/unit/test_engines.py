@@ -110,4 +110,5 @@ class TestWarming:
 def test_runs_inherit_the_agents_environment_without_its_tokens_and_what_systemd_set() -> None:
     kept = {"PATH": "/bin", "A_TOKEN": "x", "PREFECT__CONTEXT__SECRETS__A_TOKEN": "x", "PREFECT__CLOUD__API": "x"}
     own = {"NOTIFY_SOCKET": "x", "PREFECT__CLOUD__AUTH_TOKEN": "x", "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "x"}
-    assert environment_for_runs({**kept, **own, "PREFECT__CLOUD__API_KEY": "x"}) == kept
+    own |= {"PREFECT__CLOUD__API_KEY": "x", "FLOWHERD__CLOUD__CUSTOM_HEADERS": "X-Key=k"}
+    assert environment_for_runs({**kept, **own}) == kept

@@ -114,3 +114,32 @@ def test_the_start_of_the_process_is_reported_although_the_engine_reports_runnin
     assert [(report.state, report.pid, report.of_process) for report in run.pending.reports] == [
         (RunState.RUNNING, 77, False)
     ]
+
+
+@pytest.mark.parametrize(
+    ("of_files", "of_agent", "of_run", "of_host", "sent"),
+    [
+        (None, None, None, True, True),
+        (None, None, None, False, False),
+        (None, None, "false", True, False),
+        (None, None, "True", False, True),
+        (None, "0", None, True, False),
+        ("false", "true", None, False, True),
+        (None, "false", "true", True, True),
+        (None, None, "perhaps", False, False),
+    ],
+)
+def test_the_log_stays_off_the_server_wherever_prefect_3s_switch_is_set(
+    of_files: str | None, of_agent: str | None, of_run: str | None, of_host: bool, sent: bool
+) -> None:
+    def switch(value: str | None) -> dict[str, str]:
+        return {} if value is None else {"PREFECT_LOGGING_TO_API_ENABLED": value}
+
+    spec = spec_of(
+        run_of(env=switch(of_run)),
+        engine_variables=switch(of_files),
+        env_vars=switch(of_agent),
+        logging_to_api=of_host,
+    )
+    assert spec.agent.send_logs is sent
+    assert spec.env == {**switch(of_files), **switch(of_agent), **switch(of_run)}

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,6 +142,14 @@ class TestEnvironment:
         assert env_of(old, agent)["PYTHONPATH"].split(os.pathsep) == ["/inherited", "/agent", "/p"]
         assert env_of(new, agent)["PYTHONPATH"].split(os.pathsep) == ["/work", "/inherited", "/p"]
         assert plan(new, agent, "token").import_paths == ()
+
+    def test_the_authorities_that_the_agent_trusts_are_the_engines_unless_the_run_names_its_own(self) -> None:
+        agent = replace(defaults(), access=replace(ACCESS, authorities="/firm.pem"))
+        own = {"type": "LocalRun", "env": {"REQUESTS_CA_BUNDLE": "/own.pem"}}
+        for version in ("0.13.1", "1.4.1"):
+            assert env_of(run_of(version), agent)["REQUESTS_CA_BUNDLE"] == "/firm.pem"
+            assert env_of(run_of(version, run_config=own), agent)["REQUESTS_CA_BUNDLE"] == "/own.pem"
+            assert "REQUESTS_CA_BUNDLE" not in env_of(run_of(version), defaults())
 
     def test_a_python_path_of_the_agent_is_extended_before_0_14_and_unchanged_later(self) -> None:
         agent = defaults(env_vars={"PYTHONPATH": "/given"}, python_path="/inherited")

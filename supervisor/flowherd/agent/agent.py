@@ -82,7 +82,7 @@ class Agent(LaterNames, AgentParts):
         self.max_polls = max_polls
         self.agent_config_id = agent_config_id
         self.agent_address = agent_address or configured.agent_address
-        self.log_to_cloud = not (no_cloud_logs or configured.no_cloud_logs)
+        self.log_to_cloud = not no_cloud_logs and self.loaded.settings.sends_logs
         #: Logger of the standard library, named as the agent.
         self.logger = standard_logger(self.name, configured.level)
         #: Ids of the flow runs that are being deployed now.

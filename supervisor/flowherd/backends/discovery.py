@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import requests
@@ -35,9 +37,45 @@ class Api:
 
 def find_api(loaded: LoadedSettings) -> Api | None:
     """Return the API of the settings, else the running embedded server, else None."""
-    if loaded.settings.cloud.api:
-        return Api(address=loaded.settings.cloud.api, found_by=str(loaded.origins["cloud.api"]))
-    return running_server(loaded.paths.server_file)
+    cloud = loaded.settings.cloud
+    if not cloud.api and not cloud.graphql:
+        return running_server(loaded.paths.server_file)
+    setting = "cloud.api" if cloud.api else "cloud.graphql"
+    found = Api(address=cloud.api or cloud.graphql, found_by=str(loaded.origins[setting]))
+    if _is_place_of_embedded_server(loaded):
+        running = running_server(loaded.paths.server_file)
+        if running is not None and urlsplit(running.address).port == urlsplit(found.address).port:
+            return running
+    return found
+
+
+def is_left_to_embedded_server(loaded: LoadedSettings) -> bool:
+    """Return whether an agent is to use an embedded server, and to start one if none runs.
+
+    That is so if no API is set. Prefect's address of a server on this host is none either if it is where the embedded
+    server listens and nothing answers there: people export it for their clients before they start the server.
+    """
+    cloud = loaded.settings.cloud
+    if not cloud.api and not cloud.graphql:
+        return True
+    return _is_place_of_embedded_server(loaded) and not _answers(cloud.api)
+
+
+def _is_place_of_embedded_server(loaded: LoadedSettings) -> bool:
+    """Return whether the API is only known as Prefect's address of a server, and the embedded one would have it."""
+    origin, parts = loaded.origins["cloud.api"], urlsplit(loaded.settings.cloud.api)
+    is_of_prefects_server = origin.name.startswith("PREFECT__SERVER__") or origin.key.startswith("server.")
+    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1") and parts.port == loaded.settings.server.bind_port
+    return is_of_prefects_server and is_here
+
+
+def _answers(address: str) -> bool:
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 80), timeout=_HEALTH_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
 
 
 def running_server(server_file: Path) -> Api | None:

@@ -14,10 +14,15 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from threading import local
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
+from requests.structures import CaseInsensitiveDict
 
-from flowherd.errors import BackendUnavailable, NotAuthorized
+from flowherd.config.route import Route
+from flowherd.config.urls import without_user
+from flowherd.errors import BackendUnavailable, GatewayRefused, NotAuthorized
 
 #: Statuses of a proxy or a server that is busy or down for a moment.
 TEMPORARY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -30,6 +35,19 @@ _BODY_TIME_S = 30.0
 _MAX_RETRY_AFTER_S = 900.0
 #: The connection object that urllib3 names before the cause of an error.
 _CONNECTION_PREFIX = re.compile(r"^<?HTTPS?Connection(Pool)?\b.*?(?:\)|>): ")
+#: Maximum number of requests for one answer, if each is redirected.
+_MAX_REDIRECTS = 4
+#: What urllib3 says if a proxy does not connect (RFC 9110, 9.3.6).
+_TUNNEL_REFUSED = "Tunnel connection failed: 4"
+#: Headers that only proxies send.
+_PROXY_HEADERS = ("Proxy-Authenticate", "Proxy-Status", "X-Squid-Error")
+#: Keys of which the APIs' own refusals have one; gates that answer in JSON have others, such as "message".
+_API_KEYS = frozenset({"errors", "detail", "exception_message", "exception_detail"})
+_HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
+_TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_MAX_TITLE_CHARACTERS = 80
+#: Directly, with the usual authorities.
+DIRECT = Route()
 #: Maximum length of a server's message, characters.
 _MAX_MESSAGE_CHARACTERS = 2000
 
@@ -37,13 +55,16 @@ _MAX_MESSAGE_CHARACTERS = 2000
 class HttpClient:
     """Sends requests with the same headers; usable from several threads, each with its own HTTP session.
 
-    `authorities` is a PEM file with the certificate authorities to trust; empty means those of requests.
+    `route` is the way to the server; its headers are stronger than `headers`.
     """
 
-    def __init__(self, headers: Mapping[str, str], authorities: str = "") -> None:
-        self._headers = dict(headers)
-        self._authorities = authorities
+    def __init__(self, headers: Mapping[str, str], route: Route = DIRECT) -> None:
+        self._headers = CaseInsensitiveDict({**headers})
+        self._headers.update(route.headers)
+        self._route = route
         self._thread = local()
+        if not route.verify:  # said at the start, and by `flowherd doctor`; not with every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
         """Send these headers with every later request."""
@@ -54,27 +75,27 @@ class HttpClient:
     ) -> requests.Response:
         """Send a request and return the answer with its body read; `headers` are for this request only.
 
-        Raises BackendUnavailable if there is no answer, or if it is too large or too slow.
+        Raises BackendUnavailable if there is no answer, or if it is too large or too slow, and GatewayRefused if a
+        proxy or a gate refuses the way to the server.
         """
-        session: requests.Session | None = getattr(self._thread, "session", None)
-        if session is None:
-            session = self._thread.session = requests.Session()
-            # A token must reach its own address only, so proxies and .netrc of the environment are not used.
-            session.trust_env = False
-            session.verify = self._authorities or True
+        proxy = self._route.proxy_url(url)
+        way = "" if proxy is None else f" through the proxy {proxy}"
+        session = self._session()
         try:
-            response = session.request(
-                method,
-                url,
-                headers={**self._headers, **(headers or {})},
-                timeout=timeout_s,
-                allow_redirects=False,
-                stream=True,
-                **content,
-            )
-            _read_body(response, timeout_s + _BODY_TIME_S)
-        except (requests.RequestException, ValueError) as error:  # ValueError: a header that is not text
-            raise BackendUnavailable(f"no answer from {url}: {_cause(error)}") from error
+            for _ in range(_MAX_REDIRECTS):
+                response = self._send(session, method, url, timeout_s=timeout_s, headers=headers, **content)
+                target = _redirected(response, method)
+                if target is None:
+                    break
+                url = target
+                content.pop("params", None)  # the target has them already
+        # OSError: those of requests, and a file of certificates that is gone. ValueError: a header that is not text.
+        except (OSError, ValueError) as error:
+            cause = without_user(f"no answer from {url}{way}: {_cause(error)}")
+            # The proxy's refusal is in the text only: it answers CONNECT, before there is a request of ours.
+            if isinstance(error, requests.exceptions.ProxyError) and _TUNNEL_REFUSED in cause:
+                raise GatewayRefused(cause) from error
+            raise BackendUnavailable(cause) from error
         if response.status_code >= 500:  # servers close connections after such an answer without announcing it
             session.close()
         return response
@@ -86,20 +107,63 @@ class HttpClient:
             session.close()
             del self._thread.session
 
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._thread, "session", None)
+        if session is None:
+            session = self._thread.session = requests.Session()
+            # What counts of the environment is in the route. A .netrc would replace the token.
+            session.trust_env = False
+            session.verify = (self._route.authorities or True) if self._route.verify else False
+            session.cert = _certificate(self._route)
+        return session
+
+    def _send(
+        self,
+        session: requests.Session,
+        method: str,
+        url: str,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str] | None,
+        **content: Any,
+    ) -> requests.Response:
+        proxy = self._route.proxy_url(url)
+        response = session.request(
+            method,
+            url,
+            headers={**self._headers, **(headers or {})},
+            timeout=timeout_s,
+            allow_redirects=False,
+            stream=True,
+            proxies={} if proxy is None else {"all": proxy},
+            **content,
+        )
+        _read_body(response, timeout_s + _BODY_TIME_S)
+        return response
+
 
 def raise_for_common_status(response: requests.Response, credentials: str) -> None:
     """Raise for the statuses that mean the same in every API; return for all others.
 
-    `credentials` names for the message what the server checks. Raises NotAuthorized for 401 and 403, and
-    BackendUnavailable with the server's Retry-After for a temporary status.
+    `credentials` names for the message what the server checks. Raises NotAuthorized for 401 and 403 of the server, and
+    BackendUnavailable with the server's Retry-After for a temporary status. Redirects, web pages, 407, and 401 and 403
+    that are not the API's own answers are GatewayRefused: every API answers in JSON.
     """
-    status = response.status_code
+    status, url = response.status_code, without_user(response.url)
+    by = f" from {_other_than_api(response)}" if is_web_page(response) else ""
+    if 300 <= status < 400:
+        target = without_user(response.headers.get("Location", "nowhere"))
+        raise GatewayRefused(f"{url}: HTTP {status}, a redirect to {target:.200}, which is not followed")
+    if status == 407 or (status in (401, 403) and not _is_of_api(response)):
+        raise GatewayRefused(f"{url}: HTTP {status} from {_other_than_api(response)}; the API was not reached")
     if status in (401, 403):
-        raise NotAuthorized(f"{response.url} does not accept the {credentials} (HTTP {status})", code=str(status))
+        raise NotAuthorized(f"{url} does not accept the {credentials} (HTTP {status})", code=str(status))
     if status in TEMPORARY_STATUSES:
         pause_s = retry_after_s(response.headers)
         pause = "" if pause_s is None else f" and asks for a pause of {pause_s:.0f} s"
-        raise BackendUnavailable(f"{response.url} answered HTTP {status}{pause}", retry_after_s=pause_s)
+        raise BackendUnavailable(f"{url} answered HTTP {status}{by}{pause}", retry_after_s=pause_s)
+    if by and status >= 400:
+        raise GatewayRefused(f"{url}: HTTP {status}{by}; the API was not reached")
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -116,12 +180,69 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def json_body(response: requests.Response) -> Any:
-    """Return the JSON value in a body. Raises BackendUnavailable if there is none."""
+    """Return the JSON value in a body. Raises BackendUnavailable if there is none, GatewayRefused for a web page."""
     try:
         # Not response.json(): NaN and infinities, which no answer of these APIs holds, could not be sent back.
         return json.loads(response.content, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise BackendUnavailable(f"{response.url} answered HTTP {response.status_code} without valid JSON") from error
+        url, status = without_user(response.url), response.status_code
+        if is_web_page(response):
+            raise GatewayRefused(f"{url}: HTTP {status} from {_other_than_api(response)}, not the API") from error
+        raise BackendUnavailable(f"{url} answered HTTP {status} without valid JSON") from error
+
+
+def is_web_page(response: requests.Response) -> bool:
+    """Whether an answer is HTML, as gates and proxies send it, and no API of Prefect does."""
+    return response.headers.get("Content-Type", "").startswith("text/html") or _HTML.match(response.content) is not None
+
+
+def _is_of_api(response: requests.Response) -> bool:
+    """Whether a refusal may be the API's own: it is JSON as it sends it, and no proxy has put its name on it."""
+    if any(name in response.headers for name in _PROXY_HEADERS):
+        return False
+    try:
+        answer = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(answer, dict) and (not answer or not _API_KEYS.isdisjoint(answer))
+
+
+def _other_than_api(response: requests.Response) -> str:
+    """Describe what has answered in place of the API, by what it says of itself."""
+    if response.status_code == 407:
+        return "the proxy, which wants to know who asks (name and password are in the proxy's URL)"
+    title = _TITLE.search(response.content.decode("utf-8", "replace"))
+    named = " ".join(title[1].split())[:_MAX_TITLE_CHARACTERS] if title else ""
+    server = response.headers.get("Server", "")[:_MAX_TITLE_CHARACTERS]
+    return "a proxy or gate on the way" + (f" ({named or server})" if named or server else "")
+
+
+def _certificate(route: Route) -> str | tuple[str, str] | None:
+    if not route.client_cert:
+        return None
+    return (route.client_cert, route.client_key) if route.client_key else route.client_cert
+
+
+def _redirected(response: requests.Response, method: str) -> str | None:
+    """Return where a request is to be sent instead; None if it is not to be repeated.
+
+    Only to the same host, because the token is for it alone, never from TLS to none, and a request with a body only if
+    the answer keeps the method (RFC 9110, 15.4).
+    """
+    if response.status_code not in (307, 308) and not (response.status_code in (301, 302) and method == "GET"):
+        return None
+    if "Location" not in response.headers:
+        return None
+    target = urljoin(response.url, response.headers["Location"])
+    try:
+        here, there = urlsplit(response.url), urlsplit(target)
+        same_port = (there.port or 0) == (here.port or 0)
+    except ValueError:
+        return None
+    upgraded = here.scheme == "http" and there.scheme == "https"
+    if there.hostname != here.hostname or not (upgraded or (here.scheme == there.scheme and same_port)):
+        return None
+    return target
 
 
 def bounded_text(value: Any) -> str:
@@ -174,10 +295,10 @@ def _read_body(response: requests.Response, limit_s: float) -> None:
         size += len(part)
         if size > MAX_BODY_BYTES:
             response.close()
-            raise BackendUnavailable(f"{response.url} answered with more than {MAX_BODY_BYTES} bytes")
+            raise BackendUnavailable(f"{without_user(response.url)} answered with more than {MAX_BODY_BYTES} bytes")
         if time.monotonic() > deadline_s:
             response.close()
-            raise BackendUnavailable(f"{response.url} did not finish its answer within {limit_s:.0f} s")
+            raise BackendUnavailable(f"{without_user(response.url)} did not finish its answer within {limit_s:.0f} s")
     # The attribute in which requests keeps a body that it has read itself, which it does without any limit.
     response._content = b"".join(parts)
 

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loguru import logger
+
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
+from flowherd.config.route import facts_of, unverified
 from flowherd.errors import ConfigurationError, NoClient
 
 if TYPE_CHECKING:
@@ -68,9 +71,12 @@ def open_backend(loaded: LoadedSettings, *, only_look: bool = False) -> Backend:
 
     With `only_look` connecting creates and changes nothing at the server. Raises ConfigurationError if there is no
     backend of this name, it cannot be loaded, or it lacks a setting.
+    A certificate that is not verified is a warning in the log, at each start of an agent.
     """
     name = loaded.settings.backend_name
     factory = BUILT_IN.get(name) or _load(name, str(loaded.origins["agent.backend"]))
+    if not only_look:
+        _log_way(loaded)
     return factory(loaded, only_look=only_look)
 
 
@@ -95,6 +101,14 @@ def engine_of(loaded: LoadedSettings) -> str:
     """Return the name of the engine whose runs the backend hands out, also while its API is not known."""
     name = loaded.settings.backend_name
     return _ENGINES[name] if name in _ENGINES else open_backend(loaded, only_look=True).engine
+
+
+def _log_way(loaded: LoadedSettings) -> None:
+    """Log what is in force on the way to the API, and warn if its certificate is not verified."""
+    for fact in facts_of(loaded):
+        logger.info("The way to the API: {} {} (from {})", fact.what, fact.value, fact.origin)
+    if unverified(loaded):
+        logger.warning("{}", unverified(loaded))
 
 
 def _load(name: str, origin: str) -> BackendFactory:

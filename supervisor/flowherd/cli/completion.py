@@ -53,6 +53,7 @@ def _names_at_prefect3(context: typer.Context, path: str, incomplete: str, of_ty
     from flowherd.backends.json_values import mappings_not_null
     from flowherd.backends.prefect3.transport import Prefect3Transport
     from flowherd.config import load_settings
+    from flowherd.config.route import route_of
 
     try:
         loaded = load_settings({"cloud.api": context.params.get("api")})
@@ -62,7 +63,7 @@ def _names_at_prefect3(context: typer.Context, path: str, incomplete: str, of_ty
             address,
             api_key=own.api_key,
             auth_string=own.auth_string,
-            ssl_cert_file=own.ssl_cert_file,
+            route=route_of(loaded, address, of_pool=True),
             timeout_s=_TIMEOUT_S,
         )
         rows = mappings_not_null(transport.post(path, {}, once=True))
@@ -74,7 +75,7 @@ def _names_at_prefect3(context: typer.Context, path: str, incomplete: str, of_ty
 
 def _client() -> UserClient:
     from flowherd.backends.discovery import client_token, find_api
-    from flowherd.backends.graphql.transport import GraphQLTransport
+    from flowherd.backends.graphql.open_graphql import transport_to
     from flowherd.client.user_client import UserClient
     from flowherd.config import load_settings
 
@@ -82,4 +83,4 @@ def _client() -> UserClient:
     api = find_api(loaded)
     if api is None:
         raise BackendUnavailable("no API is known")
-    return UserClient(GraphQLTransport(api.address, client_token(loaded, api), _TIMEOUT_S))
+    return UserClient(transport_to(loaded, api, client_token(loaded, api), timeout_s=_TIMEOUT_S))

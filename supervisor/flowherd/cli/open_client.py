@@ -20,7 +20,7 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
     """
     # Imported here, as in all commands: requests and pydantic take most of the start-up time, and --help needs neither.
     from flowherd.backends.discovery import client_token, find_api
-    from flowherd.backends.graphql.transport import GraphQLTransport
+    from flowherd.backends.graphql.open_graphql import transport_to
     from flowherd.client.user_client import UserClient
 
     loaded = settings_from(api=api)
@@ -39,5 +39,4 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
             f"{loaded.paths.home}; start one with `flowherd start` or `flowherd server`",
             UNREACHABLE,
         )
-    transport = GraphQLTransport(found.address, client_token(loaded, found), loaded.settings.cloud.request_timeout)
-    return UserClient(transport), loaded
+    return UserClient(transport_to(loaded, found, client_token(loaded, found))), loaded

@@ -44,13 +44,20 @@ For each setting the strongest source wins:
 1. the option, or the argument of `flowherd.LocalAgent`
 2. the variable `FLOWHERD__...`
 3. the variable `PREFECT__...`
-4. any other variable that is listed with the setting below
+4. any other variable that is listed with the setting below, except `SSL_CERT_FILE`
 5. `config.toml` in flowherd's home, which is `~/.flowherd` or `FLOWHERD_HOME`; an unknown key is an
    error
 6. Prefect's `~/.prefect/config.toml`, which `PREFECT__HOME_DIR` and `PREFECT__USER_CONFIG_PATH` can
    move; unknown keys are ignored
-7. in the section `[prefect3]`: the active profile in Prefect 3's `profiles.toml`
-8. the default
+7. in the section `[prefect3]`: `.env`, `prefect.toml` and `pyproject.toml` of the directory in
+   which the agent is started, then the active profile in Prefect 3's `profiles.toml`
+8. `SSL_CERT_FILE`; for `cloud.api` Prefect's `server.endpoint`, or `server.host` and `server.port`
+   (`cloud.endpoint` with the backend `cloud`)
+9. the default
+
+Sources 3 and 6 are read by Prefect's rules: `$NAME` is a variable of the environment and
+`${section.key}` another value of the configuration. How the API is reached, and which settings of
+Prefect count, is in [the way to the server](way-to-the-server.md).
 
 `flowherd config` shows every setting with its value and where the value came from.
 `conf/flowherd.toml` is a commented configuration file to start from.

@@ -3,7 +3,12 @@
 settings          every setting with its default, bounds and meaning
 catalogue         the settings as a list by dotted name
 sources           what each source says: arguments, environment, files
-prefect3_sources  what Prefect 3's own variables and profiles say
+prefect_file      what the configuration of Prefect 0.x and 1.x says
+prefect3_sources  what Prefect 3's own variables, files and profiles say
+proxies           the proxies of the environment
+route             how an API is reached: authorities, certificates, headers, proxies
+field_types       types of settings that are checked
+urls              URLs as they may be shown
 toml_files        reading configuration files
 config_values     from text to values
 runtime_option    a runtime written as one option

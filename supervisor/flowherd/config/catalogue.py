@@ -25,6 +25,10 @@ DELIMITER = "__"
 FILE_SUFFIX = "_FILE"
 
 
+#: Headers whose values are no secrets, and too common to be masked.
+_OPEN_HEADERS = frozenset({"accept", "accept-language", "host", "user-agent"})
+
+
 class Shape(Enum):
     """The structure of a setting's value."""
 
@@ -116,7 +120,10 @@ def credentials(settings: Settings) -> list[str]:
     secrets = [str(value_of(settings, name)) for name, setting in SETTINGS.items() if setting.secret]
     # "NAME:PASSWORD"
     secrets += [secret.partition(":")[2] for secret in secrets]
-    secrets += [urlsplit(address).password or "" for address in (settings.cloud.api, settings.prefect3.api)]
+    addresses = (settings.cloud.api, settings.cloud.graphql, settings.prefect3.api)
+    secrets += [urlsplit(address).password or "" for address in addresses]
+    for headers in (settings.cloud.custom_headers, settings.prefect3.custom_headers):
+        secrets += [value for name, value in headers.items() if name.lower() not in _OPEN_HEADERS]
     return sorted({secret for secret in secrets if secret})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,23 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
 from flowherd.config.home_of_user import home_of_user
 from flowherd.config.origins import Origin, Source
-from flowherd.config.prefect3_sources import PREFECT3_NAMES, from_profile, from_variables
+from flowherd.config.prefect3_sources import DEFAULT_VARIABLES, PREFECT3_NAMES, read_prefect3_sources
+from flowherd.config.prefect_file import expand_variables, read_prefect_configuration
+from flowherd.config.proxies import Proxies, proxies_of
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
-    API_KEY,
+    OTHER_VARIABLES,
     Layer,
     LayerSource,
     bad_value,
-    from_api_key,
     from_arguments,
     from_environment,
     from_file,
+    from_other_variables,
     unknown_variables,
 )
-from flowherd.config.toml_files import known_values, read_toml, refuse_unknown, resolve_references, suggestion
+from flowherd.config.toml_files import known_values, read_toml, refuse_unknown, suggestion
+from flowherd.config.urls import without_user
 from flowherd.errors import ConfigurationError
 from flowherd.private_directory import check_private_directory
 
@@ -73,6 +76,10 @@ class LoadedSettings:
     #: Problems that a person should know of but that prevent nothing.
     warnings: tuple[str, ...]
     paths: Paths
+    #: The proxies of the environment.
+    proxies: Proxies = field(default_factory=Proxies)
+    #: Settings of the engine of runs that files of the engine's own set, as variables.
+    engine_variables: Mapping[str, str] = field(default_factory=dict)
 
     def masked(self, dotted: str) -> Any:
         """Return the value of a setting in a form that may be shown."""
@@ -81,7 +88,9 @@ class LoadedSettings:
             return MASK if value else ""
         if SETTINGS[dotted].masked:
             return dict.fromkeys(value, MASK)
-        return [_without_model(item) for item in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [_without_model(item) for item in value]
+        return without_user(value) if isinstance(value, str) else value
 
 
 def _without_model(item: Any) -> Any:
@@ -105,21 +114,34 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     arguments = from_arguments(overrides or {}, argument_names or {})
-    environments = [from_environment(environ, prefix) for prefix in PREFIXES]
+    prefect = read_prefect_configuration(_prefect_path(environ), _backend_path(environ), environ)
+    environments = [
+        from_environment(known, prefix) for prefix, known in zip(PREFIXES, (environ, prefect.environ), strict=True)
+    ]
     home = _home([arguments, *environments], environ)
     check_private_directory(home, "home directory")
     own_path = config_file or home / CONFIG_FILE
     own = _own_file(own_path, must_exist=config_file is not None)
-    prefect = _prefect_file(_prefect_path(environ), environ)
+    prefect3 = read_prefect3_sources(environ)
     fallbacks: Layer = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
-    weaker = [own, prefect, from_profile(environ), fallbacks]
-    settings = _checked([arguments, *environments, from_api_key(environ), from_variables(environ), *weaker], origins)
+    stronger = [arguments, *environments, from_other_variables(prefect.environ), prefect3.variables]
+    weaker = [own, prefect.file, prefect3.files, prefect3.defaults, prefect.address, fallbacks]
+    settings = _checked([*stronger, *weaker], origins)
+    if settings.uses_work_pool and prefect3.refusals:
+        raise ConfigurationError("; ".join(prefect3.refusals))
     return LoadedSettings(
         settings=settings,
         origins={dotted: origins.get(dotted, Origin(source=Source.DEFAULT)) for dotted in SETTINGS},
-        warnings=(*_unknown_warnings(environ), *_secret_warnings([own, prefect])),
+        warnings=(
+            *_unknown_warnings(environ),
+            *_secret_warnings([own, {name: prefect.file[name] for name in prefect.file.keys() - prefect.referred}]),
+            *prefect.warnings,
+            *(prefect3.warnings if settings.uses_work_pool else ()),
+        ),
         paths=_paths(settings, own_path, environ),
+        proxies=proxies_of(environ),
+        engine_variables=prefect3.for_runs if settings.uses_work_pool else {},
     )
 
 
@@ -128,12 +150,10 @@ def variables_of(dotted: str) -> list[str]:
     setting = SETTINGS[dotted]
     suffixes = ("", FILE_SUFFIX) if setting.secret else ("",)
     found = [setting.variable(prefix) + suffix for prefix in PREFIXES for suffix in suffixes]
-    if dotted == "cloud.agent.auth_token":
-        found.append(API_KEY)
     if dotted == "home":
         found.append(HOME_VARIABLE)
-    # The later of two names wins.
-    return found + [name for name, setting_name in reversed(PREFECT3_NAMES.items()) if setting_name == dotted]
+    others = [OTHER_VARIABLES, PREFECT3_NAMES, DEFAULT_VARIABLES]
+    return found + [name for names in others for name, setting_name in names.items() if setting_name == dotted]
 
 
 def _checked(layers: list[Layer], origins: dict[str, Origin]) -> Settings:
@@ -201,19 +221,18 @@ def _own_file(path: Path, *, must_exist: bool) -> Layer:
 def _prefect_path(environ: Mapping[str, str]) -> Path | None:
     given = environ.get("PREFECT__USER_CONFIG_PATH")
     if given:
-        return _absolute(given, environ)
+        return _absolute(expand_variables(given, environ), environ)
     home = environ.get("PREFECT__HOME_DIR")
     if not home and home_of_user(environ) is None:
         return None
     return _absolute(home or "~/.prefect", environ) / CONFIG_FILE
 
 
-def _prefect_file(path: Path | None, environ: Mapping[str, str]) -> Layer:
-    data = read_toml(path) if path is not None else None
-    if path is None or data is None:
-        return {}
-    values = {dotted: value for dotted, value in known_values(data).items() if dotted != "home"}
-    return from_file(resolve_references(values, data, environ), path, Source.PREFECT_FILE)
+def _backend_path(environ: Mapping[str, str]) -> Path | None:
+    given = environ.get("PREFECT__BACKEND_CONFIG_PATH")
+    if not given and home_of_user(environ) is None:
+        return None
+    return _absolute(expand_variables(given or "~/.prefect/backend.toml", environ), environ)
 
 
 def _unknown_warnings(environ: Mapping[str, str]) -> list[str]:

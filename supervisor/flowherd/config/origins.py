@@ -26,6 +26,8 @@ class Origin:
     name: str = ""
     #: The file that the value was read from.
     path: Path | None = None
+    #: The dotted key in the file, if it is not the setting's name.
+    key: str = ""
 
     def __str__(self) -> str:
         if self.source is Source.DEFAULT:

@@ -7,45 +7,17 @@ sections and the descriptions of the fields are the text of docs/reference/setti
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from flowherd.config.field_types import AbsolutePath, ApiAddress, Headers, PoolName, SecretSource, Token
 from flowherd.config.runtime_option import runtime_from_text
 
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-def _checked_api(address: str) -> str:
-    parts = urlsplit(address)
-    if address and (parts.scheme not in ("http", "https") or not parts.netloc):
-        raise ValueError("an API address looks like http://HOST:PORT")
-    return address
-
-
-def _checked_pool_name(name: str) -> str:
-    if any(character in "/%&<>" for character in name):
-        raise ValueError("names of work pools, queues and workers must not contain / % & < >")
-    return name
-
-
-def _checked_token(token: str) -> str:
-    token = token.strip()
-    if not all("!" <= character <= "~" for character in token):
-        raise ValueError("a token is printable ASCII without spaces, because it is sent in an HTTP header")
-    return token
-
-
-def _checked_absolute(path: str) -> str:
-    if path and not path.startswith("/"):
-        raise ValueError("it should be an absolute path")
-    return path.rstrip("/")
-
-
-#: An absolute path, or empty.
-AbsolutePath = Annotated[str, AfterValidator(_checked_absolute)]
 #: The language, the time zone, and how the network is reached.
 USER_ENV = (
     *("PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
@@ -55,21 +27,11 @@ USER_ENV = (
 )
 
 
-def _checked_secret_source(source: str) -> str:
-    kind, _, place = source.partition(":")
-    if kind not in ("file", "env") or not place:
-        raise ValueError("the source of a secret is file:PATH or env:VARIABLE")
-    return source
-
-
-#: A secret, or empty; left out of every repr.
-Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
-#: Where a secret is read from when a run starts.
-SecretSource = Annotated[str, AfterValidator(_checked_secret_source)]
-#: A name that becomes part of a path of Prefect 3's API, or empty.
-PoolName = Annotated[str, AfterValidator(_checked_pool_name)]
-#: The address of an API, or empty.
-ApiAddress = Annotated[str, AfterValidator(_checked_api)]
+#: Descriptions of settings that both APIs have.
+_CLIENT_CERT = "File with the client certificate that is shown to the API, and its chain; empty: none."
+_CLIENT_KEY = "File with the certificate's key, not encrypted; empty: it is in the file of the certificate."
+_HEADERS = "HTTP headers for every request and websocket, for a gate in front of the API. They may hold keys."
+_SKIP_VERIFY = "Do not verify the API's certificate: anyone between can read the token. Warned of at each start."
 
 
 class _Section(BaseModel):
@@ -113,6 +75,10 @@ class Cloud(_Section):
     """The API: settings that Prefect's configuration has too."""
 
     api: ApiAddress = Field(default="", description="API address; empty: the embedded server.")
+    graphql: ApiAddress = Field(
+        default="",
+        description="URL to which operations are posted, as in Prefect 0.x; empty: that of cloud.api.",
+    )
     auth_token: Token = Field(default="", description="API token of the client commands, such as `flowherd ps`.")
     request_timeout: float = Field(default=15.0, gt=0, description="How long to wait for an answer, seconds.")
     heartbeat_interval: float = Field(
@@ -129,6 +95,18 @@ class Cloud(_Section):
         gt=0,
         description="If the API has not answered for this many seconds, the agent ends its runs. Not set: never.",
     )
+    send_flow_run_logs: bool = Field(
+        default=True,
+        description="Send the runs' logs to the API. A run's own environment can say no, but not yes if this says no.",
+    )
+    ca_bundle: str = Field(
+        default="",
+        description="File or directory with the certificates of the authorities to trust; empty: those of certifi.",
+    )
+    client_cert: str = Field(default="", description=_CLIENT_CERT)
+    client_key: str = Field(default="", description=_CLIENT_KEY)
+    custom_headers: Headers = Field(default={}, description=_HEADERS)
+    tls_insecure_skip_verify: bool = Field(default=False, description=_SKIP_VERIFY)
     agent: CloudAgent = CloudAgent()
 
 
@@ -177,7 +155,8 @@ class RunsSection(_Section):
     keep: float | None = Field(
         default=None,
         ge=0,
-        description="How long to keep the directory of an ended run, seconds. Not set: 0, with no_cloud_logs 7 days.",
+        description="How long to keep the directory of an ended run, seconds. Not set: 0, and 7 days if its log is not "
+        "sent.",
     )
     max_line_bytes: int = Field(
         default=131072, ge=1024, le=131072, description="Maximum length of a line of output, bytes; the rest is cut."
@@ -301,7 +280,18 @@ class Prefect3(_Section):
     auth_string: Token = Field(default="", description="NAME:PASSWORD, if the server needs it.")
     ssl_cert_file: str = Field(
         default="",
-        description="File with the certificates of the authorities to trust; empty: the default ones.",
+        description="File with the certificates of the authorities to trust; empty: those of certifi.",
+    )
+    client_cert: str = Field(default="", description=_CLIENT_CERT)
+    client_key: str = Field(default="", description=_CLIENT_KEY)
+    custom_headers: Headers = Field(default={}, description=_HEADERS)
+    tls_insecure_skip_verify: bool = Field(default=False, description=_SKIP_VERIFY)
+    request_timeout: float | None = Field(
+        default=None, gt=0, description="How long to wait for an answer, seconds. Not set: cloud.request_timeout."
+    )
+    logging_to_api: bool = Field(
+        default=True,
+        description="Send the runs' logs to the API; the environment of a run or its job variables can say otherwise.",
     )
 
 
@@ -344,3 +334,8 @@ class Settings(_Section):
     def uses_work_pool(self) -> bool:
         """Whether the agent serves a work pool of a Prefect 3 server instead of an API of Prefect 0.x/1.x."""
         return self.backend_name == "prefect3"
+
+    @property
+    def sends_logs(self) -> bool:
+        """Whether logs are sent to the backend, as far as that is the same for all runs."""
+        return not self.cloud.agent.no_cloud_logs and (self.cloud.send_flow_run_logs or self.uses_work_pool)

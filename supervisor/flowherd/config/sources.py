@@ -1,7 +1,7 @@
 """What each source says about the settings, the strongest source first:
 
-    arguments > FLOWHERD__* > PREFECT__* > Prefect 1's API key > Prefect 3's variables > flowherd's file >
-    Prefect's file > Prefect 3's profile > defaults
+    arguments > FLOWHERD__* > PREFECT__* > other variables > Prefect 3's variables > flowherd's file > Prefect's file >
+    Prefect 3's files > Prefect's address of a server > defaults
 
 pydantic-settings would merge a mapping that two sources set. Here the value of the stronger source stands alone, so
 each source only adds what no stronger one has given, and records where each value came from.
@@ -19,10 +19,21 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from flowherd.config.catalogue import FILE_SUFFIX, SETTINGS, SettingInfo
 from flowherd.config.config_values import from_text, from_value
 from flowherd.config.origins import Origin, Source
+from flowherd.config.toml_files import line_of
+from flowherd.config.urls import without_user
 from flowherd.errors import ConfigurationError
 
-#: Prefect 1's variable for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN; its agents read only this one.
-API_KEY = "PREFECT__CLOUD__API_KEY"
+#: Variables that have another name than the setting that they set; of two for one setting the first wins.
+OTHER_VARIABLES = {
+    # Prefect 1's variable for what Prefect 0.13 had in PREFECT__CLOUD__AGENT__AUTH_TOKEN.
+    "PREFECT__CLOUD__API_KEY": "cloud.agent.auth_token",
+    # That of Prefect 0.x for PREFECT__CLOUD__SEND_FLOW_RUN_LOGS. Only a variable counts: files that were copied from
+    # its defaults say false, although its agents send logs.
+    "PREFECT__LOGGING__LOG_TO_CLOUD": "cloud.send_flow_run_logs",
+    # Those of requests, with which the clients of Prefect 0.x and 1.x are built.
+    "REQUESTS_CA_BUNDLE": "cloud.ca_bundle",
+    "CURL_CA_BUNDLE": "cloud.ca_bundle",
+}
 
 #: What one source says: values with their origins, by dotted name.
 Layer = Mapping[str, tuple[Any, Origin]]
@@ -75,7 +86,7 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> Layer:
         name = setting.variable(prefix)
         if name in environ:
             origin = Origin(source=Source.ENVIRONMENT, name=name)
-            layer[setting.dotted] = (_read_text(setting, environ[name], origin), origin)
+            layer[setting.dotted] = (read_text(setting, environ[name], origin), origin)
         elif setting.secret and environ.get(name + FILE_SUFFIX):
             path = Path(environ[name + FILE_SUFFIX])
             origin = Origin(source=Source.ENVIRONMENT, name=name + FILE_SUFFIX, path=path)
@@ -83,11 +94,14 @@ def from_environment(environ: Mapping[str, str], prefix: str) -> Layer:
     return layer
 
 
-def from_api_key(environ: Mapping[str, str]) -> Layer:
-    """Return the agent's token, if the environment contains an API key of Prefect 1."""
-    key = environ.get(API_KEY)
-    origin = Origin(source=Source.ENVIRONMENT, name=API_KEY)
-    return {"cloud.agent.auth_token": (key, origin)} if key else {}
+def from_other_variables(environ: Mapping[str, str]) -> Layer:
+    """Return the values of variables that are not named after their settings; an empty one is not set."""
+    layer: dict[str, tuple[Any, Origin]] = {}
+    for name, dotted in OTHER_VARIABLES.items():
+        if environ.get(name) and dotted not in layer:
+            origin = Origin(source=Source.ENVIRONMENT, name=name)
+            layer[dotted] = (read_text(SETTINGS[dotted], environ[name], origin), origin)
+    return layer
 
 
 def from_file(values: Mapping[str, Any], path: Path, source: Source) -> Layer:
@@ -120,7 +134,8 @@ def unknown_variables(environ: Iterable[str], prefix: str) -> list[str]:
     return sorted(name for name in environ if name.startswith(prefix) and name not in known)
 
 
-def _read_text(setting: SettingInfo, text: str, origin: Origin) -> Any:
+def read_text(setting: SettingInfo, text: str, origin: Origin) -> Any:
+    """Return what a text from this origin means for a setting. Raises ConfigurationError if it means nothing."""
     try:
         return from_text(setting, text)
     except ValueError as error:
@@ -136,5 +151,8 @@ def _read_value(setting: SettingInfo, value: Any, origin: Origin) -> Any:
 
 def bad_value(setting: SettingInfo, value: Any, origin: Origin, allowed: str) -> ConfigurationError:
     """Return the error for a value that cannot be used; `allowed` says what can."""
-    shown = "(not shown)" if setting.secret or setting.masked else repr(value)
-    return ConfigurationError(f"{setting.dotted} = {shown} from {origin} cannot be used: {allowed}")
+    shown = "(not shown)" if setting.secret or setting.masked else without_user(repr(value))
+    key = origin.key or setting.dotted
+    line = None if origin.path is None or origin.name else line_of(origin.path, key)
+    place = f"{origin}" if line is None else f"{origin}, line {line}"
+    return ConfigurationError(f"{setting.dotted} = {shown} from {place} cannot be used: {allowed}")

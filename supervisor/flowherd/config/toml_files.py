@@ -1,4 +1,4 @@
-"""Reads configuration files: TOML into dotted names, and the ${a.b} references of Prefect's file.
+"""Reads configuration files: TOML into dotted names, and the lines of keys for messages.
 
 Knows the names of the settings, but not their types.
 """
@@ -19,13 +19,9 @@ from flowherd.errors import ConfigurationError
 # Python 3.10 has no TOML reader; tomli is the same code.
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
-#: Maximum depth of references to references; more is taken for a circle.
-_MAX_DEPTH = 10
-
-
-class _Unresolvable(Exception):
-    pass
+#: The header of a section, or of an entry of a list of sections; an assignment.
+_HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]")
+_ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 
 
 def read_toml(path: Path) -> dict[str, Any] | None:
@@ -48,16 +44,17 @@ def read_toml(path: Path) -> dict[str, Any] | None:
 
 def known_values(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings in `data` by dotted name, without keys that are not settings."""
-    return {dotted: value for dotted, value in _flattened(data) if dotted in SETTINGS}
+    return {dotted: value for dotted, value in flattened(data) if dotted in SETTINGS}
 
 
 def refuse_unknown(data: Mapping[str, Any], path: Path) -> None:
     """Raise ConfigurationError if the file has a key that is not a setting; the message suggests a similar one."""
-    for dotted, value in _flattened(data):
+    for dotted, value in flattened(data):
         if dotted in SECTIONS and not isinstance(value, dict):
-            raise ConfigurationError(f"{path}: {dotted} is a section, [{dotted}], not a value")
+            raise ConfigurationError(f"{place_of(path, dotted)}: {dotted} is a section, [{dotted}], not a value")
         if dotted not in SETTINGS and dotted not in SECTIONS:
-            raise ConfigurationError(f"{path}: there is no setting {dotted}{suggestion(dotted, [*SETTINGS])}")
+            hint = suggestion(dotted, [*SETTINGS])
+            raise ConfigurationError(f"{place_of(path, dotted)}: there is no setting {dotted}{hint}")
 
 
 def suggestion(wrong: str, known: list[str]) -> str:
@@ -68,50 +65,43 @@ def suggestion(wrong: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def resolve_references(
-    values: Mapping[str, Any], data: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return `values` with ${a.b} and ${VARIABLE} replaced; a value that cannot be resolved is left out.
-
-    Prefect also resolves references against its own defaults. These are not known here, so such a value counts as not
-    set.
-    """
-    resolved = {}
-    for dotted, value in values.items():
-        try:
-            resolved[dotted] = _resolve(value, data, environ, _MAX_DEPTH)
-        except _Unresolvable:
+def line_of(path: Path, dotted: str) -> int | None:
+    """Return the number of the line of a TOML file that sets a key, or begins its section; None if it is not found."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    section = ""
+    for number, line in enumerate(lines, start=1):
+        header, assignment = _HEADER.match(line), _ASSIGNMENT.match(line)
+        if header:
+            section = found = _plain(header[1])
+        elif assignment:
+            found = ".".join(filter(None, (section, _plain(assignment[1]))))
+        else:
             continue
-    return resolved
+        is_above = assignment is not None and dotted.startswith(f"{found}.")  # pairs on one line
+        if found == dotted or is_above or found.startswith(f"{dotted}."):
+            return number
+    return None
 
 
-def _resolve(value: Any, data: Mapping[str, Any], environ: Mapping[str, str], depth: int) -> Any:
-    if not isinstance(value, str) or "${" not in value:
-        return value
-    if depth == 0:
-        raise _Unresolvable
-    whole = _REFERENCE.fullmatch(value)
-    if whole:
-        return _resolve(_referred(whole[1], data, environ), data, environ, depth - 1)
-    return _REFERENCE.sub(lambda match: str(_resolve(match[0], data, environ, depth - 1)), value)
+def place_of(path: Path, dotted: str) -> str:
+    """Return the file and the line of a key, as they are written in messages."""
+    line = line_of(path, dotted)
+    return str(path) if line is None else f"{path}, line {line}"
 
 
-def _referred(name: str, data: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    value: Any = data
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            value = environ.get(name)
-            break
-        value = value[part]
-    if value is None or isinstance(value, Mapping):
-        raise _Unresolvable
-    return value
+def _plain(key: str) -> str:
+    """Return a key of TOML without blanks and quotes around its parts."""
+    return ".".join(part.strip().strip("\"'") for part in key.split("."))
 
 
-def _flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Return all values by dotted name; the pairs of a setting that is a mapping stay together."""
     for key, value in data.items():
         dotted = prefix + key
         if isinstance(value, Mapping) and value and dotted not in SETTINGS:
-            yield from _flattened(value, dotted + ".")
+            yield from flattened(value, dotted + ".")
         else:
             yield dotted, value

@@ -52,6 +52,10 @@ class AgentDefaults:
     api_flavour: str = "server"
     #: The agent's labels.
     labels: Sequence[str] = ()
+    #: Settings of the engine that files of its own set on this host, as variables; weaker than `env_vars`.
+    engine_variables: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the engine's own settings on this host send logs to the API; a run's environment can say otherwise.
+    logging_to_api: bool = True
     #: Directory in which the agent was started.
     started_in: str = "/"
     #: PYTHONPATH in the agent's environment; empty when it is not set.

@@ -96,7 +96,9 @@ def engine_environment(
         of_old = {} if _is_new(flow_run.flow) else _required_of_old_task_runners()
         given = ({"PYTHONPATH": _joined(paths)}, defaults.env_vars, chosen)
         env = merged(of_old, *given, required, defaults.own_variables)
-    return {**env, **_ours(flow_run)}
+    # As requests calls it, with which Prefect's client is built.
+    trusted = {"REQUESTS_CA_BUNDLE": access.authorities} if access.authorities else {}
+    return {**trusted, **env, **_ours(flow_run)}
 
 
 def _sends_logs(chosen: Variables, defaults: AgentDefaults) -> bool:

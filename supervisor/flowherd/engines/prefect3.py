@@ -28,6 +28,10 @@ PREFECT3_PACKAGE = EnginePackage(
         "name one with --runtime NAME=VIRTUAL-ENVIRONMENT"
     ),
 )
+#: The variable by which Prefect decides whether to send a run's log, and the words that it knows (pydantic's).
+_LOG_SWITCH = "PREFECT_LOGGING_TO_API_ENABLED"
+_NO = frozenset({"0", "off", "f", "false", "n", "no"})
+_YES = frozenset({"1", "on", "t", "true", "y", "yes"})
 #: What the backend calls the storage of the flows that it hands out.
 _STORAGE = "Prefect3"
 #: Keys of the storage of which at least one is set when a deployment has code to be fetched.
@@ -38,8 +42,11 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
     storage = flow_run.flow.storage
     if storage.get("refused"):
         raise UnsupportedStorage(str(storage["refused"]))
-    show_output = config.get("stream_output") is not False
-    spec = spec._replace(parameters={}, agent=spec.agent._replace(show_output=show_output))
+    env = {**defaults.engine_variables, **spec.env}
+    keys = spec.agent._replace(
+        show_output=config.get("stream_output") is not False, send_logs=_sends_logs(env, defaults)
+    )
+    spec = spec._replace(parameters={}, env=env, agent=keys)
     known = storage.get("documents") or {}
     target = {
         "flow_run_id": flow_run.id,
@@ -55,6 +62,12 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
     if rule is not None and rule.has_engine and any(storage.get(name) for name in _CODE):
         return spec._replace(kind=KIND_PREFECT3_COMMAND, target={**target, "argv": argv})
     return spec._replace(kind=KIND_COMMAND, target={"argv": argv})
+
+
+def _sends_logs(env: Mapping[str, str], defaults: AgentDefaults) -> bool:
+    """Whether the run's log is forwarded: all of it or nothing, because its output has copies of its records."""
+    switch = env.get(_LOG_SWITCH, "").strip().lower()
+    return switch not in _NO if switch in _YES | _NO else defaults.logging_to_api
 
 
 def _words(command: object) -> list[str]:

@@ -11,6 +11,8 @@ _OF_SYSTEMD = frozenset(
 #: Variables below these prefixes are settings of the agent. Not all of PREFECT__, because for example
 #: PREFECT__CONTEXT__SECRETS__A_TOKEN is a secret of the flows.
 _OF_THE_AGENT = ("PREFECT__CLOUD__", "FLOWHERD__")
+#: What is in the names of those that hold secrets.
+_SECRETS = ("TOKEN", "API_KEY", "CUSTOM_HEADERS")
 
 
 def environment_for_runs(agent_environment: Mapping[str, str]) -> dict[str, str]:
@@ -19,4 +21,4 @@ def environment_for_runs(agent_environment: Mapping[str, str]) -> dict[str, str]
 
 
 def _is_the_agents_own(name: str) -> bool:
-    return name in _OF_SYSTEMD or (name.startswith(_OF_THE_AGENT) and ("TOKEN" in name or "API_KEY" in name))
+    return name in _OF_SYSTEMD or (name.startswith(_OF_THE_AGENT) and any(word in name for word in _SECRETS))

@@ -78,8 +78,9 @@ class Host:
 
     @functools.cached_property
     def _retention(self) -> Retention:
-        keep_s = retention_s(self._loaded.settings.runs.keep, send_logs=self._options.send_logs)
-        return Retention(self._state, keep_s, self._is_in_use)
+        chosen_s = self._loaded.settings.runs.keep
+        keep_s, unsent_s = (retention_s(chosen_s, send_logs=sent) for sent in (self._options.send_logs, False))
+        return Retention(self._state, keep_s, self._is_in_use, keep_unsent_s=unsent_s)
 
     @functools.cached_property
     def _upkeep(self) -> StateUpkeep:
@@ -338,7 +339,7 @@ class Host:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
-        self._retention.delivered(run.directory)
+        self._retention.delivered(run.directory, sent_log=run.sends_logs)
         self._registry.remove(run)
         self._ties.wake()
 

@@ -33,21 +33,30 @@ def retention_s(keep_s: float | None, *, send_logs: bool) -> float:
 class Retention:
     """The retention of the run directories of one state directory.
 
-    `keep_s` is how long a directory is kept after its run's end, seconds. `in_use` says whether this agent has the run.
+    `keep_s` is how long a directory is kept after its run's end, seconds, `keep_unsent_s` how long that of a run whose
+    log is not sent; None for the same. `in_use` says whether this agent has the run.
     """
 
-    def __init__(self, state: StateDirectory, keep_s: float, in_use: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        state: StateDirectory,
+        keep_s: float,
+        in_use: Callable[[str], bool],
+        *,
+        keep_unsent_s: float | None = None,
+    ) -> None:
         self._state = state
         self._keep_s = keep_s
+        self._keep_unsent_s = keep_s if keep_unsent_s is None else keep_unsent_s
         self._in_use = in_use
         self._next_sweep_s = 0.0
         #: Directories that could not be removed and were reported, by flow run id.
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
-    def delivered(self, directory: RunDirectory) -> None:
+    def delivered(self, directory: RunDirectory, *, sent_log: bool = True) -> None:
         """Remove the directory of a run whose end the backend knows, unless it is to be kept."""
-        if self._keep_s == 0:
+        if (self._keep_s if sent_log else self._keep_unsent_s) == 0:
             self._report(directory, directory.remove())
 
     def sweep_if_due(self) -> bool:
@@ -90,7 +99,11 @@ class Retention:
 
     def _is_old(self, directory: RunDirectory) -> bool:
         outbox = directory.outbox()
-        return outbox.final and not outbox.reports and directory.ended_at() + self._keep_s <= time.time()
+        if not outbox.final or outbox.reports:
+            return False
+        is_same = self._keep_unsent_s == self._keep_s
+        keep_s = self._keep_s if is_same or directory.spec().agent.send_logs else self._keep_unsent_s
+        return directory.ended_at() + keep_s <= time.time()
 
     def _report(self, directory: RunDirectory, remains: Remains | None) -> None:
         """Log a directory that cannot be removed, once, and its removal later."""

@@ -61,6 +61,7 @@ class RunSurroundings:
 
     def __init__(self, loaded: LoadedSettings, options: Callable[[], HostOptions], connection: Connection) -> None:
         self._settings = loaded.settings
+        self._engine_variables = loaded.engine_variables
         self._options_now = options
         self._state_dir = loaded.paths.state_dir
         self._connection = connection
@@ -102,7 +103,7 @@ class RunSurroundings:
         except ConfigurationError:  # no backend, as for an agent that is only asked to deploy
             variables = {}
         of_agent = self._options.env_vars
-        for_all_runs = merged(of_agent, variables) if variables else {}
+        for_all_runs = merged(self._engine_variables, of_agent, variables) if variables else {}
         at_start = dict(start_variables(merged(of_agent), {}, preloads=True))
         not_at_start = start_variables(dict.fromkeys(removed(of_agent), ""), {}, preloads=True)
         environment = {**environment_for_runs(os.environ), **at_start}
@@ -160,6 +161,8 @@ class RunSurroundings:
             access=self._engine_access(),
             api_flavour=self._settings.backend,
             labels=options.labels,
+            engine_variables=self._engine_variables,
+            logging_to_api=self._settings.prefect3.logging_to_api,
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
         )

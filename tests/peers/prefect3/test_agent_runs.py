@@ -11,7 +11,7 @@ import pytest
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.pool_agent import END_S, PoolAgent
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.support.commands import Background
+from tests.support.commands import Background, CommandLine
 from tests.support.leftovers import none_left
 from tests.support.waiting import wait_until
 
@@ -54,6 +54,16 @@ def test_a_deployment_is_completed_with_all_its_output_at_the_server_each_line_o
     assert any(row["task_run_id"] for row in pool.prefect.log(run_id) if row["message"] == "halving 6")
     row = pool.prefect.run(run_id)
     assert row["infrastructure_pid"] and row["labels"]["prefect.worker.name"].startswith("pooled@")
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_run_whose_job_variables_switch_its_log_off_has_none_of_it_at_the_server(pool: PoolAgent) -> None:
+    off = {"env": {"PREFECT_LOGGING_TO_API_ENABLED": "false"}}
+    run_id = pool.run("greeting", parameters={"name": "silent"}, job_variables=off)
+    assert pool.end(run_id) == "COMPLETED", pool.story(run_id)
+    here = CommandLine(pool.command.home, {**pool.command.env, "FLOWHERD__PREFECT3__POOL": _POOL})
+    wait_until(lambda: "hello silent" in here("logs", run_id).stdout and "raw output" in here("logs", run_id).stdout)
+    assert not any("silent" in text or "raw output" in text for text in pool.messages(run_id))
 
 
 @pytest.mark.usefixtures("agent")

@@ -104,3 +104,86 @@ def test_an_address_that_is_not_a_prefect_3_api_is_refused_with_its_source(tmp_p
 def test_names_that_prefect_3_refuses_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"prefect3\.pool"):
         loaded(tmp_path, prefect3__pool="a/b")
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory in which the agent is started."""
+    place = tmp_path / "work"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def test_files_of_the_working_directory_are_stronger_than_the_profile_in_prefects_order(
+    home: Path, work_dir: Path
+) -> None:
+    def address() -> str:
+        return loaded(home).settings.prefect3.api
+
+    (work_dir / "pyproject.toml").write_text('[tool.prefect.api]\nurl = "http://pyproject/api"\n')
+    assert address() == "http://pyproject/api"
+    (work_dir / "prefect.toml").write_text('[api]\nurl = "http://prefect-toml/api"\n')
+    assert address() == "http://prefect-toml/api"
+    (work_dir / ".env").write_text("# ours\nexport PREFECT_API_URL='http://dotenv/api'\nOTHER=1\n")
+    assert address() == "http://dotenv/api"
+    assert loaded(home).settings.prefect3.api_key == "site-key"
+
+
+def test_types_of_files_and_variables_are_prefects(home: Path, work_dir: Path) -> None:
+    (work_dir / "prefect.toml").write_text(
+        "[api]\nrequest_timeout = 9\ntls_insecure_skip_verify = true\n"
+        '[client]\ncustom_headers = {X-Key = "k"}\n[logging.to_api]\nenabled = false\n'
+    )
+    own = loaded(home).settings.prefect3
+    assert (own.request_timeout, own.tls_insecure_skip_verify, own.logging_to_api) == (9.0, True, False)
+    assert own.custom_headers == {"X-Key": "k"}
+    given = {"PREFECT_CLIENT_CUSTOM_HEADERS": '{"X-Key": "v"}', "prefect_api_request_timeout": "3"}
+    own = loaded(home, given).settings.prefect3
+    assert (own.custom_headers, own.request_timeout) == ({"X-Key": "v"}, 3.0)
+
+
+def test_a_bad_line_in_a_file_of_the_working_directory_is_refused_for_a_pool(home: Path, work_dir: Path) -> None:
+    place = work_dir / "prefect.toml"
+    place.write_text("[api]\nurl = \n")
+    with pytest.raises(ConfigurationError, match=r"prefect\.toml is not TOML.*line 2"):
+        loaded(home)
+    assert loaded(home, prefect3__pool="").warnings == ()
+    place.write_text("[api]\n\nrequest_timeout = 'soon'\n")
+    with pytest.raises(ConfigurationError, match=r"prefect3\.request_timeout = 'soon' from .*prefect\.toml, line 3"):
+        loaded(home)
+
+
+def test_profiles_that_cannot_be_used_are_a_warning_with_file_and_line(home: Path) -> None:
+    (warning,) = loaded(home, {"PREFECT_PROFILE": "missing"}).warnings
+    assert "'missing'" in warning and "profiles.toml" in warning
+    (home / ".prefect" / "profiles.toml").write_text("active = 'a'\n[profiles\n")
+    (warning,) = loaded(home, {"PREFECT_API_URL": "http://host/api"}).warnings
+    assert "profiles.toml" in warning and "line 2" in warning
+
+
+def test_without_a_file_of_profiles_there_are_those_that_prefect_comes_with(tmp_path: Path) -> None:
+    assert loaded(tmp_path, {"PREFECT_PROFILE": "local"}).settings.prefect3.api == "http://127.0.0.1:4200/api"
+    assert loaded(tmp_path).settings.prefect3.api == "" and loaded(tmp_path).warnings == ()
+
+
+def test_a_bad_value_in_a_profile_is_refused_with_its_line(home: Path) -> None:
+    (home / ".prefect" / "profiles.toml").write_text("active='a'\n[profiles.a]\nPREFECT_API_REQUEST_TIMEOUT = 'soon'\n")
+    with pytest.raises(ConfigurationError, match=r"profiles\.toml, line 3"):
+        loaded(home)
+
+
+def test_the_file_of_authorities_is_prefects_own_and_ssl_cert_file_its_default(home: Path) -> None:
+    (home / ".prefect" / "profiles.toml").write_text("active='a'\n[profiles.a]\nPREFECT_API_SSL_CERT_FILE = '/of/a'\n")
+    given = {"SSL_CERT_FILE": "/usual"}
+    assert loaded(home, given).settings.prefect3.ssl_cert_file == "/of/a"
+    given["PREFECT_API_SSL_CERT_FILE"] = "/chosen"
+    assert loaded(home, given).settings.prefect3.ssl_cert_file == "/chosen"
+    assert loaded(home / "none", {"SSL_CERT_FILE": "/usual"}).settings.prefect3.ssl_cert_file == "/usual"
+
+
+def test_what_files_set_is_handed_to_runs_as_prefects_worker_does(home: Path, work_dir: Path) -> None:
+    (work_dir / "pyproject.toml").write_text("[tool.prefect]\nlogging.level = 'DEBUG'\nserver.api.port = 9\n")
+    variables = loaded(home).engine_variables
+    assert variables["PREFECT_LOGGING_LEVEL"] == "DEBUG" and variables["PREFECT_API_KEY"] == "site-key"
+    assert "PREFECT_SERVER_API_PORT" not in variables

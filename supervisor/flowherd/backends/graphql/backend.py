@@ -17,6 +17,7 @@ from flowherd.backends.graphql.run_rows import stored_state
 from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities
+from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import (
@@ -43,7 +44,7 @@ class GraphQLBackend:
     engine = "prefect1"
 
     def __init__(self, transport: GraphQLTransport) -> None:
-        self.address = transport.endpoint
+        self.address = without_user(transport.endpoint)
         self._transport = transport
         self._due_runs = DueRuns(transport)
         self._tenant_id: str | None = None
@@ -190,7 +191,11 @@ class GraphQLBackend:
         """Return the agent's own address and token."""
         transport = self._transport
         return EngineAccess(
-            api=transport.api, endpoint=transport.endpoint, token=transport.token, tenant_id=self._tenant_id
+            api=transport.api,
+            endpoint=transport.endpoint,
+            token=transport.token,
+            tenant_id=self._tenant_id,
+            authorities=transport.route.authorities,
         )
 
     def engine_variables(self) -> Mapping[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flowherd.backends.discovery import client_token, find_api
+from flowherd.backends.discovery import Api, client_token, find_api
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.config import LoadedSettings
+from flowherd.config import LoadedSettings, Source
+from flowherd.config.route import route_of
 from flowherd.errors import ConfigurationError
 
 
@@ -17,8 +18,31 @@ def open_graphql(loaded: LoadedSettings) -> GraphQLBackend:
             "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
         )
     token = loaded.settings.cloud.agent.auth_token or client_token(loaded, api)
+    return GraphQLBackend(transport_to(loaded, api, token))
+
+
+def transport_to(loaded: LoadedSettings, api: Api, token: str, *, timeout_s: float | None = None) -> GraphQLTransport:
+    """Return a connection to an API that was found, on the way that the settings describe.
+
+    Raises ConfigurationError if the address, or a file that the way needs, cannot be used.
+    """
+    cloud = loaded.settings.cloud
     try:
-        transport = GraphQLTransport(api.address, token, loaded.settings.cloud.request_timeout)
+        return GraphQLTransport(
+            api.address,
+            token,
+            timeout_s or cloud.request_timeout,
+            endpoint="" if api.embedded_pid else _endpoint(loaded),
+            route=route_of(loaded, api.address, of_pool=False, embedded=bool(api.embedded_pid)),
+        )
     except ValueError as error:
         raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error
-    return GraphQLBackend(transport)
+
+
+def _endpoint(loaded: LoadedSettings) -> str:
+    """Return where operations are posted to; an API that is set with more force than this has its own endpoint."""
+    of_api, of_endpoint = loaded.origins["cloud.api"], loaded.origins["cloud.graphql"]
+    is_of_another_api = of_api.source is Source.ARGUMENT or (
+        of_api.name.startswith("FLOWHERD__") and not of_endpoint.name.startswith("FLOWHERD__")
+    )
+    return "" if is_of_another_api else loaded.settings.cloud.graphql

@@ -9,13 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from flowherd import __version__
-from flowherd.backends.http import HttpClient, bounded_text, json_body, raise_for_common_status
+from flowherd.backends.http import (
+    DIRECT,
+    HttpClient,
+    bounded_text,
+    is_web_page,
+    json_body,
+    raise_for_common_status,
+)
+from flowherd.config.route import Route
+from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 
 #: Header of every answer of flowherd's own server; shows that its extensions are available.
@@ -24,6 +34,9 @@ SERVER_HEADER = "X-Flowherd-Server"
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 #: The extension of `write_run_logs` for text so far, and the table `text_so_far`.
 TEXT_SO_FAR = "text-so-far"
+_GRAPHQL = "/graphql"
+#: Statuses of an address that takes no operations.
+_NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})
 #: The servers' message for a flow run that another agent has.
 _CLAIM_LOST_TEXT = "State update failed"
 _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
@@ -32,18 +45,30 @@ _VERSION_LOCK_CODE = "VERSION_LOCKING_ERROR"
 class GraphQLTransport:
     """A connection to one GraphQL endpoint; usable from several threads, each with its own HTTP session.
 
-    `api` is the base address; if it has no path, the usual /graphql is used. Raises ValueError if it is no http(s)
-    address.
+    `api` is the address; `endpoint` is where operations are posted to. Without the latter that is `api`, as in Prefect
+    1.x, or with /graphql after it, as in 0.x: always if `api` has no path, and otherwise if there is nothing at `api`
+    itself. `route` is the way there. Raises ValueError if it is no http(s) address.
     """
 
-    def __init__(self, api: str, token: str = "", timeout_s: float = 15.0) -> None:
+    def __init__(
+        self, api: str, token: str = "", timeout_s: float = 15.0, *, endpoint: str = "", route: Route = DIRECT
+    ) -> None:
         parts = urlsplit(api)
         self.api = api
+        self.route = route
         self.token = token
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError(f"not an http(s) address: {api!r}")
-        self.origin = f"{parts.scheme}://{parts.netloc}"
-        self.endpoint = self.origin + (parts.path if parts.path.strip("/") else "/graphql")
+        origin = f"{parts.scheme}://{parts.netloc}"
+        path = parts.path.rstrip("/")
+        prefix, found, _ = f"{path}/".partition("/graphql/")
+        #: Address of the server, with the path at which a gate has it.
+        self.base = origin + (prefix if found else path)
+        #: The same for messages.
+        self.origin = without_user(self.base)
+        self.endpoint = endpoint or origin + (path or _GRAPHQL)
+        #: Where to post if there is nothing at the endpoint; empty if it is certain.
+        self._other_endpoint = "" if endpoint or found or not path else self.endpoint + _GRAPHQL
         #: Version of flowherd's own server as of the latest answer; None for any other server.
         self.server_version: str | None = None
         #: Extensions of flowherd's own server as of the latest answer.
@@ -52,7 +77,7 @@ class GraphQLTransport:
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = HttpClient(headers)
+        self._http = HttpClient(headers, route)
         #: Headers that were attached; sent with every request.
         self.attached_headers: dict[str, str] = {}
 
@@ -81,12 +106,12 @@ class GraphQLTransport:
         """Send a request and return the JSON value of its answer; raises as `execute` does.
 
         `content` is what requests takes: json, params. Another server than this gets neither the token nor the headers
-        that were attached.
+        that were attached or that the settings have for this one.
         """
-        if url == self.origin or url.startswith(f"{self.origin}/"):
+        if url == self.base or url.startswith(f"{self.base}/"):
             response = self._send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
         else:
-            with contextlib.closing(HttpClient({})) as http:
+            with contextlib.closing(HttpClient({}, replace(self.route, headers={}))) as http:
                 response = http.send(method, url, timeout_s=self._timeout_s, headers=headers, **content)
         _raise_for_status(response)
         return json_body(response)
@@ -96,18 +121,18 @@ class GraphQLTransport:
         query = f"mutation($input: {name}_input!) {{ {name}(input: $input) {{ {selection} }} }}"
         result = self.execute(query, {"input": value}).get(name)
         if not isinstance(result, dict):
-            raise BackendUnavailable(f"{self.endpoint} answered {name} without a result")
+            raise BackendUnavailable(f"{without_user(self.endpoint)} answered {name} without a result")
         return result
 
     def get(self, path: str, params: Mapping[str, Any], timeout_s: float) -> Any:
         """Return the JSON answer to a GET beside the GraphQL endpoint; raises as `execute` does."""
-        response = self._send("GET", self.origin + path, timeout_s=timeout_s, params=params)
+        response = self._send("GET", self.base + path, timeout_s=timeout_s, params=params)
         _raise_for_status(response)
         return json_body(response)
 
     def post(self, path: str, timeout_s: float) -> Any:
         """Return the JSON answer to a POST without a body beside the GraphQL endpoint; raises as `execute` does."""
-        response = self._send("POST", self.origin + path, timeout_s=timeout_s)
+        response = self._send("POST", self.base + path, timeout_s=timeout_s)
         _raise_for_status(response)
         return json_body(response)
 
@@ -118,8 +143,19 @@ class GraphQLTransport:
     def _execute(
         self, query: str, variables: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> requests.Response:
-        body = {"query": query, "variables": json.dumps(variables)}
-        return self._send("POST", self.endpoint, timeout_s=self._timeout_s, headers=headers, json=body)
+        content = {"headers": headers, "json": {"query": query, "variables": json.dumps(variables)}}
+        response = self._send("POST", self.endpoint, timeout_s=self._timeout_s, **content)
+        return self._at_either(response, content) if self._other_endpoint else response
+
+    def _at_either(self, response: requests.Response, content: Mapping[str, Any]) -> requests.Response:
+        """Return the answer of the other endpoint if the first has answered that it is none, and stay there."""
+        if response.status_code in _NO_ENDPOINT or (response.ok and is_web_page(response)):
+            other = self._send("POST", self._other_endpoint, timeout_s=self._timeout_s, **content)
+            if other.status_code in _NO_ENDPOINT or is_web_page(other):
+                return response
+            response, self.endpoint = other, self._other_endpoint
+        self._other_endpoint = ""
+        return response
 
     def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
@@ -135,7 +171,7 @@ def _data(response: requests.Response) -> dict[str, Any]:
         raise _refusal(answer["errors"])
     data = answer.get("data")
     if not isinstance(data, dict):
-        raise BackendUnavailable(f"{response.url} answered without data")
+        raise BackendUnavailable(f"{without_user(response.url)} answered without data")
     return data
 
 
@@ -159,8 +195,8 @@ def _raise_for_status(response: requests.Response) -> None:
     if errors:
         raise _refusal(errors)
     if status == 404:  # no server of this API answers so at its address, so something else is listening there now
-        raise BackendUnavailable(f"{response.url} answered HTTP 404")
-    raise BackendRefused(f"{response.url} answered HTTP {status}", code=str(status))
+        raise BackendUnavailable(f"{without_user(response.url)} answered HTTP 404")
+    raise BackendRefused(f"{without_user(response.url)} answered HTTP {status}", code=str(status))
 
 
 def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:

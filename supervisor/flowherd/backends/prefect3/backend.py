@@ -32,6 +32,7 @@ from flowherd.backends.prefect3.state_types import CANCELLING, CRASHED, PENDING,
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.backends.prefect3.write_logs import LogWriter
 from flowherd.backends.protocol import ServerCapabilities
+from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import (
@@ -58,7 +59,7 @@ class Prefect3Backend:
     def __init__(
         self, transport: Prefect3Transport, pool: WorkPool, *, worker_name: str = "", prefetch_s: float = 10.0
     ) -> None:
-        self.address = transport.address
+        self.address = without_user(transport.address)
         self._transport = transport
         self._pool = pool
         self._worker_name = worker_name or f"flowherd@{socket.gethostname()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import OrderedDict
@@ -122,7 +123,9 @@ def access_variables(transport: Prefect3Transport) -> dict[str, str]:
         "PREFECT_API_URL": transport.address,
         "PREFECT_API_KEY": transport.api_key,
         "PREFECT_API_AUTH_STRING": transport.auth_string,
-        "PREFECT_API_SSL_CERT_FILE": transport.ssl_cert_file,
+        "PREFECT_API_SSL_CERT_FILE": transport.route.authorities,
+        "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "" if transport.route.verify else "true",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": json.dumps(dict(transport.route.headers)) if transport.route.headers else "",
     }
     return {name: value for name, value in variables.items() if value}
 

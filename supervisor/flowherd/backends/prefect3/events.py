@@ -7,7 +7,6 @@ or is not available, runs are found by polling.
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +19,12 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from flowherd import __version__
 from flowherd.backends import json_values
 from flowherd.backends.http import TEMPORARY_STATUSES, retry_after_s
 from flowherd.backends.prefect3.state_types import CANCELLED, CANCELLING, SCHEDULED, TERMINAL
 from flowherd.backends.prefect3.transport import Prefect3Transport
+from flowherd.config.urls import without_user
 from flowherd.errors import BackendUnavailable
 from flowherd.values import Wake
 
@@ -75,7 +76,8 @@ class WakeEvents:
         except (WebSocketException, OSError, ValueError, TypeError, KeyError) as error:
             self.close()
             raise BackendUnavailable(
-                f"no events from {self._transport.address}: {error!r:.200}", retry_after_s=_requested_pause_s(error)
+                f"no events from {without_user(self._transport.address)}: {error!r:.200}",
+                retry_after_s=_requested_pause_s(error),
             ) from error
         wake = Wake(sequence=self._sequence, work=self._work, ends=self._ends)
         self._work = self._ends = False
@@ -122,17 +124,20 @@ class WakeEvents:
         if self._connection is not None and self._listens_to == pool_id:
             return self._connection
         self.close()
+        address, route = self._transport.address, self._transport.route
         with ExitStack() as stack:
             connection: Connection = stack.enter_context(
                 connect(
-                    "ws" + self._transport.address.removeprefix("http") + "/events/out",
+                    "ws" + address.removeprefix("http") + "/events/out",
                     subprotocols=["prefect"],  # type: ignore[list-item]
                     open_timeout=_TIMEOUT_S,
                     close_timeout=1.0,
                     max_size=_MAX_MESSAGE_BYTES,
-                    proxy=None,
+                    proxy=route.proxy_url(address),
                     compression=None,
-                    ssl=self._tls(),
+                    ssl=route.tls_context() if address.startswith("https:") else None,
+                    additional_headers=dict(route.headers),
+                    user_agent_header=f"flowherd/{__version__}",
                 )
             )
             self._subscribe(connection, pool_id)
@@ -141,12 +146,6 @@ class WakeEvents:
         self._sequence += 1  # for events that came while there was no connection
         self._work = self._ends = True
         return connection
-
-    def _tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context; None for the library's own, or for an address without TLS."""
-        if not self._transport.ssl_cert_file or not self._transport.address.startswith("https:"):
-            return None
-        return ssl.create_default_context(cafile=self._transport.ssl_cert_file)
 
     def _subscribe(self, connection: Connection, pool_id: str) -> None:
         """Send credentials and filter. Raises ValueError if the credentials are not accepted."""

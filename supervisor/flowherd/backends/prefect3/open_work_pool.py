@@ -6,6 +6,8 @@ from flowherd.backends.prefect3.backend import Prefect3Backend
 from flowherd.backends.prefect3.pool import WorkPool
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.config import LoadedSettings, Source
+from flowherd.config.catalogue import value_of
+from flowherd.config.route import address_setting, route_of
 from flowherd.errors import ConfigurationError
 
 
@@ -20,8 +22,8 @@ def open_work_pool(loaded: LoadedSettings, *, only_look: bool) -> Prefect3Backen
             f"agent.backend, from {loaded.origins['agent.backend']}, is prefect3, and no work pool is set: name one "
             "with --pool or prefect3.pool"
         )
-    setting = _api_setting(loaded)
-    address = own.api if setting == "prefect3.api" else loaded.settings.cloud.api
+    setting = address_setting(loaded)
+    address = str(value_of(loaded.settings, setting))
     if not address:
         raise ConfigurationError(
             f"no API is known for the work pool {own.pool!r}: set PREFECT_API_URL, or prefect3.api, or choose a profile"
@@ -31,8 +33,8 @@ def open_work_pool(loaded: LoadedSettings, *, only_look: bool) -> Prefect3Backen
             address,
             api_key=_api_key(loaded),
             auth_string=own.auth_string,
-            ssl_cert_file=own.ssl_cert_file,
-            timeout_s=loaded.settings.cloud.request_timeout,
+            route=route_of(loaded, address, of_pool=True),
+            timeout_s=own.request_timeout or loaded.settings.cloud.request_timeout,
         )
     except ValueError as error:
         raise ConfigurationError(f"{setting}, from {loaded.origins[setting]}: {error}") from error
@@ -45,9 +47,3 @@ def _api_key(loaded: LoadedSettings) -> str:
     """Return the API key: a token on the command line is for this server, one of other sources for the GraphQL API."""
     typed = loaded.origins["cloud.agent.auth_token"].source is Source.ARGUMENT
     return loaded.settings.cloud.agent.auth_token if typed else loaded.settings.prefect3.api_key
-
-
-def _api_setting(loaded: LoadedSettings) -> str:
-    """Return the name of the setting with the address; an address on the command line is for this server."""
-    typed = loaded.origins["cloud.api"].source is Source.ARGUMENT
-    return "cloud.api" if typed or not loaded.settings.prefect3.api else "prefect3.api"

@@ -13,14 +13,15 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 
 from flowherd import __version__
-from flowherd.backends.http import HttpClient, bounded_text, json_body, raise_for_common_status
+from flowherd.backends.http import DIRECT, HttpClient, bounded_text, json_body, raise_for_common_status
+from flowherd.config.route import Route
+from flowherd.config.urls import without_user
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable
 
 #: Smallest clock differences that count, seconds. The Date header has whole seconds and can be some seconds old on a
@@ -38,9 +39,9 @@ class Prefect3Transport:
     """A connection to one API, as in http://HOST:4200/api; usable from several threads.
 
     `auth_string` is NAME:PASSWORD for a server with basic authentication and wins over `api_key`, as in Prefect's own
-    client. `ssl_cert_file` holds the certificate authorities to trust in place of the usual ones.
+    client. `route` is the way to the API; its headers are stronger than the credentials, as there.
 
-    Raises ValueError if `api` is not such an address, or `ssl_cert_file` does not exist.
+    Raises ValueError if `api` is not such an address.
     """
 
     def __init__(
@@ -49,22 +50,22 @@ class Prefect3Transport:
         *,
         api_key: str = "",
         auth_string: str = "",
-        ssl_cert_file: str = "",
+        route: Route = DIRECT,
         timeout_s: float = 15.0,
     ) -> None:
         parts = urlsplit(api)
         if parts.scheme not in ("http", "https") or not parts.netloc or "/api" not in parts.path:
-            raise ValueError(f"not an address of a Prefect 3 API, which looks like http://HOST:4200/api: {api!r}")
-        if ssl_cert_file and parts.scheme == "https" and not Path(ssl_cert_file).is_file():
-            raise ValueError(f"there is no file of certificates {ssl_cert_file} (PREFECT_API_SSL_CERT_FILE)")
+            raise ValueError(
+                f"not an address of a Prefect 3 API, which looks like http://HOST:4200/api: {without_user(api)!r}"
+            )
         self.address = api.rstrip("/")
-        self.ssl_cert_file = ssl_cert_file
+        self.route = route
         self.api_key = api_key
         self.auth_string = auth_string
         self._timeout_s = timeout_s
         self._clock_offsets_s: deque[float] = deque(maxlen=_CLOCK_SAMPLES)
         headers = {"User-Agent": f"flowherd/{__version__}", **_authorization(api_key, auth_string)}
-        self._http = HttpClient(headers, ssl_cert_file)
+        self._http = HttpClient(headers, route)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """Send a GET and return the JSON answer. Raises BackendUnavailable, NotAuthorized or BackendRefused."""
@@ -129,7 +130,7 @@ class Prefect3Transport:
         answer = json_body(response)
         token = answer.get("token") if isinstance(answer, dict) else None
         if not isinstance(token, str):
-            raise BackendUnavailable(f"{response.url} answered without a CSRF token")
+            raise BackendUnavailable(f"{without_user(response.url)} answered without a CSRF token")
         self._http.attach_headers({"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token})
 
 
@@ -152,8 +153,10 @@ def _raise_for_status(response: requests.Response) -> None:
     reason = _reason(response)
     # Prefect's server sends no redirects and no 404 without a reason, so something else is at its address now.
     if status < 400 or (status == 404 and not reason):
-        raise BackendUnavailable(f"{response.url} answered HTTP {status}")
-    raise BackendRefused(f"{response.url} answered HTTP {status}: {reason or 'no reason given'}", code=str(status))
+        raise BackendUnavailable(f"{without_user(response.url)} answered HTTP {status}")
+    raise BackendRefused(
+        f"{without_user(response.url)} answered HTTP {status}: {reason or 'no reason given'}", code=str(status)
+    )
 
 
 def _reason(response: requests.Response) -> str:

@@ -134,11 +134,12 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
 
     If no embedded server is running, starts one, which `stack` ends.
     """
-    from flowherd.backends.discovery import running_server
+    from flowherd.backends.discovery import is_left_to_embedded_server, running_server
     from flowherd.cli.server.embedded_server import embedded_server
     from flowherd.config import load_settings
+    from flowherd.config.route import EMBEDDED_SERVER
 
-    if loaded.settings.backend_name != "graphql" or loaded.settings.cloud.api:
+    if loaded.settings.backend_name != "graphql" or not is_left_to_embedded_server(loaded):
         return loaded
     found = running_server(loaded.paths.server_file)
     if found is not None:
@@ -152,7 +153,7 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     found_settings = {"cloud.api": found.address, "cloud.agent.auth_token": token or None}
     if on_stop is not None:
         found_settings["agent.on_stop"] = on_stop
-    names = {**FLAGS, "cloud.api": "the embedded server"}
+    names = {**FLAGS, "cloud.api": EMBEDDED_SERVER}
     return load_settings({**overrides, **found_settings}, argument_names=names)
 
 

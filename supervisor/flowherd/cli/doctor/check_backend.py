@@ -6,14 +6,17 @@ import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
-import requests
-
 from flowherd.backends.discovery import Api, client_token, find_api
 from flowherd.backends.graphql.backend import GraphQLBackend
+from flowherd.backends.graphql.open_graphql import transport_to
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.http import HttpClient
+from flowherd.cli.doctor.check_route import check_route, refused_on_the_way
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.config import LoadedSettings
-from flowherd.errors import BackendError, ConfigurationError, NotAuthorized
+from flowherd.config.route import Route
+from flowherd.config.urls import without_user
+from flowherd.errors import BackendError, ConfigurationError, GatewayRefused, NotAuthorized
 
 #: An answer that takes longer than this is slow, seconds.
 _SLOW_S = 1.0
@@ -34,19 +37,24 @@ def check_backend(loaded: LoadedSettings) -> Iterator[Finding]:
         yield ok("backend", "none is set and no embedded server is running; `flowherd start` starts one beside itself")
         return
     token = loaded.settings.cloud.agent.auth_token or client_token(loaded, api)
-    transport = GraphQLTransport(api.address, token, loaded.settings.cloud.request_timeout)
+    try:
+        transport = transport_to(loaded, api, token)
+    except ConfigurationError as error:
+        yield bad("backend", str(error), "correct the setting, or create the file")
+        return
+    yield from check_route(loaded, api.address)
     try:
         found = list(_answers(transport, api, loaded, has_token=bool(token)))
     finally:
         transport.close()
     yield from found
     if found[0].grade != "bad":
-        yield check_clock(transport.origin)
+        yield check_clock(transport.base, transport.route)
 
 
 def _answers(transport: GraphQLTransport, api: Api, loaded: LoadedSettings, *, has_token: bool) -> Iterator[Finding]:
     started_s = time.monotonic()
-    where = f"{api.address} (from {api.found_by})"
+    where = f"{without_user(api.address)} (from {api.found_by})"
     try:
         transport.execute("query { hello }")
         took_s = time.monotonic() - started_s
@@ -55,6 +63,9 @@ def _answers(transport: GraphQLTransport, api: Api, loaded: LoadedSettings, *, h
     except NotAuthorized as error:
         yield ok("backend", f"{where} answers")
         yield bad("token", str(error), "set PREFECT__CLOUD__AGENT__AUTH_TOKEN, or ..._FILE to a file that contains it")
+        return
+    except GatewayRefused as error:
+        yield refused_on_the_way(where, error)
         return
     except BackendError as error:
         yield bad("backend", f"{where}: {error}", "start the server, or set the right address: -a, PREFECT__CLOUD__API")
@@ -65,18 +76,19 @@ def _answers(transport: GraphQLTransport, api: Api, loaded: LoadedSettings, *, h
     yield ok("token", "accepted" if has_token else "none is set, and none is needed")
 
 
-def check_clock(origin: str) -> Finding:
-    """Check whether the server at `origin` has the same time as this host."""
+def check_clock(address: str, route: Route) -> Finding:
+    """Check whether the server at `address` has the same time as this host."""
+    client = HttpClient({}, route)
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            asked = time.time()
-            answer = session.get(origin, timeout=_CLOCK_TIMEOUT_S, allow_redirects=False)
-            between = (asked + time.time()) / 2
+        asked = time.time()
+        answer = client.send("GET", address, timeout_s=_CLOCK_TIMEOUT_S)
+        between = (asked + time.time()) / 2
         # + 0.5: the middle of the second that the header names.
         offset_s = parsedate_to_datetime(answer.headers["Date"]).timestamp() + 0.5 - between
-    except (requests.RequestException, KeyError, ValueError):
+    except (BackendError, KeyError, ValueError):
         return warn("clock", "the API does not send its time", "compare the clocks by hand: `timedatectl`")
+    finally:
+        client.close()
     if abs(offset_s) < _CLOCK_NOISE_S:
         return ok("clock", "agrees with the API's")
     words = f"the API's clock is {abs(offset_s):.0f} s {'ahead of' if offset_s > 0 else 'behind'} this host's"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.cli.doctor.check_backend import check_clock
+from flowherd.cli.doctor.check_route import check_route, refused_on_the_way
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.config import LoadedSettings
-from flowherd.errors import BackendError, BackendRefused, ConfigurationError, NotAuthorized
+from flowherd.config.catalogue import value_of
+from flowherd.config.route import address_setting, route_of
+from flowherd.errors import BackendError, BackendRefused, ConfigurationError, GatewayRefused, NotAuthorized
 
 #: An answer that takes longer than this is slow, seconds.
 _SLOW_S = 1.0
@@ -24,31 +26,35 @@ def check_work_pool(loaded: LoadedSettings) -> Iterator[Finding]:
     except ConfigurationError as error:
         yield bad("backend", str(error), "set the address: -a, PREFECT_API_URL, or `prefect profile use`")
         return
+    address = str(value_of(loaded.settings, address_setting(loaded)))
+    yield from check_route(loaded, address)
     try:
         findings = list(_answers(backend, loaded))
     finally:
         backend.close()
     yield from findings
     if findings[0].grade != "bad":
-        address = urlsplit(backend.address)
-        yield check_clock(f"{address.scheme}://{address.netloc}")
+        yield check_clock(f"{address}/health", route_of(loaded, address))
 
 
 def _answers(backend: Backend, loaded: LoadedSettings) -> Iterator[Finding]:
+    where = f"{backend.address} (from {loaded.origins[address_setting(loaded)]})"
     started_s = time.monotonic()
     own = loaded.settings.prefect3
     try:
         capabilities = backend.connect()
     except NotAuthorized as error:
-        yield ok("backend", f"{backend.address} answers")
+        yield ok("backend", f"{where} answers")
         yield bad("credentials", str(error), "set PREFECT_API_KEY or PREFECT_API_AUTH_STRING, or choose a profile")
     except BackendRefused as error:
         yield from _without_pool(backend, own.pool, error, is_created=own.create_pool)
+    except GatewayRefused as error:
+        yield refused_on_the_way(where, error)
     except BackendError as error:
-        yield bad("backend", f"{backend.address}: {error}", "start the server, or set the right address")
+        yield bad("backend", f"{where}: {error}", "start the server, or set the right address")
     else:
         took_s = time.monotonic() - started_s
-        answer = f"{capabilities.name}: {backend.address} answers in {took_s * 1000:.0f} ms"
+        answer = f"{capabilities.name}: {where} answers in {took_s * 1000:.0f} ms"
         slow = "every claim and report waits that long; check the network and the server"
         yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
         given = own.api_key or own.auth_string
