@@ -18,6 +18,9 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
                    among them are masked
     working_dir    str | null: null is a fresh directory "work" inside the run directory
     import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
+    runtime        str | null: for a command, the Python whose environment it gets (runtime_environment.py); null leaves
+                   the agent's. Other kinds have that of the interpreter that carries them out. Runners of 0.1.0 leave
+                   the agent's for all
     user           str | null: run as this user (only when the agent is root)
     user_env       [name]: for a run as another user, the variables of the fork server's environment that it inherits;
                    names may contain * and ?. Runners of 0.1.0 inherit all
@@ -117,6 +120,7 @@ class RunSpec(NamedTuple):
     engine_parameters: Mapping[str, Any] = {}
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
+    runtime: Optional[str] = None
     user: Optional[str] = None
     user_env: Tuple[str, ...] = ("*",)
     own_dir: Optional[str] = None
@@ -208,6 +212,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         engine_parameters=fields.value("engine_parameters", dict, {}),
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
+        runtime=fields.value("runtime", str, None),
         user=fields.value("user", str, None),
         user_env=fields.strings("user_env") if "user_env" in fields.source else ("*",),
         own_dir=fields.value("own_dir", str, None),

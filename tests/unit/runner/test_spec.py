@@ -57,6 +57,7 @@ WHOLE = RunSpec(
     engine_parameters={"y": 2},
     working_dir="/work",
     import_paths=("/p",),
+    runtime="/python",
     user="somebody",
     user_env=("PATH", "LC_*"),
     own_dir="/srv/work/a-run",
