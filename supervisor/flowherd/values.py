@@ -40,6 +40,8 @@ class Flow(_Readable):
     environment: Mapping[str, Any] | None = None
     #: Version of Prefect that registered the flow; None if Prefect did not, or the server does not know.
     core_version: str | None = None
+    #: Names of all parameters that the flow takes; None if they are not known, or it takes any.
+    parameter_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,8 @@ class LogLine:
     task_run_id: str | None = None
     #: Flow run of the subflow that logged the line, at a backend where subflows have flow runs of their own.
     subflow_run_id: str | None = None
+    #: What else the engine sends with the record, in JSON's types; None for nothing.
+    info: Mapping[str, Any] | None = None
     #: Text so far of an unfinished line; the next text so far, or the next line, of the same stream replaces it.
     so_far: bool = False
     #: Whether text so far has stood so long that backends which take only whole lines get it as a line of its own.

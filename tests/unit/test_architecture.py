@@ -24,6 +24,7 @@ LAYERS = [
             "errors",
             "line_writer",
             "live_text",
+            "parameter_names",
             "private_directory",
             "recurring_error",
             "signals",

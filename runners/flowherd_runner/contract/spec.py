@@ -46,6 +46,7 @@ The object `agent` is the agent's own; no runner reads it:
     reports_start          bool: the agent reports where the process is, although an engine may report Running itself
     send_logs              bool: the journal is forwarded to the backend
     show_output            bool: --show-flow-logs shows the output
+    warnings               [str]: what was noticed when the run was planned; written into its log when it is started
 
 Agents of release 0.1.0 wrote the keys of `agent` at the top level, some of them under other names, and named modules
 to preload that have moved since; `_agent_object_of_0_1_0` and `current_module` translate. The contract version is still
@@ -98,6 +99,7 @@ class AgentKeys(NamedTuple):
     reports_start: bool = True
     send_logs: bool = True
     show_output: bool = True
+    warnings: Tuple[str, ...] = ()
 
 
 class RunSpec(NamedTuple):
@@ -252,6 +254,7 @@ def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
         reports_start=fields.value("reports_start", bool, not has_engine),
         send_logs=fields.value("send_logs", bool, True),
         show_output=fields.value("show_output", bool, True),
+        warnings=tuple(map(_sendable, fields.strings("warnings"))),
     )
 
 

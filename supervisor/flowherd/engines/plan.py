@@ -15,6 +15,7 @@ from flowherd.engines.runtimes import first_serving, is_here, together
 from flowherd.engines.start_variables import start_variables
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
+from flowherd.parameter_names import complaints
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s
 from flowherd_runner.contract.variables import KIND_COMMAND
@@ -58,6 +59,7 @@ def plan(flow_run: FlowRun, defaults: AgentDefaults, claim: str) -> RunSpec:
         agent=spec.agent._replace(
             interpreter=runtime.interpreter,
             preload=runtime.preload,
+            warnings=tuple(complaints(flow_run.parameters or {}, flow_run.flow.parameter_names)),
         ),
     )
 
