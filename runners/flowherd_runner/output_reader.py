@@ -192,6 +192,16 @@ class OutputReader:
         found = value if isinstance(value, dict) else {}
         return {key: self._masked_text(str(found.get(key, ""))) for key in keys}
 
+    def _masked_value(self, value: Any) -> Any:
+        """A value of JSON's types with secrets replaced in all its texts."""
+        if isinstance(value, str):
+            return self._masked_text(value)
+        if isinstance(value, list):
+            return [self._masked_value(item) for item in value]
+        if isinstance(value, dict):
+            return {self._mask.text(name): self._masked_value(item) for name, item in value.items()}
+        return value
+
     def _masked_text(self, text: str) -> str:
         """`text` with secrets replaced; a long one was perhaps cut on its way, within a secret."""
         if not self._mask or len(text) < _PERHAPS_CUT_CHARS:
@@ -222,7 +232,9 @@ class OutputReader:
             return
         given = message.get("record")
         optional = [key for key in _OPTIONAL if isinstance(given, dict) and key in given]
-        record = self._masked(given, ("logger", "message", *optional))
+        record: Dict[str, Any] = self._masked(given, ("logger", "message", *optional))
+        if isinstance(given, dict) and isinstance(given.get("info"), dict):
+            record["info"] = self._masked_value(given["info"])
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
         self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])

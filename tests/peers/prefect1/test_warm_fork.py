@@ -108,6 +108,13 @@ def test_secrets_of_the_context_and_of_the_configuration_are_masked(fork: WarmFo
     ended(run)
     assert run.states[-1] == "Success"
     assert "kept *** and ***" in run.process.lines("stdout")
+    (record,) = [content for _, content in run.process.log_payloads() if content["message"] == "with fields"]
+    if fork.installation.is_prefect_1:  # sends no further fields
+        assert "info" not in record
+    else:
+        fields = {name: record["info"][name] for name in ("order", "of", "other", "funcName", "task_slug")}
+        slug = fields.pop("task_slug")
+        assert fields == {"order": 7, "of": {"value": ["***"]}, "other": {"***": "NaN"}, "funcName": "keep"} and slug
     assert {"FILED", "KEPT"} <= {
         name for text in run.process.lines("flowherd") for name in text.split(": ")[1].split(", ")
     }

@@ -82,7 +82,9 @@ def look(names):
 
 @task(name="keep")
 def keep():
-    print("kept", prefect.client.Secret("KEPT").get(), "and", prefect.context.secrets["FILED"])
+    kept, filed = prefect.client.Secret("KEPT").get(), prefect.context.secrets["FILED"]
+    print("kept", kept, "and", filed)
+    logger().info("with fields", extra={"order": 7, "of": {"value": [kept]}, "other": {filed: float("nan")}})
 
 
 @task(name="work", state_handlers=[log_change])
