@@ -44,6 +44,14 @@ def test_the_engine_reports_the_states_of_a_flow_that_succeeds(fork: WarmFork) -
     assert run.states == ["Scheduled", "Submitted", "Running", "Success"]
 
 
+def test_why_the_engine_could_not_report_the_end_is_the_end(fork: WarmFork) -> None:
+    run = fork.start("refusing")
+    record = ended(run)
+    assert (record["reason"], record["exit_code"]) == ("exception", 0)
+    assert record["evidence"].startswith("ConnectionError: no room at the API (Prefect's engine could not set")
+    assert run.states[-1] == "Running", "the agent reports the end that the engine could not report"
+
+
 def test_every_record_of_the_flow_is_journaled_once_with_its_task_run(fork: WarmFork) -> None:
     run = fork.start(
         "speaking",

@@ -132,7 +132,9 @@ def test_a_command_is_started_where_the_pull_steps_have_put_the_code(pool: PoolA
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_command_whose_code_cannot_be_had_is_not_started(pool: PoolAgent, tmp_path: Path) -> None:
+def test_a_command_whose_code_cannot_be_had_is_not_started_and_the_runs_end_says_why(
+    pool: PoolAgent, tmp_path: Path
+) -> None:
     deployment = pool.prefect.add_deployment(
         _POOL,
         "nowhere",
@@ -142,7 +144,7 @@ def test_a_command_whose_code_cannot_be_had_is_not_started(pool: PoolAgent, tmp_
     run_id = pool.prefect.add_run(deployment)
     assert pool.end(run_id) == "CRASHED", pool.story(run_id)
     pool.wait_for_process_end(run_id)
-    assert any("No such file or directory" in line for line in pool.messages(run_id)), pool.story(run_id)
+    assert f"No such file or directory: '{tmp_path}/nowhere'" in pool.prefect.run(run_id)["state"]["message"]
     assert not (tmp_path / "started").exists()
 
 

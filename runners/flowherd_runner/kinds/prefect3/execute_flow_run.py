@@ -6,6 +6,7 @@ import traceback
 from typing import Any, Optional
 from uuid import UUID
 
+from flowherd_runner.kinds.command import become
 from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.kinds.prefect3 import hooks, prefect_compat, run_settings, workspace
 from flowherd_runner.kinds.prefect3.known_documents import Documents
@@ -71,7 +72,7 @@ class Execution:
             raise
         if command is not None:
             self._pull_events.finish()
-            os.execvpe(command[0], command, dict(os.environ))
+            become(command, dict(os.environ))
         if run_settings.sources() != before:
             run_settings.renew()
 

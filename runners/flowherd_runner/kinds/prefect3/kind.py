@@ -3,11 +3,12 @@
 Its engine talks to the server and reports the states; its log records go through the journal.
 """
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import Iterator, NoReturn
 from uuid import UUID
 
 from flowherd_runner import osapi
@@ -60,11 +61,32 @@ def _begin(flow: FlowProcess) -> None:
 def _become_command(flow: FlowProcess) -> NoReturn:
     flow_run_id = _flow_run_id()
     argv = argv_of(flow.spec.target)
-    _renew_prefect(flow, flow_run_id)
-    execute_flow_run.fetch(flow_run_id, known_documents.Documents(flow.spec.target))
+    try:
+        prefect_compat.check()
+    except prefect_compat.Unknown as unknown:
+        text = "{}: the command is run without the flow's code, as by Prefect's workers before 3.8"
+        flow.sender.record(logging.WARNING, "flowherd", text.format(unknown), None)
+    else:
+        _renew_prefect(flow, flow_run_id)
+        with _cause_reported(flow):
+            execute_flow_run.fetch(flow_run_id, known_documents.Documents(flow.spec.target))
     flush_streams()
     osapi.reset_signals(python=False)
     become(argv, command_environment(os.environ, flow.spec.import_paths))
+
+
+@contextlib.contextmanager
+def _cause_reported(flow: FlowProcess) -> Iterator[None]:
+    """Make the exception for which Prefect's code ends the process the run's end: an exit code would say nothing."""
+    try:
+        yield
+    except SystemExit as ended:
+        cause = ended.__context__
+        if isinstance(cause, NotStarted):
+            raise cause from None
+        if ended.code and cause is not None:
+            flow.sender.send({"exception": describe_exception(cause)})
+        raise
 
 
 def _become_engine(flow: FlowProcess, why: str) -> NoReturn:
@@ -99,9 +121,5 @@ def _execute(flow: FlowProcess) -> None:
     requested = termination.Termination()
     requested.install()
     _renew_prefect(flow, flow_run_id)
-    try:
+    with _cause_reported(flow):
         execute_flow_run.Execution(flow_run_id, known_documents.Documents(flow.spec.target), requested).execute()
-    except SystemExit as ended:
-        if ended.code and ended.__context__ is not None:
-            flow.sender.send({"exception": describe_exception(ended.__context__)})
-        raise

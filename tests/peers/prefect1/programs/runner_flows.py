@@ -35,6 +35,16 @@ def log_change(obj, old, new):
     return new
 
 
+def refusing(flow, old, new):
+    if new.is_finished():
+        prefect.client.Client.set_flow_run_state = refuse_state
+    return new
+
+
+def refuse_state(*args, **kwargs):
+    raise ConnectionError("no room at the API")
+
+
 @task(name="speak")
 def speak(word):
     logger().info("says %s", word)
@@ -185,8 +195,12 @@ with Flow("waiting") as waiting:
 with Flow("lost") as lost:
     echo("never")
 
+with Flow("refusing", state_handlers=[refusing]) as refused:
+    echo("said")
+
 FLOWS = [
     speaking,
+    refused,
     keeping,
     looking,
     working("working"),
