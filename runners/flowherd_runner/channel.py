@@ -4,12 +4,14 @@
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
   {"exception": {"type": str, "message": str}}   a Python callable raised
   {"finalising": true}                           the user's function has returned; its interpreter is ending
+  {"after_end": [text, ...]}                     what the engine wants done if this process is killed: see files.py
   {"not_started": text}                          the user's code was not reached
   {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
   {"notice": text}                               a line in flowherd's own words for the run's log
 
-"exception", "finalising" and "not_started" count only from the flow process itself; the kernel says who has sent a
-message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler has written.
+"exception", "finalising", "after_end" and "not_started" count only from the flow process itself; the kernel says who
+has sent a message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler has
+written.
 
 Both ends are of one release, one forked from the other, so this is no contract.
 """

@@ -31,7 +31,7 @@ _OUTPUT_LEVEL = 20
 #: Optional keys of a record.
 _OPTIONAL = ("task_run_id", "flow_run_id")
 #: Messages that count only from the flow process itself.
-_DECISIVE = ("exception", "finalising", "not_started")
+_DECISIVE = ("exception", "finalising", "not_started", "after_end")
 #: struct ucred: pid, uid, gid (unix(7)).
 _CREDENTIALS = struct.Struct("=iII")
 #: Maximum size of the stack that is kept of an interpreter that is ending.
@@ -71,6 +71,7 @@ class OutputReader:
         #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
+        self.after_end: Optional[List[str]] = None
         #: Whether the user's function has returned, and only its interpreter has to end.
         self.finalising = False
         #: What faulthandler has written since then.
@@ -182,6 +183,9 @@ class OutputReader:
             self.finalising = True
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
+        elif "after_end" in message:
+            wanted = message["after_end"]
+            self.after_end = [str(name) for name in wanted] if isinstance(wanted, list) else None
         elif "mask" in message:
             given = message["mask"] if isinstance(message["mask"], dict) else {}
             self._on_secret(str(given.get("name", "")), str(given.get("value", "")))

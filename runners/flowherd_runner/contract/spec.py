@@ -46,6 +46,8 @@ The object `agent` is the agent's own; no runner reads it:
     reports_start          bool: the agent reports where the process is, although an engine may report Running itself
     send_logs              bool: the journal is forwarded to the backend
     show_output            bool: --show-flow-logs shows the output
+    after_end              bool: this is a second start of the directory, for what the flow's engine wants to be done
+                           once the end of the first was reported (after_end.json); the backend's state does not end it
     warnings               [str]: what was noticed when the run was planned; written into its log when it is started
 
 Agents of release 0.1.0 wrote the keys of `agent` at the top level, some of them under other names, and named modules
@@ -100,6 +102,7 @@ class AgentKeys(NamedTuple):
     send_logs: bool = True
     show_output: bool = True
     warnings: Tuple[str, ...] = ()
+    after_end: bool = False
 
 
 class RunSpec(NamedTuple):
@@ -254,6 +257,7 @@ def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
         reports_start=fields.value("reports_start", bool, not has_engine),
         send_logs=fields.value("send_logs", bool, True),
         show_output=fields.value("show_output", bool, True),
+        after_end=fields.value("after_end", bool, False),
         warnings=tuple(map(_sendable, fields.strings("warnings"))),
     )
 

@@ -336,6 +336,8 @@ class Host:
             self._poke()
 
     def _run_delivered(self, run: Run) -> None:
+        if self._unstarted.start_again(run, self._watch, self._wake_courier):
+            return
         self._retention.delivered(run.directory)
         self._registry.remove(run)
         self._wake()

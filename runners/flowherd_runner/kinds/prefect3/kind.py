@@ -8,11 +8,11 @@ import importlib
 import logging
 import os
 import sys
-from typing import Iterator, NoReturn
+from typing import Iterator, List, NoReturn
 from uuid import UUID
 
 from flowherd_runner import osapi
-from flowherd_runner.contract.variables import KIND_PREFECT3, KIND_PREFECT3_COMMAND
+from flowherd_runner.contract.variables import KIND_PREFECT3, KIND_PREFECT3_COMMAND, KIND_PREFECT3_HOOKS
 from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.command import argv_of, become, command_environment
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
@@ -46,9 +46,16 @@ def run_command(flow: FlowProcess) -> NoReturn:
     run_and_exit(flow, lambda: _become_command(flow))
 
 
+def run_hooks(flow: FlowProcess) -> NoReturn:
+    """Call the hooks of a run whose process was killed. Raises NotStarted when this interpreter has no Prefect 3."""
+    _begin(flow)
+    run_and_exit(flow, lambda: _call_hooks(flow))
+
+
 KINDS = {
     KIND_PREFECT3: Kind(run, in_fork=True, stop=INTERRUPT_OR_RELEASE),
     KIND_PREFECT3_COMMAND: Kind(run_command, in_fork=True),
+    KIND_PREFECT3_HOOKS: Kind(run_hooks, in_fork=True),
 }
 
 
@@ -73,6 +80,13 @@ def _become_command(flow: FlowProcess) -> NoReturn:
     flush_streams()
     osapi.reset_signals(python=False)
     become(argv, command_environment(os.environ, flow.spec.import_paths))
+
+
+def _call_hooks(flow: FlowProcess) -> None:
+    flow_run_id = _flow_run_id()
+    prefect_compat.check()
+    _renew_prefect(flow, flow_run_id)
+    execute_flow_run.call_hooks(flow_run_id, known_documents.Documents(flow.spec.target))
 
 
 @contextlib.contextmanager
@@ -121,5 +135,11 @@ def _execute(flow: FlowProcess) -> None:
     requested = termination.Termination()
     requested.install()
     _renew_prefect(flow, flow_run_id)
+
+    def loaded(hooks: List[str]) -> None:
+        if hooks:
+            flow.sender.send({"after_end": hooks})
+
     with _cause_reported(flow):
-        execute_flow_run.Execution(flow_run_id, known_documents.Documents(flow.spec.target), requested).execute()
+        documents = known_documents.Documents(flow.spec.target)
+        execute_flow_run.Execution(flow_run_id, documents, requested, loaded).execute()

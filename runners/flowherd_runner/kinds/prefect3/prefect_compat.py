@@ -97,6 +97,11 @@ def load_flow(flow_run: Any) -> Any:
     return engine.load_flow_and_flow_run(flow_run.id)[1]  # 3.0, which requests the flow run again
 
 
+def flow_run_logger(flow_run: Any, flow: Any) -> Any:
+    """Return the logger of a flow run."""
+    return importlib.import_module("prefect.flow_engine").flow_run_logger(flow_run, flow)
+
+
 def run_flow(flow: Any, flow_run: Any, logger: Any) -> Any:
     """Return what Prefect's engine makes of it, for `drive`."""
     engine: Any = importlib.import_module("prefect.flow_engine")
