@@ -30,6 +30,7 @@ from flowherd.backends.prefect3.pool import MAX_RUNS, WorkPool, soonest
 from flowherd.backends.prefect3.reporting import StateReporter
 from flowherd.backends.prefect3.run_row import RunRow, run_row, transition_id
 from flowherd.backends.prefect3.sent_claims import SentClaims
+from flowherd.backends.prefect3.slot_waits import SlotWaits
 from flowherd.backends.prefect3.state_types import CANCELLING, CRASHED, PENDING, run_state
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.backends.prefect3.write_logs import LogWriter
@@ -75,8 +76,9 @@ class Prefect3Backend:
         self._prefetch_s = prefetch_s
         self._claim_tokens = ClaimTokens()
         self._orchestration = Orchestration(transport)
+        self._slot_waits = SlotWaits()
         sent = SentClaims(state_dir, self.address)
-        self._claimer = RunClaimer(transport, self._orchestration, self._claim_tokens, sent)
+        self._claimer = RunClaimer(transport, self._orchestration, self._claim_tokens, sent, self._slot_waits)
         self._reporter = StateReporter(transport, self._orchestration, self._claim_tokens, pool)
         self._log_writer = LogWriter(transport)
         self._flow_names = FlowNameCache(transport)
@@ -203,8 +205,11 @@ class Prefect3Backend:
         if later and (self._pool.facts.limited or len(listed) >= MAX_RUNS):
             # The server fills its limits by priority first: a run that is not due yet may have displaced a due one.
             due, _ = _by_time(self._list(now + timedelta(seconds=DUE_WITHIN_S)), now)
-        self._wake_events.expect(soonest([row.due_at for row in later], now))
-        return [row for row in due if row.id not in exclude]
+        wanted = [row for row in due if row.id not in exclude]
+        paced, pause_s = self._slot_waits.paced(wanted, len(listed))
+        waits = [soonest([row.due_at for row in later], now), pause_s]
+        self._wake_events.expect(min((wait for wait in waits if wait is not None), default=None))
+        return paced
 
     def _list(self, before: datetime) -> list[RunRow]:
         """Return the runs that start before that time, without those whose rows cannot be read."""

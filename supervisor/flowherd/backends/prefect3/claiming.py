@@ -22,6 +22,7 @@ from flowherd.backends.prefect3.claim_tokens import ClaimTokens
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.run_row import RunRow, transition_id
 from flowherd.backends.prefect3.sent_claims import SentClaims
+from flowherd.backends.prefect3.slot_waits import AWAITING_SLOT, SlotWaits
 from flowherd.backends.prefect3.state_types import PENDING, SCHEDULED, waits_in_process
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, ClaimLost
@@ -45,12 +46,18 @@ class RunClaimer:
     """Claims flow runs for one worker."""
 
     def __init__(
-        self, transport: Prefect3Transport, orchestration: Orchestration, claim_tokens: ClaimTokens, sent: SentClaims
+        self,
+        transport: Prefect3Transport,
+        orchestration: Orchestration,
+        claim_tokens: ClaimTokens,
+        sent: SentClaims,
+        slot_waits: SlotWaits,
     ) -> None:
         self._transport = transport
         self._orchestration = orchestration
         self._claim_tokens = claim_tokens
         self._sent = sent
+        self._slot_waits = slot_waits
         #: So that no claim is undone that is wanted again.
         self._undoing = threading.Lock()
         #: Runs that the latest poll listed.
@@ -69,6 +76,8 @@ class RunClaimer:
         """
         with self._undoing:  # an earlier claim that arrives from now on is no longer unwanted
             self._sent.forget(run_id)
+        if planned is not None and self._slot_waits.is_left(planned):
+            raise ClaimLost(f"flow run {run_id} waits for its deployment's concurrency limit")
         claim_id = self._claim_tokens.transition_id(token, run_id)
         read = self._read(run_id, planned)
         before = read.row
@@ -83,10 +92,13 @@ class RunClaimer:
         decision = self._orchestration.propose(run_id, Proposal(type=PENDING, message=message, transition_id=claim_id))
         if not decision.stands:
             self._sent.forget(run_id)
+            if decision.state_name == AWAITING_SLOT:
+                self._slot_waits.refused(before.deployment_id)
             raise ClaimLost(f"flow run {run_id} was not given to us: {decision.reason}")
         if time.monotonic() - read.at_s > _SHORTEST_RUN_S:
             self._undo_if_late(run_id, claim_id, before.state_id)
         self._sent.forget(run_id)
+        self._slot_waits.accepted(before.deployment_id)
         return True
 
     def confirm(self, run_id: str, token: str) -> None:
