@@ -1,15 +1,17 @@
 """The messages of a flow process to its runner, in addition to its output: JSON objects on a SOCK_SEQPACKET pair.
 
-  {"record": {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str},
+  {"record": {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str, "info"?: {...}},
    "level": n, "id": "<pid>-<number>", "markers": [stream, ...]}
   {"exception": {"type": str, "message": str}}   a Python callable raised
   {"finalising": true}                           the user's function has returned; its interpreter is ending
+  {"after_end": [text, ...]}                     what the engine wants done if this process is killed: see files.py
   {"not_started": text}                          the user's code was not reached
   {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
   {"notice": text}                               a line in flowherd's own words for the run's log
 
-"exception", "finalising" and "not_started" count only from the flow process itself; the kernel says who has sent a
-message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler has written.
+"exception", "finalising", "after_end" and "not_started" count only from the flow process itself; the kernel says who
+has sent a message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler has
+written.
 
 Both ends are of one release, one forked from the other, so this is no contract.
 """
@@ -21,6 +23,9 @@ from typing import Any, Dict
 CUT_NOTE = "\n[flowherd: "
 #: The kernel takes whole messages only, and not much larger ones than this (SO_SNDBUF, socket(7)).
 MAX_TEXT_BYTES = 100 * 1024
+#: Most that the further fields of a record take beside its text, and a single one of them.
+_MAX_INFO_BYTES = 48 * 1024
+_MAX_FIELD_BYTES = 8 * 1024
 #: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024
 
@@ -49,3 +54,19 @@ def shorten(text: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:
     plain = text.encode("utf-8", "backslashreplace")[:limit_bytes].decode("utf-8", "ignore")
     kept = plain if len(encode({"": plain})) <= limit_bytes * 11 // 10 else text[: limit_bytes // 6]
     return "{}{}{} more characters were left out]".format(kept, CUT_NOTE, len(text) - len(kept))
+
+
+def shorten_info(info: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the fields of a record that fit beside its text: long ones are cut, and the last are left out."""
+    kept: Dict[str, Any] = {}
+    left_bytes = _MAX_INFO_BYTES
+    for name, value in info.items():
+        size = len(encode({name: value}))
+        if size > _MAX_FIELD_BYTES:
+            name = shorten(name, 1000)
+            value = shorten(value if isinstance(value, str) else json.dumps(value), _MAX_FIELD_BYTES)
+            size = len(encode({name: value}))
+        if size <= left_bytes:
+            kept[name] = value
+            left_bytes -= size
+    return kept

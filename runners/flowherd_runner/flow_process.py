@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import resource
+import sys
 import traceback
 from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
 
@@ -15,6 +16,7 @@ from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
 from flowherd_runner.contract.spec import RunLimits, RunSpec
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
+    KIND_COMMAND,
     PARAMETER_PREFIX,
     PARAMETERS_VARIABLE,
     RUN_ID_VARIABLE,
@@ -24,6 +26,7 @@ from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.other_user import enter_own_directory, forget_others, import_for, login_environment
 from flowherd_runner.process_mark import mark_process
 from flowherd_runner.record_sender import RecordSender
+from flowherd_runner.runtime_environment import enter_environment
 
 #: Maximum length of one string of an environment (MAX_ARG_STRLEN, execve(2)).
 _MAX_VARIABLE_BYTES = 128 * 1024 - 1
@@ -184,6 +187,9 @@ def compose_environment(
 ) -> Tuple[Dict[str, str], List[str]]:
     """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
     composed = dict(base) if user is None else login_environment(base, user, spec.user_env)
+    interpreter = spec.runtime if spec.kind == KIND_COMMAND else sys.executable
+    if interpreter:
+        enter_environment(composed, interpreter)
     for name in spec.env_removed:
         composed.pop(name, None)
     composed.update(spec.env)

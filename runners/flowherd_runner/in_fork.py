@@ -14,7 +14,7 @@ import time
 import traceback
 from collections import abc
 from types import ModuleType, TracebackType
-from typing import Any, Callable, Dict, List, NoReturn, Optional
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional
 
 from flowherd_runner import PACKAGE_DIRECTORY, random_generators
 from flowherd_runner.contract.reasons import FLOW_RAISED
@@ -25,6 +25,8 @@ from flowherd_runner.record_sender import flush_streams
 _OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
 _MAX_MESSAGE_CHARS = 5000
+#: Maximum number of an exception's causes that its message names; causes can form a circle.
+_MAX_CAUSES = 3
 #: What the interpreter has made of PYTHONUNBUFFERED and PYTHONIOENCODING for standard output; without the latter UTF-8,
 #: in which the run's log is kept.
 _WRITES_THROUGH = bool(getattr(sys.__stdout__, "write_through", False))
@@ -73,6 +75,8 @@ def run_and_exit(flow: FlowProcess, body: Callable[[], object]) -> NoReturn:
         raise
     except SystemExit as error:
         code = _exit_code(error)
+        if os.getpid() == pid and not isinstance(error.code, (int, type(None))):
+            flow.sender.send({"exception": describe_exception(error)})
     except BaseException as error:  # any exception of the user's code ends it
         code = FLOW_RAISED
         _keep_for_finalization(error)
@@ -203,8 +207,26 @@ def _as_printed(error: BaseException) -> str:
 
 
 def describe_exception(error: BaseException) -> Dict[str, str]:
-    """Return the message about `error` for the runner: see channel.py."""
-    return {"type": _type_name(type(error)), "message": _text(error)}
+    """Return the message about `error` for the runner: see channel.py.
+
+    It names the errors from which this one was raised (`raise ... from`), unless its own text has them already.
+    """
+    message = _text(error)
+    for cause in _causes(error):
+        text = _text(cause)
+        if not text or text not in message:
+            described = "{}: {}".format(_type_name(type(cause)), text).rstrip(": ")
+            message = "{}; caused by {}".format(message, described) if message else "caused by " + described
+    return {"type": _type_name(type(error)), "message": message[:_MAX_MESSAGE_CHARS]}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause = error.__cause__
+    for _ in range(_MAX_CAUSES):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__
 
 
 def _user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:

@@ -31,7 +31,7 @@ _OUTPUT_LEVEL = 20
 #: Optional keys of a record.
 _OPTIONAL = ("task_run_id", "flow_run_id")
 #: Messages that count only from the flow process itself.
-_DECISIVE = ("exception", "finalising", "not_started")
+_DECISIVE = ("exception", "finalising", "not_started", "after_end")
 #: struct ucred: pid, uid, gid (unix(7)).
 _CREDENTIALS = struct.Struct("=iII")
 #: Maximum size of the stack that is kept of an interpreter that is ending.
@@ -71,6 +71,7 @@ class OutputReader:
         #: What the flow process told about its end: see channel.py.
         self.exception: Optional[Dict[str, str]] = None
         self.not_started: Optional[str] = None
+        self.after_end: Optional[List[str]] = None
         #: Whether the user's function has returned, and only its interpreter has to end.
         self.finalising = False
         #: What faulthandler has written since then.
@@ -182,6 +183,9 @@ class OutputReader:
             self.finalising = True
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
+        elif "after_end" in message:
+            wanted = message["after_end"]
+            self.after_end = [str(name) for name in wanted] if isinstance(wanted, list) else None
         elif "mask" in message:
             given = message["mask"] if isinstance(message["mask"], dict) else {}
             self._on_secret(str(given.get("name", "")), str(given.get("value", "")))
@@ -191,6 +195,16 @@ class OutputReader:
     def _masked(self, value: Any, keys: Tuple[str, ...]) -> Dict[str, str]:
         found = value if isinstance(value, dict) else {}
         return {key: self._masked_text(str(found.get(key, ""))) for key in keys}
+
+    def _masked_value(self, value: Any) -> Any:
+        """A value of JSON's types with secrets replaced in all its texts."""
+        if isinstance(value, str):
+            return self._masked_text(value)
+        if isinstance(value, list):
+            return [self._masked_value(item) for item in value]
+        if isinstance(value, dict):
+            return {self._mask.text(name): self._masked_value(item) for name, item in value.items()}
+        return value
 
     def _masked_text(self, text: str) -> str:
         """`text` with secrets replaced; a long one was perhaps cut on its way, within a secret."""
@@ -222,7 +236,9 @@ class OutputReader:
             return
         given = message.get("record")
         optional = [key for key in _OPTIONAL if isinstance(given, dict) and key in given]
-        record = self._masked(given, ("logger", "message", *optional))
+        record: Dict[str, Any] = self._masked(given, ("logger", "message", *optional))
+        if isinstance(given, dict) and isinstance(given.get("info"), dict):
+            record["info"] = self._masked_value(given["info"])
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
         self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])

@@ -51,10 +51,12 @@ class RecordSender:
         message: str,
         task_run_id: Optional[str] = None,
         flow_run_id: Optional[str] = None,
+        info: Optional[Dict[str, Any]] = None,
     ) -> None:
         """Send one record, of a task run or of the flow run itself, and mark its place in the streams.
 
-        `flow_run_id` is that of a subflow, whose records belong to a flow run of its own.
+        `flow_run_id` is that of a subflow, whose records belong to a flow run of its own. `info` is what the backend
+        gets with the record, made of JSON's types.
         """
         flush_streams()
         if os.getpid() != self._pid:  # the user's code has forked
@@ -65,9 +67,11 @@ class RecordSender:
             stream for stream, expected in self._streams.items() if file_identity(_FD_OF_STREAM[stream]) == expected
         ]
         text = channel.shorten(message)
-        record = {"logger": channel.shorten(logger, 1000), "message": text}
+        record: Dict[str, Any] = {"logger": channel.shorten(logger, 1000), "message": text}
         ids = {"task_run_id": task_run_id, "flow_run_id": flow_run_id}
         record.update((name, channel.shorten(value, 1000)) for name, value in ids.items() if value is not None)
+        if info:
+            record["info"] = channel.shorten_info(info)
         # A record of an engine's is cut, because standard error cannot carry its ids.
         fits = text is message or any(ids.values())
         if fits and self.send({"record": record, "level": level, "id": identity, "markers": marked}):

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Union
 from flowherd_runner import osapi
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import (
+    AFTER_END_FILE,
     EXIT_FILE,
     JOURNAL_FILE,
     RUNNER_ERRORS_FILE,
@@ -179,12 +180,22 @@ class Runner:
             if self._status is None:
                 self._stopper.enforce()
             self._note_removed(self._kept_files.look_if_due())
+            self._note_after_end()
         self._ended_at = _now()
         self._oom_after = oom_count(self._cgroup)
 
     def _next_deadline_s(self) -> float:
         until_s, look_s = self._stopper.next_deadline_s, self._kept_files.next_look_s
         return look_s if until_s is None else min(until_s, look_s)
+
+    def _note_after_end(self) -> None:
+        """Write down what is to be done after the end, at once: this process may be killed together with the flow's."""
+        wanted, self._output.after_end = self._output.after_end, None
+        if wanted is not None:
+            try:
+                write_json(self._directory, AFTER_END_FILE, {"wanted": wanted}, sync=False)
+            except OSError:
+                self._journal.notice("the disk refused a note about hooks: none are called if the run is killed")
 
     def _note_removed(self, names: List[str]) -> None:
         if names:
@@ -236,6 +247,7 @@ class Runner:
             killer.wait_while(lambda: self._reap() and group_exists(self._flow_pid), self._stopper.group_deadline_s)
         leftovers, survivors = killer.run()
         self._drain()
+        self._note_after_end()
         self._note_removed(self._kept_files.make_again())
         if leftovers:
             self._journal.notice(leftover_text(leftovers))

@@ -28,6 +28,8 @@ class Flow(AttributeDict):
     environment: AttributeDict | None
     #: Version of Prefect that registered the flow; None if Prefect did not, or the server does not know.
     core_version: str | None
+    #: Names of all parameters that the flow takes; None if they are not known, or it takes any.
+    parameter_names: tuple[str, ...] | None
 
     def __init__(
         self,
@@ -39,9 +41,11 @@ class Flow(AttributeDict):
         run_config: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
         core_version: str | None = None,
+        parameter_names: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(id=id, name=name, version=version, storage=storage if storage is not None else {})
         self.update(run_config=run_config, environment=environment, core_version=core_version)
+        self["parameter_names"] = parameter_names
 
 
 class TaskRun(AttributeDict):

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from flowherd.flow_run import Flow as Flow
 from flowherd.flow_run import FlowRun as FlowRun
@@ -89,6 +91,8 @@ class LogLine:
     task_run_id: str | None = None
     #: Flow run of the subflow that logged the line, at a backend where subflows have flow runs of their own.
     subflow_run_id: str | None = None
+    #: What else the engine sends with the record, in JSON's types; None for nothing.
+    info: Mapping[str, Any] | None = None
     #: Text so far of an unfinished line; the next text so far, or the next line, of the same stream replaces it.
     so_far: bool = False
     #: Whether text so far has stood so long that backends which take only whole lines get it as a line of its own.

@@ -39,6 +39,9 @@ def bad():
 def three():
     sys.exit(3)
 
+def quits(host=None):
+    sys.exit("no such host: db1")
+
 def segv():
     import ctypes
     ctypes.string_at(0)
@@ -99,6 +102,18 @@ def run(backend: MemoryBackend, flows: Path) -> Callable[..., str]:
         return backend.add_run(storage, parameters=parameters, run_config=run_config or None, name=function)
 
     return add
+
+
+def test_the_words_with_which_a_flow_exits_and_a_parameter_that_it_does_not_take_are_told(
+    agent: LocalAgent, backend: MemoryBackend, flows: Path
+) -> None:
+    storage = {"type": "Python", "ref": f"{flows}:quits", "parameters": ["host"]}
+    quitting, wrong = backend.add_run(storage), backend.add_run(storage, parameters={"hots": "db2"})
+    assert wait_for_end(backend, quitting) is RunState.FAILED
+    assert backend.message(quitting) == "SystemExit: no such host: db1"
+    assert wait_for_end(backend, wrong) is RunState.FAILED
+    warnings = [line.message for line in backend.lines if line.flow_run_id == wrong and line.level == 30]
+    assert "The flow has no parameter 'hots'; did you mean 'host'?" in warnings
 
 
 def test_a_python_flow_succeeds_and_its_lines_are_in_order(

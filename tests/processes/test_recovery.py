@@ -176,11 +176,12 @@ def test_a_runner_that_failed_is_reported_as_such_with_its_own_error(
     directory = left_behind(run_id, ["true"])
     started = {"pid": 2**22 + 1, "start_ticks": 1, "boot_id": identity.boot_id(), "flow_pid": 2**22 + 2}
     files.write_json(str(directory.path), files.STARTED_FILE, started)
-    (directory.path / files.RUNNER_ERRORS_FILE).write_text("OSError: no space left")
+    (directory.path / files.RUNNER_ERRORS_FILE).write_text("Traceback:\n  ...\nOSError: no space left\n")
     with going(make_agent()):
         assert wait_for_end(backend, run_id) is RunState.FAILED
         wait_until(lambda: any("no space left" in line for line in backend.log(run_id)))
-    assert "runner of this flow run failed" in backend.message(run_id) and "killed" not in backend.message(run_id)
+    message = backend.message(run_id)
+    assert "runner of this flow run failed: OSError: no space left; how far" in message and "killed" not in message
 
 
 def test_a_stop_that_was_requested_before_the_runner_was_known_reaches_it(tmp_path: Path) -> None:

@@ -89,18 +89,31 @@ def test_an_agent_does_not_start_with_runtimes_that_cannot_serve_and_names_them_
         assert words in str(caught.value)
 
 
-def test_the_rule_that_serves_a_run_gives_it_a_warm_interpreter(environment: Path, tmp_path: Path) -> None:
+def test_the_rule_that_serves_a_run_gives_it_a_warm_interpreter_and_its_environment(
+    environment: Path, tmp_path: Path
+) -> None:
     flows = tmp_path / "flows.py"
-    flows.write_text("import sys\ndef tell(): print(sys.executable, 'csv' in sys.modules)")
+    tell = "print(sys.executable, 'csv' in sys.modules, flush=True); os.system('tool')"
+    flows.write_text(f"import os, sys\ndef tell(): {tell}")
+    tool = environment / "bin" / "tool"
+    tool.write_text("#!/bin/sh\necho tool of ${VIRTUAL_ENV:-none}\n")
+    tool.chmod(0o755)
     backend = MemoryBackend()
     section = {"name": "own", "interpreter": str(environment), "preload": ["csv"], "labels": ["here"]}
     with going(agent_with(section, backend=backend)) as agent:
-        agent.labels.append("here")
+        agent.labels += ["here", "elsewhere"]
         wait_until(lambda: len(agent._own_host._surroundings.fork_servers._servers) == 2)
         run_id = backend.add_run({"type": "Python", "ref": f"{flows}:tell"}, labels=["here"])
         assert wait_for_end(backend, run_id) is RunState.SUCCESS
+        command = {"type": "Command", "argv": ["tool"]}
+        ends = {label: backend.add_run(command, labels=[label]) for label in ("here", "elsewhere")}
+        own_path = backend.add_run(command, labels=["here"], run_config={"env": {"PATH": "/usr/bin:/bin"}})
+        assert wait_for_end(backend, ends["here"]) is RunState.SUCCESS, "a command has its runtime's programs too"
+        for other in (ends["elsewhere"], own_path):  # no runtime serves it; the user's own PATH is stronger
+            assert wait_for_end(backend, other) is RunState.FAILED
         assert len(agent._own_host._surroundings.fork_servers._servers) == 2
-    assert f"{environment}/bin/python True" in backend.log(run_id)
+    assert {f"{environment}/bin/python True", f"tool of {environment}"} <= set(backend.log(run_id))
+    assert f"tool of {environment}" in backend.log(ends["here"])
 
 
 def test_modules_whose_import_ends_the_interpreter_are_imported_by_the_runs(tmp_path: Path) -> None:

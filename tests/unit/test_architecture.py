@@ -26,6 +26,7 @@ LAYERS = [
             "flow_run",
             "line_writer",
             "live_text",
+            "parameter_names",
             "private_directory",
             "recurring_error",
             "signals",

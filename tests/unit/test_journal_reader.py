@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowherd.backends.graphql.inputs import log_input
 from flowherd.host.delivery.journal_reader import MAX_RECORD_BYTES, read_batch, without_replaced
 from flowherd_runner.contract.journal import (
     STREAM_LOG,
@@ -66,6 +68,19 @@ def test_a_record_of_a_subflow_names_its_flow_run_and_remains_a_line_of_the_run(
     lines = list(read_lines(path, RUN))
     assert [line.subflow_run_id for line in lines] == [subflow_run_id, None, None, None, None, None]
     assert {line.flow_run_id for line in lines} == {RUN}
+
+
+def test_the_further_fields_of_a_record_are_kept_in_a_form_that_every_server_can_store(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    given = [{"order": 7, "items": ["a\0b", {"c\0": None}]}, "no object", None]
+    payloads = [json.dumps({"logger": "x", "message": "y", "info": one}) for one in given]
+    path.write_bytes(b"".join(record(text, n, STREAM_LOG) for n, text in enumerate(payloads)))
+    lines = list(read_lines(path, RUN))
+    assert [line.info for line in lines] == [{"order": 7, "items": ["a\\x00b", {"c\\x00": None}]}, None, None]
+    assert log_input(replace(lines[0], info={"order": 7, "stream": "x"}), with_id=False)["info"] == {
+        "order": 7,
+        "stream": "log",
+    }
 
 
 def so_far(text: str, number: int, stream: int = STREAM_STDERR, *, standing: bool = False) -> bytes:

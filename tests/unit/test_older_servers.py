@@ -54,9 +54,11 @@ def backend_of(server: OldServer) -> Iterator[GraphQLBackend]:
     ("unknown", "version", "tries"),
     [
         ((), "0.13.1", 1),
-        ((" labels", "core_version"), None, 2),
-        (("run_config", " labels"), "0.13.1", 3),
-        (("run_config", "core_version"), None, 4),
+        ((" parameters }",), "0.13.1", 2),
+        ((" labels", "core_version"), None, 3),
+        (("run_config", " labels"), "0.13.1", 4),
+        (("run_config", " labels", " parameters }"), "0.13.1", 5),
+        (("run_config", "core_version"), None, 6),
     ],
 )
 def test_a_server_is_asked_for_the_fields_that_it_knows_and_they_are_remembered(

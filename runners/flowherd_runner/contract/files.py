@@ -22,6 +22,10 @@ exit.json, written by the runner:
                               still lived; refused: this user may not signal them (kill(2), EPERM), else SIGKILL did
                               not end them. 50 at most. Release 0.1.0 neither writes nor reads it
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
+
+after_end.json, written by the runner: wanted ([str]), what the flow's engine wants to be done once the end of a killed
+process was reported, in the engine's words; the agent then starts the directory a second time, with the journal and the
+attempt id of the first, and keeps the first end as first-exit.json meanwhile
 """
 
 import errno
@@ -49,6 +53,10 @@ STOP_FILE = "stop.json"
 EXIT_FILE = "exit.json"
 #: State reports that the backend has not acknowledged yet; only the agent uses it.
 OUTBOX_FILE = "outbox"
+#: What is to be done after the end of a killed process.
+AFTER_END_FILE = "after_end.json"
+#: The exit record of the run itself, while the directory is started a second time.
+FIRST_EXIT_FILE = "first-exit.json"
 #: Errors of the runner itself; empty when there are none.
 RUNNER_ERRORS_FILE = "runner.err"
 
@@ -61,6 +69,8 @@ CONTENT_FILES = (
     STOP_FILE,
     EXIT_FILE,
     OUTBOX_FILE,
+    AFTER_END_FILE,
+    FIRST_EXIT_FILE,
     RUNNER_ERRORS_FILE,
 )
 

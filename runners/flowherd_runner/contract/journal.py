@@ -24,8 +24,9 @@ MAX_SO_FAR_BYTES = 4 * 1024
 
 STREAM_STDOUT = 1  # payload: one line as the process wrote it, without the newline
 STREAM_STDERR = 2  # the same
-# payload: JSON {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str} of one logging record; the
-# last when the record belongs to a subflow, which is a flow run other than the journal's
+# payload: JSON {"logger": str, "message": str, "task_run_id"?: str, "flow_run_id"?: str, "info"?: {...}} of one record:
+# the flow run id when the record belongs to a subflow, which is a flow run other than the journal's; the info is what
+# an engine sends with the record
 STREAM_LOG = 3
 STREAM_NOTICE = 4  # payload: JSON {"message": str}, a message of flowherd about this run
 

@@ -20,6 +20,9 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
                    among them are masked
     working_dir    str | null: null is a fresh directory "work" inside the run directory
     import_paths   [str]: put before sys.path for Python callables, and before PYTHONPATH for commands
+    runtime        str | null: for a command, the Python whose environment it gets (runtime_environment.py); null leaves
+                   the agent's. Other kinds have that of the interpreter that carries them out. Runners of 0.1.0 leave
+                   the agent's for all
     user           str | null: run as this user (only when the agent is root)
     user_env       [name]: for a run as another user, the variables of the fork server's environment that it inherits;
                    names may contain * and ?. Runners of 0.1.0 inherit all
@@ -45,6 +48,9 @@ The object `agent` is the agent's own; no runner reads it:
     reports_start          bool: the agent reports where the process is, although an engine may report Running itself
     send_logs              bool: the journal is forwarded to the backend
     show_output            bool: --show-flow-logs shows the output
+    after_end              bool: this is a second start of the directory, for what the flow's engine wants to be done
+                           once the end of the first was reported (after_end.json); the backend's state does not end it
+    warnings               [str]: what was noticed when the run was planned; written into its log when it is started
 
 Agents of release 0.1.0 wrote the keys of `agent` at the top level, some of them under other names, and named modules
 to preload that have moved since; `_agent_object_of_0_1_0` and `current_module` translate. The contract version is still
@@ -97,6 +103,8 @@ class AgentKeys(NamedTuple):
     reports_start: bool = True
     send_logs: bool = True
     show_output: bool = True
+    warnings: Tuple[str, ...] = ()
+    after_end: bool = False
 
 
 class RunSpec(NamedTuple):
@@ -120,6 +128,7 @@ class RunSpec(NamedTuple):
     engine_parameters: Mapping[str, Any] = {}
     working_dir: Optional[str] = None
     import_paths: Tuple[str, ...] = ()
+    runtime: Optional[str] = None
     user: Optional[str] = None
     user_env: Tuple[str, ...] = ("*",)
     own_dir: Optional[str] = None
@@ -212,6 +221,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         engine_parameters=fields.value("engine_parameters", dict, {}),
         working_dir=fields.value("working_dir", str, None),
         import_paths=fields.strings("import_paths"),
+        runtime=fields.value("runtime", str, None),
         user=fields.value("user", str, None),
         user_env=fields.strings("user_env") if "user_env" in fields.source else ("*",),
         own_dir=fields.value("own_dir", str, None),
@@ -251,6 +261,8 @@ def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
         reports_start=fields.value("reports_start", bool, not has_engine),
         send_logs=fields.value("send_logs", bool, True),
         show_output=fields.value("show_output", bool, True),
+        after_end=fields.value("after_end", bool, False),
+        warnings=tuple(map(_sendable, fields.strings("warnings"))),
     )
 
 

@@ -28,6 +28,8 @@ KIND_PREFECT = "prefect"  # target: for people; what Prefect must know is in the
 KIND_PREFECT3 = "prefect3"
 # target: the same, and {"argv": [str, ...]}, the command that is run in place of the engine once the code is there
 KIND_PREFECT3_COMMAND = "prefect3-command"
+# target: as of KIND_PREFECT3; calls the flow's hooks after its process was killed and the end was reported
+KIND_PREFECT3_HOOKS = "prefect3-hooks"
 KIND_PYTHON = "python"  # target: {"ref": "module:function" or "path/to/file.py:function"}
 
 #: Modules of the child side that import Prefect 0.x or 1.x, and what its runs need, into a fork server.

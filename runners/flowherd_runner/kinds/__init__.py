@@ -17,6 +17,7 @@ from flowherd_runner.contract.variables import (
     KIND_PREFECT,
     KIND_PREFECT3,
     KIND_PREFECT3_COMMAND,
+    KIND_PREFECT3_HOOKS,
     KIND_PYTHON,
 )
 from flowherd_runner.kinds.definition import Kind, NotStarted
@@ -28,6 +29,7 @@ MODULES = {
     KIND_PREFECT: "flowherd_runner.kinds.prefect1.kind",
     KIND_PREFECT3: "flowherd_runner.kinds.prefect3.kind",
     KIND_PREFECT3_COMMAND: "flowherd_runner.kinds.prefect3.kind",
+    KIND_PREFECT3_HOOKS: "flowherd_runner.kinds.prefect3.kind",
 }
 #: Name in sys.modules of a kind that was loaded from a file.
 _LOADED_FROM_FILE = "flowherd_kind"

@@ -15,6 +15,7 @@ from typing import Any
 
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendRefused, ClaimLost, IllegalTransition
+from flowherd.parameter_names import parameter_names
 from flowherd.states import CLAIMABLE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
 from flowherd.values import (
     AgentIdentity,
@@ -72,7 +73,13 @@ class MemoryBackend:
                 version=1,
                 state=RunState.SCHEDULED,
                 serialized_state={"type": "Scheduled"},
-                flow=Flow(id=str(uuid.uuid4()), name=name, storage=storage, run_config=run_config),
+                flow=Flow(
+                    id=str(uuid.uuid4()),
+                    name=name,
+                    storage=storage,
+                    run_config=run_config,
+                    parameter_names=parameter_names(storage, None),
+                ),
                 parameters=parameters or {},
                 labels=tuple(labels),
                 scheduled_start_time=datetime.now(timezone.utc).isoformat(),

@@ -12,6 +12,7 @@ from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.queries import create, select
 from flowherd.errors import BackendRefused, BackendUnavailable
+from flowherd.parameter_names import parameter_names
 
 #: Part of the refusal to create a project whose name exists.
 _DUPLICATE_TEXT = "Uniqueness violation"
@@ -28,6 +29,8 @@ class RegisteredFlow:
     created: datetime | None = None
     #: Default values by parameter name; parameters without a default are missing.
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    #: Names of all parameters that it takes; None if they are not known, or it takes any.
+    parameters: tuple[str, ...] | None = None
 
 
 class Flows:
@@ -84,7 +87,7 @@ class Flows:
         return rows[0]["id"] if rows else None
 
     def _select(self, **given: Any) -> list[RegisteredFlow]:
-        fields = "id name version created parameters project { name }"
+        fields = "id name version created parameters storage project { name }"
         return [
             RegisteredFlow(
                 id=row["id"],
@@ -93,6 +96,7 @@ class Flows:
                 project=(row["project"] or {}).get("name", ""),
                 created=parsed_time(row["created"]),
                 defaults={p["name"]: p["default"] for p in row["parameters"] or () if p.get("default") is not None},
+                parameters=parameter_names(row["storage"], row["parameters"]),
             )
             for row in select(self._transport, "flow", fields, **given)
         ]

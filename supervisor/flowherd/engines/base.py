@@ -6,14 +6,14 @@ of its own for the end: final_report.py says what the agent adds when such an en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flowherd.engines.runtimes import EnginePackage, RuntimeRule
 from flowherd.engines.variables import Variables, merged
-from flowherd.values import EngineAccess, FlowRun
+from flowherd.values import EngineAccess, FlowRun, StateReport
 from flowherd_runner.contract import journal
 from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
 
@@ -111,6 +111,10 @@ class Engine:
     reports_states: bool = False
     #: The agent reports where the process is, also when the engine reports Running.
     reports_start: bool = True
+    #: The spec of a second start, once the end of a run was reported that its engine did not report; None for none.
+    #: Called with the run's spec, the report, whether the process was killed, and what the process left to be done
+    #: (after_end.json).
+    after_end: Callable[[RunSpec, StateReport, bool, Collection[str]], RunSpec | None] | None = None
     #: What an interpreter must have installed to carry out these kinds; None when any Python will do.
     package: EnginePackage | None = None
     #: What an agent's `populate_env_vars` returns for such runs; see AgentView.

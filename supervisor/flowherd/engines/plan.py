@@ -12,10 +12,12 @@ from typing import Any
 from flowherd.engines import run_config
 from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.registry import engine_for
-from flowherd.engines.runtimes import first_serving, together
+from flowherd.engines.runtimes import first_serving, is_here, together
 from flowherd.engines.start_variables import start_variables
 from flowherd.engines.variables import Variables, check_variables, merged, removed, variables_by_name
 from flowherd.errors import UnsupportedStorage
+from flowherd.host.processes.interpreters import program_of
+from flowherd.parameter_names import complaints
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, SpecError, duration_s, parse_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_COMMAND
@@ -53,6 +55,7 @@ def plan(
     )
     spec = engine.describe(common, flow_run, config, defaults)
     runtime = _runtime(flow_run, spec.kind, engine, config, defaults)
+    is_command = spec.kind == KIND_COMMAND
     whole = spec._replace(
         # The runner finds those that are named like secrets itself; it knows all variables that the run inherits.
         masked_env=tuple(sorted(set(run_config.strings(config.get("secret_env"))))),
@@ -61,7 +64,12 @@ def plan(
         secrets={**defaults.secrets, **run_config.strings_by_name(config.get("secrets"))},
         env_files=(*defaults.env_files, *run_config.strings(config.get("env_files"))),
         engine_parameters={} if spec.parameters else dict(flow_run.parameters or {}),
-        agent=spec.agent._replace(interpreter=runtime.interpreter, preload=runtime.preload),
+        runtime=_environment_of_command(flow_run, engine, config, defaults) if is_command else None,
+        agent=spec.agent._replace(
+            interpreter=runtime.interpreter,
+            preload=runtime.preload,
+            warnings=tuple(complaints(flow_run.parameters or {}, flow_run.flow.parameter_names)),
+        ),
     )
     return _readable(whole)
 
@@ -131,7 +139,8 @@ def _runtime(
 ) -> Runtime:
     """The interpreter that the run config names, else that of the first rule that serves the run, else the agent's own.
 
-    Each has its own preloads, because interpreters differ in what is installed. A command needs no interpreter.
+    Each has its own preloads, because interpreters differ in what is installed. A command needs no interpreter, only
+    the environment of one.
     """
     rule = first_serving(flow_run, defaults.runtimes) if kind != KIND_COMMAND else None
     explicit = run_config.expanded_path(config.get("interpreter"))
@@ -145,3 +154,20 @@ def _runtime(
     chosen = config.get("preload")
     preload = preload if chosen is None else run_config.modules(chosen)
     return Runtime(interpreter, together(engine.preload_for(kind), preload))
+
+
+def _environment_of_command(
+    flow_run: FlowRun, engine: Engine, config: Mapping[str, Any], defaults: AgentDefaults
+) -> str | None:
+    """The Python whose environment a command gets: that of the run config, else that of the first rule, else none.
+
+    None leaves the agent's variables, so a plain command does not change its Python because flowherd has one of its
+    own. A command in place of an engine's gets what the engine would have had.
+    """
+    explicit = run_config.expanded_path(config.get("interpreter"))
+    if explicit is not None:
+        return program_of(explicit)
+    rule = first_serving(flow_run, defaults.runtimes)
+    if rule is not None:
+        return program_of(rule.interpreter)
+    return sys.executable if engine.package is not None and is_here(engine.package) else None

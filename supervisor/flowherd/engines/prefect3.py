@@ -7,16 +7,24 @@ server. A command is expected to start Prefect's engine too, so its run counts a
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.run_config import argument
 from flowherd.engines.runtimes import EnginePackage, first_serving
 from flowherd.errors import UnsupportedStorage
-from flowherd.values import FlowRun
+from flowherd.states import RunState
+from flowherd.values import FlowRun, StateReport
+from flowherd_runner.contract import reasons
 from flowherd_runner.contract.spec import RunSpec
-from flowherd_runner.contract.variables import KIND_COMMAND, KIND_PREFECT3, KIND_PREFECT3_COMMAND, PREFECT3_PRELOAD
+from flowherd_runner.contract.variables import (
+    KIND_COMMAND,
+    KIND_PREFECT3,
+    KIND_PREFECT3_COMMAND,
+    KIND_PREFECT3_HOOKS,
+    PREFECT3_PRELOAD,
+)
 
 PREFECT3_PACKAGE = EnginePackage(
     name="prefect",
@@ -34,6 +42,10 @@ _NO = frozenset({"0", "off", "f", "false", "n", "no"})
 _YES = frozenset({"1", "on", "t", "true", "y", "yes"})
 #: What the backend calls the storage of the flows that it hands out.
 _STORAGE = "Prefect3"
+#: Ends after which no hook is called: the flow was not there, or the agent is leaving.
+_WITHOUT_HOOKS = frozenset({reasons.REASON_NOT_STARTED, reasons.REASON_EXCEPTION, reasons.REASON_AGENT_STOP})
+#: How long the hooks of one run may take, seconds.
+_MAX_HOOKS_S = 600.0
 #: Keys of the storage of which at least one is set when a deployment has code to be fetched.
 _CODE = ("pull_steps", "path", "storage_document_id")
 
@@ -70,6 +82,17 @@ def _sends_logs(env: Mapping[str, str], defaults: AgentDefaults) -> bool:
     return switch not in _NO if switch in _YES | _NO else defaults.logging_to_api
 
 
+def _hooks_of_killed(spec: RunSpec, report: StateReport, killed: bool, wanted: Collection[str]) -> RunSpec | None:
+    """Call the hooks that the process could not call: it unwinds at a cancellation and calls them itself otherwise."""
+    is_cancelled = report.state is RunState.CANCELLED
+    if report.reason in _WITHOUT_HOOKS or (is_cancelled and not killed):
+        return None
+    if ("on_cancellation_hooks" if is_cancelled else "on_crashed_hooks") not in wanted:
+        return None
+    run_time_s = min(spec.limits.run_time_s or _MAX_HOOKS_S, _MAX_HOOKS_S)
+    return spec._replace(kind=KIND_PREFECT3_HOOKS, limits=spec.limits._replace(run_time_s=run_time_s))
+
+
 def _words(command: object) -> list[str]:
     try:
         argv = shlex.split(argument("command", command))
@@ -84,7 +107,8 @@ PREFECT3 = Engine(
     name="prefect3",
     recognises=lambda storage: storage.get("type") == _STORAGE,
     describe=_describe,
-    kinds=frozenset({KIND_PREFECT3, KIND_PREFECT3_COMMAND}),
+    kinds=frozenset({KIND_PREFECT3, KIND_PREFECT3_COMMAND, KIND_PREFECT3_HOOKS}),
     reports_states=True,
+    after_end=_hooks_of_killed,
     package=PREFECT3_PACKAGE,
 )

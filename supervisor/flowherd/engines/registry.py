@@ -46,6 +46,12 @@ def engine_named(name: str) -> Engine:
     raise ConfigurationError(f"the backend's runs need the engine {name!r}, which is not known here, only {known}")
 
 
+def engine_of(kind: str) -> Engine | None:
+    """Return the engine that carries out runs of this kind; None if none is known."""
+    return next((engine for engine in ENGINES if kind in engine.kinds), None)
+
+
 def package_of(kind: str) -> EnginePackage | None:
     """Return what an interpreter needs for runs of this kind; None when any Python will do."""
-    return next((engine.package for engine in ENGINES if kind in engine.kinds), None)
+    engine = engine_of(kind)
+    return None if engine is None else engine.package

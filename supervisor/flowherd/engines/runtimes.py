@@ -137,7 +137,7 @@ def to_warm(
     gets another one without it, for all other runs.
     """
     yield Runtime(preload=tuple(own_preload))
-    if package is not None and _is_here(package):
+    if package is not None and is_here(package):
         yield Runtime(preload=together(package.preload, own_preload))
     for rule in rules:
         needed = package.preload if package is not None and rule.has_engine else ()
@@ -146,7 +146,7 @@ def to_warm(
 
 def warnings_at_start(package: EnginePackage | None, rules: Sequence[RuntimeRule]) -> list[str]:
     """Return what to warn of before the first run: that no interpreter can carry out what the backend hands out."""
-    if package is None or _is_here(package) or any(rule.has_engine for rule in rules):
+    if package is None or is_here(package) or any(rule.has_engine for rule in rules):
         return []
     return [package.warning_if_missing] if package.warning_if_missing else []
 
@@ -166,7 +166,7 @@ def warnings_about_versions(
     ]
 
 
-def _is_here(package: EnginePackage) -> bool:
+def is_here(package: EnginePackage) -> bool:
     """Whether the agent's own interpreter has the package, in any version."""
     return importlib.util.find_spec(package.name) is not None
 

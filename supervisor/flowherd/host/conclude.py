@@ -261,6 +261,8 @@ def _notice(run: Run, decided: Verdict, record: Mapping[str, Any], survivors: Se
 
 def _conclusion(run: Run, decided: Verdict) -> str:
     """Return state and cause; only the cause if the run's own engine reports the state."""
+    if run.is_after_end:
+        return f"After the run's end: {decided.message}"
     return decided.message if run.has_engine else f"{decided.state}: {decided.message}"
 
 

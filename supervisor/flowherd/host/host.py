@@ -339,6 +339,8 @@ class Host:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
+        if self._unstarted.start_again(run, self._watch, self._wake_courier):
+            return
         self._retention.delivered(run.directory, sent_log=run.sends_logs)
         self._registry.remove(run)
         self._ties.wake()

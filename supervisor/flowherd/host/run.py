@@ -84,6 +84,10 @@ class Run:
         self.exit_status: int | None = None
         self.tree = ProcessTree(usage=Usage())
         self.stop: StopRequest | None = None
+        #: Whether this is a second start of the directory, after the run's end was reported.
+        self.is_after_end = spec.agent.after_end
+        #: The end as it was reported to the backend; None if it was not, because the run's own engine had reported it.
+        self.reported_end: StateReport | None = None
         #: Why the runner could not be started.
         self.failure: BaseException | None = None
         #: Processes of the run that could not be ended, as found when its end was concluded.

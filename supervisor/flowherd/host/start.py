@@ -44,6 +44,8 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], N
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
     run.hand_over()
     handed_over()
+    for number, warning in enumerate(run.spec.agent.warnings):
+        run.note(f"{warning[:1].upper()}{warning[1:]}", logging.WARNING, f"warning-{number}", run.deployed_at)
     run.flow_pid, started_at = _flow_process(run)
     faults.point("before-running")
     if run.flow_pid is not None:

@@ -10,6 +10,7 @@ from flowherd.errors import AgentStopping
 from flowherd.host.intent import Intent
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.run import Run
+from flowherd.host.second_start import second_intent
 from flowherd.host.start import start
 
 
@@ -69,6 +70,27 @@ class UnstartedRuns:
             return start(intent, self._fork_servers(), handed_over)
         finally:
             self._starting.discard(run_id)
+
+    def start_again(self, run: Run, watch: Callable[[Run], None], changed: Callable[[], None]) -> bool:
+        """Start the directory of a delivered run a second time, in a thread, if the run's engine wants that.
+
+        Return whether it is. `watch` is called with the second run, `changed` when that has something for the backend.
+        """
+        intent = None if self._closing else second_intent(run, changed)
+        if intent is None:
+            return False
+        intent.run.begin_start()
+        watch(intent.run)
+        threading.Thread(target=self._start_second, args=(intent,), name="second-start", daemon=True).start()
+        return True
+
+    def _start_second(self, intent: Intent) -> None:
+        try:
+            start(intent, self._fork_servers(), self._handed_over)
+        except Exception as error:  # the boundary of one run
+            intent.release()
+            intent.run.fail_to_start(error)
+            self._handed_over()
 
     def begin_closing(self) -> None:
         """Start no more runs."""

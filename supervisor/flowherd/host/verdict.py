@@ -72,7 +72,8 @@ def of_lost_runner(
         return _failed(message, reasons.REASON_REBOOT, evidence)
     unknown = f"how far the flow got is unknown.{_killed(killed_processes)}"
     if complaint:
-        message = f"The runner of this flow run failed; {unknown}"
+        last_line = complaint.splitlines()[-1].strip()  # of a traceback: the error
+        message = f"The runner of this flow run failed: {last_line}; {unknown}"
         return _failed(message, reasons.REASON_LOST, f"the runner wrote: {complaint}")
     evidence = "the runner released its lock without an exit record"
     if oom_kills:

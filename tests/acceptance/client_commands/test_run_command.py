@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,19 @@ def test_parameters_are_merged_with_the_flows_defaults(command: CommandLine) -> 
     register(command, "merged", "-p", "a=1", "-p", "b=0", "-p", 'c={"x": []}')
     run_id = command.run("merged", "-p", "a=2", "-p", "d=text")
     assert shown(command, run_id)["parameters"] == {"a": 2, "b": 0, "c": {"x": []}, "d": "text"}
+
+
+def test_a_parameter_that_the_flow_does_not_take_is_refused_with_the_one_that_was_meant(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "pizza.py").write_text("def bake(topping='cheese', size=1): pass")
+    done = command("register", "pizza", "--python", f"{tmp_path}/pizza.py:bake", "-p", "sice=2")
+    assert "no parameter 'sice'; did you mean 'size'?" in done.stderr
+    done = command("run", "pizza", "-p", "toping=ham", "-p", "x=1", code=2)
+    assert "no parameter 'toping'; did you mean 'topping'?" in done.stderr
+    assert "no parameter 'x'; it has size, topping" in done.stderr
+    assert not [run for run in command.json("ps", "--all") if run["flow"] == "pizza"]
+    command("run", "pizza", "-p", "topping=ham")
 
 
 def test_a_run_can_start_later(command: CommandLine) -> None:

@@ -30,6 +30,8 @@ _PARTICULARS = (
     (re.compile(r"tmp[\w]{8}\b"), "TEMPORARY"),
     (re.compile(r"\b\d+\.\d+ seconds"), "SECONDS"),
 )
+#: Fields of a record that are others in each run; only that they are there, and of which type, is compared.
+_OF_THE_MOMENT = frozenset({"asctime", "msecs", "relativeCreated", "thread", "process"})
 #: 0.x logs each of its periodic looks at the stored state: how many there are depends on time.
 _PERIODICAL = ("Checking flow run state", "Successfully queried server for flow run state")
 #: Beginnings of the names of the flow's own loggers; the agents' loggers have other names.
@@ -45,6 +47,8 @@ class Line:
     message: str
     #: Slug of the task whose run has written it, if any.
     task: str | None
+    #: All other fields that 0.x sends, those of `extra=` included, as JSON.
+    info: str
 
 
 @dataclass(frozen=True)
@@ -109,4 +113,13 @@ def _is_of_the_flow(row: dict[str, Any]) -> bool:
 
 def _line(row: dict[str, Any], slugs: dict[str, str]) -> Line:
     message = normalised(row["message"], _PARTICULARS)
-    return Line(row["name"], row["level"], message, slugs.get(row["task_run_id"]))
+    return Line(row["name"], row["level"], message, slugs.get(row["task_run_id"]), _info(row["info"]))
+
+
+def _info(info: Any) -> str:
+    fields = {name: value for name, value in (info or {}).items() if name != "stream"}
+    shown = {
+        name: type(value).__name__ if name in _OF_THE_MOMENT else normalised(json.dumps(value), _PARTICULARS)
+        for name, value in fields.items()
+    }
+    return json.dumps(shown, sort_keys=True)

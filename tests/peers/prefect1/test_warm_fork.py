@@ -44,6 +44,14 @@ def test_the_engine_reports_the_states_of_a_flow_that_succeeds(fork: WarmFork) -
     assert run.states == ["Scheduled", "Submitted", "Running", "Success"]
 
 
+def test_why_the_engine_could_not_report_the_end_is_the_end(fork: WarmFork) -> None:
+    run = fork.start("refusing")
+    record = ended(run)
+    assert (record["reason"], record["exit_code"]) == ("exception", 0)
+    assert record["evidence"].startswith("ConnectionError: no room at the API (Prefect's engine could not set")
+    assert run.states[-1] == "Running", "the agent reports the end that the engine could not report"
+
+
 def test_every_record_of_the_flow_is_journaled_once_with_its_task_run(fork: WarmFork) -> None:
     run = fork.start(
         "speaking",
@@ -108,6 +116,13 @@ def test_secrets_of_the_context_and_of_the_configuration_are_masked(fork: WarmFo
     ended(run)
     assert run.states[-1] == "Success"
     assert "kept *** and ***" in run.process.lines("stdout")
+    (record,) = [content for _, content in run.process.log_payloads() if content["message"] == "with fields"]
+    if fork.installation.is_prefect_1:  # sends no further fields
+        assert "info" not in record
+    else:
+        fields = {name: record["info"][name] for name in ("order", "of", "other", "funcName", "task_slug")}
+        slug = fields.pop("task_slug")
+        assert fields == {"order": 7, "of": {"value": ["***"]}, "other": {"***": "NaN"}, "funcName": "keep"} and slug
     assert {"FILED", "KEPT"} <= {
         name for text in run.process.lines("flowherd") for name in text.split(": ")[1].split(", ")
     }

@@ -14,7 +14,7 @@ from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
 _PROGRAM = Path(__file__).with_name("programs") / "pool_flows.py"
-_FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending", "counting")
+_FLOWS = ("greeting", "endless", "deadly", "patient", "failing", "suspending", "counting", "stubborn")
 _SECRET = "{{ prefect.blocks.secret.pooled }}"
 END_S = 60.0
 

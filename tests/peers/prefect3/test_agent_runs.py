@@ -36,7 +36,7 @@ def pool(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def agent(pool: PoolAgent) -> Iterator[Background]:
     """One agent for the tests that leave it alive."""
-    with pool.start() as going:
+    with pool.start(FLOWHERD__AGENT__GRACE="1") as going:
         yield going
 
 
@@ -82,6 +82,23 @@ def test_a_killed_flow_process_is_a_crash_with_its_cause(pool: PoolAgent) -> Non
     assert "SIGKILL" in pool.prefect.run(run_id)["state"]["message"], pool.story(run_id)
     assert "about to die" in pool.messages(run_id)
     assert pool.parts(run_id) == ["part one"]
+    # Called by a second process, which runs once the server has the state.
+    pool.wait_for_line(run_id, "hook of deadly after Crashed")
+    pool.wait_for_line(run_id, "printed by a hook")
+    pool.wait_for_line(run_id, "Hook 'tell' finished running successfully")
+    assert sum(line.startswith("hook of deadly") for line in pool.messages(run_id)) == 1
+    assert pool.states(run_id)[-2:] == ["RUNNING", "CRASHED"], "the state is reported once"
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_cancellation_hooks_of_a_run_that_had_to_be_killed_are_called(pool: PoolAgent) -> None:
+    run_id = pool.run("stubborn")
+    pool.wait_for_line(run_id, "ignoring")
+    pool.prefect_command("flow-run", "cancel", run_id)
+    assert pool.end(run_id) == "CANCELLED", pool.story(run_id)
+    pool.wait_for_line(run_id, "hook of stubborn after Cancelled")
+    ended = "After the run's end: The flow process exited with code 0."
+    wait_until(lambda: any(ended in line for line in pool.messages(run_id)), what=lambda: pool.story(run_id))
 
 
 @pytest.mark.usefixtures("agent")
@@ -142,7 +159,9 @@ def test_a_command_is_started_where_the_pull_steps_have_put_the_code(pool: PoolA
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_command_whose_code_cannot_be_had_is_not_started(pool: PoolAgent, tmp_path: Path) -> None:
+def test_a_command_whose_code_cannot_be_had_is_not_started_and_the_runs_end_says_why(
+    pool: PoolAgent, tmp_path: Path
+) -> None:
     deployment = pool.prefect.add_deployment(
         _POOL,
         "nowhere",
@@ -152,7 +171,7 @@ def test_a_command_whose_code_cannot_be_had_is_not_started(pool: PoolAgent, tmp_
     run_id = pool.prefect.add_run(deployment)
     assert pool.end(run_id) == "CRASHED", pool.story(run_id)
     pool.wait_for_process_end(run_id)
-    assert any("No such file or directory" in line for line in pool.messages(run_id)), pool.story(run_id)
+    assert f"No such file or directory: '{tmp_path}/nowhere'" in pool.prefect.run(run_id)["state"]["message"]
     assert not (tmp_path / "started").exists()
 
 

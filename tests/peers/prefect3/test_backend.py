@@ -10,12 +10,14 @@ import pytest
 
 from flowherd.backends.prefect3.backend import Prefect3Backend
 from flowherd.backends.prefect3.pool import WorkPool
+from flowherd.backends.prefect3.slot_waits import AWAITING_SLOT
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import FlowRun
-from tests.peers.prefect3.pool_backend import IDENTITY, new_backend, ready, report, states, woken
+from tests.peers.prefect3.pool_backend import IDENTITY, claimed, new_backend, ready, report, states, woken
 from tests.peers.prefect3.prefect_server import PrefectServer
+from tests.support.waiting import wait_until
 
 #: The server takes long to start on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -139,6 +141,25 @@ def test_no_more_come_than_the_pool_lets_go(prefect: PrefectServer, backend: Pre
     assert [run.id for run in listed] == runs[:2]
     backend.claim(listed[0], "mine")
     assert [run.id for run in backend.ready_runs([], ())] == [runs[1]]
+
+
+def test_a_postponed_run_is_proposed_again_when_its_deployment_may_have_room(
+    prefect: PrefectServer, backend: Prefect3Backend, pool: str
+) -> None:
+    deployment = prefect.add_deployment(pool, "limited", concurrency_limit=1)
+    first = claimed(prefect, backend, deployment)
+    postponed = prefect.add_run(deployment)
+    with pytest.raises(ClaimLost, match="limit reached"):
+        backend.claim(ready(backend, postponed), "mine")
+    assert prefect.run(postponed)["state"]["name"] == AWAITING_SLOT
+    # Its half minute is over.
+    due = {"scheduled_time": (datetime.now(timezone.utc) - timedelta(seconds=1)).isoformat()}
+    prefect.set_state(postponed, "SCHEDULED", force=True, name=AWAITING_SLOT, state_details=due)
+    fresh = prefect.add_run(prefect.add_deployment(pool))
+    assert [run.id for run in backend.ready_runs([], ())] == [fresh]
+    prefect.set_state(first, "COMPLETED", force=True)
+    wait_until(lambda: postponed in [run.id for run in backend.ready_runs([], ())], every_s=0.2)
+    backend.claim(ready(backend, postponed), "mine")
 
 
 def test_runs_in_the_exclusion_are_not_listed(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -225,6 +227,35 @@ def test_a_claim_that_arrives_long_after_it_was_given_up_is_undone(prefect: Pref
     row = prefect.run(run_id)
     assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == ("COMPLETED", "by another", 1)
     backend.close()
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["given up", "under way"])
+def test_a_claim_that_arrives_after_its_agent_died_is_undone_by_the_next(
+    prefect: PrefectServer, pool: str, tmp_path: Path, asked: bool
+) -> None:
+    prefect.add_pool(pool)
+    transport = Belated(prefect.api, timeout_s=20)
+    backend = Prefect3Backend(transport, WorkPool(transport, pool), state_dir=tmp_path)
+    run_id = prefect.add_run(prefect.add_deployment(pool))
+    (run,) = backend.ready_runs([], ())
+    with pytest.raises(BackendUnavailable):
+        backend.claim(run, "mine")
+    prefect.set_state(run_id, "PENDING")
+    if asked:
+        assert backend.stored_states([run_id])[run_id].claim != "mine"
+    backend.close()  # and nothing else: it was killed
+    plain = Prefect3Transport(prefect.api, timeout_s=20)
+    following = Prefect3Backend(plain, WorkPool(plain, pool), state_dir=tmp_path)
+    following.ready_runs([], ())
+    prefect.set_state(run_id, "RUNNING")
+    prefect.set_state(run_id, "COMPLETED", message="by another")
+    transport.let_go()
+    assert prefect.state(run_id) == "PENDING"
+    following.ready_runs([], ())
+    row = prefect.run(run_id)
+    assert (row["state"]["type"], row["state"]["message"], row["run_count"]) == ("COMPLETED", "by another", 1)
+    assert json.loads((tmp_path / "claims.json").read_text())["claims"] == []
+    following.close()
 
 
 def test_a_claim_that_another_won_meanwhile_is_lost(prefect: PrefectServer, pool: str) -> None:

@@ -234,14 +234,24 @@ def test_a_run_by_exec_in_a_fresh_interpreter_is_the_same(fork: WarmFork, tmp_pa
     assert "says hello 1" in run.messages() and run.process.lines("stdout") == ["by a child"]
 
 
-def test_a_prefect_without_the_private_names_runs_the_flow_by_its_own_command(fork: WarmFork, tmp_path: Path) -> None:
+def test_a_prefect_without_the_private_names_runs_the_flow_by_its_own_command_and_starts_commands(
+    fork: WarmFork, tmp_path: Path
+) -> None:
     with fork.fork_server_of_another_prefect(tmp_path) as fork_server:
         other = WarmFork(fork.prefect, fork.directory, fork_server, deployments=fork.deployments)
-        run = other.start("speaking")
+        run, command = other.start("speaking"), other.start("speaking", command=["sh", "-c", "echo $PREFECT_API_URL"])
         assert run.end()["exit_code"] == 0, run.process.describe()
+        assert command.end()["exit_code"] == 0, command.process.describe()
     assert fork.prefect.state(run.id) == "COMPLETED"
+    missing = (
+        "has no prefect.flow_engine.load_flow_and_flow_run, "
+        "prefect.runner._workspace_resolver.prepare_workspace as it is known here"
+    )
     (why,) = run.messages()
-    assert "has no prefect.flow_engine.load_flow_and_flow_run: run by `python -m prefect.engine`" in why
+    assert f"{missing}: run by `python -m prefect.engine`" in why
+    (why,) = command.messages()
+    assert f"{missing}: the command is run without the flow's code" in why
+    assert command.process.lines("stdout") == [fork.prefect.api]
 
 
 def test_a_process_that_a_flow_has_forked_is_ended_without_a_word_for_the_run(fork: WarmFork) -> None:

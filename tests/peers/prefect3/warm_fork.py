@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE, KIND_PREFECT3, PREFECT3_PRELOAD
+from flowherd_runner.contract.variables import (
+    IMPORT_ENVIRONMENT_VARIABLE,
+    KIND_PREFECT3,
+    KIND_PREFECT3_COMMAND,
+    PREFECT3_PRELOAD,
+)
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.runner import THREAD_AT_START, ForkServer, Run
@@ -48,19 +53,24 @@ class WarmFork:
         env: dict[str, str] | None = None,
         deployment: str | None = None,
         known: Callable[[dict[str, Any]], dict[str, Any]] = lambda row: {},
+        command: list[str] | None = None,
         **facts: Any,
     ) -> Prefect3EngineRun:
         """Create and claim a run of that flow and make its directory.
 
-        `known` returns what the agent has read already, from the row of the run.
+        `known` returns what the agent has read already, from the row of the run. `command` takes the engine's place.
         """
         run_id = self.prefect.add_run(deployment or self.deployment(flow), **facts)
-        target = known(self.prefect.run(run_id))
+        target = {**known(self.prefect.run(run_id)), **({"argv": command} if command else {})}
         assert self.prefect.set_state(run_id, "PENDING") == "ACCEPT"
         home = self.directory / "run-home"
         of_the_agent = {"HOME": str(home), "PREFECT_API_URL": self.prefect.api, "PREFECT__FLOW_RUN_ID": run_id}
         return Prefect3EngineRun(
-            self.prefect, run_id, self.fork_server.prepare(KIND_PREFECT3, target, env={**of_the_agent, **(env or {})})
+            self.prefect,
+            run_id,
+            self.fork_server.prepare(
+                KIND_PREFECT3_COMMAND if command else KIND_PREFECT3, target, env={**of_the_agent, **(env or {})}
+            ),
         )
 
     def start(self, flow: str, **given: Any) -> Prefect3EngineRun:
@@ -83,7 +93,11 @@ class WarmFork:
     @contextmanager
     def fork_server_of_another_prefect(self, directory: Path) -> Iterator[ForkServer]:
         """Start one whose Prefect lacks a private name that runs in the fork need."""
-        (directory / "loses_a_name.py").write_text("import prefect.flow_engine as it; del it.load_flow_and_flow_run")
+        (directory / "loses_a_name.py").write_text(
+            "import prefect.flow_engine as it, prefect.runner._workspace_resolver as resolver\n"
+            "del it.load_flow_and_flow_run\n"
+            "resolver.prepare_workspace = lambda one_value: None\n"
+        )
         python = str(required_installation(PREFECT_3).python)
         preload = (*PREFECT3_PRELOAD, "loses_a_name")
         fork_server = ForkServer(python, directory / "runs", preload=preload, env={"PYTHONPATH": str(directory)})

@@ -34,8 +34,11 @@ def test_a_callable_exits_as_it_would_in_an_interpreter(
 ) -> None:
     run = fork_server.python(f"import os, sys\ndef main(): {body}")
     record = run.wait()
-    assert (record["reason"], record["grade"], record["exit_code"]) == ("exited", "proven", code)
+    # A text that the process leaves with is the cause of its end.
+    reason = "exception" if printed else "exited"
+    assert (record["reason"], record["grade"], record["exit_code"]) == (reason, "proven", code)
     assert run.lines() == printed
+    assert not printed or record["evidence"] == f"SystemExit: {printed[0]}"
 
 
 @pytest.mark.parametrize(
@@ -70,8 +73,8 @@ def main():
     record = run.wait()
     assert record["reason"] == "exception"
     assert record["exception"]["type"].endswith(".Odd")
-    assert record["exception"]["message"] == "xxx"
-    assert record["evidence"].endswith(".Odd: xxx")
+    assert record["exception"]["message"] == "xxx; caused by KeyError: 'cause'"
+    assert record["evidence"].endswith(".Odd: xxx; caused by KeyError: 'cause'")
     [text] = run.lines()
     assert text.count("Traceback (most recent call last)") == 2
     assert "in inner" in text

@@ -90,7 +90,8 @@ def test_an_unknown_kind_is_named_with_those_that_are_known(fork_server: ForkSer
     record = start(fork_server, "own", {}, None).wait()
     assert record["reason"] == "not_started"
     assert record["evidence"] == (
-        "runs of the kind 'own' are not known here, only command, prefect, prefect3, prefect3-command, python"
+        "runs of the kind 'own' are not known here, only command, prefect, prefect3, prefect3-command, "
+        "prefect3-hooks, python"
     )
 
 

@@ -43,7 +43,33 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["renamed", "constant", "waits", "in_try", "in_except", "Callable_", "outer"])
 def test_a_file_reference_becomes_absolute_if_the_file_has_the_function(directory: Path, name: str) -> None:
-    assert python_storage(f"flows.py:{name}", directory) == {"type": "Python", "ref": f"{directory}/flows.py:{name}"}
+    found = python_storage(f"flows.py:{name}", directory)
+    assert (found["type"], found["ref"]) == ("Python", f"{directory}/flows.py:{name}")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("def main(a, b=1, *, c): pass", ["a", "b", "c"]),
+        ("async def main(): pass", []),
+        ("try:\n    import x\nexcept ImportError:\n    def main(a, /, b, *rest): pass", ["b"]),
+        ("def other(main): pass\ndef main(a): main = 1", ["a"]),
+        ("def main(a, **others): pass", None),
+        ("@changed\ndef main(a): pass", None),
+        ("def main(a): pass\nmain = changed(main)", None),
+        ("if x:\n    def main(a): pass\nelse:\n    def main(b): pass", None),
+        ("def main(a): pass\nfrom elsewhere import *", None),
+        ("class main:\n    def __init__(self, a): pass", None),
+    ],
+)
+def test_the_parameters_of_a_function_are_named_if_its_signature_is_certain(
+    tmp_path: Path, source: str, names: list[str] | None
+) -> None:
+    (tmp_path / "own.py").write_text(source)
+    assert python_storage("own.py:main", tmp_path).get("parameters") == names
+    (tmp_path / "own.py").write_text("main = 1")
+    assert "parameters" not in python_storage("own.py:main", tmp_path)
+    assert "parameters" not in python_storage("own.py", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["inner", "nothing"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowherd_runner.channel import decode, encode, shorten
+from flowherd_runner.channel import decode, encode, shorten, shorten_info
 
 
 @given(st.text())
@@ -31,6 +31,14 @@ def test_a_long_text_is_cut_with_a_note(unit: str) -> None:
 def test_a_short_text_stays_as_it_is() -> None:
     assert shorten("\0" * 100, 1000) == "\0" * 100
     assert shorten("x" * 990, 1000) == "x" * 990
+
+
+def test_long_fields_of_a_record_are_cut_and_those_that_do_not_fit_are_left_out() -> None:
+    assert shorten_info({"a": 1, "b": ["x"], "c": "\udc80"}) == {"a": 1, "b": ["x"], "c": "\udc80"}
+    cut = shorten_info({"text": "x" * 100_000, "items": ["y" * 10] * 10_000, "n": 1})
+    assert all("more characters were left out" in cut[name] for name in ("text", "items")) and cut["n"] == 1
+    many = shorten_info({f"field {n}": "z" * 7000 for n in range(100)})
+    assert 5 < len(many) < 10 and len(encode(many)) < 50_000
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"{", b"1"])

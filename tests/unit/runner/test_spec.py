@@ -59,6 +59,7 @@ WHOLE = RunSpec(
     engine_parameters={"y": 2},
     working_dir="/work",
     import_paths=("/p",),
+    runtime="/python",
     user="somebody",
     user_env=("PATH", "LC_*"),
     own_dir="/srv/work/a-run",
@@ -68,7 +69,7 @@ WHOLE = RunSpec(
     max_journal_bytes=20000,
     log_level=10,
     cgroup="/sys/fs/cgroup/x",
-    agent=AgentKeys("claim", "attempt", "task", "/python", ("json",), True, False, False, False),
+    agent=AgentKeys("claim", "attempt", "task", "/python", ("json",), True, False, False, False, ("odd",), True),
 )
 WRITTEN = json.loads(json.dumps(spec_to_json(WHOLE)))
 #: As an agent of 0.1.0 wrote the keys that only agents read.

@@ -12,6 +12,7 @@ from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.kinds.prefect1 import configuration, execute_flow_run, masked_secrets, spawned_processes
 from flowherd_runner.kinds.prefect1.interruption import Interruption
+from flowherd_runner.kinds.prefect1.unreported import Unreported
 from flowherd_runner.stopping import INTERRUPT
 
 
@@ -30,8 +31,14 @@ def _execute(flow: FlowProcess) -> None:
     _prepare(flow)
     interruption = Interruption()
     interruption.install()
+    unreported = Unreported()
+    unreported.watch()
     try:
         execute_flow_run.execute()
+        if unreported.error is not None:
+            cause = describe_exception(unreported.error)
+            cause["message"] += " (Prefect's engine could not set the flow run's state)"
+            flow.sender.send({"exception": cause})
     except execute_flow_run.CommandFailed as failed:
         flow.sender.send({"exception": describe_exception(failed.error)})
         sys.exit(failed.exit_code)

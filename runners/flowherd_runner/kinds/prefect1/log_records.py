@@ -5,11 +5,16 @@ own loggers included, logs through the journal. Levels and texts are Prefect's o
 """
 
 import importlib
+import json
 import logging
-from typing import Any, Callable, List, Optional
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-#: Puts a record into the journal: level, logger, text, task run.
-Send = Callable[[int, str, str, Optional[str]], None]
+#: Puts a record into the journal: level, logger, text, task run, the flow run of a subflow, which 0.x and 1.x do not
+#: have, and what else Prefect sends with it.
+Send = Callable[[int, str, str, Optional[str], Optional[str], Optional[Dict[str, Any]]], None]
+#: Text of a record, and what else Prefect sends with it.
+_Content = Tuple[str, Optional[Dict[str, Any]]]
 #: Attribute that marks a record as sent, because more than one of its loggers may have a handler.
 _SENT = "_flowherd_sent"
 
@@ -54,7 +59,8 @@ def _renew_diagnostics(module: Any) -> None:
 def _replace_handler(module: Any, send: Send) -> None:
     handler: Any = module.CloudHandler
     context: Any = module.context
-    text = _newer_text if hasattr(module, "LOG_MANAGER") else _older_text
+    content: Callable[[Any, logging.LogRecord], _Content]
+    content = _newer_content if hasattr(module, "LOG_MANAGER") else _OlderContent(context)
 
     def emit(self: logging.Handler, record: logging.LogRecord) -> None:
         if hasattr(record, _SENT):
@@ -63,7 +69,8 @@ def _replace_handler(module: Any, send: Send) -> None:
             if hasattr(module, "LOG_MANAGER") and record.levelno < _configured_level(context):
                 return
             setattr(record, _SENT, True)
-            send(record.levelno, record.name, text(self, record), context.get("task_run_id"))
+            text, info = content(self, record)
+            send(record.levelno, record.name, text, context.get("task_run_id"), None, info)
         except RecursionError:
             raise
         except Exception:  # as logging does: handleError gets a record that cannot be formatted
@@ -77,13 +84,39 @@ def _configured_level(context: Any) -> int:
     return level if isinstance(level, int) else logging.INFO
 
 
-def _newer_text(handler: logging.Handler, record: logging.LogRecord) -> str:
-    return handler.format(record)
+def _newer_content(handler: logging.Handler, record: logging.LogRecord) -> _Content:
+    return handler.format(record), None
 
 
-def _older_text(handler: logging.Handler, record: logging.LogRecord) -> str:
-    """Return the message and, on lines of their own, the exception; older versions leave the stack out."""
-    text = record.getMessage()
-    if record.exc_info and not record.exc_text:
-        record.exc_text = logging.Formatter().formatException(record.exc_info)
-    return text if record.exc_text is None else text + "\n" + record.exc_text
+class _OlderContent:
+    """What Prefect 0.13 sends: message and exception in lines of their own, and all other fields as `info`.
+
+    The fields are those that a record has after Prefect's stream handler, which comes first, has formatted it. Values
+    that JSON does not have are sent as Python shows them; Prefect loses such a record.
+    """
+
+    #: Fields that become a part of the line itself, and the arguments, which Prefect leaves out.
+    _ELSEWHERE = frozenset({"args", "created", "levelname", "message", "name", _SENT})
+
+    def __init__(self, context: Any) -> None:
+        self._formatter = logging.Formatter(context.config.logging.format, context.config.logging.datefmt)
+        self._formatter.converter = time.gmtime
+
+    def __call__(self, _: Any, record: logging.LogRecord) -> _Content:
+        self._formatter.format(record)
+        elsewhere = {*self._ELSEWHERE, "exc_text", "exc_info"} if record.exc_text is not None else self._ELSEWHERE
+        info = {str(name): value for name, value in vars(record).items() if name not in elsewhere}
+        text = record.getMessage() if record.exc_text is None else record.getMessage() + "\n" + record.exc_text
+        return text, _of_json(info)
+
+
+def _of_json(info: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the fields in JSON's types."""
+    found = {}
+    for name, value in info.items():
+        try:
+            # "NaN" and "Infinity" are no JSON, although the module writes and reads them.
+            found[name] = json.loads(json.dumps(value, default=repr, skipkeys=True), parse_constant=str)
+        except Exception:  # a circular value, or the user's __repr__
+            found[name] = "<{} that cannot be shown>".format(type(value).__name__)
+    return found

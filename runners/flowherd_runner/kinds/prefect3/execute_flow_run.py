@@ -3,9 +3,10 @@
 import importlib
 import os
 import traceback
-from typing import Any, Optional
+from typing import Any, Callable, List, Optional
 from uuid import UUID
 
+from flowherd_runner.kinds.command import become
 from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.kinds.prefect3 import hooks, prefect_compat, run_settings, workspace
 from flowherd_runner.kinds.prefect3.known_documents import Documents
@@ -28,14 +29,43 @@ def fetch(flow_run_id: UUID, documents: Documents) -> None:
         pull_events.finish()
 
 
-class Execution:
-    """One flow run; `flow_run_id` is its id at the server."""
+def call_hooks(flow_run_id: UUID, documents: Documents) -> None:
+    """Call the hooks of a run that has crashed or was cancelled, in a process of their own, as Prefect's worker does.
 
-    def __init__(self, flow_run_id: UUID, documents: Documents, termination: Termination) -> None:
+    Calls none if the run is in another state by now, or if its project would run them in another interpreter (uv).
+    """
+    flow_run = prefect_compat.sync_client().read_flow_run(flow_run_id)
+    name = hooks.name_for(flow_run.state)
+    if name is None:
+        return
+    pull_events = PullEvents()
+    try:
+        with pull_events.gathering():
+            command = workspace.prepare(documents.flow_run(flow_run_id), documents)
+        flow = None if command is not None else prefect_compat.load_flow(flow_run)
+        hooks.run(getattr(flow, name, None) or (), flow, flow_run, prefect_compat.flow_run_logger(flow_run, flow))
+    finally:
+        pull_events.finish()
+
+
+class Execution:
+    """One flow run; `flow_run_id` is its id at the server.
+
+    `loaded` is called with the names of the hooks that a killed process would leave to be called.
+    """
+
+    def __init__(
+        self,
+        flow_run_id: UUID,
+        documents: Documents,
+        termination: Termination,
+        loaded: Callable[[List[str]], object],
+    ) -> None:
         self._flow_run_id = flow_run_id
         self._documents = documents
         self._pull_events = PullEvents()
         self._termination = termination
+        self._loaded = loaded
         self._flow_engine: Any = importlib.import_module("prefect.flow_engine")
         self._flow: Optional[Any] = None
 
@@ -58,6 +88,7 @@ class Execution:
         except Exception:
             logger.error("Unexpected exception encountered when trying to load flow", exc_info=True)
             raise
+        self._loaded(hooks.names_of(flow))
         with prefect_compat.run_metrics(flow_run, flow):
             prefect_compat.drive(flow, prefect_compat.run_flow(flow, flow_run, logger))
 
@@ -71,7 +102,7 @@ class Execution:
             raise
         if command is not None:
             self._pull_events.finish()
-            os.execvpe(command[0], command, dict(os.environ))
+            become(command, dict(os.environ))
         if run_settings.sources() != before:
             run_settings.renew()
 

@@ -2,7 +2,24 @@
 
 import importlib
 import inspect
-from typing import Any, Iterable
+from typing import Any, Iterable, List, Optional
+
+#: Attributes of a flow with the hooks that its process cannot call once it was killed. The agent knows these names too.
+_OF_A_KILLED_RUN = ("on_crashed_hooks", "on_cancellation_hooks")
+
+
+def names_of(flow: Any) -> List[str]:
+    """Return the attributes of the flow that have hooks for a killed run."""
+    return [name for name in _OF_A_KILLED_RUN if getattr(flow, name, None)]
+
+
+def name_for(state: Any) -> Optional[str]:
+    """Return the attribute with the hooks for a run in this state; None if there are none for it."""
+    if state is None:
+        return None
+    if state.is_crashed():
+        return "on_crashed_hooks"
+    return "on_cancellation_hooks" if state.is_cancelling() or state.is_cancelled() else None
 
 
 def run(hooks: Iterable[Any], flow: Any, flow_run: Any, logger: Any) -> None:

@@ -3,15 +3,16 @@
 Its engine talks to the server and reports the states; its log records go through the journal.
 """
 
+import contextlib
 import importlib
 import logging
 import os
 import sys
-from typing import NoReturn
+from typing import Iterator, List, NoReturn
 from uuid import UUID
 
 from flowherd_runner import osapi
-from flowherd_runner.contract.variables import KIND_PREFECT3, KIND_PREFECT3_COMMAND
+from flowherd_runner.contract.variables import KIND_PREFECT3, KIND_PREFECT3_COMMAND, KIND_PREFECT3_HOOKS
 from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
 from flowherd_runner.kinds.command import argv_of, become, command_environment
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
@@ -45,9 +46,16 @@ def run_command(flow: FlowProcess) -> NoReturn:
     run_and_exit(flow, lambda: _become_command(flow))
 
 
+def run_hooks(flow: FlowProcess) -> NoReturn:
+    """Call the hooks of a run whose process was killed. Raises NotStarted when this interpreter has no Prefect 3."""
+    _begin(flow)
+    run_and_exit(flow, lambda: _call_hooks(flow))
+
+
 KINDS = {
     KIND_PREFECT3: Kind(run, in_fork=True, stop=INTERRUPT_OR_RELEASE),
     KIND_PREFECT3_COMMAND: Kind(run_command, in_fork=True),
+    KIND_PREFECT3_HOOKS: Kind(run_hooks, in_fork=True),
 }
 
 
@@ -60,11 +68,39 @@ def _begin(flow: FlowProcess) -> None:
 def _become_command(flow: FlowProcess) -> NoReturn:
     flow_run_id = _flow_run_id()
     argv = argv_of(flow.spec.target)
-    _renew_prefect(flow, flow_run_id)
-    execute_flow_run.fetch(flow_run_id, known_documents.Documents(flow.spec.target))
+    try:
+        prefect_compat.check()
+    except prefect_compat.Unknown as unknown:
+        text = "{}: the command is run without the flow's code, as by Prefect's workers before 3.8"
+        flow.sender.record(logging.WARNING, "flowherd", text.format(unknown), None)
+    else:
+        _renew_prefect(flow, flow_run_id)
+        with _cause_reported(flow):
+            execute_flow_run.fetch(flow_run_id, known_documents.Documents(flow.spec.target))
     flush_streams()
     osapi.reset_signals(python=False)
     become(argv, command_environment(os.environ, flow.spec.import_paths))
+
+
+def _call_hooks(flow: FlowProcess) -> None:
+    flow_run_id = _flow_run_id()
+    prefect_compat.check()
+    _renew_prefect(flow, flow_run_id)
+    execute_flow_run.call_hooks(flow_run_id, known_documents.Documents(flow.spec.target))
+
+
+@contextlib.contextmanager
+def _cause_reported(flow: FlowProcess) -> Iterator[None]:
+    """Make the exception for which Prefect's code ends the process the run's end: an exit code would say nothing."""
+    try:
+        yield
+    except SystemExit as ended:
+        cause = ended.__context__
+        if isinstance(cause, NotStarted):
+            raise cause from None
+        if ended.code and cause is not None:
+            flow.sender.send({"exception": describe_exception(cause)})
+        raise
 
 
 def _become_engine(flow: FlowProcess, why: str) -> NoReturn:
@@ -99,9 +135,11 @@ def _execute(flow: FlowProcess) -> None:
     requested = termination.Termination()
     requested.install()
     _renew_prefect(flow, flow_run_id)
-    try:
-        execute_flow_run.Execution(flow_run_id, known_documents.Documents(flow.spec.target), requested).execute()
-    except SystemExit as ended:
-        if ended.code and ended.__context__ is not None:
-            flow.sender.send({"exception": describe_exception(ended.__context__)})
-        raise
+
+    def loaded(hooks: List[str]) -> None:
+        if hooks:
+            flow.sender.send({"after_end": hooks})
+
+    with _cause_reported(flow):
+        documents = known_documents.Documents(flow.spec.target)
+        execute_flow_run.Execution(flow_run_id, documents, requested, loaded).execute()

@@ -1,13 +1,13 @@
 """Private names of Prefect that a run uses: where each version has them, and substitutes for versions without them.
 
 Tested with versions from 3.0 to 3.9 (docs/prefect3.md lists them). For a version that lacks something without a
-substitute, `check` raises Unknown; such a run uses Prefect's own command instead.
+substitute, `check` raises Unknown: for the engine, for a command and for a uv project alike.
 """
 
 import contextlib
 import importlib
 import inspect
-from typing import Any, Callable, ContextManager, Dict, Iterator
+from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Tuple
 
 #: Modules in which `RunMetrics` has been; there is none before 3.7.
 _METRICS = ("prefect.telemetry._metrics", "prefect._internal.metrics")
@@ -21,6 +21,18 @@ _NEEDED = {
     "prefect.logging.handlers": ("APILogHandler", "APILogWorker", "PrefectConsoleHandler"),
     "prefect.logging.configuration": ("PROCESS_LOGGING_CONFIG", "load_logging_config", "setup_logging"),
 }
+#: Functions that fetch a flow's code, in the versions that have the first of these modules (from 3.8 on), with the
+#: arguments that they are called with here: how many in order, and which by name.
+_FETCHING: Dict[str, Dict[str, Tuple[int, Tuple[str, ...]]]] = {
+    "prefect.runner._workspace_resolver": {"prepare_workspace": (4, ())},
+    "prefect.runner._workspace_starter": {"workspace_environment": (1, ())},
+    "prefect.runner._workspace_supervisor": {
+        "_runner_owns_environment_key": (1, ()),
+        "_restore_runner_environment": (2, ()),
+        "_workspace_command": (2, ("environment",)),
+    },
+    "prefect.utilities.processutils": {"command_from_string": (1, ())},
+}
 
 
 class Unknown(Exception):
@@ -28,14 +40,35 @@ class Unknown(Exception):
 
 
 def check() -> None:
-    """Raises Unknown when a name that has no substitute is missing."""
-    missing: Any = []
+    """Raise Unknown if a name that has no substitute is missing, or a function does not take what it is given here."""
+    missing: List[str] = []
     for module, names in _NEEDED.items():
         found = module_of(module)
         missing += ["{}.{}".format(module, name) for name in names if not hasattr(found, name)]
+    if can_fetch():
+        for module, functions in _FETCHING.items():
+            found = module_of(module)
+            missing += [
+                "{}.{} as it is known here".format(module, name)
+                for name, arguments in functions.items()
+                if not _takes(getattr(found, name, None), *arguments)
+            ]
     if missing:
         version = getattr(module_of("prefect"), "__version__", "?")
         raise Unknown("Prefect {} has no {}".format(version, ", ".join(missing)))
+
+
+def can_fetch() -> bool:
+    """Whether this version prepares a directory with the flow's code before the engine, as 3.8 and later do."""
+    return module_of(next(iter(_FETCHING))) is not None
+
+
+def _takes(function: Any, count: int, names: Iterable[str]) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count, **dict.fromkeys(names))
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def module_of(name: str) -> Any:
@@ -62,6 +95,11 @@ def load_flow(flow_run: Any) -> Any:
     if hasattr(engine, "load_flow"):
         return engine.load_flow(flow_run)
     return engine.load_flow_and_flow_run(flow_run.id)[1]  # 3.0, which requests the flow run again
+
+
+def flow_run_logger(flow_run: Any, flow: Any) -> Any:
+    """Return the logger of a flow run."""
+    return importlib.import_module("prefect.flow_engine").flow_run_logger(flow_run, flow)
 
 
 def run_flow(flow: Any, flow_run: Any, logger: Any) -> Any:

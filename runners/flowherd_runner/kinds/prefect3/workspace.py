@@ -5,11 +5,11 @@ the entrypoint is known.
 """
 
 import importlib
-import importlib.util
 import os
 import sys
 from typing import Any, List, Optional
 
+from flowherd_runner.kinds.prefect3 import prefect_compat
 from flowherd_runner.kinds.prefect3.known_documents import Documents
 
 _RESOLVER = "prefect.runner._workspace_resolver"
@@ -27,7 +27,7 @@ def prepare(flow_run: Any, documents: Documents) -> Optional[List[str]]:
     """
     os.environ[_SUPERVISED] = "false"
     command = None
-    if flow_run.deployment_id is not None and importlib.util.find_spec(_RESOLVER) is not None:
+    if flow_run.deployment_id is not None and prefect_compat.can_fetch():
         command = _enter(flow_run, documents.deployment(flow_run.deployment_id))
     # `python -m prefect.engine` would find modules there.
     sys.path.insert(0, os.getcwd())

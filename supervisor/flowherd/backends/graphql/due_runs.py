@@ -27,8 +27,10 @@ _MAX_RUNS = 1000
 _TASK_RUNS = 'task_runs(where: {{state_start_time: {{_lte: "{due}"}}}}) {{ id version task_id serialized_state }}'
 #: Fields of a flow run and of its flow to ask for, newest servers first; servers of Prefect 0.13 know only the last.
 _FIELDS = (
+    ("name scheduled_start_time run_config labels", "run_config core_version parameters"),
     ("name scheduled_start_time run_config labels", "run_config core_version"),
     ("name scheduled_start_time run_config", "run_config"),
+    ("", "core_version parameters"),
     ("", "core_version"),
     ("", ""),
 )

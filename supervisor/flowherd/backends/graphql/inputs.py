@@ -39,7 +39,7 @@ def log_input(line: LogLine, *, with_id: bool) -> dict[str, Any]:
         "name": line.logger,
         "level": _level_name(line.level),
         "message": line.message,
-        "info": {"stream": line.stream},
+        "info": {**(line.info or {}), "stream": line.stream},
     }
     if with_id and line.line_id is not None:
         log["line_id"] = line.line_id

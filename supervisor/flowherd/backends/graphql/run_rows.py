@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowherd.backends import json_values
+from flowherd.parameter_names import parameter_names
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun, StoredState, TaskRun, checked_id
 
@@ -32,6 +33,7 @@ def flow_run(row: Mapping[str, Any]) -> FlowRun:
             run_config=json_values.mapping_or_none(flow.get("run_config")),
             environment=json_values.mapping_or_none(flow.get("environment")),
             core_version=json_values.text_or_none(flow.get("core_version")),
+            parameter_names=parameter_names(flow.get("storage"), flow.get("parameters")),
         ),
         task_runs=[_task_run(task_row) for task_row in json_values.mappings(row.get("task_runs"))],
     )

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ from flowherd.backends.prefect3.orchestration import Orchestration
 from flowherd.backends.prefect3.pool import MAX_RUNS, WorkPool, soonest
 from flowherd.backends.prefect3.reporting import StateReporter
 from flowherd.backends.prefect3.run_row import RunRow, run_row, transition_id
+from flowherd.backends.prefect3.sent_claims import SentClaims
+from flowherd.backends.prefect3.slot_waits import SlotWaits
 from flowherd.backends.prefect3.state_types import CANCELLING, CRASHED, PENDING, run_state
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.backends.prefect3.write_logs import LogWriter
@@ -51,13 +54,19 @@ class Prefect3Backend:
     """One worker's connection to one work pool.
 
     An empty `worker_name` means AGENT@HOST. Runs are listed `prefetch_s` before they are due, so that they can be
-    claimed on time.
+    claimed on time. Claims under way are noted in `state_dir`, so that the next agent there knows of them.
     """
 
     engine = "prefect3"
 
     def __init__(
-        self, transport: Prefect3Transport, pool: WorkPool, *, worker_name: str = "", prefetch_s: float = 10.0
+        self,
+        transport: Prefect3Transport,
+        pool: WorkPool,
+        *,
+        worker_name: str = "",
+        prefetch_s: float = 10.0,
+        state_dir: Path | None = None,
     ) -> None:
         self.address = without_user(transport.address)
         self._transport = transport
@@ -68,7 +77,9 @@ class Prefect3Backend:
         self._prefetch_s = prefetch_s
         self._claim_tokens = ClaimTokens()
         self._orchestration = Orchestration(transport)
-        self._claimer = RunClaimer(transport, self._orchestration, self._claim_tokens)
+        self._slot_waits = SlotWaits()
+        sent = SentClaims(state_dir, self.address)
+        self._claimer = RunClaimer(transport, self._orchestration, self._claim_tokens, sent, self._slot_waits)
         self._reporter = StateReporter(transport, self._orchestration, self._claim_tokens, pool)
         self._log_writer = LogWriter(transport)
         self._flow_names = FlowNameCache(transport)
@@ -196,8 +207,11 @@ class Prefect3Backend:
         if later and (self._pool.facts.limited or len(listed) >= MAX_RUNS):
             # The server fills its limits by priority first: a run that is not due yet may have displaced a due one.
             due, _ = _by_time(self._list(now + timedelta(seconds=DUE_WITHIN_S)), now)
-        self._wake_events.expect(soonest([row.due_at for row in later], now))
-        return [row for row in due if row.id not in exclude]
+        wanted = [row for row in due if row.id not in exclude]
+        paced, pause_s = self._slot_waits.paced(wanted, len(listed))
+        waits = [soonest([row.due_at for row in later], now), pause_s]
+        self._wake_events.expect(min((wait for wait in waits if wait is not None), default=None))
+        return paced
 
     def _list(self, before: datetime) -> list[RunRow]:
         """Return the runs that start before that time, without those whose rows cannot be read."""

@@ -21,6 +21,8 @@ from flowherd.backends import json_values
 from flowherd.backends.prefect3.claim_tokens import ClaimTokens
 from flowherd.backends.prefect3.orchestration import Orchestration, Proposal
 from flowherd.backends.prefect3.run_row import RunRow, transition_id
+from flowherd.backends.prefect3.sent_claims import SentClaims
+from flowherd.backends.prefect3.slot_waits import AWAITING_SLOT, SlotWaits
 from flowherd.backends.prefect3.state_types import PENDING, SCHEDULED, waits_in_process
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, ClaimLost
@@ -29,8 +31,6 @@ from flowherd.errors import BackendRefused, ClaimLost
 _SHORTEST_RUN_S = 0.1
 #: A run that is due within this time counts as due, seconds: clocks and requests are no more exact.
 DUE_WITHIN_S = 0.05
-#: How long a claim whose sender has given up can still reach the server and be stored, seconds.
-_LATE_CLAIM_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,21 @@ class _ReadRun:
 class RunClaimer:
     """Claims flow runs for one worker."""
 
-    def __init__(self, transport: Prefect3Transport, orchestration: Orchestration, claim_tokens: ClaimTokens) -> None:
+    def __init__(
+        self,
+        transport: Prefect3Transport,
+        orchestration: Orchestration,
+        claim_tokens: ClaimTokens,
+        sent: SentClaims,
+        slot_waits: SlotWaits,
+    ) -> None:
         self._transport = transport
         self._orchestration = orchestration
         self._claim_tokens = claim_tokens
-        #: Claims without an answer yet: transition id, and the run as it was before; by run id.
-        self._unsettled: dict[str, tuple[UUID, RunRow]] = {}
-        #: Claims that were given up and that the server had not stored then: the same, and the time until which they
-        #: may still be stored (monotonic).
-        self._given_up: dict[str, tuple[UUID, RunRow, float]] = {}
-        self._given_up_lock = threading.Lock()
+        self._sent = sent
+        self._slot_waits = slot_waits
+        #: So that no claim is undone that is wanted again.
+        self._undoing = threading.Lock()
         #: Runs that the latest poll listed.
         self._polled: dict[str, _ReadRun] = {}
 
@@ -69,8 +74,10 @@ class RunClaimer:
 
         Raises ClaimLost if another worker has it, it has finished, or it must not be started now.
         """
-        with self._given_up_lock:  # an earlier claim that arrives from now on is no longer unwanted
-            self._given_up.pop(run_id, None)
+        with self._undoing:  # an earlier claim that arrives from now on is no longer unwanted
+            self._sent.forget(run_id)
+        if planned is not None and self._slot_waits.is_left(planned):
+            raise ClaimLost(f"flow run {run_id} waits for its deployment's concurrency limit")
         claim_id = self._claim_tokens.transition_id(token, run_id)
         read = self._read(run_id, planned)
         before = read.row
@@ -78,17 +85,20 @@ class RunClaimer:
             self._undo_if_late(run_id, claim_id, None)
             return False
         self._check(before)
-        self._unsettled[run_id] = claim_id, before
+        self._sent.add(run_id, claim_id, before.state_id or "")
         # The state has the type's own name, "Pending": the server would accept a "Submitting" after another worker's
         # Pending.
         message = f"Claimed by flowherd worker {worker_name}"
         decision = self._orchestration.propose(run_id, Proposal(type=PENDING, message=message, transition_id=claim_id))
         if not decision.stands:
-            del self._unsettled[run_id]
+            self._sent.forget(run_id)
+            if decision.state_name == AWAITING_SLOT:
+                self._slot_waits.refused(before.deployment_id)
             raise ClaimLost(f"flow run {run_id} was not given to us: {decision.reason}")
         if time.monotonic() - read.at_s > _SHORTEST_RUN_S:
-            self._undo_if_late(run_id, claim_id, before)
-        self._unsettled.pop(run_id, None)
+            self._undo_if_late(run_id, claim_id, before.state_id)
+        self._sent.forget(run_id)
+        self._slot_waits.accepted(before.deployment_id)
         return True
 
     def confirm(self, run_id: str, token: str) -> None:
@@ -97,33 +107,35 @@ class RunClaimer:
 
     def settle(self, run_id: str) -> bool:
         """Check a claim of ours whose answer was lost; return whether it stands, as far as is known here."""
-        if run_id not in self._unsettled:
+        claim = self._sent.waiting(run_id)
+        if claim is None:
             return True
-        claim_id, before = self._unsettled[run_id]
         is_stored, stands = True, True
         try:
-            is_stored = self._undo_if_late(run_id, claim_id, before)
+            is_stored = self._undo_if_late(run_id, UUID(claim.claim_id), claim.state_id)
         except ClaimLost:
             stands = False
-        self._unsettled.pop(run_id, None)  # not reached if the server did not answer; it is checked again then
-        if not is_stored:
-            with self._given_up_lock:
-                self._given_up[run_id] = claim_id, before, time.monotonic() + _LATE_CLAIM_S
+        if is_stored:
+            self._sent.forget(run_id)  # not reached if the server did not answer; it is checked again then
+        else:
+            self._sent.give_up(run_id)
         return stands
 
     def undo_late_claims(self) -> None:
         """Undo claims that were given up and that the server has stored after all, over another worker's states.
 
-        Raises BackendUnavailable; the claims are checked again at the next call then.
+        Among them are those that an earlier agent on this state directory had sent when it died. Raises
+        BackendUnavailable; the claims are checked again at the next call then.
         """
-        with self._given_up_lock:
-            for run_id, (claim_id, before, until_s) in list(self._given_up.items()):
+        with self._undoing:
+            for claim in self._sent.given_up():
+                is_over = claim.is_over
                 try:
-                    is_over = self._undo_if_late(run_id, claim_id, before)
+                    is_over |= self._undo_if_late(claim.run_id, UUID(claim.claim_id), claim.state_id)
                 except (ClaimLost, BackendRefused):  # undone, or the run is gone
                     is_over = True
-                if is_over or time.monotonic() > until_s:
-                    del self._given_up[run_id]
+                if is_over:
+                    self._sent.forget(claim.run_id)
 
     def _read(self, run_id: str, planned: RunRow | None) -> _ReadRun:
         """Return the run as it is now. Raises ClaimLost if it is gone or was changed."""
@@ -149,14 +161,14 @@ class RunClaimer:
         if early_s > DUE_WITHIN_S:
             raise ClaimLost(f"flow run {row.id} is not due for {early_s:.1f} s")
 
-    def _undo_if_late(self, run_id: str, claim_id: UUID, read: RunRow | None) -> bool:
+    def _undo_if_late(self, run_id: str, claim_id: UUID, state_id: str | None) -> bool:
         """Check in the run's history whether the claim came too late, and return whether the claim is stored.
 
-        A claim that came too late is undone by setting the state that it replaced, and ClaimLost is raised. `read` is
-        the run as it was before the claim; None if that is not known.
+        A claim that came too late is undone by setting the state that it replaced, and ClaimLost is raised. `state_id`
+        is that of the run's state before the claim; None or empty if that is not known.
         """
         states = self._orchestration.history(run_id)
-        others = _states_since_it_waited(states, claim_id, read)
+        others = _states_since_it_waited(states, claim_id, state_id)
         if not others or not self._is_claimed(run_id, claim_id):
             # Either the claim is the only change, or its state was replaced already; then the next read shows that.
             return any(transition_id(state) == claim_id for state in states)
@@ -181,7 +193,7 @@ class RunClaimer:
 
 
 def _states_since_it_waited(
-    states: Sequence[Mapping[str, Any]], claim_id: UUID, read: RunRow | None
+    states: Sequence[Mapping[str, Any]], claim_id: UUID, state_id: str | None
 ) -> list[Mapping[str, Any]]:
     """Return the states, except the claim's own, that the run has had since it waited to be started, by time.
 
@@ -189,16 +201,14 @@ def _states_since_it_waited(
     a busy server stores it much later, over the states that the run has had meanwhile.
     """
     others = [state for state in states if transition_id(state) != claim_id]
-    waiting = [index for index, state in enumerate(others) if _is_as_read(state, read)]
+    waiting = [index for index, state in enumerate(others) if _is_as_read(state, state_id)]
     waiting = waiting or [index for index, state in enumerate(others) if state.get("type") == SCHEDULED]
     # The server itself renames a run that has waited too long to Late, which is a new state in the history.
     return [state for state in others[waiting[-1] + 1 if waiting else 0 :] if state.get("name") != "Late"]
 
 
-def _is_as_read(state: Mapping[str, Any], read: RunRow | None) -> bool:
-    if read is None:
-        return state.get("type") == SCHEDULED
-    return state.get("id") == read.state_id
+def _is_as_read(state: Mapping[str, Any], state_id: str | None) -> bool:
+    return bool(state.get("id") == state_id if state_id else state.get("type") == SCHEDULED)
 
 
 def _inputs(row: RunRow) -> tuple[Any, ...]:

@@ -40,7 +40,8 @@ def open_work_pool(loaded: LoadedSettings, *, only_look: bool) -> Prefect3Backen
         raise ConfigurationError(f"{setting}, from {loaded.origins[setting]}: {error}") from error
     queues = () if only_look else own.work_queues
     pool = WorkPool(transport, own.pool, queues, create=own.create_pool and not only_look)
-    return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch)
+    state_dir = None if only_look else loaded.paths.state_dir
+    return Prefect3Backend(transport, pool, worker_name=own.worker_name, prefetch_s=own.prefetch, state_dir=state_dir)
 
 
 def _api_key(loaded: LoadedSettings) -> str:

@@ -39,6 +39,8 @@ class Decision:
     stands: bool
     #: Type of the run's state now; empty if the answer does not contain it.
     state_type: str = ""
+    #: Name of that state; empty likewise.
+    state_name: str = ""
     #: Reason for a refusal.
     reason: str = ""
 
@@ -81,5 +83,6 @@ def _decision(answer: Mapping[str, Any], proposal: Proposal) -> Decision:
     return Decision(
         stands=is_accepted or is_same,
         state_type=state_type,
+        state_name=json_values.text(state.get("name") or ""),
         reason=f"{status}: {reason or state_type}"[:_MAX_REASON_CHARACTERS],
     )

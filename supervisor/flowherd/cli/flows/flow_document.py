@@ -17,6 +17,7 @@ from typing import Any
 from flowherd import __version__
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.cli.flows.signature import keyword_names
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -71,7 +72,8 @@ def command_storage(argv: Sequence[str]) -> dict[str, Any]:
 def python_storage(ref: str, directory: Path) -> dict[str, Any]:
     """Return the storage of a Python callable, "module:function" or "path/file.py:function", or of a file to run.
 
-    A path is relative to `directory`. Raises CommandError if the reference is malformed, or if the file does not exist,
+    It names the parameters of a function in a file, unless it takes any (parameter_names.py). A path is relative to
+    `directory`. Raises CommandError if the reference is malformed, or if the file does not exist,
     is not Python, or has no such function.
     """
     if ref.endswith(".py"):
@@ -84,8 +86,9 @@ def python_storage(ref: str, directory: Path) -> dict[str, Any]:
         raise _wrong(f"--python {ref!r} is not a reference; write it as {forms}")
     if "/" in place or place.endswith(".py"):
         path = directory / place
-        _check_file(path, function)
-        return {"type": "Python", "ref": f"{path}:{function}"}
+        names = keyword_names(_checked_file(path, function), function)
+        known = {} if names is None else {"parameters": names}
+        return {"type": "Python", "ref": f"{path}:{function}", **known}
     if not _MODULE.fullmatch(place):
         raise _wrong(f"--python {ref!r}: {place!r} is neither the name of a module nor the path of a .py file")
     return {"type": "Python", "ref": ref}
@@ -164,9 +167,11 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
     }
 
 
-def _check_file(path: Path, function: str) -> None:
-    if function not in _top_level_names(_parse_file(path).body):
+def _checked_file(path: Path, function: str) -> ast.Module:
+    module = _parse_file(path)
+    if function not in _top_level_names(module.body):
         raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
+    return module
 
 
 def _parse_file(path: Path) -> ast.Module:

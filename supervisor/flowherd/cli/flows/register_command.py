@@ -14,6 +14,7 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_warning
+from flowherd.parameter_names import complaints, parameter_names
 
 if TYPE_CHECKING:
     from flowherd.client.flows import RegisteredFlow
@@ -128,6 +129,8 @@ def register(
     )
     document = flow_document(name, storage, how, parameters, _schedule(cron, interval, parameters))
     _warn_if_program_is_missing(storage, how.working_dir)
+    for complaint in complaints(parameters, parameter_names(storage, None)):
+        print_warning(f"{complaint}; its runs will fail")
     client, _ = open_client(api)
     flow = client.flows.register(client.flows.ensure_project(project), document)
     _print_flow(flow, document["run_config"]["labels"], as_json)

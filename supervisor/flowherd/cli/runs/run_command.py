@@ -14,6 +14,7 @@ from flowherd.cli.format_times import span
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
+from flowherd.parameter_names import complaints
 
 if TYPE_CHECKING:
     from flowherd.client.agents import AgentView
@@ -79,6 +80,9 @@ def run(
     given, start = parse_options.parameters(parameter), _start_time(at, after)
     client, loaded = open_client(api)
     flow = find_flow(client, name, project)
+    unknown = complaints(given, flow.parameters)
+    if unknown:
+        raise CommandError(f"no run of {name!r} was created: {'; '.join(unknown)}", exit_codes.USAGE)
     parameters = {**falsy_defaults(flow.defaults), **given}
     run_id = client.runs.create(flow.id, parameters=parameters, at=start, labels=label, name=run_name)
     warning = _why_not_taken(client, run_id)

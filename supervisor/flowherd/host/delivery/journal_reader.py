@@ -88,11 +88,11 @@ def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
         stream=STREAM_NAMES.get(record.stream, "log"),
         level=record.level or (logging.ERROR if record.stream == STREAM_STDERR else logging.INFO),
         logger=content.logger,
-        # PostgreSQL's text, which other servers of the dialect store lines in, cannot hold a NUL.
-        message=content.message.replace("\x00", "\\x00"),
+        message=_storable(content.message),
         line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
         task_run_id=content.task_run_id,
         subflow_run_id=None if content.flow_run_id == flow_run_id else content.flow_run_id,
+        info=_storable(content.info),
         so_far=record.so_far,
         standing=record.standing,
     )
@@ -105,6 +105,7 @@ class _Content(NamedTuple):
     message: str
     task_run_id: str | None = None
     flow_run_id: str | None = None
+    info: dict[str, Any] | None = None
 
 
 def _content(record: Record) -> _Content:
@@ -119,7 +120,19 @@ def _content(record: Record) -> _Content:
     if not isinstance(value, dict):
         return _Content(STREAM_NAMES[record.stream], text)
     logger, message = str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))
-    return _Content(logger, message, _id(value.get("task_run_id")), _id(value.get("flow_run_id")))
+    info = value.get("info") if isinstance(value.get("info"), dict) else None
+    return _Content(logger, message, _id(value.get("task_run_id")), _id(value.get("flow_run_id")), info)
+
+
+def _storable(value: Any) -> Any:
+    """Return the value with NUL shown as \\x00: PostgreSQL, in which other servers store lines, cannot hold it."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\\x00")
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return value
 
 
 def _id(value: Any) -> str | None:

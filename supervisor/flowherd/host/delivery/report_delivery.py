@@ -37,6 +37,7 @@ class ReportDelivery:
         if decided.report is not None:
             self._send(run, decided.report)
         faults.point(f"after-report-{kind}")
+        run.reported_end = decided.report if kind == "end" else None
         run.acknowledge(report, decided.state if report.of_process else None)
         if report.of_process:
             run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)

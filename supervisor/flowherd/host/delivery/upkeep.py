@@ -71,7 +71,7 @@ class Upkeep:
 
     def check_cancellations(self) -> None:
         """Ask the backend, if it is time, which living runs are to end, and end them. Raises BackendError."""
-        living = {run.id: run for run in self._registry.living() if run.stop is None}
+        living = {run.id: run for run in self._registry.living() if run.stop is None and not run.is_after_end}
         if not living or time.monotonic() < self._next_cancellations_s:
             return
         # Set before the request: a wake that comes meanwhile must lead to another one.

@@ -102,6 +102,32 @@ class RunDirectory:
             raise
         return lock_fd
 
+    def start_again(self, spec: RunSpec) -> int:
+        """Make the directory of an ended run ready for a second start, and return the descriptor that holds its lock.
+
+        The journal, what the backend has of it, and the run's own end are kept. Raises OSError, and RunDirectoryDamaged
+        when a runner has the directory.
+        """
+        lock_fd = self.try_lock()
+        if lock_fd is None:
+            raise RunDirectoryDamaged(f"a runner holds {self.path}")
+        try:
+            if (self.path / files.EXIT_FILE).exists():
+                (self.path / files.EXIT_FILE).rename(self.path / files.FIRST_EXIT_FILE)
+            # Without "started" and with a spec, the directory counts as one that is to be started.
+            files.write_json(str(self.path), files.SPEC_FILE, spec_to_json(spec))
+            for name in (files.STARTED_FILE, files.STOP_FILE, files.OUTBOX_FILE, files.AFTER_END_FILE):
+                (self.path / name).unlink(missing_ok=True)
+        except OSError:
+            os.close(lock_fd)
+            raise
+        return lock_fd
+
+    def restore_first_end(self) -> None:
+        """Put the run's own end back in place of that of the second start. Raises OSError."""
+        if (self.path / files.FIRST_EXIT_FILE).exists():
+            (self.path / files.FIRST_EXIT_FILE).rename(self.path / files.EXIT_FILE)
+
     def try_lock(self) -> int | None:
         """Return a descriptor that holds the run's lock, or None while a runner, or who starts one, holds it."""
         fd = files.open_regular(str(self.path / files.LOCK_FILE), os.O_RDWR | os.O_CREAT)
@@ -142,6 +168,11 @@ class RunDirectory:
     def exit_record(self) -> dict[str, Any] | None:
         """Return exit.json, once the runner has written it. Raises RunDirectoryDamaged."""
         return self._read(files.EXIT_FILE)
+
+    def after_end(self) -> tuple[str, ...]:
+        """Return what the engine wants to be done after the end of a killed process; empty if it left no word."""
+        wanted = self._read_or_nothing(files.AFTER_END_FILE).get("wanted")
+        return tuple(name for name in wanted if isinstance(name, str)) if isinstance(wanted, list) else ()
 
     # -- what the agent writes
 

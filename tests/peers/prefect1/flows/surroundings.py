@@ -111,6 +111,7 @@ def logging_of_all_kinds():
             own.exception("an exception")
         own.info("")
         own.info({"a": "dictionary"})
+        own.info("with fields", extra={"order": 7, "items": ["a", None], "by": {"name": "ünï"}})
         prefect.context.get("logger").getChild("child").info("by a child")
         logging.getLogger("prefect.mine").info("by a logger of my own below prefect")
         logging.getLogger("elsewhere").warning("by a logger that is not asked for")

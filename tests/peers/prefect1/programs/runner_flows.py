@@ -35,6 +35,16 @@ def log_change(obj, old, new):
     return new
 
 
+def refusing(flow, old, new):
+    if new.is_finished():
+        prefect.client.Client.set_flow_run_state = refuse_state
+    return new
+
+
+def refuse_state(*args, **kwargs):
+    raise ConnectionError("no room at the API")
+
+
 @task(name="speak")
 def speak(word):
     logger().info("says %s", word)
@@ -82,7 +92,9 @@ def look(names):
 
 @task(name="keep")
 def keep():
-    print("kept", prefect.client.Secret("KEPT").get(), "and", prefect.context.secrets["FILED"])
+    kept, filed = prefect.client.Secret("KEPT").get(), prefect.context.secrets["FILED"]
+    print("kept", kept, "and", filed)
+    logger().info("with fields", extra={"order": 7, "of": {"value": [kept]}, "other": {filed: float("nan")}})
 
 
 @task(name="work", state_handlers=[log_change])
@@ -183,8 +195,12 @@ with Flow("waiting") as waiting:
 with Flow("lost") as lost:
     echo("never")
 
+with Flow("refusing", state_handlers=[refusing]) as refused:
+    echo("said")
+
 FLOWS = [
     speaking,
+    refused,
     keeping,
     looking,
     working("working"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.flow_runs import suspend_flow_run
+from prefect.logging.loggers import flow_run_logger
 
 
 @task
@@ -36,7 +37,20 @@ def part(name: str) -> None:
     get_run_logger().info("part %s", name)
 
 
-@flow
+def tell(flow, flow_run, state) -> None:  # type: ignore[no-untyped-def]
+    flow_run_logger(flow_run, flow).info("hook of %s after %s", flow.name, state.name)
+    print("printed by a hook", flush=True)
+
+
+@flow(on_cancellation=[tell], on_crashed=[tell])
+def stubborn() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    print("ignoring", flush=True)
+    while True:
+        time.sleep(0.05)
+
+
+@flow(on_crashed=[tell], on_cancellation=[tell])
 def deadly() -> None:
     print("about to die", flush=True)
     part("one")
