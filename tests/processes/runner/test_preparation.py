@@ -217,7 +217,7 @@ def test_a_limit_that_cannot_be_set_keeps_the_run_from_its_start(fork_server: Fo
         ("python", {"ref": "main"}, {}, "not of the form module:function"),
         ("python", {}, {}, "not of the form module:function"),
         ("prefect", {}, {}, "cannot import Prefect: No module named 'prefect'"),
-        ("unknown", {}, {}, "not known here, only command, prefect, prefect3, prefect3-command, python"),
+        ("unknown", {}, {}, "not known here, only command, prefect, prefect3, prefect3-command, prefect3-hooks"),
     ],
 )  # fmt: skip
 def test_code_that_cannot_be_reached_is_recorded_with_the_reason(
