@@ -58,6 +58,10 @@ SERVER_MAY_IMPORT = (
 )
 
 
+#: Maximum number of lines of a module.
+MAX_LINES = 350
+
+
 @cache
 def modules(root: Path) -> list[Path]:
     return sorted(root.rglob("*.py"))
@@ -185,3 +189,13 @@ def test_supervisor_is_supervisords_own_package_even_from_the_projects_root() ->
 def test_the_source_roots_are_no_packages() -> None:
     assert not (ROOT / "supervisor" / "__init__.py").exists()
     assert not (ROOT / "runners" / "__init__.py").exists()
+
+
+def test_no_module_is_longer_than_a_reader_can_keep_in_mind() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for root in (PARENT, SERVER, ROOT / "runners")
+        for path in modules(root)
+        if (count := len(path.read_text().splitlines())) > MAX_LINES
+    }
+    assert long == {}

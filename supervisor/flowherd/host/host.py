@@ -241,18 +241,16 @@ class Host:
     def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
         """Conclude a run that could not be started. Its end is delivered like every other end, so it is not lost."""
         run = self._registry.get(flow_run.id)
-        if run is None:
-            return False
-        self._fail(run, error)
-        return True
+        if run is not None:
+            self._fail(run, error)
+        return run is not None
 
     def note(self, flow_run: FlowRun, text: str, level: int) -> bool:
         """Add a line to the log of a run that lives here."""
         run = self._registry.get(flow_run.id)
-        if run is None:
-            return False
-        run.note(text, level, "deployed", run.deployed_at)
-        return True
+        if run is not None:
+            run.note(text, level, "deployed", run.deployed_at)
+        return run is not None
 
     # -- regular work
 
@@ -339,11 +337,10 @@ class Host:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
-        if self._unstarted.start_again(run, self._watch, self._wake_courier):
-            return
-        self._retention.delivered(run.directory, sent_log=run.sends_logs)
-        self._registry.remove(run)
-        self._ties.wake()
+        if not self._unstarted.start_again(run, self._watch, self._wake_courier):
+            self._retention.delivered(run.directory, sent_log=run.sends_logs)
+            self._registry.remove(run)
+            self._ties.wake()
 
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._registry or flow_run_id in self._unstarted
