@@ -48,7 +48,9 @@ def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
     return outbox
 
 
-def _report_from_json(item: Mapping[str, Any], flow_run_id: str) -> StateReport:
+def _report_from_json(item: Any, flow_run_id: str) -> StateReport:
+    if not isinstance(item, Mapping):
+        raise TypeError(f"not a report: {item!r:.100}")
     version, pid = item.get("version"), item.get("pid")
     optional = {name: item[name] for name in ("claim", "reason", "grade") if item.get(name) is not None}
     return StateReport(
