@@ -118,6 +118,8 @@ def _line(row: dict[str, Any], slugs: dict[str, str]) -> Line:
 
 def _info(info: Any) -> str:
     fields = {name: value for name, value in (info or {}).items() if name != "stream"}
+    for name in {"threadName", "processName"} & set(fields):  # Dask's have pids and numbers in them
+        fields[name] = re.sub(r"\d+", "N", str(fields[name]))
     shown = {
         name: type(value).__name__ if name in _OF_THE_MOMENT else normalised(json.dumps(value), _PARTICULARS)
         for name, value in fields.items()
