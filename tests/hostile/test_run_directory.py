@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowherd import LocalAgent
@@ -109,6 +109,10 @@ PIDS = st.sampled_from(["bystander", "own", "init", 0, -1, 2**22 - 1, 2**40])
 
 
 @given(runs=st.lists(st.tuples(damages(), PIDS), min_size=3, max_size=8))
+@example(runs=[([("exit.json", "bytes", b"")], "bystander")])  # the file `started` names it as the runner
+@example(
+    runs=[([("outbox", "bytes", b'{"contract": 1, "reports": ["x"], "final": false, "state": "Running"}')], "own")]
+)
 @fuzz(6)
 @pytest.mark.usefixtures("no_process_left")
 def test_an_agent_starts_with_damaged_directories_and_ends_every_damaged_run(

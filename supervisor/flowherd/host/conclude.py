@@ -165,7 +165,7 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: S
 def _end_tree(run: Run, started: Started | None) -> TreeEnd:
     """End what the runner left; only right after its end is its pid surely the id of the run's session."""
     session = run.runner.pid if run.runner is not None else None
-    earlier = started if session is None and started is not None and not _pid_is_reused(started) else None
+    earlier = started if session is None and started is not None and _is_gone(started) else None
     if earlier is not None and _flow_is_in_session(earlier):
         session, earlier = earlier.pid, None
     ended = end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
@@ -176,10 +176,13 @@ def _end_tree(run: Run, started: Started | None) -> TreeEnd:
     return replace(ended, survivors=(*ended.survivors, *others))
 
 
-def _pid_is_reused(started: Started) -> bool:
-    """Return whether the runner's pid is that of another process. A runner that nobody has waited for keeps it."""
+def _is_gone(started: Started) -> bool:
+    """Return whether the runner has ended and nobody has its pid, also if nobody has waited for it yet.
+
+    A living process of that pid is another, whatever the file says: a runner would hold the lock.
+    """
     status = identity.process_status(started.pid)
-    return status is not None and status[1] != started.start_ticks
+    return status is None or (status[1] == started.start_ticks and status[2] in "ZX")
 
 
 def _flow_is_in_session(started: Started) -> bool:
