@@ -43,6 +43,8 @@ SPOILED = {
     "prefect.events.related.RESOURCE_CACHE",
     "prefect.results._default_storages",
 }
+#: The library's cache of addresses: a request that a busy server makes Prefect repeat can add some.
+_ADDRESSES = "prefect.runner.storage.urlsplit"
 #: Differs in the fork: modules that are imported beforehand, and one TLS context for all clients.
 OF_THE_FORK_SERVER = {"environ", "sys.modules", "prefect.client.orchestration.ssl"}
 #: Differs under a runner: records go to the journal and not to Prefect's sender and its threads, two signals end a run,
@@ -84,7 +86,7 @@ def seen_in(run: Prefect3EngineRun) -> Seen:
 
 
 def differences(one: Seen, other: Seen) -> dict[str, tuple[str | None, str | None]]:
-    names = sorted({*one, *other})
+    names = sorted({*one, *other} - {_ADDRESSES})
     return {name: (one.get(name), other.get(name)) for name in names if one.get(name) != other.get(name)}
 
 
