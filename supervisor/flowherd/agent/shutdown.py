@@ -35,7 +35,7 @@ class ShutdownRequest:
 
 
 class ShutdownWait:
-    """Waits of an agent that is stopping. Each stop signal ends one wait, also a signal that came before the wait.
+    """Waits of an agent that is stopping. Each stop signal ends one wait for runs, also one that came before the wait.
 
     `waker` ends a step of waiting early; `beat` is called at every step, so that a watchdog sees the agent alive.
     """
@@ -50,20 +50,30 @@ class ShutdownWait:
 
     def until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for a condition. Returns False when `timeout_s` is over or a further signal ends the wait."""
+        done = self._wait(condition, timeout_s)
+        if not done and self._is_urged:
+            self._used_signals += 1
+        return done
+
+    def flush(self, condition: Callable[[], bool]) -> bool:
+        """Wait for requests that are under way, as `until` does; all calls together at most FLUSH_TIMEOUT_S.
+
+        A signal that ends this wait counts for the next wait for runs too: it was meant for them.
+        """
+        begun_s = time.monotonic()
+        done = self._wait(condition, self._flush_left_s)
+        self._flush_left_s = max(0.0, self._flush_left_s - (time.monotonic() - begun_s))
+        return done
+
+    @property
+    def _is_urged(self) -> bool:
+        return self._signals.count > self._used_signals
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         deadline_s = time.monotonic() + timeout_s
         while not condition():
-            if self._signals.count > self._used_signals:
-                self._used_signals += 1
-                return False
-            if time.monotonic() > deadline_s:
+            if self._is_urged or time.monotonic() > deadline_s:
                 return False
             self._beat()
             self._waker.wait(_STEP_S)
         return True
-
-    def flush(self, condition: Callable[[], bool]) -> bool:
-        """Wait for a condition as `until` does; all calls together wait at most FLUSH_TIMEOUT_S."""
-        begun_s = time.monotonic()
-        done = self.until(condition, self._flush_left_s)
-        self._flush_left_s = max(0.0, self._flush_left_s - (time.monotonic() - begun_s))
-        return done

@@ -152,7 +152,7 @@ _TASKS = [
     of("tasks.py:mapping", ordered=False),
     of("tasks.py:gathering", ordered=False),
     of("tasks.py:in_threads", ordered=False),
-    core("tasks.py:in_processes", ordered=False),
+    of("tasks.py:in_processes", ordered=False),
     of("tasks.py:caching"),
     of("tasks.py:storing"),
     of("tasks.py:transacting", parameters={"broken": False}),
