@@ -257,7 +257,10 @@ def bounded_text(value: Any) -> str:
 def _cause(error: Exception) -> str:
     """Return the cause of an error of requests, without the names of the connection objects around it."""
     cause = error.args[0] if error.args else error
-    text = _CONNECTION_PREFIX.sub("", str(getattr(cause, "reason", None) or cause))
+    reason, lead = getattr(cause, "reason", None) or cause, ""
+    if isinstance(reason, urllib3.exceptions.ProxyError):
+        reason, lead = reason.original_error, "the proxy does not answer or refuses: "
+    text = lead + _CONNECTION_PREFIX.sub("", str(reason))
     if "WRONG_VERSION_NUMBER" in text:
         return f"{text}; the server does not use TLS, so its address may have to begin with http://"
     return text
