@@ -82,14 +82,35 @@ def new_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (place / str(number) for number in itertools.count())
 
 
+@pytest.fixture(scope="session")
+def homes_of_unit_tests(new_homes: Iterator[Path]) -> Iterator[Path]:
+    """Empty directories: the last one again as long as nothing is in it, because most unit tests write nothing."""
+    return _empty_directories(new_homes)
+
+
+def _empty_directories(directories: Iterator[Path]) -> Iterator[Path]:
+    for directory in directories:
+        directory.mkdir()
+        while not any(directory.iterdir()):
+            yield directory
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, new_homes: Iterator[Path]) -> Path:
+def clean_environment(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    new_homes: Iterator[Path],
+    homes_of_unit_tests: Iterator[Path],
+) -> Path:
     """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories."""
     for name in list(os.environ):
         if name.startswith(_FOREIGN) or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
-    home = next(new_homes)
-    home.mkdir()
+    if request.path.is_relative_to(_HERE / "unit"):
+        home = next(homes_of_unit_tests)
+    else:
+        home = next(new_homes)
+        home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLOWHERD_HOME", str(home / "flowherd"))
     return home / "flowherd"

@@ -78,8 +78,19 @@ def imported(path: Path) -> tuple[str, ...]:
     return tuple(_imported(path))
 
 
+def _statements(path: Path) -> Iterator[ast.AST]:
+    """All statements of a file, nested ones too; expressions, most of a tree, are passed over."""
+    todo: list[ast.AST] = [syntax_tree(path)]
+    while todo:
+        node = todo.pop()
+        yield node
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            below = getattr(node, name, ())
+            todo += below if isinstance(below, list) else ()
+
+
 def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(syntax_tree(path)):
+    for node in _statements(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
