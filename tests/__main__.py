@@ -32,6 +32,8 @@ ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.pee
 
 #: Tests mostly wait for processes, so more run at once than there are processors (tests/scheduling.py).
 _AT_ONCE = ["-n", "4"]
+#: Fewer examples, and no search through all garbage at the end for errors that nobody saw, which takes half a second.
+_QUICKLY = ["--hypothesis-profile", "quick", "-p", "no:unraisableexception"]
 #: Without a record of failed tests (when nothing could be collected, say) the second run fails too.
 _ONLY_FAILED = ["--verbose", "--last-failed", "--last-failed-no-failures", "none"]
 
@@ -96,7 +98,7 @@ def main() -> int:
     if environments is not None and not environments.passed():
         failed.append(ENVIRONMENTS[0])
     if options.quick:
-        passed = run_tests(["tests/unit", "--hypothesis-profile", "quick", *options.pytest], [])
+        passed = run_tests(["tests/unit", *_QUICKLY, *options.pytest], [])
     else:
         passed = options.types or run_tests([*(["--full"] if options.full else []), *options.pytest], _AT_ONCE)
     failed += [] if passed else ["tests"]

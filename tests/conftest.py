@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ from tests.support.leftovers import none_left
 from tests.support.processes import give_children_default_signals
 
 give_children_default_signals()
+# A test leaves little garbage, and thousands of modules' objects are looked through each time.
+gc.set_threshold(100_000, 20, 100)
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("usual", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("usual"), max_examples=10)
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("usual"), max_examples=5)
 hypothesis.settings.load_profile("usual")
 
 #: With --full, timeouts are so many times as long.
