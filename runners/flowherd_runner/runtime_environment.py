@@ -5,7 +5,6 @@ what its activation does to PATH, CONDA_PREFIX and CONDA_DEFAULT_ENV. Scripts of
 """
 
 import os
-import shutil
 from typing import Dict
 
 _VENV = "VIRTUAL_ENV"
@@ -45,4 +44,11 @@ def _names_of(prefix: str) -> Dict[str, str]:
 
 
 def _leads_to(path: str, interpreter: str) -> bool:
-    return shutil.which(os.path.basename(interpreter), path=path) == interpreter
+    """Return whether the interpreter is the first program of its name on PATH.
+
+    Not by shutil.which: that module, and those of archives that it loads, would be in the memory of every run.
+    """
+    name = os.path.basename(interpreter)
+    programs = (os.path.join(directory, name) for directory in path.split(os.pathsep))
+    first = next((one for one in programs if os.path.isfile(one) and os.access(one, os.X_OK)), None)
+    return first == interpreter

@@ -239,3 +239,11 @@ def test_wrong_arguments_are_refused_with_their_own_code(arguments: list[str]) -
     done = subprocess.run([sys.executable, str(BOOT), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == FORK_SERVER_BROKEN
     assert done.stderr
+
+
+def test_no_run_has_modules_in_its_memory_that_only_programs_need(fork_server: ForkServer) -> None:
+    names = {"argparse", "bz2", "gettext", "lzma", "shutil", "subprocess", "tempfile"}
+    code = f"import sys\ndef main(): print(*{names} & {{*sys.modules}})"
+    run = fork_server.python(code)
+    assert run.wait()["exit_code"] == 0, run.describe()
+    assert run.lines("stdout") == [""]
