@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphql import (
     DocumentNode,
@@ -115,14 +115,13 @@ _cached_check = lru_cache(maxsize=256)(_check)
 
 def _cost_refusal(document: DocumentNode) -> str:
     """Return why a request would cost too much; empty if it would not."""
-    depth = _depth(document)
-    if depth > MAX_DEPTH:
-        return f"the query is {depth} levels deep; {MAX_DEPTH} are allowed"
-    roots, fields = _field_counts(document)
-    if roots > MAX_ROOT_FIELDS:
-        return f"the request has {roots} fields at its top; {MAX_ROOT_FIELDS} are allowed"
-    if fields > MAX_FIELDS:
-        return f"the request has {fields} fields; {MAX_FIELDS} are allowed"
+    cost = _cost(document)
+    if cost.depth > MAX_DEPTH:
+        return f"the query is {cost.depth} levels deep; {MAX_DEPTH} are allowed"
+    if cost.top > MAX_ROOT_FIELDS:
+        return f"the request has {cost.top} fields at its top; {MAX_ROOT_FIELDS} are allowed"
+    if cost.fields > MAX_FIELDS:
+        return f"the request has {cost.fields} fields; {MAX_FIELDS} are allowed"
     return ""
 
 
@@ -130,52 +129,41 @@ def _bad(message: str, code: str) -> Answer:
     return Answer(400, errors_answer(message, code))
 
 
-def _depth(document: DocumentNode) -> int:
-    """Return the number of nested levels, without introspection, whose usual query is deeper but reads no table."""
+class _Cost(NamedTuple):
+    """What a selection asks for."""
+
+    #: Number of nested levels, without introspection, whose usual query is deeper but reads no table.
+    depth: int = 0
+    #: Number of fields at its top, and of all fields.
+    top: int = 0
+    fields: int = 0
+
+
+def _cost(document: DocumentNode) -> _Cost:
+    """Return the most that any operation of the document asks for."""
     fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
     # Each fragment is measured once, even if it is spread often; validation refuses one that spreads itself.
-    known: dict[str, int] = {}
+    known: dict[str, _Cost] = {}
 
-    def below(node: Any) -> int:
-        return max((of(child) for child in node.selection_set.selections), default=0) if node.selection_set else 0
+    def below(node: Any) -> _Cost:
+        parts = [of(child) for child in node.selection_set.selections] if node.selection_set else []
+        depth = max((part.depth for part in parts), default=0)
+        return _Cost(depth, sum(part.top for part in parts), sum(part.fields for part in parts))
 
-    def of(node: Any) -> int:
+    def of(node: Any) -> _Cost:
         if isinstance(node, FieldNode):
-            return 0 if node.name.value.startswith("__") else 1 + below(node)
+            inner = below(node)
+            return _Cost(0 if node.name.value.startswith("__") else 1 + inner.depth, 1, 1 + inner.fields)
         if not isinstance(node, FragmentSpreadNode):
             return below(node)
         name = node.name.value
         if name not in known:
-            known[name] = 0
-            known[name] = below(fragments[name]) if name in fragments else 0
+            known[name] = _Cost()
+            known[name] = below(fragments[name]) if name in fragments else _Cost()
         return known[name]
 
-    return max((below(d) for d in document.definitions if isinstance(d, OperationDefinitionNode)), default=0)
-
-
-def _field_counts(document: DocumentNode) -> tuple[int, int]:
-    """Return the fields at the top of the largest operation, and all fields of the one with the most."""
-    fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
-    known: dict[str, tuple[int, int]] = {}
-
-    def of_fragment(name: str) -> tuple[int, int]:
-        if name not in known:
-            known[name] = (0, 0)  # for one that spreads itself, which validation refuses
-            known[name] = below(fragments[name]) if name in fragments else (0, 0)
-        return known[name]
-
-    def below(node: Any) -> tuple[int, int]:
-        top, every = 0, 0
-        for child in node.selection_set.selections if node.selection_set else ():
-            if isinstance(child, FieldNode):
-                top, every = top + 1, every + 1 + below(child)[1]
-            else:
-                spread = of_fragment(child.name.value) if isinstance(child, FragmentSpreadNode) else below(child)
-                top, every = top + spread[0], every + spread[1]
-        return top, every
-
-    counts = [below(d) for d in document.definitions if isinstance(d, OperationDefinitionNode)]
-    return max((top for top, _ in counts), default=0), max((every for _, every in counts), default=0)
+    costs = [below(d) for d in document.definitions if isinstance(d, OperationDefinitionNode)]
+    return _Cost(*map(max, zip(*costs, strict=True))) if costs else _Cost()
 
 
 def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mapping[str, Any]:
