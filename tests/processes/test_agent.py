@@ -21,17 +21,8 @@ from flowherd.config.conf_files import conf_directory
 from flowherd.errors import BackendUnavailable
 from flowherd.states import RunState
 from flowherd.values import FlowRun
-from tests.support.agents import RecordingAgent, going
+from tests.support.agents import COMMAND, FailingAgent, RecordingAgent, going
 from tests.support.waiting import wait_until
-
-COMMAND = {"type": "Command", "argv": ["true"]}
-
-
-class Failing(Agent):
-    """Fails to deploy any run."""
-
-    def deploy_flow(self, flow_run: FlowRun) -> str:
-        raise RuntimeError("no room on the platform")
 
 
 @pytest.fixture
@@ -102,7 +93,7 @@ def test_the_base_class_does_not_know_how_to_deploy(backend: MemoryBackend) -> N
 
 
 def test_an_error_of_the_platform_fails_the_run_and_is_in_its_message_and_log(backend: MemoryBackend) -> None:
-    with going(Failing(backend=backend)):
+    with going(FailingAgent(backend=backend)):
         run_id = backend.add_run(COMMAND)
         wait_until(lambda: backend.state(run_id) is RunState.FAILED)
     assert backend.message(run_id) == "no room on the platform"

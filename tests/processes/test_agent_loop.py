@@ -17,18 +17,9 @@ from flowherd.config import load_settings
 from flowherd.errors import BackendUnavailable, NotAuthorized
 from flowherd.states import RunState
 from flowherd.values import FlowRun, LogLine
-from tests.support.agents import QUICK, RecordingAgent, going
+from tests.support.agents import COMMAND, QUICK, FailingAgent, RecordingAgent, going
 from tests.support.http_server import Answer, canned_server
 from tests.support.waiting import wait_until
-
-COMMAND = {"type": "Command", "argv": ["true"]}
-
-
-class Failing(Agent):
-    """Fails to deploy any run."""
-
-    def deploy_flow(self, flow_run: FlowRun) -> str:
-        raise RuntimeError("no room on the platform")
 
 
 @pytest.fixture
@@ -37,7 +28,7 @@ def backend() -> MemoryBackend:
 
 
 def test_agent_process_returns_whether_runs_were_found_and_a_failing_run_raises_nothing(backend: MemoryBackend) -> None:
-    agent = Failing(backend=backend)
+    agent = FailingAgent(backend=backend)
     with ThreadPoolExecutor() as executor:
         assert agent.agent_process(executor) is False
         backend.add_run(COMMAND)
@@ -149,7 +140,7 @@ def test_system_exit_of_deploy_flow_fails_its_run_and_not_the_agent(backend: Mem
 def test_the_agents_own_lines_are_records_of_its_logger(
     backend: MemoryBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent = Failing(name="told", backend=backend)
+    agent = FailingAgent(name="told", backend=backend)
     run_id = backend.add_run(COMMAND)
     agent.deploy_and_update_flow_run(backend.ready_runs([], ())[0])
     assert [(record.name, record.levelname, record.getMessage()) for record in caplog.records] == [

@@ -9,7 +9,10 @@ from flowherd.testing import running_agent as going
 from flowherd.testing import wait_for_end
 from flowherd.values import FlowRun
 
-__all__ = ["QUICK", "RecordingAgent", "going", "wait_for_end"]
+__all__ = ["COMMAND", "QUICK", "FailingAgent", "RecordingAgent", "going", "wait_for_end"]
+
+#: The storage of a flow that does nothing.
+COMMAND = {"type": "Command", "argv": ["true"]}
 
 #: Pauses between polls, seconds: so short that no test waits for a poll.
 QUICK = {0: 0.02, 1: 0.05, 2: 0.1}
@@ -25,3 +28,10 @@ class RecordingAgent(Agent):
     def deploy_flow(self, flow_run: FlowRun) -> str:
         self.deployed.append(flow_run.id)
         return f"recorded {flow_run.flow.name}"
+
+
+class FailingAgent(Agent):
+    """Fails to deploy any run."""
+
+    def deploy_flow(self, flow_run: FlowRun) -> str:
+        raise RuntimeError("no room on the platform")

@@ -62,7 +62,7 @@ def reachable_directory() -> Iterator[Path]:
 
 
 def set_uid_program(directory: Path) -> Path:
-    """Compile a program in `directory` that becomes root, whoever starts it; every user can reach it."""
+    """Compile a program in `directory` that becomes root for every user who starts it; all can reach it."""
     program = directory / "like-sudo"
     (directory / "like-sudo.c").write_text(_SOURCE)
     subprocess.run(["gcc", "-O0", "-o", program, directory / "like-sudo.c"], check=True)

@@ -64,7 +64,7 @@ class Outcome:
     tasks: dict[tuple[str, int], list[str]]
     lines: list[Line]
     name: str
-    #: The whole log, whoever wrote it, for the message of a failed test.
+    #: The whole log, of all writers, for the message of a failed test.
     log: list[str]
 
     def end_of(self, task: str) -> list[str]:
