@@ -111,6 +111,8 @@ class EngineAccess:
     tenant_id: str | None = None
     #: File or directory with the certificate authorities that the agent trusts; empty for the usual ones.
     authorities: str = ""
+    #: Whether the API is reached without the proxies of the environment, as the embedded server always is.
+    never_by_proxy: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,8 @@ def test_a_running_agent_with_its_server_is_ok(command: CommandLine) -> None:
 
 def test_an_api_that_does_not_answer_or_refuses_the_token_is_bad(command: CommandLine) -> None:
     assert findings(command, "-a", "http://127.0.0.1:9", code=1)["backend"]["grade"] == "bad"
+    by_proxy = CommandLine(command.home, {**command.env, "HTTP_PROXY": "http://127.0.0.1:9"})
+    assert "the proxy that HTTP_PROXY names" in findings(by_proxy, "-a", "http://api.test", code=1)["backend"]["advice"]
     guarded = CommandLine(command.home, {**command.env, "FLOWHERD__SERVER__TOKEN": "right"})
     with background(guarded, "server", until="ready at"):
         wrong = CommandLine(command.home, {**command.env, "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "wrong"})

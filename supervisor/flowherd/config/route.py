@@ -36,6 +36,8 @@ class Route:
     #: Whether the server's certificate is verified.
     verify: bool = True
     proxies: Proxies = field(default_factory=Proxies)
+    #: Whether the API is the embedded server, for which no proxy of the environment counts.
+    is_embedded: bool = False
 
     def proxy_url(self, address: str) -> str | None:
         """Return the URL of the proxy through which an address is reached; None if it is reached directly."""
@@ -76,13 +78,15 @@ def route_of(loaded: LoadedSettings, address: str, *, of_pool: bool | None = Non
     """
     names = _names(loaded, of_pool)
     values = {part: value_of(loaded.settings, name) for part, name in names.items()}
+    embedded = embedded or is_embedded(loaded, address)
     route = Route(
         authorities=_expanded(values["authorities"]),
         client_cert=_expanded(values["client_cert"]),
         client_key=_expanded(values["client_key"]),
         headers={name: value for name, value in values["headers"].items() if name.lower() not in _PROTECTED},
         verify=not values["skip_verify"],
-        proxies=Proxies() if embedded or is_embedded(loaded, address) else loaded.proxies,
+        proxies=Proxies() if embedded else loaded.proxies,
+        is_embedded=embedded,
     )
     if address.startswith("https:"):
         _check_files(route, {part: f"{name}, from {loaded.origins[name]}" for part, name in names.items()})

@@ -11,7 +11,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from flowherd.config.proxies import proxies_of
 from flowherd.engines.base import AgentDefaults, AgentView, Engine, unsupported_storage
 from flowherd.engines.runtimes import EnginePackage
 from flowherd.engines.variables import Variables, merged, variables_by_name
@@ -98,7 +100,16 @@ def engine_environment(
         env = merged(of_old, *given, required, defaults.own_variables)
     # As requests calls it, with which Prefect's client is built.
     trusted = {"REQUESTS_CA_BUNDLE": access.authorities} if access.authorities else {}
-    return {**trusted, **env, **_ours(flow_run)}
+    return {**trusted, **env, **_way_past_proxies(env, access), **_ours(flow_run)}
+
+
+def _way_past_proxies(env: Mapping[str, str], access: EngineAccess) -> dict[str, str]:
+    """Return NO_PROXY with the API's host, if the run would reach it by a proxy and the agent does not."""
+    proxies = proxies_of({**os.environ, **env})
+    if not access.never_by_proxy or proxies.proxy_for(access.endpoint) is None:
+        return {}
+    host = urlsplit(access.endpoint).hostname or ""
+    return {proxies.exceptions_from or "NO_PROXY": ",".join([*proxies.exceptions, host])}
 
 
 def _sends_logs(chosen: Variables, defaults: AgentDefaults) -> bool:

@@ -44,6 +44,14 @@ def test_the_engine_reports_the_states_of_a_flow_that_succeeds(fork: WarmFork) -
     assert run.states == ["Scheduled", "Submitted", "Running", "Success"]
 
 
+def test_the_engine_reaches_the_embedded_server_past_a_proxy(fork: WarmFork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    run = fork.start("speaking", env={"HTTP_PROXY": "http://127.0.0.1:9"})
+    assert ended(run)["reason"] == "exited"
+    assert run.states[-1] == "Success"
+
+
 def test_why_the_engine_could_not_report_the_end_is_the_end(fork: WarmFork) -> None:
     run = fork.start("refusing")
     record = ended(run)

@@ -82,7 +82,8 @@ class WarmFork:
         """Return the variables that an agent sets for the engine of a run."""
         flow = Flow(id=flow_id, name="", core_version=self.installation.version)
         run = FlowRun(id=run_id, name="", version=1, state=RunState.SUBMITTED, serialized_state={}, flow=flow)
-        access = EngineAccess(api=self.server.url, endpoint=self.server.url + "/graphql", token=token)
+        endpoint = self.server.url + "/graphql"
+        access = EngineAccess(api=self.server.url, endpoint=endpoint, token=token, never_by_proxy=True)
         import_paths = [str(self.directory)]
         return engine_environment(run, {}, "/", AgentDefaults(import_paths=import_paths), access)
 

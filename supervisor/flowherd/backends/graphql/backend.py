@@ -196,6 +196,7 @@ class GraphQLBackend:
             token=transport.token,
             tenant_id=self._tenant_id,
             authorities=transport.route.authorities,
+            never_by_proxy=transport.route.is_embedded,
         )
 
     def engine_variables(self) -> Mapping[str, str]:

@@ -68,12 +68,22 @@ def _answers(transport: GraphQLTransport, api: Api, loaded: LoadedSettings, *, h
         yield refused_on_the_way(where, error)
         return
     except BackendError as error:
-        yield bad("backend", f"{where}: {error}", "start the server, or set the right address: -a, PREFECT__CLOUD__API")
+        yield bad("backend", f"{where}: {error}", _advice_for_no_answer(transport))
         return
     answer = f"{where} answers in {took_s * 1000:.0f} ms"
     slow = "every claim and report waits that long; check the network and the server"
     yield ok("backend", answer) if took_s < _SLOW_S else warn("backend", answer, slow)
     yield ok("token", "accepted" if has_token else "none is set, and none is needed")
+
+
+def _advice_for_no_answer(transport: GraphQLTransport) -> str:
+    proxy = transport.route.proxies.proxy_for(transport.endpoint)
+    if proxy is None:
+        return "start the server, or set the right address: -a, PREFECT__CLOUD__API"
+    return (
+        f"it was asked by the proxy that {proxy.variable} names: check that one and the server's address, or name the "
+        "server in NO_PROXY to reach it directly"
+    )
 
 
 def check_clock(address: str, route: Route) -> Finding:
