@@ -193,7 +193,8 @@ def flowherd_agent(workspace: Workspace, api: str = "", **more: str) -> Iterator
     """Run flowherd's agent at its pool, with the same Prefect for its runs."""
     home = workspace.directory / "flowherd"
     home.mkdir(exist_ok=True)
-    command = CommandLine(home, {**workspace.environ(OURS), **more})
+    # Else the directory of a run whose log is not sent stays for days, and the run would never be over.
+    command = CommandLine(home, {**workspace.environ(OURS), "FLOWHERD__RUNS__KEEP": "0", **more})
     rule = f"third={required_installation(PREFECT_3).python};core=3.*"
     options = ("-n", "compared", "--pool", workspace.pool(OURS), "--api", api or workspace.prefect.api)
     still_has = has_run_directory(home / "agents" / "compared" / "runs")
