@@ -16,7 +16,7 @@ from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import format_duration, format_time
 from flowherd_server.store.postgres_functions import json_contains, json_has_keys, json_order
 from flowherd_server.store.relationships import RELATIONSHIPS
-from flowherd_server.store.tables import METADATA, TENANT, insertion_order
+from flowherd_server.store.tables import TENANT, insertion_order, stored_tables, visible_tables
 
 Row = Mapping[str, Any]
 
@@ -26,10 +26,10 @@ _JSONS = [[], ["a"], ["a", "b"], {}, {"a": 1}, {"a": True, "b": ["x"]}, 1, True,
 
 
 def fill(database: Database, seed: int) -> dict[str, list[Row]]:
-    """Insert random rows into all tables; return the rows by table name, in the order of insertion."""
+    """Insert random rows into all tables; return those that GraphQL shows by table name, in their order."""
     chance = random.Random(seed)
     with database.writing() as connection:
-        for table in METADATA.sorted_tables:
+        for table in stored_tables():
             for number in range(0 if table is TENANT else _ROWS):
                 row = {c.name: _value(chance, c, number, connection) for c in table.c if _is_given(table, c)}
                 # A row that repeats a unique value is left out.
@@ -39,7 +39,7 @@ def fill(database: Database, seed: int) -> dict[str, list[Row]]:
             table.name: [
                 dict(row) for row in connection.execute(select(table).order_by(insertion_order(table))).mappings()
             ]
-            for table in METADATA.sorted_tables
+            for table in visible_tables()
         }
 
 
@@ -54,6 +54,8 @@ def _value(chance: random.Random, column: Column[Any], number: int, connection: 
         return None
     for key in column.foreign_keys:
         return chance.choice(list(connection.execute(select(key.column)).scalars()))
+    if column.name == "number":
+        return number + 1
     if column.unique:
         return f"{column.name} {number}"
     return chance.choice(values_of_kind(column))

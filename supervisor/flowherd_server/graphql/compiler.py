@@ -165,7 +165,10 @@ def _ranked(
     chosen = select(ranked.c.key).where(ranked.c.place > offset)
     if limit is not None:
         chosen = chosen.where(ranked.c.place <= offset + limit)
-    return lambda scope: scope.c[key].in_(chosen)
+    if "view" not in table.info:
+        return lambda scope: scope.c[key].in_(chosen)
+    # The key of a view has no index of its own, so the condition has to lead to the rows once more.
+    return lambda scope: and_(condition(scope), scope.c[key].in_(chosen))
 
 
 def _natural(name: str, value: int | None) -> int | None:
@@ -197,7 +200,10 @@ def _part(table: Table, scope: FromClause, key: str, value: Any, depth: int) -> 
     relationship = RELATIONSHIPS[table.name].get(key)
     if relationship is not None:
         return _related(relationship, scope, value, depth)
-    return _compare(scope.c[key], value)
+    compared, run_of = _compare(scope.c[key], value), table.c[key].info.get("run_of")
+    if run_of is not None and value.get("_eq") is not None:
+        return and_(scope.c.run == run_of(value["_eq"]), compared)
+    return compared
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,45 +1,41 @@
 """write_run_logs: storing log lines.
 
-The only operation with bulk data, so its list is not typed in GraphQL but checked here, and inserted in one statement.
+The only operation with bulk data, so its list is not typed in GraphQL but checked here, and stored by few statements
+(log_lines.py).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import GraphQLError, GraphQLNonNull
 from graphql.type import GraphQLBoolean
-from sqlalchemy import Table, func, select
 
 from flowherd_server.call import Call
-from flowherd_server.errors import Refused, not_found
+from flowherd_server.errors import Refused
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, parse_uuid
 from flowherd_server.mutations.texts_so_far import TextSoFar, delete_finished, replace_texts
+from flowherd_server.store.log_lines import NewLine, store_lines
 from flowherd_server.store.microseconds import parse_time
-from flowherd_server.store.row_lookup import words_of
-from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN
+from flowherd_server.store.row_lookup import numbers_of
+from flowherd_server.store.tables import FLOW_RUN
 
 _FIELDS = frozenset(
     {"flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id", "so_far"}
 )
-_COLUMNS = ("flow_run_id", "task_run_id", "timestamp", "name", "level", "message", "info", "line_id")
-_INSERT = (
-    f"INSERT INTO {LOG.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)}) "
-    "ON CONFLICT (flow_run_id, line_id) WHERE line_id IS NOT NULL DO NOTHING"
-)
-_TIMESTAMP = _COLUMNS.index("timestamp")
 
 
 @dataclass
 class _Batch:
-    """The rows of one call, and the ids of runs that they refer to."""
+    """The lines of one call, and the ids of runs that they refer to."""
 
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Finished lines; those without a time get that of the call.
+    lines: list[NewLine] = field(default_factory=list)
     #: Text so far, in the order in which it was written.
     so_far: list[TextSoFar] = field(default_factory=list)
     #: Latest time of a finished line by run id and stream.
@@ -58,7 +54,7 @@ def _prepare(given: Input) -> _Batch:
     batch = _Batch()
     for index, entry in enumerate(entries):
         try:
-            _add(_row(entry, batch), entry, batch)
+            _add(_line(entry, batch), entry, batch)
         except (KeyError, TypeError, ValueError, GraphQLError) as error:
             raise Refused(f"logs[{index}]: {_reason(error)}") from None
     return batch
@@ -68,40 +64,39 @@ def _reason(error: Exception) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _row(entry: Any, batch: _Batch) -> tuple[Any, ...]:
+def _line(entry: Any, batch: _Batch) -> NewLine:
     if not isinstance(entry, dict):
         raise TypeError("must be an object")
     if not entry.keys() <= _FIELDS:
         raise ValueError(f"unknown fields: {', '.join(sorted(entry.keys() - _FIELDS))}")
     get = entry.get
-    timestamp, info, task_run_id, line_id = get("timestamp"), get("info"), get("task_run_id"), get("line_id")
-    return (
+    timestamp, info, task_run_id = get("timestamp"), get("info"), get("task_run_id")
+    stream = info.get("stream") if isinstance(info, dict) else None
+    return NewLine(
         _known(entry["flow_run_id"], batch.flow_runs),
         None if task_run_id is None else _known(task_run_id, batch.task_runs),
         None if timestamp is None else _time(timestamp),
         _text("name", get("name"), None),
         _level(get("level")),
-        _text("message", get("message"), ""),
+        _text("message", get("message"), "") or "",
         None if info is None else json.dumps(info, separators=(",", ":")),
-        _text("line_id", line_id, None),
+        stream if isinstance(stream, str) else None,
+        _text("line_id", get("line_id"), None),
     )
 
 
-def _add(row: tuple[Any, ...], entry: Mapping[str, Any], batch: _Batch) -> None:
+def _add(line: NewLine, entry: Mapping[str, Any], batch: _Batch) -> None:
     """Add a line to the batch: to the log, or as text so far, which ends with the next line of its stream."""
-    info = entry.get("info")
-    stream = info.get("stream") if isinstance(info, dict) else None
-    run_id, timestamp = row[0], row[_TIMESTAMP]
+    run_id, stream, timestamp = line.flow_run_id, line.stream, line.timestamp
     if not entry.get("so_far"):
-        batch.rows.append(row)
-        if isinstance(stream, str) and timestamp is not None:
+        batch.lines.append(line)
+        if stream is not None and timestamp is not None:
             key = (run_id, stream)
             batch.finished[key] = max(timestamp, batch.finished.get(key, timestamp))
         return
-    if not isinstance(stream, str) or timestamp is None:
+    if stream is None or timestamp is None:
         raise ValueError("text so far needs info.stream and timestamp")
-    _, _, _, name, level, message, _, _ = row
-    batch.so_far.append(TextSoFar(run_id, stream, timestamp, name, level, message))
+    batch.so_far.append(TextSoFar(run_id, stream, timestamp, line.name, line.level, line.message))
 
 
 def _known(value: Any, seen: dict[str, str]) -> str:
@@ -137,28 +132,11 @@ def _level(value: Any) -> str:
 
 
 def _write_run_logs(call: Call, batch: _Batch) -> Mapping[str, Any]:
-    _check_known(call, FLOW_RUN, batch.flow_runs.values())
-    _check_known(call, TASK_RUN, batch.task_runs.values())
-    rows = [row if row[_TIMESTAMP] is not None else _stamped(row, call.now) for row in batch.rows]
-    if rows:
-        call.connection.exec_driver_sql(_INSERT, rows)
+    numbers_of(call.connection, FLOW_RUN, {text.flow_run_id for text in batch.so_far})
+    store_lines(call.connection, batch.lines, call.now)
     replace_texts(call.connection, batch.so_far)
     delete_finished(call.connection, batch.finished)
     return {"success": True}
-
-
-def _stamped(row: tuple[Any, ...], now: int) -> tuple[Any, ...]:
-    return (*row[:_TIMESTAMP], now, *row[_TIMESTAMP + 1 :])
-
-
-def _check_known(call: Call, table: Table, ids: Iterable[str]) -> None:
-    wanted = set(ids)
-    if not wanted:
-        return
-    listed = func.json_each(json.dumps(sorted(wanted))).table_valued("value").alias()
-    known = call.connection.execute(select(table.c.id).where(table.c.id.in_(select(listed.c.value)))).scalars()
-    for unknown in sorted(wanted - set(known)):
-        raise not_found(words_of(table), unknown)
 
 
 OPERATIONS = (

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from loguru import logger
-from sqlalchemy import Row, RowMapping, Select, func, insert, select, update
+from sqlalchemy import Row, RowMapping, Select, func, select, update
 
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call, Caller, Effects
@@ -26,9 +26,10 @@ from flowherd_server.runs.stale_heartbeats import (
 )
 from flowherd_server.runs.task_run_states import enter_task_run_state
 from flowherd_server.store.database import Database
+from flowherd_server.store.log_lines import NewLine, store_lines
 from flowherd_server.store.microseconds import format_time, now_us
 from flowherd_server.store.row_lookup import row_by_id
-from flowherd_server.store.tables import FLOW_RUN, LOG, TASK, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.tables import FLOW_RUN, TASK, TASK_RUN, TASK_RUN_STATE
 
 #: Maximum number of runs to rescue in one pass; the rest waits for the next pass.
 _RUNS_PER_PASS = 5_000
@@ -161,12 +162,5 @@ def _change_flow_run(call: Call, flow_run_id: str, event: Event, message: str) -
 
 
 def _log(call: Call, service: str, level: str, message: str, flow_run_id: str, task_run_id: str | None = None) -> None:
-    row = {
-        "flow_run_id": flow_run_id,
-        "task_run_id": task_run_id,
-        "timestamp": call.now,
-        "name": f"prefect-server.{service}",
-        "level": level,
-        "message": message,
-    }
-    call.connection.execute(insert(LOG), row)
+    line = NewLine(flow_run_id, task_run_id, call.now, f"prefect-server.{service}", level, message)
+    store_lines(call.connection, [line], call.now)

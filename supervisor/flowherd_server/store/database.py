@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, se
 from sqlalchemy.exc import DatabaseError
 
 from flowherd.errors import ConfigurationError
+from flowherd_server.store.conversion import LAST_OLD_LAYOUT, finish_conversion, keep_copy, set_old_tables_aside
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.migrations import bring_up_to_date
 from flowherd_server.store.postgres_functions import add_postgres_functions
@@ -32,6 +33,8 @@ FILE_NAME = "flowherd.sqlite"
 _BUSY_TIMEOUT_MS = 10_000
 #: The first version with generated columns.
 _OLDEST_SQLITE = (3, 31)
+#: Number of free pages that are returned in one transaction after a conversion.
+_PAGES_AT_ONCE = 2_000
 _LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
 #: Longest time of one statement that only reads, seconds.
 STATEMENT_S = 10.0
@@ -45,7 +48,9 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open `path`, creating it and its tables if they do not exist.
 
-        Raises ConfigurationError if it is not a database, or one that a newer release has written.
+        A database of an earlier release is converted first, which takes minutes if it has millions of log lines.
+        Raises ConfigurationError if it is not a database, or one that a newer release has written, or if there is no
+        room to convert it.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise ConfigurationError(
@@ -60,8 +65,13 @@ class Database:
         _limit_statements(self._readers)
         try:
             _set_up(path)
+            layout = _known_layout(path)
+            if 0 < layout <= LAST_OLD_LAYOUT:
+                keep_copy(path, layout)
             with self.writing() as connection:
-                _prepare(connection, path)
+                _prepare(connection)
+            if finish_conversion(lambda: self.writing(durable=False)):
+                self._give_back_all_space()
         except (DatabaseError, sqlite3.DatabaseError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
             raise ConfigurationError(f"{path} cannot be used as the server's database: {reason}") from error
@@ -84,6 +94,13 @@ class Database:
         with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
             # Each step of this statement frees one page, and only executescript() takes all steps.
             connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+
+    def _give_back_all_space(self) -> None:
+        while True:
+            with self.reading() as connection:
+                if not connection.exec_driver_sql("PRAGMA freelist_count").scalar_one():
+                    return
+            self.give_back_space(_PAGES_AT_ONCE)
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -142,13 +159,20 @@ def _set_up(path: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _prepare(connection: Connection, path: Path) -> None:
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version > SCHEMA_VERSION:
+def _known_layout(path: Path) -> int:
+    """Return the file's layout, 0 for a new file. Raises ConfigurationError if only a newer release knows it."""
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_MS / 1000)) as connection:
+        layout: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if layout > SCHEMA_VERSION:
         raise ConfigurationError(
-            f"{path} was written by a newer flowherd (layout {version}, this one knows {SCHEMA_VERSION}); "
+            f"{path} was written by a newer flowherd (layout {layout}, this one knows {SCHEMA_VERSION}); "
             "upgrade flowherd, or choose another data directory"
         )
+    return layout
+
+
+def _prepare(connection: Connection) -> None:
+    set_old_tables_aside(connection)
     bring_up_to_date(connection)
     connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
     if connection.execute(select(TENANT.c.id).limit(1)).first() is None:

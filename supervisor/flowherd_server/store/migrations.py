@@ -9,18 +9,21 @@ from __future__ import annotations
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.schema import CreateColumn
 
-from flowherd_server.store.tables import METADATA
+from flowherd_server.store.tables import METADATA, stored_tables, views
 
 
 def bring_up_to_date(connection: Connection) -> None:
     """Add the tables, columns and indexes that the file lacks; a new file lacks all of them."""
-    METADATA.create_all(connection)
-    for table in METADATA.sorted_tables:
+    METADATA.create_all(connection, stored_tables())
+    for table in stored_tables():
         for column in _missing_columns(connection, table):
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {definition}')
         for index in table.indexes:
             index.create(connection, checkfirst=True)
+    for view in views():
+        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name}")
+        connection.exec_driver_sql(f"CREATE VIEW {view.name} AS {view.info['view']}")
 
 
 def _missing_columns(connection: Connection, table: Table) -> list[Column[object]]:

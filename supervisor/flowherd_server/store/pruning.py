@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sqlalchemy import Table, delete, select
+from sqlalchemy import delete, select, tuple_
 
 from flowherd.states import FINISHED
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import SECOND_US, now_us
-from flowherd_server.store.tables import FLOW_RUN, LOG, insertion_order
+from flowherd_server.store.tables import FLOW_RUN, LOG_LINE
 
 #: Maximum number of log lines, runs and free pages in one transaction.
 _ROWS_AT_ONCE = 5_000
@@ -46,7 +46,7 @@ def _old_runs(database: Database, before_us: int) -> list[str]:
 def _delete_runs(database: Database, flow_run_ids: list[str], stopping: Callable[[], bool]) -> int:
     for flow_run_id in flow_run_ids:
         # Logs first and in parts, because deleting a run with a million lines at once would block all writers.
-        while not stopping() and _delete_some(database, LOG, flow_run_id) == _ROWS_AT_ONCE:
+        while not stopping() and _delete_lines(database, flow_run_id) == _ROWS_AT_ONCE:
             time.sleep(_PAUSE_S)
     if stopping():
         return 0
@@ -56,8 +56,9 @@ def _delete_runs(database: Database, flow_run_ids: list[str], stopping: Callable
         return connection.execute(delete(FLOW_RUN).where(*old)).rowcount
 
 
-def _delete_some(database: Database, table: Table, flow_run_id: str) -> int:
-    key = table.c[insertion_order(table)]
-    some = select(key).where(table.c.flow_run_id == flow_run_id).limit(_ROWS_AT_ONCE)
+def _delete_lines(database: Database, flow_run_id: str) -> int:
+    key = LOG_LINE.primary_key.columns
+    run = select(FLOW_RUN.c.seq).where(FLOW_RUN.c.id == flow_run_id).scalar_subquery()
+    some = select(*key).where(LOG_LINE.c.run == run).limit(_ROWS_AT_ONCE)
     with database.writing(durable=False) as connection:
-        return connection.execute(delete(table).where(key.in_(some))).rowcount
+        return connection.execute(delete(LOG_LINE).where(tuple_(*key).in_(some))).rowcount

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from sqlalchemy import Connection, RowMapping, Table, delete, select
 
 from flowherd_server.call import Caller
@@ -15,6 +17,17 @@ def row_by_id(connection: Connection, table: Table, row_id: str) -> RowMapping:
     if row is None:
         raise not_found(words_of(table), row_id)
     return row
+
+
+def numbers_of(connection: Connection, table: Table, ids: set[str]) -> dict[str, int]:
+    """Return the `seq` of the rows of `table` with these ids. Raises Refused if there is none for an id."""
+    if not ids:
+        return {}
+    query = f"SELECT id, seq FROM {table.name} WHERE id IN (SELECT value FROM json_each(?))"
+    found = {row[0]: row[1] for row in connection.exec_driver_sql(query, (json.dumps(sorted(ids)),))}
+    for unknown in sorted(ids - found.keys()):
+        raise not_found(words_of(table), unknown)
+    return found
 
 
 def delete_row(connection: Connection, table: Table, row_id: str) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Computed,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -33,15 +35,22 @@ from flowherd_server.store.columns import (
     reference_column,
     time_column,
 )
+from flowherd_server.store.log_codes import LEVEL_COUNTERS
+from flowherd_server.store.view_queries import LOG_VIEW
 
 #: Version of the tables, kept in the database file; raised when released columns change (migrations.py).
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 METADATA = MetaData()
 
 
 def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
     return Table(name, METADATA, *key_columns(), *columns, sqlite_autoincrement=True, info={"hidden": hidden})
+
+
+def _view(name: str, query: str, *columns: Any) -> Table:
+    """Describe a view: what GraphQL shows in place of tables that are stored in another form."""
+    return Table(name, METADATA, *columns, info={"view": query})
 
 
 def _state_history(owner: str) -> Table:
@@ -164,6 +173,11 @@ FLOW_RUN = _table(
     Column("claim", String, info={"hidden": True}),
     time_column("created", nullable=False),
     time_column("updated", nullable=False),
+    # Number of lines of the run's log, in all and by level (log_codes.py), so that nothing has to count them.
+    *(
+        Column(name, Integer, nullable=False, server_default=text("0"))
+        for name in ("log_lines", *sorted(LEVEL_COUNTERS))
+    ),
     UniqueConstraint("flow_id", "idempotency_key"),
     Index("flow_run_by_state", "state", "state_start_time"),
     Index("flow_run_by_flow", "flow_id", "scheduled_start_time"),
@@ -191,24 +205,61 @@ TASK_RUN = _table(
     Index("task_run_by_state", "state", "state_timestamp"),
 )
 TASK_RUN_STATE = _state_history("task_run")
-# A log row is identified by one number and has no UUID, because a million rows are usual.
-LOG = Table(
-    "log",
+# A log may have millions of lines, so its rows refer to runs by number, and their key is what tells a line that is sent
+# again (log_lines.py).
+LOG_LINE = Table(
+    "log_line",
     METADATA,
-    Column("id", Integer, primary_key=True),
-    reference_column("flow_run_id", "flow_run"),
-    reference_column("task_run_id", "task_run", nullable=True),
+    Column("run", Integer, ForeignKey("flow_run.seq", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("offset", Integer, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("timestamp", TimeUs, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("stream", Integer, nullable=False),
+    Column("task_run", Integer, ForeignKey("task_run.seq", ondelete="CASCADE")),
+    Column("name", String),
+    Column("message", String, nullable=False),
+    Column("info", Json),
+    # Name of the level, if it does not follow from the number.
+    Column("level_name", String),
+    # What a line's id has in place of an offset.
+    Column("mark", String),
+    # Grows with the order of arrival within a run, and is unique in the table.
+    Column("id", BigInteger, Computed("(run << 32) | number", persisted=False)),
+    Index("log_line_by_arrival", "run", "id", unique=True),
+    Index("log_line_by_time", "run", "timestamp"),
+    Index("log_line_by_task_run", "task_run", "timestamp", sqlite_where=text("task_run IS NOT NULL")),
+    sqlite_with_rowid=False,
+    info={"hidden": True},
+)
+# The journals of a run, by the token that the ids of their lines begin with.
+LOG_ATTEMPT = Table(
+    "log_attempt",
+    METADATA,
+    Column("run", Integer, ForeignKey("flow_run.seq", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("name", String, nullable=False),
+    sqlite_with_rowid=False,
+    info={"hidden": True},
+)
+LOG = _view(
+    "log",
+    LOG_VIEW,
+    # The number of the run with this id's row leads to it by the index.
+    Column("id", BigInteger, nullable=False, info={"run_of": lambda number: number >> 32}),
+    Column("run", Integer, nullable=False, info={"hidden": True}),
+    Column("flow_run_id", UuidText, nullable=False),
+    Column("task_run_id", UuidText),
     Column("timestamp", TimeUs, nullable=False),
     Column("name", String),
     Column("level", String, nullable=False),
     Column("message", String, nullable=False),
     Column("info", Json),
     Column("line_id", String),
-    Index("log_by_flow_run", "flow_run_id", "timestamp"),
-    # Every index ends with the row's own number, so this one finds a run's lines in their order of arrival.
-    Index("log_by_arrival", "flow_run_id"),
-    Index("log_line_once", "flow_run_id", "line_id", unique=True, sqlite_where=text("line_id IS NOT NULL")),
-    Index("log_by_task_run", "task_run_id", "timestamp", sqlite_where=text("task_run_id IS NOT NULL")),
+    # Place of the line in the order of arrival within its run, from 1.
+    Column("number", Integer, nullable=False),
+    Column("stream", String),
 )
 # What a stream of a run has written of a line that is not finished: one row, replaced by each newer text, and deleted
 # when the line is stored.
@@ -262,6 +313,16 @@ def insertion_order(table: Table) -> str:
     return "seq" if "seq" in table.c else "id"
 
 
+def stored_tables() -> list[Table]:
+    """Return the tables that are no views, a table after those that it refers to."""
+    return [table for table in METADATA.sorted_tables if "view" not in table.info]
+
+
+def views() -> list[Table]:
+    """Return the views."""
+    return [table for table in METADATA.sorted_tables if "view" in table.info]
+
+
 def visible_tables() -> list[Table]:
-    """Return the tables that GraphQL shows."""
+    """Return the tables and views that GraphQL shows."""
     return [table for table in METADATA.tables.values() if not table.info.get("hidden")]

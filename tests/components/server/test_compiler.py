@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
 from flowherd_server.store.database import Database
+from flowherd_server.store.log_lines import NewLine, store_lines
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
 
 #: name, state, start time, labels
@@ -38,11 +39,7 @@ def filled(database: Database) -> Database:
         for key, cache_key in (("one", None), ("two", "key")):
             connection.execute(insert(TASK_RUN), _task_run(key, cache_key))
         lines = [(run, at) for run in ("one", "two") for at in (3, 1, 2)]
-        rows = [
-            {"flow_run_id": run, "timestamp": at, "level": "INFO", "message": f"{run}-{at}", "info": None}
-            for run, at in lines
-        ]
-        connection.execute(insert(LOG), rows)
+        store_lines(connection, [NewLine(run, None, at, None, "INFO", f"{run}-{at}") for run, at in lines], 0)
     return database
 
 

@@ -1,0 +1,201 @@
+"""Stores log lines, each once, and counts them. Every line of every log goes through `store_lines`.
+
+A line's key is (run, attempt, offset). A line of a journal has the byte offset of its record, and its attempt is the
+number of the journal among those of the run, from 1. So a line that is sent again has the same key. Lines that are not
+from a journal are in the same table:
+
+    line_id            attempt                    offset
+    "TOKEN:OFFSET"     number of TOKEN            OFFSET
+    "TOKEN:TEXT"       number of TOKEN            negative, a hash of TEXT, which is stored as `mark`
+    "OFFSET", "TEXT"   number of the empty token  as above
+    none               0                          the line's number in the run
+
+A line's `number` is its place in the order of arrival within the run, from 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from flowherd_server.store.log_codes import NO_STREAM, counter_of, level_code, stream_code
+from flowherd_server.store.row_lookup import numbers_of
+from flowherd_server.store.tables import FLOW_RUN, LOG_ATTEMPT, LOG_LINE, TASK_RUN
+
+#: Attempt of lines without an id.
+NO_ATTEMPT = 0
+#: Number of journals of one run after which further ones have no number of their own: only a program that makes up a
+#: new token for each line has as many.
+_MOST_ATTEMPTS = 1000
+_LARGEST_OFFSET = (1 << 63) - 1
+_COLUMNS = (
+    "run", "attempt", "offset", "number", "timestamp", "level", "stream", "task_run", "name", "message", "info",
+    "level_name", "mark",
+)  # fmt: skip
+_INSERT = f"INSERT INTO {LOG_LINE.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
+_OFFSETS = f"SELECT max(offset) FROM {LOG_LINE.name} WHERE run = ? AND attempt = ?"
+_KNOWN_OFFSETS = (
+    f"SELECT offset FROM {LOG_LINE.name} WHERE run = ? AND attempt = ? AND offset IN (SELECT value FROM json_each(?))"
+)
+_LAST_ID = f"SELECT max(id) FROM {LOG_LINE.name} WHERE run = ?"
+
+
+class NewLine(NamedTuple):
+    """One line to store."""
+
+    flow_run_id: str
+    task_run_id: str | None
+    #: Microseconds since the epoch; None for the present.
+    timestamp: int | None
+    name: str | None
+    #: Name of the level.
+    level: str
+    message: str
+    #: A JSON object as text, and its stream.
+    info: str | None = None
+    stream: str | None = None
+    line_id: str | None = None
+
+
+class _Place(NamedTuple):
+    """Where a line belongs in its run."""
+
+    attempt: int
+    #: None for a line without an id, whose offset is its number.
+    offset: int | None
+    mark: str | None
+
+
+def store_lines(connection: Connection, lines: Sequence[NewLine], now: int) -> None:
+    """Store those lines that are not stored yet, in this order. `now` is the present, microseconds since the epoch.
+
+    Raises Refused if a run or task run does not exist.
+    """
+    runs = numbers_of(connection, FLOW_RUN, {line.flow_run_id for line in lines})
+    tasks = numbers_of(connection, TASK_RUN, {line.task_run_id for line in lines if line.task_run_id is not None})
+    by_run: dict[int, list[NewLine]] = {}
+    for line in lines:
+        by_run.setdefault(runs[line.flow_run_id], []).append(line)
+    for run, its_lines in by_run.items():
+        _store(connection, run, its_lines, tasks, now)
+
+
+def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: dict[str, int], now: int) -> None:
+    attempts = _Attempts(connection, run)
+    places = [attempts.place(line.line_id) for line in lines]
+    known = _known(connection, run, places)
+    number = (connection.exec_driver_sql(_LAST_ID, (run,)).scalar() or 0) & 0xFFFFFFFF
+    rows, counts = [], Counter[str]()
+    for line, place in zip(lines, places, strict=True):
+        if place.offset is not None:
+            if (place.attempt, place.offset) in known:
+                continue
+            known.add((place.attempt, place.offset))
+        number += 1
+        level, level_name = level_code(line.level)
+        counts[counter_of(level)] += 1
+        task_run = None if line.task_run_id is None else tasks[line.task_run_id]
+        at = now if line.timestamp is None else line.timestamp
+        stored = (number, at, level, *_text(line, task_run), level_name, place.mark)
+        rows.append((run, *_key(place, number), *stored))
+    if rows:
+        connection.exec_driver_sql(_INSERT, rows)
+        _count(connection, run, counts)
+
+
+def _key(place: _Place, number: int) -> tuple[int, int]:
+    return place.attempt, number if place.offset is None else place.offset
+
+
+def _text(line: NewLine, task_run: int | None) -> tuple[int, int | None, str | None, str, str | None]:
+    """Return stream, task run, name, message and info as they are stored.
+
+    A name that is that of the stream is stored as the empty text, and an info that only has the stream is not stored.
+    """
+    stream = stream_code(line.stream)
+    name = line.name or None
+    if stream != NO_STREAM and name == line.stream:
+        name = ""
+    info = None if stream != NO_STREAM and line.info == only_stream(line.stream) else line.info
+    return stream, task_run, name, line.message, info
+
+
+def only_stream(stream: str | None) -> str:
+    """Return the info of a line of which nothing but the stream is known."""
+    return f'{{"stream":"{stream}"}}'
+
+
+class _Attempts:
+    """The numbers of the journals of one run."""
+
+    def __init__(self, connection: Connection, run: int) -> None:
+        self._connection = connection
+        self._run = run
+        self._numbers: dict[str, int] | None = None
+
+    def place(self, line_id: str | None) -> _Place:
+        """Return where the line with this id belongs."""
+        if line_id is None:
+            return _Place(NO_ATTEMPT, None, None)
+        token, colon, text = line_id.rpartition(":")
+        number = self._number(token) if colon and token else None
+        if number is None:
+            number, text = self._number(""), line_id
+            assert number is not None
+        offset = _offset(text)
+        if offset is not None:
+            return _Place(number, offset, None)
+        return _Place(number, _hash(text), text)
+
+    def _number(self, token: str) -> int | None:
+        """Return the number of a journal; None if there are too many of them."""
+        if self._numbers is None:
+            query = f"SELECT name, attempt FROM {LOG_ATTEMPT.name} WHERE run = ?"
+            self._numbers = {row[0]: row[1] for row in self._connection.exec_driver_sql(query, (self._run,))}
+        number = self._numbers.get(token)
+        if number is None and (len(self._numbers) < _MOST_ATTEMPTS or not token):
+            number = self._numbers[token] = len(self._numbers) + 1
+            insert = f"INSERT INTO {LOG_ATTEMPT.name} (run, attempt, name) VALUES (?, ?, ?)"
+            self._connection.exec_driver_sql(insert, (self._run, number, token))
+        return number
+
+
+def _offset(text: str) -> int | None:
+    """Return the offset that is written so; None if it is some other text."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        return None
+    offset = int(text)
+    return offset if str(offset) == text and offset <= _LARGEST_OFFSET else None
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
+def _known(connection: Connection, run: int, places: Iterable[_Place]) -> set[tuple[int, int]]:
+    """Return those of the places at which a line is stored."""
+    offsets: dict[int, set[int]] = {}
+    for place in places:
+        if place.offset is not None:
+            offsets.setdefault(place.attempt, set()).add(place.offset)
+    known: set[tuple[int, int]] = set()
+    for attempt, wanted in offsets.items():
+        last = connection.exec_driver_sql(_OFFSETS, (run, attempt)).scalar()
+        # New lines of a journal are beyond all others, so usually there is nothing to look up.
+        earlier = [] if last is None else sorted(offset for offset in wanted if offset <= last)
+        if earlier:
+            found = connection.exec_driver_sql(_KNOWN_OFFSETS, (run, attempt, json.dumps(earlier)))
+            known.update((attempt, row[0]) for row in found)
+    return known
+
+
+def _count(connection: Connection, run: int, counts: Counter[str]) -> None:
+    changes = {"log_lines": counts.total(), **counts}
+    text = ", ".join(f"{column} = {column} + ?" for column in changes)
+    connection.exec_driver_sql(f"UPDATE {FLOW_RUN.name} SET {text} WHERE seq = ?", (*changes.values(), run))
