@@ -56,6 +56,8 @@ def _value(chance: random.Random, column: Column[Any], number: int, connection: 
         return chance.choice(list(connection.execute(select(key.column)).scalars()))
     if column.name == "number":
         return number + 1
+    if column.primary_key:
+        return chance.choice(range(5))
     if column.unique:
         return f"{column.name} {number}"
     return chance.choice(values_of_kind(column))

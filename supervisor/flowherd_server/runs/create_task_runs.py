@@ -34,7 +34,7 @@ def create_task_runs(
             **latest_state(call, 0, pending),
         }
         rows.append(row)
-        states.append(history_row(call, TASK_RUNS, row["id"], 0, pending))
+        states.append(history_row(call, TASK_RUNS, row, 0, pending))
     if rows:
         call.connection.execute(insert(TASK_RUN), rows)
         call.connection.execute(insert(TASK_RUN_STATE), states)

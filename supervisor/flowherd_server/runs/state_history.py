@@ -12,7 +12,7 @@ from sqlalchemy import RowMapping, Table, insert, update
 from flowherd.states import FINISHED, RunState
 from flowherd_server.call import Call
 from flowherd_server.runs.new_state import NewState
-from flowherd_server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.tables import FLOW_RUN, RUN_STATE, TASK_RUN, TASK_RUN_STATE
 
 
 @dataclass(frozen=True)
@@ -21,27 +21,32 @@ class RunTables:
 
     runs: Table
     history: Table
-    #: Column of the history that holds the run's id.
+    #: What the dialect calls the run's id.
     key: str
+    #: Column of the history that refers to the run, and the run's column whose value it has.
+    link: tuple[str, str]
 
 
-FLOW_RUNS = RunTables(FLOW_RUN, FLOW_RUN_STATE, "flow_run_id")
-TASK_RUNS = RunTables(TASK_RUN, TASK_RUN_STATE, "task_run_id")
+FLOW_RUNS = RunTables(FLOW_RUN, RUN_STATE, "flow_run_id", ("run", "seq"))
+TASK_RUNS = RunTables(TASK_RUN, TASK_RUN_STATE, "task_run_id", ("task_run_id", "id"))
 
 
 def record_state(call: Call, tables: RunTables, run: RowMapping, state: NewState, changed: Mapping[str, Any]) -> None:
     """Make `state` the latest state of `run`, and set the columns `changed` with it."""
     version = run["version"] + 1
-    call.connection.execute(insert(tables.history), history_row(call, tables, run["id"], version, state))
+    call.connection.execute(insert(tables.history), history_row(call, tables, run, version, state))
     columns = {**latest_state(call, version, state), **_start_and_end(run, state), **changed}
     call.connection.execute(update(tables.runs).where(tables.runs.c.id == run["id"]), columns)
 
 
-def history_row(call: Call, tables: RunTables, run_id: str, version: int, state: NewState) -> dict[str, Any]:
+def history_row(
+    call: Call, tables: RunTables, run: Mapping[str, Any] | RowMapping, version: int, state: NewState
+) -> dict[str, Any]:
     """Return the row for the history of states."""
+    column, of_run = tables.link
     return {
-        "id": str(uuid4()),
-        tables.key: run_id,
+        **({"id": str(uuid4())} if "id" in tables.history.c else {}),
+        column: run[of_run],
         "version": version,
         "state": state.type.value,
         "timestamp": state.at_us,

@@ -30,7 +30,7 @@ class Json(JSON):
 
 
 def key_columns() -> tuple[Column[Any], ...]:
-    """Return the columns that every table but `log` begins with."""
+    """Return the columns that most tables begin with."""
     # `seq` orders rows that no order_by decides; a UUID would not give the order of insertion.
     return (
         Column("seq", Integer, primary_key=True, info={"hidden": True}),
@@ -63,9 +63,8 @@ def latest_state() -> tuple[Column[Any], ...]:
 
 
 def recorded_state() -> tuple[Column[Any], ...]:
-    """Return the columns of one state in the history of a flow run or task run."""
+    """Return the columns of one state in the history of a flow run or task run, without its keys."""
     return (
-        Column("version", Integer, nullable=False),
         Column("state", String, nullable=False),
         time_column("timestamp", nullable=False),
         time_column("start_time"),

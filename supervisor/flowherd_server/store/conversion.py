@@ -1,4 +1,4 @@
-"""Converts a database of layout 1 or 2 (release 0.1.0), whose log had another table, to that of this release.
+"""Converts a database of layout 1 or 2 (release 0.1.0), which had other tables for the logs and states of runs.
 
 In steps, each a transaction, so that it may be interrupted at any moment and goes on at the next start:
 
@@ -24,7 +24,8 @@ from flowherd_server.store.log_lines import NewLine, store_lines
 
 #: The last layout that has to be converted.
 LAST_OLD_LAYOUT = 2
-_OLD_LOG = "log_of_layout_2"
+#: {table that is converted: its name meanwhile}.
+_OLD_TABLES = {"log": "log_of_layout_2", "flow_run_state": "flow_run_state_of_layout_2"}
 _ROWS_AT_ONCE = 5_000
 
 Writing = Callable[[], AbstractContextManager[Connection]]
@@ -46,22 +47,41 @@ def keep_copy(path: Path, layout: int) -> None:
 
 def set_old_tables_aside(connection: Connection) -> None:
     """Rename the tables that are converted, in the transaction that makes the new ones."""
-    if _has_table(connection, "log"):
-        connection.exec_driver_sql(f"ALTER TABLE log RENAME TO {_OLD_LOG}")
+    for name, old in _OLD_TABLES.items():
+        if _has_table(connection, name):
+            connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {old}")
 
 
 def finish_conversion(writing: Writing) -> bool:
     """Move what is left in the old tables. Returns whether there was something."""
     with writing() as connection:
-        if not _has_table(connection, _OLD_LOG):
-            return False
-    logger.info("Converting the database. This can be interrupted; the next start goes on with it")
-    _drop_indexes(writing)
-    _move_log(writing)
+        left = [name for name, old in _OLD_TABLES.items() if _has_table(connection, old)]
+    if left:
+        logger.info("Converting the database. This can be interrupted; the next start goes on with it")
+    for name in left:
+        _convert(writing, name, _OLD_TABLES[name])
+    if left:
+        logger.info("The database is converted")
+    return bool(left)
+
+
+def _convert(writing: Writing, name: str, old: str) -> None:
+    _drop_indexes(writing, old)
+    key, move = _MOVES[name]
     with writing() as connection:
-        connection.exec_driver_sql(f"DROP TABLE {_OLD_LOG}")
-    logger.info("The database is converted")
-    return True
+        first, last = connection.exec_driver_sql(f"SELECT min({key}), max({key}) FROM {old}").one()
+    progress = Progress(_reporting(f"converting the table {name}"))
+    some = f"SELECT max({key}) FROM (SELECT {key} FROM {old} ORDER BY {key} LIMIT {_ROWS_AT_ONCE})"
+    done = last is None
+    while not done:
+        with writing() as connection:
+            moved: int = connection.exec_driver_sql(some).scalar_one()
+            move(connection, old, moved)
+            connection.exec_driver_sql(f"DELETE FROM {old} WHERE {key} <= ?", (moved,))
+        done = moved == last
+        progress((moved - first + 1) / (last - first + 1))
+    with writing() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {old}")
 
 
 def _reporting(what: str) -> Callable[[float, float], None]:
@@ -76,39 +96,38 @@ def _has_table(connection: Connection, name: str) -> bool:
     return connection.exec_driver_sql(query, (name,)).first() is not None
 
 
-def _drop_indexes(writing: Writing) -> None:
+def _drop_indexes(writing: Writing, old: str) -> None:
     """Drop the old table's indexes, which deleting its rows would have to maintain; new rows get their pages."""
     query = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
     with writing() as connection:
-        names = list(connection.exec_driver_sql(query, (_OLD_LOG,)).scalars())
+        names = list(connection.exec_driver_sql(query, (old,)).scalars())
     for name in names:
         with writing() as connection:
             connection.exec_driver_sql(f'DROP INDEX "{name}"')
 
 
-def _move_log(writing: Writing) -> None:
-    with writing() as connection:
-        first, last = connection.exec_driver_sql(f"SELECT min(id), max(id) FROM {_OLD_LOG}").one()
-    progress = Progress(_reporting("converting the log"))
-    while (moved := _move_lines(writing)) is not None:
-        progress((moved - first + 1) / (last - first + 1))
-
-
-def _move_lines(writing: Writing) -> int | None:
-    """Move the oldest lines. Returns the number of the last one, None if there was none."""
+def _move_lines(connection: Connection, old: str, last: int) -> None:
     task_run = "(SELECT id FROM task_run WHERE id = task_run_id)"
     # The stream, if info is an object; a value that looks like a number is one here (graphql/operators.py).
     stream = "CASE WHEN json_valid(info) THEN json_extract(info, '$.stream') END"
     # In the order of NewLine.
     columns = f"flow_run_id, {task_run}, timestamp, name, level, message, info, {stream}, line_id"
-    query = (
-        f"SELECT id, {columns} FROM {_OLD_LOG} WHERE flow_run_id IN (SELECT id FROM flow_run) "
-        f"ORDER BY id LIMIT {_ROWS_AT_ONCE}"
+    query = f"SELECT {columns} FROM {old} WHERE id <= ? AND flow_run_id IN (SELECT id FROM flow_run) ORDER BY id"
+    store_lines(connection, [NewLine(*row) for row in connection.exec_driver_sql(query, (last,))], 0)
+
+
+def _move_states(connection: Connection, old: str, last: int) -> None:
+    columns = "version, state, timestamp, start_time, message, serialized_state, created"
+    selected = ", ".join(f"old.{column}" for column in columns.split(", "))
+    connection.exec_driver_sql(
+        f"INSERT INTO run_state (run, {columns}) SELECT flow_run.seq, {selected} "
+        f"FROM {old} AS old JOIN flow_run ON flow_run.id = old.flow_run_id WHERE old.seq <= ?",
+        (last,),
     )
-    with writing() as connection:
-        rows = connection.exec_driver_sql(query).all()
-        if not rows:
-            return None
-        store_lines(connection, [NewLine(*row[1:]) for row in rows], 0)
-        connection.exec_driver_sql(f"DELETE FROM {_OLD_LOG} WHERE id <= ?", (rows[-1][0],))
-        return int(rows[-1][0])
+
+
+#: {table that is converted: (its key, which grows with each row; what stores its rows up to a key in the new table)}.
+_MOVES: dict[str, tuple[str, Callable[[Connection, str, int], None]]] = {
+    "log": ("id", _move_lines),
+    "flow_run_state": ("seq", _move_states),
+}

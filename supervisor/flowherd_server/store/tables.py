@@ -36,7 +36,7 @@ from flowherd_server.store.columns import (
     time_column,
 )
 from flowherd_server.store.log_codes import LEVEL_COUNTERS
-from flowherd_server.store.view_queries import LOG_VIEW
+from flowherd_server.store.view_queries import FLOW_RUN_STATE_VIEW, LOG_VIEW
 
 #: Version of the tables, kept in the database file; raised when released columns change (migrations.py).
 SCHEMA_VERSION = 3
@@ -49,14 +49,11 @@ def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
 
 
 def _view(name: str, query: str, *columns: Any) -> Table:
-    """Describe a view: what GraphQL shows in place of tables that are stored in another form."""
+    """Describe a view: what GraphQL shows in place of tables that are stored in another form.
+
+    Column(info={"run_of": f}) names the function from a row's id to its `run`, by which the row is found.
+    """
     return Table(name, METADATA, *columns, info={"view": query})
-
-
-def _state_history(owner: str) -> Table:
-    """Make the table of all states that rows of the table `owner` have been in."""
-    key = f"{owner}_id"
-    return _table(f"{owner}_state", reference_column(key, owner), *recorded_state(), UniqueConstraint(key, "version"))
 
 
 def _keyed_table(name: str, key: str, value: Column[Any], hidden: bool = False) -> Table:
@@ -186,7 +183,26 @@ FLOW_RUN = _table(
     Index("flow_run_by_start", "start_time"),
     Index("flow_run_by_end", "end_time"),
 )
-FLOW_RUN_STATE = _state_history("flow_run")
+# All states that flow runs have been in. Without ids, which would be more than half of it.
+RUN_STATE = Table(
+    "run_state",
+    METADATA,
+    Column("run", Integer, ForeignKey("flow_run.seq", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    *recorded_state(),
+    sqlite_with_rowid=False,
+    info={"hidden": True},
+)
+FLOW_RUN_STATE = _view(
+    "flow_run_state",
+    FLOW_RUN_STATE_VIEW,
+    Column("seq", BigInteger, nullable=False, info={"hidden": True}),
+    Column("id", UuidText, nullable=False, info={"run_of": lambda row_id: int(row_id[-12:], 16) >> 16}),
+    Column("run", Integer, nullable=False, info={"hidden": True}),
+    Column("flow_run_id", UuidText, nullable=False),
+    Column("version", Integer, nullable=False),
+    *recorded_state(),
+)
 TASK_RUN = _table(
     "task_run",
     reference_column("flow_run_id", "flow_run"),
@@ -204,7 +220,13 @@ TASK_RUN = _table(
     Index("task_run_by_task", "task_id"),
     Index("task_run_by_state", "state", "state_timestamp"),
 )
-TASK_RUN_STATE = _state_history("task_run")
+TASK_RUN_STATE = _table(
+    "task_run_state",
+    reference_column("task_run_id", "task_run"),
+    Column("version", Integer, nullable=False),
+    *recorded_state(),
+    UniqueConstraint("task_run_id", "version"),
+)
 # A log may have millions of lines, so its rows refer to runs by number, and their key is what tells a line that is sent
 # again (log_lines.py).
 LOG_LINE = Table(
@@ -246,8 +268,7 @@ LOG_ATTEMPT = Table(
 LOG = _view(
     "log",
     LOG_VIEW,
-    # The number of the run with this id's row leads to it by the index.
-    Column("id", BigInteger, nullable=False, info={"run_of": lambda number: number >> 32}),
+    Column("id", BigInteger, nullable=False, info={"run_of": lambda row_id: row_id >> 32}),
     Column("run", Integer, nullable=False, info={"hidden": True}),
     Column("flow_run_id", UuidText, nullable=False),
     Column("task_run_id", UuidText),

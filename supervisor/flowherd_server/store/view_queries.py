@@ -28,3 +28,20 @@ FROM log_line
 JOIN flow_run ON flow_run.seq = log_line.run
 LEFT JOIN task_run ON task_run.seq = log_line.task_run
 """
+# The id of a state is that of its run, with the number of the run and the state's version in place of its end.
+FLOW_RUN_STATE_VIEW = """
+SELECT
+    (run_state.run << 32) | run_state.version AS seq,
+    substr(flow_run.id, 1, 24) || printf('%012x', ((run_state.run << 16) | (run_state.version & 65535))) AS id,
+    run_state.run AS run,
+    flow_run.id AS flow_run_id,
+    run_state.version AS version,
+    run_state.state AS state,
+    run_state.timestamp AS timestamp,
+    run_state.start_time AS start_time,
+    run_state.message AS message,
+    run_state.serialized_state AS serialized_state,
+    run_state.created AS created
+FROM run_state
+JOIN flow_run ON flow_run.seq = run_state.run
+"""
