@@ -1,5 +1,7 @@
 """`python -m flowherd_server`: runs the embedded server. `flowherd server` and `flowherd start` start it like this.
 
+With a command, `backup` or `check`, it does that instead.
+
 Settings that have no option come from flowherd's usual sources. The token must not be an option, because every user of
 the host can read a process's arguments: it comes from FLOWHERD__SERVER__TOKEN or the configuration file.
 """
@@ -13,11 +15,11 @@ from pathlib import Path
 
 from loguru import logger
 
-from flowherd.config import load_settings
+from flowherd.config import LoadedSettings, load_settings
 from flowherd.errors import ConfigurationError
 from flowherd.line_writer import STANDARD_ERROR
 from flowherd.standard_streams import open_missing_streams
-from flowherd_server.serve import ServerOptions, run
+from flowherd_server import maintenance
 
 #: Exit code if the settings cannot be used: EX_CONFIG of sysexits.h.
 BAD_CONFIGURATION = 78
@@ -36,12 +38,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.add(STANDARD_ERROR.write_lines, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
     given = _parser().parse_args(arguments)
     try:
-        run(_options(given))
+        return _carry_out(given)
     except ConfigurationError as error:
         STANDARD_ERROR.write_lines(f"flowherd server: {error}\n")
         return int(given.bad_configuration_exit_code)
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED
+
+
+def _carry_out(given: argparse.Namespace) -> int:
+    loaded = _settings(given)
+    if given.command == "backup":
+        return maintenance.back_up(loaded.paths.data_dir, given.file, force=given.force)
+    if given.command == "check":
+        return maintenance.check(loaded.paths.data_dir, as_json=given.as_json)
+    from flowherd_server.serve import ServerOptions, run  # the other commands need nothing of it
+
+    run(ServerOptions.from_settings(loaded, stop_with_parent=given.stop_with_parent))
     return 0
 
 
@@ -59,10 +72,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CODE",
         help="exit code if the settings cannot be used (default: %(default)s)",
     )
+    maintenance.add_commands(parser)
     return parser
 
 
-def _options(given: argparse.Namespace) -> ServerOptions:
+def _settings(given: argparse.Namespace) -> LoadedSettings:
     overrides = {
         "server.bind": given.host,
         "server.bind_port": given.port,
@@ -70,8 +84,7 @@ def _options(given: argparse.Namespace) -> ServerOptions:
         "home": None if given.home is None else str(given.home),
     }
     names = {"server.bind": "--host", "server.bind_port": "--port", "server.data_dir": "--data-dir", "home": "--home"}
-    loaded = load_settings(overrides, argument_names=names)
-    return ServerOptions.from_settings(loaded, stop_with_parent=given.stop_with_parent)
+    return load_settings(overrides, argument_names=names)
 
 
 if __name__ == "__main__":

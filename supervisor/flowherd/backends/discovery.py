@@ -9,6 +9,7 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import psutil
@@ -81,6 +82,34 @@ def _answers(address: str) -> bool:
 def running_server(server_file: Path) -> Api | None:
     """Return the embedded server that wrote this file, if it is alive and healthy.
 
+    Raises ConfigurationError if another user could have put the file there.
+    """
+    written = _written_by_server(server_file)
+    if written is None or not _is_healthy(written.url):
+        return None
+    return Api(address=written.url, found_by=str(server_file), embedded_pid=written.pid)
+
+
+def data_dir_of_running_server(server_file: Path) -> Path | None:
+    """Return the data directory of the embedded server that wrote this file, if it is alive, healthy or not.
+
+    Raises ConfigurationError if another user could have put the file there.
+    """
+    written = _written_by_server(server_file)
+    return None if written is None or not written.data_dir else Path(written.data_dir)
+
+
+class _ServerFile(NamedTuple):
+    """What server.json says."""
+
+    url: str
+    pid: int
+    data_dir: str
+
+
+def _written_by_server(server_file: Path) -> _ServerFile | None:
+    """Return what a server that is alive has written; None if there is none.
+
     The token is sent to the address in the file, so the file must come from this user or from root, and the process
     that it names must be its owner's. Raises ConfigurationError if another user could have put the file there.
     """
@@ -98,12 +127,10 @@ def running_server(server_file: Path) -> Api | None:
             raise _distrusted(server_file, reason)
         try:
             written = json.loads(file.read(_MAX_FILE_BYTES))
-            address, pid = str(written["url"]), int(written["pid"])
+            found = _ServerFile(str(written["url"]), int(written["pid"]), str(written.get("data_dir") or ""))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: no server
             return None
-    if not _belongs_to(pid, status.st_uid) or not _is_healthy(address):
-        return None
-    return Api(address=address, found_by=str(server_file), embedded_pid=pid)
+    return found if _belongs_to(found.pid, status.st_uid) else None
 
 
 def _reason_against(status: os.stat_result) -> str | None:

@@ -11,8 +11,9 @@ In steps, each a transaction, so that it may be interrupted at any moment and go
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -27,6 +28,8 @@ LAST_OLD_LAYOUT = 2
 #: {table that is converted: its name meanwhile}.
 _OLD_TABLES = {"log": "log_of_layout_2", "flow_run_state": "flow_run_state_of_layout_2"}
 _ROWS_AT_ONCE = 5_000
+#: File beside the database while it is converted: whoever waits for the server knows by it that this takes longer.
+CONVERTING_FILE = "converting"
 
 Writing = Callable[[], AbstractContextManager[Connection]]
 
@@ -36,7 +39,8 @@ def keep_copy(path: Path, layout: int) -> None:
     copy = path.with_name(f"{path.name}.layout-{layout}")
     logger.info("{} is from an earlier release. Copying it to {} before it is converted", path, copy)
     try:
-        copy_database(path, copy, Progress(_reporting("copying the database")))
+        with _marked(path):
+            copy_database(path, copy, Progress(_reporting("copying the database")))
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{path} is from an earlier release, and is copied before it is converted. Nothing was changed: {error}; "
@@ -52,17 +56,34 @@ def set_old_tables_aside(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {old}")
 
 
-def finish_conversion(writing: Writing) -> bool:
+def unfinished_conversion(connection: sqlite3.Connection) -> bool:
+    """Return whether a conversion was interrupted."""
+    query = f"SELECT 1 FROM sqlite_master WHERE name IN ({', '.join('?' for _ in _OLD_TABLES)})"
+    return connection.execute(query, tuple(_OLD_TABLES.values())).fetchone() is not None
+
+
+def finish_conversion(path: Path, writing: Writing) -> bool:
     """Move what is left in the old tables. Returns whether there was something."""
     with writing() as connection:
         left = [name for name, old in _OLD_TABLES.items() if _has_table(connection, old)]
-    if left:
-        logger.info("Converting the database. This can be interrupted; the next start goes on with it")
-    for name in left:
-        _convert(writing, name, _OLD_TABLES[name])
-    if left:
-        logger.info("The database is converted")
+    with _marked(path):  # even if there is nothing left, because an interrupted server has left the mark
+        if left:
+            logger.info("Converting the database. This can be interrupted; the next start goes on with it")
+        for name in left:
+            _convert(writing, name, _OLD_TABLES[name])
+        if left:
+            logger.info("The database is converted")
     return bool(left)
+
+
+@contextmanager
+def _marked(path: Path) -> Iterator[None]:
+    mark = path.with_name(CONVERTING_FILE)
+    mark.touch(0o600)
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def _convert(writing: Writing, name: str, old: str) -> None:

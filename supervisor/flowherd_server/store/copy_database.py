@@ -39,10 +39,11 @@ class Progress:
             self._report(share, (now_s - self._began_s) * (1 - share) / share)
 
 
-def copy_database(source: Path, target: Path, progress: Progress) -> None:
+def copy_database(source: Path, target: Path, progress: Progress, *, thorough: bool = False) -> None:
     """Copy the database `source` to `target`, which only its owner may read, replacing what is there.
 
-    The copy is checked and on the disk before it gets its name, so there is never half a copy of that name.
+    The copy is checked and on the disk before it gets its name, so there is never half a copy of that name. `thorough`
+    compares tables and indexes too.
 
     Raises ConfigurationError if there is no room for it, or if it cannot be written or read.
     """
@@ -50,10 +51,11 @@ def copy_database(source: Path, target: Path, progress: Progress) -> None:
     try:
         _check_room(source, target)
         try:
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            part.chmod(0o600)
+            part.unlink(missing_ok=True)
+            # A new file, because another user could have put one there that is not only ours to read.
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             _copy(source, part, progress)
-            _check(part)
+            _check(part, thorough)
             _sync(part)
             part.replace(target)
             _sync(target.parent)
@@ -76,7 +78,7 @@ def _check_room(source: Path, target: Path) -> None:
 
 def megabytes(size: int) -> str:
     """Write a number of bytes in megabytes."""
-    return f"{size / 1_000_000:,.0f} MB"
+    return f"{size / 1_000_000:,.1f} MB"
 
 
 def _copy(source: Path, part: Path, progress: Progress) -> None:
@@ -95,11 +97,11 @@ def _copy(source: Path, part: Path, progress: Progress) -> None:
         writing.execute("PRAGMA journal_mode=DELETE")
 
 
-def _check(part: Path) -> None:
+def _check(part: Path, thorough: bool) -> None:
     with contextlib.closing(sqlite3.connect(part)) as connection:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        found = connection.execute("PRAGMA integrity_check(1)" if thorough else "PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
-        raise sqlite3.DatabaseError(f"the copy is damaged ({found})")
+        raise sqlite3.DatabaseError(f"the copy is damaged, and so most likely is the database: {found}")
 
 
 def _sync(path: Path) -> None:

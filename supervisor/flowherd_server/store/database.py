@@ -70,7 +70,7 @@ class Database:
                 keep_copy(path, layout)
             with self.writing() as connection:
                 _prepare(connection)
-            if finish_conversion(lambda: self.writing(durable=False)):
+            if finish_conversion(path, lambda: self.writing(durable=False)):
                 self._give_back_all_space()
         except (DatabaseError, sqlite3.DatabaseError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error

@@ -23,6 +23,8 @@ READY_S = 30.0
 #: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
 STOP_S = 3.0
 _POLL_S = 0.05
+#: File in the data directory while the server converts a database of an earlier release, which may take minutes.
+_CONVERTING_FILE = "converting"
 
 
 @contextmanager
@@ -54,7 +56,10 @@ def _start(loaded: LoadedSettings) -> subprocess.Popen[bytes]:
 
 def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
     deadline = time.monotonic() + READY_S
+    converting = loaded.paths.data_dir / _CONVERTING_FILE
     while time.monotonic() < deadline:
+        if converting.exists():
+            deadline = time.monotonic() + READY_S
         found = running_server(loaded.paths.server_file)
         if found is not None and found.embedded_pid == child.pid:
             return found
