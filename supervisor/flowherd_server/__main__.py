@@ -18,6 +18,8 @@ from loguru import logger
 from flowherd.config import LoadedSettings, load_settings
 from flowherd.errors import ConfigurationError
 from flowherd.line_writer import STANDARD_ERROR
+from flowherd.log_format import SHOWN, add_shown
+from flowherd.shown_text import one_line
 from flowherd.standard_streams import open_missing_streams
 from flowherd_server import maintenance
 
@@ -26,7 +28,7 @@ BAD_CONFIGURATION = 78
 #: Exit code after Ctrl-C (128 + SIGINT), as shells have it.
 INTERRUPTED = 130
 
-_LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} {message}"
+_LOG_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <8} " + SHOWN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,12 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger.remove()
     # Never waits for a reader: beside an agent, this is the agent's standard error. Tracebacks without the values of
     # variables, which may be secrets.
-    logger.add(STANDARD_ERROR.write_lines, level="INFO", format=_LOG_FORMAT, backtrace=False, diagnose=False)
+    logger.configure(patcher=add_shown)
+    sink = STANDARD_ERROR.write_lines
+    logger.add(sink, level="INFO", format=lambda _record: _LOG_FORMAT, backtrace=False, diagnose=False)
     given = _parser().parse_args(arguments)
     try:
         return _carry_out(given)
     except ConfigurationError as error:
-        STANDARD_ERROR.write_lines(f"flowherd server: {error}\n")
+        STANDARD_ERROR.write_lines(one_line(f"flowherd server: {error}") + "\n")
         return int(given.bad_configuration_exit_code)
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED

@@ -20,6 +20,7 @@ from flowherd_server.graphql.loader import Budget
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.root_fields import ROOT_FIELDS
 from flowherd_server.graphql.schema import ComputedField, build_schema
+from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
 from flowherd_server.mutations.agents import note_agent
 from flowherd_server.runs.stale_heartbeats import RescueOptions
@@ -114,6 +115,8 @@ class RequestContext:
 
     def carry_out(self, operation: Operation, given: Input) -> Mapping[str, Any]:
         """Run a mutation in a transaction of its own, and then wake those whom it concerns."""
+        if not operation.any_text:
+            check_storable("input", given)
         prepared = operation.prepare(given)
         with self.core.database.writing(operation.durable) as connection:
             call = Call(connection, self.caller, now_us(), self.core.schedule_ahead)

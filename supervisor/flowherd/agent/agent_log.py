@@ -21,12 +21,17 @@ from loguru import logger
 from flowherd.agent.agent_logger import FROM_STANDARD_LOGGER
 from flowherd.config.settings import Logging
 from flowherd.line_writer import STANDARD_ERROR, LineWriter
+from flowherd.log_format import SHOWN, SHOWN_FIELDS, add_shown
+from flowherd.shown_text import one_line
 
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-_TEXT = "<green>{time:HH:mm:ss.SSS}</green> <level>{level: <7}</level> {extra[short]}{message}"
-_FILE_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[short]}{message}"
+_TEXT = "<green>{time:HH:mm:ss.SSS}</green> <level>{level: <7}</level> {extra[short]}" + SHOWN
+_FILE_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[short]}" + SHOWN
+
+#: Fields of a record that are no one's data.
+_OWN_FIELDS = frozenset({"short", FROM_STANDARD_LOGGER, *SHOWN_FIELDS})
 
 
 def configure(level: str, options: Logging) -> None:
@@ -34,7 +39,7 @@ def configure(level: str, options: Logging) -> None:
 
     Raises OSError or ValueError when the file or its rotation cannot be used.
     """
-    logger.configure(handlers=[], extra={"short": ""}, patcher=_shorten)
+    logger.configure(handlers=[], extra={"short": ""}, patcher=_add_fields)
     file = _LogFile(options) if options.file else None  # while `logger` has no sinks: they cannot be copied
     write = _write_json if options.json_lines else STANDARD_ERROR.write_lines
     STANDARD_ERROR.note_in(_json_notice if options.json_lines else _text_notice)
@@ -42,9 +47,10 @@ def configure(level: str, options: Logging) -> None:
     colours = sys.stderr.isatty() and not options.json_lines
     # Tracebacks with the values of variables could show secrets.
     sinks: Any = {"level": 0, "filter": _from_level(level), "backtrace": False, "diagnose": False}
-    logger.add(write, format=text, colorize=colours, **sinks)
+    # Functions, because loguru would add the exception once more to a format that is a text.
+    logger.add(write, format=lambda _record: text, colorize=colours, **sinks)
     if file is not None:
-        logger.add(file, format=_FILE_TEXT, **sinks)
+        logger.add(file, format=lambda _record: _FILE_TEXT, **sinks)
 
 
 def configure_unless_done(level: str, options: Logging) -> None:
@@ -62,10 +68,11 @@ def _from_level(level: str) -> Callable[[Record], bool]:
     return lambda record: record["level"].no >= lowest or FROM_STANDARD_LOGGER in record["extra"]
 
 
-def _shorten(record: Record) -> None:
+def _add_fields(record: Record) -> None:
     extra = record["extra"]
     run_id = extra.get("run_id")
-    extra["short"] = f"[{extra.get('run', '')} {str(run_id)[:8]}] " if run_id else ""
+    extra["short"] = one_line(f"[{extra.get('run', '')} {str(run_id)[:8]}] ") if run_id else ""
+    add_shown(record)
 
 
 def close() -> None:
@@ -76,7 +83,7 @@ def close() -> None:
 
 def _write_json(message: Message) -> None:
     record = message.record
-    extra = {name: value for name, value in record["extra"].items() if name not in ("short", FROM_STANDARD_LOGGER)}
+    extra = {name: value for name, value in record["extra"].items() if name not in _OWN_FIELDS}
     exception = record["exception"]
     more = {**extra, **({"exception": repr(exception.value)} if exception else {})}
     STANDARD_ERROR.write_lines(_json_line(record["time"], record["level"].name, record["message"], more))

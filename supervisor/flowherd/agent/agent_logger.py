@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from flowherd.log_format import add_stack
+
 if TYPE_CHECKING:
     from loguru import Record
 
@@ -42,10 +44,7 @@ class AgentLogHandler(logging.Handler):
         if _is_from_agent_log(given) or not self._is_nearest(record):
             return
         try:
-            text = record.getMessage()
-            if record.stack_info:
-                text = f"{text}\n{record.stack_info}"
-            self._write(record, text, given)
+            self._write(record, record.getMessage(), given)
         except Exception:  # as in every handler: an error in a log line is shown and nothing else
             self.handleError(record)
 
@@ -53,6 +52,8 @@ class AgentLogHandler(logging.Handler):
         def of_record(line: Record) -> None:
             line["name"], line["module"] = record.name, record.module
             line["function"], line["line"] = record.funcName or "", record.lineno
+            if record.stack_info:
+                add_stack(line, record.stack_info)
 
         has_exception = record.exc_info is not None and record.exc_info[0] is not None
         bound = logger.bind(**{**given, "agent": self._agent, FROM_STANDARD_LOGGER: True}).patch(of_record)

@@ -1,12 +1,17 @@
-"""What the shell completes: flows, run ids, work pools, queues. Completes nothing if the server is slow to answer."""
+"""What the shell completes: flows, run ids, work pools, queues. Completes nothing if the server is slow to answer.
+
+A name with a control character is not completed: a shell would put it on the command line as it is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
 
 from flowherd.errors import BackendUnavailable, FlowherdError
+from flowherd.shown_text import one_line
 
 if TYPE_CHECKING:
     from flowherd.client.user_client import UserClient
@@ -23,7 +28,7 @@ def flows(incomplete: str) -> list[str]:
         names = {flow.name for flow in _client().flows.find()}
     except FlowherdError:
         return []
-    return sorted(name for name in names if name.startswith(incomplete))
+    return _completions(names, incomplete)
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
@@ -32,7 +37,7 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
         found = _client().runs.newest(limit=_RUNS)
     except FlowherdError:
         return []
-    return [(run.id, f"{run.flow} {run.state}") for run in found if run.id.startswith(incomplete)]
+    return [(run.id, one_line(f"{run.flow} {run.state}")) for run in found if run.id.startswith(incomplete)]
 
 
 def pools(context: typer.Context, incomplete: str) -> list[str]:
@@ -70,7 +75,11 @@ def _names_at_prefect3(context: typer.Context, path: str, incomplete: str, of_ty
         names = [str(row["name"]) for row in rows if of_type is None or row.get("type") == of_type]
     except (FlowherdError, ValueError, TypeError, KeyError):  # no address, not a Prefect 3 server, or no such pool
         return []
-    return sorted(name for name in names if name.startswith(incomplete))
+    return _completions(names, incomplete)
+
+
+def _completions(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete) and one_line(name) == name)
 
 
 def _client() -> UserClient:

@@ -37,7 +37,8 @@ def config(as_json: JsonOption = False) -> None:
     print_table(("SETTING", "VALUE", "FROM"), rows)
     if is_terminal():
         file = loaded.paths.config_file
-        print_line(f"\nhome {loaded.paths.home}, own file {file}{'' if file.exists() else ' (does not exist)'}")
+        print_line("")
+        print_line(f"home {loaded.paths.home}, own file {file}{'' if file.exists() else ' (does not exist)'}")
 
 
 def _origin(loaded: LoadedSettings, name: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Printing: rich on a terminal, plain text into a pipe, JSON when a script asks for it.
 
-rich is imported only when something is drawn: it takes a third of the time of `flowherd --help`.
+Every text passes through `shown_text`, because names and messages in it come from others. rich is
+imported only when something is drawn: it takes a third of the time of `flowherd --help`.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowherd.line_writer import STANDARD_ERROR
+from flowherd.shown_text import json_text, lines, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,12 @@ def is_terminal() -> bool:
 
 def print_line(text: str) -> None:
     """Print one line on standard output."""
-    print(text, flush=True)
+    print(one_line(text), flush=True)
+
+
+def print_file(text: str) -> None:
+    """Print the text of a file, which a pipe gets as it is."""
+    print(lines(text) if is_terminal() else text, flush=True)
 
 
 def print_note(text: str) -> None:
@@ -51,7 +57,7 @@ def print_note(text: str) -> None:
 
     If that is a pipe that nobody reads or a file on a full disk, the command goes on without the line.
     """
-    STANDARD_ERROR.write_lines(text + "\n")
+    STANDARD_ERROR.write_lines(one_line(text) + "\n")
     STANDARD_ERROR.flush()
 
 
@@ -67,12 +73,12 @@ def print_error(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print `value` as JSON, indented on a terminal."""
-    print_line(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2 if is_terminal() else None))
+    print(json_text(value, _json_value, indent=2 if is_terminal() else None), flush=True)
 
 
 def json_line(value: Any) -> str:
     """Return `value` as one line of JSON."""
-    return json.dumps(value, default=_json_value, ensure_ascii=False)
+    return json_text(value, _json_value)
 
 
 def _json_value(value: Any) -> Any:
@@ -98,7 +104,7 @@ def print_table(
     rows = [[one_line(cell) for cell in row] for row in rows]
     if not is_terminal():
         for line in plain_table(columns, rows):
-            print_line(line)
+            print(line, flush=True)
         return
     screen = console()
     shown = _cut_to_width(columns, rows, screen.width) if one_line_each else rows
@@ -139,20 +145,8 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     ]
 
 
-def one_line(text: str) -> str:
-    """Replace line breaks and control characters, which would break a table or control the terminal, by blanks."""
-    return "".join(character if character.isprintable() else " " for character in text).strip()
-
-
-def escaped(text: str) -> str:
-    """Escape the characters of a log line that would control the terminal; tabs and line breaks stay."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\t\n" else f"\\x{ord(c):02x}" for c in text)
-
-
 def console() -> Console:
     """Return a rich console on standard output."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False, emoji=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowherd.shown_text import storable
 from flowherd.states import RunState
 from flowherd_runner.contract import reasons
 
@@ -214,6 +215,6 @@ _MESSAGES: Mapping[str, Callable[[Mapping[str, Any], str], str]] = {
 
 
 def _text(value: object) -> str:
-    """Return a value of the record as text: shortened, and without what UTF-8 cannot encode."""
+    """Return a value of the record as text: shortened, and without what a backend refuses to store."""
     text = value if isinstance(value, str) else "" if value is None else f"{value!r:.200}"
-    return text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode()
+    return storable(text[:_MAX_TEXT])

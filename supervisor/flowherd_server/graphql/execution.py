@@ -30,6 +30,7 @@ from sqlalchemy.exc import OperationalError
 
 from flowherd_server import errors
 from flowherd_server.errors import Refused, errors_answer
+from flowherd_server.graphql.unstorable import check_literals, check_storable
 from flowherd_server.store.database import STATEMENT_S, was_interrupted
 
 #: Maximum number of nested levels in a query.
@@ -67,8 +68,12 @@ def execute(
             return _bad("the request must name one of its operations", errors.VALIDATION_FAILED)
         if operation.operation is OperationType.MUTATION:
             return _run(schema, document, variables, operation_name, context)
+        check_storable("variables", variables)
+        check_literals(document)
         with context.reading():
             return _run(schema, document, variables, operation_name, context)
+    except Refused as refused:
+        return _bad(str(refused), errors.BAD_USER_INPUT)
     except RecursionError:
         return _bad("the request is nested too deeply", errors.BAD_USER_INPUT)
 

@@ -35,3 +35,5 @@ class Operation:
     prepare: Callable[[Input], Any] = _unchanged
     #: Whether it must be on the disk before it is answered; not needed for what clients repeat anyway.
     durable: bool = True
+    #: Whether it takes texts that cannot be stored, and stores what is closest: lines of logs must not be lost.
+    any_text: bool = False

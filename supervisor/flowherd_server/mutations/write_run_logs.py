@@ -146,5 +146,6 @@ OPERATIONS = (
         answer={"success": GraphQLBoolean},
         handle=_write_run_logs,
         prepare=_prepare,
+        any_text=True,
     ),
 )

@@ -56,6 +56,16 @@ def create_app(core: ServerCore, host: str, token: str) -> Starlette:
     return app
 
 
+class _Answer(JSONResponse):
+    """JSON that may repeat what was sent or what an earlier release stored: halves of surrogate pairs are escaped."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
 class _Endpoints:
     def __init__(self, core: ServerCore) -> None:
         self._core = core
@@ -71,7 +81,7 @@ class _Endpoints:
         if await _gave_up(request):
             return Response(status_code=499)  # the client is gone
         answer = await run_in_threadpool(self._core.answer, text, variables, name, _caller(request))
-        return JSONResponse(answer.body, status_code=answer.status)
+        return _Answer(answer.body, status_code=answer.status)
 
     async def status(self, request: Request) -> Response:
         page = await run_in_threadpool(status_page, self._core)
@@ -198,7 +208,7 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = NOT_FOUND if error.status_code == 404 else BAD_USER_INPUT
     answer = errors_answer(error.detail, code)
-    return JSONResponse(answer, status_code=error.status_code, headers=error.headers)
+    return _Answer(answer, status_code=error.status_code, headers=error.headers)
 
 
 async def _unexpected_error(_request: Request, _error: Exception) -> Response:

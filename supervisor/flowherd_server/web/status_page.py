@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, select
 
 from flowherd import __version__
+from flowherd.shown_text import one_line
 from flowherd.states import ACTIVE, FINISHED, SUCCESSFUL, RunState
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
@@ -102,7 +103,7 @@ def _rows(rows: Iterable[list[str]], nothing: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return escape(str(value or ""))
+    return escape(one_line(str(value or "")))
 
 
 def _time(at_us: int | None) -> str:

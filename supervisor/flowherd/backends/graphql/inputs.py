@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from flowherd.shown_text import storable
 from flowherd.values import LogLine, StateReport
 
 
@@ -20,7 +21,7 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
     }
     state: dict[str, Any] = {
         "type": report.state.value,
-        "message": report.message,
+        "message": storable(report.message),
         "context": {"flowherd": {name: value for name, value in ours.items() if value is not None}},
         "cached_inputs": {},
         "_result": {"type": "NoResultType"},

@@ -13,6 +13,7 @@ from uuid import UUID
 from flowherd.backends import json_values
 from flowherd.backends.prefect3.run_row import RunRow, run_row, transition_id
 from flowherd.backends.prefect3.transport import Prefect3Transport
+from flowherd.shown_text import storable
 
 #: Maximum length of a reason, characters.
 _MAX_REASON_CHARACTERS = 500
@@ -65,7 +66,7 @@ class Orchestration:
         state = {
             "type": proposal.type,
             "name": proposal.name,
-            "message": proposal.message,
+            "message": storable(proposal.message),
             "data": proposal.data,
             "state_details": {**proposal.details, "transition_id": str(proposal.transition_id)},
         }

@@ -19,6 +19,7 @@ from flowherd.backends import json_values
 from flowherd.backends.decoding import decoding
 from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendUnavailable
+from flowherd.shown_text import storable
 from flowherd.values import LogLine
 
 #: Prefix of the logger of raw output, so that its lines differ from records that the run itself has logged.
@@ -116,15 +117,10 @@ def _row(line: LogLine) -> dict[str, Any]:
         "flow_run_id": _owner(line),
         "task_run_id": line.task_run_id,
         "timestamp": line.at.isoformat(),
-        "name": _storable(_RAW_LOGGER_PREFIX + line.stream if line.stream in _RAW_STREAMS else line.logger),
+        "name": storable(_RAW_LOGGER_PREFIX + line.stream if line.stream in _RAW_STREAMS else line.logger),
         "level": int(line.level),
-        "message": _storable(line.message)[:_MAX_MESSAGE_CHARACTERS],
+        "message": storable(line.message)[:_MAX_MESSAGE_CHARACTERS],
     }
-
-
-def _storable(text: str) -> str:
-    """Escape lone surrogates, on which every request would fail, and NUL, which the server drops."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def _key(row: Any) -> _Key:

@@ -8,10 +8,11 @@ from typing import Any
 
 from flowherd.cli.demo.demo_flows import DemoFlow
 from flowherd.cli.format_times import took
-from flowherd.cli.printing import STATE_STYLES, console, is_terminal, one_line, print_line, rich_table
+from flowherd.cli.printing import STATE_STYLES, console, is_terminal, print_line, rich_table
 from flowherd.cli.runs.follow import Line
 from flowherd.cli.runs.log_view import emit_text
 from flowherd.client.runs import RunView
+from flowherd.shown_text import one_line
 
 #: Maximum number of lines of a run's log that are shown.
 _LOG_LINES = 12
@@ -49,12 +50,12 @@ class Board:
             run = runs.get(flow.name)
             if run is not None and self._printed.get(flow.name) != run.state:
                 self._printed[flow.name] = run.state
-                print_line(f"{flow.name:<11} {run.state:<10} {one_line(run.message or '')}".rstrip())
+                print_line(f"{flow.name:<11} {run.state:<10} {run.message or ''}".rstrip())
 
     def print_line(self, text: str) -> None:
         """Print one line above the table."""
         if self._live is not None:
-            self._live.console.print(text)
+            self._live.console.print(one_line(text))
         else:
             print_line(text)
 

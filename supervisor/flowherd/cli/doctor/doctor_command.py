@@ -86,4 +86,5 @@ def _print(findings: list[Finding]) -> None:
     print_table(("STATE", "CHECK", "FINDING"), rows, styles=[_STYLES[finding.grade] for finding in findings])
     if is_terminal():
         counts = Counter(finding.grade for finding in findings)
-        print_line(f"\n{counts['ok']} ok, {counts['warn']} warnings, {counts['bad']} bad")
+        print_line("")
+        print_line(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['bad']} bad")

@@ -27,7 +27,7 @@ from flowherd.cli.options import (
     require_work_pool,
     settings_from,
 )
-from flowherd.cli.printing import print_line, print_note
+from flowherd.cli.printing import print_file, print_note
 
 if TYPE_CHECKING:
     from flowherd.supervisord.service_files import Service
@@ -128,7 +128,7 @@ def _agent_command(manager: Manager) -> Callable[..., None]:
             user=user,
             on_stop=on_stop,
         )
-        print_line(_text(manager, made))
+        print_file(_text(manager, made))
 
     form = "a supervisord program section" if manager is Manager.SUPERVISORD else "a systemd unit"
     command.__doc__ = f"""Print {form} for the agent; runs survive a restart of the service."""
@@ -171,7 +171,7 @@ def prefect_server(
         directory=Path("/"),
         stop_wait_s=_SERVER_STOP_S,
     )
-    print_line(_server_text(manager, made))
+    print_file(_server_text(manager, made))
 
 
 def _text(manager: Manager, service: Service) -> str:

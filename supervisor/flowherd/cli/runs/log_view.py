@@ -1,4 +1,8 @@
-"""How lines of a run's log are shown: coloured on a terminal, plain in a pipe, as JSON, or not at all."""
+"""How lines of a run's log are shown: coloured on a terminal, plain in a pipe, as JSON, or not at all.
+
+A flow's text cannot control the terminal: its colours reach a terminal, every other control is escaped, and further
+lines of a message are indented, so that none passes for a line of the log.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,11 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 
-from flowherd.cli.printing import LEVEL_STYLES, console, escaped, is_terminal, json_line
+from flowherd.cli.printing import LEVEL_STYLES, console, is_terminal, json_line
 from flowherd.cli.runs.follow import Line
 from flowherd.live_text import LiveText
+from flowherd.shown_text import lines as shown_lines
+from flowherd.shown_text import one_line, with_colours
 from flowherd.values import subflow_mark
 
 
@@ -45,12 +51,11 @@ class TextView:
     def __call__(self, lines: Iterable[Line]) -> None:
         """Print the lines."""
         for line in lines:
-            message = escaped(_message(line)) if is_terminal() else _message(line)
             if line.so_far:
                 label = f"{_stamp(line, full=not is_terminal())}  {_tag(line):<8}  "
-                self._live.so_far(line.stream, label, message)
+                self._live.so_far(line.stream, label, _unbroken(line))
             else:
-                self._live.line(line.stream, message, functools.partial(self._show, line))
+                self._live.line(line.stream, _unbroken(line), functools.partial(self._show, line))
         sys.stdout.flush()
 
     def end(self) -> None:
@@ -59,7 +64,8 @@ class TextView:
 
 
 def _print_plain(line: Line) -> None:
-    print(f"{_stamp(line, full=True)}  {_tag(line):<8}  {_message(line)}")
+    label = f"{_stamp(line, full=True)}  {_tag(line):<8}  "
+    print(label + _indented(shown_lines(_message(line)), label))
 
 
 def _coloured_printer() -> Callable[[Line], None]:
@@ -70,9 +76,20 @@ def _coloured_printer() -> Callable[[Line], None]:
     def show(line: Line) -> None:
         style = "dim" if line.stream == "flowherd" else LEVEL_STYLES.get(line.level, "")
         text = Text.assemble((_stamp(line, full=False), "dim"), "  ", (f"{_tag(line):<8}", style), "  ")
-        screen.print(text.append(escaped(_message(line))), soft_wrap=True)
+        message = _indented(with_colours(_message(line)), text.plain)
+        screen.print(text.append_text(Text.from_ansi(message)), soft_wrap=True)
 
     return show
+
+
+def _unbroken(line: Line) -> str:
+    """Return the message as it can stand in a line that is updated."""
+    return shown_lines(_message(line)).replace("\n", "\\n")
+
+
+def _indented(message: str, label: str) -> str:
+    """Indent all lines of a message but the first by the width of the label before it."""
+    return message.replace("\n", "\n" + " " * len(label))
 
 
 def _stamp(line: Line, *, full: bool) -> str:
@@ -81,11 +98,11 @@ def _stamp(line: Line, *, full: bool) -> str:
 
 
 def _tag(line: Line) -> str:
-    return line.level if line.stream == "log" else line.stream
+    return one_line(line.level if line.stream == "log" else line.stream)
 
 
 def _message(line: Line) -> str:
     if line.stream != "log":
         return line.message
     owner = f"{line.logger} {subflow_mark(line.subflow_run_id)}" if line.subflow_run_id else line.logger
-    return f"{owner}: {line.message}"
+    return f"{one_line(owner)}: {line.message}"

@@ -144,7 +144,8 @@ def _wait(
     try:
         ended = follow_run(client, loaded, run_id, emit_nothing if quiet else view, wait_s=wait_s)
     except KeyboardInterrupt:
-        print_note(f"\nno longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
+        print_note("")
+        print_note(f"no longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
         raise
     finally:
         view.end()

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from flowherd.host.delivery.journal_reader import read_batch, without_replaced
 from flowherd.host.run import Run
+from flowherd.shown_text import lines as shown_lines
+from flowherd.shown_text import one_line
 from flowherd.values import LogLine, subflow_mark
 
 _BATCH_BYTES = 64 * 1024
@@ -88,7 +90,9 @@ class Mirror:
             self._so_far.pop(key, None)
         if line.message != shown:
             owner = f"{run.name} {subflow_mark(line.subflow_run_id)}" if line.subflow_run_id else run.name
-            self._screen.write_lines(f"{owner} | {line.message}\n")
+            label = f"{one_line(owner)} | "
+            shown = shown_lines(line.message).replace("\n", f"\n{label}")
+            self._screen.write_lines(f"{label}{shown}\n")
 
     def _count_lost(self, run: Run) -> None:
         """Count the lines that were never shown."""
