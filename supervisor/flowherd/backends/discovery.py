@@ -23,6 +23,7 @@ from flowherd.private_directory import check_private_directory, reason_against
 _HEALTH_TIMEOUT_S = 3.0
 #: Longest server.json that is read, bytes.
 _MAX_FILE_BYTES = 64 * 1024
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def find_api(loaded: LoadedSettings) -> Api | None:
         return running_server(loaded.paths.server_file)
     setting = "cloud.api" if cloud.api else "cloud.graphql"
     found = Api(address=cloud.api or cloud.graphql, found_by=str(loaded.origins[setting]))
-    if _is_place_of_embedded_server(loaded):
+    if _is_place_of_embedded_server(loaded) or _may_be_own_server(loaded, found.address):
         running = running_server(loaded.paths.server_file)
         if running is not None and urlsplit(running.address).port == urlsplit(found.address).port:
             return running
@@ -66,8 +67,17 @@ def _is_place_of_embedded_server(loaded: LoadedSettings) -> bool:
     """Return whether the API is only known as Prefect's address of a server, and the embedded one would have it."""
     origin, parts = loaded.origins["cloud.api"], urlsplit(loaded.settings.cloud.api)
     is_of_prefects_server = origin.name.startswith("PREFECT__SERVER__") or origin.key.startswith("server.")
-    is_here = parts.hostname in ("localhost", "127.0.0.1", "::1") and parts.port == loaded.settings.server.bind_port
+    is_here = parts.hostname in _LOCAL_NAMES and parts.port == loaded.settings.server.bind_port
     return is_of_prefects_server and is_here
+
+
+def _may_be_own_server(loaded: LoadedSettings, address: str) -> bool:
+    """Return whether the embedded server of this home may be at an address that is set, and gets its token there.
+
+    Only the token that was made for this user's programs: one that is set may be meant for another server.
+    """
+    has_file = loaded.origins["server.token"].path == loaded.paths.token_file
+    return has_file and urlsplit(address).hostname in _LOCAL_NAMES
 
 
 def _answers(address: str) -> bool:

@@ -18,6 +18,7 @@ from flowherd.config.origins import Origin, Source
 from flowherd.config.prefect3_sources import DEFAULT_VARIABLES, PREFECT3_NAMES, read_prefect3_sources
 from flowherd.config.prefect_file import expand_variables, read_prefect_configuration
 from flowherd.config.proxies import Proxies, proxies_of
+from flowherd.config.server_token import TOKEN_FILE, server_token_layer
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
     OTHER_VARIABLES,
@@ -57,6 +58,8 @@ class Paths:
     #: The embedded server's data directory.
     data_dir: Path
     server_file: Path
+    #: The file with the embedded server's token, which need not exist.
+    token_file: Path
     #: flowherd's own configuration file, which need not exist.
     config_file: Path
 
@@ -125,8 +128,9 @@ def load_settings(
     prefect3 = read_prefect3_sources(environ)
     fallbacks: Layer = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
+    token = server_token_layer(home)
     stronger = [arguments, *environments, from_other_variables(prefect.environ), prefect3.variables]
-    weaker = [own, prefect.file, prefect3.files, prefect3.defaults, prefect.address, fallbacks]
+    weaker = [own, token, prefect.file, prefect3.files, prefect3.defaults, prefect.address, fallbacks]
     settings = _checked([*stronger, *weaker], origins)
     if settings.uses_work_pool and prefect3.refusals:
         raise ConfigurationError("; ".join(prefect3.refusals))
@@ -262,6 +266,7 @@ def _paths(settings: Settings, config_file: Path, environ: Mapping[str, str]) ->
         state_dir=_absolute(state_dir, environ),
         data_dir=_absolute(settings.server.data_dir or str(home / "server"), environ),
         server_file=home / SERVER_FILE,
+        token_file=home / TOKEN_FILE,
         config_file=config_file,
     )
 

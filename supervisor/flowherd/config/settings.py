@@ -210,7 +210,10 @@ class Server(_Section):
     )
     bind_port: int = Field(default=4200, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     data_dir: str = Field(default="", description="Directory of the database; empty: server in the home.")
-    token: Token = Field(default="", description="Token that clients of the server must send.")
+    token: Token = Field(
+        default="",
+        description="Token that clients of the server must send; empty: that of `flowherd server --new-token`, if any.",
+    )
     keep_finished: float = Field(
         default=30 * 86400.0, ge=0, description="How long to keep finished runs and their logs, seconds; 0: forever."
     )

@@ -1,7 +1,7 @@
 """What each source says about the settings, the strongest source first:
 
-    arguments > FLOWHERD__* > PREFECT__* > other variables > Prefect 3's variables > flowherd's file > Prefect's file >
-    Prefect 3's files > Prefect's address of a server > defaults
+    arguments > FLOWHERD__* > PREFECT__* > other variables > Prefect 3's variables > flowherd's file > the file with
+    the embedded server's token > Prefect's file > Prefect 3's files > Prefect's address of a server > defaults
 
 pydantic-settings would merge a mapping that two sources set. Here the value of the stronger source stands alone, so
 each source only adds what no stronger one has given, and records where each value came from.

@@ -139,8 +139,10 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     from flowherd.config import load_settings
     from flowherd.config.route import EMBEDDED_SERVER
 
-    if loaded.settings.backend_name != "graphql" or not is_left_to_embedded_server(loaded):
+    if loaded.settings.backend_name != "graphql":
         return loaded
+    if not is_left_to_embedded_server(loaded):
+        return _with_own_servers_token(loaded, overrides)
     found = running_server(loaded.paths.server_file)
     if found is not None:
         print_note(f"using the embedded server that runs at {found.address}")
@@ -157,10 +159,27 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     return load_settings({**overrides, **found_settings}, argument_names=names)
 
 
+def _with_own_servers_token(loaded: LoadedSettings, overrides: dict[str, Any]) -> LoadedSettings:
+    """Return the settings, with the embedded server's token if their address is that of this user's own server."""
+    from flowherd.backends.discovery import find_api
+    from flowherd.config import load_settings
+
+    if loaded.settings.cloud.agent.auth_token or not loaded.settings.server.token:
+        return loaded
+    found = find_api(loaded)
+    if found is None or not found.embedded_pid:
+        return loaded
+    token = {"cloud.agent.auth_token": loaded.settings.server.token}
+    return load_settings({**overrides, **token}, argument_names=FLAGS)
+
+
 def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
     """Run the agent until it stops; return whether it is to be started again."""
     # Imported here: `flowherd --help` needs neither psutil nor loguru nor the agent.
+    from loguru import logger
+
     from flowherd.agent import agent_log
+    from flowherd.cli.agent.root_warning import root_warning
     from flowherd.errors import ConfigurationError
     from flowherd.host.local_agent import LocalAgent
     from flowherd.host.processes.orphans import reaping_orphans
@@ -169,6 +188,9 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
         agent_log.configure(loaded.settings.cloud.agent.level, loaded.settings.logging)
     except (OSError, ValueError) as error:  # no such directory; no such rotation
         raise ConfigurationError(f"logging: the agent's own log cannot be written: {error}") from error
+    warning = root_warning(loaded)
+    if warning:
+        logger.warning(warning)
     agent = LocalAgent(max_polls=max_polls, settings=loaded)
     agent.control.may_restart = True
     with reaping_orphans():

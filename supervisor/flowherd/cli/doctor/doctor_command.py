@@ -51,6 +51,7 @@ def doctor(
 
 def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     from flowherd.cli.doctor import (
+        check_access,
         check_added_backend,
         check_agent,
         check_backend,
@@ -64,6 +65,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
         yield warn("settings", warning, "correct it; `flowherd config` shows all settings and where they come from")
     checks = {"graphql": check_backend.check_backend, "prefect3": check_work_pool.check_work_pool}
     yield from checks.get(loaded.settings.backend_name, check_added_backend.check_added_backend)(loaded)
+    yield from check_access.check_access(loaded)
     pid = check_agent.agent_pid(loaded)
     yield check_agent.check_directory(loaded)
     yield from check_agent.check_agent(loaded, pid)

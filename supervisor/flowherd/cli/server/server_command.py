@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from flowherd.cli import exit_codes
+from flowherd.cli.failures import CommandError
 from flowherd.cli.options import DataDirOption, HostOption, JsonOption, PortOption, settings_from
-from flowherd.cli.printing import print_warning
+from flowherd.cli.printing import print_note, print_warning
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
@@ -19,6 +20,8 @@ _EXAMPLES = """
 Examples:
 
   flowherd server --port 0
+
+  flowherd server --new-token
 
   FLOWHERD__SERVER__TOKEN=... flowherd server --host 0.0.0.0
 
@@ -38,11 +41,28 @@ def add_to(app: typer.Typer) -> None:
 
 
 def server(
-    context: typer.Context, host: HostOption = None, port: PortOption = None, data_dir: DataDirOption = None
+    context: typer.Context,
+    host: HostOption = None,
+    port: PortOption = None,
+    data_dir: DataDirOption = None,
+    new_token: Annotated[
+        bool,
+        typer.Option("--new-token", help="Make a token that clients must send, in a file that your own ones find."),
+    ] = False,
 ) -> None:
-    """Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is ready."""
-    if context.invoked_subcommand is None:
-        _become_server(settings_from(host=host, port=port, data_dir=data_dir))
+    """Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is ready.
+
+    A token that exists stays: to make another, remove its file. See docs/security.md.
+    """
+    if context.invoked_subcommand is not None:
+        if host is not None or port is not None or new_token:
+            text = f"--host, --port and --new-token are for the server itself, not for {context.invoked_subcommand}"
+            raise CommandError(text, exit_codes.USAGE)
+        return
+    loaded = settings_from(host=host, port=port, data_dir=data_dir)
+    if new_token:
+        _make_token(loaded)
+    _become_server(loaded)
 
 
 def backup(
@@ -81,3 +101,19 @@ def _become_server(loaded: LoadedSettings, *command: str) -> NoReturn:
         print_warning(warning)
     argv = server_argv(loaded, "--bad-configuration-exit-code", str(exit_codes.USAGE), *command)
     os.execve(argv[0], argv, server_environment())
+
+
+def _make_token(loaded: LoadedSettings) -> None:
+    from flowherd.config.server_token import make_server_token
+
+    path, origin = loaded.paths.token_file, loaded.origins["server.token"]
+    if loaded.settings.server.token and origin.path != path:
+        raise CommandError(f"server.token is set already (from {origin}), so no new token was made", exit_codes.USAGE)
+    try:
+        made = make_server_token(loaded.paths.home)
+    except OSError as error:
+        raise CommandError(f"--new-token: {path} cannot be written: {error}") from error
+    if made:
+        print_note(f"made a token in {path} (mode 0600): clients must send it; your own commands and agents find it")
+    else:
+        print_note(f"kept the token in {path}; to make another, remove this file and start server and agents again")
