@@ -7,7 +7,8 @@ miss it. A test that passes the second time is named as unsteady and does not fa
 --quick   format, lint and the unit tests, in a few seconds; property tests try fewer examples.
 --types   only the types, which take longer than all of --quick.
 --full    everything, and each repetition that the usual run leaves out: every combination of scenario, version of
-          Prefect and Python (tests with the marker `full`). It takes half an hour or more.
+          Prefect and Python (tests with the marker `full`), and all unit tests and the demo with the lowest and the
+          newest versions of what is required, on each Python. It takes three quarters of an hour or more.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ STYLE = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."]),
 ]
 TYPES = ("types", [PYTHON, "-m", "mypy", "supervisor", "runners"])
-#: Beside the other checks and before the tests, because installing takes longer than one test may.
+# Both beside the other checks and before the tests, because installing takes longer than one test may.
 ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.peers.environments"])
+LOWEST = ("lowest versions of what is required", [PYTHON, "-m", "tests.lowest_versions"])
+LOWEST_EVERYWHERE = (LOWEST[0], [*LOWEST[1], "--full"])
 
 #: Tests mostly wait for processes, so more run at once than there are processors (tests/scheduling.py).
 _AT_ONCE = ["-n", "4"]
@@ -92,11 +95,11 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
     whole = not (options.quick or options.types)
-    environments = Step(*ENVIRONMENTS, in_background=True) if whole else None
+    beside = [ENVIRONMENTS, LOWEST_EVERYWHERE if options.full else LOWEST] if whole else []
+    background = [(name, Step(name, command, in_background=True)) for name, command in beside]
     steps = [TYPES] if options.types else STYLE if options.quick else [*STYLE, TYPES]
     failed = [name for name, command in steps if not Step(name, command).passed()]
-    if environments is not None and not environments.passed():
-        failed.append(ENVIRONMENTS[0])
+    failed += [name for name, step in background if not step.passed()]
     if options.quick:
         passed = run_tests(["tests/unit", *_QUICKLY, *options.pytest], [])
     else:

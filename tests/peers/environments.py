@@ -39,10 +39,11 @@ _PYTHONS = {PREFECT_0: "3.8", PREFECT_1: "3.9", PREFECT_3: "3.12", EARLIER_PREFE
 _PINS = Path(__file__).with_name("pins")
 #: Home of the person who started the tests; each test has one of its own.
 _HOME = Path.home()
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "flowherd" / "peers"
+#: Where all environments of the tests are kept.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or _HOME / ".cache") / "flowherd"
 _GIVEN = os.environ.get("FLOWHERD_PEERS_DIR")
 #: Whether a missing interpreter is a failure and not a reason to skip.
-_REQUIRED = os.environ.get("FLOWHERD_REQUIRE_PEERS") == "1"
+REQUIRED = os.environ.get("FLOWHERD_REQUIRE_PEERS") == "1"
 _MARK = ".complete"
 _INSTALL_TIMEOUT_S = 540
 
@@ -77,7 +78,7 @@ def required_installation(version: str) -> Installation:
     try:
         return installation(version)
     except Unavailable as error:
-        if _REQUIRED:
+        if REQUIRED:
             pytest.fail(f"FLOWHERD_REQUIRE_PEERS=1, but {error}", pytrace=False)
         pytest.skip(str(error))
 
@@ -110,7 +111,7 @@ def found_or_made(version: str, directory: Path) -> Installation:
         return found
     directory.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock):
-        if not _complete(directory):
+        if not is_complete(directory):
             _make(version, directory)
     return found
 
@@ -150,21 +151,25 @@ def _pins(version: str) -> Path:
 def _directory(version: str) -> Path:
     if _GIVEN:
         return Path(_GIVEN).absolute() / f"prefect-{version}"
-    return _CACHE / f"prefect-{version}-{hashlib.sha256(_pins(version).read_bytes()).hexdigest()[:12]}"
+    return CACHE / "peers" / f"prefect-{version}-{hashlib.sha256(_pins(version).read_bytes()).hexdigest()[:12]}"
 
 
-def _complete(directory: Path) -> bool:
+def is_complete(directory: Path) -> bool:
     """Whether it was made to the end and its interpreter is still installed (bin/python is a link to it)."""
     return (directory / _MARK).exists() and (directory / "bin" / "python").exists()
 
 
 def _make(version: str, directory: Path) -> None:
-    python = interpreter(_PYTHONS[version])
+    make_environment(directory, interpreter(_PYTHONS[version]), "-r", str(_pins(version)))
+
+
+def make_environment(directory: Path, python: Path, *requirements: str) -> None:
+    """Make a virtual environment with what these arguments of pip name. Raises Unavailable."""
     shutil.rmtree(directory, ignore_errors=True)
     _run(python, "-m", "venv", str(directory))
     # Wheels only: quick, and no package's setup code depends on what this machine has.
     pip = (directory / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _run(*pip, "--only-binary", ":all:", "-r", str(_pins(version)))
+    _run(*pip, "--only-binary", ":all:", *requirements)
     (directory / _MARK).touch()
 
 
@@ -190,7 +195,7 @@ def main() -> int:
         made = list(executor.map(_found_once, _PYTHONS))
     for version, found in zip(_PYTHONS, made, strict=True):
         print(f"Prefect {version}: {found if isinstance(found, Unavailable) else found.directory}", flush=True)
-    return int(_REQUIRED and any(isinstance(found, Unavailable) for found in made))
+    return int(REQUIRED and any(isinstance(found, Unavailable) for found in made))
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def test_a_missing_peer_is_a_skip_at_home_and_a_failure_where_it_is_required(mon
         raise Unavailable(f"there is no {version}")
 
     monkeypatch.setattr(environments, "installation", nowhere)
-    monkeypatch.setattr(environments, "_REQUIRED", False)
+    monkeypatch.setattr(environments, "REQUIRED", False)
     with pytest.raises(pytest.skip.Exception, match="there is no"):
         required_installation(PREFECT_1)
-    monkeypatch.setattr(environments, "_REQUIRED", True)
+    monkeypatch.setattr(environments, "REQUIRED", True)
     with pytest.raises(pytest.fail.Exception, match="FLOWHERD_REQUIRE_PEERS=1, but there is no"):
         required_installation(PREFECT_1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -87,10 +87,15 @@ def _setting(dotted: str, field: FieldInfo) -> SettingInfo:
     )
 
 
+def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
+    # On Python 3.10, list[str] is an instance of type, and pydantic's classes before 2.10 refuse it.
+    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[SettingInfo]:
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if _is_section(kind):
             yield from _settings(kind, f"{prefix}{name}.")
         else:
             yield _setting(prefix + name, field)
@@ -100,7 +105,7 @@ def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, s
     yield prefix.removesuffix("."), model.__doc__ or ""
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if _is_section(kind):
             yield from _sections(kind, f"{prefix}{name}.")
 
 
