@@ -18,19 +18,19 @@ from loguru import logger
 
 from flowherd.config import LoadedSettings
 from flowherd.errors import ConfigurationError
+from flowherd.http_connections import BACKLOG, BoundedServer, server_config
+from flowherd.http_limits import Limits
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
 from flowherd_server.store.database import FILE_NAME, Database
-from flowherd_server.web.app import create_app
+from flowherd_server.web.app import MOST_READ_BYTES, create_app
 from flowherd_server.web.guard import check_binding
 
 #: Time for requests that are being answered when the server stops, seconds.
 _GRACE_S = 1
-#: Maximum number of connections that wait to be accepted.
-_BACKLOG = 512
 
 
 def _nothing(_url: str) -> None:
@@ -103,15 +103,9 @@ def run(options: ServerOptions) -> None:
 async def _serve(options: ServerOptions, database: Database, listener: socket.socket) -> None:
     core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
     url = _url(options.host, listener.getsockname()[1])
-    config = uvicorn.Config(
-        create_app(core, options.host, options.token),
-        access_log=False,
-        log_config=None,
-        lifespan="off",
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=_GRACE_S,
-        server_header=False,
-    )
+    limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
+    app = create_app(core, options.host, options.token, max_waits=limits.connections // 2)
+    config = server_config(app, stop_timeout_s=_GRACE_S)
     address = AddressFile(options.home, url, options.data_dir)
     with contextlib.ExitStack() as while_ready:
 
@@ -121,7 +115,7 @@ async def _serve(options: ServerOptions, database: Database, listener: socket.so
             while_ready.callback(asyncio.get_running_loop().create_task(address.watch()).cancel)
             options.on_ready(url)
 
-        server = _Uvicorn(config, ready)
+        server = _Uvicorn(config, limits, ready)
 
         def stop() -> None:
             server.should_exit = True
@@ -139,11 +133,11 @@ async def _serve(options: ServerOptions, database: Database, listener: socket.so
                 await core.stop()
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(BoundedServer):
     """uvicorn without its own signal handlers, and with a callback for when it answers requests."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, limits: Limits, on_ready: Callable[[], None]) -> None:
+        super().__init__(config, "the server", limits)
         self._on_ready = on_ready
 
     @contextmanager
@@ -205,7 +199,7 @@ def _listen(options: ServerOptions) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((options.host, options.port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError(

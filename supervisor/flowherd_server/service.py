@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from flowherd_server.background import Background
 from flowherd_server.call import Call, Caller, Effects
-from flowherd_server.graphql.execution import Answer, execute
+from flowherd_server.graphql.execution import Answer, execute, is_query
 from flowherd_server.graphql.loader import Budget
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.root_fields import ROOT_FIELDS
@@ -76,6 +76,12 @@ class ServerCore:
     ) -> Answer:
         """Execute one GraphQL request. For worker threads."""
         return execute(SCHEMA, text, variables, operation_name, RequestContext(self, caller, variables or {}))
+
+    def change(
+        self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
+    ) -> Answer | None:
+        """Execute one GraphQL request as `answer` does, or return None if it is a query. For worker threads."""
+        return None if is_query(SCHEMA, text, operation_name) else self.answer(text, variables, operation_name, caller)
 
     def labels_of_agent(self, agent_id: str) -> list[str] | None:
         """Return the labels of a registered agent, or None, and store that it made a request. For worker threads."""

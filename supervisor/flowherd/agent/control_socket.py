@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowherd.agent.control_path import SOCKET_FILE, short_path
 from flowherd.agent.http_api import ApiFacts, HttpThread, Routes
+from flowherd.http_connections import BACKLOG
 
 
 class ControlSocket:
@@ -55,6 +56,6 @@ def _listening(state_dir: Path) -> socket.socket:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         os.fchmod(listener.fileno(), 0o600)  # before it has a name; bind(2) keeps the mode
         listener.bind(path)
-        listener.listen()
+        listener.listen(BACKLOG)
         undo.pop_all()
     return listener

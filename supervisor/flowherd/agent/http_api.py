@@ -35,11 +35,15 @@ from flowherd.agent.health import Health
 from flowherd.agent.platform import Figures
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.errors import ConfigurationError
+from flowherd.http_connections import BACKLOG, BoundedServer, server_config
+from flowherd.http_limits import Limits
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: How long requests that are under way may go on when the agent stops, seconds.
 _STOP_TIMEOUT_S = 1
 _LONGEST_DRAIN_S = 30 * 86400
+#: No request to an agent has a body. The runs need most of the descriptors.
+_LIMITS = Limits(connections=64, reserve=192, request_bytes=64 * 1024)
 
 
 @dataclass(frozen=True)
@@ -221,17 +225,9 @@ class HttpThread:
     """One app on one listening socket, served by a thread that costs nothing while there are no requests."""
 
     def __init__(self, app: Starlette, listener: socket.socket, name: str) -> None:
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
-            lifespan="off",
-            loop="asyncio",
-            date_header=False,
-        )
+        config = server_config(app, stop_timeout_s=_STOP_TIMEOUT_S, loop="asyncio", date_header=False)
         self._listener = listener
-        self._server = _Server(config)
+        self._server = _Server(config, name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -249,11 +245,11 @@ class HttpThread:
         self._server.run(sockets=[self._listener])
 
 
-class _Server(uvicorn.Server):
+class _Server(BoundedServer):
     """uvicorn without its ten ticks a second, which serve settings that are not used here."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, name: str) -> None:
+        super().__init__(config, f"the agent's {name}", _LIMITS)
         self._stopped: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -325,7 +321,7 @@ def _bound(address: str, host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((target[0], port))
-        listener.listen()
+        listener.listen(BACKLOG)
         return listener
     except OSError as error:
         raise ConfigurationError(f"agent address {address}: cannot listen there: {error}") from error

@@ -31,7 +31,7 @@ from sqlalchemy.exc import OperationalError
 from flowherd_server import errors
 from flowherd_server.errors import Refused, errors_answer
 from flowherd_server.graphql.unstorable import check_literals, check_storable
-from flowherd_server.store.database import STATEMENT_S, was_interrupted
+from flowherd_server.store.database import STATEMENT_S, TRANSACTION_S, was_interrupted
 
 #: Maximum number of nested levels in a query.
 MAX_DEPTH = 12
@@ -76,6 +76,16 @@ def execute(
         return _bad(str(refused), errors.BAD_USER_INPUT)
     except RecursionError:
         return _bad("the request is nested too deeply", errors.BAD_USER_INPUT)
+
+
+def is_query(schema: GraphQLSchema, text: str, operation_name: str | None) -> bool:
+    """Return whether a request that `execute` would carry out only reads."""
+    try:
+        document = _document(schema, text)
+    except RecursionError:
+        return False
+    operation = None if isinstance(document, Answer) else get_operation_ast(document, operation_name)
+    return operation is not None and operation.operation is not OperationType.MUTATION
 
 
 def _run(
@@ -179,7 +189,10 @@ def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mappin
         answer["extensions"] = {"code": code, **(error.extensions or {})}
         return answer
     if isinstance(original, OperationalError) and was_interrupted(original):
-        message = f"the query was ended after {STATEMENT_S:.0f} s; ask for less, by a limit or a narrower condition"
+        message = (
+            f"the query was ended, because a part of it took {STATEMENT_S:.0f} s or all of it {TRANSACTION_S:.0f} s; "
+            "ask for less, by a limit or a narrower condition"
+        )
         code = errors.BAD_USER_INPUT
     elif isinstance(original, OperationalError):
         logger.error("the database failed: {}", original.orig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -38,6 +39,8 @@ _PAGES_AT_ONCE = 2_000
 _LARGEST_IDLE_WAL_BYTES = 64 * 1024 * 1024
 #: Longest time of one statement that only reads, seconds.
 STATEMENT_S = 10.0
+#: Longest time of all statements of one transaction that only reads, seconds.
+TRANSACTION_S = 30.0
 #: Number of SQLite's instructions between two looks at the clock.
 _INSTRUCTIONS = 10_000
 
@@ -136,14 +139,18 @@ def _limit_statements(engine: Engine) -> None:
     """Interrupt statements that take too long (https://sqlite.org/c3ref/progress_handler.html)."""
 
     def watch(connection: sqlite3.Connection, record: Any) -> None:
-        record.info["began"] = time.monotonic()
-        connection.set_progress_handler(lambda: time.monotonic() - record.info["began"] > STATEMENT_S, _INSTRUCTIONS)
+        record.info["until"] = record.info["all_until"] = math.inf
+        connection.set_progress_handler(lambda: time.monotonic() > record.info["until"], _INSTRUCTIONS)
 
-    def begin(connection: Connection, *_: object) -> None:
-        connection.info["began"] = time.monotonic()
+    def begin(connection: Connection) -> None:
+        connection.info["all_until"] = time.monotonic() + TRANSACTION_S
+
+    def begin_statement(connection: Connection, *_: object) -> None:
+        connection.info["until"] = min(time.monotonic() + STATEMENT_S, connection.info["all_until"])
 
     event.listen(engine, "connect", watch)
-    event.listen(engine, "before_cursor_execute", begin)
+    event.listen(engine, "begin", begin, insert=True)  # before its first statement
+    event.listen(engine, "before_cursor_execute", begin_statement)
 
 
 def was_interrupted(error: DatabaseError) -> bool:

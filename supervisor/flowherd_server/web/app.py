@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from flowherd import __version__
 from flowherd_server.call import Caller
-from flowherd_server.errors import BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
+from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard
+from flowherd_server.web.lanes import Lanes, Room, run_in
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
 
 #: Largest request body.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 #: How much of a larger body is read and dropped, bytes. A client that is still sending would not read the answer.
 _MOST_IGNORED_BYTES = 4 * MAX_BODY_BYTES
+#: Most that is read of a request, with its head and the marks between the pieces of its body, bytes.
+MOST_READ_BYTES = _MOST_IGNORED_BYTES + MAX_BODY_BYTES
+#: Maximum size of all bodies that are being received and answered, bytes, without the beginning of each.
+_MAX_BODIES_BYTES = 8 * MAX_BODY_BYTES
+#: Size of this beginning, bytes. Most of what agents send is smaller, so others' large bodies never keep it out.
+_SMALL_BODY_BYTES = 256 * 1024
 #: The paths that different releases of Prefect's client use.
 GRAPHQL_PATHS = ("/graphql", "/graphql/", "/graphql/graphql", "/graphql/alpha")
 #: Longest wait of an agent, seconds.
@@ -36,9 +42,12 @@ MAX_WAIT_S = 60.0
 _PASSES_UNTIL_DISCONNECT = 3
 
 
-def create_app(core: ServerCore, host: str, token: str) -> Starlette:
-    """Return the application of a server that listens on `host`. Clients must send the `token` if there is one."""
-    pages = _Endpoints(core)
+def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starlette:
+    """Return the application of a server that listens on `host`. Clients must send the `token` if there is one.
+
+    `max_waits` is the maximum number of connections that wait for a wake. Must be called in the event loop.
+    """
+    pages = _Endpoints(core, max_waits)
     routes = [
         Route("/", pages.status, methods=["GET"]),
         Route("/", pages.graphql, methods=["POST"]),
@@ -50,7 +59,7 @@ def create_app(core: ServerCore, host: str, token: str) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, host=host, token=token)],
-        exception_handlers={HTTPException: _http_error, Exception: _unexpected_error},
+        exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unexpected_error},
     )
     app.router.redirect_slashes = False
     return app
@@ -67,11 +76,18 @@ class _Answer(JSONResponse):
 
 
 class _Endpoints:
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: ServerCore, max_waits: int) -> None:
         self._core = core
+        self._lanes = Lanes()
+        self._waits = Room(max_waits)
+        self._bodies = Room(_MAX_BODIES_BYTES)
 
     async def graphql(self, request: Request) -> Response:
-        body = _parsed(request, await _body(request))
+        with self._bodies.share() as take:
+            return await self._graphql(request, take)
+
+    async def _graphql(self, request: Request, take: Callable[[int], bool]) -> Response:
+        body = _parsed(request, await _body(request, take))
         variables = _variables(body.get("variables"))
         text, name = body.get("query"), body.get("operationName")
         if not isinstance(text, str):
@@ -80,11 +96,17 @@ class _Endpoints:
             raise HTTPException(400, "operationName must be a string")
         if await _gave_up(request):
             return Response(status_code=499)  # the client is gone
-        answer = await run_in_threadpool(self._core.answer, text, variables, name, _caller(request))
+        caller = _caller(request)
+        answer = None
+        if text.lstrip().startswith("mutation"):
+            answer = await run_in(self._lanes.changes, self._core.change, text, variables, name, caller)
+        if answer is None:  # a query, perhaps in a text that begins with a mutation
+            lane = self._lanes.of_reader(caller.agent_id is not None)
+            answer = await run_in(lane, self._core.answer, text, variables, name, caller)
         return _Answer(answer.body, status_code=answer.status)
 
     async def status(self, request: Request) -> Response:
-        page = await run_in_threadpool(status_page, self._core)
+        page = await run_in(self._lanes.questions, status_page, self._core)
         return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"})
 
     async def health(self, request: Request) -> Response:
@@ -94,9 +116,15 @@ class _Endpoints:
         return JSONResponse({"status": "ok", **detail})
 
     async def wake(self, request: Request) -> Response:
+        with self._waits.share() as take:
+            if not take(1):
+                raise _busy("as many connections wait for a wake as the server can keep")
+            return await self._wake(request)
+
+    async def _wake(self, request: Request) -> Response:
         agent_id = _uuid(request.path_params["agent_id"])
         seen, timeout_s = _number(request, "seen", 0), _number(request, "timeout", MAX_WAIT_S)
-        labels = await run_in_threadpool(self._core.labels_of_agent, agent_id)
+        labels = await run_in(self._lanes.agents, self._core.labels_of_agent, agent_id)
         if labels is None:
             raise HTTPException(404, f"agent {agent_id} not found")
         wait = asyncio.ensure_future(
@@ -117,6 +145,10 @@ class _Endpoints:
         return JSONResponse({"agents": self._core.board.poke()})
 
 
+def _busy(why: str) -> HTTPException:
+    return HTTPException(503, f"API_ERROR: {why}; try again", headers={"Retry-After": "2"})
+
+
 async def _gave_up(request: Request) -> bool:
     """Return whether the client has closed the connection, because the server was suspended or overloaded meanwhile.
 
@@ -127,12 +159,14 @@ async def _gave_up(request: Request) -> bool:
     return await request.is_disconnected()
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, take: Callable[[int], bool]) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size <= MAX_BODY_BYTES:
+            if size > _SMALL_BODY_BYTES and not take(len(chunk)):
+                raise _busy("the server is receiving as many bytes as it can hold")
             chunks.append(chunk)
         elif size > _MOST_IGNORED_BYTES:
             break
@@ -206,9 +240,13 @@ async def _disconnected(request: Request) -> None:
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = NOT_FOUND if error.status_code == 404 else BAD_USER_INPUT
+    code = {404: NOT_FOUND, 503: API_ERROR}.get(error.status_code, BAD_USER_INPUT)
     answer = errors_answer(error.detail, code)
     return _Answer(answer, status_code=error.status_code, headers=error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it
 
 
 async def _unexpected_error(_request: Request, _error: Exception) -> Response:

@@ -201,6 +201,14 @@ def test_a_statement_that_takes_too_long_is_ended(service: Any, monkeypatch: pyt
     assert len(data(service, "{ project { id } }")["project"]) == 20
 
 
+def test_many_statements_that_take_too_long_together_are_ended(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowherd_server.store.database.TRANSACTION_S", 0.05)
+    counting = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 100000) SELECT count(*) FROM n"
+    with pytest.raises(OperationalError, match="interrupted"), service.database.reading() as connection:
+        for _ in range(1000):
+            connection.exec_driver_sql(counting).scalar()
+
+
 def test_a_query_that_takes_too_long_is_refused_with_what_makes_it_shorter(
     service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
