@@ -260,6 +260,10 @@ def _cause(error: Exception) -> str:
     reason, lead = getattr(cause, "reason", None) or cause, ""
     if isinstance(reason, urllib3.exceptions.ProxyError):
         reason, lead = reason.original_error, "the proxy does not answer or refuses: "
+    if isinstance(reason, urllib3.exceptions.ProtocolError | urllib3.exceptions.DecodeError):
+        # Their text is that of a tuple: what happened, and the error, if that is not part of it.
+        parts = [" ".join(str(part).split()).rstrip(".") for part in reason.args]
+        reason = ": ".join(part for number, part in enumerate(parts) if not number or part not in parts[0])
     text = lead + _CONNECTION_PREFIX.sub("", str(reason))
     if "WRONG_VERSION_NUMBER" in text:
         return f"{text}; the server does not use TLS, so its address may have to begin with http://"

@@ -28,3 +28,10 @@ def exit_code_of(error: FlowherdError) -> int:
     if isinstance(error, BackendUnavailable):
         return exit_codes.UNREACHABLE
     return exit_codes.FAILED
+
+
+def message_of(error: FlowherdError) -> str:
+    """Return the sentence about an error with which a command ends."""
+    if isinstance(error, BackendUnavailable) and "flowherd doctor" not in str(error):
+        return f"{error}; `flowherd doctor` checks the server and the way to it"
+    return str(error)

@@ -23,7 +23,7 @@ from flowherd.cli.agent import (
 from flowherd.cli.demo import demo_command
 from flowherd.cli.doctor import doctor_command
 from flowherd.cli.explain import explain_command
-from flowherd.cli.failures import exit_code_of
+from flowherd.cli.failures import exit_code_of, message_of
 from flowherd.cli.flows import register_command
 from flowherd.cli.install import install_command
 from flowherd.cli.printing import print_error, print_line
@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False, prog_name="flowherd")
     except FlowherdError as error:
-        print_error(str(error))
+        print_error(message_of(error))
         return exit_code_of(error)
     except _ClickException as error:
         return _usage_error(error)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.client.queries import is_flowherd_server, select
+from flowherd.backends.json_values import integer, sequence, text, text_or_none
+from flowherd.client.queries import is_flowherd_server, select, understanding
 
 #: An agent that asked for runs within this many seconds is alive; the dialect's own clients use the same number.
 AGENT_ALIVE_S = 60.0
@@ -45,20 +47,24 @@ class KnownAgents:
     def all(self) -> list[AgentView]:
         """Return all agents that the server knows, also those that have stopped."""
         fields = "id name labels last_queried" + (" connected" if is_flowherd_server(self._transport) else "")
-        return [
-            AgentView(
-                id=row["id"],
-                name=row["name"] or "",
-                labels=tuple(row["labels"] or ()),
-                last_queried=parsed_time(row["last_queried"]),
-                connected=row.get("connected"),
-            )
-            for row in select(self._transport, "agent", fields)
-        ]
+        return select(self._transport, "agent", fields, _agent)
 
     def wake(self) -> int:
         """Wake all connected agents and return their number; only flowherd's own server can do this."""
-        return int(self._transport.post("/poke", timeout_s=_WAKE_TIMEOUT_S)["agents"])
+        answer = self._transport.post("/poke", timeout_s=_WAKE_TIMEOUT_S)
+        with understanding(self._transport, "the answer to /poke"):
+            return integer(answer["agents"])
+
+
+def _agent(row: Mapping[str, Any]) -> AgentView:
+    connected = row.get("connected")
+    return AgentView(
+        id=text(row["id"]),
+        name=text_or_none(row["name"]) or "",
+        labels=tuple(map(text, sequence(row["labels"]))),
+        last_queried=parsed_time(row["last_queried"]),
+        connected=connected if isinstance(connected, bool) else None,
+    )
 
 
 def missing_labels(wanted: Collection[str], agents: Collection[AgentView]) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.json_values import integer, mapping_or_none, mappings, text, text_or_none
 from flowherd.client.queries import create, select
 from flowherd.errors import BackendRefused, BackendUnavailable
 from flowherd.parameter_names import parameter_names
@@ -44,10 +45,10 @@ class Flows:
         found = self._project_id(name)
         if found:
             return found
-        tenants = select(self._transport, "tenant", "id")
+        tenants = select(self._transport, "tenant", "id", _id)
         if not tenants:
             raise BackendRefused(f"{self._transport.origin} has no tenant; create one first")
-        values = {"tenant_id": tenants[0]["id"], "name": name, "description": None}
+        values = {"tenant_id": tenants[0], "name": name, "description": None}
         try:
             return create(self._transport, "create_project", values)
         except BackendRefused as error:  # another client may have created it in the meantime
@@ -83,20 +84,27 @@ class Flows:
         return self._select(where=where, order_by={"created": Word("desc")})
 
     def _project_id(self, name: str) -> str | None:
-        rows = select(self._transport, "project", "id", where={"name": {"_eq": name}})
-        return rows[0]["id"] if rows else None
+        found = select(self._transport, "project", "id", _id, where={"name": {"_eq": name}})
+        return found[0] if found else None
 
     def _select(self, **given: Any) -> list[RegisteredFlow]:
         fields = "id name version created parameters storage project { name }"
-        return [
-            RegisteredFlow(
-                id=row["id"],
-                name=row["name"],
-                version=row["version"],
-                project=(row["project"] or {}).get("name", ""),
-                created=parsed_time(row["created"]),
-                defaults={p["name"]: p["default"] for p in row["parameters"] or () if p.get("default") is not None},
-                parameters=parameter_names(row["storage"], row["parameters"]),
-            )
-            for row in select(self._transport, "flow", fields, **given)
-        ]
+        return select(self._transport, "flow", fields, _flow, **given)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return text(row["id"])
+
+
+def _flow(row: Mapping[str, Any]) -> RegisteredFlow:
+    project = mapping_or_none(row["project"])
+    parameters = mappings(row["parameters"])
+    return RegisteredFlow(
+        id=_id(row),
+        name=text(row["name"]),
+        version=integer(row["version"]),
+        project="" if project is None else text_or_none(project["name"]) or "",
+        created=parsed_time(row["created"]),
+        defaults={text(p["name"]): p["default"] for p in parameters if p.get("default") is not None},
+        parameters=parameter_names(row["storage"], parameters),
+    )

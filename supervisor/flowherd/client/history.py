@@ -10,6 +10,8 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.json_values import integer, mapping, text, text_or_none
+from flowherd.client.marks import marks
 from flowherd.client.queries import select
 from flowherd.states import CLAIMABLE
 
@@ -60,38 +62,40 @@ class RunHistory:
         """Return the states, oldest first."""
         fields = "version state timestamp message serialized_state"
         order = {"version": Word("asc")}
-        return [
-            _state(row) for row in select(self._transport, "flow_run_state", fields, where=self._where, order_by=order)
-        ]
+        return select(self._transport, "flow_run_state", fields, _state, where=self._where, order_by=order)
 
     def notices(self) -> list[NoticeView]:
         """Return flowherd's own lines in the log, oldest first."""
         where = {**self._where, "name": {"_eq": "flowherd"}}
         order = {"timestamp": Word("asc")}
-        rows = select(self._transport, "log", "timestamp message", where=where, order_by=order, limit=_MAX_ROWS)
-        return [NoticeView(at=parsed_time(row["timestamp"]), message=row["message"] or "") for row in rows]
+        fields = "timestamp message"
+        return select(self._transport, "log", fields, _notice, where=where, order_by=order, limit=_MAX_ROWS)
 
     def waiting_tasks(self) -> list[WaitingTaskView]:
         """Return the task runs that wait for a retry or for a person, the earliest first."""
         where = {**self._where, "state": {"_in": sorted(CLAIMABLE)}}
         order = {"state_start_time": Word("asc")}
         fields = "state state_start_time task { name }"
-        return [
-            WaitingTaskView(
-                task=row["task"]["name"] or "", state=row["state"], due=parsed_time(row["state_start_time"])
-            )
-            for row in select(self._transport, "task_run", fields, where=where, order_by=order, limit=_MAX_ROWS)
-        ]
+        return select(self._transport, "task_run", fields, _task, where=where, order_by=order, limit=_MAX_ROWS)
 
 
 def _state(row: Mapping[str, Any]) -> StateView:
-    ours = ((row["serialized_state"] or {}).get("context") or {}).get("flowherd") or {}
+    ours = marks(row)
     return StateView(
-        version=row["version"],
-        state=row["state"],
+        version=integer(row["version"]),
+        state=text(row["state"]),
         at=parsed_time(row["timestamp"]),
-        message=row["message"],
-        pid=ours.get("pid"),
-        reason=ours.get("reason"),
-        grade=ours.get("grade"),
+        message=text_or_none(row["message"]),
+        pid=ours.pid,
+        reason=ours.reason,
+        grade=ours.grade,
     )
+
+
+def _notice(row: Mapping[str, Any]) -> NoticeView:
+    return NoticeView(at=parsed_time(row["timestamp"]), message=text_or_none(row["message"]) or "")
+
+
+def _task(row: Mapping[str, Any]) -> WaitingTaskView:
+    name, due = mapping(row["task"])["name"], parsed_time(row["state_start_time"])
+    return WaitingTaskView(task=text_or_none(name) or "", state=text(row["state"]), due=due)

@@ -15,8 +15,8 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.json_values import integer, text_or_none
 from flowherd.client.queries import select
-from flowherd.errors import BackendUnavailable
 
 #: Maximum number of lines in one request.
 PAGE = 1000
@@ -78,18 +78,20 @@ class RunLog:
         if not self._keeps_text_so_far:
             return []
         where, order = {"flow_run_id": {"_eq": self._run_id}}, {"timestamp": Word("asc")}
-        rows = select(self._transport, "text_so_far", _SO_FAR_FIELDS, where=where, order_by=order)
-        return [replace(_view({**row, "info": {"stream": row["stream"]}}), so_far=True) for row in rows]
+        return select(self._transport, "text_so_far", _SO_FAR_FIELDS, _so_far, where=where, order_by=order)
 
     def _newest_number(self) -> int:
         rows = self._rows({}, {"id": Word("desc")}, 1)
-        return int(rows[0]["id"]) if rows else 0
+        return int(rows[0].id) if rows else 0
 
     def _by_number(self, last: int) -> list[LogView]:
-        rows = self._rows({"id": {"_gt": last}}, {"id": Word("asc")}, PAGE)
+        found = self._rows({"id": {"_gt": last}}, {"id": Word("asc")}, PAGE)
+        rows = [
+            row for row in found if int(row.id) > last
+        ]  # a server that ignores the condition must not be asked for ever
         if rows:
-            self._last_number = int(rows[-1]["id"])
-        return [_view(row) for row in rows]
+            self._last_number = int(rows[-1].id)
+        return rows
 
     def _by_time(self) -> list[LogView]:
         where: dict[str, Any] = {}
@@ -100,7 +102,7 @@ class RunLog:
         if self._at is not None:
             where["timestamp"] = {"_gte": (self._at - overlap).isoformat()}
         rows = self._rows(where, {"timestamp": Word("asc")}, PAGE + len(self._near))
-        lines = [view for view in map(_view, rows) if view.id not in self._near]
+        lines = [view for view in rows if view.id not in self._near]
         self._remember(lines, overlap)
         return lines
 
@@ -111,21 +113,31 @@ class RunLog:
             since = self._at - overlap
             self._near = {line: at for line, at in self._near.items() if at >= since}
 
-    def _rows(self, where: Mapping[str, Any], order: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+    def _rows(self, where: Mapping[str, Any], order: Mapping[str, Any], limit: int) -> list[LogView]:
         where = {"flow_run_id": {"_eq": self._run_id}, **where}
-        return select(self._transport, "log", _FIELDS, where=where, order_by=order, limit=limit)
+        read = _numbered if self._numbered else _view
+        return select(self._transport, "log", _FIELDS, read, where=where, order_by=order, limit=limit)
+
+
+def _numbered(row: Mapping[str, Any]) -> LogView:
+    integer(row["id"])
+    return _view(row)
 
 
 def _view(row: Mapping[str, Any]) -> LogView:
     info = row["info"] if isinstance(row["info"], dict) else {}
     at = parsed_time(row["timestamp"])
     if at is None:
-        raise BackendUnavailable("the server stores a log line without a time")
+        raise ValueError("a log line without a time")
     return LogView(
         id=str(row["id"]),
         at=at,
         stream=str(info.get("stream") or "log"),
-        level=row["level"] or "INFO",
-        logger=row["name"] or "",
-        message=row["message"] or "",
+        level=text_or_none(row["level"]) or "INFO",
+        logger=text_or_none(row["name"]) or "",
+        message=text_or_none(row["message"]) or "",
     )
+
+
+def _so_far(row: Mapping[str, Any]) -> LogView:
+    return replace(_view({**row, "info": {"stream": row["stream"]}}), so_far=True)

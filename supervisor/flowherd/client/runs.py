@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.client.queries import create, select
+from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
+from flowherd.client.marks import marks
+from flowherd.client.queries import create, select, understanding
 from flowherd.states import FINISHED, SUCCESSFUL, RunState
 
 #: Number of newest runs that are searched for the beginning of an id.
@@ -103,36 +106,45 @@ class Runs:
         if named:
             return named
         # Compared here, because the dialect cannot compare the beginnings of ids.
-        newest = select(self._transport, "flow_run", "id", order_by=_NEWEST_FIRST, limit=_PREFIX_SEARCH)
-        return self.by_ids([row["id"] for row in newest if row["id"].startswith(text.lower())][:_MAX_MATCHES])
+        newest = select(self._transport, "flow_run", "id", _id, order_by=_NEWEST_FIRST, limit=_PREFIX_SEARCH)
+        return self.by_ids([run_id for run_id in newest if run_id.startswith(text.lower())][:_MAX_MATCHES])
 
     def cancel(self, run_id: str) -> str:
         """Ask the server to cancel a run and return the state that the run is in afterwards."""
         query = "mutation($input: cancel_flow_run_input!) { cancel_flow_run(input: $input) { state } }"
         answer = self._transport.execute(query, {"input": {"flow_run_id": run_id}})
-        return str(answer["cancel_flow_run"]["state"])
+        with understanding(self._transport, "the answer to cancel_flow_run"):
+            return json_values.text(answer["cancel_flow_run"]["state"])
 
     def _select(self, *, where: Mapping[str, Any] | None, limit: int) -> list[RunView]:
-        rows = select(self._transport, "flow_run", _FIELDS, where=where, order_by=_NEWEST_FIRST, limit=limit)
-        return [_run(row) for row in rows]
+        return select(self._transport, "flow_run", _FIELDS, _run, where=where, order_by=_NEWEST_FIRST, limit=limit)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return json_values.text(row["id"])
 
 
 def _run(row: Mapping[str, Any]) -> RunView:
-    serialized = row["serialized_state"] or {}
-    ours = (serialized.get("context") or {}).get("flowherd") or {}
+    ours = marks(row)
     return RunView(
-        id=row["id"],
-        name=row["name"] or "",
-        flow=(row["flow"] or {}).get("name", ""),
-        state=row["state"] or RunState.PENDING.value,
-        message=row["state_message"],
-        labels=tuple(row["labels"] or ()),
-        parameters=row["parameters"] or {},
-        agent_id=row["agent_id"],
-        pid=ours.get("pid"),
-        reason=ours.get("reason"),
+        id=_id(row),
+        name=text_or_none(row["name"]) or "",
+        flow=_name_of(row["flow"]),
+        state=text_or_none(row["state"]) or RunState.PENDING.value,
+        message=text_or_none(row["state_message"]),
+        labels=tuple(map(json_values.text, sequence(row["labels"]))),
+        parameters=mapping_or_none(row["parameters"]) or {},
+        agent_id=text_or_none(row["agent_id"]),
+        pid=ours.pid,
+        reason=ours.reason,
         created=parsed_time(row["created"]),
         scheduled_start_time=parsed_time(row["scheduled_start_time"]),
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),
     )
+
+
+def _name_of(row: Any) -> str:
+    """Return the name in what the server sent as an object that has one; empty for null."""
+    found = mapping_or_none(row)
+    return "" if found is None else text_or_none(found["name"]) or ""

@@ -194,8 +194,9 @@ def _raise_for_status(response: requests.Response) -> None:
         errors = None
     if errors:
         raise _refusal(errors)
-    if status == 404:  # no server of this API answers so at its address, so something else is listening there now
-        raise BackendUnavailable(f"{without_user(response.url)} answered HTTP 404")
+    if status == 404 or not 400 <= status < 600:
+        # No server of this API answers so at its address, so something else is listening there now.
+        raise BackendUnavailable(f"{without_user(response.url)} answered HTTP {status}")
     raise BackendRefused(f"{without_user(response.url)} answered HTTP {status}", code=str(status))
 
 

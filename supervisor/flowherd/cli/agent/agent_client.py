@@ -26,6 +26,13 @@ _SOCKET_TIMEOUT_S = 12.0
 _LOOK_S = 0.2
 
 
+#: Maximum size of an agent's answer, bytes, and the time for all of it, seconds.
+_MAX_BODY_BYTES = 4 * 1024 * 1024
+_BODY_TIME_S = 30.0
+#: What every agent says of itself, with the type.
+_DESCRIPTION = {"agent": str, "status": str, "reason": str, "pid": int, "instance": str, "runs": int}
+
+
 class _NoAnswer(Exception):
     """No agent answers."""
 
@@ -80,18 +87,24 @@ class AgentClient:
             return cls.at_address(address, loaded.settings.agent.api_token)
         return cls.in_directory(loaded.paths.state_dir, loaded.settings.cloud.agent.name)
 
-    def get(self, path: str) -> dict[str, Any]:
-        """Return the answer to GET /api/PATH."""
-        return self._answer("GET", path, {})
+    def describe(self) -> dict[str, Any]:
+        """Return the agent's description of itself."""
+        return _description(self._answer("GET", "agent", {}))
 
     def post(self, path: str, **query: Any) -> dict[str, Any]:
-        """Return the answer to POST /api/PATH?QUERY."""
-        return self._answer("POST", path, query)
+        """Send POST /api/PATH?QUERY, one of those that are answered with a description, and return that."""
+        return _description(self._answer("POST", path, query))
+
+    def poke(self) -> None:
+        """Have the agent look for runs now. Also for Prefect's agents, which know GET and answer with nothing."""
+        answered = self._answer("GET", "poke", {})
+        if answered:
+            raise _other_program(f"{answered!r:.80}")
 
     def look(self) -> dict[str, Any] | None:
         """Return the agent's description of itself, or None if no agent answers."""
         try:
-            return self._request("GET", "agent", {})
+            return _description(self._request("GET", "agent", {}))
         except _NoAnswer:
             return None
 
@@ -130,18 +143,60 @@ class AgentClient:
         try:
             connection.request(method, target, headers=self._headers)
             answer = connection.getresponse()
-            status, body = answer.status, json.loads(answer.read())
+            status, data = answer.status, _read(answer)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _NoAnswer(error) from error
         finally:
             connection.close()
+        try:
+            body = json.loads(data or (b"{}" if path == "poke" else b""))
+        except (ValueError, RecursionError):
+            body = None
         if status == 401:
             raise CommandError("the agent needs a token: set FLOWHERD__AGENT__API_TOKEN", exit_codes.USAGE)
+        if not isinstance(body, dict):
+            raise _other_program(f"HTTP {status} without a JSON object")
         # 503: the agent answers, but is not well; the answer says why.
-        if status not in (200, 503) or not isinstance(body, dict):
-            message = body.get("error") if isinstance(body, dict) else None
-            raise CommandError(f"the agent refused: {message or f'HTTP {status}'}")
+        if status not in (200, 503):
+            raise CommandError(f"the agent refused: {body.get('error') or f'HTTP {status}'}")
         return body
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """Read the body. Raises ValueError if it is too large or takes too long."""
+    deadline_s, data = time.monotonic() + _BODY_TIME_S, b""
+    while part := answer.read1(64 * 1024):
+        data += part
+        if len(data) > _MAX_BODY_BYTES or time.monotonic() > deadline_s:
+            raise ValueError(f"its answer has more than {_MAX_BODY_BYTES} bytes or takes more than {_BODY_TIME_S:g} s")
+    if answer.length:  # which read1 does not report
+        raise http.client.IncompleteRead(data, answer.length)
+    return data
+
+
+def _description(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what an agent says of itself, with `preloading` as a list of objects that have all their keys."""
+    for key, kind in _DESCRIPTION.items():
+        if type(body.get(key)) is not kind:
+            raise _other_program(f"an object with {body.get(key)!r:.80} as {key!r}")
+    waits = body.get("preloading")
+    return {**body, "preloading": [wait for wait in waits if _is_wait(wait)] if isinstance(waits, list) else []}
+
+
+def _is_wait(wait: Any) -> bool:
+    if not isinstance(wait, dict) or not isinstance(wait.get("interpreter"), str):
+        return False
+    module, runs, seconds = wait.get("module"), wait.get("runs", []), wait.get("seconds")
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < 1e9
+    return is_number and isinstance(runs, list) and "module" in wait and (module is None or isinstance(module, str))
+
+
+def _other_program(answered: str) -> CommandError:
+    return CommandError(
+        f"what answers there is no flowherd agent: it answered {answered}; look what listens there, or name another "
+        "agent with -n, --state-dir or --agent-address",
+        exit_codes.UNREACHABLE,
+    )
 
 
 def print_facts(facts: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -9,9 +9,6 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunningAgentOption, settings_from
 from flowherd.cli.printing import print_json, print_line
-from flowherd.errors import BackendUnavailable
-
-_TIMEOUT_S = 10.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,8 +21,10 @@ def poke(agent_address: RunningAgentOption = None, api: ApiOption = None, as_jso
 
     Exits 1 if no agent was woken.
     """
+    from flowherd.cli.agent.agent_client import AgentClient
+
     if agent_address is not None:
-        _poke_agent(agent_address)
+        AgentClient.at_address(agent_address, settings_from().settings.agent.api_token).poke()
         woken = 1
     else:
         client, _ = open_client(api)
@@ -37,21 +36,3 @@ def poke(agent_address: RunningAgentOption = None, api: ApiOption = None, as_jso
     else:
         print_line(f"woke {woken} agent{'' if woken == 1 else 's'}")
     raise typer.Exit(exit_codes.OK if woken else exit_codes.FAILED)
-
-
-def _poke_agent(address: str) -> None:
-    import requests
-
-    token = settings_from().settings.agent.api_token
-    url = (address if "//" in address else f"http://{address}").rstrip("/") + "/api/poke"
-    try:
-        with requests.Session() as session:
-            session.trust_env = False
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            answer = session.get(url, timeout=_TIMEOUT_S, headers=headers, allow_redirects=False)
-    except requests.RequestException as error:
-        raise BackendUnavailable(f"no answer from the agent at {url}: {error}") from error
-    if answer.status_code == 401:
-        raise CommandError(f"the agent at {url} needs a token: set FLOWHERD__AGENT__API_TOKEN", exit_codes.USAGE)
-    if not answer.ok:
-        raise CommandError(f"the agent at {url} answered HTTP {answer.status_code}")

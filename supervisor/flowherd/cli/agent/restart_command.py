@@ -53,7 +53,7 @@ def restart(
 
     loaded = settings_from(name=name, state_dir=state_dir)
     agent = AgentClient.of_settings(loaded, agent_address)
-    before = agent.get("agent")
+    before = agent.describe()
     access = _supervised_by(before["pid"], program, supervisor_url, supervisor_conf) if not agent_address else None
     if access is None:
         agent.post("restart")

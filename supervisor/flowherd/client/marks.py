@@ -1,0 +1,32 @@
+"""What flowherd's agents note in the states that they report. Anybody can report states, so it may be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """What an agent noted in a state; None for what no flowherd agent has noted."""
+
+    #: Pid of the flow process.
+    pid: int | None
+    #: One of flowherd_runner.contract.reasons.
+    reason: str | None
+    grade: str | None
+
+
+def marks(row: Mapping[str, Any]) -> Marks:
+    """Return what is in the `serialized_state` of a row."""
+    found: Any = row["serialized_state"]
+    for key in ("context", "flowherd"):
+        found = found.get(key) if isinstance(found, dict) else None
+    ours = found if isinstance(found, dict) else {}
+    pid, reason, grade = ours.get("pid"), ours.get("reason"), ours.get("grade")
+    return Marks(
+        pid=pid if type(pid) is int else None,
+        reason=reason if isinstance(reason, str) else None,
+        grade=grade if isinstance(grade, str) else None,
+    )
