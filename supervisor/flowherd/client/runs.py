@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
@@ -16,8 +18,6 @@ from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, understanding
 from flowherd.states import FINISHED, SUCCESSFUL, RunState
 
-#: Number of newest runs that are searched for the beginning of an id.
-_PREFIX_SEARCH = 1000
 #: Number of runs that one text may be found to mean.
 _MAX_MATCHES = 10
 _NEWEST_FIRST = {"created": Word("desc")}
@@ -101,13 +101,16 @@ class Runs:
         return self._select(where={"id": {"_in": sorted(run_ids)}}, limit=len(run_ids)) if run_ids else []
 
     def find(self, text: str) -> list[RunView]:
-        """Return the runs that `text` may mean: by name, else by the beginning of an id among the newest thousand."""
+        """Return the runs that `text` may mean, at most ten: by name, else by the beginning of an id."""
         named = self._select(where={"name": {"_eq": text}}, limit=_MAX_MATCHES)
-        if named:
+        ids = _ids_that_begin_with(text)
+        if named or ids is None:
             return named
-        # Compared here, because the dialect cannot compare the beginnings of ids.
-        newest = select(self._transport, "flow_run", "id", _id, order_by=_NEWEST_FIRST, limit=_PREFIX_SEARCH)
-        return self.by_ids([run_id for run_id in newest if run_id.startswith(text.lower())][:_MAX_MATCHES])
+        # As a range, because the dialect compares ids but not their beginnings. In the order of ids, because by time a
+        # server might look through all runs.
+        where, order = {"id": {"_gte": ids[0], "_lte": ids[1]}}, {"id": Word("asc")}
+        found = select(self._transport, "flow_run", "id", _id, where=where, order_by=order, limit=_MAX_MATCHES)
+        return self.by_ids(found)
 
     def cancel(self, run_id: str) -> str:
         """Ask the server to cancel a run and return the state that the run is in afterwards."""
@@ -122,6 +125,15 @@ class Runs:
 
 def _id(row: Mapping[str, Any]) -> str:
     return json_values.text(row["id"])
+
+
+def _ids_that_begin_with(text: str) -> tuple[str, str] | None:
+    """Return the lowest and the highest id that begin with `text`; None if no id does."""
+    digits = text.lower().replace("-", "")
+    if not re.fullmatch("[0-9a-f]{1,32}", digits):
+        return None
+    lowest, highest = (str(UUID(digits.ljust(32, filling))) for filling in "0f")
+    return (lowest, highest) if lowest.startswith(text.lower()) else None
 
 
 def _run(row: Mapping[str, Any]) -> RunView:

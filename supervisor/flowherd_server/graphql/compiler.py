@@ -17,29 +17,21 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
-    exists,
-    false,
     func,
-    not_,
-    or_,
     select,
-    true,
 )
 
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operators import OPERATORS, comparable, one_of
-from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
-from flowherd_server.store.tables import insertion_order
+from flowherd_server.graphql.arguments import Arguments, Parents, natural
+from flowherd_server.graphql.conditions import MAX_WHERE_DEPTH, compile_where
+from flowherd_server.graphql.operators import comparable, one_of
+from flowherd_server.graphql.row_keys import RowKeys, keys_of_parents, keys_of_rows
+from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.run_counts import RUN_COUNT
+from flowherd_server.store.tables import FLOW_RUN, insertion_order
 
 #: A condition on rows of a table, as a function of the alias that the query uses.
 Condition = Callable[[FromClause], ColumnElement[bool]]
-
-#: Limit of nesting, far below that of SQLite, which refuses expressions nested 1000 deep.
-MAX_WHERE_DEPTH = 24
-
-#: Columns on which `{_eq: null}` is false and not "no condition": Prefect 0.13 asks like that for cached states of a
-#: task without a cache key, and would otherwise take another task's value.
-_NULL_IS_NO_MATCH = frozenset({"cache_key"})
 
 #: {word: (descending, nulls first)}.
 _ORDERS = {
@@ -53,39 +45,33 @@ _ORDERS = {
 ORDER_WORDS = tuple(_ORDERS)
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """The arguments of a table field; None and empty mean not given."""
-
-    where: Mapping[str, Any] | None = None
-    order_by: Sequence[Mapping[str, Any]] = ()
-    distinct_on: Sequence[str] = ()
-    limit: int | None = None
-    offset: int | None = None
-
-
-@dataclass(frozen=True)
-class Parents:
-    """A restriction to rows whose `column` is one of `keys`.
-
-    Limit, offset and distinct_on apply to each key separately.
-    """
-
-    column: str
-    keys: Sequence[Any]
-
-
 def select_rows(
     table: Table, columns: Iterable[str], arguments: Arguments, parents: Parents | None = None
 ) -> Select[Any]:
     """Return the query for the rows of `table` that `arguments` select, in their order."""
+    keys = keys_of_rows(table, arguments) if parents is None else keys_of_parents(arguments, parents)
+    if keys is not None:
+        return _select_by_key(table, columns, arguments, keys)
     scope = table.alias()
     condition, limit, offset = _condition(table, arguments, parents)
     query = select(*(scope.c[name] for name in columns)).where(condition(scope))
-    query = query.order_by(*_order(table, scope, arguments.order_by))
-    if limit is not None or offset:
-        query = query.limit(-1 if limit is None else limit).offset(offset)
-    return query
+    return _limited(query.order_by(*_order(table, scope, arguments.order_by)), limit, offset)
+
+
+def _select_by_key(table: Table, columns: Iterable[str], arguments: Arguments, keys: RowKeys) -> Select[Any]:
+    scope, inner, key = table.alias(), table.alias(), insertion_order(table)
+    first = select(inner.c[key]).where(inner.c[keys.column] == keys.values.c.value)
+    first = first.where(compile_where(table, inner, keys.where)).order_by(*_order(table, inner, arguments.order_by))
+    first = _limited(first, keys.limit_each, keys.offset_each).correlate(keys.values)
+    rows = keys.values.join(scope, scope.c[key].in_(first))
+    query = select(*(scope.c[name] for name in columns)).select_from(rows)
+    return _limited(query.order_by(*_order(table, scope, arguments.order_by)), keys.limit, keys.offset)
+
+
+def _limited(query: Select[Any], limit: int | None, offset: int) -> Select[Any]:
+    if limit is None and not offset:
+        return query
+    return query.limit(-1 if limit is None else limit).offset(offset)
 
 
 @dataclass(frozen=True)
@@ -104,19 +90,55 @@ def measure_rows(
 
     It returns one row with the measures, or with `parents` a row for each key, the key first.
     """
+    kept = _kept_counts(table, measures, arguments, parents)
+    if kept is not None:
+        return kept
     scope = table.alias()
     condition, limit, offset = _condition(table, arguments, parents)
     needed = {insertion_order(table), *(name for measure in measures for name in measure.columns)}
     rows = select(*(scope.c[name] for name in sorted(needed | ({parents.column} if parents else set()))))
     rows = rows.where(condition(scope))
     if limit is not None or offset:
-        rows = rows.order_by(*_order(table, scope, arguments.order_by))
-        rows = rows.limit(-1 if limit is None else limit).offset(offset)
+        rows = _limited(rows.order_by(*_order(table, scope, arguments.order_by)), limit, offset)
     found = rows.subquery()
     values = [_measured(found, measure).label(f"measure_{at}") for at, measure in enumerate(measures)]
     if parents is None:
         return select(*values).select_from(found)
     return select(found.c[parents.column], *values).group_by(found.c[parents.column])
+
+
+def _kept_counts(
+    table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None
+) -> Select[Any] | None:
+    """Return the query for numbers of flow runs that need not be counted; None if they must be."""
+    counts = RUN_COUNT.alias()
+    plain = all(measure == Measure("count") for measure in measures)
+    limited = arguments.limit is not None or arguments.offset or arguments.distinct_on
+    known = parents is None or parents.column in counts.c
+    if table is not FLOW_RUN or not plain or limited or not known or not _is_about(counts, arguments.where):
+        return None
+    number = func.coalesce(func.sum(counts.c.runs), 0)
+    values = [number.label(f"measure_{at}") for at in range(len(measures))]
+    query = select(*values).where(compile_where(table, counts, arguments.where))
+    if parents is None:
+        return query
+    key = counts.c[parents.column]
+    return query.with_only_columns(key, *values).where(one_of(key, parents.keys)).group_by(key)
+
+
+def _is_about(counts: FromClause, where: Mapping[str, Any] | None) -> bool:
+    """Return whether a condition on flow runs only speaks of what the counts tell apart."""
+    for key, value in (where or {}).items():
+        relationship = RELATIONSHIPS[FLOW_RUN.name].get(key)
+        if key in ("_and", "_or", "_not"):
+            inner = value if isinstance(value, list) else [value]
+            if not all(_is_about(counts, each) for each in inner):
+                return False
+        elif (key if relationship is None else relationship.source_column) not in counts.c or (
+            relationship is not None and relationship.many
+        ):
+            return False
+    return True
 
 
 def _measured(found: FromClause, measure: Measure) -> ColumnElement[Any]:
@@ -131,7 +153,7 @@ def _measured(found: FromClause, measure: Measure) -> ColumnElement[Any]:
 
 def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> tuple[Condition, int | None, int]:
     """Return the condition on the rows, and the limit and offset that the query itself still has to apply."""
-    limit, offset = _natural("limit", arguments.limit), _natural("offset", arguments.offset) or 0
+    limit, offset = natural("limit", arguments.limit), natural("offset", arguments.offset) or 0
 
     def matching(scope: FromClause) -> ColumnElement[bool]:
         found = compile_where(table, scope, arguments.where)
@@ -169,63 +191,6 @@ def _ranked(
         return lambda scope: scope.c[key].in_(chosen)
     # The key of a view has no index of its own, so the condition has to lead to the rows once more.
     return lambda scope: and_(condition(scope), scope.c[key].in_(chosen))
-
-
-def _natural(name: str, value: int | None) -> int | None:
-    if value is not None and value < 0:
-        raise Refused(f"{name} is {value}, but must not be negative")
-    return value
-
-
-def compile_where(
-    table: Table, scope: FromClause, where: Mapping[str, Any] | None, depth: int = 0
-) -> ColumnElement[bool]:
-    """Return the condition that a bool_exp states about rows of `table`, aliased as `scope`.
-
-    Raises Refused if it is nested too deeply.
-    """
-    if depth > MAX_WHERE_DEPTH:
-        raise Refused(f"where is nested more than {MAX_WHERE_DEPTH} deep")
-    parts = [_part(table, scope, key, value, depth) for key, value in (where or {}).items() if value is not None]
-    return and_(true(), *parts)
-
-
-def _part(table: Table, scope: FromClause, key: str, value: Any, depth: int) -> ColumnElement[bool]:
-    if key == "_not":
-        return not_(compile_where(table, scope, value, depth + 1))
-    if key in ("_and", "_or"):
-        parts = [compile_where(table, scope, each, depth + 1) for each in _listed(value)]
-        # An empty _or is false, because no alternative is true.
-        return and_(true(), *parts) if key == "_and" else or_(false(), *parts)
-    relationship = RELATIONSHIPS[table.name].get(key)
-    if relationship is not None:
-        return _related(relationship, scope, value, depth)
-    compared, run_of = _compare(scope.c[key], value), table.c[key].info.get("run_of")
-    if run_of is not None and value.get("_eq") is not None:
-        return and_(scope.c.run == run_of(value["_eq"]), compared)
-    return compared
-
-
-def _listed(value: Any) -> list[Any]:
-    return [each for each in value if each is not None] if isinstance(value, list) else [value]
-
-
-def _related(
-    relationship: Relationship, scope: FromClause, where: Mapping[str, Any], depth: int
-) -> ColumnElement[bool]:
-    target = relationship.target.alias()
-    link = target.c[relationship.target_column] == scope.c[relationship.source_column]
-    return exists().where(link, compile_where(relationship.target, target, where, depth + 1)).correlate(scope)
-
-
-def _compare(column: ColumnElement[Any], operators: Mapping[str, Any]) -> ColumnElement[bool]:
-    parts = []
-    for operator, value in operators.items():
-        if value is not None:
-            parts.append(OPERATORS[operator](column, value))
-        elif operator == "_eq" and column.key in _NULL_IS_NO_MATCH:
-            parts.append(false())
-    return and_(true(), *parts)
 
 
 def _order(table: Table, scope: FromClause, order_by: Sequence[Mapping[str, Any]]) -> list[ColumnElement[Any]]:

@@ -24,7 +24,8 @@ from graphql.type import GraphQLIncludeDirective, GraphQLSkipDirective
 from sqlalchemy import Connection, Select, Table
 
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
+from flowherd_server.graphql.arguments import Arguments, Parents
+from flowherd_server.graphql.compiler import Measure, measure_rows, select_rows
 from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
 
 #: Maximum number of rows in an answer, because the server shares its host's memory with flow runs.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
     Boolean,
     ColumnElement,
+    FromClause,
     Integer,
     String,
+    and_,
     bindparam,
     cast,
     collate,
@@ -43,9 +46,13 @@ def one_of(column: ColumnElement[Any], values: Sequence[Any]) -> ColumnElement[b
     """Return the condition that `column` is one of `values`, of any number."""
     if isinstance(column.type, Json):
         return or_(false(), *(comparable(column) == json.dumps(value) for value in values))
+    return column.in_(select(listed_values(values).c.value))
+
+
+def listed_values(values: Sequence[Any]) -> FromClause:
+    """Return a table with a row for each of `values`, of any number, in the column `value`."""
     # As one JSON parameter, because SQLite limits the number of parameters.
-    listed = func.json_each(bindparam(None, json.dumps(list(values)))).table_valued("value").alias()
-    return column.in_(select(listed.c.value))
+    return func.json_each(bindparam(None, json.dumps(list(values)))).table_valued("value").alias()
 
 
 def _compared(compare: Operator) -> Operator:
@@ -80,6 +87,16 @@ def _like(ignore_case: int) -> Operator:
     return lambda column, value: func.fh_like(column, value, ignore_case, type_=Boolean)
 
 
+def _like_in_range(column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+    """Return LIKE with the range of texts that begin as the pattern does, for which an index can be used."""
+    beginning = re.match(r"[^%_\\]*", pattern)
+    matches = _like(0)(column, pattern)
+    if not beginning or not beginning[0]:
+        return matches
+    # No text with this beginning sorts after it with the greatest character.
+    return and_(column >= beginning[0], column <= beginning[0] + "\U0010ffff" * 2, matches)
+
+
 def _not(operator: Operator) -> Operator:
     return lambda column, value: not_(operator(column, value))
 
@@ -100,7 +117,7 @@ _BY_VALUE: dict[str, Operator] = {
 }
 _BY_LIST: dict[str, Operator] = {"_in": _in, "_nin": _not_in}
 _BY_PATTERN: dict[str, Operator] = {
-    "_like": _like(0),
+    "_like": _like_in_range,
     "_nlike": _not(_like(0)),
     "_ilike": _like(1),
     "_nilike": _not(_like(1)),

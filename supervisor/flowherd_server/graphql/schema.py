@@ -27,7 +27,8 @@ from graphql import (
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLInt, GraphQLString
 from sqlalchemy import Table
 
-from flowherd_server.graphql.compiler import ORDER_WORDS, Arguments
+from flowherd_server.graphql.arguments import Arguments
+from flowherd_server.graphql.compiler import ORDER_WORDS
 from flowherd_server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
 from flowherd_server.graphql.operations import Operation
 from flowherd_server.graphql.operators import (

@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from flowherd.states import CLAIMABLE, RunState
 from flowherd_server.store.columns import (
     DurationUs,
     Json,
@@ -42,6 +43,11 @@ from flowherd_server.store.view_queries import FLOW_RUN_STATE_VIEW, LOG_VIEW
 SCHEMA_VERSION = 3
 
 METADATA = MetaData()
+
+#: Conditions of partial indexes. SQLite uses such an index only for a query that contains the same words
+#: (https://sqlite.org/partialindex.html), so queries quote them too.
+WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
+IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
 
 
 def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
@@ -68,6 +74,14 @@ def _keyed_table(name: str, key: str, value: Column[Any], hidden: bool = False) 
         UniqueConstraint("tenant_id", key),
         hidden=hidden,
     )
+
+
+def _index_by_time(table: Table, *times: str, key: str | None = None) -> None:
+    """Add indexes for the newest rows, of all or of each value of `key`."""
+    for time in times:
+        name = f"{table.name}_by_{time}" if key is None else f"{table.name}_by_{key}_and_{time}"
+        # Descending, because rows with equal times come in the order of insertion, and so they do in this index.
+        Index(name, *([] if key is None else [table.c[key]]), table.c[time].desc())
 
 
 TENANT = _table(
@@ -176,13 +190,15 @@ FLOW_RUN = _table(
         for name in ("log_lines", *sorted(LEVEL_COUNTERS))
     ),
     UniqueConstraint("flow_id", "idempotency_key"),
-    Index("flow_run_by_state", "state", "state_start_time"),
-    Index("flow_run_by_flow", "flow_id", "scheduled_start_time"),
     Index("flow_run_by_agent", "agent_id"),
-    Index("flow_run_by_creation", "created"),
-    Index("flow_run_by_start", "start_time"),
-    Index("flow_run_by_end", "end_time"),
+    # These two only contain runs that wait. Labels are stored sorted, so equal sets of labels are equal text.
+    Index("flow_run_waiting", "tenant_id", "labels", "state_start_time", sqlite_where=text(WAITS)),
+    Index("flow_run_scheduled", "flow_id", sqlite_where=text(IS_SCHEDULED)),
 )
+_index_by_time(FLOW_RUN, "created", "scheduled_start_time", "start_time", "end_time")
+_index_by_time(FLOW_RUN, "created", key="name")
+_index_by_time(FLOW_RUN, "created", "start_time", "end_time", key="state")
+_index_by_time(FLOW_RUN, "created", "scheduled_start_time", "start_time", key="flow_id")
 # All states that flow runs have been in. Without ids, which would be more than half of it.
 RUN_STATE = Table(
     "run_state",
@@ -219,6 +235,7 @@ TASK_RUN = _table(
     UniqueConstraint("flow_run_id", "task_id", "map_index"),
     Index("task_run_by_task", "task_id"),
     Index("task_run_by_state", "state", "state_timestamp"),
+    Index("task_run_waiting", "flow_run_id", "state_start_time", sqlite_where=text(WAITS)),
 )
 TASK_RUN_STATE = _table(
     "task_run_state",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -37,7 +37,7 @@ def status_page(core: ServerCore) -> str:
     """Return the page as HTML."""
     with core.database.reading() as connection:
         agents, runs = _agents(connection), _runs(connection)
-        texts = _texts_so_far(connection)
+        texts = _texts_so_far(connection, [run["id"] for run in runs if run["state"] in ACTIVE])
     return _template().substitute(
         version=escape(__version__),
         now=_time(now_us()),
@@ -58,11 +58,11 @@ def _runs(connection: Connection) -> list[RowMapping]:
     return list(connection.execute(query.limit(_MAX_ROWS)).mappings())
 
 
-def _texts_so_far(connection: Connection) -> dict[str, str]:
-    """Return what running runs have written of unfinished lines, such as progress bars, by run id."""
-    query = select(TEXT_SO_FAR.c.flow_run_id, TEXT_SO_FAR.c.message).join(FLOW_RUN)
-    query = query.where(FLOW_RUN.c.state.in_(sorted(ACTIVE))).order_by(TEXT_SO_FAR.c.timestamp)
-    return {row["flow_run_id"]: row["message"][-_MAX_TEXT_CHARS:] for row in connection.execute(query).mappings()}
+def _texts_so_far(connection: Connection, run_ids: Sequence[str]) -> dict[str, str]:
+    """Return what these runs have written of unfinished lines, such as progress bars, by run id."""
+    query = select(TEXT_SO_FAR.c.flow_run_id, TEXT_SO_FAR.c.message).where(TEXT_SO_FAR.c.flow_run_id.in_(run_ids))
+    rows = connection.execute(query.order_by(TEXT_SO_FAR.c.timestamp)).mappings()
+    return {row["flow_run_id"]: row["message"][-_MAX_TEXT_CHARS:] for row in rows}
 
 
 def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:

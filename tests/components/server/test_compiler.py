@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import insert, select
 
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
+from flowherd_server.graphql.arguments import Arguments, Parents
+from flowherd_server.graphql.compiler import Measure, measure_rows, select_rows
 from flowherd_server.store.database import Database
 from flowherd_server.store.log_lines import NewLine, store_lines
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
@@ -192,6 +193,38 @@ def test_negative_limits_are_refused(filled: Database, arguments: dict[str, int]
 def test_distinct_on_keeps_the_first_row_of_each_value_in_the_order(filled: Database) -> None:
     order = [{"state": "asc", "name": "desc"}]
     assert names(filled, distinct_on=["state"], order_by=order) == ["Four_x", "two", "three"]
+    assert names(filled, distinct_on=["state"], order_by=order, limit=1, offset=1) == ["two"]
+
+
+ALTERNATIVES = [
+    {"state": {"_in": ["Failed", "Running", "Running", None, "Cancelled"]}},
+    {"flow": {"name": {"_eq": "flow"}}, "state": {"_neq": "Scheduled"}},
+    {"flow": {"_and": [{"id": {"_eq": "f"}}, {"name": {"_neq": "x"}}]}},
+    {"flow_id": {"_in": ["e", "f"]}, "_or": [{"state": {"_eq": "Running"}}, {"name": {"_eq": "one"}}]},
+]
+
+
+@pytest.mark.parametrize("where", ALTERNATIVES, ids=str)
+@pytest.mark.parametrize("word", ["asc", "desc", "asc_nulls_first", "desc_nulls_last"])
+def test_the_first_rows_are_the_same_if_they_are_taken_for_each_value_separately(
+    filled: Database, where: dict[str, Any], word: str
+) -> None:
+    order = [{"start_time": word}]
+    query = str(select_rows(FLOW_RUN, ["name"], Arguments(where=where, order_by=order, limit=2)))
+    assert "JOIN flow_run" in query
+    whole = names(filled, where=where, order_by=order)
+    for limit in range(4):
+        for offset in range(3):
+            found = names(filled, where=where, order_by=order, limit=limit, offset=offset)
+            assert found == whole[offset : offset + limit]
+
+
+def test_the_newest_of_each_value_are_found_without_ranking_all_rows(filled: Database) -> None:
+    order = [{"state": "asc"}, {"created": "desc"}]
+    arguments = Arguments(distinct_on=["state"], order_by=order, where={"name": {"_neq": "Four_x"}})
+    assert "row_number" not in str(select_rows(FLOW_RUN, ["name"], arguments))
+    assert names(filled, distinct_on=["state"], order_by=order) == ["Four_x", "two", "one"]
+    assert names(filled, distinct_on=["state"], order_by=order, where=arguments.where) == ["two", "one"]
     assert names(filled, distinct_on=["state"], order_by=order, limit=1, offset=1) == ["two"]
 
 
