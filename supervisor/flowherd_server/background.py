@@ -19,7 +19,7 @@ from flowherd_server.call import Effects
 from flowherd_server.runs.rescue import Rescue
 from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
 from flowherd_server.runs.wake_board import WakeBoard
-from flowherd_server.schedules.scheduler import schedule_all
+from flowherd_server.schedules.scheduler import schedule_due
 from flowherd_server.store.database import Database
 from flowherd_server.store.pruning import prune
 
@@ -75,7 +75,7 @@ class Background:
                 await asyncio.wait_for(self._schedules_changed.wait(), pause_s)
             self._schedules_changed.clear()
             try:
-                effects, pause_s = await asyncio.to_thread(schedule_all, self._database, self._schedule_ahead)
+                effects, pause_s = await asyncio.to_thread(schedule_due, self._database, self._schedule_ahead)
                 self._board.apply(effects)
             except SQLAlchemyError as error:
                 logger.error("cannot create the runs of schedules, next try in {} s: {}", _RETRY_S, error)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from hashlib import md5
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, select
+from sqlalchemy import Connection, RowMapping, delete, select, text, update
 
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call
@@ -15,12 +16,19 @@ from flowherd_server.errors import Refused
 from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_run, missing_parameters
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
-from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, next_firings
-from flowherd_server.store.microseconds import format_time
+from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
+from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
 from flowherd_server.store.row_lookup import row_by_id
-from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, FOLLOWS_SCHEDULE, IS_SCHEDULED
 
-_ACTIVE = (FLOW.c.is_schedule_active, ~FLOW.c.archived)
+_ACTIVE = text(FOLLOWS_SCHEDULE)
+#: Prefix of the idempotency keys of runs that schedules create.
+_KEY_PREFIX = "auto-scheduled:"
+#: When to look again for runs of a schedule that gives none at present, and of one that cannot be followed; the
+#: interval of the dialect's real server.
+LOOK_AGAIN_AFTER_US = 150 * SECOND_US
+#: Time that never comes, for a schedule that has ended.
+_NEVER_US = to_us(datetime.max.replace(tzinfo=timezone.utc))
 
 
 def schedule_of(call: Call, flow: RowMapping) -> dict[str, Any] | None:
@@ -45,24 +53,40 @@ def _group(call: Call, flow: RowMapping) -> RowMapping:
     return row_by_id(call.connection, FLOW_GROUP, flow["flow_group_id"])
 
 
-def active_flow_ids(connection: Connection) -> Sequence[str]:
-    """Return the ids of flows whose schedule is switched on."""
-    return connection.execute(select(FLOW.c.id).where(*_ACTIVE)).scalars().all()
+def due_flow_ids(connection: Connection, now: int) -> Sequence[str]:
+    """Return the ids of flows whose schedule is switched on and needs more runs."""
+    # Each flow is found once, because null sorts first and is due.
+    unknown = select(FLOW.c.id).where(_ACTIVE, FLOW.c.schedule_due.is_(None))
+    due = select(FLOW.c.id).where(_ACTIVE, FLOW.c.schedule_due <= now)
+    return [flow_id for query in (unknown, due) for flow_id in connection.execute(query).scalars()]
+
+
+def next_due(connection: Connection) -> int | None:
+    """Return when the next schedule needs more runs, or None if none does."""
+    query = select(FLOW.c.schedule_due).where(_ACTIVE, FLOW.c.schedule_due.is_not(None))
+    due: int | None = connection.execute(query.order_by(FLOW.c.schedule_due).limit(1)).scalar()
+    return due
+
+
+def look_again(connection: Connection, flow_id: str, at_us: int) -> None:
+    """Store when the flow's schedule needs more runs."""
+    connection.execute(update(FLOW).where(FLOW.c.id == flow_id), {"schedule_due": at_us})
 
 
 def active_flow(connection: Connection, flow_id: str) -> RowMapping | None:
     """Return the flow if its schedule is switched on, else None."""
-    return connection.execute(select(FLOW).where(FLOW.c.id == flow_id, *_ACTIVE)).mappings().first()
+    return connection.execute(select(FLOW).where(FLOW.c.id == flow_id, _ACTIVE)).mappings().first()
 
 
-def create_auto_runs(call: Call, flow: RowMapping) -> list[Firing]:
-    """Create the next runs of the flow's schedule. Returns its next firings, in order.
+def create_auto_runs(call: Call, flow: RowMapping) -> None:
+    """Create the next runs of the flow's schedule.
 
     Raises Refused if the schedule cannot be followed or one of its runs lacks a required parameter.
     """
     schedule = schedule_of(call, flow)
     if schedule is None:
-        return []
+        look_again(call.connection, flow["id"], _NEVER_US)
+        return
     firings = next_firings(schedule, call.now, call.schedule_ahead)
     # Runs before the latest one were created by an earlier pass, and perhaps deleted by a person since. A firing at the
     # same time as the latest run may be another clock's; create_flow_run finds by its key whether it has a run already.
@@ -70,14 +94,21 @@ def create_auto_runs(call: Call, flow: RowMapping) -> list[Firing]:
     for firing in firings:
         if firing.at_us >= latest_us:
             create_flow_run(call, flow, _request(firing))
-    return firings
+    if firings:
+        due_us = firings[len(firings) // 2].at_us  # when half of them have started
+    else:
+        due_us = _NEVER_US if has_ended(schedule, call.now) else call.now + LOOK_AGAIN_AFTER_US
+    look_again(call.connection, flow["id"], due_us)
 
 
 def _latest_auto_run(call: Call, flow_id: str) -> int:
-    latest = select(func.max(FLOW_RUN.c.scheduled_start_time)).where(
-        FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled
+    # By their keys, which begin with their times, because the flow may have any number of other runs.
+    key = FLOW_RUN.c.idempotency_key
+    query = select(FLOW_RUN.c.scheduled_start_time).where(
+        FLOW_RUN.c.flow_id == flow_id, key >= _KEY_PREFIX, key < _KEY_PREFIX + "~", FLOW_RUN.c.auto_scheduled
     )
-    return call.connection.execute(latest).scalar() or 0
+    latest: int | None = call.connection.execute(query.order_by(key.desc()).limit(1)).scalar()
+    return latest or 0
 
 
 def _request(firing: Firing) -> FlowRunRequest:
@@ -91,7 +122,7 @@ def _request(firing: Firing) -> FlowRunRequest:
 
 
 def _key(firing: Firing) -> str:
-    key = f"auto-scheduled:{format_time(firing.at_us)}"
+    key = f"{_KEY_PREFIX}{format_time(firing.at_us)}"
     if firing.parameters is None and firing.labels is None:
         return key
     # Two clocks may fire at the same time with different parameters; those are two runs.
@@ -102,15 +133,13 @@ def _key(firing: Firing) -> str:
 def delete_auto_runs(call: Call, flow_id: str) -> None:
     """Delete the scheduled runs of a flow that its schedule created and that have not started."""
     call.connection.execute(
-        delete(FLOW_RUN).where(
-            FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled, FLOW_RUN.c.state == RunState.SCHEDULED.value
-        )
+        delete(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled, text(IS_SCHEDULED))
     )
 
 
 def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> None:
     """Cancel all Scheduled runs of a flow."""
-    waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.state == RunState.SCHEDULED.value)
+    waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, text(IS_SCHEDULED))
     for flow_run_id in call.connection.execute(waiting).scalars().all():
         target = after(RunState.SCHEDULED, Event.REQUEST_CANCEL)
         enter_flow_run_state(

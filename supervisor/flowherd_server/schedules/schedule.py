@@ -65,6 +65,12 @@ def next_firings(schedule: Mapping[str, Any], after_us: int, count: int) -> list
     return sorted(firings, key=lambda firing: firing.at_us)
 
 
+def has_ended(schedule: Mapping[str, Any], after_us: int) -> bool:
+    """Return whether no clock has a time later than `after_us`. Raises Refused if one cannot be followed."""
+    after = to_datetime(after_us)
+    return all(next(clock_times(clock, after), None) is None for clock in clocks_of(schedule))
+
+
 def clocks_of(schedule: Mapping[str, Any]) -> list[Clock]:
     """Return the schedule's clocks. Raises Refused if they are not a list of objects."""
     clocks = schedule.get("clocks")

@@ -48,6 +48,7 @@ METADATA = MetaData()
 #: (https://sqlite.org/partialindex.html), so queries quote them too.
 WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
 IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
+FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
 
 
 def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
@@ -129,13 +130,15 @@ FLOW = _table(
     Column("serialized_flow", Json, nullable=False),
     Column("schedule", Json),
     Column("is_schedule_active", Boolean, nullable=False),
+    # When more runs must be created for an active schedule; null if that is not known.
+    Column("schedule_due", TimeUs, info={"hidden": True}),
     time_column("created", nullable=False),
     time_column("updated", nullable=False),
     UniqueConstraint("version_group_id", "version"),
     Index("flow_by_name", "name"),
     Index("flow_by_project", "project_id"),
     Index("flow_by_group", "flow_group_id"),
-    Index("flow_with_active_schedule", "is_schedule_active", sqlite_where=text("is_schedule_active")),
+    Index("flow_with_due_schedule", "schedule_due", sqlite_where=text(FOLLOWS_SCHEDULE)),
 )
 TASK = _table(
     "task",
