@@ -92,11 +92,22 @@ class Database:
         with self._writing, engine.connect() as connection, connection.begin():
             yield connection
 
-    def give_back_space(self, pages: int) -> None:
-        """Return up to `pages` free pages to the file system."""
+    def give_back_space(self, pages: int) -> int:
+        """Return up to `pages` free pages to the file system. Returns how many there were to return."""
         with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
+            free = connection.cursor().execute("PRAGMA freelist_count").fetchone()[0]
             # Each step of this statement frees one page, and only executescript() takes all steps.
             connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+            return min(int(free), pages)
+
+    def checkpoint(self) -> None:
+        """Copy what the WAL holds into the file, as far as no reader needs it there.
+
+        Other writers go on meanwhile (https://sqlite.org/c3ref/wal_checkpoint_v2.html). Without this, the writer whose
+        commit fills the WAL does it, while the others wait.
+        """
+        with contextlib.closing(self._soft.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _give_back_all_space(self) -> None:
         while True:
