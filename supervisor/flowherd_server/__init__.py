@@ -5,7 +5,8 @@ it imports the words (errors, states, signals, times) and the configuration, and
 
 A request goes from top to bottom, and a module imports only from its own folder and from what stands below it:
 
-    __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json
+    __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json;
+                       maintenance: backup and check
     web/               the web application: access check, routes, status page
     service            puts everything together; background: what the server does by itself
     mutations/         the dialect's mutations, one family a module

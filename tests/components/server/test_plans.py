@@ -59,7 +59,9 @@ class ServerHere(ServerProcess):
 
     async def _serve(self, database: Database) -> None:
         core = ServerCore(database, 10, 0, RescueOptions())
-        config = uvicorn.Config(create_app(core, "127.0.0.1", ""), port=0, log_config=None, lifespan="off")
+        config = uvicorn.Config(
+            create_app(core, "127.0.0.1", "", max_waits=10), port=0, log_config=None, lifespan="off"
+        )
         self._uvicorn = uvicorn.Server(config)
         serving = asyncio.create_task(self._uvicorn.serve())
         while not self._uvicorn.started:

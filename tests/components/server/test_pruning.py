@@ -10,7 +10,7 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, func, select, upd
 
 from flowherd_server.store.database import Database
 from flowherd_server.store.pruning import prune
-from flowherd_server.store.tables import FLOW_RUN, FLOW_RUN_STATE, LOG, METADATA, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.tables import FLOW_RUN, FLOW_RUN_STATE, LOG, TASK_RUN, TASK_RUN_STATE, stored_tables
 from tests.support.hasura import fill
 
 HOUR_S = 3600.0
@@ -60,7 +60,7 @@ def test_a_pass_that_is_stopped_is_finished_by_the_next_one(filled: Database) ->
 def test_every_foreign_key_has_an_index_by_which_a_deletion_finds_the_rows() -> None:
     """Tenants are left out, because no operation deletes one."""
     lacking = []
-    for table in METADATA.tables.values():
+    for table in stored_tables():
         unique = [each for each in table.constraints if isinstance(each, UniqueConstraint | PrimaryKeyConstraint)]
         indexed = {next(iter(each.columns)).name for each in [*table.indexes, *unique]}
         keys = {key.parent.name for key in table.foreign_keys if key.column.table.name != "tenant"}

@@ -20,7 +20,7 @@ LAYERS = [
     {"background"},
     {"service"},
     {"web"},
-    {"serve", "server_files"},
+    {"maintenance", "serve", "server_files"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
