@@ -31,6 +31,8 @@ from flowherd_server.web.guard import check_binding
 
 #: Time for requests that are being answered when the server stops, seconds.
 _GRACE_S = 1
+#: Longest time that a thread waits for its turn while another one runs, seconds. Each statement of a change waits once.
+_SWITCH_S = 0.001
 
 
 def _nothing(_url: str) -> None:
@@ -92,6 +94,7 @@ def run(options: ServerOptions) -> None:
     Raises ConfigurationError if address, port or data directory cannot be used.
     """
     check_binding(options.host, options.token)
+    sys.setswitchinterval(_SWITCH_S)
     with locked_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
         database = Database(options.data_dir / FILE_NAME)
         try:

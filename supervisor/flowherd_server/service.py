@@ -15,11 +15,13 @@ from sqlalchemy import Connection, select
 
 from flowherd_server.background import Background
 from flowherd_server.call import Call, Caller, Effects
-from flowherd_server.graphql.execution import Answer, execute, is_query
+from flowherd_server.graphql.encoding import encoded
+from flowherd_server.graphql.execution import execute, is_query
 from flowherd_server.graphql.loader import Budget
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.root_fields import ROOT_FIELDS
 from flowherd_server.graphql.schema import ComputedField, build_schema
+from flowherd_server.graphql.turns import Turn, Turns
 from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
 from flowherd_server.mutations.agents import note_agent
@@ -45,6 +47,7 @@ class ServerCore:
         self._loop = asyncio.get_running_loop()
         self.board = WakeBoard(self._loop)
         self.schedule_ahead = schedule_ahead
+        self.turns = Turns()
         self._background = Background(
             database, self.board, schedule_ahead=schedule_ahead, keep_finished_s=keep_finished_s, rescue=rescue
         )
@@ -73,13 +76,16 @@ class ServerCore:
 
     def answer(
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
-    ) -> Answer:
-        """Execute one GraphQL request. For worker threads."""
-        return execute(SCHEMA, text, variables, operation_name, RequestContext(self, caller, variables or {}))
+    ) -> tuple[int, list[bytes]]:
+        """Execute one GraphQL request. Returns status and JSON text, in pieces. For worker threads."""
+        with self.turns.turn() as turn:
+            context = RequestContext(self, caller, variables or {}, turn)
+            answer = execute(SCHEMA, text, variables, operation_name, context)
+            return answer.status, encoded(answer.body, turn)
 
     def change(
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
-    ) -> Answer | None:
+    ) -> tuple[int, list[bytes]] | None:
         """Execute one GraphQL request as `answer` does, or return None if it is a query. For worker threads."""
         return None if is_query(SCHEMA, text, operation_name) else self.answer(text, variables, operation_name, caller)
 
@@ -110,6 +116,7 @@ class RequestContext:
     caller: Caller
     #: The variables as they were sent.
     raw_variables: Mapping[str, Any]
+    turn: Turn
     connection: Connection | None = None
     budget: Budget = field(default_factory=Budget)
 

@@ -6,6 +6,7 @@ of the field. The key `errors` is absent on success, because Prefect's clients t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,8 @@ MAX_ROOT_FIELDS = 200
 #: Maximum number of tokens in a request: room for a literal list of some thousand objects. Larger input must be sent as
 #: variables.
 MAX_TOKENS = 100_000
+#: Fields that describe the schema.
+_DESCRIPTION = re.compile(r"__(schema|type)\b")
 #: Longest request text whose parsed form is cached, characters.
 _CACHED_TEXT_LENGTH = 20_000
 
@@ -70,8 +73,10 @@ def execute(
             return _run(schema, document, variables, operation_name, context)
         check_storable("variables", variables)
         check_literals(document)
+        # The description of the schema is only in the whole one.
+        reading = schema if _DESCRIPTION.search(text) else schema.extensions["reading"]
         with context.reading():
-            return _run(schema, document, variables, operation_name, context)
+            return _run(reading, document, variables, operation_name, context)
     except Refused as refused:
         return _bad(str(refused), errors.BAD_USER_INPUT)
     except RecursionError:

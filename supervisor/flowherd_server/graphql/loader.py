@@ -1,6 +1,6 @@
 """Loads the rows of a table field and all nested fields, with one query for each level and not for each row.
 
-A row is a dict of its columns; the rows of a nested field are in it under `nested_key(response key)`.
+A row is a dict with what belongs into the answer, by response key.
 """
 
 from __future__ import annotations
@@ -26,21 +26,17 @@ from sqlalchemy import Connection, Select, Table
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.arguments import Arguments, Parents
 from flowherd_server.graphql.compiler import Measure, measure_rows, select_rows
+from flowherd_server.graphql.scalars import shown
+from flowherd_server.graphql.turns import PIECE_ROWS
 from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
 
 #: Maximum number of rows in an answer, because the server shares its host's memory with flow runs.
 MAX_ROWS = 100_000
 #: Maximum number of characters in an answer, for rows with long log messages.
 MAX_CHARACTERS = 64 * 1024 * 1024
-_CHUNK_ROWS = 1000
 AGGREGATE_SUFFIX = "_aggregate"
 
 Row = dict[str, Any]
-
-
-def nested_key(response_key: str) -> str:
-    """Return the key in a row for the rows of the nested field with this response key."""
-    return "@" + response_key
 
 
 @dataclass
@@ -50,10 +46,10 @@ class Budget:
     rows: int = MAX_ROWS
     characters: int = MAX_CHARACTERS
 
-    def spend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def spend(self, rows: Sequence[Sequence[Any]]) -> None:
         """Subtract the rows. Raises Refused if they are too many."""
         self.rows -= len(rows)
-        self.characters -= sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
+        self.characters -= sum(len(value) for row in rows for value in row if isinstance(value, str))
         if self.rows < 0 or self.characters < 0:
             raise Refused(
                 f"the answer has more than {MAX_ROWS} rows or {MAX_CHARACTERS} characters; "
@@ -77,19 +73,53 @@ class Loader:
 
         Raises Refused if there are too many.
         """
+        return self._load(table, nodes, arguments, parents)[0]
+
+    def _load(
+        self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None
+    ) -> tuple[list[Row], list[Any]]:
+        """Load the rows, and for each the value of the column by which it belongs to one of `parents`."""
         selected = list(self._fields(nodes))
-        relationships = RELATIONSHIPS[table.name]
-        columns = self._columns(table, selected)
+        names = self._columns(table, selected) | ({parents.column} if parents is not None else set())
+        place = {name: number for number, name in enumerate(sorted(names))}
+        values = {key: self._values(table, name, place) for key, name, _ in selected}
+        related = [(key, found, nodes) for key, name, nodes in selected if (found := _relationship(table, name))]
+        keys: dict[str, list[Any]] = {found.source_column: [] for _, found, _ in related}
         if parents is not None:
-            columns.add(parents.column)
-        rows = self._fetch(select_rows(table, sorted(columns), arguments, parents))
-        for response_key, name, field_nodes in selected:
-            relationship = relationships.get(name.removesuffix(AGGREGATE_SUFFIX))
-            if relationship is not None:
-                related = self._related(rows, table, relationship, field_nodes)
-                for row in rows:
-                    row[nested_key(response_key)] = related(row[relationship.source_column])
-        return rows
+            keys[parents.column] = []
+        rows: list[Row] = []
+        for chunk in self._fetch(select_rows(table, list(place), arguments, parents)):
+            columns: list[Sequence[Any]] = list(zip(*chunk, strict=True))
+            made = [make(columns) for make in values.values()]
+            # Without a field, because all are skipped, each row is an empty object.
+            rows += (
+                [dict(zip(values, row, strict=True)) for row in zip(*made, strict=True)]
+                if made
+                else [{} for _ in chunk]
+            )
+            for name, owners in keys.items():
+                owners.extend(columns[place[name]])
+        for key, relationship, field_nodes in related:
+            sources = keys[relationship.source_column]
+            of_source = self._related(sources, table, relationship, field_nodes)
+            for row, source in zip(rows, sources, strict=True):
+                row[key] = of_source(source)
+        return rows, keys[parents.column] if parents is not None else []
+
+    def _values(self, table: Table, name: str, place: Mapping[str, int]) -> Callable[[list[Sequence[Any]]], Any]:
+        """Return a function from the columns of some rows to the values of a field in each of these rows."""
+        if name == "__typename":
+            return lambda columns: [table.name] * len(columns[0])
+        if (table.name, name) in self.computed:
+            places = [place[column] for column in self.computed[table.name, name]]
+            compute = getattr(self.info.context, name)
+            return lambda columns: [compute(*given) for given in zip(*(columns[at] for at in places), strict=True)]
+        if _relationship(table, name) is not None:  # filled in later
+            return lambda columns: [None] * len(columns[0])
+        at, show = place[name], shown(table.c[name])
+        if show is None:
+            return lambda columns: columns[at]
+        return lambda columns: [None if value is None else show(value) for value in columns[at]]
 
     def aggregate(self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments) -> Row:
         """Load what `nodes` select of an aggregate over the rows that `arguments` select, by response key."""
@@ -97,7 +127,7 @@ class Loader:
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
         """Return the arguments of a table field of the type `type_name`."""
-        parent = cast(GraphQLObjectType, self.info.schema.type_map[type_name])
+        parent = self._type(type_name)
         given = get_argument_values(parent.fields[node.name.value], node, self.info.variable_values)
         return Arguments(
             where=given.get("where"),
@@ -107,6 +137,10 @@ class Loader:
             offset=given.get("offset"),
         )
 
+    def _type(self, name: str) -> GraphQLObjectType:
+        schema = self.info.schema.extensions.get("whole", self.info.schema)
+        return cast(GraphQLObjectType, schema.type_map[name])
+
     def _order_by(self, node: FieldNode) -> Sequence[Mapping[str, Any]]:
         # The order of keys matters, but coerced input objects have the order of the type's fields. So this reads the
         # literal, or the variable as it was sent; it has already been checked against the type.
@@ -115,18 +149,21 @@ class Loader:
         value = value_from_ast_untyped(literal, variables)
         return value if isinstance(value, list) else [value]
 
-    def _fetch(self, query: Select[Any]) -> list[Row]:
-        rows: list[Row] = []
-        result = self.connection.execute(query).mappings()
-        while chunk := result.fetchmany(_CHUNK_ROWS):
-            rows.extend(dict(row) for row in chunk)
-            self.info.context.budget.spend(chunk)
-        return rows
+    def _fetch(self, query: Select[Any]) -> Iterator[Sequence[Sequence[Any]]]:
+        """Return the rows in pieces. Raises Refused if they are too many."""
+        result, context = self.connection.execute(query), self.info.context
+        chunk = result.fetchmany(PIECE_ROWS)
+        while chunk:
+            context.budget.spend(chunk)
+            yield chunk
+            chunk = result.fetchmany(PIECE_ROWS)
+            if chunk:
+                context.turn.next_piece()
 
     def _columns(self, table: Table, selected: Sequence[tuple[str, str, Sequence[FieldNode]]]) -> set[str]:
         columns: set[str] = set()
         for _, name, _ in selected:
-            relationship = RELATIONSHIPS[table.name].get(name.removesuffix(AGGREGATE_SUFFIX))
+            relationship = _relationship(table, name)
             if relationship is not None:
                 columns.add(relationship.source_column)
             elif (table.name, name) in self.computed:
@@ -136,21 +173,18 @@ class Loader:
         return columns or {"id"}
 
     def _related(
-        self, rows: Sequence[Row], table: Table, relationship: Relationship, nodes: Sequence[FieldNode]
+        self, sources: Sequence[Any], table: Table, relationship: Relationship, nodes: Sequence[FieldNode]
     ) -> Callable[[Any], Any]:
         """Load the related rows. Returns a function from the source column's value to the rows related to it."""
-        keys = list({row[relationship.source_column] for row in rows} - {None})
+        keys = list(set(sources) - {None})
         parents = Parents(relationship.target_column, keys)
         arguments = self.arguments(table.name, nodes[0]) if relationship.many else Arguments()
         if nodes[0].name.value != relationship.name:  # the field NAME_aggregate
             return self._aggregates(relationship.target, nodes, arguments, parents)
-        children = self.rows(relationship.target, nodes, arguments, parents) if keys else []
         if not relationship.many:
-            return {child[relationship.target_column]: child for child in children}.get
-        groups: dict[Any, list[Row]] = {key: [] for key in keys}
-        for child in children:
-            groups[child[relationship.target_column]].append(child)
-        return groups.get
+            children, owners = self._load(relationship.target, nodes, arguments, parents) if keys else ([], [])
+            return dict(zip(owners, children, strict=True)).get
+        return self._groups(relationship.target, nodes, arguments, parents)
 
     def _aggregates(
         self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents | None
@@ -163,22 +197,37 @@ class Loader:
             key: self._listed(table, found, arguments, parents) for key, name, found in selected if name == "nodes"
         }
 
+        names = list(self._typenames(table, selected))
+
         def of(key: Any) -> Row:
             row: Row = {name: rows(key) for name, rows in listed.items()}
+            for path, typename in names:
+                _put(row, path, typename)
             for (path, measure), value in zip(places, measured.get(key, [None] * len(places)), strict=True):
-                inner = row
-                for step in path[:-1]:
-                    inner = inner.setdefault(step, {})
-                inner[path[-1]] = 0 if value is None and measure.function == "count" else value
+                _put(row, path, _shown_measure(table, measure, value))
             return row
 
         return of
+
+    def _typenames(
+        self, table: Table, selected: Sequence[tuple[str, str, Sequence[FieldNode]]]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Return the types' names that are selected in an aggregate, as `_places` does for measures."""
+        for key, name, nodes in selected:
+            if name == "__typename":
+                yield (key,), table.name + AGGREGATE_SUFFIX
+            for function_key, function, inner in self._fields(nodes) if name == "aggregate" else ():
+                if function == "__typename":
+                    yield (key, function_key), f"{table.name}_aggregate_fields"
+                for column_key, column, _ in self._fields(inner):
+                    if column == "__typename":
+                        yield (key, function_key, column_key), f"{table.name}_{function}_fields"
 
     def _places(
         self, table: Table, selected: Sequence[tuple[str, str, Sequence[FieldNode]]]
     ) -> Iterator[tuple[tuple[str, ...], Measure]]:
         """Return the selected measures, each after the response keys by which it is found in the answer."""
-        fields = cast(GraphQLObjectType, self.info.schema.type_map[f"{table.name}_aggregate_fields"]).fields
+        fields = self._type(f"{table.name}_aggregate_fields").fields
         for key, name, nodes in selected:
             for function_key, function, inner in self._fields(nodes) if name == "aggregate" else ():
                 if function == "count":
@@ -204,9 +253,16 @@ class Loader:
         if parents is None:
             rows = self.rows(table, nodes, arguments)
             return lambda _key: rows
+        return self._groups(table, nodes, arguments, parents)
+
+    def _groups(
+        self, table: Table, nodes: Sequence[FieldNode], arguments: Arguments, parents: Parents
+    ) -> Callable[[Any], list[Row]]:
+        """Load the rows that belong to `parents`. Returns a function from a parent's key to its rows."""
         groups: dict[Any, list[Row]] = {key: [] for key in parents.keys}
-        for row in self.rows(table, nodes, arguments, parents) if parents.keys else []:
-            groups[row[parents.column]].append(row)
+        if parents.keys:
+            for row, owner in zip(*self._load(table, nodes, arguments, parents), strict=True):
+                groups[owner].append(row)
         return lambda key: groups.get(key, [])
 
     def _fields(self, nodes: Sequence[FieldNode]) -> Iterator[tuple[str, str, Sequence[FieldNode]]]:
@@ -235,3 +291,20 @@ class Loader:
         skip = get_directive_values(GraphQLSkipDirective, node, self.info.variable_values)
         include = get_directive_values(GraphQLIncludeDirective, node, self.info.variable_values)
         return not (skip and skip["if"]) and not (include and not include["if"])
+
+
+def _relationship(table: Table, name: str) -> Relationship | None:
+    return RELATIONSHIPS[table.name].get(name.removesuffix(AGGREGATE_SUFFIX))
+
+
+def _put(row: Row, path: Sequence[str], value: Any) -> None:
+    for step in path[:-1]:
+        row = row.setdefault(step, {})
+    row[path[-1]] = value
+
+
+def _shown_measure(table: Table, measure: Measure, value: Any) -> Any:
+    if measure.function == "count":
+        return value or 0
+    show = shown(table.c[measure.columns[0]]) if measure.function in ("max", "min") and value is not None else None
+    return value if show is None else show(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +45,11 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def _unless_text(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Return `show` for values that may have been shown already, as those in rows have."""
+    return lambda value: value if isinstance(value, str) else show(value)
+
+
 def _uuid(name: str) -> GraphQLScalarType:
     return GraphQLScalarType(name, coerce_output_value=_unchanged, coerce_input_value=parse_uuid)
 
@@ -53,7 +58,7 @@ def _time(name: str) -> GraphQLScalarType:
     return GraphQLScalarType(
         name,
         description="ISO 8601; without an offset it is UTC.",
-        coerce_output_value=format_time,
+        coerce_output_value=_unless_text(format_time),
         coerce_input_value=_parser("an ISO 8601 time", parse_time),
     )
 
@@ -75,7 +80,7 @@ BIGINT = GraphQLScalarType(
 INTERVAL = GraphQLScalarType(
     "interval",
     description="HH:MM:SS.ffffff",
-    coerce_output_value=format_duration,
+    coerce_output_value=_unless_text(format_duration),
     coerce_input_value=_parser("a duration as HH:MM:SS", parse_duration),
 )
 #: Scalars of the mutations.
@@ -97,3 +102,12 @@ def scalar_of(column: Column[Any]) -> GraphQLScalarType:
     if column is LOG.c.id:  # there may be more lines than a 32-bit Int can count
         return BIGINT
     return next(scalar for kind, scalar in _BY_COLUMN_TYPE if isinstance(column.type, kind))
+
+
+#: What makes a stored value one of JSON, by scalar; the others are stored as they are shown.
+_SHOWN: Mapping[str, Callable[[Any], str]] = {TABLE_TIME.name: format_time, INTERVAL.name: format_duration}
+
+
+def shown(column: Column[Any]) -> Callable[[Any], str] | None:
+    """Return the function from a value of `column` to the value in answers; None if they are the same."""
+    return _SHOWN.get(scalar_of(column).name)

@@ -23,13 +23,14 @@ from graphql import (
     GraphQLResolveInfo,
     GraphQLScalarType,
     GraphQLSchema,
+    is_input_type,
 )
 from graphql.type import GraphQLBoolean, GraphQLFloat, GraphQLInt, GraphQLString
 from sqlalchemy import Table
 
 from flowherd_server.graphql.arguments import Arguments
 from flowherd_server.graphql.compiler import ORDER_WORDS
-from flowherd_server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row, nested_key
+from flowherd_server.graphql.loader import AGGREGATE_SUFFIX, Loader, Row
 from flowherd_server.graphql.operations import Operation
 from flowherd_server.graphql.operators import (
     JSON_OPERATORS,
@@ -56,6 +57,9 @@ MEASURES: dict[str, dict[str, GraphQLScalarType | None]] = {
 ORDER = GraphQLEnumType("order_by", {word: word for word in ORDER_WORDS})
 
 
+_ROWS = GraphQLScalarType("rows", coerce_output_value=lambda value: value)
+
+
 @dataclass(frozen=True)
 class ComputedField:
     """A field of a table's rows that is not a column, but computed from some columns.
@@ -74,11 +78,29 @@ def build_schema(
 ) -> GraphQLSchema:
     """Return the schema of all tables and `operations`; `fields` are further fields of the query root."""
     types = _Types(computed)
-    query = dict(fields)
-    for table in visible_tables():
-        query.update(types.root_fields(table))
+    tables = {name: field for table in visible_tables() for name, field in types.root_fields(table).items()}
     mutation = {operation.name: _mutation_field(operation) for operation in operations}
-    return GraphQLSchema(GraphQLObjectType("Query", query), GraphQLObjectType("Mutation", mutation))
+    schema = GraphQLSchema(GraphQLObjectType("Query", {**fields, **tables}), GraphQLObjectType("Mutation", mutation))
+    schema.extensions["reading"] = _reading_schema(schema, fields, tables)
+    return schema
+
+
+def _reading_schema(
+    schema: GraphQLSchema, fields: Mapping[str, GraphQLField], tables: Mapping[str, GraphQLField]
+) -> GraphQLSchema:
+    """Return a schema in which the value of a table's field is a scalar.
+
+    A query that is valid in `schema` can be executed in this one with the same answer, because the loader returns what
+    belongs into the answer. To go through each value again takes four times as long as all the rest. Only the
+    description of the schema has to be read from `schema` itself.
+    """
+    query = {name: GraphQLField(_ROWS, field.args, field.resolve) for name, field in tables.items()}
+    inputs = [name for name, kind in schema.type_map.items() if is_input_type(kind) and not name.startswith("__")]
+    reading = GraphQLSchema(
+        GraphQLObjectType("Query", {**fields, **query}), types=[schema.type_map[name] for name in inputs]
+    )
+    reading.extensions["whole"] = schema
+    return reading
 
 
 class _Types:
@@ -170,21 +192,21 @@ class _Types:
 
     def _row_fields(self, table: Table) -> dict[str, GraphQLField]:
         fields = {
-            column.name: GraphQLField(_nullable_or_not(column, scalar_of(column)), resolve=_column_of_row)
+            column.name: GraphQLField(_nullable_or_not(column, scalar_of(column)), resolve=_by_response_key)
             for column in visible_columns(table)
         }
         for each in self._computed:
             if each.table == table.name:
-                fields[each.name] = GraphQLField(each.type, resolve=_computed(each))
+                fields[each.name] = GraphQLField(each.type, resolve=_by_response_key)
         for name, relationship in RELATIONSHIPS[table.name].items():
             target = relationship.target
             if not relationship.many:
-                fields[name] = GraphQLField(self._rows[target.name], resolve=_nested)
+                fields[name] = GraphQLField(self._rows[target.name], resolve=_by_response_key)
                 continue
             rows = GraphQLNonNull(GraphQLList(GraphQLNonNull(self._rows[target.name])))
-            fields[name] = GraphQLField(rows, self._arguments(target), _nested)
+            fields[name] = GraphQLField(rows, self._arguments(target), _by_response_key)
             count = GraphQLNonNull(self._aggregates[target.name])
-            fields[name + AGGREGATE_SUFFIX] = GraphQLField(count, self._arguments(target), _nested)
+            fields[name + AGGREGATE_SUFFIX] = GraphQLField(count, self._arguments(target), _by_response_key)
         return fields
 
     def _where_type(self, table: Table) -> GraphQLInputObjectType:
@@ -238,23 +260,8 @@ def _nullable_or_not(column: Any, scalar: GraphQLScalarType) -> GraphQLOutputTyp
     return scalar if column.nullable else GraphQLNonNull(scalar)
 
 
-def _column_of_row(row: Row, info: GraphQLResolveInfo[Any]) -> Any:
-    return row[info.field_name]
-
-
 def _by_response_key(selected: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
     return selected[str(info.path.key)]
-
-
-def _nested(row: Row, info: GraphQLResolveInfo[Any], **_given: Any) -> Any:
-    return row[nested_key(str(info.path.key))]
-
-
-def _computed(field: ComputedField) -> Any:
-    def resolve(row: Row, info: GraphQLResolveInfo[Any]) -> Any:
-        return getattr(info.context, field.name)(*(row[column] for column in field.columns))
-
-    return resolve
 
 
 def _mutation_field(operation: Operation) -> GraphQLField:

@@ -21,6 +21,7 @@ from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUN
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard
 from flowherd_server.web.lanes import Lanes, Room, run_in
+from flowherd_server.web.pieces_response import PiecesResponse
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
 
 #: Largest request body.
@@ -103,7 +104,7 @@ class _Endpoints:
         if answer is None:  # a query, perhaps in a text that begins with a mutation
             lane = self._lanes.of_reader(caller.agent_id is not None)
             answer = await run_in(lane, self._core.answer, text, variables, name, caller)
-        return _Answer(answer.body, status_code=answer.status)
+        return PiecesResponse(*answer)
 
     async def status(self, request: Request) -> Response:
         page = await run_in(self._lanes.questions, status_page, self._core)

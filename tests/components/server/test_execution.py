@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from flowherd_server.call import Caller
 from flowherd_server.graphql.execution import Answer, execute
 from flowherd_server.graphql.loader import Budget
+from flowherd_server.graphql.turns import Turns
 from flowherd_server.service import SCHEMA, RequestContext, ServerCore
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import PROJECT, TENANT
@@ -26,12 +29,13 @@ def service(database: Database) -> Any:
         tenant = connection.execute(select(TENANT.c.id)).scalar_one()
         rows = [{"id": f"p{n}", "tenant_id": tenant, "name": f"project {n}", "created": n} for n in range(20)]
         connection.execute(insert(PROJECT), rows)
-    return SimpleNamespace(database=database, schedule_ahead=1)
+    return SimpleNamespace(database=database, schedule_ahead=1, turns=Turns())
 
 
 def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
     # The server's own method, on an object that has its database but needs no event loop.
-    return ServerCore.answer(service, text, variables, None, Caller())
+    status, pieces = ServerCore.answer(service, text, variables, None, Caller())
+    return Answer(status, json.loads(b"".join(pieces)))
 
 
 def data(service: Any, text: str, variables: dict[str, Any] | None = None) -> Any:
@@ -116,6 +120,58 @@ def test_aggregates_count_with_all_arguments(service: Any) -> None:
     assert data(service, text) == {"project_aggregate": {"aggregate": {"count": 11}}}
 
 
+def test_rows_beside_a_description_of_the_schema_are_the_same_as_alone(service: Any) -> None:
+    fields = "__typename id created tenant { __typename projects_aggregate { aggregate { count max { created } } } }"
+    rows = f"project(limit: 3, order_by: {{created: asc}}) {{ {fields} }}"
+    alone, beside = data(service, f"{{ {rows} }}"), data(service, f"{{ {rows} __schema {{ queryType {{ name }} }} }}")
+    assert beside["__schema"] == {"queryType": {"name": "Query"}}
+    assert beside["project"] == alone["project"]
+    assert alone["project"][1]["created"] == "1970-01-01T00:00:00.000001+00:00"
+    assert alone["project"][1]["__typename"] == "project"
+    aggregate = alone["project"][1]["tenant"]["projects_aggregate"]["aggregate"]
+    assert aggregate == {"count": 20, "max": {"created": "1970-01-01T00:00:00.000019+00:00"}}
+
+
+def test_names_of_types_can_be_asked_for_everywhere(service: Any) -> None:
+    text = "{ project_aggregate { __typename aggregate { __typename max { __typename } } nodes { __typename } } }"
+    found = data(service, text)["project_aggregate"]
+    assert found["__typename"] == "project_aggregate"
+    assert found["aggregate"] == {"__typename": "project_aggregate_fields", "max": {"__typename": "project_max_fields"}}
+    assert found["nodes"] == [{"__typename": "project"}] * 20
+
+
+def test_rows_without_any_field_are_empty_objects(service: Any) -> None:
+    assert data(service, "{ project(limit: 2) { id @skip(if: true) } }")["project"] == [{}, {}]
+
+
+def test_a_long_answer_is_read_and_written_in_pieces(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "{ hello a: project(order_by: {created: asc}) { id tenant { name } } b: project(limit: 1) { id } }"
+    in_one = ServerCore.answer(service, text, None, None, Caller())
+    for module in ("loader", "encoding"):
+        monkeypatch.setattr(f"flowherd_server.graphql.{module}.PIECE_ROWS", 3)
+    status, pieces = ServerCore.answer(service, text, None, None, Caller())
+    assert len(pieces) > 7
+    assert (status, [b"".join(pieces)]) == in_one
+
+
+def test_large_answers_are_made_one_at_a_time() -> None:
+    turns, made = Turns(), threading.Event()
+
+    def make() -> None:
+        with turns.turn() as second:
+            second.next_piece()
+            made.set()
+
+    other = threading.Thread(target=make)
+    with turns.turn() as first:
+        first.next_piece()
+        other.start()
+        first.next_piece()
+        assert not made.wait(0.05)
+    other.join(20)
+    assert made.is_set()
+
+
 def test_the_schema_can_be_introspected(service: Any) -> None:
     found = data(service, get_introspection_query())
     assert {"flow_run", "flow_run_bool_exp", "create_flow_run_input"} <= {t["name"] for t in found["__schema"]["types"]}
@@ -165,7 +221,8 @@ def test_a_field_that_cannot_be_answered_is_null_and_the_others_are_answered(ser
 @pytest.mark.parametrize("left", [Budget(rows=30), Budget(characters=1200)])
 def test_a_too_large_answer_is_refused_with_the_arguments_that_make_it_smaller(service: Any, left: Budget) -> None:
     text = "{ a: project { name tenant_id } b: project { name tenant_id } }"
-    answer = execute(SCHEMA, text, None, None, RequestContext(service, Caller(), {}, budget=left))
+    with Turns().turn() as turn:
+        answer = execute(SCHEMA, text, None, None, RequestContext(service, Caller(), {}, turn, budget=left))
     assert len(answer.body["data"]["a"]) == 20
     assert answer.body["data"]["b"] is None
     assert "limit and offset" in answer.body["errors"][0]["message"]
@@ -215,7 +272,7 @@ def test_a_query_that_takes_too_long_is_refused_with_what_makes_it_shorter(
     monkeypatch.setattr("flowherd_server.store.database.STATEMENT_S", 0.0)
     monkeypatch.setattr("flowherd_server.store.database._INSTRUCTIONS", 100)
     with closing(Database(tmp_path / "test.sqlite")) as database:
-        answer = ask(SimpleNamespace(database=database, schedule_ahead=1), "{ project { id name } }")
+        answer = ask(SimpleNamespace(database=database, schedule_ahead=1, turns=Turns()), "{ project { id name } }")
     error = answer.body["errors"][0]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"  # not a temporary failure, which clients repeat
     assert "ask for less" in error["message"]

@@ -5,6 +5,7 @@ The server's answers are compared with a plain evaluation of the same conditions
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from sqlalchemy import Column, Table
 
 from flowherd_server.call import Caller
 from flowherd_server.graphql.compiler import ORDER_WORDS
+from flowherd_server.graphql.turns import Turns
 from flowherd_server.service import SCHEMA, ServerCore
 from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
@@ -35,12 +37,13 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.rows = fill(database, seed=1)
-        self._service = SimpleNamespace(database=database, schedule_ahead=1)
+        self._service = SimpleNamespace(database=database, schedule_ahead=1, turns=Turns())
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:
-        answer = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
-        assert (answer.status, list(answer.body)) == (200, ["data"]), (answer, variables)
-        return answer.body["data"]
+        status, pieces = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
+        body = json.loads(b"".join(pieces))
+        assert (status, list(body)) == (200, ["data"]), (body, variables)
+        return body["data"]
 
     def ids(self, table: Table, where: Any, order_by: Any = None, **more: Any) -> list[Any]:
         """Return the ids of the rows that the server selects, in its order."""
