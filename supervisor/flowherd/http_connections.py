@@ -299,7 +299,8 @@ class BoundedServer(uvicorn.Server):
 def server_config(app: Callable[..., Any], *, stop_timeout_s: int, **more: Any) -> uvicorn.Config:
     """Return uvicorn's settings for a BoundedServer; `stop_timeout_s` is for requests under way when it stops.
 
-    Websockets are off: a connection that becomes one leaves uvicorn's connections, and nothing here has any.
+    Websockets are off: a connection that becomes one leaves uvicorn's connections, and nothing here has any. Headers of
+    proxies are not read, because nothing here depends on the client's address.
     """
     return uvicorn.Config(
         app,
@@ -310,5 +311,6 @@ def server_config(app: Callable[..., Any], *, stop_timeout_s: int, **more: Any) 
         access_log=False,
         timeout_graceful_shutdown=stop_timeout_s,
         server_header=False,
+        proxy_headers=False,
         **more,
     )

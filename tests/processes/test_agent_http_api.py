@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -88,6 +89,21 @@ def test_a_web_page_cannot_poke(backend: MemoryBackend, session: requests.Sessio
         for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
             assert session.get(f"{address}/api/poke", headers=headers, timeout=5).status_code == 403
             assert session.post(f"{address}/api/pause", headers=headers, timeout=5).status_code == 403
+
+
+def test_a_request_with_two_ends_is_refused_on_every_path(backend: MemoryBackend) -> None:
+    with going(RecordingAgent(backend=backend, agent_address="http://127.0.0.1:0")) as agent:
+        host, _, port = wait_until(lambda: agent.api_address).removeprefix("http://").partition(":")
+        for path in (b"/api/health", b"/api/poke", b"/api/pause"):
+            with socket.create_connection((host, int(port)), timeout=5) as connection:
+                ends = b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                method = b"GET " if path == b"/api/health" else b"POST "
+                connection.sendall(method + path + b" HTTP/1.1\r\nHost: localhost\r\n" + ends + b"GET / HTTP/1.1\r\n")
+                answer = b""
+                while data := connection.recv(65536):
+                    answer += data
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize("address", ["http://0.0.0.0:0", "http://127.0.0.1", "http://127.0.0.1:x"])

@@ -117,6 +117,14 @@ def _is_of_a_page(request: Request) -> bool:
     return "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none"
 
 
+def _two_ends(request: Request) -> Response | None:
+    """Refuse a request of which a proxy may have read another end than this server (RFC 9112, section 6.3)."""
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        error = {"error": "a request has Content-Length or Transfer-Encoding, not both"}
+        return JSONResponse(error, 400, {"Connection": "close"})
+    return None
+
+
 class Routes:
     """The API's routes. `refusal` is called first for everything except the bare health answer."""
 
@@ -141,7 +149,7 @@ class Routes:
 
     def _guarded(self, answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
-            refusal = self._refusal(request)
+            refusal = _two_ends(request) or self._refusal(request)
             if refusal is not None:
                 return refusal
             try:
@@ -152,6 +160,8 @@ class Routes:
         return endpoint
 
     def _health(self, request: Request) -> Response:
+        if refusal := _two_ends(request):
+            return refusal
         state = self._facts.health()
         body = self._status(state) if self._refusal(request) is None else {}
         return JSONResponse(body, 200 if state.well else 503)

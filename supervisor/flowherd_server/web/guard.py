@@ -87,7 +87,7 @@ class Guard:
         if self._local_only and not self._is_local(headers.get("host", "")):
             answer = errors_answer("the Host header does not name this host", BAD_USER_INPUT)
             return JSONResponse(answer, status_code=400)
-        if scope["method"] != "GET" and _is_of_another_site(headers):
+        if _is_of_another_site(headers) if scope["method"] != "GET" else _is_fetched_by_another(scope["path"], headers):
             # A browser sends the password that it knows with requests of any page (CSRF).
             answer = errors_answer("UNAUTHENTICATED: pages of other sites may not do this", UNAUTHENTICATED)
             return JSONResponse(answer, status_code=403)
@@ -109,6 +109,14 @@ def _is_of_another_site(headers: Headers) -> bool:
     """Return whether a web page of another origin makes the request; other programs send no Origin (RFC 6454)."""
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host")
+
+
+def _is_fetched_by_another(path: str, headers: Headers) -> bool:
+    """Return whether a page of another origin reads something that is not for a browser, such as a wake, as an image.
+
+    Browsers send no Origin then, but Sec-Fetch-Site (Fetch Metadata). Links lead to the status page from anywhere.
+    """
+    return path not in ("/", OPEN_PATH) and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
 def _presented(authorization: str) -> bytes:

@@ -18,8 +18,8 @@ from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
 from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, TEXT_SO_FAR
 
-#: Nothing is loaded or run, even if a name or message contains markup.
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+#: Nothing is loaded or run, even if a name or message contains markup, and no page shows it in a frame.
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
 #: Maximum number of agents and of runs.
 _MAX_ROWS = 50
 #: The end of a longer unfinished line is shown.

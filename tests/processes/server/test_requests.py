@@ -136,6 +136,18 @@ def test_pages_of_other_sites_change_nothing(client: Client, origin: str) -> Non
     assert own.status_code == 200
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_pages_of_other_sites_cannot_wait_as_an_agent(client: Client, site: str) -> None:
+    """An image of a page is a GET without Origin."""
+    agent = client.agent()
+    path, fetched = f"/agents/{agent.agent_id}/wake", {"Sec-Fetch-Site": site}
+    assert refusal(requests.get(client.server.url + path, headers=fetched, timeout=30), 403)
+    assert not agent.connected()
+    for open_path in ("/", "/health"):
+        assert requests.get(client.server.url + open_path, headers=fetched, timeout=30).ok
+    assert requests.get(client.server.url + path, headers={"Sec-Fetch-Site": "none"}, timeout=30).ok
+
+
 def test_a_request_with_two_ends_is_refused_and_its_connection_closed(client: Client) -> None:
     host, _, port = client.server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
