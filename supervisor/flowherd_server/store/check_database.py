@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from flowherd_server.store.tables import SCHEMA_VERSION
 _BUSY_TIMEOUT_S = 10.0
 #: Most problems that one check names.
 _MOST_PROBLEMS = 20
+#: Most rows that refer to nothing and are counted.
+_MOST_DANGLING = 100_000
 #: Number of SQLite's instructions between two calls of `still_working`.
 _INSTRUCTIONS = 5_000_000
 _COUNTED = ("flow", "flow_run", "task_run", "run_state", "log_line", "agent")
@@ -118,8 +121,14 @@ def _structure(connection: sqlite3.Connection) -> Check:
 
 
 def _references(connection: sqlite3.Connection) -> Check:
-    rows = connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_PROBLEMS)
-    return Check("references", [f"a row of {row[0]} refers to a row of {row[2]} that does not exist" for row in rows])
+    rows = connection.execute("PRAGMA foreign_key_check").fetchmany(_MOST_DANGLING)
+    counts = Counter((row[0], row[2]) for row in rows)
+    least = "at least " if len(rows) == _MOST_DANGLING else ""
+    problems = [
+        f"{least}{count} rows of {child} refer to rows of {parent} that do not exist"
+        for (child, parent), count in sorted(counts.items())
+    ]
+    return Check("references", problems)
 
 
 def _wrong_counters(connection: sqlite3.Connection) -> list[str]:

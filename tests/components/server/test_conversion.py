@@ -39,7 +39,7 @@ while status:
     [old] = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'log'").fetchone()
     connection.close()
     print(status, layout, old, flush=True)
-    after_s *= 1.25
+    after_s *= 1.25 if old else 1.05
 """
 
 
