@@ -13,6 +13,6 @@ A request goes from top to bottom, and a module imports only from its own folder
     schedules/         when schedules fire, and the flow runs that are created for them
     runs/              flow runs and task runs: creation, states, rescue of dead ones, waking of agents
     graphql/           the schema generated from the tables, and the way from a query to its rows
-    store/             the database: tables, relationships, migrations, pruning
+    store/             the database: tables and views, lines, migrations, conversion, pruning
     call, errors       the context of one change; refusals
 """

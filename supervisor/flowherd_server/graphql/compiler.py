@@ -171,7 +171,10 @@ def _condition(table: Table, arguments: Arguments, parents: Parents | None) -> t
 
 def _of_parents(scope: FromClause, parents: Parents) -> ColumnElement[bool]:
     column = scope.c[parents.column]
-    return column == parents.keys[0] if len(parents.keys) == 1 else one_of(column, parents.keys)
+    if len(parents.keys) == 1:
+        return and_(column == parents.keys[0])
+    # Not null, so that SQLite may begin with the table that a view only joins by LEFT JOIN.
+    return and_(column.is_not(None), one_of(column, parents.keys))
 
 
 def _ranked(
@@ -195,7 +198,8 @@ def _ranked(
 
 def _order(table: Table, scope: FromClause, order_by: Sequence[Mapping[str, Any]]) -> list[ColumnElement[Any]]:
     keys = [key for each in order_by for key in _order_keys(table, scope, each, lambda column: column, 0)]
-    return [*keys, scope.c[insertion_order(table)].asc()]
+    last = insertion_order(table)
+    return keys if any(each.get(last) for each in order_by) else [*keys, scope.c[last].asc()]
 
 
 def _order_keys(

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.logs import RunLog
 from tests.support.dialect import Client
 
 START = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -50,6 +52,50 @@ def test_a_line_that_is_sent_again_is_stored_once(client: Client) -> None:
     client.do("write_run_logs", logs=lines(other, range(3)))
     assert messages(client, run_id) == [f"line {n}" for n in range(15)]
     assert messages(client, other) == [f"line {n}" for n in range(3)]
+
+
+def test_lines_are_told_apart_by_attempt_and_place_whatever_their_ids_are_like(client: Client) -> None:
+    run_id = client.create_run()
+    ids = ["a:0", "b:0", "0", ":0", "a:00", "a:b:0", "a:deployed", "b:deployed", "deployed", f"a:{1 << 63}", "", "a:"]
+    batch = [{"flow_run_id": run_id, "message": line_id, "line_id": line_id} for line_id in ids]
+    client.do("write_run_logs", logs=[*batch, *batch])
+    client.do("write_run_logs", logs=batch)
+    found = client.run(run_id, "logs(order_by: {id: asc}) { message line_id }")["logs"]
+    assert [line["line_id"] for line in found] == [line["message"] for line in found] == ids
+
+
+def test_lines_are_numbered_by_run_in_the_order_of_their_arrival_and_counted_by_level(client: Client) -> None:
+    run_id, other = client.create_run(), client.create_run()
+    client.do("write_run_logs", logs=lines(run_id, range(5, 7), level="ERROR"))
+    client.do("write_run_logs", logs=[*lines(other, range(2)), *lines(run_id, range(6), level="WARN")])
+    client.do("write_run_logs", logs=[{"flow_run_id": run_id, "level": level} for level in (10, "FATAL", "NOTICE")])
+    found = client.run(
+        run_id,
+        "log_lines log_debug log_info log_warning log_error log_critical "
+        "logs(order_by: {id: asc}) { number stream line_id }",
+    )
+    assert [line["number"] for line in found["logs"]] == list(range(1, 11))
+    assert [line["line_id"] for line in found["logs"]] == ["5", "6", "0", "1", "2", "3", "4", None, None, None]
+    assert [line["stream"] for line in found.pop("logs")] == ["stdout"] * 7 + [None] * 3
+    counts = {"log_debug": 1, "log_info": 1, "log_warning": 5, "log_error": 2, "log_critical": 1}
+    assert found == {"log_lines": 10, **counts}
+    assert client.run(other, "log_lines log_info") == {"log_lines": 2, "log_info": 2}
+
+
+def test_a_follower_gets_lines_that_come_late_from_an_earlier_attempt(client: Client) -> None:
+    run_id = client.create_run()
+    transport = GraphQLTransport(client.server.url)
+    log = RunLog(transport, run_id, numbered=True)
+
+    def new() -> list[str]:
+        return [line.message for line in log.next_lines()]
+
+    client.do("write_run_logs", logs=lines(run_id, range(2), line_id="second:900"))
+    assert (new(), new()) == (["line 0"], [])
+    for place in ("first:0", "second:100", "first:75", "second:notice"):
+        client.do("write_run_logs", logs=lines(run_id, range(1), line_id=place, message=place))
+        assert (new(), new()) == ([place], [])
+    transport.close()
 
 
 def test_lines_without_an_id_are_all_kept_and_lines_of_the_same_time_keep_their_order(client: Client) -> None:

@@ -13,6 +13,8 @@ from flowherd.cli.main import run
 COMMANDS = [
     ["start"],
     ["server"],
+    ["server", "backup"],
+    ["server", "check"],
     ["register"],
     ["run"],
     ["ps"],
