@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
 
 from flowherd_runner.contract.journal import STREAM_NAMES
 
@@ -17,30 +16,24 @@ STREAMS = {name: number for number, name in STREAM_NAMES.items()}
 LEVEL_COUNTERS = {"log_critical": 50, "log_error": 40, "log_warning": 30, "log_info": 20, "log_debug": 0}
 
 
-class LevelCode(NamedTuple):
-    """How the level of a line is stored."""
-
-    number: int
-    #: The level's name, if it does not follow from the number.
-    name: str | None
-    #: Column of flow_run that counts lines of this level.
-    counter: str
-
-
 @lru_cache(maxsize=256)
-def level_code(name: str) -> LevelCode:
-    """Return how a level is stored. A name that Python's logging does not know counts as INFO."""
-    number, kept = _number_and_name(name)
-    return LevelCode(number, kept, next(column for column, lowest in LEVEL_COUNTERS.items() if number >= lowest))
+def level_code(name: str) -> tuple[int, str | None]:
+    """Return the number of a level, and its name if that does not follow from the number.
 
-
-def _number_and_name(name: str) -> tuple[int, str | None]:
+    A name that Python's logging does not know counts as INFO.
+    """
     if name in LEVELS:
         return LEVELS[name], None
     number = name.removeprefix("Level ")  # as logging calls levels without a name
     if number != name and number.isascii() and number.isdigit() and len(number) < 4 and str(int(number)) == number:
         return int(number), None if int(number) not in LEVELS.values() else name
     return _OTHER_NAMES.get(name, LEVELS["INFO"]), name
+
+
+@lru_cache(maxsize=256)
+def counter_of(level: int) -> str:
+    """Return the column of flow_run that counts lines of this level."""
+    return next(column for column, lowest in LEVEL_COUNTERS.items() if level >= lowest)
 
 
 def stream_code(name: object) -> int:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from flowherd_server.store.log_codes import NO_STREAM, level_code, stream_code
+from flowherd_server.store.log_codes import NO_STREAM, counter_of, level_code, stream_code
 from flowherd_server.store.row_lookup import numbers_of
 from flowherd_server.store.tables import FLOW_RUN, LOG_ATTEMPT, LOG_LINE, TASK_RUN
 
@@ -97,11 +97,11 @@ def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: di
                 continue
             known.add((place.attempt, place.offset))
         number += 1
-        level = level_code(line.level)
-        counts[level.counter] += 1
+        level, level_name = level_code(line.level)
+        counts[counter_of(level)] += 1
         task_run = None if line.task_run_id is None else tasks[line.task_run_id]
         at = now if line.timestamp is None else line.timestamp
-        stored = (number, at, level.number, *_text(line, task_run), level.name, place.mark)
+        stored = (number, at, level, *_text(line, task_run), level_name, place.mark)
         rows.append((run, *_key(place, number), *stored))
     if rows:
         connection.exec_driver_sql(_INSERT, rows)
