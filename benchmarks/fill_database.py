@@ -154,9 +154,9 @@ def _copy(connection: sqlite3.Connection, templates: list[str], count: int) -> N
         "task_copy AS copy JOIN task_run AS t ON t.id = copy.template",
         {"id": "copy.id", "flow_run_id": "copy.run"},
     )
-    for name in ("flow_run_state", "log"):
-        source = f"copy JOIN {name} AS t ON t.flow_run_id = copy.template"
-        _insert(connection, METADATA.tables[name], source, {"flow_run_id": "copy.id"})
+    numbered = "copy JOIN flow_run AS r ON r.id = copy.template JOIN flow_run AS new ON new.id = copy.id"
+    for name in ("run_state", "log_attempt", "log_line"):
+        _insert(connection, METADATA.tables[name], f"{numbered} JOIN {name} AS t ON t.run = r.seq", {"run": "new.seq"})
     source = "task_copy AS copy JOIN task_run_state AS t ON t.task_run_id = copy.template"
     _insert(connection, METADATA.tables["task_run_state"], source, {"task_run_id": "copy.id"})
 
@@ -167,8 +167,9 @@ def _insert(connection: sqlite3.Connection, table: Table, source: str, changed: 
     for column in table.c:
         if isinstance(column.type, TimeUs):
             values[column.name] = f"t.{column.name} + copy.shift"
-    key = "seq" if "seq" in values else "id"
-    values |= {key: "NULL", **({"id": "new_id()"} if key == "seq" else {}), **changed}
+    if "seq" in values:
+        values |= {"seq": "NULL", "id": "new_id()"}
+    values |= changed
     if table.name == "flow_run":
         values["name"] = "new_name()"
     columns = ", ".join(values)

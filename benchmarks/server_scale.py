@@ -41,6 +41,9 @@ from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
 
 UNFINISHED = sorted(state.value for state in RunState if state not in FINISHED)
 _FIELDS = "id name state created"
+_NEWEST_LINES = (
+    'log(where: {{level: {{_eq: "{}"}}}}, order_by: {{timestamp: desc}}, limit: 10) {{ id timestamp message }}'
+)
 
 
 class Measured:
@@ -111,6 +114,13 @@ class Measured:
             "until a time, ended": lambda: self._newest(f'end_time: {{_lte: "{month_ago}"}}', "end_time"),
             "counts by state": lambda: self._query(counts),
             "counts by flow": lambda: self._query("flow { flow_runs_aggregate { aggregate { count } } }"),
+            "newest errors of all runs": lambda: self._query(_NEWEST_LINES.format("ERROR")),
+            "newest critical lines (none)": lambda: self._query(_NEWEST_LINES.format("CRITICAL")),
+            "newest runs with errors": lambda: self._newest('logs: {level: {_eq: "ERROR"}}'),
+            "newest with critical lines (none)": lambda: self._newest("log_critical: {_gt: 0}"),
+            "warnings of a run": lambda: self._query(
+                f'log(where: {{flow_run_id: {{_eq: "{self._id}"}}, level: {{_eq: "WARNING"}}}}) {{ message }}'
+            ),
             "log of a run": lambda: self._people.log(self._id).next_lines(),
             "history of a run": lambda: self._people.history(self._id).states(),
             "status page": lambda: self._get("/"),

@@ -9,14 +9,23 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Integer, String, Table, insert, select
+from sqlalchemy import Boolean, Column, Connection, Integer, String, Table, insert, select, update
 
 from flowherd_server.store.columns import DurationUs, Json, TimeUs, UuidText
 from flowherd_server.store.database import Database
+from flowherd_server.store.log_codes import LEVEL_COUNTERS, counter_of, level_code
 from flowherd_server.store.microseconds import format_duration, format_time
 from flowherd_server.store.postgres_functions import json_contains, json_has_keys, json_order
 from flowherd_server.store.relationships import RELATIONSHIPS
-from flowherd_server.store.tables import TENANT, insertion_order, stored_tables, visible_tables
+from flowherd_server.store.tables import (
+    FLOW_RUN,
+    LOG,
+    LOG_LINE,
+    TENANT,
+    insertion_order,
+    stored_tables,
+    visible_tables,
+)
 
 Row = Mapping[str, Any]
 
@@ -34,6 +43,7 @@ def fill(database: Database, seed: int) -> dict[str, list[Row]]:
                 row = {c.name: _value(chance, c, number, connection) for c in table.c if _is_given(table, c)}
                 # A row that repeats a unique value is left out.
                 connection.execute(insert(table).prefix_with("OR IGNORE"), row)
+        _fit_levels(connection)
     with database.reading() as connection:
         return {
             table.name: [
@@ -41,6 +51,17 @@ def fill(database: Database, seed: int) -> dict[str, list[Row]]:
             ]
             for table in visible_tables()
         }
+
+
+def _fit_levels(connection: Connection) -> None:
+    """Write levels, and the counters of runs, as the server does for lines with these names of levels."""
+    connection.execute(update(FLOW_RUN), dict.fromkeys(("log_lines", *LEVEL_COUNTERS), 0))
+    for line in connection.execute(select(LOG.c.id, LOG.c.run, LOG.c.level)).all():
+        code, name = level_code(line.level)
+        connection.execute(update(LOG_LINE).where(LOG_LINE.c.id == line.id), {"level": code, "level_name": name})
+        for counter in ("log_lines", counter_of(code)):
+            more = {counter: FLOW_RUN.c[counter] + 1}
+            connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.seq == line.run).values(more))
 
 
 def _is_given(table: Table, column: Column[Any]) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Table, and_, exists, false, not_, or_, true
+from sqlalchemy import ColumnElement, FromClause, Table, and_, exists, false, literal_column, not_, or_, true
 
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.operators import OPERATORS
+from flowherd_server.store.log_codes import LOWEST_SEVERE, counter_of, level_code
 from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
+from flowherd_server.store.tables import FLOW_RUN, LOG
 
 #: Limit of nesting, far below that of SQLite, which refuses expressions nested 1000 deep.
 MAX_WHERE_DEPTH = 24
@@ -45,7 +47,10 @@ def _part(table: Table, scope: FromClause, key: str, value: Any, depth: int) -> 
         return and_(true(), *parts) if key == "_and" else or_(false(), *parts)
     relationship = RELATIONSHIPS[table.name].get(key)
     if relationship is not None:
-        return _related(relationship, scope, value, depth)
+        related = _related(relationship, scope, value, depth)
+        return and_(_has_lines(scope, value), related) if relationship.target is LOG and table is FLOW_RUN else related
+    if table is LOG and key == "level" and value.get("_eq") is not None:
+        return and_(_has_level(scope, value["_eq"]), _compare(scope.c[key], value))
     compared, run_of = _compare(scope.c[key], value), table.c[key].info.get("run_of")
     if run_of is not None and value.get("_eq") is not None:
         return and_(scope.c.run == run_of(value["_eq"]), compared)
@@ -62,6 +67,20 @@ def _related(
     target = relationship.target.alias()
     link = target.c[relationship.target_column] == scope.c[relationship.source_column]
     return exists().where(link, compile_where(relationship.target, target, where, depth + 1)).correlate(scope)
+
+
+def _has_level(scope: FromClause, name: str) -> ColumnElement[bool]:
+    """Return what holds for a line of a level, in the words of the index of severe lines."""
+    code = level_code(name)[0]
+    is_severe = scope.c.level_code >= literal_column(str(LOWEST_SEVERE)) if code >= LOWEST_SEVERE else true()
+    return and_(scope.c.level_code == code, is_severe)
+
+
+def _has_lines(scope: FromClause, where: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Return what holds for a run that has lines within `where`, as far as the run's counters tell it."""
+    name = (where.get("level") or {}).get("_eq")
+    counter = "log_lines" if name is None else counter_of(level_code(name)[0])
+    return scope.c[counter] > literal_column("0")
 
 
 def _compare(column: ColumnElement[Any], operators: Mapping[str, Any]) -> ColumnElement[bool]:

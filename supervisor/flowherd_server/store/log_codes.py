@@ -15,6 +15,10 @@ STREAMS = {name: number for number, name in STREAM_NAMES.items()}
 #: {column of flow_run: lowest level of the lines that it counts}, the highest first.
 LEVEL_COUNTERS = {"log_critical": 50, "log_error": 40, "log_warning": 30, "log_info": 20, "log_debug": 0}
 
+#: Level from which on lines are in an index, and the counters of such lines.
+LOWEST_SEVERE = LEVELS["WARNING"]
+SEVERE_COUNTERS = [name for name, lowest in LEVEL_COUNTERS.items() if lowest >= LOWEST_SEVERE]
+
 
 @lru_cache(maxsize=256)
 def level_code(name: str) -> tuple[int, str | None]:

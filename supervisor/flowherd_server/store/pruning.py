@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, select, tuple_
 
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import SECOND_US, now_us
@@ -36,7 +36,7 @@ def prune(database: Database, keep_finished_s: float, stopping: Callable[[], boo
     return _Pruning(database, now_us() - round(keep_finished_s * SECOND_US), stopping).run()
 
 
-def old_runs(connection: Connection, before_us: int) -> Sequence[Row[Any, Any]]:
+def old_runs(connection: Connection, before_us: int) -> Sequence[Any]:
     """Return number and id of the next runs to delete, those that ended first first."""
     # Only finished runs have an end time. In its order, so that no run that is kept is read.
     query = select(FLOW_RUN.c.seq, FLOW_RUN.c.id).where(FLOW_RUN.c.end_time < before_us)
@@ -67,7 +67,7 @@ class _Pruning:
             self._database.checkpoint()
         return pruned
 
-    def _old_runs(self) -> Sequence[Row[Any, Any]]:
+    def _old_runs(self) -> Sequence[Any]:
         with self._database.reading() as connection:
             return old_runs(connection, self._before_us)
 

@@ -27,6 +27,7 @@ _SAME = {
     "task_id": 20_000,
     "idempotency_key": 10_000,
     "name": 200,
+    "level": 100,
     "run": 10,
     "attempt": 10,
     "flow_run_id": 10,

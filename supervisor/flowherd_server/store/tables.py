@@ -36,7 +36,7 @@ from flowherd_server.store.columns import (
     reference_column,
     time_column,
 )
-from flowherd_server.store.log_codes import LEVEL_COUNTERS
+from flowherd_server.store.log_codes import LEVEL_COUNTERS, LOWEST_SEVERE, SEVERE_COUNTERS
 from flowherd_server.store.view_queries import FLOW_RUN_STATE_VIEW, LOG_VIEW
 
 #: Version of the tables, kept in the database file; raised when released columns change (migrations.py).
@@ -81,8 +81,10 @@ def _index_by_time(table: Table, *times: str, key: str | None = None) -> None:
     """Add indexes for the newest rows, of all or of each value of `key`."""
     for time in times:
         name = f"{table.name}_by_{time}" if key is None else f"{table.name}_by_{key}_and_{time}"
-        # Descending, because rows with equal times come in the order of insertion, and so they do in this index.
-        Index(name, *([] if key is None else [table.c[key]]), table.c[time].desc())
+        column = table.c[time]
+        # Descending if it may be null, for then many rows are equal and come first, in the order of insertion, as they
+        # do in this index. Others take less space if they grow at their end.
+        Index(name, *([] if key is None else [table.c[key]]), column.desc() if column.nullable else column)
 
 
 TENANT = _table(
@@ -197,6 +199,7 @@ FLOW_RUN = _table(
     # These two only contain runs that wait. Labels are stored sorted, so equal sets of labels are equal text.
     Index("flow_run_waiting", "tenant_id", "labels", "state_start_time", sqlite_where=text(WAITS)),
     Index("flow_run_scheduled", "flow_id", sqlite_where=text(IS_SCHEDULED)),
+    *(Index(f"flow_run_with_{name}", "created", sqlite_where=text(f"{name} > 0")) for name in SEVERE_COUNTERS),
 )
 _index_by_time(FLOW_RUN, "created", "scheduled_start_time", "start_time", "end_time")
 _index_by_time(FLOW_RUN, "created", key="name")
@@ -272,6 +275,8 @@ LOG_LINE = Table(
     Index("log_line_by_arrival", "run", "id", unique=True),
     Index("log_line_by_time", "run", "timestamp"),
     Index("log_line_by_task_run", "task_run", "timestamp", sqlite_where=text("task_run IS NOT NULL")),
+    # Of warnings and errors only: lines of other levels are too many to be worth an index.
+    Index("log_line_by_level", "level", "timestamp", sqlite_where=text(f"level >= {LOWEST_SEVERE}")),
     sqlite_with_rowid=False,
     info={"hidden": True},
 )
@@ -295,6 +300,7 @@ LOG = _view(
     Column("timestamp", TimeUs, nullable=False),
     Column("name", String),
     Column("level", String, nullable=False),
+    Column("level_code", Integer, nullable=False, info={"hidden": True}),
     Column("message", String, nullable=False),
     Column("info", Json),
     Column("line_id", String),

@@ -19,6 +19,7 @@ SELECT
     log_line.timestamp AS timestamp,
     CASE log_line.name WHEN '' THEN {_STREAM} ELSE log_line.name END AS name,
     coalesce(log_line.level_name, {_LEVEL}) AS level,
+    log_line.level AS level_code,
     log_line.message AS message,
     coalesce(log_line.info, '{{"stream":"' || {_STREAM} || '"}}') AS info,
     ({_TOKEN}) || coalesce(log_line.mark, log_line.offset) AS line_id,
