@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Select, String, select, text, type_coerce
 
 from flowherd.states import RunState
 from flowherd_server.runs.labels import labels_match, labels_match_sql
-from flowherd_server.store.tables import FLOW_RUN, TASK_RUN, WAITS
+from flowherd_server.store.indexes import WAITS
+from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
 
 _LABELS = type_coerce(FLOW_RUN.c.labels, String)
 

@@ -17,9 +17,10 @@ from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_ru
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
+from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SCHEDULED
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
 from flowherd_server.store.row_lookup import row_by_id
-from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, FOLLOWS_SCHEDULE, IS_SCHEDULED
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN
 
 _ACTIVE = text(FOLLOWS_SCHEDULE)
 #: Prefix of the idempotency keys of runs that schedules create.

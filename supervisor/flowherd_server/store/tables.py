@@ -24,7 +24,6 @@ from sqlalchemy import (
     text,
 )
 
-from flowherd.states import CLAIMABLE, RunState
 from flowherd_server.store.columns import (
     DurationUs,
     Json,
@@ -36,19 +35,14 @@ from flowherd_server.store.columns import (
     reference_column,
     time_column,
 )
-from flowherd_server.store.log_codes import LEVEL_COUNTERS, LOWEST_SEVERE, SEVERE_COUNTERS
+from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SEVERE, WAITS, add_flow_run_indexes
+from flowherd_server.store.log_codes import LEVEL_COUNTERS
 from flowherd_server.store.view_queries import FLOW_RUN_STATE_VIEW, LOG_VIEW
 
 #: Version of the tables, kept in the database file; raised when released columns change (migrations.py).
 SCHEMA_VERSION = 3
 
 METADATA = MetaData()
-
-#: Conditions of partial indexes. SQLite uses such an index only for a query that contains the same words
-#: (https://sqlite.org/partialindex.html), so queries quote them too.
-WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
-IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
-FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
 
 
 def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
@@ -75,16 +69,6 @@ def _keyed_table(name: str, key: str, value: Column[Any], hidden: bool = False) 
         UniqueConstraint("tenant_id", key),
         hidden=hidden,
     )
-
-
-def _index_by_time(table: Table, *times: str, key: str | None = None) -> None:
-    """Add indexes for the newest rows, of all or of each value of `key`."""
-    for time in times:
-        name = f"{table.name}_by_{time}" if key is None else f"{table.name}_by_{key}_and_{time}"
-        column = table.c[time]
-        # Descending if it may be null, for then many rows are equal and come first, in the order of insertion, as they
-        # do in this index. Others take less space if they grow at their end.
-        Index(name, *([] if key is None else [table.c[key]]), column.desc() if column.nullable else column)
 
 
 TENANT = _table(
@@ -132,7 +116,7 @@ FLOW = _table(
     Column("serialized_flow", Json, nullable=False),
     Column("schedule", Json),
     Column("is_schedule_active", Boolean, nullable=False),
-    # When more runs must be created for an active schedule; null if that is not known.
+    # When an active schedule needs more runs.
     Column("schedule_due", TimeUs, info={"hidden": True}),
     time_column("created", nullable=False),
     time_column("updated", nullable=False),
@@ -195,16 +179,8 @@ FLOW_RUN = _table(
         for name in ("log_lines", *sorted(LEVEL_COUNTERS))
     ),
     UniqueConstraint("flow_id", "idempotency_key"),
-    Index("flow_run_by_agent", "agent_id"),
-    # These two only contain runs that wait. Labels are stored sorted, so equal sets of labels are equal text.
-    Index("flow_run_waiting", "tenant_id", "labels", "state_start_time", sqlite_where=text(WAITS)),
-    Index("flow_run_scheduled", "flow_id", sqlite_where=text(IS_SCHEDULED)),
-    *(Index(f"flow_run_with_{name}", "created", sqlite_where=text(f"{name} > 0")) for name in SEVERE_COUNTERS),
 )
-_index_by_time(FLOW_RUN, "created", "scheduled_start_time", "start_time", "end_time")
-_index_by_time(FLOW_RUN, "created", key="name")
-_index_by_time(FLOW_RUN, "created", "start_time", "end_time", key="state")
-_index_by_time(FLOW_RUN, "created", "scheduled_start_time", "start_time", key="flow_id")
+add_flow_run_indexes(FLOW_RUN)
 # All states that flow runs have been in. Without ids, which would be more than half of it.
 RUN_STATE = Table(
     "run_state",
@@ -275,8 +251,7 @@ LOG_LINE = Table(
     Index("log_line_by_arrival", "run", "id", unique=True),
     Index("log_line_by_time", "run", "timestamp"),
     Index("log_line_by_task_run", "task_run", "timestamp", sqlite_where=text("task_run IS NOT NULL")),
-    # Of warnings and errors only: lines of other levels are too many to be worth an index.
-    Index("log_line_by_level", "level", "timestamp", sqlite_where=text(f"level >= {LOWEST_SEVERE}")),
+    Index("log_line_by_level", "level", "timestamp", sqlite_where=text(IS_SEVERE)),
     sqlite_with_rowid=False,
     info={"hidden": True},
 )

@@ -113,7 +113,7 @@ def faults(database: Database, statements: Statements, may_sort: bool = False) -
 def scans(step: str, statement: str) -> bool:
     if not re.match(rf"SCAN {LARGE}\b", step):
         return False
-    # The first rows of an index, without a condition that could pass over many; or of one that only has the wanted rows.
+    # The first rows of an index, without a condition that could pass over many; or an index of the wanted rows only.
     first_rows = " USING " in step and "LIMIT" in statement and not re.search(r"WHERE (?!1 = 1\s)", statement)
     return not first_rows and not re.search("INDEX flow_run_(waiting|with_log)", step)
 

@@ -32,7 +32,7 @@ class Waiting:
 
 
 @given(sets=st.lists(st.lists(LABELS, max_size=4).map(normal_labels)), agent=st.sets(LABELS))
-@fuzz(300)
+@fuzz(100)
 def test_exactly_the_sets_of_labels_that_fit_the_agent_are_found(sets: list[list[str]], agent: set[str]) -> None:
     expected = [
         labels for labels in map(json.loads, {json.dumps(each) for each in sets}) if labels_match(labels, agent)

@@ -1,0 +1,49 @@
+"""The indexes of flow runs, and the conditions of all indexes that contain only some rows.
+
+SQLite uses such an index only for a query that states the same condition (https://sqlite.org/partialindex.html), so
+queries quote these texts.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, Table, text
+
+from flowherd.states import CLAIMABLE, RunState
+from flowherd_server.store.log_codes import LOWEST_SEVERE, SEVERE_COUNTERS
+
+#: Of flow runs and task runs.
+WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
+IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
+#: Of flows.
+FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
+#: Of log lines, because those of other levels are too many to be worth an index.
+IS_SEVERE = f"level >= {LOWEST_SEVERE}"
+
+
+def add_flow_run_indexes(flow_run: Table) -> None:
+    """Add the indexes to the table of flow runs.
+
+    People ask for the newest runs, by one time or another: of all, of a name, of a state, of a flow.
+    """
+    _by_time(flow_run, "created", "scheduled_start_time", "start_time", "end_time")
+    _by_time(flow_run, "created", key="name")
+    _by_time(flow_run, "created", "start_time", "end_time", key="state")
+    _by_time(flow_run, "created", "scheduled_start_time", "start_time", key="flow_id")
+    columns = flow_run.c
+    Index("flow_run_by_agent", columns.agent_id)
+    # Labels are stored sorted, so equal sets of labels are equal text.
+    waiting = columns.tenant_id, columns.labels, columns.state_start_time
+    Index("flow_run_waiting", *waiting, sqlite_where=text(WAITS))
+    Index("flow_run_scheduled", columns.flow_id, sqlite_where=text(IS_SCHEDULED))
+    for counter in SEVERE_COUNTERS:
+        Index(f"flow_run_with_{counter}", columns.created, sqlite_where=text(f"{counter} > 0"))
+
+
+def _by_time(table: Table, *times: str, key: str | None = None) -> None:
+    """Add indexes for the newest rows, of all or of each value of `key`."""
+    for time in times:
+        name = f"{table.name}_by_{time}" if key is None else f"{table.name}_by_{key}_and_{time}"
+        column = table.c[time]
+        # Descending if it may be null, for then many rows are equal and come first, in the order of insertion, as they
+        # do in this index. Others take less space if they grow at their end.
+        Index(name, *([] if key is None else [table.c[key]]), column.desc() if column.nullable else column)
