@@ -185,8 +185,10 @@ _SPECIAL: dict[str, Any] = {
 
 
 def ordered(rows: Sequence[Row], order_by: Sequence[tuple[str, str]]) -> list[Row]:
-    """Sort rows by columns and order words, as PostgreSQL does."""
+    """Sort rows by columns and order words, as PostgreSQL does; equal rows newest first if the last word is desc."""
     found = list(rows)
+    if order_by and order_by[-1][1].startswith("desc"):
+        found.reverse()
     for column, word in reversed(order_by):
         down = word.startswith("desc")
         nulls_first = word.endswith("nulls_first") if "nulls" in word else down

@@ -1,7 +1,8 @@
 """Compiles a table field's arguments to SQL, for any table: `where`, `order_by`, `distinct_on`, `limit`, `offset`.
 
 The dialect's rules: all keys of an object must hold; a comparison with a given null is no condition; a comparison with
-a stored NULL is false; nulls sort as in Postgres; rows that order_by does not tell apart stay in insertion order.
+a stored NULL is false; nulls sort as in Postgres; rows that order_by does not tell apart are in the order of
+insertion, newest first if its last key is descending.
 Knows no GraphQL type and no connection.
 """
 
@@ -199,7 +200,22 @@ def _ranked(
 def _order(table: Table, scope: FromClause, order_by: Sequence[Mapping[str, Any]]) -> list[ColumnElement[Any]]:
     keys = [key for each in order_by for key in _order_keys(table, scope, each, lambda column: column, 0)]
     last = insertion_order(table)
-    return keys if any(each.get(last) for each in order_by) else [*keys, scope.c[last].asc()]
+    if any(each.get(last) for each in order_by):
+        return keys
+    inserted = scope.c[last]
+    # Equal rows newest first if times are, which is the order in which an index is read backwards.
+    return [*keys, inserted.desc() if _descends(order_by) else inserted.asc()]
+
+
+def _descends(order_by: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the last key of `order_by` is descending."""
+    last: Any = list(order_by)
+    while not isinstance(last, str):
+        inner = [each for each in (last.values() if isinstance(last, Mapping) else last) if each]
+        if not inner:
+            return False
+        last = inner[-1]
+    return _ORDERS[last][0]
 
 
 def _order_keys(

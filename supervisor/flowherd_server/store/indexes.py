@@ -43,7 +43,4 @@ def _by_time(table: Table, *times: str, key: str | None = None) -> None:
     """Add indexes for the newest rows, of all or of each value of `key`."""
     for time in times:
         name = f"{table.name}_by_{time}" if key is None else f"{table.name}_by_{key}_and_{time}"
-        column = table.c[time]
-        # Descending if it may be null, for then many rows are equal and come first, in the order of insertion, as they
-        # do in this index. Others take less space if they grow at their end.
-        Index(name, *([] if key is None else [table.c[key]]), column.desc() if column.nullable else column)
+        Index(name, *([] if key is None else [table.c[key]]), table.c[time])
