@@ -1,8 +1,13 @@
 """Packaging of flowherd: two source roots, supervisor/ (the parent side) and runners/ (the child side).
 
 Neither root is a package: a package named `supervisor` here would shadow supervisord's own from the project's root.
+
+Old Pythons must be able to read this file: pip then says which Python is needed (python_requires).
 """
 
+from __future__ import annotations
+
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -26,6 +31,8 @@ def conf_files() -> list[str]:
     ]
 
 
+if sys.platform != "linux":
+    sys.exit(f"flowherd needs Linux and Python 3.10 or newer; this is {sys.platform}")
 setup(
     name="flowherd",
     version=version(),
@@ -34,6 +41,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
+    classifiers=["Operating System :: POSIX :: Linux", "Programming Language :: Python :: 3", "Typing :: Typed"],
     python_requires=">=3.10",
     packages=[*find_packages("supervisor"), *find_packages("runners"), "flowherd.conf"],
     package_dir={

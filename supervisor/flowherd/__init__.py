@@ -6,10 +6,11 @@ FlowRun     the flow run that an agent is to deploy
 The errors  that these raise on purpose, from FlowherdError down
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Pythons that do not know it shall get as far as supported_host.
 
 from typing import TYPE_CHECKING, Any
 
+from flowherd import supported_host  # noqa: F401  # first: says what is needed, where the rest cannot be imported
 from flowherd.errors import (
     AuthorizationError,
     BackendError,

@@ -16,3 +16,5 @@ A request goes from top to bottom, and a module imports only from its own folder
     store/             the database: tables and views, lines, migrations, conversion, pruning
     call, errors       the context of one change; refusals
 """
+
+import flowherd  # noqa: F401  # first: says what is needed, where the rest cannot be imported

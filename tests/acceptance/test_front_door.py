@@ -1,18 +1,17 @@
-"""Runs README's two set-up commands and its quickstart, taken from it word for word; and checks the built wheel."""
+"""Runs README's two set-up commands and its quickstart, taken from it word for word."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import copy_checkout
 from tests.support.commands import CommandLine, background
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +26,7 @@ def shell_blocks() -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Give a copy of the files that git tracks, without anything built or installed beside them."""
-    place = tmp_path / "checkout"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, place / name)
-    return place
+    return copy_checkout(tmp_path / "checkout")
 
 
 def test_ci_runs_the_readmes_test_command_and_lets_no_peer_be_missing() -> None:
@@ -88,30 +80,6 @@ def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hello world" in done.stdout
     assert "Success" in done.stdout
-
-
-def test_the_wheel_holds_both_sides_and_conf_and_works_where_it_is_unpacked(checkout: Path, tmp_path: Path) -> None:
-    wheels = tmp_path / "wheels"
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(wheels), str(checkout)]
-    subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = wheels.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        archive.extractall(tmp_path / "unpacked")
-    conf = {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*") if path.suffix in (".toml", ".conf")}
-    assert {f"flowherd/{name}" for name in conf} <= names
-    assert {"flowherd_runner/boot.py", "flowherd/py.typed"} <= names
-    assert not any(name.startswith(("supervisor/", "tests/")) for name in names)
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")}
-    shown = subprocess.run(
-        [sys.executable, "-c", "import flowherd.config.conf_files as c; print(c.conf_directory())"],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    assert shown == str(tmp_path / "unpacked" / "flowherd" / "conf")
 
 
 def test_the_settings_table_names_only_settings_that_exist() -> None:

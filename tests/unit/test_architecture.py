@@ -36,6 +36,7 @@ LAYERS = [
             "signals",
             "standard_streams",
             "states",
+            "supported_host",
             "times",
             "values",
         ],
