@@ -19,8 +19,14 @@ SHOWN_FIELDS = frozenset({"shown", "trace"})
 def add_shown(record: Record) -> None:
     """Add to the record what a text shows of its message and exception. A patcher for loguru."""
     exception = record["exception"]
-    trace = "" if exception is None else "".join(traceback.format_exception(*exception))
-    record["extra"].update(shown=one_line(record["message"]), trace=lines(trace))
+    parts = [] if exception is None else traceback.format_exception(*exception)
+    record["extra"].update(shown=one_line(record["message"]), trace="".join(map(_part, parts)))
+
+
+def _part(text: str) -> str:
+    """Return a part of a traceback; further lines of an exception's message are indented, as those of a frame are."""
+    is_message = not text.startswith((" ", "\n"))
+    return lines(text[:-1].replace("\n", "\n    ") + text[-1:] if is_message else text)
 
 
 def add_stack(record: Record, stack: str) -> None:

@@ -46,9 +46,12 @@ def json_text(value: Any, default: Callable[[Any], Any], indent: int | None = No
     `default` is that of json.dumps, as is `indent`. Raises TypeError for what it cannot convert.
     """
     text = json.dumps(value, default=default, ensure_ascii=False, indent=indent)
-    if text.isprintable():
-        return text
-    return "".join(json.dumps(c)[1:-1] if c != "\n" and _is_escaped(c) else c for c in text)
+    # Line by line, because those of an indented text are printable as a rule.
+    return "\n".join(line if line.isprintable() else _escaped_json(line) for line in text.split("\n"))
+
+
+def _escaped_json(line: str) -> str:
+    return "".join(json.dumps(c)[1:-1] if _is_escaped(c) else c for c in line)
 
 
 def storable(text: str) -> str:

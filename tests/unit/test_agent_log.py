@@ -52,3 +52,35 @@ def test_a_program_that_chose_its_own_sinks_keeps_them(capsys: pytest.CaptureFix
     agent_log.configure_unless_done("INFO", Logging())
     logger.info("not shown")
     assert capsys.readouterr().err == ""
+
+
+def test_texts_of_others_cannot_forge_a_line_or_control_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "agent.log"
+    agent_log.configure("INFO", Logging(file=str(path)))
+    evil = "x\x1b[2J\u202e\nFORGED"
+    log = logger.bind(run_id=RUN_ID, run=evil)
+    try:
+        raise ValueError(evil)
+    except ValueError as error:
+        log.exception("{} failed: {}", evil, error)
+    logger.remove()
+    for text in (capsys.readouterr().err, path.read_text()):
+        first, *trace = text.splitlines()
+        assert first.endswith(
+            r"[x\x1b[2J\u202e\nFORGED 11111111] x\x1b[2J\u202e\nFORGED failed: x\x1b[2J\u202e\nFORGED"
+        )
+        assert trace[0] == "Traceback (most recent call last):"
+        assert "\x1b" not in text and "\u202e" not in text
+        assert trace[-2:] == [r"ValueError: x\x1b[2J\u202e", "    FORGED"]
+
+
+def test_json_lines_have_the_texts_themselves_and_no_field_of_the_text_format(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    agent_log.configure("INFO", Logging(json_lines=True))
+    logger.info("a\x1bb\nc")
+    line = json.loads(capsys.readouterr().err)
+    assert line["message"] == "a\x1bb\nc"
+    assert set(line) == {"timestamp", "level", "message"}
