@@ -64,7 +64,10 @@ def _select_by_key(table: Table, columns: Iterable[str], arguments: Arguments, k
     first = select(inner.c[key]).where(inner.c[keys.column] == keys.values.c.value)
     first = first.where(compile_where(table, inner, keys.where)).order_by(*_order(table, inner, arguments.order_by))
     first = _limited(first, keys.limit_each, keys.offset_each).correlate(keys.values)
-    rows = keys.values.join(scope, scope.c[key].in_(first))
+    found = and_(scope.c[key].in_(first))
+    if "view" in table.info:  # whose key has no index of its own
+        found = and_(scope.c[keys.column] == keys.values.c.value, found)
+    rows = keys.values.join(scope, found)
     query = select(*(scope.c[name] for name in columns)).select_from(rows)
     return _limited(query.order_by(*_order(table, scope, arguments.order_by)), keys.limit, keys.offset)
 
