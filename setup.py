@@ -65,6 +65,7 @@ setup(
         "rich>=13",
         "pydantic>=2.8",
         "pydantic-settings>=2.3",
+        "anyio>=4",
         "starlette>=0.37",
         "uvicorn>=0.29",
         "graphql-core>=3.3",

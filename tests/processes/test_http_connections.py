@@ -132,4 +132,4 @@ def test_invalid_requests_are_logged_once(server: Server) -> None:
         ) as other:
             assert is_answered(other)
     assert server.logged("Invalid HTTP request") == 1
-    assert server.logged("Unsupported upgrade request") == 1
+    assert server.logged("Unsupported upgrade request") <= 1  # older releases of uvicorn do not warn
