@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flowherd.errors import ConfigurationError
 from flowherd.line_writer import STANDARD_ERROR
+from flowherd.shown_text import one_line
 from flowherd_server.store.check_database import Report, check_database
 from flowherd_server.store.copy_database import Progress, copy_database, megabytes
 from flowherd_server.store.database import FILE_NAME
@@ -47,7 +48,7 @@ def back_up(data_dir: Path, target: Path, *, force: bool) -> int:
     if (target.exists() or target.is_symlink()) and not force:
         raise ConfigurationError(f"{target} exists; name another file, or replace it with --force")
     copy_database(source, target, Progress(_report_copying), thorough=True)
-    print(f"{source} is copied to {target} ({megabytes(target.stat().st_size)}, checked)")
+    print(one_line(f"{source} is copied to {target} ({megabytes(target.stat().st_size)}, checked)"))
     return 0
 
 
@@ -70,7 +71,7 @@ def check(data_dir: Path, *, as_json: bool) -> int:
         checks = [{"check": each.check, "ok": each.ok, "problems": each.problems} for each in report.checks]
         print(json.dumps({"ok": report.ok, **asdict(report), "checks": checks}))
     else:
-        print(*_lines(report), sep="\n")
+        print(*map(one_line, _lines(report)), sep="\n")
     return 0 if report.ok else PROBLEMS
 
 

@@ -21,6 +21,7 @@ from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
 from flowherd.http_limits import Limits
 from flowherd.line_writer import STANDARD_OUTPUT
+from flowherd.shown_text import one_line
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
@@ -83,7 +84,7 @@ class ServerOptions:
             ),
             stop_with_parent=stop_with_parent,
             on_ready=lambda url: STANDARD_OUTPUT.write_lines(
-                f"flowherd server ready at {url} (data in {paths.data_dir})\n"
+                one_line(f"flowherd server ready at {url} (data in {paths.data_dir})") + "\n"
             ),
         )
 

@@ -11,9 +11,11 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+import typer
 
 from flowherd.cli.main import app
 from tests.support.commands import FLOWHERD, READY, CommandLine, background
@@ -30,10 +32,12 @@ _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 #: What the program itself sends to a terminal: colours.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
-#: The arguments that bring texts of others into each command; RUN is the id of a run that has ended.
+#: The arguments that bring texts of others into each command; RUN is the id of a run that has ended, PLACE a directory.
 LINES: dict[str, list[list[str]]] = {
     "start": [["--api", "http://127.0.0.1:9/" + EVIL, "--max-polls", "1"], ["--runtime", EVIL]],
     "server": [["--host", EVIL, "--port", "0"]],
+    "server backup": [["PLACE/" + EVIL.replace("/", "")], ["/none/" + EVIL]],
+    "server check": [[], ["--data-dir", "PLACE/" + EVIL.replace("/", "")]],
     "register": [[EVIL, "-l", EVIL, "--command", "--", "true"], [EVIL, "--python", EVIL]],
     "run": [["evil " + EVIL, "-l", EVIL, "--wait"], [EVIL, "-p", EVIL], ["evil " + EVIL, "-l", "2" + EVIL]],
     "ps": [["--all"]],
@@ -48,7 +52,9 @@ LINES: dict[str, list[list[str]]] = {
     "restart": [["-n", EVIL]],
     "doctor": [["-n", "watcher"]],
     "config": [[]],
-    "install": [["systemd", "-l", EVIL], ["supervisord", "-n", EVIL]],
+    "install systemd": [["-l", EVIL]],
+    "install supervisord": [["-n", EVIL]],
+    "install prefect-server": [["systemd", EVIL, "--env-file", EVIL]],
 }
 #: Commands that show nothing of others.
 OWN_TEXTS_ONLY = {"demo"}
@@ -94,15 +100,24 @@ def forged(text: str) -> list[str]:
 
 
 def test_every_command_is_tried() -> None:
-    names = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    assert set(LINES) | OWN_TEXTS_ONLY == names
+    assert set(LINES) | OWN_TEXTS_ONLY == set(commands_of(typer.main.get_command(app)))
+
+
+def commands_of(command: Any, path: str = "") -> Iterator[str]:
+    """All commands that can be carried out, those of a family with the family's name before it."""
+    nested = getattr(command, "commands", {})
+    if path and (not nested or command.invoke_without_command):
+        yield path
+    for name, inner in nested.items():
+        yield from commands_of(inner, f"{path} {name}".strip())
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_no_command_prints_a_control_of_others(stage: Stage, name: str) -> None:
+def test_no_command_prints_a_control_of_others(stage: Stage, name: str, tmp_path: Path) -> None:
     for line in LINES[name]:
-        arguments = [stage.run_id if word == "RUN" else word for word in line]
-        done = stage.command(name, *arguments, code=None)
+        words = {"RUN": stage.run_id}
+        arguments = [words.get(word, word).replace("PLACE", str(tmp_path)) for word in line]
+        done = stage.command(*name.split(), *arguments, code=None)
         for text in (done.stdout, done.stderr):
             assert controls(text) == [], text
             assert forged(text) == [], text
