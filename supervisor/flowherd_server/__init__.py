@@ -15,6 +15,7 @@ A request goes from top to bottom, and a module imports only from its own folder
     graphql/           the schema generated from the tables, and the way from a query to its rows
     store/             the database: tables and views, lines, migrations, conversion, pruning
     call, errors       the context of one change; refusals
+    offers             which due run is offered to which agent; label_rule: which agent may take which run
 """
 
 import flowherd  # noqa: F401  # first: says what is needed, where the rest cannot be imported

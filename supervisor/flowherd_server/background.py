@@ -16,9 +16,9 @@ from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowherd_server.call import Effects
+from flowherd_server.runs.agent_contacts import STORE_INTERVAL_S, AgentContacts
 from flowherd_server.runs.rescue import Rescue
 from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
-from flowherd_server.runs.wake_board import WakeBoard
 from flowherd_server.schedules.scheduler import schedule_due
 from flowherd_server.store.database import Database
 from flowherd_server.store.pruning import prune
@@ -34,14 +34,16 @@ class Background:
     def __init__(
         self,
         database: Database,
-        board: WakeBoard,
+        announce: Callable[[Effects], None],
+        contacts: AgentContacts,
         *,
         schedule_ahead: int,
         keep_finished_s: float,
         rescue: RescueOptions,
     ) -> None:
         self._database = database
-        self._board = board
+        self._announce = announce
+        self._contacts = contacts
         self._schedule_ahead = schedule_ahead
         self._keep_finished_s = keep_finished_s
         self._rescue_options = rescue
@@ -51,7 +53,8 @@ class Background:
 
     def start(self) -> None:
         """Start the tasks."""
-        self._tasks = [asyncio.create_task(each) for each in (self._schedule(), self._prune(), *self._rescues())]
+        tasks = (self._schedule(), self._prune(), self._store_contacts(), *self._rescues())
+        self._tasks = [asyncio.create_task(each) for each in tasks]
 
     def request_stop(self) -> None:
         """Have work in threads end at the next opportunity."""
@@ -76,7 +79,7 @@ class Background:
             self._schedules_changed.clear()
             try:
                 effects, pause_s = await asyncio.to_thread(schedule_due, self._database, self._schedule_ahead)
-                self._board.apply(effects)
+                self._announce(effects)
             except SQLAlchemyError as error:
                 logger.error("cannot create the runs of schedules, next try in {} s: {}", _RETRY_S, error)
                 pause_s = _RETRY_S
@@ -97,7 +100,7 @@ class Background:
             if stale_before_us is None:
                 continue
             try:
-                self._board.apply(await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us)))
+                self._announce(await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us)))
             except SQLAlchemyError as error:
                 logger.error("cannot rescue runs without a heartbeat: {}", error)
 
@@ -110,6 +113,11 @@ class Background:
             except SQLAlchemyError as error:
                 logger.error("cannot delete old runs: {}", error)
             await asyncio.sleep(_PRUNE_INTERVAL_S)
+
+    async def _store_contacts(self) -> None:
+        while True:
+            await asyncio.sleep(STORE_INTERVAL_S)
+            await asyncio.to_thread(self._contacts.store)
 
     def _is_stopping(self) -> bool:
         return self._stopping

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
+
+from flowherd_server.offers import DueRun, OfferBook, Passed
 
 
 @dataclass
 class Effects:
     """Whom to wake after the transaction is on the disk."""
 
-    #: Flow runs that agents may claim: from when (microseconds since the epoch), and the run's labels.
-    due: list[tuple[int, Sequence[str]]] = field(default_factory=list)
+    #: Flow runs that agents may claim, with from when (microseconds since the epoch).
+    due: list[tuple[int, DueRun]] = field(default_factory=list)
+    #: Ids of flow runs that were claimed, or that agents may no longer claim.
+    taken: set[str] = field(default_factory=set)
+    #: Flow runs whose offer has ended because the agent takes none now.
+    passed: list[Passed] = field(default_factory=list)
     #: Ids of agents that have a run to stop.
     agents: set[str] = field(default_factory=set)
     #: Whether a schedule was switched on or changed.
@@ -43,3 +48,4 @@ class Call:
     #: Number of runs that a schedule creates ahead.
     schedule_ahead: int
     effects: Effects = field(default_factory=Effects)
+    offers: OfferBook = field(default_factory=OfferBook)

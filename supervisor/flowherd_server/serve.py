@@ -32,8 +32,9 @@ from flowherd_server.web.guard import check_binding
 
 #: Time for requests that are being answered when the server stops, seconds.
 _GRACE_S = 1
-#: Longest time that a thread waits for its turn while another one runs, seconds. Each statement of a change waits once.
-_SWITCH_S = 0.001
+#: Longest time that a thread which comes back from SQLite waits for one that computes, seconds; a claim comes back some
+#: ten times. With Python's 0.005 the claims of eight agents took a third longer (benchmarks/claims.py).
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def _nothing(_url: str) -> None:
@@ -95,7 +96,7 @@ def run(options: ServerOptions) -> None:
     Raises ConfigurationError if address, port or data directory cannot be used.
     """
     check_binding(options.host, options.token)
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with locked_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
         database = Database(options.data_dir / FILE_NAME)
         try:

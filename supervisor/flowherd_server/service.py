@@ -24,7 +24,8 @@ from flowherd_server.graphql.schema import ComputedField, build_schema
 from flowherd_server.graphql.turns import Turn, Turns
 from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.mutations.agents import note_agent
+from flowherd_server.offers import OfferBook
+from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
 from flowherd_server.runs.wake_board import WakeBoard
@@ -45,11 +46,18 @@ class ServerCore:
     def __init__(self, database: Database, schedule_ahead: int, keep_finished_s: float, rescue: RescueOptions) -> None:
         self.database = database
         self._loop = asyncio.get_running_loop()
-        self.board = WakeBoard(self._loop)
+        self.offers = OfferBook()
+        self.board = WakeBoard(self._loop, self.offers)
+        self.contacts = AgentContacts(database)
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
         self._background = Background(
-            database, self.board, schedule_ahead=schedule_ahead, keep_finished_s=keep_finished_s, rescue=rescue
+            database,
+            self.announce,
+            self.contacts,
+            schedule_ahead=schedule_ahead,
+            keep_finished_s=keep_finished_s,
+            rescue=rescue,
         )
         self._stopping = False
 
@@ -68,6 +76,7 @@ class ServerCore:
         """Stop the background tasks."""
         self.release()
         await self._background.stop()
+        await asyncio.to_thread(self.contacts.store)
 
     @property
     def stopping(self) -> bool:
@@ -78,6 +87,8 @@ class ServerCore:
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
     ) -> tuple[int, list[bytes]]:
         """Execute one GraphQL request. Returns status and JSON text, in pieces. For worker threads."""
+        if "last_queried" in text:
+            self.contacts.store()
         with self.turns.turn() as turn:
             context = RequestContext(self, caller, variables or {}, turn)
             answer = execute(SCHEMA, text, variables, operation_name, context)
@@ -90,14 +101,16 @@ class ServerCore:
         return None if is_query(SCHEMA, text, operation_name) else self.answer(text, variables, operation_name, caller)
 
     def labels_of_agent(self, agent_id: str) -> list[str] | None:
-        """Return the labels of a registered agent, or None, and store that it made a request. For worker threads."""
-        with self.database.writing(durable=False) as connection:
-            note_agent(Call(connection, Caller(agent_id), now_us(), self.schedule_ahead))
+        """Return the labels of a registered agent, or None, and note that it made a request. For worker threads."""
+        with self.database.reading() as connection:
             labels: list[str] | None = connection.execute(select(AGENT.c.labels).where(AGENT.c.id == agent_id)).scalar()
-            return labels
+        if labels is not None:
+            self.contacts.note(agent_id, now_us())
+        return labels
 
     def announce(self, effects: Effects) -> None:
         """Wake those whom an operation concerns, after it is stored. For any thread."""
+        self.offers.taken(effects.taken)
         if effects.due or effects.agents or effects.schedules:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
                 self._loop.call_soon_threadsafe(self._apply, effects)
@@ -131,10 +144,19 @@ class RequestContext:
         if not operation.any_text:
             check_storable("input", given)
         prepared = operation.prepare(given)
-        with self.core.database.writing(operation.durable) as connection:
-            call = Call(connection, self.caller, now_us(), self.core.schedule_ahead)
+        core = self.core
+        if operation.asks_for_work:
+            core.contacts.note(self.caller.agent_id, now_us())
+            transaction = core.database.reading()
+        else:
+            transaction = core.database.writing(operation.durable)
+        with transaction as connection:
+            # With the time at which it has the write lock, so that later changes have later times.
+            call = Call(connection, self.caller, now_us(), core.schedule_ahead, offers=core.offers)
             answer = operation.handle(call, prepared)
-        self.core.announce(call.effects)
+        core.announce(call.effects)
+        if operation.asks_for_work:
+            core.board.offered(call.effects.passed)
         return answer
 
     def connected(self, agent_id: str) -> bool:

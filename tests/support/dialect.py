@@ -16,6 +16,8 @@ _SELECTIONS = {
     "set_task_run_states": "states { id status message }",
     "get_or_create_task_run_info": "id version serialized_state",
     "get_runs_in_queue": "flow_run_ids",
+    "offer_runs": "flow_runs",
+    "claim_runs": "claims { flow_run_id won message }",
     "cancel_flow_run": "state",
     **dict.fromkeys(
         (

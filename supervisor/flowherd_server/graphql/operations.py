@@ -37,3 +37,5 @@ class Operation:
     durable: bool = True
     #: Whether it takes texts that cannot be stored, and stores what is closest: lines of logs must not be lost.
     any_text: bool = False
+    #: Whether an agent asks for work by it: it changes nothing, and counts as the agent's last request.
+    asks_for_work: bool = False

@@ -18,13 +18,6 @@ from flowherd_server.store.row_lookup import delete_row, row_by_id, tenant_id_of
 from flowherd_server.store.tables import AGENT, AGENT_CONFIG, FLOW_RUN, TASK_RUN
 
 
-def note_agent(call: Call) -> None:
-    """Store that the calling agent made a request now."""
-    if call.caller.agent_id is not None:
-        known = update(AGENT).where(AGENT.c.id == call.caller.agent_id)
-        call.connection.execute(known, {"last_queried": call.now})
-
-
 def _register_agent(call: Call, given: Input) -> Mapping[str, Any]:
     config_id = given.get("agent_config_id")
     if config_id is not None:

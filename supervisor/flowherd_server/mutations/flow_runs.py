@@ -15,6 +15,7 @@ from flowherd_server.errors import Refused, not_found
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, TIME_INPUT, UUID_INPUT
 from flowherd_server.mutations.flow_document import optional_mapping
+from flowherd_server.offers import DueRun
 from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_run
 from flowherd_server.runs.labels import check_labels, normal_labels
 from flowherd_server.store.row_lookup import row_by_id
@@ -58,6 +59,7 @@ def _flow(call: Call, given: Input) -> RowMapping:
 def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
     run = _run(call, given)
     call.connection.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]))
+    call.effects.taken.add(run["id"])
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
     return {"success": True}
@@ -76,7 +78,7 @@ def _set_flow_run_labels(call: Call, given: Input) -> Mapping[str, Any]:
     labels = normal_labels(given["labels"])
     _change(call, run, labels=labels)
     if run["state"] in CLAIMABLE and run["state_start_time"] is not None:
-        call.effects.due.append((run["state_start_time"], labels))
+        call.effects.due.append((run["state_start_time"], DueRun(run["id"], run["version"], labels)))
     return {"success": True}
 
 

@@ -24,11 +24,12 @@ from flowherd_server.runs.state_history import FLOW_RUNS
 
 def _set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
     for report in reports:
-        _apply(call, report)
+        apply_flow_run_report(call, report)
     return {"states": [{"id": report.run_id, "status": "SUCCESS", "message": None} for report in reports]}
 
 
-def _apply(call: Call, report: Report) -> None:
+def apply_flow_run_report(call: Call, report: Report) -> None:
+    """Apply one report; the one place that decides who has claimed a flow run. Raises Refused if it is refused."""
     run = report.row(call)
     state, event = RunState(run["state"]), EVENT_OF_REPORT[report.type]
     if _repeats(call, run, state, report):
@@ -43,7 +44,7 @@ def _apply(call: Call, report: Report) -> None:
     # the reported state (Failed for TimedOut).
     stored_type = target if event is Event.REQUEST_CANCEL else report.type
     claim = claim_of(call, report) if event is Event.CLAIM else report.claim
-    enter_flow_run_state(call, run, report.as_state(stored_type, call.now, claim))
+    enter_flow_run_state(call, run, report.as_state(run, stored_type, call.now, claim))
 
 
 def _check_version(call: Call, run: RowMapping, report: Report) -> None:

@@ -29,11 +29,11 @@ from flowherd_server.store.tables import FLOW_RUN
 
 
 def _set_task_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
-    return {"states": [{"id": report.run_id, **_apply(call, report)} for report in reports]}
+    return {"states": [{"id": report.run_id, **apply_task_run_report(call, report)} for report in reports]}
 
 
-def _apply(call: Call, report: Report) -> Mapping[str, Any]:
-    """Apply one report. Returns its status, and a message for people."""
+def apply_task_run_report(call: Call, report: Report) -> Mapping[str, Any]:
+    """Apply one report. Returns its status, and a message for people. Raises Refused if it is refused."""
     task_run = report.row(call)
     if not _repeats(call, task_run, report):
         if report.type in ACTIVE:
@@ -87,7 +87,7 @@ def _check_may_claim(task_run: RowMapping, report: Report) -> None:
 
 def _new_state(call: Call, task_run: RowMapping, report: Report) -> NewState:
     claim = claim_of(call, report) if report.type is RunState.SUBMITTED else report.claim
-    state = report.as_state(report.type, call.now, claim)
+    state = report.as_state(task_run, report.type, call.now, claim)
     inputs = task_run["serialized_state"].get("cached_inputs")
     if not inputs or state.serialized.get("cached_inputs"):
         return state

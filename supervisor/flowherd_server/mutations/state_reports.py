@@ -45,14 +45,18 @@ class Report:
     #: When a waiting state may be claimed; None if not sent.
     start_us: int | None
     claim: str | None
+    #: Whether the state keeps the run's state before it inside, which agents of the dialect do themselves.
+    keeps_state: bool = False
 
-    def as_state(self, stored_type: RunState, now_us: int, claim: str | None) -> NewState:
-        """Return the state to store, claimed with `claim`. A time in the future is replaced by now."""
+    def as_state(self, run: RowMapping, stored_type: RunState, now_us: int, claim: str | None) -> NewState:
+        """Return the state to store for `run`, claimed with `claim`. A time in the future is replaced by now."""
         at_us = now_us if self.at_us is None or self.at_us > now_us else self.at_us
         start_us = self.start_us
         if start_us is None and stored_type in CLAIMABLE and stored_type is not RunState.PAUSED:
             start_us = now_us  # the dialect's rule; Paused without a time waits for a person
-        return NewState(type=stored_type, serialized=self.serialized, at_us=at_us, start_us=start_us, claim=claim)
+        inner = {"state": run["serialized_state"]} if self.keeps_state else {}
+        serialized = {**self.serialized, **inner}
+        return NewState(type=stored_type, serialized=serialized, at_us=at_us, start_us=start_us, claim=claim)
 
     def row(self, call: Call) -> RowMapping:
         """Return the run that is reported on. Raises Refused if there is none with this id."""

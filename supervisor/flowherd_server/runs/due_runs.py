@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Select, String, select, text, type_coerce
+from sqlalchemy import ColumnElement, Connection, Select, String, bindparam, func, select, text, type_coerce
 
 from flowherd.states import RunState
+from flowherd_server.offers import DueRun
 from flowherd_server.runs.labels import labels_match, labels_match_sql
 from flowherd_server.store.indexes import WAITS
 from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
 
 _LABELS = type_coerce(FLOW_RUN.c.labels, String)
+#: The columns of `DueRun`.
+_DUE_RUN = FLOW_RUN.c.id, FLOW_RUN.c.version, FLOW_RUN.c.labels
 
 
 def due_flow_runs(
-    connection: Connection, tenant_id: str, labels: Collection[str], before_us: int, limit: int
-) -> list[str]:
-    """Return the ids of up to `limit` runs that an agent with `labels` may claim, those due for longest first.
+    connection: Connection,
+    tenant_id: str,
+    labels: Collection[str],
+    before_us: int,
+    limit: int,
+    tasks_before_us: int | None = None,
+    without: Sequence[str] = (),
+) -> list[DueRun]:
+    """Return up to `limit` runs that an agent with `labels` may claim, those due for longest first.
 
-    Running flow runs with a task run that is due come last: they must be started again if their process is gone.
+    Running flow runs with a task run that is due come last: they must be started again if their process is gone. Their
+    task runs must be due at `tasks_before_us`; None means at `before_us`. The runs in `without` are left out.
     """
     waits = FLOW_RUN.c.tenant_id == tenant_id, text(WAITS)
 
@@ -33,19 +44,29 @@ def due_flow_runs(
         found: str | None = connection.execute(query).scalar()
         return found
 
-    due: list[tuple[int, int, str]] = []
+    left_out = _not_among(without)
+    due: list[tuple[int, int, DueRun]] = []
     for fitting in fitting_labels(labels, next_labels):
-        query = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq, FLOW_RUN.c.id)
+        query = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq, *_DUE_RUN)
         query = query.where(
             *waits, type_coerce(FLOW_RUN.c.labels, String) == fitting, FLOW_RUN.c.state_start_time <= before_us
         )
-        query = query.order_by(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq).limit(limit)
-        due.extend(tuple(row) for row in connection.execute(query))
-    found = [run_id for _, _, run_id in sorted(due)[:limit]]
+        query = query.where(*left_out).order_by(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq).limit(limit)
+        due.extend((start_us, seq, DueRun(*run)) for start_us, seq, *run in connection.execute(query))
+    found = [run for *_, run in sorted(due, key=lambda each: each[:2])[:limit]]
     if len(found) < limit:
-        again = runs_with_due_task_runs(tenant_id, labels, before_us).limit(limit - len(found))
-        found.extend(row.id for row in connection.execute(again))
+        tasks_before_us = before_us if tasks_before_us is None else tasks_before_us
+        again = runs_with_due_task_runs(tenant_id, labels, tasks_before_us).where(*left_out)
+        found.extend(DueRun(*row) for row in connection.execute(again.limit(limit - len(found))))
     return found
+
+
+def _not_among(run_ids: Sequence[str]) -> list[ColumnElement[bool]]:
+    """Return the condition that a flow run is none of these; no condition without any."""
+    if not run_ids:
+        return []
+    values = func.json_each(bindparam(None, json.dumps(run_ids))).table_valued("value").alias()
+    return [FLOW_RUN.c.id.not_in(select(values.c.value))]
 
 
 def fitting_labels(agent_labels: Collection[str], next_labels: Callable[[str], str | None]) -> Iterator[str]:
@@ -80,7 +101,7 @@ def _past(labels: Sequence[str], ours: Sequence[str]) -> str | None:
     return "[" + ",".join(known) + "-" if known else None
 
 
-def runs_with_due_task_runs(tenant_id: str, labels: Collection[str], before_us: int) -> Select[tuple[str]]:
+def runs_with_due_task_runs(tenant_id: str, labels: Collection[str], before_us: int) -> Select[Any]:
     """Return the query for Running flow runs that have a task run that is due, and fit an agent with `labels`."""
     due = select(TASK_RUN.c.id).where(
         TASK_RUN.c.flow_run_id == FLOW_RUN.c.id,
@@ -88,5 +109,5 @@ def runs_with_due_task_runs(tenant_id: str, labels: Collection[str], before_us: 
         TASK_RUN.c.state_start_time <= before_us,
     )
     running = FLOW_RUN.c.state == RunState.RUNNING.value
-    query = select(FLOW_RUN.c.id).where(FLOW_RUN.c.tenant_id == tenant_id, running, due.exists())
+    query = select(*_DUE_RUN).where(FLOW_RUN.c.tenant_id == tenant_id, running, due.exists())
     return query.where(labels_match_sql(FLOW_RUN.c.labels, labels)).order_by(FLOW_RUN.c.created)

@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping
 
 from flowherd.states import CLAIMABLE, RunState
 from flowherd_server.call import Call
+from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState
 from flowherd_server.runs.state_history import FLOW_RUNS, record_state
 from flowherd_server.runs.task_run_states import cancel_task_runs
@@ -38,7 +39,9 @@ def _owner(call: Call, run: RowMapping, state: NewState) -> dict[str, Any]:
 
 
 def _note_effects(call: Call, run: RowMapping, state: NewState) -> None:
-    if state.type in CLAIMABLE and state.start_us is not None:
-        call.effects.due.append((state.start_us, run["labels"]))
+    if state.type not in CLAIMABLE:
+        call.effects.taken.add(run["id"])
+    elif state.start_us is not None:
+        call.effects.due.append((state.start_us, DueRun(run["id"], run["version"] + 1, run["labels"])))
     if state.type in _CANCEL_STATES and run["agent_id"] not in (None, call.caller.agent_id):
         call.effects.agents.add(run["agent_id"])

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, func, not_, select
 
 from flowherd_server.errors import Refused
+from flowherd_server.label_rule import labels_match as labels_match
 
 
 def check_labels(what: str, labels: Any) -> list[str] | None:
@@ -27,11 +28,6 @@ def check_labels(what: str, labels: Any) -> list[str] | None:
 def normal_labels(labels: Iterable[str]) -> list[str]:
     """Return the labels as they are stored: sorted, without repetitions."""
     return sorted(set(labels))
-
-
-def labels_match(run_labels: Collection[str], agent_labels: Collection[str]) -> bool:
-    """Return whether an agent with `agent_labels` may take a run with `run_labels`."""
-    return set(run_labels) <= set(agent_labels) and (bool(run_labels) or not agent_labels)
 
 
 def labels_match_sql(run_labels: ColumnElement[object], agent_labels: Collection[str]) -> ColumnElement[bool]:

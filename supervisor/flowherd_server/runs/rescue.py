@@ -82,6 +82,7 @@ class Rescue:
             call = Call(connection, Caller(), now_us(), self._schedule_ahead)
             yield call if connection.execute(query).first() is not None else None
         effects.due.extend(call.effects.due)
+        effects.taken.update(call.effects.taken)
         effects.agents.update(call.effects.agents)
 
     def _end_task_run(self, task_run_id: str, stale: StaleHeartbeats, effects: Effects) -> bool:

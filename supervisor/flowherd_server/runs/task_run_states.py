@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping, select, update
 
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd_server.call import Call
+from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState, plain_state
 from flowherd_server.runs.state_history import TASK_RUNS, record_state
 from flowherd_server.store.microseconds import SECOND_US
@@ -34,6 +35,7 @@ def enter_task_run_state(call: Call, task_run: RowMapping, state: NewState) -> N
     if state.type in _SIGNS_OF_LIFE:
         flow_run = update(FLOW_RUN).where(FLOW_RUN.c.id == task_run["flow_run_id"])
         call.connection.execute(flow_run, {"heartbeat": call.now})
+        call.effects.taken.add(task_run["flow_run_id"])
     if state.type in CLAIMABLE and state.start_us is not None:
         _note_next_try(call, task_run, state.start_us)
 
@@ -55,9 +57,9 @@ def _owner(state: NewState) -> dict[str, Any]:
 
 def _note_next_try(call: Call, task_run: RowMapping, start_us: int) -> None:
     """Have agents woken when the task's time has come, in case the flow run's process is gone by then."""
-    query = select(FLOW_RUN.c.labels).where(
+    query = select(FLOW_RUN.c.id, FLOW_RUN.c.version, FLOW_RUN.c.labels).where(
         FLOW_RUN.c.id == task_run["flow_run_id"], FLOW_RUN.c.state == RunState.RUNNING.value
     )
-    labels = call.connection.execute(query).scalar()
-    if labels is not None:
-        call.effects.due.append((start_us + HANDED_OUT_AFTER_US, labels))
+    flow_run = call.connection.execute(query).first()
+    if flow_run is not None:
+        call.effects.due.append((start_us + HANDED_OUT_AFTER_US, DueRun(*flow_run)))

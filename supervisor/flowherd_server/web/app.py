@@ -18,6 +18,8 @@ from starlette.routing import Route
 from flowherd import __version__
 from flowherd_server.call import Caller
 from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
+from flowherd_server.offers import MAX_HOLDER_LENGTH
+from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard
 from flowherd_server.web.lanes import Lanes, Room, run_in
@@ -128,13 +130,13 @@ class _Endpoints:
         labels = await run_in(self._lanes.agents, self._core.labels_of_agent, agent_id)
         if labels is None:
             raise HTTPException(404, f"agent {agent_id} not found")
-        wait = asyncio.ensure_future(
-            self._core.board.wait(agent_id, labels, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S))
-        )
+        waiter = _waiter(request, agent_id, labels)
+        wait = asyncio.ensure_future(self._core.board.wait(waiter, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S)))
         gone = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait((wait, gone), return_when=asyncio.FIRST_COMPLETED)
             if not wait.done():
+                self._core.board.gone(waiter)
                 return Response(status_code=499)  # the client is gone
             return JSONResponse({"sequence": wait.result()})
         finally:
@@ -144,6 +146,16 @@ class _Endpoints:
 
     async def poke(self, request: Request) -> Response:
         return JSONResponse({"agents": self._core.board.poke()})
+
+
+def _waiter(request: Request, agent_id: str, labels: list[str]) -> Waiter:
+    holder = request.query_params.get("holder", "")
+    if not holder:
+        return Waiter(agent_id=agent_id, labels=labels)
+    if len(holder) > MAX_HOLDER_LENGTH:
+        raise HTTPException(400, f"holder is longer than {MAX_HOLDER_LENGTH} characters")
+    room = int(_number(request, "room", 0)) if "room" in request.query_params else None
+    return Waiter(agent_id=agent_id, labels=labels, holder=holder, room=room)
 
 
 def _busy(why: str) -> HTTPException:

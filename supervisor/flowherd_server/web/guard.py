@@ -24,7 +24,7 @@ from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answe
 SERVER_HEADER = "X-Flowherd-Server"
 #: Names the extensions that servers of release 0.1.0 do not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
-_EXTENSIONS = "text-so-far"
+_EXTENSIONS = "text-so-far, offers, claim-runs"
 #: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

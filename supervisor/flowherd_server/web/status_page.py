@@ -35,6 +35,7 @@ def _template() -> Template:
 
 def status_page(core: ServerCore) -> str:
     """Return the page as HTML."""
+    core.contacts.store()
     with core.database.reading() as connection:
         agents, runs = _agents(connection), _runs(connection)
         texts = _texts_so_far(connection, [run["id"] for run in runs if run["state"] in ACTIVE])

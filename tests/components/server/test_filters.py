@@ -20,6 +20,7 @@ from sqlalchemy import Column, Table
 from flowherd_server.call import Caller
 from flowherd_server.graphql.compiler import ORDER_WORDS
 from flowherd_server.graphql.turns import Turns
+from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.service import SCHEMA, ServerCore
 from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
@@ -37,7 +38,9 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.rows = fill(database, seed=1)
-        self._service = SimpleNamespace(database=database, schedule_ahead=1, turns=Turns())
+        self._service = SimpleNamespace(
+            database=database, schedule_ahead=1, turns=Turns(), contacts=AgentContacts(database)
+        )
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:
         status, pieces = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]

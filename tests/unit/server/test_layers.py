@@ -11,7 +11,9 @@ import flowherd_server
 ROOT = Path(flowherd_server.__file__).parent
 #: Folders and top modules, lowest first.
 LAYERS = [
-    {"call", "errors"},
+    {"errors", "label_rule"},
+    {"offers"},
+    {"call"},
     {"store"},
     {"graphql"},
     {"runs"},
