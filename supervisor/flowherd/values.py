@@ -66,6 +66,14 @@ class StoredState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of a flow run, for the holder of `token`."""
+
+    flow_run: FlowRun
+    token: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunAtBackend:
     """The states of a flow run and of its waiting task runs at the backend."""
 

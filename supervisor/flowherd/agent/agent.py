@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 
 from flowherd.agent import agent_log
@@ -20,13 +20,12 @@ from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.claims import Claims
 from flowherd.agent.connection import Connection
 from flowherd.agent.control import PAUSE_FILE, Control
+from flowherd.agent.deploy_many import DeployMany, claims_itself, in_batches
 from flowherd.agent.direct_reports import report_failure, write_line
-from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.platform import Elsewhere, Platform
-from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
-from flowherd.agent.systemd import notify_ready, notify_stopping
+from flowherd.agent.systemd import notify_ready
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
@@ -39,8 +38,8 @@ from flowherd.errors import (
     NotAuthorized,
 )
 from flowherd.flow_run import as_flow_run
-from flowherd.signals import StopSignals, Waker, catching_stop_signals
-from flowherd.values import FlowRun, Wake
+from flowherd.signals import Waker, catching_stop_signals
+from flowherd.values import FlowRun
 
 
 class Agent(LaterNames, AgentParts):
@@ -98,6 +97,8 @@ class Agent(LaterNames, AgentParts):
         self._own_api_servers = ApiServers(self.loaded.settings.agent.api_token)
         reasons = (self.control.claim_pause, lambda: self._own_platform.pause_reason())
         self._own_claim_gate = ClaimGate(self.logger, *reasons)
+        hooks = (self._own_is_held_back, self._own_deploy_claimed, self._own_not_won)
+        self._own_deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
 
     # -- the published methods
 
@@ -155,8 +156,8 @@ class Agent(LaterNames, AgentParts):
     def query_flow_runs(self) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, that it does not have already, and for which it has room."""
         room = self._own_platform.room(self.submitting_flow_runs)
-        # Also without room: the backend learns that the agent is alive, and the agent that the backend is.
-        found = self._own_connection.requests.ready_runs(self.labels, set(self.submitting_flow_runs))
+        asked = 0 if self._own_claim_gate.pause() is not None else room
+        found = self._own_connection.due_runs(self.labels, set(self.submitting_flow_runs), asked)
         found = [flow_run for flow_run in found if not self._own_platform.holds(flow_run.id)]
         if room is not None and len(found) > room:
             self.logger.debug("%s flow runs are due, there is room for %s", len(found), room)
@@ -168,20 +169,13 @@ class Agent(LaterNames, AgentParts):
         An error goes to the run's log, and the run is marked Failed with its text. No state is reported after a lost
         claim, and a log line that cannot be written fails nothing.
         """
-        if self._own_claim_gate.pause() is not None or self._own_connection.pause_s() > 0:  # began since the poll
+        if self._own_is_held_back():
             return
         flow_run = as_flow_run(flow_run)
         try:
             self.update_state(flow_run)
-        except ClaimLost as error:
-            self.logger.debug("Flow run %s is not ours: %s", flow_run.id, error)
-            self._own_forget_claim(flow_run)
-        except NotAuthorized as error:  # ends the agent; the next one finds the run as it is now
-            self.logger.error("Flow run %s cannot be claimed: %s", flow_run.id, error)
-        except BackendUnavailable as error:
-            self.logger.warning("Whether flow run %s is claimed is not known yet: %s", flow_run.id, error)
         except Exception as error:  # the boundary of one run
-            self._own_give_up(flow_run, error)
+            self._own_not_won(flow_run, error)
         else:
             self._own_deploy_claimed(flow_run)
 
@@ -256,6 +250,10 @@ class Agent(LaterNames, AgentParts):
         if self._own_claim_gate.is_closed() or not flow_runs:
             return False
         self.logger.info("Found %s flow run(s) to submit for execution", len(flow_runs))
+        if self._own_connection.shares and not claims_itself(self, Agent):
+            for batch in in_batches(flow_runs):
+                self._own_submit_many(executor, batch)
+            return True
         for flow_run in flow_runs:
             self._own_submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
         return True
@@ -278,6 +276,17 @@ class Agent(LaterNames, AgentParts):
             self.submitting_flow_runs.discard(flow_run_id)
             raise
         future.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=flow_run_id))
+
+    def _own_submit_many(self, executor: Executor, flow_runs: Sequence[FlowRun]) -> None:
+        attempts: dict[str, Future[None]] = {flow_run.id: Future() for flow_run in flow_runs}
+        self.submitting_flow_runs.update(attempts)
+        for run_id, attempt in attempts.items():
+            attempt.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=run_id))
+        try:
+            executor.submit(self._own_deploy_many.run, flow_runs, attempts, executor)
+        except RuntimeError:  # the executor is shutting down
+            self.submitting_flow_runs.difference_update(attempts)
+            raise
 
     def _own_settle_claims(self, executor: Executor) -> None:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""
@@ -310,6 +319,21 @@ class Agent(LaterNames, AgentParts):
         self._own_platform.abandon(flow_run.id)  # unless it was started there: a subclass has started it itself
         self._own_write_run_log(flow_run, f"Submitted for execution: {deployment}", logging.INFO)
 
+    def _own_is_held_back(self) -> bool:
+        """Return whether nothing may be claimed now, for a reason that has come up since the poll."""
+        return self._own_claim_gate.pause() is not None or self._own_connection.pause_s() > 0
+
+    def _own_not_won(self, flow_run: FlowRun, error: Exception) -> None:
+        if isinstance(error, ClaimLost):
+            self.logger.debug("Flow run %s is not ours: %s", flow_run.id, error)
+            self._own_forget_claim(flow_run)
+        elif isinstance(error, NotAuthorized):  # ends the agent; the next one finds the run as it is now
+            self.logger.error("Flow run %s cannot be claimed: %s", flow_run.id, error)
+        elif isinstance(error, BackendUnavailable):
+            self.logger.warning("Whether flow run %s is claimed is not known yet: %s", flow_run.id, error)
+        else:
+            self._own_give_up(flow_run, error)
+
     def _own_give_up(self, flow_run: FlowRun, error: Exception) -> None:
         self._own_write_run_log(flow_run, str(error) or repr(error), logging.ERROR)
         self.mark_failed(flow_run=flow_run, exc=error)
@@ -322,27 +346,3 @@ class Agent(LaterNames, AgentParts):
         """Write one of the agent's own lines to the run's log. A line that cannot be written is logged here."""
         if self.log_to_cloud and not self._own_platform.note(flow_run, message, level):
             write_line(self._own_connection, self.logger, self.name, flow_run, message, level)
-
-    def _own_is_stopping(self, signals: StopSignals) -> bool:
-        if signals.count > 0:
-            self.control.shut_down(ShutdownRequest())
-        return self.control.shutdown_request is not None
-
-    def _own_shut_down(self, signals: StopSignals) -> None:
-        notify_stopping(will_start_again=self.is_to_start_again)
-        self.control.shut_down(ShutdownRequest())  # after `max_polls` nobody has asked for it
-        wait, request = ShutdownWait(signals, self._own_waker, self._own_loop.beat), self.control.shutdown_request
-        assert request is not None
-        if request.on_stop != "drain":
-            self._own_platform.begin_closing()
-        wait.flush(self._own_loop.is_idle)
-        self._own_platform.shut_down(request, wait)
-
-    def _own_woken(self, wake: Wake) -> None:
-        self._own_platform.woken(wake)
-        if wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
-            self.poke()  # without room, the end of a run leads to a poll
-
-    def _own_api_facts(self) -> ApiFacts:
-        platform = self._own_platform
-        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, platform.figures)

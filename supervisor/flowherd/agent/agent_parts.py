@@ -12,14 +12,18 @@ from flowherd.agent.api_servers import ApiServers
 from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
+from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.loop import PollLoop
-from flowherd.agent.shutdown import ShutdownRequest
+from flowherd.agent.platform import Platform
+from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.agent.systemd import notify_stopping
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_client
 from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import BackendRefused
-from flowherd.values import AgentIdentity
+from flowherd.signals import StopSignals, Waker
+from flowherd.values import AgentIdentity, Wake
 
 if TYPE_CHECKING:
     from flowherd.backends.graphql.agent_client import AgentClient
@@ -39,6 +43,9 @@ class AgentParts:
     _own_loop: PollLoop
     _own_api_servers: ApiServers
     _own_claim_gate: ClaimGate
+    _own_platform: Platform
+    _own_waker: Waker
+    submitting_flow_runs: set[str]
 
     @functools.cached_property
     def client(self) -> AgentClient:
@@ -92,3 +99,29 @@ class AgentParts:
             if config_id is not None:
                 self.logger.warning("The agent is not registered with its configuration %s: %s", config_id, error)
             raise
+
+    # -- inside
+
+    def _own_is_stopping(self, signals: StopSignals) -> bool:
+        if signals.count > 0:
+            self.control.shut_down(ShutdownRequest())
+        return self.control.shutdown_request is not None
+
+    def _own_shut_down(self, signals: StopSignals) -> None:
+        notify_stopping(will_start_again=self.is_to_start_again)
+        self.control.shut_down(ShutdownRequest())  # after `max_polls` nobody has asked for it
+        wait, request = ShutdownWait(signals, self._own_waker, self._own_loop.beat), self.control.shutdown_request
+        assert request is not None
+        if request.on_stop != "drain":
+            self._own_platform.begin_closing()
+        wait.flush(self._own_loop.is_idle)
+        self._own_platform.shut_down(request, wait)
+
+    def _own_woken(self, wake: Wake) -> None:
+        self._own_platform.woken(wake)
+        if wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
+            self.poke()  # without room, the end of a run leads to a poll
+
+    def _own_api_facts(self) -> ApiFacts:
+        platform = self._own_platform
+        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, platform.figures)

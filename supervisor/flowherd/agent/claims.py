@@ -18,7 +18,7 @@ from flowherd.agent.connection import Connection, Requests
 from flowherd.agent.platform import Platform, Prepared
 from flowherd.errors import BackendUnavailable, ClaimLost, DeployError
 from flowherd.states import CLAIMABLE, RunState
-from flowherd.values import FlowRun, StoredState, claim_token, deciding_task_run
+from flowherd.values import Claim, FlowRun, StoredState, claim_token, deciding_task_run
 from flowherd_runner.contract import faults
 
 #: States in which a run that was prepared and never started may be; Running if its start was reported but not made.
@@ -85,6 +85,52 @@ class Claims:
             self._uncertain.pop(flow_run.id, None)
             raise
         self._uncertain.pop(flow_run.id, None)
+
+    def take_many(self, flow_runs: Sequence[FlowRun]) -> dict[str, Exception | None]:
+        """Claim the flow runs in one request. Returns by their ids what `take` would raise for each, or None.
+
+        Only for servers that share runs out (`Connection.shares`). Claims whose answer is lost are looked up.
+        """
+        try:
+            self._connection.check_open()
+            outcomes = self._take_many(flow_runs)
+        except Exception as error:  # of the request, and so of each claim in it
+            outcomes = dict.fromkeys((flow_run.id for flow_run in flow_runs), error)
+        for flow_run in flow_runs:
+            if isinstance(outcomes[flow_run.id], BackendUnavailable):
+                self._uncertain[flow_run.id] = flow_run
+            else:
+                self._uncertain.pop(flow_run.id, None)
+        return outcomes
+
+    def _take_many(self, flow_runs: Sequence[FlowRun]) -> dict[str, Exception | None]:
+        faults.point("before-claim")
+        try:
+            claims = [Claim(flow_run=flow_run, token=self.token(flow_run)) for flow_run in flow_runs]
+            lost = self._connection.urgent.claim_many(claims)
+            faults.point("after-claim")
+        except BackendUnavailable as error:
+            unknown = BackendUnavailable(f"no answer to the claim: {error}", error.retry_after_s)
+            if error.retry_after_s:  # the backend has answered, and is not to be asked again now
+                raise unknown from error
+            return self._look_up(flow_runs, unknown)
+        unanswered = BackendUnavailable("the backend has not answered this one of several claims")
+        return {one.id: _lost(lost[one.id]) if one.id in lost else unanswered for one in flow_runs}
+
+    def _look_up(self, flow_runs: Sequence[FlowRun], unknown: BackendUnavailable) -> dict[str, Exception | None]:
+        """Return the outcomes of claims by what the backend holds; `unknown` for those that have not arrived."""
+        requests = self._connection.urgent
+        through = {one.id: task_run.id for one in flow_runs if (task_run := deciding_task_run(one)) is not None}
+        stored = requests.stored_states([one.id for one in flow_runs if one.id not in through])
+        tasks = requests.stored_task_states(list(through.values()))
+        outcomes: dict[str, Exception | None] = {}
+        for one in flow_runs:
+            found = tasks.get(through[one.id]) if one.id in through else stored.get(one.id)
+            try:
+                outcomes[one.id] = None if is_held(found, one, self.token(one)) else unknown
+            except ClaimLost as error:
+                outcomes[one.id] = error
+        return outcomes
 
     def settle(self, skip: Collection[str]) -> Settled:
         """Look up the uncertain claims, except those in `skip`.
@@ -153,7 +199,11 @@ class Claims:
 
 def holds(requests: Requests, flow_run: FlowRun, token: str) -> bool:
     """Return whether the backend holds the claim of `token`. Raises ClaimLost when another agent has the flow run."""
-    stored = _stored(requests, flow_run)
+    return is_held(_stored(requests, flow_run), flow_run, token)
+
+
+def is_held(stored: StoredState | None, flow_run: FlowRun, token: str) -> bool:
+    """Return whether the state that carries claims of the flow run carries `token`; raises as `holds` does."""
     if stored is None:
         raise ClaimLost(f"flow run {flow_run.id} no longer exists at the backend")
     if stored.state in CLAIMABLE:
@@ -169,6 +219,10 @@ def _stored(requests: Requests, flow_run: FlowRun) -> StoredState | None:
     if task_run is None:
         return requests.stored_states([flow_run.id]).get(flow_run.id)
     return requests.stored_task_states([task_run.id]).get(task_run.id)
+
+
+def _lost(reason: str | None) -> ClaimLost | None:
+    return None if reason is None else ClaimLost(reason)
 
 
 def _claim(connection: Connection, flow_run: FlowRun, token: str) -> None:

@@ -11,14 +11,15 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from loguru import logger
 
-from flowherd.backends.protocol import Backend, ServerCapabilities
+from flowherd.backends.protocol import Backend, ServerCapabilities, SharingBackend
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.values import (
     AgentIdentity,
+    Claim,
     EngineAccess,
     FlowRun,
     LogLine,
@@ -59,6 +60,14 @@ class Requests:
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
         """Fetch the flow runs that are due."""
         return self._make(lambda backend: backend.ready_runs(labels, exclude))
+
+    def offered_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
+        """Fetch the due flow runs that are offered to this agent."""
+        return self._make(lambda backend: cast(SharingBackend, backend).offered_runs(labels, exclude, room))
+
+    def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
+        """Claim flow runs in one request."""
+        return self._make(lambda backend: cast(SharingBackend, backend).claim_many(claims))
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Claim a flow run."""
@@ -178,6 +187,20 @@ class Connection:
 
     # -- requests
 
+    @property
+    def shares(self) -> bool:
+        """Whether the server shares the due runs out among its agents, and takes many claims at once."""
+        return self.capabilities is not None and self.capabilities.shares
+
+    def due_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
+        """Fetch the flow runs that are due for this agent, which has room for `room` of them; None means any number.
+
+        Also without room: the backend learns that the agent is alive, and the agent that the backend is.
+        """
+        if self.shares:
+            return self.requests.offered_runs(labels, exclude, room)
+        return self.requests.ready_runs(labels, exclude)
+
     def make(self, request: Callable[[Backend], Answer], *, urgent: bool) -> Answer:
         """Make one request and keep what its outcome says about the backend.
 
@@ -246,7 +269,10 @@ class Connection:
 
     def begin_closing(self) -> None:
         """End all waits: the agent is stopping. Requests can still be made."""
+        begins = not self._closing.is_set()
         self._closing.set()
+        if begins and self.shares and self.is_reachable():
+            threading.Thread(target=self._decline, name="decline", daemon=True).start()
 
     def close(self) -> None:
         """Give the sockets back."""
@@ -276,6 +302,15 @@ class Connection:
             pause_s = self._not_before_s - now_s
         if begins:
             logger.warning("{} asks for a pause (Retry-After): no request for {:.0f} s", self.address, pause_s)
+
+    def _decline(self) -> None:
+        """Have the server offer this agent no more runs."""
+        try:
+            self.requests.offered_runs((), (), 0)
+        except Exception as error:  # what it was offered then passes on by itself
+            logger.debug("The server could not be told that the agent takes no more runs: {!r}", error)
+        finally:
+            self.backend.close()
 
     def _listen(self) -> None:
         """Hold a wake request at the backend until the agent stops."""

@@ -13,7 +13,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowherd.values import AgentIdentity, EngineAccess, FlowRun, LogLine, RunAtBackend, StateReport, StoredState, Wake
+from flowherd.values import (
+    AgentIdentity,
+    Claim,
+    EngineAccess,
+    FlowRun,
+    LogLine,
+    RunAtBackend,
+    StateReport,
+    StoredState,
+    Wake,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +40,9 @@ class ServerCapabilities:
     #: Whether `write_logs` takes text so far, of which the server keeps the latest of each run and stream. If not, it
     #: is given whole lines only.
     keeps_text_so_far: bool = False
+    #: Whether the server offers each due run to one agent at a time and takes many claims at once: the backend is a
+    #: `SharingBackend`.
+    shares: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 
@@ -118,4 +131,24 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close connections; a call in progress in another thread fails."""
+        ...
+
+
+class SharingBackend(Backend, Protocol):
+    """A backend whose server shares the due runs out among its agents. Needed only if the capabilities say `shares`."""
+
+    def offered_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
+        """Return due flow runs as `ready_runs` does, but at most `room`, and none that other agents should claim now.
+
+        With a `room` of 0 the agent takes no runs for the present, and what it was offered is for others at once. None
+        means that it has room for any number.
+        """
+        ...
+
+    def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
+        """Claim the flow runs as `claim` does, in one request.
+
+        Returns for each flow run's id why the claim is lost, or None if it is won. The same claims again have the same
+        answers. After BackendUnavailable all of them or none were carried out.
+        """
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -12,9 +13,9 @@ from typing import Any
 from flowherd.backends import json_values
 from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.due_runs import DueRuns
-from flowherd.backends.graphql.inputs import log_input, state_input
+from flowherd.backends.graphql.inputs import claim_input, log_input, state_input
 from flowherd.backends.graphql.run_rows import stored_state
-from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config.urls import without_user
@@ -22,6 +23,7 @@ from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import (
     AgentIdentity,
+    Claim,
     EngineAccess,
     FlowRun,
     LogLine,
@@ -52,6 +54,11 @@ class GraphQLBackend:
         #: Whether the server is the embedded one: it recognises log lines by their ids, and takes a state's time from
         #: its context. None before `connect`.
         self._sends_line_ids: bool | None = None
+        #: What tells this agent from others when it asks for offers: agents that are registered alike have one id.
+        self._holder = uuid.uuid4().hex
+        #: Whether the server shares due runs out, and for how many runs there was room when it was last asked.
+        self._shares = False
+        self._room: int | None = None
 
     def connect(self) -> ServerCapabilities:
         """Make the first contact; find out the tenant and what the server can do."""
@@ -61,6 +68,7 @@ class GraphQLBackend:
             self._tenant_id = json_values.text(tenants[0]["id"]) if tenants else None
         version = self._transport.server_version
         self._sends_line_ids = version is not None
+        self._shares = version is not None and self._transport.server_extensions >= SHARING
         if version is None:
             return ServerCapabilities(name="Prefect Server")
         return ServerCapabilities(
@@ -68,6 +76,7 @@ class GraphQLBackend:
             arbitrates=True,
             wakes=True,
             keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
+            shares=self._shares,
         )
 
     def check_token(self) -> None:
@@ -100,6 +109,11 @@ class GraphQLBackend:
         """Return the runs that the server's queue lists for these labels."""
         return self._due_runs.find(labels, exclude, self._tenant_id)
 
+    def offered_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
+        """Return the runs that the server offers to this agent for some seconds."""
+        self._room = room
+        return self._due_runs.offered(self._holder, labels, exclude, room, self._tenant_id)
+
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Set Submitted, which keeps the state before inside it; for the waiting task runs too."""
         submitted = StateReport(
@@ -120,6 +134,14 @@ class GraphQLBackend:
                 # If another task run no longer waits, its engine goes on with it; the claim of the flow run is won.
                 with contextlib.suppress(ClaimLost):
                     self._submit_task_run(task_run, submitted)
+
+    def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
+        """Claim all the runs in one request, which is one transaction of the server."""
+        given = {"claims": [claim_input(claim) for claim in claims]}
+        answer = self._transport.mutate("claim_runs", given, "claims { flow_run_id won message }")
+        with decoding("the claims", self.address):
+            rows = json_values.mappings(answer["claims"])
+            return {json_values.text(row["flow_run_id"]): _reason_of_loss(row) for row in rows}
 
     def report(self, report: StateReport) -> None:
         """Set the state. At a server that dates states itself, the message of a late report says when it happened."""
@@ -205,9 +227,12 @@ class GraphQLBackend:
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Send a request that the server answers when there is news for this agent."""
-        answer = self._transport.get(
-            f"/agents/{self._agent_id}/wake", {"seen": seen, "timeout": timeout_s}, timeout_s + _WAKE_MARGIN_S
-        )
+        asked: dict[str, Any] = {"seen": seen, "timeout": timeout_s}
+        if self._shares:
+            asked["holder"] = self._holder
+            if self._room is not None:
+                asked["room"] = self._room
+        answer = self._transport.get(f"/agents/{self._agent_id}/wake", asked, timeout_s + _WAKE_MARGIN_S)
         with decoding("the wake", self.address):
             return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
 
@@ -228,3 +253,7 @@ class GraphQLBackend:
     def _set_flow_run_state(self, flow_run_id: str, version: int | None, state: Mapping[str, Any]) -> None:
         change = {"flow_run_id": flow_run_id, "version": version, "state": state}
         self._transport.mutate("set_flow_run_states", {"states": [change]}, "states { id status message }")
+
+
+def _reason_of_loss(row: Mapping[str, Any]) -> str | None:
+    return None if row["won"] is True else json_values.text_or_none(row.get("message")) or "no reason was given"

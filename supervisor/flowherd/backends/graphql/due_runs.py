@@ -62,6 +62,17 @@ class DueRuns:
         found = (self._readable(rows[run_id], flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
         return [run for run in found if run is not None and _can_be_claimed(run)]
 
+    def offered(
+        self, holder: str, labels: Sequence[str], exclude: Collection[str], room: int | None, tenant_id: str | None
+    ) -> list[FlowRun]:
+        """Return the runs that the server offers to the agent that calls itself `holder`."""
+        asked = {"holder": holder, "labels": [*labels], "exclude": [*exclude], "room": room, "tenant_id": tenant_id}
+        listed = self._transport.mutate("offer_runs", asked, "flow_runs").get("flow_runs")
+        with decoding("the offered flow runs", self._transport.endpoint):
+            rows = json_values.sequence(listed)[:_MAX_RUNS]
+        found = {run.id: run for run in (self._readable(row, flow_run) for row in rows) if run is not None}
+        return [run for run in found.values() if run.id not in exclude and _can_be_claimed(run)]
+
     def _readable(self, value: Any, read: Callable[[Any], T]) -> T | None:
         """Return `read(value)`; if that is not possible, leave the run out and return None."""
         try:

@@ -1,4 +1,4 @@
-"""Build the inputs of mutations: states and log lines in the API's format."""
+"""Build the inputs of mutations: states, claims and log lines in the API's format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowherd.shown_text import storable
-from flowherd.values import LogLine, StateReport
+from flowherd.values import Claim, LogLine, StateReport, deciding_task_run, waiting_task_runs
 
 
 def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -29,6 +29,18 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
     if wrapped is not None:
         state["state"] = dict(wrapped)
     return state
+
+
+def claim_input(claim: Claim) -> dict[str, Any]:
+    """Return a claim for `claim_runs`: by the run's version, or through its task runs, of which the first decides."""
+    flow_run = claim.flow_run
+    through_task_runs = deciding_task_run(flow_run) is not None
+    return {
+        "flow_run_id": flow_run.id,
+        "version": None if through_task_runs else flow_run.version,
+        "claim": claim.token,
+        "task_runs": [{"task_run_id": one.id, "version": one.version} for one in waiting_task_runs(flow_run)],
+    }
 
 
 def log_input(line: LogLine, *, with_id: bool) -> dict[str, Any]:

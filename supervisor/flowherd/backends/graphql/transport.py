@@ -34,6 +34,8 @@ SERVER_HEADER = "X-Flowherd-Server"
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 #: The extension of `write_run_logs` for text so far, and the table `text_so_far`.
 TEXT_SO_FAR = "text-so-far"
+#: The extensions by which agents share due runs: the operations `offer_runs` and `claim_runs`.
+SHARING = frozenset({"offers", "claim-runs"})
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})
