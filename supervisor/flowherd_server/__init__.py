@@ -8,7 +8,8 @@ A request goes from top to bottom, and a module imports only from its own folder
     __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json;
                        maintenance: backup and check
     web/               the web application: access check, routes, status page
-    service            puts everything together; background: what the server does by itself
+    service            puts everything together; background: what the server does by itself;
+                       database_watch: whether the database is still there
     mutations/         the dialect's mutations, one family a module
     schedules/         when schedules fire, and the flow runs that are created for them
     runs/              flow runs and task runs: creation, states, rescue of dead ones, waking of agents

@@ -9,6 +9,7 @@ the host can read a process's arguments: it comes from FLOWHERD__SERVER__TOKEN o
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,14 @@ from flowherd.log_format import SHOWN, add_shown
 from flowherd.shown_text import one_line
 from flowherd.standard_streams import open_missing_streams
 from flowherd_server import maintenance
+from flowherd_server.errors import DatabaseLost, DatabaseUnusable
 
 #: Exit code if the settings cannot be used: EX_CONFIG of sysexits.h.
 BAD_CONFIGURATION = 78
+#: Exit code if the database cannot be opened now, because the disk is full for example: EX_TEMPFAIL of sysexits.h.
+DATABASE_UNUSABLE = 75
+#: Exit code if the database was deleted or replaced while the server was running: EX_IOERR of sysexits.h.
+DATABASE_LOST = 74
 #: Exit code after Ctrl-C (128 + SIGINT), as shells have it.
 INTERRUPTED = 130
 
@@ -46,6 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         STANDARD_ERROR.write_lines(one_line(f"flowherd server: {error}") + "\n")
         return int(given.bad_configuration_exit_code)
+    except DatabaseUnusable as error:
+        STANDARD_ERROR.write_lines(one_line(f"flowherd server: {error}") + "\n")
+        return DATABASE_UNUSABLE
+    except DatabaseLost as error:
+        text = "nothing was written since. Start the server again to have it use what is there now"
+        STANDARD_ERROR.write_lines(one_line(f"flowherd server: {error}; {text}") + "\n")
+        STANDARD_ERROR.flush()
+        os._exit(DATABASE_LOST)  # without SQLite's end, which would delete files by their names
     except KeyboardInterrupt:  # before the server handles signals itself
         return INTERRUPTED
 

@@ -40,6 +40,7 @@ class Background:
         schedule_ahead: int,
         keep_finished_s: float,
         rescue: RescueOptions,
+        restored_us: int | None = None,
     ) -> None:
         self._database = database
         self._announce = announce
@@ -47,6 +48,7 @@ class Background:
         self._schedule_ahead = schedule_ahead
         self._keep_finished_s = keep_finished_s
         self._rescue_options = rescue
+        self._restored_us = restored_us
         self._schedules_changed = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,6 +90,9 @@ class Background:
         rescue, options = Rescue(self._database, self._schedule_ahead, self._is_stopping), self._rescue_options
         if options.zombie_interval_s > 0:
             yield self._rescue(options.zombie_interval_s, rescue.end_zombies)
+            if self._restored_us is not None:
+                end_forgotten = partial(rescue.end_forgotten, restored_us=self._restored_us)
+                yield self._rescue(options.zombie_interval_s, end_forgotten)
         if options.lazarus_interval_s > 0:
             resurrect = partial(rescue.resurrect, attempts=options.lazarus_attempts)
             yield self._rescue(options.lazarus_interval_s, resurrect)

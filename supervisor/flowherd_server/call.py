@@ -47,5 +47,7 @@ class Call:
     now: int
     #: Number of runs that a schedule creates ahead.
     schedule_ahead: int
+    #: Whether runs may be handed out; not for a moment after an older copy of the database was restored.
+    offers_runs: bool = True
     effects: Effects = field(default_factory=Effects)
     offers: OfferBook = field(default_factory=OfferBook)

@@ -30,6 +30,14 @@ class Refused(FlowherdError):
         self.extensions = {"code": code}
 
 
+class DatabaseUnusable(FlowherdError):
+    """The database cannot be opened now: the disk is full, cannot be written, or another program has the file."""
+
+
+class DatabaseLost(FlowherdError):
+    """The database's files are no longer those that the server has open, so nothing may be written or acknowledged."""
+
+
 def not_found(what: str, key: object) -> Refused:
     """Return the refusal for an id that does not exist."""
     return Refused(f"{what} {key} not found", NOT_FOUND)

@@ -23,10 +23,13 @@ from flowherd.http_limits import Limits
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.shown_text import one_line
 from flowherd.signals import Waker, catching_stop_signals
+from flowherd_server.database_watch import watch_database
+from flowherd_server.errors import DatabaseLost
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
-from flowherd_server.store.database import FILE_NAME, Database
+from flowherd_server.store.database import Database
+from flowherd_server.store.database_marker import DatabaseRecord, open_database
 from flowherd_server.web.app import MOST_READ_BYTES, create_app
 from flowherd_server.web.guard import check_binding
 
@@ -59,6 +62,8 @@ class ServerOptions:
     schedule_ahead: int = 10
     #: Treatment of runs without a heartbeat.
     rescue: RescueOptions = field(default_factory=RescueOptions)
+    #: How long no runs are handed out after an older copy of the database was restored, seconds.
+    restore_grace_s: float = 15.0
     #: Stop when stdin is closed, which happens when the process that started this one ends.
     stop_with_parent: bool = False
     #: Called with the server's URL once it answers requests.
@@ -83,6 +88,7 @@ class ServerOptions:
                 lazarus_interval_s=server.lazarus_interval,
                 lazarus_attempts=server.lazarus_attempts,
             ),
+            restore_grace_s=server.restore_grace,
             stop_with_parent=stop_with_parent,
             on_ready=lambda url: STANDARD_OUTPUT.write_lines(
                 one_line(f"flowherd server ready at {url} (data in {paths.data_dir})") + "\n"
@@ -93,20 +99,33 @@ class ServerOptions:
 def run(options: ServerOptions) -> None:
     """Serve until a stop signal, or until the parent ends if `stop_with_parent` is set.
 
-    Raises ConfigurationError if address, port or data directory cannot be used.
+    Raises ConfigurationError if address, port or data directory cannot be used, DatabaseUnusable if the database cannot
+    be opened now, and DatabaseLost once it was deleted or replaced; the process must then end by `os._exit`.
     """
     check_binding(options.host, options.token)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with locked_directory(options.data_dir), contextlib.closing(_listen(options)) as listener:
-        database = Database(options.data_dir / FILE_NAME)
+        database = open_database(options.data_dir)
+        record = DatabaseRecord(database, options.data_dir)
         try:
-            asyncio.run(_serve(options, database, listener))
+            asyncio.run(_serve(options, database, record, listener))
+            record.keep()
         finally:
-            database.close()
+            if database.lost:
+                database.give_up()
+            else:
+                database.close()
+        if database.lost:
+            raise DatabaseLost(database.lost)
 
 
-async def _serve(options: ServerOptions, database: Database, listener: socket.socket) -> None:
-    core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue)
+async def _serve(options: ServerOptions, database: Database, record: DatabaseRecord, listener: socket.socket) -> None:
+    core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue, record.restored_us)
+    if record.restored:
+        text = "the database is an older copy, or was brought here: {}; no runs are handed out for {:.0f} s, so that {}"
+        agents = "agents can report again what has ended since"
+        logger.warning(text, record.restored, options.restore_grace_s, agents)
+        core.hold_back(options.restore_grace_s)
     url = _url(options.host, listener.getsockname()[1])
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     app = create_app(core, options.host, options.token, max_waits=limits.connections // 2)
@@ -132,6 +151,8 @@ async def _serve(options: ServerOptions, database: Database, listener: socket.so
             _stopped_with_parent(stop, options.stop_with_parent),
         ):
             core.start()
+            watch = asyncio.get_running_loop().create_task(watch_database(database, record, stop))
+            while_ready.callback(watch.cancel)
             try:
                 await server.serve(sockets=[listener])
             finally:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean
+from loguru import logger
 from sqlalchemy import Connection, select
 
 from flowherd_server.background import Background
@@ -43,8 +46,18 @@ SCHEMA = build_schema(
 class ServerCore:
     """One running server. Must be made in the event loop; methods for other threads say so."""
 
-    def __init__(self, database: Database, schedule_ahead: int, keep_finished_s: float, rescue: RescueOptions) -> None:
+    def __init__(
+        self,
+        database: Database,
+        schedule_ahead: int,
+        keep_finished_s: float,
+        rescue: RescueOptions,
+        restored_us: int | None = None,
+    ) -> None:
         self.database = database
+        #: Tells this life of the server from others.
+        self.instance = uuid4().hex
+        self._offers_from_s = 0.0
         self._loop = asyncio.get_running_loop()
         self.offers = OfferBook()
         self.board = WakeBoard(self._loop, self.offers)
@@ -58,6 +71,7 @@ class ServerCore:
             schedule_ahead=schedule_ahead,
             keep_finished_s=keep_finished_s,
             rescue=rescue,
+            restored_us=restored_us,
         )
         self._stopping = False
 
@@ -65,6 +79,21 @@ class ServerCore:
         """Start the background tasks, and wake agents for runs that an earlier server left waiting."""
         self.board.apply(startup_wakes(self.database))
         self._background.start()
+
+    def hold_back(self, seconds: float) -> None:
+        """Hand out no runs for some time."""
+        self._offers_from_s = time.monotonic() + seconds
+        self._loop.call_later(seconds, self._offer_again)
+
+    def _offer_again(self) -> None:
+        if not self._stopping:
+            logger.info("runs are handed out again")
+            self.board.poke()
+
+    @property
+    def offers_runs(self) -> bool:
+        """Whether runs may be handed out now."""
+        return time.monotonic() >= self._offers_from_s
 
     def release(self) -> None:
         """End the waits of agents, so that their connections can close."""
@@ -152,7 +181,7 @@ class RequestContext:
             transaction = core.database.writing(operation.durable)
         with transaction as connection:
             # With the time at which it has the write lock, so that later changes have later times.
-            call = Call(connection, self.caller, now_us(), core.schedule_ahead, offers=core.offers)
+            call = Call(connection, self.caller, now_us(), core.schedule_ahead, core.offers_runs, offers=core.offers)
             answer = operation.handle(call, prepared)
         core.announce(call.effects)
         if operation.asks_for_work:

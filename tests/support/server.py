@@ -84,6 +84,12 @@ class ServerProcess:
         """Kill it by SIGKILL; return its exit code."""
         return self._end(signal.SIGKILL)
 
+    def wait_for_end(self, timeout_s: float = 20) -> int:
+        """Wait until it ends by itself; return its exit code."""
+        assert self._process is not None, "the server does not run"
+        self._process.wait(timeout_s)
+        return self._end(None)
+
     def restart(self) -> None:
         """Stop it if it runs, and start it again on the same data and port."""
         if self._process is not None:
@@ -104,10 +110,11 @@ class ServerProcess:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
-    def _end(self, number: signal.Signals) -> int:
+    def _end(self, number: signal.Signals | None) -> int:
         assert self._process is not None, "the server does not run"
         process, self._process = self._process, None
-        process.send_signal(number)
+        if number is not None:
+            process.send_signal(number)
         try:
             return process.wait(STOP_S)
         except subprocess.TimeoutExpired:

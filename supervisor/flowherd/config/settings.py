@@ -217,6 +217,9 @@ class Server(_Section):
     keep_finished: float = Field(
         default=30 * 86400.0, ge=0, description="How long to keep finished runs and their logs, seconds; 0: forever."
     )
+    restore_grace: float = Field(
+        default=15.0, ge=0, description="How long no runs are handed out after an older database was restored, seconds."
+    )
     schedule_ahead: int = Field(default=10, ge=1, le=100, description="Number of runs that a schedule creates ahead.")
     heartbeat_timeout: float = Field(
         default=600.0, gt=0, description="A run without a heartbeat for this many seconds counts as dead."

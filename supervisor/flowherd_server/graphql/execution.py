@@ -27,10 +27,10 @@ from graphql import (
     validate,
 )
 from loguru import logger
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from flowherd_server import errors
-from flowherd_server.errors import Refused, errors_answer
+from flowherd_server.errors import DatabaseLost, Refused, errors_answer
 from flowherd_server.graphql.unstorable import check_literals, check_storable
 from flowherd_server.store.database import STATEMENT_S, TRANSACTION_S, was_interrupted
 
@@ -186,6 +186,18 @@ def _cost(document: DocumentNode) -> _Cost:
     return _Cost(*map(max, zip(*costs, strict=True))) if costs else _Cost()
 
 
+def database_error_answer(error: Exception) -> dict[str, Any]:
+    """Return the error for a client whose request the database could not carry out now.
+
+    A failed write is logged by the database, once for as long as it lasts.
+    """
+    reason = error.orig if isinstance(error, DatabaseError) else error
+    message = f"API_ERROR: the server's database cannot do this at present: {reason}"
+    if isinstance(error, DatabaseError) and not isinstance(error, OperationalError):
+        logger.error("the database failed: {}", reason)
+    return {"message": message, "extensions": {"code": errors.API_ERROR}}
+
+
 def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mapping[str, Any]:
     """Return the error for the client: our own refusals as they are, unexpected errors without details."""
     original = error.original_error
@@ -199,9 +211,8 @@ def _formatted(error: GraphQLError, code: str = errors.BAD_USER_INPUT) -> Mappin
             "ask for less, by a limit or a narrower condition"
         )
         code = errors.BAD_USER_INPUT
-    elif isinstance(original, OperationalError):
-        logger.error("the database failed: {}", original.orig)
-        message, code = f"API_ERROR: the server's database cannot do this at present: {original.orig}", errors.API_ERROR
+    elif isinstance(original, (DatabaseError, DatabaseLost)):
+        return {**database_error_answer(original), "path": error.path}
     elif isinstance(original, RecursionError):
         message, code = "the request is nested too deeply", errors.BAD_USER_INPUT
     else:

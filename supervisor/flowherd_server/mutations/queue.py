@@ -26,6 +26,8 @@ MAX_IDS = 100
 
 
 def _get_runs_in_queue(call: Call, given: Input) -> Mapping[str, Any]:
+    if not call.offers_runs:
+        return {"flow_run_ids": []}
     before = call.now if given.get("before") is None else given["before"]
     tenant_id = tenant_id_of(call.connection, call.caller, given.get("tenant_id"))
     due = due_flow_runs(call.connection, tenant_id, given.get("labels") or (), before, MAX_IDS)
@@ -33,6 +35,8 @@ def _get_runs_in_queue(call: Call, given: Input) -> Mapping[str, Any]:
 
 
 def _offer_runs(call: Call, given: Input) -> Mapping[str, Any]:
+    if not call.offers_runs:
+        return {"flow_runs": []}
     holder, room, labels = given["holder"], given.get("room"), given.get("labels") or ()
     if not 0 < len(holder) <= MAX_HOLDER_LENGTH:
         raise Refused(f"a holder has 1 to {MAX_HOLDER_LENGTH} characters")

@@ -21,6 +21,7 @@ from flowherd_server.runs.new_state import plain_state
 from flowherd_server.runs.stale_heartbeats import (
     StaleHeartbeats,
     dead_flow_runs,
+    forgotten_flow_runs,
     zombie_flow_runs,
     zombie_task_runs,
 )
@@ -35,6 +36,7 @@ from flowherd_server.store.tables import FLOW_RUN, TASK, TASK_RUN, TASK_RUN_STAT
 _RUNS_PER_PASS = 5_000
 _NO_TASK_HEARTBEAT = "No heartbeat detected from the remote task; "
 _NO_FLOW_HEARTBEAT = "No heartbeat detected from the flow run; marking the run as failed."
+_FORGOTTEN = "No agent has named this run since the database was restored from an older copy; its end is not known."
 _RESCHEDULED = "Rescheduled by a Lazarus process."
 
 
@@ -65,6 +67,20 @@ class Rescue:
         count = sum(self._resurrect_one(row.id, stale, attempts, effects) for row in dead)
         if count:
             logger.warning("Lazarus rescheduled or failed {} flow runs that had no heartbeat", count)
+        return effects
+
+    def end_forgotten(self, stale: StaleHeartbeats, restored_us: int) -> Effects:
+        """Fail the runs that no agent has named since the database was restored. Returns whom to wake."""
+        effects, query = Effects(), forgotten_flow_runs(stale, restored_us)
+        count = 0
+        for row in self._found(query):
+            with self._if_still(query.where(FLOW_RUN.c.id == row.id), effects) as call:
+                if call is not None:
+                    _change_flow_run(call, row.id, Event.FAIL, _FORGOTTEN)
+                    _log(call, "Restored.FlowRun", "ERROR", _FORGOTTEN, row.id)
+                    count += 1
+        if count:
+            logger.warning("failed {} flow runs that no agent has named since the database was restored", count)
         return effects
 
     def _found(self, query: Select[tuple[str]]) -> Iterator[Row[tuple[str]]]:

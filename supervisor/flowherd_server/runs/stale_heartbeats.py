@@ -18,6 +18,8 @@ from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, TASK_RUN
 
 #: A flow run with a task run in one of these states is not dead, whatever its heartbeat, because it will go on.
 _GOES_ON = sorted(ACTIVE | {RunState.SCHEDULED, RunState.PAUSED, RunState.RESUME, RunState.RETRYING})
+#: States of a run that an agent has claimed and that has not ended.
+_CLAIMED = sorted(ACTIVE | {RunState.SUBMITTED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,22 @@ def dead_flow_runs(stale: StaleHeartbeats) -> Select[tuple[str]]:
             stale.condition,
             ~goes_on.exists(),
             ~or_(_switched_off(HEARTBEAT), _switched_off(LAZARUS)),
+        )
+        .order_by(FLOW_RUN.c.heartbeat, FLOW_RUN.c.seq)
+    )
+
+
+def forgotten_flow_runs(stale: StaleHeartbeats, restored_us: int) -> Select[tuple[str]]:
+    """Return the query for unfinished runs that no flowherd agent has named since the database was restored.
+
+    Only for servers that have run for long enough since: the agent of such a run would have sent a heartbeat.
+    """
+    return (
+        select(FLOW_RUN.c.id)
+        .where(
+            FLOW_RUN.c.state.in_(_CLAIMED),
+            FLOW_RUN.c.claim.not_like(f"{BY_PREFECTS_AGENT}%"),
+            FLOW_RUN.c.heartbeat <= min(restored_us, stale.before_us),
         )
         .order_by(FLOW_RUN.c.heartbeat, FLOW_RUN.c.seq)
     )

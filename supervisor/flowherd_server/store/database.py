@@ -2,6 +2,9 @@
 
 A durable write is on the disk before it is acknowledged (synchronous=FULL). A soft write survives the death of the
 server, but not a power cut. It is for heartbeats and the like, which would otherwise cost a disk flush each.
+
+Nothing is acknowledged that went into files which were deleted or replaced (database_files.py). A failure to write is
+kept as the `problem` of the database until a write succeeds.
 """
 
 from __future__ import annotations
@@ -19,11 +22,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from loguru import logger
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from flowherd.errors import ConfigurationError
+from flowherd.recurring_error import RecurringError
+from flowherd_server.errors import DatabaseLost, DatabaseUnusable
 from flowherd_server.store.conversion import LAST_OLD_LAYOUT, finish_conversion, keep_copy, set_old_tables_aside
+from flowherd_server.store.database_files import DatabaseFiles
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.migrations import bring_up_to_date
 from flowherd_server.store.postgres_functions import add_postgres_functions
@@ -53,20 +60,25 @@ class Database:
 
         A database of an earlier release is converted first, which takes minutes if it has millions of log lines.
         Raises ConfigurationError if it is not a database, or one that a newer release has written, or if there is no
-        room to convert it.
+        room to convert it; DatabaseUnusable if it cannot be opened now, because the disk is full, for example.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise ConfigurationError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; the server needs 3.31 or newer"
             )
         self._writing = threading.Lock()
-        # SQLite creates the WAL and its index with the mode of this file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._durable = _engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
-        self._soft = _engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
-        self._readers = _engine(path, "BEGIN", query_only=True)
+        self._write_errors = RecurringError(f"write to {path}", logger)
+        self._write_error = ""
+        self._files: DatabaseFiles | None = None
+        #: Number of write transactions so far.
+        self.writes = 0
+        self._durable = self._engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
+        self._soft = self._engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
+        self._readers = self._engine(path, "BEGIN", query_only=True)
         _limit_statements(self._readers)
         try:
+            # SQLite creates the WAL and its index with the mode of this file.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             _set_up(path)
             layout = _known_layout(path)
             if 0 < layout <= LAST_OLD_LAYOUT:
@@ -75,26 +87,65 @@ class Database:
                 _prepare(connection)
             if finish_conversion(path, lambda: self.writing(durable=False)):
                 self._give_back_all_space()
-        except (DatabaseError, sqlite3.DatabaseError) as error:
+            self._files = DatabaseFiles(path)
+        except (DatabaseError, sqlite3.DatabaseError, OSError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
-            raise ConfigurationError(f"{path} cannot be used as the server's database: {reason}") from error
+            text = f"{path} cannot be used as the server's database: {reason}"
+            if isinstance(reason, (sqlite3.OperationalError, OSError)):  # a full disk, a file system that is read-only
+                raise DatabaseUnusable(text) from error
+            raise ConfigurationError(text) from error
+
+    def _engine(self, path: Path, begin: str, **pragmas: object) -> Engine:
+        engine = _engine(path, begin, **pragmas)
+
+        def check(*_: object) -> None:
+            # It would make an empty file, or its end would write the old WAL into another database.
+            if self._files is not None:
+                self._files.check_names()
+
+        event.listen(engine, "do_connect", check)
+        return engine
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that reads one consistent state of the database."""
+        """Open a transaction that reads one consistent state of the database. Raises DatabaseLost."""
+        if self._files is not None and self._files.lost:
+            self._files.check_names()
         with self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
-        """Open a transaction that excludes other writers. An exception rolls it back."""
+        """Open a transaction that excludes other writers. An exception rolls it back.
+
+        Raises DatabaseLost if the database's files are not in their place, before the transaction or when it is done.
+        """
         engine = self._durable if durable else self._soft
-        with self._writing, engine.connect() as connection, connection.begin():
+        with self._writing, self._watched(), engine.connect() as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Check the files before and after a write, and note whether it failed."""
+        self._check_files()
+        try:
+            yield
+        except OperationalError as error:
+            self._write_error = str(error.orig)
+            self._write_errors.failed(error.orig or error)
+            raise
+        self.writes += 1
+        self._check_files()
+        self._write_error = ""
+        self._write_errors.recovered()
+
+    def _check_files(self) -> None:
+        if self._files is not None:
+            self._files.check()
 
     def give_back_space(self, pages: int) -> int:
         """Return up to `pages` free pages to the file system. Returns how many there were to return."""
-        with self._writing, contextlib.closing(self._soft.raw_connection()) as connection:
+        with self._writing, self._watched(), contextlib.closing(self._soft.raw_connection()) as connection:
             free = connection.cursor().execute("PRAGMA freelist_count").fetchone()[0]
             # Each step of this statement frees one page, and only executescript() takes all steps.
             connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
@@ -106,6 +157,8 @@ class Database:
         Other writers go on meanwhile (https://sqlite.org/c3ref/wal_checkpoint_v2.html). Without this, the writer whose
         commit fills the WAL does it, while the others wait.
         """
+        if self.lost:
+            return
         with contextlib.closing(self._soft.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
@@ -116,10 +169,53 @@ class Database:
                     return
             self.give_back_space(_PAGES_AT_ONCE)
 
+    @property
+    def lost(self) -> str:
+        """What has happened to the database's files; empty as long as they are in their place."""
+        return "" if self._files is None else self._files.lost
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be written; empty if the last write succeeded."""
+        return self.lost or self._write_error
+
+    @property
+    def inodes(self) -> tuple[int, int]:
+        """Inodes of the database and of its WAL."""
+        assert self._files is not None, "known once the database is open"
+        return self._files.inodes
+
+    def look(self) -> None:
+        """Check the files, and try to write if the last write failed. Raises DatabaseLost."""
+        with self._writing:
+            self._check_files()
+        if self._write_error:
+            with contextlib.suppress(OperationalError), self.writing() as connection:
+                version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+                connection.exec_driver_sql(f"PRAGMA user_version={version}")
+
+    def give_up(self) -> None:
+        """Leave lost files in an order in which what is there now can be opened; the process must end by `os._exit`.
+
+        The connections stay open: closing the last one would delete the WAL by its name, and another database may have
+        that name now. What is committed is written into the database that it belongs to, wherever that is.
+        """
+        assert self._files is not None and self._files.lost, "only lost files are given up"
+        with self._writing:
+            if self._files.may_be_checkpointed:
+                with contextlib.suppress(DatabaseError, sqlite3.DatabaseError, DatabaseLost):
+                    # This pool has a connection since the database was opened.
+                    connection = self._durable.raw_connection()
+                    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with contextlib.suppress(OSError):
+                self._files.put_aside()
+
     def close(self) -> None:
         """Close all connections that are not in use."""
         for engine in (self._readers, self._soft, self._durable):
             engine.dispose()
+        if self._files is not None:
+            self._files.release()
 
 
 def _engine(path: Path, begin: str, **pragmas: object) -> Engine:

@@ -328,6 +328,14 @@ KEY_VALUE = _keyed_table("key_value", "key", Column("value", Json))
 TASK_TAG_LIMIT = _keyed_table("task_tag_limit", "tag", Column("limit", Integer, nullable=False))
 # Hidden, so that secrets can only be read one by one by name, and no filter can be used to guess a value.
 SECRET = _keyed_table("secret", "name", Column("value", Json), hidden=True)
+# One row about the database itself.
+THIS_DATABASE = _table(
+    "this_database",
+    time_column("created", nullable=False),
+    # When a server last found it to be an older copy of what was there before.
+    time_column("restored"),
+    hidden=True,
+)
 
 
 def insertion_order(table: Table) -> str:

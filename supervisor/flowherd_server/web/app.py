@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.exc import DatabaseError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,7 +18,8 @@ from starlette.routing import Route
 
 from flowherd import __version__
 from flowherd_server.call import Caller
-from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, errors_answer
+from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, DatabaseLost, errors_answer
+from flowherd_server.graphql.execution import database_error_answer
 from flowherd_server.offers import MAX_HOLDER_LENGTH
 from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
@@ -61,8 +63,14 @@ def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starl
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, token=token)],
-        exception_handlers={HTTPException: _http_error, ClientDisconnect: _gone, Exception: _unexpected_error},
+        middleware=[Middleware(Guard, host=host, token=token, instance=core.instance)],
+        exception_handlers={
+            HTTPException: _http_error,
+            ClientDisconnect: _gone,
+            DatabaseLost: _database_error,
+            DatabaseError: _database_error,
+            Exception: _unexpected_error,
+        },
     )
     app.router.redirect_slashes = False
     return app
@@ -115,8 +123,13 @@ class _Endpoints:
     async def health(self, request: Request) -> Response:
         if self._core.stopping:
             return JSONResponse({"status": "stopping"}, status_code=503)
-        detail = {"version": __version__} if request.scope["authorized"] else {}
-        return JSONResponse({"status": "ok", **detail})
+        detail, problem = {"version": __version__}, self._core.database.problem
+        status = "ok"
+        if problem:
+            status = "database lost" if self._core.database.lost else "database not writable"
+            detail["reason"] = problem
+        detail = detail if request.scope["authorized"] else {}
+        return JSONResponse({"status": status, **detail}, status_code=503 if problem else 200)
 
     async def wake(self, request: Request) -> Response:
         with self._waits.share() as take:
@@ -260,6 +273,11 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it
+
+
+async def _database_error(_request: Request, error: Exception) -> Response:
+    answer = database_error_answer(error)
+    return JSONResponse({"errors": [answer]}, status_code=503)
 
 
 async def _unexpected_error(_request: Request, _error: Exception) -> Response:

@@ -22,6 +22,8 @@ from flowherd.errors import ConfigurationError
 from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answer
 
 SERVER_HEADER = "X-Flowherd-Server"
+#: Tells the lives of a server apart: another value after each start.
+INSTANCE_HEADER = "X-Flowherd-Instance"
 #: Names the extensions that servers of release 0.1.0 do not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 _EXTENSIONS = "text-so-far, offers, claim-runs"
@@ -52,8 +54,9 @@ def check_binding(host: str, token: str) -> None:
 class Guard:
     """Passes a request on or refuses it, and adds the server's version to every answer."""
 
-    def __init__(self, app: ASGIApp, host: str, token: str) -> None:
+    def __init__(self, app: ASGIApp, host: str, token: str, instance: str = "") -> None:
         self._app = app
+        self._instance = instance
         self._token = token.encode()
         self._local_only = is_loopback(host)
         self._local_names = _LOCAL_NAMES | {host}
@@ -71,6 +74,7 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 headers[SERVER_HEADER] = __version__
                 headers[EXTENSIONS_HEADER] = _EXTENSIONS
+                headers[INSTANCE_HEADER] = self._instance
             await send(message)
 
         await (refusal or self._app)(scope, receive, send_marked)

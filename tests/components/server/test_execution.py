@@ -30,7 +30,9 @@ def service(database: Database) -> Any:
         tenant = connection.execute(select(TENANT.c.id)).scalar_one()
         rows = [{"id": f"p{n}", "tenant_id": tenant, "name": f"project {n}", "created": n} for n in range(20)]
         connection.execute(insert(PROJECT), rows)
-    return SimpleNamespace(database=database, schedule_ahead=1, turns=Turns(), contacts=AgentContacts(database))
+    return SimpleNamespace(
+        database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
+    )
 
 
 def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
@@ -273,7 +275,9 @@ def test_a_query_that_takes_too_long_is_refused_with_what_makes_it_shorter(
     monkeypatch.setattr("flowherd_server.store.database.STATEMENT_S", 0.0)
     monkeypatch.setattr("flowherd_server.store.database._INSTRUCTIONS", 100)
     with closing(Database(tmp_path / "test.sqlite")) as database:
-        service = SimpleNamespace(database=database, schedule_ahead=1, turns=Turns(), contacts=AgentContacts(database))
+        service = SimpleNamespace(
+            database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
+        )
         answer = ask(service, "{ project { id name } }")
     error = answer.body["errors"][0]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"  # not a temporary failure, which clients repeat

@@ -39,7 +39,7 @@ class World:
     def __init__(self, database: Database) -> None:
         self.rows = fill(database, seed=1)
         self._service = SimpleNamespace(
-            database=database, schedule_ahead=1, turns=Turns(), contacts=AgentContacts(database)
+            database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
         )
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:

@@ -292,3 +292,21 @@ def test_how_long_a_claimed_run_waits_can_be_set(world: World, agent_timeout_s: 
     options = RescueOptions(agent_timeout_s=agent_timeout_s)
     world.rescue.resurrect(options.stale(now_us() - 10 * MINUTE_US), 3)
     assert world.row(FLOW_RUN, run)["state"] == state
+
+
+def test_a_run_that_no_agent_has_named_since_an_older_copy_was_restored_fails(world: World) -> None:
+    """Its agent has an end that it reports, or sends heartbeats; only if neither comes is it failed."""
+    forgotten, cancelling, named, prefects = (
+        world.run(state) for state in ("Running", "Cancelling", "Running", "Running")
+    )
+    for run_id in (forgotten, cancelling, named):
+        world.claim(run_id)
+    restored_us = now_us() - 5 * MINUTE_US
+    world.age(named, MINUTE_US)
+    early = StaleHeartbeats(before_us=now_us() - 12 * MINUTE_US)
+    world.rescue.end_forgotten(early, restored_us)
+    assert world.row(FLOW_RUN, forgotten)["state"] == "Running"
+    world.rescue.end_forgotten(StaleHeartbeats(before_us=now_us()), restored_us)
+    states = {run_id: world.row(FLOW_RUN, run_id)["state"] for run_id in (forgotten, cancelling, named, prefects)}
+    assert list(states.values()) == ["Failed", "Failed", "Running", "Running"]
+    assert "restored from an older copy" in world.row(FLOW_RUN, forgotten)["state_message"]

@@ -19,7 +19,7 @@ LAYERS = [
     {"runs"},
     {"schedules"},
     {"mutations"},
-    {"background"},
+    {"background", "database_watch"},
     {"service"},
     {"web"},
     {"maintenance", "serve", "server_files"},
