@@ -80,6 +80,8 @@ class RunAtBackend:
     state: RunState
     #: States of the task runs that wait for another start of the flow run.
     waiting: frozenset[RunState] = frozenset()
+    #: Version of the run's state; None where states have none.
+    version: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

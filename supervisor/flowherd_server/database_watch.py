@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 
 from loguru import logger
-from sqlalchemy.exc import SQLAlchemyError
 
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.store.database import Database
@@ -31,5 +30,3 @@ async def watch_database(database: Database, record: DatabaseRecord, stop: Calla
             await asyncio.sleep(_LAST_ANSWERS_S)
             stop()
             return
-        except SQLAlchemyError as error:
-            logger.error("cannot look after the database: {}", error)

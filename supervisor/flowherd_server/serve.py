@@ -121,12 +121,12 @@ def run(options: ServerOptions) -> None:
 
 async def _serve(options: ServerOptions, database: Database, record: DatabaseRecord, listener: socket.socket) -> None:
     core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue, record.restored_us)
+    url = _url(options.host, listener.getsockname()[1])
     if record.restored:
         text = "the database is an older copy, or was brought here: {}; no runs are handed out for {:.0f} s, so that {}"
         agents = "agents can report again what has ended since"
         logger.warning(text, record.restored, options.restore_grace_s, agents)
         core.hold_back(options.restore_grace_s)
-    url = _url(options.host, listener.getsockname()[1])
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     app = create_app(core, options.host, options.token, max_waits=limits.connections // 2)
     config = server_config(app, stop_timeout_s=_GRACE_S)

@@ -57,6 +57,8 @@ class ServerCore:
         self.database = database
         #: Tells this life of the server from others.
         self.instance = uuid4().hex
+        #: Whether this life of the server began on an older copy of the database.
+        self.restored = False
         self._offers_from_s = 0.0
         self._loop = asyncio.get_running_loop()
         self.offers = OfferBook()
@@ -81,7 +83,8 @@ class ServerCore:
         self._background.start()
 
     def hold_back(self, seconds: float) -> None:
-        """Hand out no runs for some time."""
+        """Hand out no runs for some time, because the database is an older copy."""
+        self.restored = True
         self._offers_from_s = time.monotonic() + seconds
         self._loop.call_later(seconds, self._offer_again)
 

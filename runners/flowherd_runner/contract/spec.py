@@ -41,6 +41,7 @@ The object `agent` is the agent's own; no runner reads it:
 
     claim                  str: the token that the claim carries
     attempt                str: distinguishes this start of the flow run from earlier ones
+    claimed_version        int | null: version of the flow run's state that was claimed; agents of 0.1.0 wrote none
     claimed_via_task_run   str: id of the task run that carries the claim, for a flow run that was Running and waited;
                            empty when the flow run itself carries it
     interpreter, preload   str, [str]: the Python of the fork server, and the modules that it has imported
@@ -105,6 +106,7 @@ class AgentKeys(NamedTuple):
     show_output: bool = True
     warnings: Tuple[str, ...] = ()
     after_end: bool = False
+    claimed_version: Optional[int] = None
 
 
 class RunSpec(NamedTuple):
@@ -254,6 +256,7 @@ def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
     return AgentKeys(
         claim=_sendable(fields.value("claim", str, "")),
         attempt=_sendable(fields.value("attempt", str, "")),
+        claimed_version=fields.whole("claimed_version", None),
         claimed_via_task_run=_sendable(fields.value("claimed_via_task_run", str, "")),
         interpreter=fields.value("interpreter", str, ""),
         preload=tuple(map(current_module, fields.strings("preload"))),

@@ -15,7 +15,13 @@ from typing import TypeVar, cast
 
 from loguru import logger
 
-from flowherd.backends.protocol import Backend, ServerCapabilities, SharingBackend
+from flowherd.backends.protocol import (
+    Backend,
+    ServerCapabilities,
+    SharingBackend,
+    UnfinishedRuns,
+    VersionedBackend,
+)
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.values import (
     AgentIdentity,
@@ -37,6 +43,9 @@ _WAKE_RETRY_S = 2.0
 _WAKE_PAUSE_S = 0.02
 #: Longest pause that a Retry-After can cause, seconds; the backend is contacted again after it.
 _LONGEST_PAUSE_S = 600.0
+#: After a failed request, a server that does not say so can have been started again if it was silent for longer,
+#: seconds.
+_RESTART_S = 2.0
 #: A backend that was silent for longer, seconds, is not waited for when the agent stops.
 _LONG_SILENCE_S = 60.0
 
@@ -81,6 +90,14 @@ class Requests:
         """Report a change of state."""
         self._make(lambda backend: backend.report(report))
 
+    def report_together(self, reports: Sequence[StateReport]) -> None:
+        """Report changes of states in one request, at a `VersionedBackend`."""
+        self._make(lambda backend: _versioned(backend).report_together(reports))
+
+    def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
+        """Fetch the states of those runs that have not ended, at a `VersionedBackend`."""
+        return self._make(lambda backend: _versioned(backend).unfinished_runs(flow_run_ids))
+
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Append lines to the logs of flow runs."""
         self._make(lambda backend: backend.write_logs(lines))
@@ -104,6 +121,11 @@ class Requests:
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait until the backend has something for this agent."""
         return self._make(lambda backend: backend.wait_for_wake(seen, timeout_s))
+
+
+def _versioned(backend: Backend) -> VersionedBackend:
+    assert isinstance(backend, VersionedBackend), "only such a backend is asked"
+    return backend
 
 
 class Connection:
@@ -135,6 +157,14 @@ class Connection:
         self.refused: NotAuthorized | None = None
         #: What the server can do; None until `connect` has succeeded.
         self.capabilities: ServerCapabilities | None = None
+        #: Whether a request has had no answer since the last one that had.
+        self._was_away = False
+        #: Which life of the server answered last, as far as it says so.
+        self._instance = ""
+        #: Grows with the first answer, and whenever the server may have been started again since the last one.
+        self.epoch = 0
+        #: Called when `epoch` has grown, in the thread whose request was answered.
+        self.on_new_epoch: Callable[[], None] = lambda: None
         self.requests = Requests(self, urgent=False)
         #: Not held back by a pause: heartbeats of running runs, and a claim that has begun.
         self.urgent = Requests(self, urgent=True)
@@ -219,6 +249,7 @@ class Connection:
             self._note_contact()
             raise
         except BackendUnavailable as error:
+            self._was_away = True
             self._note_retry_after(error.retry_after_s)
             raise
         self._note_contact()
@@ -282,8 +313,22 @@ class Connection:
 
     # -- inside
 
+    @functools.cached_property
+    def versioned_backend(self) -> VersionedBackend | None:
+        """The backend, if the version of a run grows there with each of its states."""
+        return self.backend if isinstance(self.backend, VersionedBackend) else None
+
     def _note_contact(self) -> None:
-        self.last_contact_s = time.monotonic()
+        now_s, backend = time.monotonic(), self.versioned_backend
+        instance = "" if backend is None else backend.server_instance
+        with self._lock:
+            last_s, self.last_contact_s = self.last_contact_s, now_s
+            was_away, self._was_away = self._was_away and not instance, False
+            is_new = last_s is None or instance != self._instance or (was_away and now_s - last_s > _RESTART_S)
+            self._instance = instance
+            self.epoch += is_new
+        if is_new:
+            self.on_new_epoch()
 
     def _note_refusal(self, error: NotAuthorized) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flowherd.values import (
     AgentIdentity,
@@ -45,6 +45,43 @@ class ServerCapabilities:
     shares: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedRuns:
+    """What a backend holds of the runs that were asked for."""
+
+    #: How many of the runs it knows, finished or not.
+    known: int
+    #: States of those that have not ended, by run id.
+    states: Mapping[str, StoredState]
+
+
+@runtime_checkable
+class VersionedBackend(Protocol):
+    """What a backend has beside `Backend` if the version of a run grows with each of its states.
+
+    By the version the agent tells an older state of a run, as a restored copy of the server's data holds it, from one
+    that the run was put into later.
+    """
+
+    @property
+    def server_instance(self) -> str:
+        """Another text after each start of the server; empty if the server does not say so."""
+        ...
+
+    @property
+    def server_restored(self) -> bool:
+        """Whether the server knows that its data is an older copy of what it had before its last start."""
+        ...
+
+    def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
+        """Return which of these runs have not ended at the backend."""
+        ...
+
+    def report_together(self, reports: Sequence[StateReport]) -> None:
+        """Report changes of states in one request, in this order; if one is refused, none may be stored."""
+        ...
 
 
 class Backend(Protocol):

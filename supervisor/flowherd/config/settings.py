@@ -139,6 +139,9 @@ class AgentSection(_Section):
         default="auto",
         description="auto: each run has a cgroup of its own if one is delegated to the agent. off: none.",
     )
+    keep_ends: float = Field(
+        default=86400.0, ge=0, description="How long ended runs are remembered for a restored server, seconds; 0: not."
+    )
     watch_interval: float = Field(
         default=0.5, gt=0, description="Time between two looks at the runs' processes, seconds."
     )

@@ -112,6 +112,7 @@ def outline(flow_run: FlowRun, claim: str) -> RunSpec:
         agent=AgentKeys(
             claim=claim,
             attempt=uuid.uuid4().hex[:12],
+            claimed_version=flow_run.version,
             claimed_via_task_run="" if deciding is None else deciding.id,
         ),
     )

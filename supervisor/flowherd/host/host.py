@@ -97,8 +97,9 @@ class Host:
     @functools.cached_property
     def _courier(self) -> Courier:
         options = self._options
-        settings = CourierSettings.of(self._loaded.settings.cloud, send_logs=options.send_logs, mirror=options.mirror)
-        return Courier(self._registry, self._connection, settings, self._run_delivered)
+        settings = CourierSettings.of(self._loaded.settings, send_logs=options.send_logs, mirror=options.mirror)
+        ends = (self._run_delivered, self._is_in_use, self._state.path)
+        return Courier(self._registry, self._connection, settings, *ends)
 
     def defaults(self) -> AgentDefaults:
         """Return what the agent gives to every run whose flow does not choose otherwise."""
@@ -127,7 +128,7 @@ class Host:
                 return
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
-            adopted = adopt_runs(self._state, self._retention, self._wake_courier)
+            adopted = adopt_runs(self._state, self._retention, self._courier.wake)
             for intent in adopted.intents:
                 self._unstarted.add(intent)
             for run in adopted.runs:
@@ -180,6 +181,7 @@ class Host:
         self.open()
         if flow_run.id in self._unstarted:
             return
+        self._courier.refuse_ended(flow_run)
         try:
             self._unstarted.add(self._write_intent(flow_run, claim))
             faults.point("after-intent")
@@ -301,7 +303,7 @@ class Host:
             self._state.close()
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
-        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._wake_courier)
+        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._courier.wake)
 
     def _describe(self, flow_run: FlowRun, claim: str) -> RunSpec:
         chosen = self._ties.choices(flow_run)
@@ -326,9 +328,6 @@ class Host:
     def _watch(self, run: Run) -> None:
         """Hand the run over to watcher and courier."""
         self._registry.add(run)
-        self._wake_courier()
-
-    def _wake_courier(self) -> None:
         self._courier.wake()
 
     def _run_ended(self, _run: Run) -> None:
@@ -337,7 +336,7 @@ class Host:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
-        if not self._unstarted.start_again(run, self._watch, self._wake_courier):
+        if not self._unstarted.start_again(run, self._watch, self._courier.wake):
             self._retention.delivered(run.directory, sent_log=run.sends_logs)
             self._registry.remove(run)
             self._ties.wake()

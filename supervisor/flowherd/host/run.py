@@ -62,6 +62,8 @@ class Run:
         self.claim = spec.agent.claim
         #: Id of the task run that the claim was made on; empty if it was made on the flow run itself.
         self.claimed_via_task_run = spec.agent.claimed_via_task_run
+        #: Version of the flow run's state that was claimed; None if not known.
+        self.claimed_version = spec.agent.claimed_version
         #: Id of this start of the flow run; an earlier start had another one.
         self.attempt = spec.agent.attempt
         #: Whether the flow's own engine reports its states; the agent then reports only what the engine could not.
@@ -118,6 +120,11 @@ class Run:
     def state(self) -> RunState:
         """The flow run's state, even if the backend does not know it yet."""
         return self._outbox.state
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the flow process started; None if it did not, or if that is not known."""
+        return self._started_at
 
     # -- start
 
@@ -247,6 +254,7 @@ class Run:
 
     def finish(self, verdict: Verdict, started_at: datetime | None = None, ended_at: datetime | None = None) -> None:
         """Record how the run ended, and when (None: now). Called only by `conclude`."""
+        self._started_at = self._started_at or started_at
         if verdict.state == RunState.SUCCESS:
             self.note_running(self.flow_pid, started_at)  # it ended before its start was noticed
         with self._lock:

@@ -70,7 +70,7 @@ class Database:
         self._write_errors = RecurringError(f"write to {path}", logger)
         self._write_error = ""
         self._files: DatabaseFiles | None = None
-        #: Number of write transactions so far.
+        #: Number of durable write transactions so far.
         self.writes = 0
         self._durable = self._engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
         self._soft = self._engine(path, "BEGIN IMMEDIATE", synchronous="NORMAL")
@@ -123,6 +123,7 @@ class Database:
         engine = self._durable if durable else self._soft
         with self._writing, self._watched(), engine.connect() as connection, connection.begin():
             yield connection
+            self.writes += durable
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -134,7 +135,6 @@ class Database:
             self._write_error = str(error.orig)
             self._write_errors.failed(error.orig or error)
             raise
-        self.writes += 1
         self._check_files()
         self._write_error = ""
         self._write_errors.recovered()
@@ -216,6 +216,7 @@ class Database:
             engine.dispose()
         if self._files is not None:
             self._files.release()
+        self._files = None
 
 
 def _engine(path: Path, begin: str, **pragmas: object) -> Engine:

@@ -16,14 +16,15 @@ from typing import Any
 from uuid import uuid4
 
 from loguru import logger
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from flowherd.errors import ConfigurationError
 from flowherd.recurring_error import RecurringError
 from flowherd_server.store.database import FILE_NAME, Database
 from flowherd_server.store.database_files import put_stale_wal_aside
 from flowherd_server.store.microseconds import now_us
-from flowherd_server.store.tables import FLOW_RUN_STATE, THIS_DATABASE
+from flowherd_server.store.tables import FLOW_RUN, THIS_DATABASE
 
 MARKER_FILE = "database.json"
 
@@ -34,8 +35,8 @@ class Marker:
 
     #: Id of the database; copies of it have the same.
     database: str
-    #: Number of states that runs had entered in it.
-    states: int
+    #: How far it had come; grows with each second in which something is stored.
+    age: int
     #: Inodes of the database and of its WAL.
     inode: int
     wal_inode: int
@@ -63,7 +64,7 @@ def read_marker(data_dir: Path) -> Marker | None:
     name = inside if inside.exists() else _beside(data_dir)
     try:
         found: dict[str, Any] = json.loads(name.read_bytes())
-        whole = {name: int(found[name]) for name in ("states", "inode", "wal_inode")}
+        whole = {name: int(found[name]) for name in ("age", "inode", "wal_inode")}
         return Marker(database=str(found["database"]), **whole)
     except FileNotFoundError:
         return None
@@ -88,31 +89,35 @@ class DatabaseRecord:
         self._writes = -1
         before = read_marker(data_dir)
         with database.writing() as connection:
-            row = connection.execute(select(THIS_DATABASE)).mappings().first()
+            has_runs = connection.execute(select(FLOW_RUN.c.id).limit(1)).first() is not None
+            now = self._marker(connection)
             #: Why the database is taken for an older copy; empty if it is not.
-            self.restored = _why_older(before, self._marker(connection, row["id"] if row else ""), row is not None)
-            if row is None:
-                connection.execute(insert(THIS_DATABASE), {"id": str(uuid4()), "created": now_us()})
+            self.restored = _why_older(before, now) if has_runs and (before or now) else ""
+            if now is None:
+                connection.execute(insert(THIS_DATABASE), {"id": str(uuid4()), "created": now_us(), "age": 0})
             if self.restored:
                 connection.execute(update(THIS_DATABASE), {"restored": now_us()})
-            row = connection.execute(select(THIS_DATABASE)).mappings().one()
-        self._id: str = row["id"]
-        #: When the database was last found to be an older copy (microseconds since the epoch); None if it never was.
-        self.restored_us: int | None = row["restored"]
+            #: When the database was last found to be an older copy (microseconds since the epoch); None if never.
+            self.restored_us: int | None = connection.execute(select(THIS_DATABASE.c.restored)).scalar()
         self.keep()
 
     def keep(self) -> None:
-        """Write database.json again if the database has grown. A failure is logged and tried again."""
+        """Note that the database has grown, if it has, in itself and in database.json.
+
+        A failure is logged and tried again.
+        """
         if self._database.writes == self._writes or self._database.lost:
             return
-        writes = self._database.writes
-        with self._database.reading() as connection:
-            marker = self._marker(connection, self._id)
-        unchanged, self._written = marker == self._written, marker
         try:
-            if not unchanged:
-                _write(self._data_dir / MARKER_FILE, marker)
-                _beside(self._data_dir).unlink(missing_ok=True)
+            with self._database.writing() as connection:
+                connection.execute(update(THIS_DATABASE).values(age=THIS_DATABASE.c.age + 1))
+                self._written = self._marker(connection)
+            assert self._written is not None, "there is one since the database was opened"
+            writes = self._database.writes
+            _write(self._data_dir / MARKER_FILE, self._written)
+            _beside(self._data_dir).unlink(missing_ok=True)
+        except OperationalError:  # logged by the database
+            return
         except OSError as error:
             self._writing.failed(error)
             return
@@ -126,24 +131,22 @@ class DatabaseRecord:
         with suppress(OSError):
             _write(inside if self._data_dir.exists() else _beside(self._data_dir), replace(self._written, inode=0))
 
-    def _marker(self, connection: Connection, database_id: str) -> Marker:
-        # It never falls, even if rows are deleted (https://sqlite.org/autoinc.html).
-        query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
-        states = connection.execute(query, {"name": FLOW_RUN_STATE.name}).scalar() or 0
+    def _marker(self, connection: Connection) -> Marker | None:
+        row = connection.execute(select(THIS_DATABASE)).mappings().first()
+        if row is None:
+            return None
         inode, wal_inode = self._database.inodes
-        return Marker(database=database_id, states=states, inode=inode, wal_inode=wal_inode)
+        return Marker(database=row["id"], age=row["age"], inode=inode, wal_inode=wal_inode)
 
 
-def _why_older(before: Marker | None, now: Marker, has_id: bool) -> str:
+def _why_older(before: Marker | None, now: Marker | None) -> str:
     if before is None:
-        # A database without an id is of a release before there were ids, or is new.
-        return f"{MARKER_FILE} does not come with it" if has_id and now.states else ""
-    if before.database != now.database:
+        return f"{MARKER_FILE} does not come with it"
+    if now is None or before.database != now.database:
         return "it is another one than was here before"
-    if before.states > now.states:
-        return f"runs had entered {before.states} states in the one that was here before, and {now.states} in this one"
-    is_copy = before.inode != now.inode and now.states > 0
-    return "its file is not the one that was here before" if is_copy else ""
+    if before.age > now.age:
+        return f"it has come to {now.age}, and the one that was here before to {before.age}"
+    return "its file is not the one that was here before" if before.inode != now.inode else ""
 
 
 def _write(name: Path, marker: Marker) -> None:

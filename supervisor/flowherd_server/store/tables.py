@@ -332,6 +332,8 @@ SECRET = _keyed_table("secret", "name", Column("value", Json), hidden=True)
 THIS_DATABASE = _table(
     "this_database",
     time_column("created", nullable=False),
+    # Grows with each second in which something was stored.
+    Column("age", Integer, nullable=False),
     # When a server last found it to be an older copy of what was there before.
     time_column("restored"),
     hidden=True,

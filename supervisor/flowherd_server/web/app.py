@@ -63,7 +63,7 @@ def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starl
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, token=token, instance=core.instance)],
+        middleware=[Middleware(Guard, host=host, token=token, instance=core.instance, restored=core.restored)],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _gone,

@@ -24,6 +24,8 @@ from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answe
 SERVER_HEADER = "X-Flowherd-Server"
 #: Tells the lives of a server apart: another value after each start.
 INSTANCE_HEADER = "X-Flowherd-Instance"
+#: Present in the life of a server that was started on an older copy of its database.
+RESTORED_HEADER = "X-Flowherd-Restored"
 #: Names the extensions that servers of release 0.1.0 do not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 _EXTENSIONS = "text-so-far, offers, claim-runs"
@@ -54,9 +56,11 @@ def check_binding(host: str, token: str) -> None:
 class Guard:
     """Passes a request on or refuses it, and adds the server's version to every answer."""
 
-    def __init__(self, app: ASGIApp, host: str, token: str, instance: str = "") -> None:
+    def __init__(self, app: ASGIApp, host: str, token: str, instance: str = "", restored: bool = False) -> None:
         self._app = app
-        self._instance = instance
+        self._marks = {EXTENSIONS_HEADER: _EXTENSIONS, INSTANCE_HEADER: instance}
+        if restored:
+            self._marks[RESTORED_HEADER] = "1"
         self._token = token.encode()
         self._local_only = is_loopback(host)
         self._local_names = _LOCAL_NAMES | {host}
@@ -73,8 +77,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers[SERVER_HEADER] = __version__
-                headers[EXTENSIONS_HEADER] = _EXTENSIONS
-                headers[INSTANCE_HEADER] = self._instance
+                headers.update(self._marks)
             await send(message)
 
         await (refusal or self._app)(scope, receive, send_marked)

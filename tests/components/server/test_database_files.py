@@ -18,6 +18,7 @@ from flowherd_server.store.database import FILE_NAME, Database
 from flowherd_server.store.database_files import index_of, put_stale_wal_aside, wal_of
 from flowherd_server.store.database_marker import MARKER_FILE, DatabaseRecord, open_database
 from flowherd_server.store.tables import TENANT
+from tests.components.server.test_rescue import World
 
 
 @pytest.fixture
@@ -178,37 +179,38 @@ def test_the_same_holds_for_a_directory_that_was_moved_away_as_a_whole(place: Pa
     assert not place.with_name("data.lost").exists()
 
 
-def states(path: Path, count: int) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DELETE FROM sqlite_sequence WHERE name = 'flow_run_state'")
-        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('flow_run_state', ?)", (count,))
-        connection.commit()
-
-
-def restored(place: Path) -> str:
+def start(place: Path, writes: int = 0) -> str:
+    """Open the database as a server does and store something; return why it is taken for an older copy."""
     with closing(open_database(place)) as database:
-        return DatabaseRecord(database, place).restored
+        record = DatabaseRecord(database, place)
+        for _ in range(writes):
+            with database.writing() as connection:
+                connection.exec_driver_sql("UPDATE tenant SET name = name")
+            record.keep()
+        return record.restored
 
 
-def test_an_older_copy_is_known_by_what_the_marker_says(place: Path) -> None:
-    assert restored(place) == "", "a database of a release without markers"
-    states(place / FILE_NAME, 5)
-    shutil.copy(place / FILE_NAME, place.parent / "five")
-    assert restored(place) == ""
-    states(place / FILE_NAME, 9)
-    assert restored(place) == ""
-    shutil.copy(place.parent / "five", place / FILE_NAME)
-    assert "9 states" in restored(place)
-    assert restored(place) == "", "said once"
-    shutil.copy(place / FILE_NAME, place.parent / "same")
-    (place.parent / "same").replace(place / FILE_NAME)
-    assert "its file" in restored(place)
+def test_an_older_copy_is_known_by_what_the_marker_says(database: Database, place: Path) -> None:
+    world = World(database)
+    world.do("create_flow_run", flow_id=world.flow)
+    database.close()
+    old, young = place.parent / "old", place.parent / "young"
+    shutil.copy(place / FILE_NAME, old)
+    assert start(place, writes=2) == "", "a database of a release without markers"
+    shutil.copy(place / FILE_NAME, young)
+    assert start(place, writes=2) == ""
+    shutil.copy(young, place / FILE_NAME)
+    assert "has come to" in start(place)
+    assert start(place) == "", "said once"
+    shutil.copy(place / FILE_NAME, young)
+    young.replace(place / FILE_NAME)
+    assert "its file" in start(place)
     (place / MARKER_FILE).unlink()
-    assert "does not come with it" in restored(place)
-    shutil.copy(place.parent / "older", place / FILE_NAME)
-    assert "another one" in restored(place)
+    assert "does not come with it" in start(place)
+    shutil.copy(old, place / FILE_NAME)
+    assert "another one" in start(place)
     (place / MARKER_FILE).write_text("{")
-    assert restored(place) == ""
+    assert "does not come with it" in start(place)
 
 
 def test_a_disk_that_cannot_be_written_at_the_start_is_no_bad_setting(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from flowherd.backends.graphql.inputs import claim_input, log_input, state_input
 from flowherd.backends.graphql.run_rows import stored_state
 from flowherd.backends.graphql.transport import SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
-from flowherd.backends.protocol import ServerCapabilities
+from flowherd.backends.protocol import ServerCapabilities, UnfinishedRuns
 from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
-from flowherd.states import CLAIMABLE, RunState
+from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd.values import (
     AgentIdentity,
     Claim,
@@ -149,6 +149,38 @@ class GraphQLBackend:
             report = replace(report, message=dated_message(report))
         self._set_flow_run_state(report.flow_run_id, report.version, state_input(report))
 
+    @property
+    def server_instance(self) -> str:
+        """Which life of the server answered last; empty if servers of its kind do not say so."""
+        return self._transport.server_instance
+
+    @property
+    def server_restored(self) -> bool:
+        """Whether that server was started on an older copy of its database."""
+        return self._transport.server_restored
+
+    def report_together(self, reports: Sequence[StateReport]) -> None:
+        """Set all these states in one request."""
+        dated = [one if self._sends_line_ids else replace(one, message=dated_message(one)) for one in reports]
+        states = [{"flow_run_id": one.flow_run_id, "version": one.version, "state": state_input(one)} for one in dated]
+        self._transport.mutate("set_flow_run_states", {"states": states}, "states { id status message }")
+
+    def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
+        """Return which of these runs have not ended there, and how many are known, in one query."""
+        ids = f"{{_in: {json.dumps(sorted(flow_run_ids))}}}"
+        unfinished = f"{{id: {ids}, state: {{_nin: {json.dumps(sorted(FINISHED))}}}}}"
+        answer = self._transport.execute(
+            f"query {{ flow_run(where: {unfinished}) {{ id version state serialized_state }} "
+            f"flow_run_aggregate(where: {{id: {ids}}}) {{ aggregate {{ count }} }} }}"
+        )
+        with decoding("the states", self.address):
+            count = json_values.mapping(json_values.mapping(answer["flow_run_aggregate"])["aggregate"])["count"]
+            stored = [stored_state(row) for row in json_values.mappings(answer["flow_run"])]
+            return UnfinishedRuns(
+                known=json_values.integer(count),
+                states={one.flow_run_id: one for one in stored if one.flow_run_id in flow_run_ids},
+            )
+
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Write all the lines in one request."""
         if self._sends_line_ids is None:
@@ -198,14 +230,16 @@ class GraphQLBackend:
     def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
         """Return the states of the run and of its waiting task runs, in one query."""
         waiting = json.dumps(sorted(CLAIMABLE))
-        fields = f"state task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
+        fields = f"state version task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
         where = f"{{id: {{_eq: {json.dumps(flow_run_id)}}}}}"
         answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
         with decoding("the run's state", self.address):
             for row in json_values.mappings(answer["flow_run"]):
                 tasks = json_values.mappings(row.get("task_runs"))
                 return RunAtBackend(
-                    state=RunState(row["state"]), waiting=frozenset(RunState(task["state"]) for task in tasks)
+                    state=RunState(row["state"]),
+                    waiting=frozenset(RunState(task["state"]) for task in tasks),
+                    version=json_values.integer_or_none(row.get("version")),
                 )
         return None
 

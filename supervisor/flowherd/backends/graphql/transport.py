@@ -30,6 +30,10 @@ from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAu
 
 #: Header of every answer of flowherd's own server; shows that its extensions are available.
 SERVER_HEADER = "X-Flowherd-Server"
+#: Header with another value after each start of that server.
+INSTANCE_HEADER = "X-Flowherd-Instance"
+#: Header of its answers if it was started on an older copy of its database than was there before.
+RESTORED_HEADER = "X-Flowherd-Restored"
 #: Header in which it lists extensions that its first release did not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 #: The extension of `write_run_logs` for text so far, and the table `text_so_far`.
@@ -75,6 +79,10 @@ class GraphQLTransport:
         self.server_version: str | None = None
         #: Extensions of flowherd's own server as of the latest answer.
         self.server_extensions: frozenset[str] = frozenset()
+        #: Which life of flowherd's own server answered last; empty for other servers and for 0.1.0.
+        self.server_instance = ""
+        #: Whether that server was started on an older copy of its database.
+        self.server_restored = False
         self._timeout_s = timeout_s
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
         if token:
@@ -162,6 +170,8 @@ class GraphQLTransport:
     def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
         self.server_version = response.headers.get(SERVER_HEADER)
+        self.server_instance = response.headers.get(INSTANCE_HEADER) or ""
+        self.server_restored = RESTORED_HEADER in response.headers
         named = response.headers.get(EXTENSIONS_HEADER) or ""
         self.server_extensions = frozenset(name.strip() for name in named.split(","))
         return response

@@ -11,19 +11,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from loguru import logger
 
 from flowherd.agent.backoff import retry_pause_s
 from flowherd.agent.connection import Connection
-from flowherd.config.settings import Cloud
+from flowherd.config.settings import Settings
 from flowherd.errors import BackendError, NotAuthorized
 from flowherd.host.delivery.log_delivery import LogDelivery
 from flowherd.host.delivery.mirror import Mirror
+from flowherd.host.delivery.older_copy import OlderCopy
 from flowherd.host.delivery.report_delivery import ReportDelivery
 from flowherd.host.delivery.upkeep import LINGER_S, Upkeep
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
+from flowherd.host.store.kept_ends import KeptEnds
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker
 
@@ -44,13 +47,17 @@ class CourierSettings:
     linger_s: float = LINGER_S
     #: Whether log lines go to the backend at all.
     send_logs: bool
+    #: How long to keep the ends of runs, seconds, in case an older copy of the server's data is restored.
+    keep_ends_s: float = 0.0
     #: Whether the runs' output is shown on standard output.
     mirror: bool
 
     @classmethod
-    def of(cls, cloud: Cloud, *, send_logs: bool, mirror: bool) -> CourierSettings:
+    def of(cls, settings: Settings, *, send_logs: bool, mirror: bool) -> CourierSettings:
         """Return the intervals of the settings."""
+        cloud = settings.cloud
         return cls(
+            keep_ends_s=settings.agent.keep_ends,
             log_interval_s=cloud.logging_heartbeat,
             heartbeat_interval_s=cloud.heartbeat_interval,
             cancellation_interval_s=cloud.check_cancellation_interval,
@@ -62,7 +69,8 @@ class CourierSettings:
 class Courier:
     """Delivers for the runs of a registry until closed.
 
-    `on_delivered` is called in the courier's thread for each run whose end the backend knows.
+    `on_delivered` is called in the courier's thread for each run whose end the backend knows. `is_in_use` says whether
+    the host has a run. `state_dir` is where ended runs are remembered.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class Courier:
         connection: Connection,
         settings: CourierSettings,
         on_delivered: Callable[[Run], None],
+        is_in_use: Callable[[str], bool],
+        state_dir: Path,
     ) -> None:
         self._registry = registry
         self._connection = connection
@@ -78,7 +88,11 @@ class Courier:
         self._on_delivered = on_delivered
         self._mirror = Mirror(STANDARD_OUTPUT) if settings.mirror else None
         self._logs = LogDelivery(registry, connection, send_logs=settings.send_logs)
-        self._reports = ReportDelivery(connection, self._logs.is_delivered)
+        self._kept = KeptEnds(state_dir, settings.keep_ends_s)
+        self._older_copy = OlderCopy(registry, connection, self._kept, is_in_use, send_logs=settings.send_logs)
+        self._reports = ReportDelivery(connection, self._logs.is_delivered, self._older_copy)
+        #: Raises ClaimLost for a run that has ended here, and that the backend hands out in an older state.
+        self.refuse_ended = self._older_copy.refuse_ended
         self._upkeep = Upkeep(
             registry,
             connection,
@@ -95,7 +109,13 @@ class Courier:
 
     def start(self) -> None:
         """Begin."""
+        self._connection.on_new_epoch = self._start_at_once
         self._thread.start()
+
+    def _start_at_once(self) -> None:
+        """Look at once at a server that may have been started again; it may wait for that."""
+        self._next_try_s = 0.0
+        self._waker.wake()
 
     def wake(self) -> None:
         """Look for something to deliver now."""
@@ -115,7 +135,10 @@ class Courier:
         self._closed = True
         self._waker.wake()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        self._kept.close()
+        return True
 
     def _loop(self) -> None:
         more = False
@@ -139,7 +162,8 @@ class Courier:
         if self._held_back_s() > 0:
             self._upkeep.send_heartbeats()
             return False
-        more = self._logs.deliver()
+        more = self._older_copy.repair()
+        more = self._logs.deliver() or more
         for run in self._registry:
             self._deliver_reports(run)
         self._upkeep.send_heartbeats()

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from flowherd.agent.connection import Connection
 from flowherd.engines.final_report import Outcome, outcome
-from flowherd.errors import BackendRefused, NotAuthorized
+from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.host.delivery.older_copy import OlderCopy
 from flowherd.host.run import Run
 from flowherd.states import FINISHED
 from flowherd.values import StateReport
 from flowherd_runner.contract import faults
 
+#: Message of an end that the run's own engine has reported, if it has to be reported again.
+_BY_ENGINE = "Reported by the flow's engine, and again after the server's database was restored"
+
 
 class ReportDelivery:
     """Delivers the outboxes of runs; for one thread. `log_is_delivered` says whether a run's end may be reported."""
 
-    def __init__(self, connection: Connection, log_is_delivered: Callable[[Run], bool]) -> None:
+    def __init__(self, connection: Connection, log_is_delivered: Callable[[Run], bool], older_copy: OlderCopy) -> None:
         self._requests = connection.requests
         self._log_is_delivered = log_is_delivered
+        self._older_copy = older_copy
 
     def deliver(self, run: Run) -> bool:
         """Report what the run's outbox holds. Returns whether the backend now knows its end. Raises BackendError."""
@@ -33,20 +39,29 @@ class ReportDelivery:
     def _deliver_one(self, run: Run, report: StateReport) -> None:
         kind = "end" if report.state in FINISHED else "start"
         faults.point(f"before-report-{kind}")
-        decided = self._outcome(report)
+        decided, version = self._outcome(report)
         if decided.report is not None:
             self._send(run, decided.report)
+        if kind == "end" and decided.state in FINISHED:
+            end = decided.report or replace(report, state=decided.state, message=_BY_ENGINE)
+            self._older_copy.remember(run, end, version)
         faults.point(f"after-report-{kind}")
         run.reported_end = decided.report if kind == "end" else None
         run.acknowledge(report, decided.state if report.of_process else None)
         if report.of_process:
             run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)
 
-    def _outcome(self, report: StateReport) -> Outcome:
-        """Decide what to report: the report itself, or what follows from it if the run's own engine reports states."""
+    def _outcome(self, report: StateReport) -> tuple[Outcome, int | None]:
+        """Decide what to report: the report itself, or what follows from it if the run's own engine reports states.
+
+        Also returns the version that the run's state has then, if it is known.
+        """
         if not report.of_process:
-            return Outcome(report=report, state=report.state)
-        return outcome(report, self._requests.run_at_backend(report.flow_run_id))
+            return Outcome(report=report, state=report.state), None
+        standing = self._requests.run_at_backend(report.flow_run_id)
+        decided = outcome(report, standing)
+        version = None if standing is None else standing.version
+        return decided, version if version is None or decided.report is None else version + 1
 
     def _send(self, run: Run, report: StateReport) -> None:
         try:
@@ -54,5 +69,7 @@ class ReportDelivery:
         except NotAuthorized:
             raise
         except BackendRefused as error:
+            if not self._older_copy.is_certain():  # the answer has shown that the server was started again
+                raise BackendUnavailable(f"first to be known what the server still has: {error}") from error
             # The run was cancelled or given to another agent meanwhile; the backend's state stands.
             run.log.info("The backend does not take the state {}: {}", report.state, error, action="report")

@@ -28,8 +28,13 @@ class Outbox:
 
 def outbox_to_json(outbox: Outbox) -> dict[str, Any]:
     """Return the outbox as a JSON object."""
-    reports = [{**vars(report), "state": report.state.value, "at": report.at.isoformat()} for report in outbox.reports]
+    reports = [report_to_json(report) for report in outbox.reports]
     return {"reports": reports, "final": outbox.final, "state": outbox.state.value}
+
+
+def report_to_json(report: StateReport) -> dict[str, Any]:
+    """Return a report as a JSON object."""
+    return {**vars(report), "state": report.state.value, "at": report.at.isoformat()}
 
 
 def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
@@ -39,7 +44,7 @@ def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
 
     Raises KeyError, TypeError, ValueError or OverflowError when it is damaged.
     """
-    reports = tuple(_report_from_json(item, flow_run_id) for item in record["reports"])
+    reports = tuple(report_from_json(item, flow_run_id) for item in record["reports"])
     outbox = Outbox(reports=reports, final=record["final"], state=RunState(record["state"]))
     if outbox.final is not (outbox.state in FINISHED | WAITING):
         raise ValueError(f"final is {outbox.final!r} in state {outbox.state}")
@@ -48,7 +53,8 @@ def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
     return outbox
 
 
-def _report_from_json(item: Any, flow_run_id: str) -> StateReport:
+def report_from_json(item: Any, flow_run_id: str) -> StateReport:
+    """Return the report of a run that a JSON object describes; raises as `outbox_from_json` does."""
     if not isinstance(item, Mapping):
         raise TypeError(f"not a report: {item!r:.100}")
     version, pid = item.get("version"), item.get("pid")

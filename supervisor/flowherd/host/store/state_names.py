@@ -6,3 +6,5 @@ LOCK_FILE = "agent.lock"
 IDENTITY_FILE = "agent.json"
 #: The directory of the run directories.
 RUNS_DIRECTORY = "runs"
+#: The ends of runs, kept to report them again.
+ENDED_RUNS_FILE = "ended-runs"
