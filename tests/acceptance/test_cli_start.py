@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,19 @@ def test_without_an_api_start_also_starts_a_server_and_ends_it_with_itself(comma
         assert agent.stop() == 0
     assert not (command.home / "server.json").exists()
     command("ps", code=3)
+
+
+def test_a_server_that_ends_by_itself_is_started_again_beside_the_agent(command: CommandLine) -> None:
+    with background(command, "start", until=READY) as agent:
+        first = announced(command)
+        os.kill(int(str(first["pid"])), signal.SIGKILL)
+        wait_until(lambda: announced(command)["pid"] != first["pid"], what=agent.text)
+        assert announced(command)["url"] == first["url"]
+        command("register", "hello", "--command", "--", "echo", "hello world")
+        assert "hello world" in command("run", "hello", "--wait").stdout
+        assert "the embedded server has ended (exit code -9)" in agent.text()
+        assert agent.stop() == 0
+    assert not (command.home / "server.json").exists()
 
 
 def test_an_agent_with_its_own_server_ends_its_runs_when_it_stops(command: CommandLine) -> None:

@@ -6,16 +6,20 @@ The child reads from a pipe whose writing end is in this process, so it ends whe
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
 
 from flowherd.backends.discovery import Api, running_server
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.cli.printing import print_warning
 from flowherd.cli.server.server_program import server_argv, server_environment
 from flowherd.config import LoadedSettings
 from flowherd.config.loading import HOME_VARIABLE
+from flowherd.host.processes.flock import FORK_LOCK
 from flowherd.host.processes.orphans import own_child
 
 #: How long the server may take until it answers; the first start on a slow disk creates the database.
@@ -23,6 +27,13 @@ READY_S = 30.0
 #: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
 STOP_S = 3.0
 _POLL_S = 0.05
+#: Pause before a server that has ended by itself is started again, and the longest one if it ends again soon, seconds.
+_AGAIN_S = 1.0
+_LONGEST_AGAIN_S = 60.0
+#: A server that has lived for so long, seconds, did not end at its start.
+_LASTED_S = 60.0
+#: Time between two looks whether the server lives, seconds.
+_LOOK_S = 0.5
 #: File in the data directory while the server converts a database of an earlier release, which may take minutes.
 _CONVERTING_FILE = "converting"
 
@@ -35,22 +46,66 @@ def embedded_server(loaded: LoadedSettings) -> Iterator[Api]:
     """
     child = _start(loaded)
     try:
-        yield _wait_until_ready(child, loaded)
-    finally:
+        api = _wait_until_ready(child, loaded)
+    except BaseException:
         _stop(child)
+        raise
+    keeper = _Keeper(loaded, child, urlsplit(api.address).port)
+    try:
+        yield api
+    finally:
+        keeper.close()
 
 
-def _start(loaded: LoadedSettings) -> subprocess.Popen[bytes]:
+class _Keeper:
+    """Starts the server again if it ends by itself, because its database was replaced or it was killed.
+
+    At the same port, so that the agent finds it. A thread waits for the server; `close` ends both.
+    """
+
+    def __init__(self, loaded: LoadedSettings, child: subprocess.Popen[bytes], port: int | None) -> None:
+        self._loaded = loaded
+        self._child = child
+        self._port = port
+        self._started_s = time.monotonic()
+        self._pause_s = _AGAIN_S
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="server", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the server."""
+        self._closing.set()
+        self._thread.join(_AGAIN_S)
+        _stop(self._child)
+
+    def _keep(self) -> None:
+        while not self._closing.wait(_LOOK_S):
+            code = self._child.poll()
+            if code is None:
+                continue
+            has_lasted = time.monotonic() - self._started_s > _LASTED_S
+            self._pause_s = _AGAIN_S if has_lasted else self._pause_s
+            print_warning(f"the embedded server has ended (exit code {code}); next start in {self._pause_s:.0f} s")
+            if self._closing.wait(self._pause_s):
+                return
+            self._pause_s = min(2 * self._pause_s, _LONGEST_AGAIN_S)
+            self._started_s, self._child = time.monotonic(), _start(self._loaded, self._port)
+
+
+def _start(loaded: LoadedSettings, port: int | None = None) -> subprocess.Popen[bytes]:
     home, token = str(loaded.paths.home), loaded.settings.server.token
-    child = subprocess.Popen(
-        server_argv(loaded, "--stop-with-parent"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**server_environment(), HOME_VARIABLE: home, "FLOWHERD__SERVER__TOKEN": token},
-        # Ctrl-C at the terminal is for the agent, which still needs the server while it stops.
-        start_new_session=True,
-    )
-    own_child(child)
+    at_port = [] if port is None else ["--port", str(port)]
+    with FORK_LOCK:
+        child = subprocess.Popen(
+            server_argv(loaded, "--stop-with-parent", *at_port),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            env={**server_environment(), HOME_VARIABLE: home, "FLOWHERD__SERVER__TOKEN": token},
+            # Ctrl-C at the terminal is for the agent, which still needs the server while it stops.
+            start_new_session=True,
+        )
+        own_child(child)
     return child
 
 
