@@ -42,7 +42,8 @@ class ReportDelivery:
         decided, version = self._outcome(report)
         if decided.report is not None:
             self._send(run, decided.report)
-        if kind == "end" and decided.state in FINISHED:
+        # How a run has ended whose engine reports for itself is not known if the backend does not know the run.
+        if kind == "end" and decided.state in FINISHED and (version is not None or not report.of_process):
             end = decided.report or replace(report, state=decided.state, message=_BY_ENGINE)
             self._older_copy.remember(run, end, version)
         faults.point(f"after-report-{kind}")
