@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flowherd.agent.claims import Claims, holds
-from flowherd.agent.connection import Connection, Requests
+from flowherd.agent.connection import Connection
+from flowherd.agent.requests import Requests
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerCapabilities

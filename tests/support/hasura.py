@@ -17,15 +17,8 @@ from flowherd_server.store.log_codes import LEVEL_COUNTERS, counter_of, level_co
 from flowherd_server.store.microseconds import format_duration, format_time
 from flowherd_server.store.postgres_functions import json_contains, json_has_keys, json_order
 from flowherd_server.store.relationships import RELATIONSHIPS
-from flowherd_server.store.tables import (
-    FLOW_RUN,
-    LOG,
-    LOG_LINE,
-    TENANT,
-    insertion_order,
-    stored_tables,
-    visible_tables,
-)
+from flowherd_server.store.tables import FLOW_RUN, LOG_LINE, TENANT, insertion_order, stored_tables
+from flowherd_server.store.views import LOG, visible_tables
 
 Row = Mapping[str, Any]
 

@@ -14,8 +14,9 @@ from enum import Enum
 from loguru import logger
 
 from flowherd.agent.claim_lock import claiming_alone
-from flowherd.agent.connection import Connection, Requests
+from flowherd.agent.connection import Connection
 from flowherd.agent.platform import Platform, Prepared
+from flowherd.agent.requests import Requests
 from flowherd.errors import BackendUnavailable, ClaimLost, DeployError
 from flowherd.states import CLAIMABLE, RunState
 from flowherd.values import Claim, FlowRun, StoredState, claim_token, deciding_task_run

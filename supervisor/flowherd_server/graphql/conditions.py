@@ -15,7 +15,8 @@ from flowherd_server.errors import Refused
 from flowherd_server.graphql.operators import OPERATORS
 from flowherd_server.store.log_codes import LOWEST_SEVERE, counter_of, level_code
 from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
-from flowherd_server.store.tables import FLOW_RUN, LOG
+from flowherd_server.store.tables import FLOW_RUN
+from flowherd_server.store.views import LOG
 
 #: Limit of nesting, far below that of SQLite, which refuses expressions nested 1000 deep.
 MAX_WHERE_DEPTH = 24

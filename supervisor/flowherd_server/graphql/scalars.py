@@ -12,7 +12,7 @@ from sqlalchemy import Boolean, Column, Integer, String
 
 from flowherd_server.store.columns import DurationUs, Json, TimeUs, UuidText
 from flowherd_server.store.microseconds import format_duration, format_time, parse_duration, parse_time
-from flowherd_server.store.tables import LOG
+from flowherd_server.store.views import LOG
 
 
 def parse_uuid(value: Any) -> str:

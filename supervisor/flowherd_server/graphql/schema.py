@@ -43,7 +43,7 @@ from flowherd_server.graphql.operators import (
 from flowherd_server.graphql.scalars import BIGINT, TABLE_JSON, scalar_of
 from flowherd_server.store.columns import visible_columns
 from flowherd_server.store.relationships import RELATIONSHIPS
-from flowherd_server.store.tables import visible_tables
+from flowherd_server.store.views import visible_tables
 
 #: Scalars that have a maximum and a minimum, which have the column's own scalar.
 _ORDERED: dict[str, GraphQLScalarType | None] = dict.fromkeys(("Int", "bigint", "String", "timestamptz", "interval"))

@@ -12,7 +12,8 @@ from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from flowherd_server.store.run_counts import keep_counts
 from flowherd_server.store.statistics import set_statistics
-from flowherd_server.store.tables import METADATA, stored_tables, views
+from flowherd_server.store.tables import METADATA, stored_tables
+from flowherd_server.store.views import views
 
 
 def bring_up_to_date(connection: Connection) -> None:

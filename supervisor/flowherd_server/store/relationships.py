@@ -13,8 +13,6 @@ from flowherd_server.store.tables import (
     FLOW,
     FLOW_GROUP,
     FLOW_RUN,
-    FLOW_RUN_STATE,
-    LOG,
     METADATA,
     PROJECT,
     TASK,
@@ -24,6 +22,7 @@ from flowherd_server.store.tables import (
     TENANT,
     TEXT_SO_FAR,
 )
+from flowherd_server.store.views import FLOW_RUN_STATE, LOG
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The tables that the server stores its data in.
 
-The GraphQL schema and the compiler of its arguments are generated from here and from relationships.py, so clients can
-select, filter and sort by a new column or relationship at once. Table(info={"hidden": True}) keeps a table out of
-GraphQL.
+The GraphQL schema and the compiler of its arguments are generated from here, from views.py and from relationships.py,
+so clients can select, filter and sort by a new column or relationship at once. Table(info={"hidden": True}) keeps a
+table out of GraphQL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from flowherd_server.store.columns import (
 )
 from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SEVERE, WAITS, add_flow_run_indexes
 from flowherd_server.store.log_codes import LEVEL_COUNTERS
-from flowherd_server.store.view_queries import FLOW_RUN_STATE_VIEW, LOG_VIEW
 
 #: Version of the tables, kept in the database file; raised when released columns change (migrations.py).
 SCHEMA_VERSION = 3
@@ -47,14 +46,6 @@ METADATA = MetaData()
 
 def _table(name: str, *columns: Any, hidden: bool = False) -> Table:
     return Table(name, METADATA, *key_columns(), *columns, sqlite_autoincrement=True, info={"hidden": hidden})
-
-
-def _view(name: str, query: str, *columns: Any) -> Table:
-    """Describe a view: what GraphQL shows in place of tables that are stored in another form.
-
-    Column(info={"run_of": f}) names the function from a row's id to its `run`, by which the row is found.
-    """
-    return Table(name, METADATA, *columns, info={"view": query})
 
 
 def _keyed_table(name: str, key: str, value: Column[Any], hidden: bool = False) -> Table:
@@ -191,16 +182,6 @@ RUN_STATE = Table(
     sqlite_with_rowid=False,
     info={"hidden": True},
 )
-FLOW_RUN_STATE = _view(
-    "flow_run_state",
-    FLOW_RUN_STATE_VIEW,
-    Column("seq", BigInteger, nullable=False, info={"hidden": True}),
-    Column("id", UuidText, nullable=False, info={"run_of": lambda row_id: int(row_id[-12:], 16) >> 16}),
-    Column("run", Integer, nullable=False, info={"hidden": True}),
-    Column("flow_run_id", UuidText, nullable=False),
-    Column("version", Integer, nullable=False),
-    *recorded_state(),
-)
 TASK_RUN = _table(
     "task_run",
     reference_column("flow_run_id", "flow_run"),
@@ -264,24 +245,6 @@ LOG_ATTEMPT = Table(
     Column("name", String, nullable=False),
     sqlite_with_rowid=False,
     info={"hidden": True},
-)
-LOG = _view(
-    "log",
-    LOG_VIEW,
-    Column("id", BigInteger, nullable=False, info={"run_of": lambda row_id: row_id >> 32}),
-    Column("run", Integer, nullable=False, info={"hidden": True}),
-    Column("flow_run_id", UuidText, nullable=False),
-    Column("task_run_id", UuidText),
-    Column("timestamp", TimeUs, nullable=False),
-    Column("name", String),
-    Column("level", String, nullable=False),
-    Column("level_code", Integer, nullable=False, info={"hidden": True}),
-    Column("message", String, nullable=False),
-    Column("info", Json),
-    Column("line_id", String),
-    # Place of the line in the order of arrival within its run, from 1.
-    Column("number", Integer, nullable=False),
-    Column("stream", String),
 )
 # What a stream of a run has written of a line that is not finished: one row, replaced by each newer text, and deleted
 # when the line is stored.
@@ -348,13 +311,3 @@ def insertion_order(table: Table) -> str:
 def stored_tables() -> list[Table]:
     """Return the tables that are no views, a table after those that it refers to."""
     return [table for table in METADATA.sorted_tables if "view" not in table.info]
-
-
-def views() -> list[Table]:
-    """Return the views."""
-    return [table for table in METADATA.sorted_tables if "view" in table.info]
-
-
-def visible_tables() -> list[Table]:
-    """Return the tables and views that GraphQL shows."""
-    return [table for table in METADATA.tables.values() if not table.info.get("hidden")]

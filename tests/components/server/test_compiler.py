@@ -13,7 +13,8 @@ from flowherd_server.graphql.arguments import Arguments, Parents
 from flowherd_server.graphql.compiler import Measure, measure_rows, select_rows
 from flowherd_server.store.database import Database
 from flowherd_server.store.log_lines import NewLine, store_lines
-from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, LOG, PROJECT, TASK, TASK_RUN, TENANT
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT, TASK, TASK_RUN, TENANT
+from flowherd_server.store.views import LOG
 
 #: name, state, start time, labels
 RUNS = [

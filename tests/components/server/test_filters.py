@@ -25,7 +25,7 @@ from flowherd_server.service import SCHEMA, ServerCore
 from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
 from flowherd_server.store.relationships import RELATIONSHIPS
-from flowherd_server.store.tables import visible_tables
+from flowherd_server.store.views import visible_tables
 from tests.support.hasura import Row, as_sent, fill, is_true, ordered, related, values_of_kind
 from tests.support.mutations import fuzz
 

@@ -10,7 +10,7 @@ from sqlalchemy import Select
 
 from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
 from flowherd_server.store.database import Database
-from flowherd_server.store.tables import FLOW_RUN_STATE, LOG
+from flowherd_server.store.views import FLOW_RUN_STATE, LOG
 
 _OF_RUN = {"flow_run_id": {"_eq": "r"}}
 _NEWEST = [{"timestamp": "desc"}]

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from flowherd_server.store.database import Database
-from flowherd_server.store.tables import FLOW_RUN, LOG, SCHEMA_VERSION, TASK_RUN, TENANT
+from flowherd_server.store.tables import FLOW_RUN, SCHEMA_VERSION, TASK_RUN, TENANT
+from flowherd_server.store.views import LOG
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 

@@ -10,7 +10,8 @@ from sqlalchemy import PrimaryKeyConstraint, UniqueConstraint, func, select, upd
 
 from flowherd_server.store.database import Database
 from flowherd_server.store.pruning import prune
-from flowherd_server.store.tables import FLOW_RUN, FLOW_RUN_STATE, LOG, TASK_RUN, TASK_RUN_STATE, stored_tables
+from flowherd_server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_STATE, stored_tables
+from flowherd_server.store.views import FLOW_RUN_STATE, LOG
 from tests.support.hasura import fill
 
 HOUR_S = 3600.0

@@ -15,7 +15,8 @@ from flowherd_server.runs.rescue import Rescue
 from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import SECOND_US, now_us
-from flowherd_server.store.tables import FLOW_RUN, LOG, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_STATE
+from flowherd_server.store.views import LOG
 
 MINUTE_US = 60 * SECOND_US
 TASKS = [{"slug": "once"}, {"slug": "thrice", "name": "thrice", "max_retries": 2, "retry_delay": 30}]
