@@ -121,10 +121,6 @@ class Measured:
             "warnings of a run": lambda: self._query(
                 f'log(where: {{flow_run_id: {{_eq: "{self._id}"}}, level: {{_eq: "WARNING"}}}}) {{ message }}'
             ),
-            "last lines of some runs": lambda: self._query(
-                "flow_run(order_by: {created: desc}, limit: 20) "
-                "{ id logs(order_by: {timestamp: desc}, limit: 5) { message } states(limit: 1) { state } }"
-            ),
             "log of a run": lambda: self._people.log(self._id).next_lines(),
             "history of a run": lambda: self._people.history(self._id).states(),
             "status page": lambda: self._get("/"),

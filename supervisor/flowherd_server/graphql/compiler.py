@@ -50,7 +50,7 @@ def select_rows(
     table: Table, columns: Iterable[str], arguments: Arguments, parents: Parents | None = None
 ) -> Select[Any]:
     """Return the query for the rows of `table` that `arguments` select, in their order."""
-    keys = keys_of_rows(table, arguments) if parents is None else keys_of_parents(table, arguments, parents)
+    keys = keys_of_rows(table, arguments) if parents is None else keys_of_parents(arguments, parents)
     if keys is not None:
         return _select_by_key(table, columns, arguments, keys)
     scope = table.alias()

@@ -41,10 +41,8 @@ class RowKeys:
     offset: int = 0
 
 
-def keys_of_parents(table: Table, arguments: Arguments, parents: Parents) -> RowKeys | None:
+def keys_of_parents(arguments: Arguments, parents: Parents) -> RowKeys | None:
     """Return the keys of rows that are limited for each parent; None if there is one parent, or no limit."""
-    if "view" in table.info:  # a row of a view is not found by its own key
-        return None
     limit, offset = natural("limit", arguments.limit), natural("offset", arguments.offset) or 0
     if len(parents.keys) == 1 or arguments.distinct_on or (limit is None and not offset):
         return None
