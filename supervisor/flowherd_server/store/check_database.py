@@ -102,6 +102,7 @@ def _checks(connection: sqlite3.Connection, layout: int) -> Iterator[Check]:
         if layout == SCHEMA_VERSION:
             yield Check("counters", _wrong_counters(connection))
             yield Check("states", _wrong_states(connection))
+            yield Check("counts", _wrong_counts(connection))
     except sqlite3.DatabaseError as error:
         yield Check("reading", [f"the file cannot be read to its end: {error}"])
 
@@ -157,6 +158,16 @@ def _wrong_states(connection: sqlite3.Connection) -> list[str]:
         "WHERE run_state.state IS NOT flow_run.state"
     ).fetchmany(_MOST_PROBLEMS)
     return [f"run {row[0]} is {row[1]}, but its history has {row[3]} as version {row[2]}" for row in rows]
+
+
+def _wrong_counts(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(
+        "SELECT flow_id, state, sum(kept), sum(found) FROM "
+        "(SELECT flow_id, state, runs AS kept, 0 AS found FROM flow_run_count "
+        "UNION ALL SELECT flow_id, state, 0, count(*) FROM flow_run GROUP BY flow_id, state) "
+        "GROUP BY flow_id, state HAVING sum(kept) <> sum(found)"
+    ).fetchmany(_MOST_PROBLEMS)
+    return [f"flow {row[0]}: {row[2]} {row[1]} runs are counted and there are {row[3]}" for row in rows]
 
 
 def _sizes(connection: sqlite3.Connection, path: Path) -> dict[str, int]:

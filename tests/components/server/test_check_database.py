@@ -45,7 +45,14 @@ def change(path: Path, statement: str) -> None:
 def test_a_good_database_has_no_problem_and_its_rows_and_sizes_are_counted(path: Path) -> None:
     report = checked(path)
     assert report.ok, report
-    assert [check.check for check in report.checks] == ["layout", "structure", "references", "counters", "states"]
+    assert [check.check for check in report.checks] == [
+        "layout",
+        "structure",
+        "references",
+        "counters",
+        "states",
+        "counts",
+    ]
     assert (report.rows["flow_run"], report.rows["log_line"]) == (5, 20 * 13 * 3 + 2)
     assert report.sizes["file"] == path.stat().st_size
 
@@ -61,6 +68,7 @@ def test_a_good_database_has_no_problem_and_its_rows_and_sizes_are_counted(path:
             "states",
             "is Running, but its history has Su",
         ),
+        ("UPDATE flow_run_count SET runs = runs + 5", "counts", " runs are counted and there are "),
         (f"DELETE FROM flow_run WHERE seq = {_A_RUN}", "references", " refer to rows of flow_run that do not exist"),
         (f"PRAGMA user_version={SCHEMA_VERSION + 1}", "layout", "from a newer flowherd"),
         ("CREATE TABLE log_of_layout_2 (id)", "layout", "was interrupted; start the server"),
