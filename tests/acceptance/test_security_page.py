@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from tests.support.server import ServerProcess, running_server
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+#: Enough of a server to know its routes.
+CORE = SimpleNamespace(instance="", restored=False)
 WARNING = "This agent runs as root and its API has no token"
 
 
@@ -78,7 +81,7 @@ def registered(url: str, token: str) -> str:
 
 def test_the_table_of_requests_is_complete_and_true(stage: Stage, open_server: ServerProcess) -> None:
     rows = table("The server's requests")
-    routes = [route for route in create_app(None, "127.0.0.1", "", 1).routes if isinstance(route, Route)]  # type: ignore[arg-type]
+    routes = [route for route in create_app(CORE, "127.0.0.1", "", 1).routes if isinstance(route, Route)]  # type: ignore[arg-type]
     known = {f"`{method} {route.path}`" for route in routes for method in (route.methods or ()) if method != "HEAD"}
     assert {row[0] for row in rows} == known
     ours, others = registered(stage.url, stage.token), registered(open_server.url, "")

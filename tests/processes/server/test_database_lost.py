@@ -145,8 +145,7 @@ def test_a_full_disk_is_named_and_the_server_goes_on_when_there_is_room(small_di
         wake = server.get(f"/agents/{agent.agent_id}/wake", params={"timeout": 0})
         health = server.get("/health")
         assert all(each.startswith("API_ERROR") and "disk is full" in each for each in refusals)
-        assert wake.status_code == 503
-        assert "disk is full" in wake.text
+        assert wake.status_code == 200, "waiting writes nothing"
         assert health.status_code == 503
         assert health.json()["status"] == "database not writable"
         assert client.run(run_id)["state"] == "Scheduled", "reading goes on"

@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
 
 
+#: Backends that take runs from an HTTP API; who may use a backend of a user's own is not known here.
+_WITH_API = ("graphql", "prefect3")
+
+
 def root_warning(loaded: LoadedSettings) -> str:
     """Return the warning; empty for other users, and if anything is set by which the API could know this agent."""
     settings = loaded.settings
@@ -18,9 +22,11 @@ def root_warning(loaded: LoadedSettings) -> str:
         if settings.uses_work_pool
         else [settings.cloud.agent.auth_token]
     )
-    if os.geteuid() != 0 or any(tokens) or api.custom_headers or api.client_cert:
+    is_added = settings.backend_name not in _WITH_API
+    if is_added or os.geteuid() != 0 or any(tokens) or api.custom_headers or api.client_cert:
         return ""
+    way_out = "" if settings.uses_work_pool else "; `flowherd server --new-token` makes a token for the embedded server"
     return (
         "This agent runs as root and its API has no token: whoever can reach the API, on its own host every user, may "
-        "run commands here as root; `flowherd server --new-token` makes a token for the embedded server"
+        f"run commands here as root{way_out}"
     )
