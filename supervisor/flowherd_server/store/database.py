@@ -90,7 +90,7 @@ class Database:
             self._files = DatabaseFiles(path)
         except (DatabaseError, sqlite3.DatabaseError, OSError) as error:
             reason = error.orig if isinstance(error, DatabaseError) else error
-            text = f"{path} cannot be used as the server's database: {reason}"
+            text = f"{path} cannot be used as the server's database: {reason}{_of_full_disk(path)}"
             if isinstance(reason, (sqlite3.OperationalError, OSError)):  # a full disk, a file system that is read-only
                 raise DatabaseUnusable(text) from error
             raise ConfigurationError(text) from error
@@ -264,6 +264,14 @@ def _limit_statements(engine: Engine) -> None:
 def was_interrupted(error: DatabaseError) -> bool:
     """Return whether a statement was ended because it took too long."""
     return str(error.orig) == "interrupted"
+
+
+def _of_full_disk(path: Path) -> str:
+    """Return what to add to a failure if no room is left, for which SQLite often has only "disk I/O error"."""
+    with contextlib.suppress(OSError):
+        if os.statvfs(path.parent).f_bavail == 0:
+            return "; its file system is full"
+    return ""
 
 
 def _set_up(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from flowherd.errors import ConfigurationError
+from flowherd_server.errors import DatabaseUnusable
 from flowherd_server.store.check_database import check_database
+from flowherd_server.store.conversion import unfinished_conversion
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import SCHEMA_VERSION
 from tests.support.old_database import lines_of, old_database, states_of
@@ -24,6 +27,7 @@ _KILLED_AGAIN_AND_AGAIN = """
 import os, signal, sqlite3, sys
 from pathlib import Path
 from loguru import logger
+from flowherd_server.store.conversion import unfinished_conversion
 from flowherd_server.store.database import Database
 logger.remove()
 after_s, status = 0.02, 1
@@ -42,13 +46,23 @@ while status:
     after_s *= 1.25 if old else 1.05
 """
 
+#: Opens the database named by the first argument; killed after the second, seconds.
+_KILLED_ONCE = """
+import signal, sys
+from pathlib import Path
+from flowherd_server.store.conversion import unfinished_conversion
+from flowherd_server.store.database import Database
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
+Database(Path(sys.argv[1])).close()
+"""
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+
+@pytest.fixture(params=["2m"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
     place = tmp_path / "small"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param},mode=700", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("cannot mount a file system")
     yield place
@@ -115,3 +129,27 @@ def test_without_room_for_the_copy_nothing_is_changed_and_it_is_said_what_to_do(
     assert layout(path) == 1
     assert lines_of(path)
     assert not list(small_disk.glob("*layout*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("small_disk", ["160m"], indirect=True)
+def test_a_disk_that_fills_in_the_middle_costs_nothing_and_the_next_start_goes_on(small_disk: Path) -> None:
+    path, ballast = small_disk / "flowherd.sqlite", small_disk / "ballast"
+    old_database(path, copies=400)
+    lines, states = lines_of(path), states_of(path)
+    after_s = 0.02
+    while layout(path) != SCHEMA_VERSION and after_s < 10:  # then the copy is complete, and the conversion has begun
+        subprocess.run([sys.executable, "-c", _KILLED_ONCE, str(path), str(after_s)], timeout=60, check=False)
+        after_s *= 1.2
+    with closing(sqlite3.connect(path)) as connection:
+        assert unfinished_conversion(connection)
+    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    with pytest.raises(DatabaseUnusable, match="its file system is full"):
+        Database(path)
+    ballast.unlink()
+    Database(path).close()
+    assert lines_of(path) == lines
+    assert states_of(path) == states
+    assert check_database(path, lambda: None).ok
