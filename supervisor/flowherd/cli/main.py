@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -100,7 +102,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a log may contain characters that the locale's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(arguments, standalone_mode=False, prog_name="flowherd")
+        code = _program()(arguments, standalone_mode=False, prog_name="flowherd")
     except FlowherdError as error:
         print_error(message_of(error))
         return exit_code_of(error)
@@ -113,6 +115,12 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
     return code if isinstance(code, int) else exit_codes.OK
+
+
+@functools.cache
+def _program() -> Callable[..., object]:
+    """Return the commands in Click's form. Building it takes longer than most help texts."""
+    return typer.main.get_command(app)
 
 
 def _usage_error(error: Exception) -> int:
