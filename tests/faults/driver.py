@@ -57,6 +57,7 @@ class Session:
         self._ending: set[str] = set()
         self._server_away = False
         self._injecting = False
+        self._disk_is_full = False
         self._looked_at_s = 0.0
         self._run_faults: dict[str, RunFaults] = defaultdict(RunFaults)
         #: Deaths at fault points, with the processes.
@@ -174,6 +175,11 @@ class Session:
         elif fault.kind == "network faults":
             self._inject_network_faults(True)
             self._after(1.0 + 2 * fault.duration_s, lambda: self._inject_network_faults(False))
+        elif fault.kind == "fill disk":
+            if self._backend.fill_disk():
+                self._report.faults["disk of the server filled"] += 1
+                self._disk_is_full = True
+                self._after(0.5 + fault.duration_s, self._free_disk)
         elif fault.kind == "cancel run":
             going = sorted(self._created_s.keys() - self._final)
             if going:
@@ -214,14 +220,19 @@ class Session:
         self._injecting = on
         self._note_network()
 
+    def _free_disk(self) -> None:
+        self._backend.free_disk()
+        self._note_network()
+        self._disk_is_full = False
+
     def _note_network(self) -> None:
         """Note which runs have a server that is away, until it answers again, or a network with faults."""
         if self._server_away and time.monotonic() - self._looked_at_s > _LOOK_S:
             self._looked_at_s = time.monotonic()
             self._server_away = not self._backend.answers()
-        if self._server_away or self._injecting:
+        if self._server_away or self._injecting or self._disk_is_full:
             for run_id in self._created_s.keys() - self._final:
-                self._run_faults[run_id].server_away |= self._server_away
+                self._run_faults[run_id].server_away |= self._server_away or self._disk_is_full
                 self._run_faults[run_id].network_faults |= self._injecting
 
     def _kill_of_run(self, run_id: str, found: Facts, victim: str, number: signal.Signals) -> None:
@@ -257,6 +268,7 @@ class Session:
         self._note_points()
         self._inject_network_faults(False)
         self._later.clear()
+        self._free_disk()
         for agent in self._cluster.agents:
             agent.send(signal.SIGCONT)
 

@@ -74,6 +74,7 @@ FAST = FaultRates(
         "stop agent": 27.0,
         "network faults": 17.0,
         "arm point": 7.0,
+        "fill disk": 43.0,
     },
     runs_at_a_time=9,
 )

@@ -5,20 +5,28 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 _STOP_S = 30.0
+#: Pause before another start after an end that a fault explains, seconds.
+_AGAIN_S = 0.5
 
 
 class Program:
-    """One program that is started again whenever it has died; all its output is in one file."""
+    """One program that is started again whenever it has died; all its output is in one file.
 
-    def __init__(self, name: str, argv: list[str], env: Mapping[str, str], output: Path) -> None:
+    `explained` are exit codes of ends that a fault of the kit can cause.
+    """
+
+    def __init__(
+        self, name: str, argv: list[str], env: Mapping[str, str], output: Path, explained: Collection[int] = ()
+    ) -> None:
         self.name = name
         self.argv = argv
         self.output = output
         self._env = env
+        self._explained = explained
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before_s = 0.0
         self._started_s = 0.0
@@ -65,8 +73,12 @@ class Program:
         """Start it again when it is dead and has been away long enough."""
         if self._process is not None and self._process.poll() is None:
             return
-        if self._process is not None and not self._killed and self._process.returncode != -signal.SIGKILL:
-            self.surprises.append(self._process.returncode)
+        if self._process is not None and not self._killed:
+            self._killed = True
+            if self._process.returncode in self._explained:
+                self._not_before_s = time.monotonic() + _AGAIN_S
+            elif self._process.returncode != -signal.SIGKILL:
+                self.surprises.append(self._process.returncode)
         if time.monotonic() >= self._not_before_s:
             self.start()
 

@@ -72,6 +72,14 @@ class BackendUnderTest(Protocol):
         """Read what the database has of a run."""
         ...
 
+    def fill_disk(self) -> bool:
+        """Fill the disk that the server writes to; return whether it could be done."""
+        ...
+
+    def free_disk(self) -> None:
+        """Give the room back."""
+        ...
+
     def close(self) -> None:
-        """Close the person's connection."""
+        """Close the person's connection, and give back what the kit has made for the server."""
         ...

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -16,6 +19,7 @@ from flowherd.client.user_client import UserClient
 from flowherd.errors import BackendError
 from flowherd.states import FINISHED
 from flowherd_runner.contract import reasons
+from flowherd_server.__main__ import DATABASE_UNUSABLE
 from tests.faults import plan
 from tests.faults.backends import Unanswered
 from tests.faults.evidence import Facts, StoredRun, line_numbers, read_only
@@ -27,6 +31,8 @@ from tests.support.waiting import wait_until
 FLOW_FILE = Path(__file__).parent.with_name("flow.py")
 _READY = re.compile(r"flowherd server ready at http://\S+?:(\d+) ")
 _START_S = 40.0
+#: Size of the server's disk. A session of half an hour fills a quarter of it.
+_DISK_BYTES = 512 << 20
 
 
 class EmbeddedRules:
@@ -96,8 +102,13 @@ class Embedded:
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
         self._base = base
         self.port = 0
-        self.server = Program("server", self._argv(), environment, base / "server.out")
-        self._path = base / "server" / "flowherd.sqlite"
+        self.server = Program("server", self._argv(), environment, base / "server.out", explained=(DATABASE_UNUSABLE,))
+        self._data = base / "server"
+        self._has_own_disk = _mounted(self._data)
+        self._ballast = self._data / "ballast"
+        self._path = self._data / "flowherd.sqlite"
+        #: What the database last said.
+        self._states: dict[str, str] = {}
         self._connection: UserClient | None = None
         self._flow_ids: dict[bool, str] = {}
 
@@ -133,16 +144,38 @@ class Embedded:
         return True
 
     def states(self) -> dict[str, str]:
-        with closing(read_only(self._path)) as connection:
-            return dict(connection.execute("SELECT id, state FROM flow_run ORDER BY seq").fetchall())
+        try:
+            with closing(read_only(self._path)) as connection:
+                found = connection.execute("SELECT id, state FROM flow_run ORDER BY seq").fetchall()
+        except sqlite3.OperationalError:
+            if not self._ballast.exists():  # without room, SQLite cannot always be read either
+                raise
+        else:
+            self._states = dict(found)
+        return self._states
 
     def run(self, run_id: str) -> StoredRun:
         with closing(read_only(self._path)) as connection:
             return _stored(connection, run_id)
 
+    def fill_disk(self) -> bool:
+        if self._has_own_disk:
+            with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
+                while file.write(b"x" * 4096):
+                    pass
+        return self._has_own_disk
+
+    def free_disk(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+        if self._has_own_disk:
+            self._has_own_disk = False
+            self.free_disk()
+            shutil.copytree(self._data, self._data.with_name("server-at-the-end"))
+            subprocess.run(["umount", "-l", str(self._data)], check=True)
 
     @property
     def _client(self) -> UserClient:
@@ -160,6 +193,13 @@ class Embedded:
     def _argv(self) -> list[str]:
         where = ["--port", str(self.port), "--data-dir", str(self._base / "server"), "--home", str(self._base / "home")]
         return [sys.executable, "-m", "flowherd_server", *where]
+
+
+def _mounted(place: Path) -> bool:
+    """Make a directory on a small file system of its own; return whether that is permitted."""
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=700", "tmpfs", str(place)]
+    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
 
 
 def _stored(connection: sqlite3.Connection, run_id: str) -> StoredRun:

@@ -189,6 +189,12 @@ class Prefect3:
         with closing(read_only(self._path)) as connection:
             return self._stored(connection, run_id)
 
+    def fill_disk(self) -> bool:
+        return False  # what Prefect's server does then is its own business
+
+    def free_disk(self) -> None:
+        pass
+
     def close(self) -> None:
         self._session.close()
 
