@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from flowherd import LocalAgent
+from flowherd.agent import agent_log
 from flowherd.backends.memory import MemoryBackend
 from flowherd.cli.doctor.check_fork_servers import check_fork_servers
 from flowherd.config import load_settings
+from flowherd.config.settings import Logging
 from flowherd.host.processes import fork_server_pool, set_aside
 from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end
@@ -68,8 +71,16 @@ def run_of(backend: MemoryBackend, ref: str, **config: object) -> list[str]:
     return backend.log(run_id)
 
 
+@pytest.fixture
+def agents_log(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """Standard error with the agent's log, whatever earlier tests have done to its sinks."""
+    agent_log.configure("INFO", Logging())
+    yield capfd
+    logger.configure(handlers=[], extra={}, patcher=lambda record: None)
+
+
 def test_what_is_not_preloaded_is_named_once_by_the_agent_and_in_the_log_of_each_run(
-    backend: MemoryBackend, libraries: Path, capfd: pytest.CaptureFixture[str]
+    backend: MemoryBackend, libraries: Path, agents_log: pytest.CaptureFixture[str]
 ) -> None:
     (libraries / "connected.py").write_text("import socket\nONE, OTHER = socket.socketpair()")
     (libraries / "flows.py").write_text("import connected\ndef main(): print(connected.ONE.fileno() > 2)")
@@ -77,11 +88,11 @@ def test_what_is_not_preloaded_is_named_once_by_the_agent_and_in_the_log_of_each
     with agent_of(backend, "connected"):
         logs = [run_of(backend, f"{libraries}/flows.py:main") for _ in range(2)]
     assert [("True" in log, sum(said in line for line in log)) for log in logs] == [(True, 1)] * 2
-    assert capfd.readouterr().err.count(said) == 1
+    assert agents_log.readouterr().err.count(said) == 1
 
 
 def test_a_changed_module_reaches_the_next_run_and_running_runs_go_on(
-    backend: MemoryBackend, libraries: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    backend: MemoryBackend, libraries: Path, agents_log: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(set_aside, "_GRACE_S", 0.0)
     module = libraries / "versioned.py"
@@ -98,7 +109,7 @@ def test_a_changed_module_reaches_the_next_run_and_running_runs_go_on(
         (first,) = agent._own_host._surroundings.fork_servers._servers.values()
         module.write_text("VALUE = 22")
         assert "version 22" in run_of(backend, f"{libraries}/flows.py:main")
-        assert capfd.readouterr().err.count(f"{module} has changed") == 1
+        assert agents_log.readouterr().err.count(f"{module} has changed") == 1
         wait_until(lambda: not first.alive, what="the end of the first fork server")
         (libraries / "go").touch()
         assert wait_for_end(backend, long) is RunState.SUCCESS
