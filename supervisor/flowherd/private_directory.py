@@ -66,6 +66,20 @@ def reason_against(status: os.stat_result) -> str | None:
     return None
 
 
+def replace_private_file(path: Path, text: str) -> None:
+    """Write a file of mode 0600 and put it in the place of `path` in one step. Flushes nothing. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def user_name(uid: int) -> str:
     """Return the name of a user; the number if it has none."""
     try:

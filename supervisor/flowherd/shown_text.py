@@ -1,8 +1,9 @@
 """Text of others as a terminal, a log file or a page shows it: nothing in it can control what shows it.
 
-Names, labels, messages and parameters come from whoever can reach the server. Shown as they are, escape sequences move
-the cursor or change the title, C1 bytes do the same in one character, line breaks forge lines of a log, and directional
-controls (Unicode Standard Annex 9) make a text read as another. All of them are shown as Python writes them: `\\x1b`.
+Names, labels, messages and parameters come from anybody who can reach the server. Shown as they are, escape sequences
+move the cursor or change the title, C1 bytes do the same in one character, line breaks forge lines of a log, and
+directional controls (Unicode Standard Annex 9) make a text read as another. All of them are shown as Python writes
+them: `\\x1b`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from loguru import logger
 
 from flowherd.errors import ConfigurationError
-from flowherd.private_directory import make_private_directory
+from flowherd.private_directory import make_private_directory, replace_private_file
 from flowherd.recurring_error import RecurringError
 
 LOCK_FILE = "lock"
@@ -69,13 +69,9 @@ class AddressFile:
 
     def write(self) -> None:
         """Write the file, in the place of an earlier server's. Raises ConfigurationError if that is not possible."""
-        temporary = self._home / f".{ADDRESS_FILE}.{os.getpid()}"
         try:
             make_private_directory(self._home, "home directory")
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                file.write(self._text)
-            temporary.replace(self.path)
+            replace_private_file(self.path, self._text)
         except OSError as error:
             raise ConfigurationError(f"the server's address cannot be written to {self.path}: {error}") from error
 

@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from flowherd_runner.contract.journal import STREAM_STDOUT, pack_record, unpack_
 from tests.support.agents import going, wait_for_end
 from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.server import ServerProcess, running_server
+from tests.support.small_disk import fill_up, mounted
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
@@ -97,26 +97,8 @@ def test_a_flood_of_output_is_capped_and_neither_fills_memory_nor_delays_other_r
 @pytest.fixture
 def small_disk(no_process_left: None, tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mount.returncode != 0:
-        pytest.skip(f"cannot mount a file system: {mount.stderr.decode(errors='replace').strip()}")
-    try:
+    with mounted(tmp_path / "small", "4m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill_up(place: Path) -> Path:
-    """Fill the file system, and return the file that fills it."""
-    ballast = place / "ballast"
-    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return ballast
 
 
 def lines_about(captured: str, words: str) -> list[str]:

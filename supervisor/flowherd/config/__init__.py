@@ -19,8 +19,8 @@ conf_files        where the files of conf/ are installed
 
 from __future__ import annotations
 
-from flowherd.config.loading import LoadedSettings, Paths, load_settings
+from flowherd.config.loading import CONVERTING_FILE, LoadedSettings, Paths, load_settings
 from flowherd.config.origins import Origin, Source
 from flowherd.config.settings import Settings
 
-__all__ = ["LoadedSettings", "Origin", "Paths", "Settings", "Source", "load_settings"]
+__all__ = ["CONVERTING_FILE", "LoadedSettings", "Origin", "Paths", "Settings", "Source", "load_settings"]

@@ -36,6 +36,8 @@ from flowherd.config.urls import without_user
 from flowherd.errors import ConfigurationError
 from flowherd.private_directory import check_private_directory
 
+#: Name of the file in the data directory by which it is known that a database is being converted.
+CONVERTING_FILE = "converting"
 HOME_VARIABLE = "FLOWHERD_HOME"
 DEFAULT_HOME = "~/.flowherd"
 #: Name of flowherd's own configuration file in its home.
@@ -67,6 +69,11 @@ class Paths:
     def agents_dir(self) -> Path:
         """The directory with the state directories of this home's agents, except those that --state-dir moved."""
         return self.home / "agents"
+
+    @property
+    def converting_file(self) -> Path:
+        """A file that the embedded server has in its data directory while it converts a database, for minutes maybe."""
+        return self.data_dir / CONVERTING_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

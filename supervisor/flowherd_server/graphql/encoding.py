@@ -13,7 +13,7 @@ def encoded(body: Mapping[str, Any], turn: Turn) -> list[bytes]:
     """Return the JSON text of a GraphQL answer, cut where a list of rows is long."""
     data = body.get("data")
     if not isinstance(data, dict) or all(_is_short(value) for value in data.values()):
-        return [_dumped(body)]
+        return [json_bytes(body)]
     return list(_pieces(body, data, turn))
 
 
@@ -23,11 +23,11 @@ def _is_short(value: Any) -> bool:
 
 def _pieces(body: Mapping[str, Any], data: Mapping[str, Any], turn: Turn) -> Iterator[bytes]:
     others = {key: value for key, value in body.items() if key != "data"}
-    yield _dumped(others)[:-1] + (b"," if others else b"") + b'"data":{'
+    yield json_bytes(others)[:-1] + (b"," if others else b"") + b'"data":{'
     for number, (key, value) in enumerate(data.items()):
-        yield (b"," if number else b"") + _dumped(key) + b":"
+        yield (b"," if number else b"") + json_bytes(key) + b":"
         if _is_short(value):
-            yield _dumped(value)
+            yield json_bytes(value)
         else:
             yield from _list_pieces(value, turn)
     yield b"}}"
@@ -36,13 +36,14 @@ def _pieces(body: Mapping[str, Any], data: Mapping[str, Any], turn: Turn) -> Ite
 def _list_pieces(rows: Sequence[Any], turn: Turn) -> Iterator[bytes]:
     for begin in range(0, len(rows), PIECE_ROWS):
         turn.next_piece()
-        yield (b"," if begin else b"[") + _dumped(rows[begin : begin + PIECE_ROWS])[1:-1]
+        yield (b"," if begin else b"[") + json_bytes(rows[begin : begin + PIECE_ROWS])[1:-1]
     yield b"]"
 
 
-def _dumped(value: Any) -> bytes:
+def json_bytes(value: Any) -> bytes:
+    """Return the JSON text of a value; halves of surrogate pairs, which have no bytes of their own, are escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         return text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which a client has sent
+    except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, String, bindparam, func, select, text, type_coerce
 
 from flowherd.states import RunState
+from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun
-from flowherd_server.runs.labels import labels_match, labels_match_sql
+from flowherd_server.runs.labels import labels_match_sql
 from flowherd_server.store.indexes import WAITS
 from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
 

@@ -1,4 +1,4 @@
-"""Labels of runs and agents, and the dialect's rule of which agent may take which run, in Python and in SQL.
+"""Labels of runs and agents, and the dialect's rule of which agent may take which run, in SQL.
 
 An agent may take a run if it has all of the run's labels. An agent with labels leaves runs without labels to agents
 without labels.
@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, bindparam, func, not_, select
 
 from flowherd_server.errors import Refused
-from flowherd_server.label_rule import labels_match as labels_match
 
 
 def check_labels(what: str, labels: Any) -> list[str] | None:

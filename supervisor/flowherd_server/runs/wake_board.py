@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from flowherd_server.call import Effects
+from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun, OfferBook, Passed
-from flowherd_server.runs.labels import labels_match
 from flowherd_server.store.microseconds import SECOND_US, now_us
 
 #: How long an agent counts as connected after a wait, seconds: it is doing what it was woken for.

@@ -19,6 +19,7 @@ from pathlib import Path
 from loguru import logger
 from sqlalchemy import Connection
 
+from flowherd.config import CONVERTING_FILE
 from flowherd.errors import ConfigurationError
 from flowherd_server.store.copy_database import Progress, copy_database
 from flowherd_server.store.log_lines import NewLine, store_lines
@@ -28,8 +29,6 @@ LAST_OLD_LAYOUT = 2
 #: {table that is converted: its name meanwhile}.
 _OLD_TABLES = {"log": "log_of_layout_2", "flow_run_state": "flow_run_state_of_layout_2"}
 _ROWS_AT_ONCE = 5_000
-#: File beside the database while it is converted: whoever waits for the server knows by it that this takes longer.
-CONVERTING_FILE = "converting"
 
 Writing = Callable[[], AbstractContextManager[Connection]]
 

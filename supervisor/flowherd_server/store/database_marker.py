@@ -8,7 +8,6 @@ is moved away under a server, the file is written beside it, as DIRECTORY.lost.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from flowherd.errors import ConfigurationError
+from flowherd.private_directory import replace_private_file
 from flowherd.recurring_error import RecurringError
 from flowherd_server.store.database import FILE_NAME, Database
 from flowherd_server.store.database_files import put_stale_wal_aside
@@ -150,13 +150,4 @@ def _why_older(before: Marker | None, now: Marker | None) -> str:
 
 
 def _write(name: Path, marker: Marker) -> None:
-    temporary = name.with_name(f".{name.name}.new")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(asdict(marker), file)
-        temporary.replace(name)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    replace_private_file(name, json.dumps(asdict(marker)))

@@ -11,12 +11,12 @@ from sqlalchemy import Index, Table, text
 from flowherd.states import CLAIMABLE, RunState
 from flowherd_server.store.log_codes import LOWEST_SEVERE, SEVERE_COUNTERS
 
-#: Of flow runs and task runs.
+#: Condition of the indexes of flow runs and task runs that wait.
 WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
 IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
-#: Of flows.
+#: Condition of the index of flows whose schedule is followed.
 FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
-#: Of log lines, because those of other levels are too many to be worth an index.
+#: Condition of the index of log lines; those of lower levels are too many to be worth one.
 IS_SEVERE = f"level >= {LOWEST_SEVERE}"
 
 

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from flowherd import __version__
 from flowherd_server.call import Caller
 from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, DatabaseLost, errors_answer
+from flowherd_server.graphql.encoding import json_bytes
 from flowherd_server.graphql.execution import database_error_answer
 from flowherd_server.offers import MAX_HOLDER_LENGTH
 from flowherd_server.runs.wake_board import Waiter
@@ -77,13 +78,10 @@ def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starl
 
 
 class _Answer(JSONResponse):
-    """JSON that may repeat what was sent or what an earlier release stored: halves of surrogate pairs are escaped."""
+    """JSON that may repeat what was sent."""
 
     def render(self, content: Any) -> bytes:
-        try:
-            return super().render(content)
-        except UnicodeEncodeError:
-            return json.dumps(content, separators=(",", ":")).encode("ascii")
+        return json_bytes(content)
 
 
 class _Endpoints:

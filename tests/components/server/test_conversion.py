@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +19,7 @@ from flowherd_server.store.conversion import unfinished_conversion
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import SCHEMA_VERSION
 from tests.support.old_database import lines_of, old_database, states_of
+from tests.support.small_disk import fill_up, mounted
 
 #: Opens the database named by the first argument, each time in a process that is killed after a while, until one of
 #: them comes to the end. Prints how each ended, the layout of the file, and whether it still has the old table.
@@ -59,14 +59,9 @@ Database(Path(sys.argv[1])).close()
 
 @pytest.fixture(params=["2m"])
 def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param},mode=700", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("cannot mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    """A small file system; of 2 MiB, if the test does not choose."""
+    with mounted(tmp_path / "small", request.param) as place:
+        yield place
 
 
 def layout(path: Path) -> int:
@@ -134,7 +129,7 @@ def test_without_room_for_the_copy_nothing_is_changed_and_it_is_said_what_to_do(
 @pytest.mark.slow
 @pytest.mark.parametrize("small_disk", ["160m"], indirect=True)
 def test_a_disk_that_fills_in_the_middle_costs_nothing_and_the_next_start_goes_on(small_disk: Path) -> None:
-    path, ballast = small_disk / "flowherd.sqlite", small_disk / "ballast"
+    path = small_disk / "flowherd.sqlite"
     old_database(path, copies=400)
     lines, states = lines_of(path), states_of(path)
     after_s = 0.02
@@ -143,9 +138,7 @@ def test_a_disk_that_fills_in_the_middle_costs_nothing_and_the_next_start_goes_o
         after_s *= 1.2
     with closing(sqlite3.connect(path)) as connection:
         assert unfinished_conversion(connection)
-    with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
-        while file.write(b"x" * 4096):
-            pass
+    ballast = fill_up(small_disk)
     with pytest.raises(DatabaseUnusable, match="its file system is full"):
         Database(path)
     ballast.unlink()

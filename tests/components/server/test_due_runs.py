@@ -9,8 +9,9 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowherd_server.label_rule import labels_match
 from flowherd_server.runs.due_runs import fitting_labels
-from flowherd_server.runs.labels import labels_match, normal_labels
+from flowherd_server.runs.labels import normal_labels
 from tests.support.mutations import fuzz
 
 LABELS = st.sampled_from(["a", "ab", "a!", "b", "", '"', "é", ",", "]", "-", "\\"])

@@ -7,7 +7,8 @@ import json
 import pytest
 from sqlalchemy import literal, select
 
-from flowherd_server.runs.labels import labels_match, labels_match_sql, normal_labels
+from flowherd_server.label_rule import labels_match
+from flowherd_server.runs.labels import labels_match_sql, normal_labels
 from flowherd_server.store.database import Database
 
 CASES = [

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -26,13 +24,14 @@ from tests.faults.evidence import Facts, StoredRun, line_numbers, read_only
 from tests.faults.invariants import End, RunFaults
 from tests.faults.plan import PlannedRun
 from tests.faults.program import Program
+from tests.support.small_disk import fill_up, mount, unmount
 from tests.support.waiting import wait_until
 
 FLOW_FILE = Path(__file__).parent.with_name("flow.py")
 _READY = re.compile(r"flowherd server ready at http://\S+?:(\d+) ")
 _START_S = 40.0
 #: Size of the server's disk. A session of half an hour fills a quarter of it.
-_DISK_BYTES = 512 << 20
+_DISK_SIZE = "512m"
 
 
 class EmbeddedRules:
@@ -104,7 +103,7 @@ class Embedded:
         self.port = 0
         self.server = Program("server", self._argv(), environment, base / "server.out", explained=(DATABASE_UNUSABLE,))
         self._data = base / "server"
-        self._has_own_disk = _mounted(self._data)
+        self._has_own_disk = not mount(self._data, _DISK_SIZE)
         self._ballast = self._data / "ballast"
         self._path = self._data / "flowherd.sqlite"
         #: What the database last said.
@@ -160,9 +159,7 @@ class Embedded:
 
     def fill_disk(self) -> bool:
         if self._has_own_disk:
-            with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
-                while file.write(b"x" * 4096):
-                    pass
+            fill_up(self._data)
         return self._has_own_disk
 
     def free_disk(self) -> None:
@@ -175,7 +172,7 @@ class Embedded:
             self._has_own_disk = False
             self.free_disk()
             shutil.copytree(self._data, self._data.with_name("server-at-the-end"))
-            subprocess.run(["umount", "-l", str(self._data)], check=True)
+            unmount(self._data)
 
     @property
     def _client(self) -> UserClient:
@@ -193,13 +190,6 @@ class Embedded:
     def _argv(self) -> list[str]:
         where = ["--port", str(self.port), "--data-dir", str(self._base / "server"), "--home", str(self._base / "home")]
         return [sys.executable, "-m", "flowherd_server", *where]
-
-
-def _mounted(place: Path) -> bool:
-    """Make a directory on a small file system of its own; return whether that is permitted."""
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES},mode=700", "tmpfs", str(place)]
-    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
 
 
 def _stored(connection: sqlite3.Connection, run_id: str) -> StoredRun:

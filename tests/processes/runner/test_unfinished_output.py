@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from flowherd_runner.contract.files import JOURNAL_FILE
 from flowherd_runner.contract.journal import unpack_all
 from tests.support.runner import ForkServer, Run
+from tests.support.small_disk import mounted
 from tests.support.waiting import wait_until
 
 
@@ -100,15 +99,8 @@ def test_the_journal_is_private_and_the_runner_reports_no_error(fork_server: For
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 512 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a tmpfs")
-    path = tmp_path / "disk"
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "flowherd-test", str(path)]
-    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a tmpfs cannot be mounted here")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with mounted(tmp_path / "disk", "512k") as place:
+        yield place
 
 
 def run_on(disk: Path, server: ForkServer, run: Run) -> Run:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import requests
 
 from tests.support.dialect import Client
 from tests.support.server import ServerProcess
+from tests.support.small_disk import fill_up, mounted
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
@@ -120,14 +120,8 @@ def test_a_lost_database_ends_the_server_which_then_starts_on_what_is_there(scen
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(place)]
-    mount = subprocess.run(command, capture_output=True, check=False)
-    if mount.returncode != 0:
-        pytest.skip(f"cannot mount a file system: {mount.stderr.decode(errors='replace').strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "small", "4m") as place:
+        yield place
 
 
 def test_a_full_disk_is_named_and_the_server_goes_on_when_there_is_room(small_disk: Path, tmp_path: Path) -> None:
@@ -137,10 +131,7 @@ def test_a_full_disk_is_named_and_the_server_goes_on_when_there_is_room(small_di
     try:
         client = Client(server)
         agent, run_id = client.agent(), client.create_run()
-        ballast = small_disk / "ballast"
-        with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+        ballast = fill_up(small_disk)
         refusals = [client.report_refused(run_id, "Submitted", version=1) for _ in range(2)]
         wake = server.get(f"/agents/{agent.agent_id}/wake", params={"timeout": 0})
         health = server.get("/health")

@@ -145,9 +145,7 @@ class GraphQLBackend:
 
     def report(self, report: StateReport) -> None:
         """Set the state. At a server that dates states itself, the message of a late report says when it happened."""
-        if not self._sends_line_ids:
-            report = replace(report, message=dated_message(report))
-        self._set_flow_run_state(report.flow_run_id, report.version, state_input(report))
+        self.report_together([report])
 
     @property
     def server_instance(self) -> str:
@@ -160,7 +158,7 @@ class GraphQLBackend:
         return self._transport.server_restored
 
     def report_together(self, reports: Sequence[StateReport]) -> None:
-        """Set all these states in one request."""
+        """Set all these states in one request; dated as `report` says."""
         dated = [one if self._sends_line_ids else replace(one, message=dated_message(one)) for one in reports]
         states = [{"flow_run_id": one.flow_run_id, "version": one.version, "state": state_input(one)} for one in dated]
         self._transport.mutate("set_flow_run_states", {"states": states}, "states { id status message }")

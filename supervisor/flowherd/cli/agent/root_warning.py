@@ -27,6 +27,6 @@ def root_warning(loaded: LoadedSettings) -> str:
         return ""
     way_out = "" if settings.uses_work_pool else "; `flowherd server --new-token` makes a token for the embedded server"
     return (
-        "This agent runs as root and its API has no token: whoever can reach the API, on its own host every user, may "
-        f"run commands here as root{way_out}"
+        "This agent runs as root and its API has no token: anybody who can reach the API, on its own host every user, "
+        f"may run commands here as root{way_out}"
     )

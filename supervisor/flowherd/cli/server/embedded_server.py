@@ -34,8 +34,6 @@ _LONGEST_AGAIN_S = 60.0
 _LASTED_S = 60.0
 #: Time between two looks whether the server lives, seconds.
 _LOOK_S = 0.5
-#: File in the data directory while the server converts a database of an earlier release, which may take minutes.
-_CONVERTING_FILE = "converting"
 
 
 @contextmanager
@@ -111,7 +109,7 @@ def _start(loaded: LoadedSettings, port: int | None = None) -> subprocess.Popen[
 
 def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) -> Api:
     deadline = time.monotonic() + READY_S
-    converting = loaded.paths.data_dir / _CONVERTING_FILE
+    converting = loaded.paths.converting_file
     while time.monotonic() < deadline:
         if converting.exists():
             deadline = time.monotonic() + READY_S
