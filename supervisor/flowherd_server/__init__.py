@@ -1,13 +1,14 @@
 """flowherd's embedded server: GraphQL over HTTP on SQLite, in the Prefect 0.x/1.x dialect (docs/dialect.md).
 
-It is a program of its own, `python -m flowherd_server`, and meets agents and command line only over HTTP. From flowherd
-it imports the words (errors, states, signals, times) and the configuration, and flowherd never imports it.
+It is a program of its own, `python -m flowherd_server`, which meets agents and command line over HTTP and the lane. It
+imports from flowherd the words (errors, states, signals, times) and the configuration, and flowherd never imports it.
 
 A request goes from top to bottom, and a module imports only from its own folder and from what stands below it:
 
     __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json;
                        maintenance: backup and check
-    web/               the web application: access check, routes, status page
+    web/, lane/        its two doors: the web application (access check, routes, status page), and the lane for
+                       flowherd's own programs on this host
     service            puts everything together; background: what the server does by itself;
                        database_watch: whether the database is still there
     mutations/         the dialect's mutations, one family a module

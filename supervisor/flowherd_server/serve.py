@@ -25,6 +25,7 @@ from flowherd.shown_text import one_line
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.database_watch import watch_database
 from flowherd_server.errors import DatabaseLost
+from flowherd_server.lane.thread import Lane, open_lane
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
@@ -128,7 +129,9 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
         logger.warning(text, record.restored, options.restore_grace_s, agents)
         core.hold_back(options.restore_grace_s)
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
-    app = create_app(core, options.host, options.token, max_waits=limits.connections // 2)
+    lane = open_lane(core, options.data_dir)
+    lane_path = None if lane is None else lane.path
+    app = create_app(core, options.host, options.token, max_waits=limits.connections // 2, lane=lane_path)
     config = server_config(app, stop_timeout_s=_GRACE_S)
     address = AddressFile(options.home, url, options.data_dir)
     with contextlib.ExitStack() as while_ready:
@@ -151,12 +154,25 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
             _stopped_with_parent(stop, options.stop_with_parent),
         ):
             core.start()
+            while_ready.enter_context(_serving(lane))
             watch = asyncio.get_running_loop().create_task(watch_database(database, record, stop))
             while_ready.callback(watch.cancel)
             try:
                 await server.serve(sockets=[listener])
             finally:
                 await core.stop()
+
+
+@contextmanager
+def _serving(lane: Lane | None) -> Iterator[None]:
+    if lane is None:
+        yield
+        return
+    lane.start()
+    try:
+        yield
+    finally:
+        lane.stop()
 
 
 class _Uvicorn(BoundedServer):

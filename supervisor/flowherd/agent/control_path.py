@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from flowherd import socket_path
 
 SOCKET_FILE = "control.sock"
 
 
-@contextmanager
-def short_path(state_dir: Path) -> Iterator[str]:
-    """Give the socket's path in at most 107 bytes, the longest that a socket address can hold (unix(7)).
-
-    Raises OSError when there is no such directory.
-    """
-    fd = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{SOCKET_FILE}"
-    finally:
-        os.close(fd)
+def short_path(state_dir: Path) -> AbstractContextManager[str]:
+    """Give the socket's path in a form that fits into a socket address. Raises OSError if there is no directory."""
+    return socket_path.short_path(state_dir, SOCKET_FILE)

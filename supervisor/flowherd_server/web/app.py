@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from flowherd_server.graphql.execution import database_error_answer
 from flowherd_server.offers import MAX_HOLDER_LENGTH
 from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
-from flowherd_server.web.guard import Guard
+from flowherd_server.web.guard import Guard, marks_of
 from flowherd_server.web.lanes import Lanes, Room, run_in
 from flowherd_server.web.pieces_response import PiecesResponse
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
@@ -48,11 +49,13 @@ MAX_WAIT_S = 60.0
 _PASSES_UNTIL_DISCONNECT = 3
 
 
-def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starlette:
+def create_app(core: ServerCore, host: str, token: str, max_waits: int, lane: Path | None = None) -> Starlette:
     """Return the application of a server that listens on `host`. Clients must send the `token` if there is one.
 
-    `max_waits` is the maximum number of connections that wait for a wake. Must be called in the event loop.
+    `max_waits` is the maximum number of connections that wait for a wake, `lane` the socket of the server's lane. Must
+    be called in the event loop.
     """
+    marks = marks_of(core.instance, restored=core.restored)
     pages = _Endpoints(core, max_waits)
     routes = [
         Route("/", pages.status, methods=["GET"]),
@@ -64,7 +67,7 @@ def create_app(core: ServerCore, host: str, token: str, max_waits: int) -> Starl
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, token=token, instance=core.instance, restored=core.restored)],
+        middleware=[Middleware(Guard, host=host, token=token, marks=marks, lane=lane)],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _gone,

@@ -11,7 +11,9 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
@@ -28,6 +30,8 @@ INSTANCE_HEADER = "X-Flowherd-Instance"
 RESTORED_HEADER = "X-Flowherd-Restored"
 #: Names the extensions that servers of release 0.1.0 do not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
+#: The path of the server's lane (docs/reference/lane.md), percent-encoded. Only for clients that may ask for anything.
+LANE_HEADER = "X-Flowherd-Lane"
 _EXTENSIONS = "text-so-far, offers, claim-runs"
 #: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
@@ -53,14 +57,20 @@ def check_binding(host: str, token: str) -> None:
         )
 
 
+def marks_of(instance: str, *, restored: bool) -> dict[str, str]:
+    """Return the headers by which a server says in every answer what it is."""
+    marks = {SERVER_HEADER: __version__, EXTENSIONS_HEADER: _EXTENSIONS, INSTANCE_HEADER: instance}
+    return {**marks, RESTORED_HEADER: "1"} if restored else marks
+
+
 class Guard:
     """Passes a request on or refuses it, and adds the server's version to every answer."""
 
-    def __init__(self, app: ASGIApp, host: str, token: str, instance: str = "", restored: bool = False) -> None:
+    def __init__(self, app: ASGIApp, host: str, token: str, marks: Mapping[str, str], lane: Path | None) -> None:
         self._app = app
-        self._marks = {EXTENSIONS_HEADER: _EXTENSIONS, INSTANCE_HEADER: instance}
-        if restored:
-            self._marks[RESTORED_HEADER] = "1"
+        self._marks = marks
+        # A path may have any bytes.
+        self._lane = {} if lane is None else {LANE_HEADER: quote(bytes(lane))}
         self._token = token.encode()
         self._local_only = is_loopback(host)
         self._local_names = _LOCAL_NAMES | {host}
@@ -76,8 +86,9 @@ class Guard:
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers[SERVER_HEADER] = __version__
                 headers.update(self._marks)
+                if scope["authorized"]:
+                    headers.update(self._lane)
             await send(message)
 
         await (refusal or self._app)(scope, receive, send_marked)

@@ -21,7 +21,7 @@ LAYERS = [
     {"mutations"},
     {"background", "database_watch"},
     {"service"},
-    {"web"},
+    {"web", "lane"},
     {"maintenance", "serve", "server_files"},
     {"__main__"},
 ]

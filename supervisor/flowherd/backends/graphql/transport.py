@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 
@@ -36,6 +38,8 @@ INSTANCE_HEADER = "X-Flowherd-Instance"
 RESTORED_HEADER = "X-Flowherd-Restored"
 #: Header in which it lists extensions that its first release did not have, separated by commas.
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
+#: Header with the path of that server's lane, percent-encoded; only for clients that are let in.
+LANE_HEADER = "X-Flowherd-Lane"
 #: The extension of `write_run_logs` for text so far, and the table `text_so_far`.
 TEXT_SO_FAR = "text-so-far"
 #: The extensions by which agents share due runs: the operations `offer_runs` and `claim_runs`.
@@ -83,6 +87,8 @@ class GraphQLTransport:
         self.server_instance = ""
         #: Whether that server was started on an older copy of its database.
         self.server_restored = False
+        #: Where that server's lane is, if this host has it; None if it has none.
+        self.server_lane: Path | None = None
         self._timeout_s = timeout_s
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
         if token:
@@ -172,6 +178,8 @@ class GraphQLTransport:
         self.server_version = response.headers.get(SERVER_HEADER)
         self.server_instance = response.headers.get(INSTANCE_HEADER) or ""
         self.server_restored = RESTORED_HEADER in response.headers
+        lane = response.headers.get(LANE_HEADER)
+        self.server_lane = Path(os.fsdecode(unquote_to_bytes(lane))) if lane else None
         named = response.headers.get(EXTENSIONS_HEADER) or ""
         self.server_extensions = frozenset(name.strip() for name in named.split(","))
         return response
