@@ -21,6 +21,10 @@ class Effects:
     passed: list[Passed] = field(default_factory=list)
     #: Ids of agents that have a run to stop.
     agents: set[str] = field(default_factory=set)
+    #: Ids of flow runs that have ended.
+    ended: set[str] = field(default_factory=set)
+    #: Ids of flow runs that have new lines in their logs.
+    logged: set[str] = field(default_factory=set)
     #: Whether a schedule was switched on or changed.
     schedules: bool = False
 

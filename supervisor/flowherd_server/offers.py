@@ -180,6 +180,14 @@ class OfferBook:
                     return key
             return None
 
+    def has_room(self, key: str, room: int | None) -> None:
+        """Note for how many more runs an agent has room, those that it was offered counted in; None: any number."""
+        with self._lock:
+            holder = self._holders.get(key)
+            if holder is not None:
+                holder.room, holder.given, holder.asks = room, holder.open_offers, True
+                holder.seen_s, holder.is_silent = self.clock(), False
+
     def taken(self, run_ids: Iterable[str]) -> None:
         """Note that runs were claimed, or can no longer be claimed."""
         with self._lock:

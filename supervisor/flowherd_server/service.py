@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,10 +27,12 @@ from flowherd_server.graphql.schema import ComputedField, build_schema
 from flowherd_server.graphql.turns import Turn, Turns
 from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.offers import OfferBook
+from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.agent_contacts import AgentContacts
+from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
+from flowherd_server.runs.subscribers import Subscribers
 from flowherd_server.runs.wake_board import WakeBoard
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import now_us
@@ -62,7 +64,10 @@ class ServerCore:
         self._offers_from_s = 0.0
         self._loop = asyncio.get_running_loop()
         self.offers = OfferBook()
-        self.board = WakeBoard(self._loop, self.offers)
+        self.subscribers = Subscribers(self.offers, self._details)
+        self.board = WakeBoard(self._loop, self.offers, self.subscribers)
+        #: Called after each commit, in the thread that made it.
+        self.listeners: list[Callable[[Effects], None]] = []
         self.contacts = AgentContacts(database)
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
@@ -143,12 +148,44 @@ class ServerCore:
     def announce(self, effects: Effects) -> None:
         """Wake those whom an operation concerns, after it is stored. For any thread."""
         self.offers.taken(effects.taken)
-        if effects.due or effects.agents or effects.schedules:
+        offered_to = self._offer(effects)
+        if effects.agents:
+            self.subscribers.wake_agents(effects.agents)
+        for listener in self.listeners:
+            listener(effects)
+        if effects.due or effects.agents or effects.schedules or offered_to:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
-                self._loop.call_soon_threadsafe(self._apply, effects)
+                self._loop.call_soon_threadsafe(self._apply, effects, offered_to)
 
-    def _apply(self, effects: Effects) -> None:
-        self.board.apply(effects)
+    def _offer(self, effects: Effects) -> list[str]:
+        """Offer the runs that are due now to agents that wait, and send them to those that are subscribers.
+
+        What is left in `effects` is for the board: runs for which none has room, and those that are due later. Returns
+        the keys of the agents that the board has to wake.
+        """
+        if not effects.due or not self.offers_runs:
+            return []
+        now, left, offered_to, subscribed = now_us(), list[tuple[int, DueRun]](), list[str](), dict[str, list[DueRun]]()
+        for at_us, run in sorted(effects.due, key=lambda each: each[0]):
+            key = self.offers.assign(run) if at_us <= now else None
+            if key is None:
+                left.append((at_us, run))
+            elif key in self.subscribers:
+                subscribed.setdefault(key, []).append(run)
+            elif key:
+                offered_to.append(key)
+        effects.due = left
+        if subscribed:
+            self.subscribers.offer(subscribed)
+            self.board.offered(())
+        return offered_to
+
+    def _details(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        with self.database.reading() as connection:
+            return run_details(connection, now_us(), run_ids)
+
+    def _apply(self, effects: Effects, offered_to: Sequence[str]) -> None:
+        self.board.apply(effects, offered_to)
         if effects.schedules:
             self._background.reschedule()
 

@@ -35,6 +35,8 @@ class _Outcome:
 
 def carry_out(core: ServerCore, requests: Sequence[Request]) -> None:
     """Carry out these requests and send the answers."""
+    # Nobody would read the answers of the others, who repeat what they need.
+    requests = [each for each in requests if not each[1].connection.problem]
     for operation, request in _with(requests, Access.NONE):
         _answer(_outcome(operation, request))
     reading, writing = _with(requests, Access.READ), _with(requests, Access.SOFT, Access.DURABLE)
@@ -59,9 +61,12 @@ def _together(core: ServerCore, requests: Sequence[Request], *, is_writing: bool
         for _, request in requests:
             _answer(_Outcome(request, _failure(request, UNAVAILABLE, str(getattr(error, "orig", error)))))
         return
-    for outcome in outcomes:
+    for (operation, request), outcome in zip(requests, outcomes, strict=True):
         for call in outcome.calls:
             core.announce(call.effects)
+            if operation.asks_for_work:
+                core.board.offered(call.effects.passed)
+                core.contacts.note(request.connection.caller.agent_id, now)
         _answer(outcome)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from flowherd_server.lane import ops_heartbeat, ops_states
+from flowherd_server.lane import ops_agent, ops_claim, ops_heartbeat, ops_report, ops_states
 from flowherd_server.lane.requests import LaneOperation
 
 OPERATIONS: dict[str, LaneOperation] = {
     operation.name: operation
     for operation in (
+        *ops_agent.OPERATIONS,
+        *ops_claim.OPERATIONS,
         *ops_heartbeat.OPERATIONS,
+        *ops_report.OPERATIONS,
         *ops_states.OPERATIONS,
     )
 }

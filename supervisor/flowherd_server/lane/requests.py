@@ -57,3 +57,5 @@ class LaneOperation:
     name: str
     handle: Callable[[LaneRequest], Mapping[str, Any] | None]
     access: Access
+    #: Whether an agent asks for work by it.
+    asks_for_work: bool = False

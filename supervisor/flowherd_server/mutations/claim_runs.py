@@ -51,7 +51,8 @@ _ANSWER = GraphQLObjectType(
 )
 
 
-def _checked(given: Input) -> Input:
+def checked_claims(given: Input) -> Input:
+    """Return the input. Raises Refused if it is not one of claims."""
     if len(given["claims"]) > MAX_CLAIMS:
         raise Refused(f"{len(given['claims'])} claims in one request; {MAX_CLAIMS} are allowed")
     for claim in given["claims"]:
@@ -60,7 +61,8 @@ def _checked(given: Input) -> Input:
     return given
 
 
-def _claim_runs(call: Call, given: Input) -> Mapping[str, Any]:
+def claim_runs(call: Call, given: Input) -> Mapping[str, Any]:
+    """Claim the runs, each for itself."""
     return {"claims": [{"flow_run_id": claim["flow_run_id"], **_claim(call, claim)} for claim in given["claims"]]}
 
 
@@ -115,7 +117,7 @@ OPERATIONS = (
         name="claim_runs",
         arguments={"claims": GraphQLNonNull(GraphQLList(GraphQLNonNull(_CLAIM)))},
         answer={"claims": GraphQLList(GraphQLNonNull(_ANSWER))},
-        handle=_claim_runs,
-        prepare=_checked,
+        handle=claim_runs,
+        prepare=checked_claims,
     ),
 )

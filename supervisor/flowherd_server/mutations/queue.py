@@ -34,7 +34,8 @@ def _get_runs_in_queue(call: Call, given: Input) -> Mapping[str, Any]:
     return {"flow_run_ids": [run.run_id for run in due]}
 
 
-def _offer_runs(call: Call, given: Input) -> Mapping[str, Any]:
+def offer_runs(call: Call, given: Input) -> Mapping[str, Any]:
+    """Return the runs that are offered to this agent, with all that their starts need."""
     if not call.offers_runs:
         return {"flow_runs": []}
     holder, room, labels = given["holder"], given.get("room"), given.get("labels") or ()
@@ -49,7 +50,7 @@ def _offer_runs(call: Call, given: Input) -> Mapping[str, Any]:
     # Without those of others, so that what can be offered is among the first.
     left_out, tasks_before = [*busy, *unavailable], call.now - HANDED_OUT_AFTER_US
     due = due_flow_runs(call.connection, tenant_id, labels, call.now, most, tasks_before, left_out)
-    return {"flow_runs": run_details(call, call.offers.ask(holder, labels, room, due, busy))}
+    return {"flow_runs": run_details(call.connection, call.now, call.offers.ask(holder, labels, room, due, busy))}
 
 
 OPERATIONS = (
@@ -76,7 +77,7 @@ OPERATIONS = (
             "tenant_id": UUID_INPUT,
         },
         answer={"flow_runs": GraphQLList(GraphQLNonNull(JSON_INPUT))},
-        handle=_offer_runs,
+        handle=offer_runs,
         asks_for_work=True,
     ),
 )

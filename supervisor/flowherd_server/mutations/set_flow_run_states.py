@@ -6,7 +6,7 @@ A report that repeats what is stored, because its answer was lost, succeeds and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -22,9 +22,11 @@ from flowherd_server.runs.flow_switches import is_version_locked
 from flowherd_server.runs.state_history import FLOW_RUNS
 
 
-def _set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
-    for report in reports:
-        apply_flow_run_report(call, report)
+def set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
+    """Apply all reports, or none of them."""
+    for number, report in enumerate(reports):
+        if not _is_overtaken(call, report, reports[number + 1 :]):
+            apply_flow_run_report(call, report)
     return {"states": [{"id": report.run_id, "status": "SUCCESS", "message": None} for report in reports]}
 
 
@@ -45,6 +47,20 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
     stored_type = target if event is Event.REQUEST_CANCEL else report.type
     claim = claim_of(call, report) if event is Event.CLAIM else report.claim
     enter_flow_run_state(call, run, report.as_state(run, stored_type, call.now, claim))
+
+
+def _is_overtaken(call: Call, report: Report, later: Sequence[Report]) -> bool:
+    """Return whether this is the start of a run whose end comes later in the same request, and is stored already.
+
+    A request with both is repeated as a whole if its answer was lost.
+    """
+    if report.type is not RunState.RUNNING:
+        return False
+    ends = [each for each in later if each.run_id == report.run_id and each.type in FINISHED]
+    if not ends:
+        return False
+    run = report.row(call)
+    return _repeats(call, run, RunState(run["state"]), ends[0])
 
 
 def _check_version(call: Call, run: RowMapping, report: Report) -> None:
@@ -69,4 +85,4 @@ def _repeats(call: Call, run: RowMapping, state: RunState, report: Report) -> bo
     return state in FINISHED and state is report.type and (same_claim or report.serialized == run["serialized_state"])
 
 
-OPERATIONS = (reporting_operation(FLOW_RUNS, EVENT_OF_REPORT, _set_flow_run_states),)
+OPERATIONS = (reporting_operation(FLOW_RUNS, EVENT_OF_REPORT, set_flow_run_states),)

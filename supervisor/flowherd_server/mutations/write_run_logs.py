@@ -17,7 +17,7 @@ from graphql.type import GraphQLBoolean
 
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
-from flowherd_server.graphql.operations import Input, Operation
+from flowherd_server.graphql.operations import Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, parse_uuid
 from flowherd_server.mutations.texts_so_far import TextSoFar, delete_finished, replace_texts
 from flowherd_server.store.log_lines import NewLine, store_lines
@@ -31,7 +31,7 @@ _FIELDS = frozenset(
 
 
 @dataclass
-class _Batch:
+class LogBatch:
     """The lines of one call, and the ids of runs that they refer to."""
 
     #: Finished lines; those without a time get that of the call.
@@ -45,13 +45,13 @@ class _Batch:
     task_runs: dict[str, str] = field(default_factory=dict)
 
 
-def _prepare(given: Input) -> _Batch:
-    entries = given["logs"]
+def read_logs(entries: Any) -> LogBatch:
+    """Read the lines of one request. Raises Refused."""
     if isinstance(entries, dict):  # when a run fails, Prefect sends one bare object
         entries = [entries]
     if not isinstance(entries, list):
         raise Refused("logs must be a list of objects")
-    batch = _Batch()
+    batch = LogBatch()
     for index, entry in enumerate(entries):
         try:
             _add(_line(entry, batch), entry, batch)
@@ -64,7 +64,7 @@ def _reason(error: Exception) -> str:
     return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _line(entry: Any, batch: _Batch) -> NewLine:
+def _line(entry: Any, batch: LogBatch) -> NewLine:
     if not isinstance(entry, dict):
         raise TypeError("must be an object")
     if not entry.keys() <= _FIELDS:
@@ -85,7 +85,7 @@ def _line(entry: Any, batch: _Batch) -> NewLine:
     )
 
 
-def _add(line: NewLine, entry: Mapping[str, Any], batch: _Batch) -> None:
+def _add(line: NewLine, entry: Mapping[str, Any], batch: LogBatch) -> None:
     """Add a line to the batch: to the log, or as text so far, which ends with the next line of its stream."""
     run_id, stream, timestamp = line.flow_run_id, line.stream, line.timestamp
     if not entry.get("so_far"):
@@ -131,11 +131,13 @@ def _level(value: Any) -> str:
     return _text("level", value, None) or "INFO"
 
 
-def _write_run_logs(call: Call, batch: _Batch) -> Mapping[str, Any]:
+def write_logs(call: Call, batch: LogBatch) -> Mapping[str, Any]:
+    """Store the lines of one request. Raises Refused if one of their runs does not exist."""
     numbers_of(call.connection, FLOW_RUN, {text.flow_run_id for text in batch.so_far})
     store_lines(call.connection, batch.lines, call.now)
     replace_texts(call.connection, batch.so_far)
     delete_finished(call.connection, batch.finished)
+    call.effects.logged |= {*batch.flow_runs.values()}
     return {"success": True}
 
 
@@ -144,8 +146,8 @@ OPERATIONS = (
         name="write_run_logs",
         arguments={"logs": GraphQLNonNull(JSON_INPUT)},
         answer={"success": GraphQLBoolean},
-        handle=_write_run_logs,
-        prepare=_prepare,
+        handle=write_logs,
+        prepare=lambda given: read_logs(given["logs"]),
         any_text=True,
     ),
 )

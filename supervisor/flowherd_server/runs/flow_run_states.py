@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from flowherd.states import CLAIMABLE, RunState
+from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd_server.call import Call
 from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState
@@ -39,6 +39,8 @@ def _owner(call: Call, run: RowMapping, state: NewState) -> dict[str, Any]:
 
 
 def _note_effects(call: Call, run: RowMapping, state: NewState) -> None:
+    if state.type in FINISHED:
+        call.effects.ended.add(run["id"])
     if state.type not in CLAIMABLE:
         call.effects.taken.add(run["id"])
     elif state.start_us is not None:

@@ -7,10 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from flowherd.states import CLAIMABLE
-from flowherd_server.call import Call
 from flowherd_server.runs.task_run_states import HANDED_OUT_AFTER_US
 from flowherd_server.store.microseconds import format_time
 from flowherd_server.store.tables import FLOW, FLOW_RUN, TASK_RUN
@@ -34,17 +33,20 @@ _TASK_RUNS = select(TASK_RUN.c.flow_run_id, *(TASK_RUN.c[name] for name in _TASK
 )
 
 
-def run_details(call: Call, run_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of these flow runs in this order, each with its flow and with its task runs that wait."""
+def run_details(connection: Connection, now: int, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of these flow runs in this order, each with its flow and with its task runs that wait.
+
+    `now` is the present, microseconds since the epoch.
+    """
     if not run_ids:
         return []
     ids = json.dumps(run_ids)
     task_runs = defaultdict(list)
-    before = call.now - HANDED_OUT_AFTER_US
-    for row in call.connection.execute(_TASK_RUNS, {"ids": ids, "before": before}).mappings():
+    before = now - HANDED_OUT_AFTER_US
+    for row in connection.execute(_TASK_RUNS, {"ids": ids, "before": before}).mappings():
         task_runs[row["flow_run_id"]].append({name: row[name] for name in _TASK_RUN})
     found = {}
-    for row in call.connection.execute(_RUNS, {"ids": ids}).mappings():
+    for row in connection.execute(_RUNS, {"ids": ids}).mappings():
         found[row["id"]] = {
             **{name: row[name] for name in _RUN},
             "scheduled_start_time": format_time(row["scheduled_start_time"]),

@@ -1,6 +1,7 @@
 """Waking agents that wait for work: each agent has a sequence number, which grows when there is something for it.
 
 A run that is due wakes the one agent that it is offered to (offers.py), and others once the offer has passed on.
+Agents that wait over the lane are subscribers (subscribers.py), which most offers reach without the board.
 
 Used in the event loop's thread only; `is_connected` and `offered` may be called from any thread. Knows no HTTP and no
 database.
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from flowherd_server.call import Effects
 from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun, OfferBook, Passed
+from flowherd_server.runs.subscribers import Subscribers
 from flowherd_server.store.microseconds import SECOND_US, now_us
 
 #: How long an agent counts as connected after a wait, seconds: it is doing what it was woken for.
@@ -69,9 +71,10 @@ class _Agent:
 class WakeBoard:
     """Wakes agents when a run is due for them, when one of their runs must stop, or on request (`poke`)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, offers: OfferBook) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, offers: OfferBook, subscribers: Subscribers) -> None:
         self._loop = loop
         self._offers = offers
+        self._subscribers = subscribers
         #: The agents by their keys (`Waiter.key`).
         self._agents: dict[str, _Agent] = {}
         # Runs that become due later, soonest first. One that was claimed or cancelled meanwhile wakes agents in vain.
@@ -84,7 +87,9 @@ class WakeBoard:
         """Return whether the agent waits now, or did until a moment ago."""
         now_s = time.monotonic()
         agents = (agent for agent in list(self._agents.values()) if agent.agent_id == agent_id)
-        return any(agent.waits > 0 or now_s - agent.left_at < GRACE_S for agent in agents)
+        if any(agent.waits > 0 or now_s - agent.left_at < GRACE_S for agent in agents):
+            return True
+        return self._subscribers.is_connected(agent_id)
 
     async def wait(self, waiter: Waiter, seen: int, timeout_s: float) -> int:
         """Return the agent's number once it differs from `seen`, after `timeout_s`, or when the board closes."""
@@ -133,8 +138,14 @@ class WakeBoard:
         for key in [key for key, agent in self._agents.items() if not agent.waits and agent.left_at < limit]:
             del self._agents[key]
 
-    def apply(self, effects: Effects) -> None:
-        """Wake the agents that the effects of an operation concern, now or when a run is due."""
+    def apply(self, effects: Effects, offered_to: Iterable[str] = ()) -> None:
+        """Wake the agents that the effects of an operation concern, now or when a run is due.
+
+        `offered_to` are keys of agents that were offered a run already.
+        """
+        for key in offered_to:
+            if key in self._agents:
+                self._agents[key].wake()
         if effects.agents:
             for agent in self._agents.values():
                 if agent.agent_id in effects.agents:
@@ -148,7 +159,9 @@ class WakeBoard:
         """Wake all agents. Returns how many are connected."""
         for agent in self._agents.values():
             agent.wake()
-        return sum(self.is_connected(agent_id) for agent_id in {agent.agent_id for agent in self._agents.values()})
+        self._subscribers.wake_all()
+        known = {agent.agent_id for agent in self._agents.values()} | self._subscribers.agent_ids()
+        return sum(map(self.is_connected, known))
 
     def offered(self, passed: Iterable[Passed]) -> None:
         """Note that the offers have changed, and wake agents for the runs that passed on. For any thread."""
@@ -166,18 +179,20 @@ class WakeBoard:
 
     def _wake_due(self) -> None:
         now = now_us()
+        subscribed: dict[str, list[DueRun]] = {}
         while self._later and self._later[0][0] <= now:
-            self._wake_for(heapq.heappop(self._later)[1])
+            run = heapq.heappop(self._later)[1]
+            key = self._offers.assign(run)
+            if key is None:  # none of those that wait has room: wake all that may have some
+                self._wake_matching([Passed(run=run)])
+            elif key in self._agents:
+                self._agents[key].wake()
+            elif key:
+                subscribed.setdefault(key, []).append(run)
+        if subscribed:  # it reads the database, so not here
+            self._loop.run_in_executor(None, self._subscribers.offer, subscribed)
         self._arm(now)
         self._arm_lapse()
-
-    def _wake_for(self, run: DueRun) -> None:
-        """Wake the agent that the run is offered to, or if none of those that wait has room, all that may have some."""
-        key = self._offers.assign(run)
-        if key is None:
-            self._wake_matching([Passed(run=run)])
-        elif key:
-            self._agents[key].wake()
 
     def _wake_matching(self, runs: Iterable[Passed]) -> None:
         kinds = {(one.holder, tuple(one.run.labels)) for one in runs}
@@ -185,6 +200,8 @@ class WakeBoard:
             matches = any(holder != key and labels_match(labels, agent.labels) for holder, labels in kinds)
             if matches and self._offers.may_have_room(key):
                 agent.wake()
+        if kinds:
+            self._subscribers.wake_matching(kinds)
 
     def _pass_on(self, passed: Iterable[Passed] = ()) -> None:
         self._wake_matching([*passed, *self._offers.lapse()])
