@@ -9,7 +9,7 @@ import os
 import time
 from typing import Callable, List, Optional
 
-from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, is_line, pack_record, pack_so_far
+from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, pack_records, pack_so_far, unpack_all
 
 #: Space below the cap that is kept for notices about the cap.
 _NOTICE_ROOM_BYTES = 4096
@@ -22,8 +22,6 @@ _SO_FAR_RARE_S = 60.0
 _STEP_NS = 1000
 _INFO = 20
 _WARNING = 30
-#: Position of the stream in a record's header.
-_STREAM_BYTE = 2
 
 
 class JournalWriter:
@@ -39,6 +37,7 @@ class JournalWriter:
         self._size = os.fstat(fd).st_size
         self._buffer: List[bytes] = []
         self._buffered = 0
+        self._buffered_lines = 0
         self._capped = False
         self._refused_by: Optional[OSError] = None
         self._retry_at_s = 0.0
@@ -99,14 +98,14 @@ class JournalWriter:
 
     def flush(self) -> None:
         """Write all that was added in one call; what the disk does not take is counted as dropped."""
-        records, self._buffer, self._buffered = self._buffer, [], 0
-        if not records:
+        data, lines = b"".join(self._buffer), self._buffered_lines
+        self._buffer, self._buffered, self._buffered_lines = [], 0, 0
+        if not data:
             return
-        data = b"".join(records)
         written = self._write(data)
-        whole = len(records) if written == len(data) else self._drop_torn(records, written)
-        self._lines += _count_lines(records[:whole])
-        self._refused_lines += _count_lines(records[whole:])
+        whole = lines if written == len(data) else self._drop_torn(data, written)
+        self._lines += whole
+        self._refused_lines += lines - whole
 
     def close(self) -> None:
         """Write what is left and how much was dropped, and sync the file, as far as the disk allows."""
@@ -149,19 +148,19 @@ class JournalWriter:
 
     def _append(self, stream: int, level: int, payloads: List[bytes]) -> None:
         time_ns = self._next_ns()
-        for payload in payloads:
-            self._take(pack_record(stream, level, time_ns, payload))
-            time_ns += _STEP_NS
-        self._last_ns = time_ns - _STEP_NS
+        self._take(pack_records(stream, level, time_ns, _STEP_NS, payloads))
+        self._last_ns = time_ns + _STEP_NS * (len(payloads) - 1)
+        if stream != STREAM_NOTICE:
+            self._buffered_lines += len(payloads)
 
     def _next_ns(self) -> int:
         """Times begin at the wall clock of the start and go on monotonically, so setting the clock does no harm."""
         self._last_ns = max(self._last_ns + _STEP_NS, self._wall_ns + time.monotonic_ns())
         return self._last_ns
 
-    def _take(self, record: bytes) -> None:
-        self._buffer.append(record)
-        self._buffered += len(record)
+    def _take(self, records: bytes) -> None:
+        self._buffer.append(records)
+        self._buffered += len(records)
 
     def _write(self, data: bytes) -> int:
         """Append `data`, and return how many bytes the file took; when it took less, remember why."""
@@ -177,20 +176,18 @@ class JournalWriter:
         self._size += written
         return written
 
-    def _drop_torn(self, records: List[bytes], written: int) -> int:
-        """Remove the torn record from the end of the journal, and return how many of `records` are in it as a whole."""
-        whole, kept = 0, 0
-        for record in records:
-            if whole + len(record) > written:
-                break
-            whole += len(record)
-            kept += 1
-        self._size += whole
+    def _drop_torn(self, data: bytes, written: int) -> int:
+        """Remove the torn record from the end of the journal, and return how many lines of `data` are in it whole."""
+        end, lines = 0, 0
+        for record in unpack_all(data[:written]):
+            end = record.end
+            lines += not record.so_far and record.stream != STREAM_NOTICE
+        self._size += end
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:
-            self._size += written - whole  # a reader skips the torn record
-        return kept
+            self._size += written - end  # a reader skips the torn record
+        return lines
 
     def _accepted_again(self) -> bool:
         """Whether the disk that refused takes output again; tries it from time to time."""
@@ -209,10 +206,6 @@ class JournalWriter:
         if self._refused_by is None:
             self._refused_lines = 0
             self._lines_refused_before += lost
-
-
-def _count_lines(records: List[bytes]) -> int:
-    return sum(is_line(record) and record[_STREAM_BYTE] != STREAM_NOTICE for record in records)
 
 
 def _notice(message: str) -> bytes:

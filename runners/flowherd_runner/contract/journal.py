@@ -11,7 +11,7 @@ they know. So an agent of 0.1.0 that adopts such a run reads exactly the finishe
 import re
 import struct
 import zlib
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterable, Iterator, NamedTuple, Optional
 
 # Caps.
 
@@ -40,6 +40,7 @@ STREAM_NAMES = {
 # magic, stream, level, time in ns since the epoch, payload length, CRC-32 of the header before it and the payload
 _HEAD = struct.Struct("<2sBBQI")
 _CRC = struct.Struct("<I")
+_HEADER = struct.Struct("<2sBBQII")
 _LINE_MAGIC = b"\xf1\x0e"
 _SO_FAR_MAGIC = b"\xf1\x0f"
 _ANY_MAGIC = re.compile(b"\xf1[\x0e\x0f]")
@@ -70,22 +71,28 @@ class Record(NamedTuple):
 
 def pack_record(stream: int, level: int, time_ns: int, payload: bytes) -> bytes:
     """One journal record as bytes; `level` is clamped to 0..255."""
-    return _pack(_LINE_MAGIC, stream, level, time_ns, payload)
+    return pack_records(stream, level, time_ns, 0, (payload,))
+
+
+def pack_records(stream: int, level: int, time_ns: int, step_ns: int, payloads: Iterable[bytes]) -> bytes:
+    """Many journal records of one stream as bytes: the first of `time_ns`, each `step_ns` later than the one before."""
+    level = max(0, min(255, level))
+    head, header, crc32 = _HEAD.pack, _HEADER.pack, zlib.crc32
+    parts = []
+    for payload in payloads:
+        size = len(payload)
+        crc = crc32(payload, crc32(head(_LINE_MAGIC, stream, level, time_ns, size)))
+        parts.append(header(_LINE_MAGIC, stream, level, time_ns, size, crc))
+        parts.append(payload)
+        time_ns += step_ns
+    return b"".join(parts)
 
 
 def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing: bool) -> bytes:
     """One record of text so far as bytes."""
-    return _pack(_SO_FAR_MAGIC, stream | (_STANDING if standing else 0), level, time_ns, payload)
-
-
-def _pack(magic: bytes, stream: int, level: int, time_ns: int, payload: bytes) -> bytes:
-    head = _HEAD.pack(magic, stream, max(0, min(255, level)), time_ns, len(payload))
+    stream |= _STANDING if standing else 0
+    head = _HEAD.pack(_SO_FAR_MAGIC, stream, max(0, min(255, level)), time_ns, len(payload))
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
-
-
-def is_line(record: bytes) -> bool:
-    """Whether a packed record is a line, a logging record or a notice, and not text so far."""
-    return record.startswith(_LINE_MAGIC)
 
 
 def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:
