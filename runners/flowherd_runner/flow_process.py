@@ -24,6 +24,7 @@ from flowherd_runner.contract.variables import (
 )
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.other_user import enter_own_directory, forget_others, import_for, login_environment
+from flowherd_runner.output_segments import Segments
 from flowherd_runner.process_mark import mark_process
 from flowherd_runner.record_sender import RecordSender
 from flowherd_runner.runtime_environment import enter_environment
@@ -56,6 +57,8 @@ class Inherited(NamedTuple):
     token: bytes
     #: Why the user's code must not be started; None when nothing prevents it.
     refusal: Optional[str] = None
+    #: Memory shared with the runner; None for a kind that does not run in the fork itself.
+    segments: Optional[Segments] = None
 
 
 def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
@@ -113,7 +116,7 @@ def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender, in_fork:
         sender.send({"notice": cannot_import})
     for name in left_out:
         sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
-    return FlowProcess(spec, working_dir, environment, sender)
+    return FlowProcess(spec, working_dir, environment, sender, inherited.segments)
 
 
 def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import socket
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_group import set_group
 from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.output_reader import ReadingEnds
+from flowherd_runner.output_segments import Segments
 from flowherd_runner.run_secrets import PreparedSpec
 
 
@@ -20,6 +21,7 @@ class ForkedFlow(NamedTuple):
     #: Distinguishes this run's markers from all that a process prints.
     token: bytes
     go_fd: int
+    segments: Optional[Segments]
 
     def let_go(self) -> None:
         """Let the flow process continue to the user's code."""
@@ -43,7 +45,8 @@ def fork_flow(
     records.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     token = os.urandom(8).hex().encode()
     ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), go_end)
-    inherited = Inherited(directory, os.getpid(), umask, kept_fds, token, prepared.refusal)
+    segments = Segments() if isinstance(kind, Kind) and kind.in_fork else None
+    inherited = Inherited(directory, os.getpid(), umask, kept_fds, token, prepared.refusal, segments)
     pid = os.fork()
     if pid == 0:
         become_flow(prepared.spec, kind, inherited, ends)
@@ -51,4 +54,4 @@ def fork_flow(
         os.close(fd)
     records_end.close()
     set_group(pid)
-    return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, go_fd)
+    return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, go_fd, segments)

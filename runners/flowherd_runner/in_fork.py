@@ -21,6 +21,7 @@ from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.interpreter_end import finalise, set_preloads_apart, show_stack_when_ended
 from flowherd_runner.kinds.definition import FlowProcess, NotStarted
 from flowherd_runner.record_sender import flush_streams
+from flowherd_runner.segment_writer import SegmentWriter
 
 _OWN_DIRECTORY = PACKAGE_DIRECTORY + os.sep
 _LOGGER = "flow"
@@ -42,7 +43,7 @@ def enter(flow: FlowProcess, argv: List[str]) -> None:
     if hasattr(sys, "orig_argv"):  # since 3.10
         sys.orig_argv = [sys.executable, *argv]
     # Not when it is only inherited from the agent, as in many containers: lines of several threads would be mixed.
-    _open_streams(unbuffered=_WRITES_THROUGH and "PYTHONUNBUFFERED" in flow.spec.env)
+    _open_streams(flow, unbuffered=_WRITES_THROUGH and "PYTHONUNBUFFERED" in flow.spec.env)
     _reseed()
     _forget_of_the_environment()
     set_preloads_apart()
@@ -123,18 +124,22 @@ def _adopt_environment(environment: Dict[str, str]) -> None:
             sys.path.insert(0, path)
 
 
-def _open_streams(unbuffered: bool) -> None:
+def _open_streams(flow: FlowProcess, unbuffered: bool) -> None:
     """Make new streams: those of the fork server may hold output, or have been replaced."""
     stdin = io.TextIOWrapper(io.BufferedReader(_raw(0, "r", "<stdin>")), encoding="utf-8", errors=_ERRORS)
     sys.stdin = sys.__stdin__ = stdin  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = _writer(1, "<stdout>", _ERRORS, unbuffered)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _writer(2, "<stderr>", "backslashreplace", unbuffered)  # type: ignore[misc]
+    out: Any = _raw(1, "w", "<stdout>")
+    err: Any = _raw(2, "w", "<stderr>")
+    if not unbuffered:
+        segments = flow.segments
+        out = io.BufferedWriter(out) if segments is None else SegmentWriter(out, segments, flow.sender.address[1])
+        err = io.BufferedWriter(err)
+    sys.stdout = sys.__stdout__ = _writer(out, _ERRORS, unbuffered)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _writer(err, "backslashreplace", unbuffered)  # type: ignore[misc]
     setattr(stdin, "mode", "r")  # noqa: B010 - as the interpreter does for its three
 
 
-def _writer(fd: int, name: str, errors: str, unbuffered: bool) -> io.TextIOWrapper:
-    raw = _raw(fd, "w", name)
-    buffer: Any = raw if unbuffered else io.BufferedWriter(raw)
+def _writer(buffer: Any, errors: str, unbuffered: bool) -> io.TextIOWrapper:
     # By line, so that the log of a run is up to date.
     stream = io.TextIOWrapper(
         buffer, encoding=_ENCODING, errors=errors, line_buffering=not unbuffered, write_through=unbuffered

@@ -13,6 +13,7 @@ from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from flowherd_runner.line_splitter import LineSplitter, Unfinished
 from flowherd_runner.masking import Mask
+from flowherd_runner.output_segments import SegmentReader
 
 #: How long to wait for a missing marker or record, seconds: longer than a process is off the processor between the
 #: two, and short for a reader.
@@ -24,12 +25,17 @@ _MAX_OVERDUE = 4096
 #: Maximum length of a marker: 16 hexadecimal digits, two numbers, four separators.
 _MAX_MARKER_BYTES = 64
 #: A marker of any run; compiled once for all runs, because compiling touches much of the memory that they share.
-_MARKER = re.compile(rb"\x1e([0-9A-Za-z]+):([0-9]+-[0-9]+)(?=\x1e)")
+_MARKER = re.compile(rb"\x1e([0-9A-Za-z]+):([0-9]+[-+=][0-9]+)(?=\x1e)")
 
 
 def make_marker(token: bytes, identity: str) -> bytes:
     """Return the marker of the record `identity` ("<pid>-<number>"); a pipe never splits it (PIPE_BUF, pipe(7))."""
     return b"\x1e%s:%s\x1e" % (token, identity.encode())
+
+
+def make_segment_marker(token: bytes, mark: bytes) -> bytes:
+    """Return the marker of the begin or end of a segment: see output_segments.py."""
+    return b"\x1e%s:%s\x1e" % (token, mark)
 
 
 class Lines(NamedTuple):
@@ -64,8 +70,11 @@ class _Waiting(NamedTuple):
 class _Lane:
     """One stream: its lines and markers in the order of their arrival."""
 
-    def __init__(self, stream: int, token: bytes, splitter: LineSplitter) -> None:
+    def __init__(
+        self, stream: int, token: bytes, splitter: LineSplitter, segments: Optional[SegmentReader] = None
+    ) -> None:
         self.ended = False
+        self.segments = segments
         self.items: Deque[Tuple[Union[Lines, _Marker], int]] = deque()
         self.size = 0
         self._stream = stream
@@ -83,11 +92,19 @@ class _Lane:
                 if match.group(1) != self._token or match.start() < position:
                     continue
                 self._add_lines(data[position : match.start()])
-                self._add(_Marker(match.group(2).decode(), now), _MAX_MARKER_BYTES)
+                self._add_marker(match.group(2), now)
                 position = match.end() + 1
         end = self._whole_until(data, position)
         self._held = data[end:]
         self._add_lines(data[position:end])
+        if self.segments is not None and not self._held:
+            self._add_lines(self.segments.look(now))
+
+    def _add_marker(self, mark: bytes, now: float) -> None:
+        if b"-" in mark:
+            self._add(_Marker(mark.decode(), now), _MAX_MARKER_BYTES)
+        elif self.segments is not None:
+            self._add_lines(self.segments.mark(mark, now))
 
     def _whole_until(self, data: bytes, position: int) -> int:
         """Return where an incomplete marker begins at the end of `data`; the end of `data` when there is none."""
@@ -101,6 +118,8 @@ class _Lane:
     def end(self) -> None:
         self._add_lines(self._held)
         self._held = b""
+        if self.segments is not None:
+            self._add_lines(self.segments.rest())
         for batch in self._splitter.finish():
             self._add(Lines(self._stream, *batch), len(batch.lines[0]))
         self.ended = True
@@ -134,10 +153,25 @@ class _Lane:
 
 
 class Merge:
-    """Merges `streams` and the records whose markers carry `token`."""
+    """Merges `streams` and the records whose markers carry `token`.
 
-    def __init__(self, token: bytes, streams: Tuple[int, ...], max_line_bytes: int, mask: Mask) -> None:
-        self._lanes = {stream: _Lane(stream, token, LineSplitter(max_line_bytes, mask)) for stream in streams}
+    `segments` is what the first of the streams has beside its pipe.
+    """
+
+    def __init__(
+        self,
+        token: bytes,
+        streams: Tuple[int, ...],
+        max_line_bytes: int,
+        mask: Mask,
+        segments: Optional[SegmentReader] = None,
+    ) -> None:
+        # The first of the streams is the one with segments.
+        readers = (segments, *(None for _ in streams))
+        self._lanes = {
+            stream: _Lane(stream, token, LineSplitter(max_line_bytes, mask), reader)
+            for stream, reader in zip(streams, readers)
+        }
         self._waiting: "OrderedDict[str, _Waiting]" = OrderedDict()
         self._waiting_bytes = 0
         self._overdue: "OrderedDict[str, Dict[int, None]]" = OrderedDict()
@@ -186,7 +220,9 @@ class Merge:
         """Return when `take` would return more although nothing new was fed; None when nothing waits."""
         times = [waiting.received_at for waiting in self._waiting.values()][:1]
         times += [marker.seen_at for marker in self._markers().values()]
-        return min(times) + PATIENCE_S if times else None
+        times = [time_s + PATIENCE_S for time_s in times]
+        looks = (lane.segments.deadline() for lane in self._lanes.values() if lane.segments is not None)
+        return min((*times, *(time_s for time_s in looks if time_s is not None)), default=None)
 
     def _markers(self) -> Dict[int, _Marker]:
         found = ((stream, lane.marker()) for stream, lane in self._lanes.items())

@@ -124,10 +124,10 @@ class OutputReader:
         chunks = {stream: self._read_chunk(stream) for stream in self._pipes}
         self._read_records()
         for stream, data in chunks.items():
-            if data:
-                self._merge.feed(stream, data, time.monotonic())
-            elif data is not None:
+            if data == b"":
                 self._end_pipe(stream)
+            else:
+                self._merge.feed(stream, data or b"", time.monotonic())
         return any(chunks.values())
 
     def _read_chunk(self, stream: int) -> Optional[bytes]:

@@ -40,6 +40,7 @@ from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
+from flowherd_runner.output_segments import SegmentReader
 from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.run_processes import Process, RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
@@ -148,7 +149,9 @@ class Runner:
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
-        merge = Merge(flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask)
+        segments = None if flow.segments is None else SegmentReader(flow.segments)
+        streams = STREAM_STDOUT, STREAM_STDERR
+        merge = Merge(flow.token, streams, self._spec.max_line_bytes, self._mask, segments)
         self._output = OutputReader(
             self._selector, flow.ends, merge, self._mask, self._journal, secrets.found, flow.pid
         )

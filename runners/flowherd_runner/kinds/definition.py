@@ -1,8 +1,9 @@
 """What makes a kind of run: how it is carried out, what it is given, and the error by which it gives up."""
 
-from typing import Callable, Dict, NamedTuple, NoReturn
+from typing import Callable, Dict, NamedTuple, NoReturn, Optional
 
 from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.output_segments import Segments
 from flowherd_runner.record_sender import RecordSender
 from flowherd_runner.stopping import TERMINATE, PoliteSignal
 
@@ -21,6 +22,8 @@ class FlowProcess(NamedTuple):
     environment: Dict[str, str]
     #: For logging records and messages to the runner.
     sender: RecordSender
+    #: Memory for output that comes quickly; None without.
+    segments: Optional[Segments] = None
 
 
 class Kind(NamedTuple):
