@@ -7,7 +7,7 @@ from typing import Any
 
 from graphql import GraphQLList, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import RowMapping, delete, select, update
+from sqlalchemy import delete, update
 
 from flowherd.states import CLAIMABLE
 from flowherd_server.call import Call
@@ -18,8 +18,13 @@ from flowherd_server.mutations.flow_document import optional_mapping
 from flowherd_server.offers import DueRun
 from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_run
 from flowherd_server.runs.labels import check_labels, normal_labels
+from flowherd_server.store.plain import StoredRow, find_row, plain
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_RUN
+
+_LIVE = "SELECT id FROM flow WHERE version_group_id = ? AND NOT archived ORDER BY version DESC LIMIT 1"
+#: What a run does not need of its flow.
+_LARGE = ("serialized_flow",)
 
 
 def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
@@ -38,17 +43,16 @@ def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
     return {"id": create_flow_run(call, _flow(call, given), wanted)}
 
 
-def _flow(call: Call, given: Input) -> RowMapping:
+def _flow(call: Call, given: Input) -> StoredRow:
     """Return the flow with the given id, or the live version of the given version group."""
     flow_id, version_group_id = given.get("flow_id"), given.get("version_group_id")
     if (flow_id is None) == (version_group_id is None):
         raise Refused("exactly one of flow_id and version_group_id must be given")
-    query = select(FLOW).order_by(FLOW.c.version.desc()).limit(1)
-    if flow_id is not None:
-        query = query.where(FLOW.c.id == flow_id)
+    if flow_id is None:
+        live = plain(call.connection).execute(_LIVE, (version_group_id,)).fetchone()
+        flow = None if live is None else find_row(call.connection, FLOW, live[0], _LARGE)
     else:
-        query = query.where(FLOW.c.version_group_id == version_group_id, ~FLOW.c.archived)
-    flow = call.connection.execute(query).mappings().first()
+        flow = find_row(call.connection, FLOW, flow_id, _LARGE)
     if flow is None:
         raise not_found("flow", flow_id or f"of version group {version_group_id}")
     if flow["archived"]:
@@ -82,11 +86,11 @@ def _set_flow_run_labels(call: Call, given: Input) -> Mapping[str, Any]:
     return {"success": True}
 
 
-def _run(call: Call, given: Input) -> RowMapping:
+def _run(call: Call, given: Input) -> StoredRow:
     return row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
 
 
-def _change(call: Call, run: RowMapping, **columns: Any) -> None:
+def _change(call: Call, run: StoredRow, **columns: Any) -> None:
     changed = {**columns, "updated": call.now}
     call.connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]), changed)
 

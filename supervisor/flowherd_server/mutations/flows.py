@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from graphql import GraphQLInputType, GraphQLNonNull, GraphQLScalarType
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from flowherd.states import FINISHED
 from flowherd_server.call import Call
@@ -20,6 +20,7 @@ from flowherd_server.mutations.flow_graph import add_edges, add_tasks
 from flowherd_server.mutations.schedule_switches import activate_schedule, deactivate_schedule
 from flowherd_server.runs.flow_switches import flow_settings
 from flowherd_server.schedules.auto_runs import cancel_waiting_runs
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT
 
@@ -69,7 +70,7 @@ def _version_group(call: Call, project_id: str, name: str) -> str:
     return call.connection.execute(newest.limit(1)).scalar() or str(uuid4())
 
 
-def _flow_group(call: Call, name: str, tenant_id: str) -> RowMapping:
+def _flow_group(call: Call, name: str, tenant_id: str) -> StoredRow:
     query = select(FLOW_GROUP).where(FLOW_GROUP.c.name == name)
     group = call.connection.execute(query).mappings().first()
     if group is not None:
@@ -91,7 +92,7 @@ def _live_version(call: Call, version_group_id: str) -> str | None:
     return call.connection.execute(query.order_by(FLOW.c.version.desc()).limit(1)).scalar()
 
 
-def _insert_flow(call: Call, project: RowMapping, group: RowMapping, registration: _Registration) -> str:
+def _insert_flow(call: Call, project: StoredRow, group: StoredRow, registration: _Registration) -> str:
     document = registration.document
     highest = select(func.max(FLOW.c.version)).where(FLOW.c.version_group_id == group["name"])
     flow_id = str(uuid4())

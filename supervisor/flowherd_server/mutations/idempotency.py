@@ -6,13 +6,12 @@ a timeout: its agent is recognised by its id and the time, its engine by version
 
 from __future__ import annotations
 
-from sqlalchemy import RowMapping
-
 from flowherd.states import RunState
 from flowherd_server.call import Call
 from flowherd_server.mutations.state_reports import Report
 from flowherd_server.runs.new_state import BY_PREFECTS_AGENT
 from flowherd_server.store.microseconds import SECOND_US
+from flowherd_server.store.plain import StoredRow
 
 #: Prefect 1.x waits 15 s for an answer before it repeats a request. Agents that were started with the same settings
 #: share one id, and their claims of the same run come at shorter intervals: the second one must be refused.
@@ -30,7 +29,7 @@ def claim_of(call: Call, report: Report) -> str | None:
     return None if call.caller.agent_id is None else f"{BY_PREFECTS_AGENT}{call.caller.agent_id}"
 
 
-def repeats_claim(call: Call, run: RowMapping, report: Report) -> bool:
+def repeats_claim(call: Call, run: StoredRow, report: Report) -> bool:
     """Return whether the reported Submitted repeats a claim of `run`, a flow run or task run, by this reporter."""
     claim = claim_of(call, report)
     if claim is None or claim != run["claim"]:
@@ -43,7 +42,7 @@ def repeats_claim(call: Call, run: RowMapping, report: Report) -> bool:
     return waits and AGENT_ASKS_AGAIN_AFTER_US <= age_us <= AGENT_GIVES_UP_AFTER_US
 
 
-def repeats_start(call: Call, run: RowMapping, report: Report) -> bool:
+def repeats_start(call: Call, run: StoredRow, report: Report) -> bool:
     """Return whether the reported Running is the one that put `run` into its state, repeated by an engine."""
     age_us: int = call.now - run["state_timestamp"]
     return (

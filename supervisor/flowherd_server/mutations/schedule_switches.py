@@ -7,18 +7,19 @@ from typing import Any
 
 from graphql import GraphQLNonNull
 from graphql.type import GraphQLBoolean
-from sqlalchemy import RowMapping, update
+from sqlalchemy import update
 
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
 from flowherd_server.schedules.auto_runs import check_parameters, create_auto_runs, delete_auto_runs, schedule_of
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW
 
 
-def activate_schedule(call: Call, flow: RowMapping) -> bool:
+def activate_schedule(call: Call, flow: StoredRow) -> bool:
     """Switch the flow's schedule on and create its first runs. Returns False if it has no schedule.
 
     Raises Refused if this server cannot follow the schedule, or its runs would lack a required parameter.

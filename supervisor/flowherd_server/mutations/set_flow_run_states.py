@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from flowherd.errors import IllegalTransition
 from flowherd.states import ACTIVE, EVENT_OF_REPORT, FINISHED, Event, RunState, after
 from flowherd_server.call import Call
@@ -20,6 +18,7 @@ from flowherd_server.mutations.state_reports import Report, reporting_operation
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.flow_switches import is_version_locked
 from flowherd_server.runs.state_history import FLOW_RUNS
+from flowherd_server.store.plain import StoredRow
 
 
 def set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
@@ -63,7 +62,7 @@ def _is_overtaken(call: Call, report: Report, later: Sequence[Report]) -> bool:
     return _repeats(call, run, RunState(run["state"]), ends[0])
 
 
-def _check_version(call: Call, run: RowMapping, report: Report) -> None:
+def _check_version(call: Call, run: StoredRow, report: Report) -> None:
     if report.version in (None, run["version"]):
         return
     reason = f"the run is at version {run['version']}, not {report.version}"
@@ -73,7 +72,7 @@ def _check_version(call: Call, run: RowMapping, report: Report) -> None:
         raise report.refused(reason, VERSION_LOCKED)
 
 
-def _repeats(call: Call, run: RowMapping, state: RunState, report: Report) -> bool:
+def _repeats(call: Call, run: StoredRow, state: RunState, report: Report) -> bool:
     """Return whether the report repeats what its sender has already stored."""
     same_claim = report.claim is not None and report.claim == run["claim"]
     if report.type is RunState.SUBMITTED:

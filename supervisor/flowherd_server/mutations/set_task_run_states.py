@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import RowMapping
-
 from flowherd.states import ACTIVE, CLAIMABLE, RunState
 from flowherd_server.call import Call
 from flowherd_server.errors import VERSION_LOCKED
@@ -24,6 +22,7 @@ from flowherd_server.runs.state_history import TASK_RUNS
 from flowherd_server.runs.tag_slots import FullTag, full_tag
 from flowherd_server.runs.task_run_states import enter_task_run_state
 from flowherd_server.store.microseconds import format_time
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW_RUN
 
@@ -46,7 +45,7 @@ def apply_task_run_report(call: Call, report: Report) -> Mapping[str, Any]:
     return {"status": "SUCCESS", "message": None}
 
 
-def _repeats(call: Call, task_run: RowMapping, report: Report) -> bool:
+def _repeats(call: Call, task_run: StoredRow, report: Report) -> bool:
     """Return whether the report repeats what is stored, because its answer was lost."""
     if report.type is RunState.SUBMITTED:
         return repeats_claim(call, task_run, report)
@@ -55,7 +54,7 @@ def _repeats(call: Call, task_run: RowMapping, report: Report) -> bool:
     return report.type is RunState(task_run["state"]) and dict(report.serialized) == task_run["serialized_state"]
 
 
-def _check_may_run(call: Call, task_run: RowMapping, report: Report) -> FullTag | None:
+def _check_may_run(call: Call, task_run: StoredRow, report: Report) -> FullTag | None:
     """Raise Refused if the task run may not run at all. Returns a tag without a free slot, or None."""
     flow_run = row_by_id(call.connection, FLOW_RUN, task_run["flow_run_id"])
     if flow_run["state"] != RunState.RUNNING:
@@ -67,7 +66,7 @@ def _check_may_run(call: Call, task_run: RowMapping, report: Report) -> FullTag 
     return None if task_run["state"] == RunState.RUNNING else full_tag(call, task_run["task_id"])
 
 
-def _queue(call: Call, task_run: RowMapping, full: FullTag) -> Mapping[str, Any]:
+def _queue(call: Call, task_run: StoredRow, full: FullTag) -> Mapping[str, Any]:
     """Have the task's process wait for a slot; it asks again by itself."""
     message = f"Queued: the tag {full.tag!r} has as many task runs running as it may ({full.limit})"
     if task_run["state"] != RunState.QUEUED:
@@ -77,7 +76,7 @@ def _queue(call: Call, task_run: RowMapping, full: FullTag) -> Mapping[str, Any]
     return {"status": "QUEUED", "message": message}
 
 
-def _check_may_claim(task_run: RowMapping, report: Report) -> None:
+def _check_may_claim(task_run: StoredRow, report: Report) -> None:
     """Raise Refused if the task run does not wait, or has changed since the agent read it."""
     if task_run["state"] not in CLAIMABLE:
         raise report.refused(f"it is {task_run['state']}, so it cannot be claimed")
@@ -85,7 +84,7 @@ def _check_may_claim(task_run: RowMapping, report: Report) -> None:
         raise report.refused(_other_version(task_run, report))
 
 
-def _new_state(call: Call, task_run: RowMapping, report: Report) -> NewState:
+def _new_state(call: Call, task_run: StoredRow, report: Report) -> NewState:
     claim = claim_of(call, report) if report.type is RunState.SUBMITTED else report.claim
     state = report.as_state(task_run, report.type, call.now, claim)
     inputs = task_run["serialized_state"].get("cached_inputs")
@@ -95,7 +94,7 @@ def _new_state(call: Call, task_run: RowMapping, report: Report) -> NewState:
     return replace(state, serialized={**state.serialized, "cached_inputs": inputs})
 
 
-def _other_version(task_run: RowMapping, report: Report) -> str:
+def _other_version(task_run: StoredRow, report: Report) -> str:
     return f"it is at version {task_run['version']}, not {report.version}"
 
 

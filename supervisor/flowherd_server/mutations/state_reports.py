@@ -9,7 +9,6 @@ from typing import Any
 
 from graphql import GraphQLInputField, GraphQLInputObjectType, GraphQLList, GraphQLNonNull, GraphQLObjectType
 from graphql.type import GraphQLField, GraphQLInt, GraphQLString
-from sqlalchemy import RowMapping
 
 from flowherd.states import CLAIMABLE, RunState
 from flowherd_server.call import Call
@@ -19,6 +18,7 @@ from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.runs.new_state import NewState
 from flowherd_server.runs.state_history import RunTables
 from flowherd_server.store.microseconds import parse_time
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id, words_of
 
 #: Limit of the dialect's real server.
@@ -48,7 +48,7 @@ class Report:
     #: Whether the state keeps the run's state before it inside, which agents of the dialect do themselves.
     keeps_state: bool = False
 
-    def as_state(self, run: RowMapping, stored_type: RunState, now_us: int, claim: str | None) -> NewState:
+    def as_state(self, run: StoredRow, stored_type: RunState, now_us: int, claim: str | None) -> NewState:
         """Return the state to store for `run`, claimed with `claim`. A time in the future is replaced by now."""
         at_us = now_us if self.at_us is None or self.at_us > now_us else self.at_us
         start_us = self.start_us
@@ -58,7 +58,7 @@ class Report:
         serialized = {**self.serialized, **inner}
         return NewState(type=stored_type, serialized=serialized, at_us=at_us, start_us=start_us, claim=claim)
 
-    def row(self, call: Call) -> RowMapping:
+    def row(self, call: Call) -> StoredRow:
         """Return the run that is reported on. Raises Refused if there is none with this id."""
         try:
             return row_by_id(call.connection, self.tables.runs, self.run_id)

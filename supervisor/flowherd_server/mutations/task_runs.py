@@ -7,18 +7,19 @@ from typing import Any
 
 from graphql import GraphQLInputType, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLInt, GraphQLString
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused, not_found
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT, UUID_INPUT
 from flowherd_server.runs.create_task_runs import UNMAPPED, create_task_runs
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW_RUN, TASK, TASK_RUN
 
 
-def _get_or_create(call: Call, given: Input) -> RowMapping:
+def _get_or_create(call: Call, given: Input) -> StoredRow:
     """Return the task run, creating it if needed: a child of a mapped task is created on the first request for it."""
     map_index = given.get("map_index")
     map_index = UNMAPPED if map_index is None else map_index
@@ -37,7 +38,7 @@ def _get_or_create(call: Call, given: Input) -> RowMapping:
     return found
 
 
-def _task(call: Call, given: Input) -> RowMapping:
+def _task(call: Call, given: Input) -> StoredRow:
     """Return the task, which must belong to the flow of the flow run."""
     flow_run = row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
     query = select(TASK).where(TASK.c.id == given["task_id"], TASK.c.flow_id == flow_run["flow_id"])

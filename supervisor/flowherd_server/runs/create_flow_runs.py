@@ -7,20 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import RowMapping, insert, select
-
 from flowherd.states import RunState
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
 from flowherd_server.runs.create_task_runs import create_task_runs
-from flowherd_server.runs.flow_run_states import enter_flow_run_state
+from flowherd_server.runs.flow_run_states import enter_first_flow_run_state
 from flowherd_server.runs.labels import check_labels, normal_labels
-from flowherd_server.runs.new_state import NewState, plain_state
+from flowherd_server.runs.new_state import plain_state
 from flowherd_server.runs.random_names import random_name
-from flowherd_server.runs.state_history import latest_state
 from flowherd_server.store.microseconds import format_time
+from flowherd_server.store.plain import StoredRow, plain
 from flowherd_server.store.row_lookup import row_by_id
-from flowherd_server.store.tables import FLOW_GROUP, FLOW_RUN, TASK
+from flowherd_server.store.tables import FLOW_GROUP
+
+_SAME = "SELECT id FROM flow_run WHERE flow_id = ? AND idempotency_key = ?"
+_TASKS = "SELECT id, cache_key FROM task WHERE flow_id = ?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,44 +38,38 @@ class FlowRunRequest:
     auto_scheduled: bool = False
 
 
-def create_flow_run(call: Call, flow: RowMapping, wanted: FlowRunRequest) -> str:
+def create_flow_run(call: Call, flow: StoredRow, wanted: FlowRunRequest) -> str:
     """Create a Scheduled run of `flow` with its task runs, unless one has the same idempotency key. Returns its id.
 
     Raises Refused if a required parameter is missing.
     """
     if wanted.idempotency_key is not None:
-        same = select(FLOW_RUN.c.id).where(
-            FLOW_RUN.c.flow_id == flow["id"], FLOW_RUN.c.idempotency_key == wanted.idempotency_key
-        )
-        known: str | None = call.connection.execute(same).scalar()
+        known = plain(call.connection).execute(_SAME, (flow["id"], wanted.idempotency_key)).fetchone()
         if known is not None:
-            return known
+            return str(known[0])
     group = row_by_id(call.connection, FLOW_GROUP, flow["flow_group_id"])
     row = _flow_run_columns(call, flow, group, wanted)
-    call.connection.execute(insert(FLOW_RUN), row)
-    # One for each task, because the flow's process looks its tasks up by them.
-    tasks = call.connection.execute(select(TASK.c.id, TASK.c.cache_key).where(TASK.c.flow_id == flow["id"]))
-    create_task_runs(call, row["id"], [(task.id, task.cache_key) for task in tasks])
     scheduled = plain_state(
         RunState.SCHEDULED, "Flow run scheduled.", call.now, wanted.start_us, start_time=format_time(wanted.start_us)
     )
-    enter_flow_run_state(call, row_by_id(call.connection, FLOW_RUN, row["id"]), scheduled)
+    enter_first_flow_run_state(call, row, scheduled)
+    # One for each task, because the flow's process looks its tasks up by them.
+    tasks = plain(call.connection).execute(_TASKS, (flow["id"],)).fetchall()
+    create_task_runs(call, row["id"], tasks)
     return str(row["id"])
 
 
-def missing_parameters(flow: RowMapping, given: Mapping[str, Any]) -> list[str]:
+def missing_parameters(flow: StoredRow, given: Mapping[str, Any]) -> list[str]:
     """Return the names of parameters that the flow requires and `given` lacks."""
     return [p["name"] for p in flow["parameters"] if p.get("required") and p["name"] not in given]
 
 
-def _flow_run_columns(call: Call, flow: RowMapping, group: RowMapping, wanted: FlowRunRequest) -> dict[str, Any]:
+def _flow_run_columns(call: Call, flow: StoredRow, group: StoredRow, wanted: FlowRunRequest) -> dict[str, Any]:
     parameters = {p["name"]: p["default"] for p in flow["parameters"] if p.get("default")}
     parameters = {**parameters, **group["default_parameters"], **(wanted.parameters or {})}
     missing = missing_parameters(flow, parameters)
     if missing:
         raise Refused(f"flow {flow['name']} needs parameters that were not given: {', '.join(sorted(missing))}")
-    # Version 0 is never visible: the run enters Scheduled, version 1, in the same transaction.
-    unborn = NewState(type=RunState.PENDING, serialized={"type": RunState.PENDING.value}, at_us=call.now)
     return {
         "id": str(uuid4()),
         "tenant_id": flow["tenant_id"],
@@ -89,11 +84,10 @@ def _flow_run_columns(call: Call, flow: RowMapping, group: RowMapping, wanted: F
         "scheduled_start_time": wanted.start_us,
         "times_resurrected": 0,
         "created": call.now,
-        **latest_state(call, 0, unborn),
     }
 
 
-def _labels(flow: RowMapping, group: RowMapping, wanted: FlowRunRequest) -> list[str]:
+def _labels(flow: StoredRow, group: StoredRow, wanted: FlowRunRequest) -> list[str]:
     """Return the labels from the first source that sets any; an empty list counts as set."""
     for labels in (
         wanted.labels,

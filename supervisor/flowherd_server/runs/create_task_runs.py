@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import uuid4
 
-from sqlalchemy import insert
-
 from flowherd.states import RunState
 from flowherd_server.call import Call
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.runs.state_history import TASK_RUNS, history_row, latest_state
+from flowherd_server.store.plain import insert_rows
 from flowherd_server.store.tables import TASK_RUN, TASK_RUN_STATE
 
 #: The map index of a task run that is not a child of a mapped task.
@@ -36,6 +35,6 @@ def create_task_runs(
         rows.append(row)
         states.append(history_row(call, TASK_RUNS, row, 0, pending))
     if rows:
-        call.connection.execute(insert(TASK_RUN), rows)
-        call.connection.execute(insert(TASK_RUN_STATE), states)
+        insert_rows(call.connection, TASK_RUN, rows)
+        insert_rows(call.connection, TASK_RUN_STATE, states)
     return [row["id"] for row in rows]

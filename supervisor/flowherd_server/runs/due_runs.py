@@ -10,18 +10,31 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, String, bindparam, func, select, text, type_coerce
+from sqlalchemy import Connection
 
 from flowherd.states import RunState
 from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun
-from flowherd_server.runs.labels import labels_match_sql
+from flowherd_server.runs.labels import with_labels, without_labels
 from flowherd_server.store.indexes import WAITS
-from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
+from flowherd_server.store.plain import plain
 
-_LABELS = type_coerce(FLOW_RUN.c.labels, String)
+_NEXT_LABELS = f"SELECT labels FROM flow_run WHERE tenant_id = ? AND {WAITS} AND labels > ? ORDER BY labels LIMIT 1"
 #: The columns of `DueRun`.
-_DUE_RUN = FLOW_RUN.c.id, FLOW_RUN.c.version, FLOW_RUN.c.labels
+_DUE_RUN = "flow_run.id, flow_run.version, flow_run.labels"
+_LEFT_OUT = "flow_run.id NOT IN (SELECT value FROM json_each(?))"
+_DUE = (
+    f"SELECT state_start_time, seq, {_DUE_RUN} FROM flow_run WHERE tenant_id = ? AND {WAITS} AND labels = ? "
+    f"AND state_start_time <= ? AND {_LEFT_OUT} ORDER BY state_start_time, seq LIMIT ?"
+)
+# Running flow runs that have a task run that is due.
+_DUE_AGAIN = (
+    f"SELECT {_DUE_RUN} FROM flow_run WHERE tenant_id = ? AND state = '{RunState.RUNNING}' AND EXISTS (SELECT 1 "
+    f"FROM task_run WHERE task_run.flow_run_id = flow_run.id AND task_run.{WAITS} AND task_run.state_start_time <= ?) "
+    f"AND {_LEFT_OUT} AND {{labels}} ORDER BY created LIMIT ?"
+)
+_DUE_AGAIN_WITHOUT_LABELS = _DUE_AGAIN.format(labels=without_labels("flow_run.labels"))
+_DUE_AGAIN_WITH_LABELS = _DUE_AGAIN.format(labels=with_labels("flow_run.labels"))
 
 
 def due_flow_runs(
@@ -38,36 +51,30 @@ def due_flow_runs(
     Running flow runs with a task run that is due come last: they must be started again if their process is gone. Their
     task runs must be due at `tasks_before_us`; None means at `before_us`. The runs in `without` are left out.
     """
-    waits = FLOW_RUN.c.tenant_id == tenant_id, text(WAITS)
+    execute = plain(connection).execute
 
     def next_labels(after: str) -> str | None:
-        query = select(_LABELS).where(*waits, after < _LABELS).order_by(FLOW_RUN.c.labels).limit(1)
-        found: str | None = connection.execute(query).scalar()
-        return found
+        found = execute(_NEXT_LABELS, (tenant_id, after)).fetchone()
+        return None if found is None else found[0]
 
-    left_out = _not_among(without)
+    left_out = json.dumps(without)
     due: list[tuple[int, int, DueRun]] = []
     for fitting in fitting_labels(labels, next_labels):
-        query = select(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq, *_DUE_RUN)
-        query = query.where(
-            *waits, type_coerce(FLOW_RUN.c.labels, String) == fitting, FLOW_RUN.c.state_start_time <= before_us
-        )
-        query = query.where(*left_out).order_by(FLOW_RUN.c.state_start_time, FLOW_RUN.c.seq).limit(limit)
-        due.extend((start_us, seq, DueRun(*run)) for start_us, seq, *run in connection.execute(query))
+        rows = execute(_DUE, (tenant_id, fitting, before_us, left_out, limit))
+        due.extend((start_us, seq, _due_run(row)) for start_us, seq, *row in rows)
     found = [run for *_, run in sorted(due, key=lambda each: each[:2])[:limit]]
     if len(found) < limit:
         tasks_before_us = before_us if tasks_before_us is None else tasks_before_us
-        again = runs_with_due_task_runs(tenant_id, labels, tasks_before_us).where(*left_out)
-        found.extend(DueRun(*row) for row in connection.execute(again.limit(limit - len(found))))
+        # An agent without labels only takes runs without.
+        query = _DUE_AGAIN_WITH_LABELS if labels else _DUE_AGAIN_WITHOUT_LABELS
+        ours = [json.dumps(sorted(labels))] if labels else []
+        found.extend(map(_due_run, execute(query, (tenant_id, tasks_before_us, left_out, *ours, limit - len(found)))))
     return found
 
 
-def _not_among(run_ids: Sequence[str]) -> list[ColumnElement[bool]]:
-    """Return the condition that a flow run is none of these; no condition without any."""
-    if not run_ids:
-        return []
-    values = func.json_each(bindparam(None, json.dumps(run_ids))).table_valued("value").alias()
-    return [FLOW_RUN.c.id.not_in(select(values.c.value))]
+def _due_run(row: Sequence[Any]) -> DueRun:
+    run_id, version, labels = row
+    return DueRun(run_id, version, json.loads(labels))
 
 
 def fitting_labels(agent_labels: Collection[str], next_labels: Callable[[str], str | None]) -> Iterator[str]:
@@ -100,15 +107,3 @@ def _past(labels: Sequence[str], ours: Sequence[str]) -> str | None:
         return "[" + ",".join([*known, candidate])
     # "-" sorts after the comma of all longer lists with the same beginning, and before the bracket that ends it.
     return "[" + ",".join(known) + "-" if known else None
-
-
-def runs_with_due_task_runs(tenant_id: str, labels: Collection[str], before_us: int) -> Select[Any]:
-    """Return the query for Running flow runs that have a task run that is due, and fit an agent with `labels`."""
-    due = select(TASK_RUN.c.id).where(
-        TASK_RUN.c.flow_run_id == FLOW_RUN.c.id,
-        text(f"{TASK_RUN.name}.{WAITS}"),
-        TASK_RUN.c.state_start_time <= before_us,
-    )
-    running = FLOW_RUN.c.state == RunState.RUNNING.value
-    query = select(*_DUE_RUN).where(FLOW_RUN.c.tenant_id == tenant_id, running, due.exists())
-    return query.where(labels_match_sql(FLOW_RUN.c.labels, labels)).order_by(FLOW_RUN.c.created)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-from sqlalchemy import RowMapping
 
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd_server.call import Call
 from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState
-from flowherd_server.runs.state_history import FLOW_RUNS, record_state
+from flowherd_server.runs.state_history import FLOW_RUNS, history_row, latest_state, record_state
 from flowherd_server.runs.task_run_states import cancel_task_runs
+from flowherd_server.store.plain import StoredRow, insert_row
+from flowherd_server.store.tables import FLOW_RUN, RUN_STATE
 
 _HEARTBEAT_STATES = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 _CANCEL_STATES = frozenset({RunState.CANCELLING, RunState.CANCELLED})
 
 
-def enter_flow_run_state(call: Call, run: RowMapping, state: NewState) -> None:
+def enter_flow_run_state(call: Call, run: StoredRow, state: NewState) -> None:
     """Put `run` into `state`. The caller has checked with flowherd.states that this is allowed."""
     changed = _owner(call, run, state)
     if state.type in _HEARTBEAT_STATES:
@@ -29,7 +30,15 @@ def enter_flow_run_state(call: Call, run: RowMapping, state: NewState) -> None:
     _note_effects(call, run, state)
 
 
-def _owner(call: Call, run: RowMapping, state: NewState) -> dict[str, Any]:
+def enter_first_flow_run_state(call: Call, run: Mapping[str, Any], state: NewState) -> None:
+    """Store a new run, which begins in `state` with version 1."""
+    row = {**run, **latest_state(call, 1, state)}
+    number = insert_row(call.connection, FLOW_RUN, row)
+    insert_row(call.connection, RUN_STATE, history_row(call, FLOW_RUNS, {"seq": number}, 1, state))
+    _note_effects(call, {**row, "version": 0, "agent_id": None}, state)
+
+
+def _owner(call: Call, run: StoredRow, state: NewState) -> dict[str, Any]:
     """Return the columns that say who has claimed the run."""
     if state.type is RunState.SUBMITTED:
         return {"claim": state.claim, "agent_id": call.caller.agent_id or run["agent_id"]}
@@ -38,7 +47,7 @@ def _owner(call: Call, run: RowMapping, state: NewState) -> dict[str, Any]:
     return {} if state.claim is None else {"claim": state.claim}
 
 
-def _note_effects(call: Call, run: RowMapping, state: NewState) -> None:
+def _note_effects(call: Call, run: StoredRow, state: NewState) -> None:
     if state.type in FINISHED:
         call.effects.ended.add(run["id"])
     if state.type not in CLAIMABLE:

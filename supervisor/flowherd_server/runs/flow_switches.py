@@ -5,14 +5,17 @@ They are stored in flow_group.settings. A flow's process reads flow.settings, so
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import select, update
 
 from flowherd_server.call import Call
+from flowherd_server.store.plain import plain
 from flowherd_server.store.tables import FLOW, FLOW_GROUP
 
 HEARTBEAT, LAZARUS, VERSION_LOCKING = "heartbeat_enabled", "lazarus_enabled", "version_locking_enabled"
+_SETTINGS = "SELECT settings FROM flow WHERE id = ?"
 SWITCHES = (HEARTBEAT, LAZARUS, VERSION_LOCKING)
 
 
@@ -32,5 +35,5 @@ def set_switch(call: Call, flow_group_id: str, name: str, enabled: bool) -> None
 
 def is_version_locked(call: Call, flow_id: str) -> bool:
     """Return whether a report of Running must name the stored version."""
-    settings = call.connection.execute(select(FLOW.c.settings).where(FLOW.c.id == flow_id)).scalar_one()
-    return settings.get(VERSION_LOCKING) is not False
+    (settings,) = plain(call.connection).execute(_SETTINGS, (flow_id,)).fetchone()
+    return json.loads(settings).get(VERSION_LOCKING) is not False

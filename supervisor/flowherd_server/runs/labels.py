@@ -6,11 +6,8 @@ without labels.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
-
-from sqlalchemy import ColumnElement, and_, bindparam, func, not_, select
 
 from flowherd_server.errors import Refused
 
@@ -29,12 +26,14 @@ def normal_labels(labels: Iterable[str]) -> list[str]:
     return sorted(set(labels))
 
 
-def labels_match_sql(run_labels: ColumnElement[object], agent_labels: Collection[str]) -> ColumnElement[bool]:
-    """Return the condition `labels_match` for a column that holds a JSON list of labels."""
-    has_labels = func.json_array_length(run_labels) > 0
-    if not agent_labels:
-        return not_(has_labels)
-    theirs = func.json_each(run_labels).table_valued("value").alias()
-    ours = func.json_each(bindparam(None, json.dumps(sorted(agent_labels)))).table_valued("value").alias()
-    foreign = select(theirs.c.value).where(theirs.c.value.not_in(select(ours.c.value)))
-    return and_(has_labels, not_(foreign.exists()))
+def without_labels(run_labels: str) -> str:
+    """Return the condition `labels_match` for an agent without labels; `run_labels` is a column with a JSON list."""
+    return f"json_array_length({run_labels}) = 0"
+
+
+def with_labels(run_labels: str) -> str:
+    """Return the condition `labels_match` for an agent with labels, whose JSON list is the condition's parameter."""
+    foreign = (
+        f"SELECT 1 FROM json_each({run_labels}) AS theirs WHERE theirs.value NOT IN (SELECT value FROM json_each(?))"
+    )
+    return f"(json_array_length({run_labels}) > 0 AND NOT EXISTS ({foreign}))"

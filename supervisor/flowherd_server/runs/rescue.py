@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from loguru import logger
-from sqlalchemy import Row, RowMapping, Select, func, select, update
+from sqlalchemy import Row, Select, func, select, update
 
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call, Caller, Effects
@@ -29,6 +29,7 @@ from flowherd_server.runs.task_run_states import enter_task_run_state
 from flowherd_server.store.database import Database
 from flowherd_server.store.log_lines import NewLine, store_lines
 from flowherd_server.store.microseconds import format_time, now_us
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW_RUN, TASK, TASK_RUN, TASK_RUN_STATE
 
@@ -148,7 +149,7 @@ def _retries(call: Call, task_run_id: str) -> int:
     return call.connection.execute(states).scalar_one()
 
 
-def _inputs(task_run: RowMapping) -> dict[str, Any]:
+def _inputs(task_run: StoredRow) -> dict[str, Any]:
     # The next try must find the inputs that the last one was given.
     return {"cached_inputs": task_run["serialized_state"].get("cached_inputs") or {}}
 

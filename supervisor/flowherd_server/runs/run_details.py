@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Table
 
-from flowherd.states import CLAIMABLE
 from flowherd_server.runs.task_run_states import HANDED_OUT_AFTER_US
+from flowherd_server.store.indexes import WAITS
 from flowherd_server.store.microseconds import format_time
+from flowherd_server.store.plain import json_names, plain
 from flowherd_server.store.tables import FLOW, FLOW_RUN, TASK_RUN
 
 _RUN = (
@@ -20,16 +21,12 @@ _RUN = (
 )
 _FLOW = ("id", "name", "version", "environment", "storage", "run_config", "core_version", "parameters")
 _TASK_RUN = ("id", "version", "task_id", "serialized_state")
-_WANTED = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
-_RUNS = (
-    select(*(FLOW_RUN.c[name] for name in _RUN), *(FLOW.c[name].label(f"flow_{name}") for name in _FLOW))
-    .join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
-    .where(FLOW_RUN.c.id.in_(_WANTED))
-)
-_TASK_RUNS = select(TASK_RUN.c.flow_run_id, *(TASK_RUN.c[name] for name in _TASK_RUN)).where(
-    TASK_RUN.c.flow_run_id.in_(_WANTED),
-    TASK_RUN.c.state.in_(sorted(CLAIMABLE)),
-    TASK_RUN.c.state_start_time <= bindparam("before"),
+_WANTED = "(SELECT value FROM json_each(?))"
+_COLUMNS = ", ".join([*(f"flow_run.{name}" for name in _RUN), *(f"flow.{name}" for name in _FLOW)])
+_RUNS = f"SELECT {_COLUMNS} FROM flow_run JOIN flow ON flow.id = flow_run.flow_id WHERE flow_run.id IN {_WANTED}"
+_TASK_RUNS = (
+    f"SELECT flow_run_id, {', '.join(_TASK_RUN)} FROM task_run "
+    f"WHERE flow_run_id IN {_WANTED} AND {WAITS} AND state_start_time <= ?"
 )
 
 
@@ -43,14 +40,19 @@ def run_details(connection: Connection, now: int, run_ids: Sequence[str]) -> lis
     ids = json.dumps(run_ids)
     task_runs = defaultdict(list)
     before = now - HANDED_OUT_AFTER_US
-    for row in connection.execute(_TASK_RUNS, {"ids": ids, "before": before}).mappings():
-        task_runs[row["flow_run_id"]].append({name: row[name] for name in _TASK_RUN})
+    for run_id, *values in plain(connection).execute(_TASK_RUNS, (ids, before)):
+        task_runs[run_id].append(_read(TASK_RUN, _TASK_RUN, values))
     found = {}
-    for row in connection.execute(_RUNS, {"ids": ids}).mappings():
-        found[row["id"]] = {
-            **{name: row[name] for name in _RUN},
-            "scheduled_start_time": format_time(row["scheduled_start_time"]),
-            "flow": {name: row[f"flow_{name}"] for name in _FLOW},
-            "task_runs": task_runs[row["id"]],
-        }
+    for values in plain(connection).execute(_RUNS, (ids,)):
+        run, flow = _read(FLOW_RUN, _RUN, values[: len(_RUN)]), _read(FLOW, _FLOW, values[len(_RUN) :])
+        at = format_time(run["scheduled_start_time"])
+        found[run["id"]] = {**run, "scheduled_start_time": at, "flow": flow, "task_runs": task_runs[run["id"]]}
     return [found[run_id] for run_id in run_ids if run_id in found]
+
+
+def _read(table: Table, names: tuple[str, ...], values: Sequence[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = dict(zip(names, values, strict=True))
+    for name in json_names(table, names):
+        if row[name] is not None:
+            row[name] = json.loads(row[name])
+    return row

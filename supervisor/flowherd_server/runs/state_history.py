@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import RowMapping, Table, insert, update
+from sqlalchemy import Table
 
 from flowherd.states import FINISHED, RunState
 from flowherd_server.call import Call
 from flowherd_server.runs.new_state import NewState
+from flowherd_server.store.plain import StoredRow, insert_row, update_row
 from flowherd_server.store.tables import FLOW_RUN, RUN_STATE, TASK_RUN, TASK_RUN_STATE
 
 
@@ -31,17 +32,15 @@ FLOW_RUNS = RunTables(FLOW_RUN, RUN_STATE, "flow_run_id", ("run", "seq"))
 TASK_RUNS = RunTables(TASK_RUN, TASK_RUN_STATE, "task_run_id", ("task_run_id", "id"))
 
 
-def record_state(call: Call, tables: RunTables, run: RowMapping, state: NewState, changed: Mapping[str, Any]) -> None:
+def record_state(call: Call, tables: RunTables, run: StoredRow, state: NewState, changed: Mapping[str, Any]) -> None:
     """Make `state` the latest state of `run`, and set the columns `changed` with it."""
     version = run["version"] + 1
-    call.connection.execute(insert(tables.history), history_row(call, tables, run, version, state))
+    insert_row(call.connection, tables.history, history_row(call, tables, run, version, state))
     columns = {**latest_state(call, version, state), **_start_and_end(run, state), **changed}
-    call.connection.execute(update(tables.runs).where(tables.runs.c.id == run["id"]), columns)
+    update_row(call.connection, tables.runs, run["id"], columns)
 
 
-def history_row(
-    call: Call, tables: RunTables, run: Mapping[str, Any] | RowMapping, version: int, state: NewState
-) -> dict[str, Any]:
+def history_row(call: Call, tables: RunTables, run: StoredRow, version: int, state: NewState) -> dict[str, Any]:
     """Return the row for the history of states."""
     column, of_run = tables.link
     return {
@@ -70,7 +69,7 @@ def latest_state(call: Call, version: int, state: NewState) -> dict[str, Any]:
     }
 
 
-def _start_and_end(run: RowMapping, state: NewState) -> dict[str, Any]:
+def _start_and_end(run: StoredRow, state: NewState) -> dict[str, Any]:
     """Return start and end time: the first Running is the start, and only a finished run has an end."""
     times: dict[str, Any] = {"end_time": state.at_us if state.type in FINISHED else None}
     if state.type is RunState.RUNNING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import RowMapping, select, update
+from sqlalchemy import select, update
 
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd_server.call import Call
@@ -16,6 +16,7 @@ from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState, plain_state
 from flowherd_server.runs.state_history import TASK_RUNS, record_state
 from flowherd_server.store.microseconds import SECOND_US
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.tables import FLOW_RUN, TASK_RUN
 
 _FINISHED_NAMES = sorted(FINISHED)
@@ -26,7 +27,7 @@ _SIGNS_OF_LIFE = frozenset({RunState.SUBMITTED, RunState.RUNNING})
 HANDED_OUT_AFTER_US = 3 * SECOND_US
 
 
-def enter_task_run_state(call: Call, task_run: RowMapping, state: NewState) -> None:
+def enter_task_run_state(call: Call, task_run: StoredRow, state: NewState) -> None:
     """Put `task_run` into `state`."""
     changed = _owner(state)
     if state.type is RunState.RUNNING:
@@ -55,7 +56,7 @@ def _owner(state: NewState) -> dict[str, Any]:
     return {"claim": None} if state.type in CLAIMABLE else {}
 
 
-def _note_next_try(call: Call, task_run: RowMapping, start_us: int) -> None:
+def _note_next_try(call: Call, task_run: StoredRow, start_us: int) -> None:
     """Have agents woken when the task's time has come, in case the flow run's process is gone by then."""
     query = select(FLOW_RUN.c.id, FLOW_RUN.c.version, FLOW_RUN.c.labels).where(
         FLOW_RUN.c.id == task_run["flow_run_id"], FLOW_RUN.c.state == RunState.RUNNING.value

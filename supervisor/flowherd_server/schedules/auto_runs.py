@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from hashlib import md5
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, select, text, update
+from sqlalchemy import Connection, delete, select, text, update
 
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call
@@ -19,6 +19,7 @@ from flowherd_server.runs.new_state import plain_state
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
 from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SCHEDULED
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN
 
@@ -32,13 +33,13 @@ LOOK_AGAIN_AFTER_US = 150 * SECOND_US
 _NEVER_US = to_us(datetime.max.replace(tzinfo=timezone.utc))
 
 
-def schedule_of(call: Call, flow: RowMapping) -> dict[str, Any] | None:
+def schedule_of(call: Call, flow: StoredRow) -> dict[str, Any] | None:
     """Return the schedule that a flow follows: its group's, else its own."""
     schedule: dict[str, Any] | None = _group(call, flow)["schedule"] or flow["schedule"]
     return schedule
 
 
-def check_parameters(call: Call, flow: RowMapping, schedule: Mapping[str, Any]) -> None:
+def check_parameters(call: Call, flow: StoredRow, schedule: Mapping[str, Any]) -> None:
     """Raise Refused if a clock's runs would lack a required parameter, even if its first time is far away."""
     defaults = _group(call, flow)["default_parameters"]
     for clock in clocks_of(schedule):
@@ -50,7 +51,7 @@ def check_parameters(call: Call, flow: RowMapping, schedule: Mapping[str, Any]) 
             )
 
 
-def _group(call: Call, flow: RowMapping) -> RowMapping:
+def _group(call: Call, flow: StoredRow) -> StoredRow:
     return row_by_id(call.connection, FLOW_GROUP, flow["flow_group_id"])
 
 
@@ -74,12 +75,12 @@ def look_again(connection: Connection, flow_id: str, at_us: int) -> None:
     connection.execute(update(FLOW).where(FLOW.c.id == flow_id), {"schedule_due": at_us})
 
 
-def active_flow(connection: Connection, flow_id: str) -> RowMapping | None:
+def active_flow(connection: Connection, flow_id: str) -> StoredRow | None:
     """Return the flow if its schedule is switched on, else None."""
     return connection.execute(select(FLOW).where(FLOW.c.id == flow_id, _ACTIVE)).mappings().first()
 
 
-def create_auto_runs(call: Call, flow: RowMapping) -> None:
+def create_auto_runs(call: Call, flow: StoredRow) -> None:
     """Create the next runs of the flow's schedule.
 
     Raises Refused if the schedule cannot be followed or one of its runs lacks a required parameter.

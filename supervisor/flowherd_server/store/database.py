@@ -10,7 +10,6 @@ kept as the `problem` of the database until a write succeeds.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import sqlite3
@@ -24,7 +23,7 @@ from uuid import uuid4
 
 from loguru import logger
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, select
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from flowherd.errors import ConfigurationError
 from flowherd.recurring_error import RecurringError
@@ -33,6 +32,7 @@ from flowherd_server.store.conversion import LAST_OLD_LAYOUT, finish_conversion,
 from flowherd_server.store.database_files import DatabaseFiles
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.migrations import bring_up_to_date
+from flowherd_server.store.plain import dump_json, plain
 from flowherd_server.store.postgres_functions import add_postgres_functions
 from flowherd_server.store.tables import SCHEMA_VERSION, TENANT
 
@@ -70,6 +70,8 @@ class Database:
         self._write_errors = RecurringError(f"write to {path}", logger)
         self._write_error = ""
         self._files: DatabaseFiles | None = None
+        #: Connections that are kept for writing, by whether their writes are durable.
+        self._writers: dict[bool, Connection] = {}
         #: Number of durable write transactions so far.
         self.writes = 0
         self._durable = self._engine(path, "BEGIN IMMEDIATE", synchronous="FULL")
@@ -111,7 +113,7 @@ class Database:
         """Open a transaction that reads one consistent state of the database. Raises DatabaseLost."""
         if self._files is not None and self._files.lost:
             self._files.check_names()
-        with self._readers.connect() as connection, connection.begin():
+        with _as_of_sqlalchemy(), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -120,10 +122,26 @@ class Database:
 
         Raises DatabaseLost if the database's files are not in their place, before the transaction or when it is done.
         """
-        engine = self._durable if durable else self._soft
-        with self._writing, self._watched(), engine.connect() as connection, connection.begin():
-            yield connection
+        with self._writing, self._watched(), _as_of_sqlalchemy():
+            with self._writer(durable) as connection, connection.begin():
+                yield connection
             self.writes += durable
+
+    @contextmanager
+    def _writer(self, durable: bool) -> Iterator[Connection]:
+        """Give the connection for a write: the same one each time, because to take one from a pool costs more."""
+        connection = self._writers.get(durable)
+        if connection is None:
+            connection = self._writers[durable] = (self._durable if durable else self._soft).connect()
+        try:
+            yield connection
+        except BaseException:
+            self._release_writers()
+            raise
+
+    def _release_writers(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -202,6 +220,7 @@ class Database:
         """
         assert self._files is not None and self._files.lost, "only lost files are given up"
         with self._writing:
+            self._release_writers()
             if self._files.may_be_checkpointed:
                 with contextlib.suppress(DatabaseError, sqlite3.DatabaseError, DatabaseLost):
                     # This pool has a connection since the database was opened.
@@ -212,6 +231,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections that are not in use."""
+        with self._writing:
+            self._release_writers()
         for engine in (self._readers, self._soft, self._durable):
             engine.dispose()
         if self._files is not None:
@@ -225,7 +246,7 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
         connect_args={"check_same_thread": False, "timeout": _BUSY_TIMEOUT_MS / 1000},
         pool_size=4,
         max_overflow=64,
-        json_serializer=_dump_json,
+        json_serializer=dump_json,
         # Errors are logged, and parameters may contain secrets.
         hide_parameters=True,
     )
@@ -239,8 +260,17 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
         add_postgres_functions(connection)
 
     event.listen(engine, "connect", configure)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    event.listen(engine, "begin", lambda connection: plain(connection).execute(begin))
     return engine
+
+
+@contextmanager
+def _as_of_sqlalchemy() -> Iterator[None]:
+    """Raise errors of statements that SQLAlchemy did not execute (plain.py) as its own."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
 
 
 def _limit_statements(engine: Engine) -> None:
@@ -251,7 +281,9 @@ def _limit_statements(engine: Engine) -> None:
         connection.set_progress_handler(lambda: time.monotonic() > record.info["until"], _INSTRUCTIONS)
 
     def begin(connection: Connection) -> None:
-        connection.info["all_until"] = time.monotonic() + TRANSACTION_S
+        now_s = time.monotonic()
+        # Also for statements that SQLAlchemy does not see.
+        connection.info["until"], connection.info["all_until"] = now_s + STATEMENT_S, now_s + TRANSACTION_S
 
     def begin_statement(connection: Connection, *_: object) -> None:
         connection.info["until"] = min(time.monotonic() + STATEMENT_S, connection.info["all_until"])
@@ -301,8 +333,3 @@ def _prepare(connection: Connection) -> None:
     if connection.execute(select(TENANT.c.id).limit(1)).first() is None:
         tenant = {"id": str(uuid4()), "slug": "default", "name": "default", "created": now_us()}
         connection.execute(insert(TENANT), tenant)
-
-
-def _dump_json(value: Any) -> str:
-    # Escaped, because a client may send lone surrogates, which cannot be encoded.
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))

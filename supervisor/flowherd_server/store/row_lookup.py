@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select
 
 from flowherd_server.call import Caller
 from flowherd_server.errors import not_found
+from flowherd_server.store.plain import StoredRow, find_row, plain
 from flowherd_server.store.tables import TENANT
 
 
-def row_by_id(connection: Connection, table: Table, row_id: str) -> RowMapping:
-    """Return the row of `table` with this id. Raises Refused if there is none."""
-    row = connection.execute(select(table).where(table.c.id == row_id)).mappings().first()
+def row_by_id(connection: Connection, table: Table, row_id: str, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the row of `table` with this id, without some of its columns. Raises Refused if there is none."""
+    row = find_row(connection, table, row_id, without)
     if row is None:
         raise not_found(words_of(table), row_id)
     return row
@@ -24,7 +26,7 @@ def numbers_of(connection: Connection, table: Table, ids: set[str]) -> dict[str,
     if not ids:
         return {}
     query = f"SELECT id, seq FROM {table.name} WHERE id IN (SELECT value FROM json_each(?))"
-    found = {row[0]: row[1] for row in connection.exec_driver_sql(query, (json.dumps(sorted(ids)),))}
+    found = dict(plain(connection).execute(query, (json.dumps(sorted(ids)),)))
     for unknown in sorted(ids - found.keys()):
         raise not_found(words_of(table), unknown)
     return found
@@ -41,7 +43,7 @@ def words_of(table: Table) -> str:
     return table.name.replace("_", " ")
 
 
-def tenant_row(connection: Connection, caller: Caller, given: str | None = None) -> RowMapping:
+def tenant_row(connection: Connection, caller: Caller, given: str | None = None) -> StoredRow:
     """Return the tenant with the id `given`, else the caller's, else the first one.
 
     Raises Refused if there is no tenant with that id.

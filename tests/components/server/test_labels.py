@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import literal, select
 
 from flowherd_server.label_rule import labels_match
-from flowherd_server.runs.labels import labels_match_sql, normal_labels
+from flowherd_server.runs.labels import normal_labels, with_labels, without_labels
 from flowherd_server.store.database import Database
 
 CASES = [
@@ -31,7 +30,9 @@ def test_an_agent_takes_runs_whose_labels_it_has_and_unlabelled_ones_only_withou
 ) -> None:
     assert labels_match(run, agent) is expected
     with database.reading() as connection:
-        found = connection.execute(select(labels_match_sql(literal(json.dumps(run)), agent))).scalar_one()
+        condition, ours = (with_labels, [json.dumps(agent)]) if agent else (without_labels, [])
+        query = f"SELECT {condition('runs.labels')} FROM (SELECT ? AS labels) AS runs"
+        found = connection.exec_driver_sql(query, (*ours, json.dumps(run))).scalar_one()
     assert bool(found) is expected
 
 

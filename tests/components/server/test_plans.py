@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,26 @@ def recorded() -> Iterator[Statements]:
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
         statements.setdefault(statement, parameters[0] if many else parameters)
 
+    def note_plain(statement: str) -> None:
+        # Those that SQLAlchemy does not see have their values in the text; those of triggers are comments.
+        statements.setdefault(statement, [None] * len(re.findall(r"\?", statement)))
+
+    traced: list[Any] = []
+
+    def trace(connection: Any) -> None:
+        traced.append(connection.connection.driver_connection)
+        traced[-1].set_trace_callback(note_plain)
+
     event.listen(Engine, "before_cursor_execute", note)
+    event.listen(Engine, "begin", trace)
     try:
         yield statements
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Engine, "begin", trace)
+        for connection in traced:
+            with suppress(sqlite3.ProgrammingError):  # it is closed
+                connection.set_trace_callback(None)
 
 
 @pytest.fixture(scope="module")
