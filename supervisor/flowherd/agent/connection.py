@@ -133,7 +133,7 @@ class Connection:
 
         Also without room: the backend learns that the agent is alive, and the agent that the backend is.
         """
-        if self.shares:
+        if self.capabilities is not None and (self.shares or self.capabilities.asks_by_room):
             return self.requests.offered_runs(labels, exclude, room)
         return self.requests.ready_runs(labels, exclude)
 

@@ -43,6 +43,8 @@ class ServerCapabilities:
     #: Whether the server offers each due run to one agent at a time and takes many claims at once: the backend is a
     #: `SharingBackend`.
     shares: bool = False
+    #: Whether the backend has `offered_runs` without sharing: it then reads no more runs than the agent has room for.
+    asks_by_room: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 

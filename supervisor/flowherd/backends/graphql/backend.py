@@ -14,6 +14,7 @@ from flowherd.backends import json_values
 from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import claim_input, log_input, state_input
+from flowherd.backends.graphql.questions import Question, Questions
 from flowherd.backends.graphql.run_rows import stored_state
 from flowherd.backends.graphql.transport import SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
@@ -38,6 +39,20 @@ from flowherd.values import (
 
 #: Time that a wake request may take beyond its own time-out before the connection counts as broken, seconds.
 _WAKE_MARGIN_S = 10.0
+_STORED = Question("$ids: [uuid!]!", "flow_run(where: {id: {_in: $ids}}) { id version state serialized_state }")
+_STORED_OF_TASKS = Question(
+    "$ids: [uuid!]!", "task_run(where: {id: {_in: $ids}}) { id flow_run_id version state serialized_state }"
+)
+_UNFINISHED = Question(
+    "$ids: [uuid!]!",
+    f"flow_run(where: {{id: {{_in: $ids}}, state: {{_nin: {json.dumps(sorted(FINISHED))}}}}}) "
+    "{ id version state serialized_state } flow_run_aggregate(where: {id: {_in: $ids}}) { aggregate { count } }",
+)
+_AT_BACKEND = Question(
+    "$id: uuid!",
+    "flow_run(where: {id: {_eq: $id}}) "
+    f"{{ state version task_runs(where: {{state: {{_in: {json.dumps(sorted(CLAIMABLE))}}}}}) {{ state }} }}",
+)
 
 
 class GraphQLBackend:
@@ -48,7 +63,8 @@ class GraphQLBackend:
     def __init__(self, transport: GraphQLTransport) -> None:
         self.address = without_user(transport.endpoint)
         self._transport = transport
-        self._due_runs = DueRuns(transport)
+        self._questions = Questions(transport)
+        self._due_runs = DueRuns(transport, self._questions)
         self._tenant_id: str | None = None
         self._agent_id: str | None = None
         #: Whether the server is the embedded one: it recognises log lines by their ids, and takes a state's time from
@@ -70,13 +86,14 @@ class GraphQLBackend:
         self._sends_line_ids = version is not None
         self._shares = version is not None and self._transport.server_extensions >= SHARING
         if version is None:
-            return ServerCapabilities(name="Prefect Server")
+            return ServerCapabilities(name="Prefect Server", asks_by_room=True)
         return ServerCapabilities(
             name=f"flowherd server {version}",
             arbitrates=True,
             wakes=True,
             keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
             shares=self._shares,
+            asks_by_room=True,
         )
 
     def check_token(self) -> None:
@@ -107,10 +124,12 @@ class GraphQLBackend:
 
     def ready_runs(self, labels: Sequence[str], exclude: Collection[str]) -> list[FlowRun]:
         """Return the runs that the server's queue lists for these labels."""
-        return self._due_runs.find(labels, exclude, self._tenant_id)
+        return self._due_runs.find(labels, exclude, None, self._tenant_id)
 
     def offered_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
-        """Return the runs that the server offers to this agent for some seconds."""
+        """Return the runs that the server offers to this agent for some seconds; of its queue if it shares none out."""
+        if not self._shares:
+            return self._due_runs.find(labels, exclude, room, self._tenant_id)
         self._room = room
         return self._due_runs.offered(self._holder, labels, exclude, room, self._tenant_id)
 
@@ -165,12 +184,7 @@ class GraphQLBackend:
 
     def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
         """Return which of these runs have not ended there, and how many are known, in one query."""
-        ids = f"{{_in: {json.dumps(sorted(flow_run_ids))}}}"
-        unfinished = f"{{id: {ids}, state: {{_nin: {json.dumps(sorted(FINISHED))}}}}}"
-        answer = self._transport.execute(
-            f"query {{ flow_run(where: {unfinished}) {{ id version state serialized_state }} "
-            f"flow_run_aggregate(where: {{id: {ids}}}) {{ aggregate {{ count }} }} }}"
-        )
+        answer = self._questions.ask(_UNFINISHED, {"ids": sorted(flow_run_ids)})
         with decoding("the states", self.address):
             count = json_values.mapping(json_values.mapping(answer["flow_run_aggregate"])["aggregate"])["count"]
             stored = [stored_state(row) for row in json_values.mappings(answer["flow_run"])]
@@ -193,18 +207,16 @@ class GraphQLBackend:
         """Send the heartbeats of all the runs in one request."""
         if not flow_run_ids:
             return
-        parts = [
-            f"h{n}: update_flow_run_heartbeat(input: {{flow_run_id: {json.dumps(run_id)}}}) {{ success }}"
-            for n, run_id in enumerate(flow_run_ids)
-        ]
-        self._transport.execute("mutation { " + " ".join(parts) + " }")
+        inputs = {f"h{n}": {"flow_run_id": run_id} for n, run_id in enumerate(flow_run_ids)}
+        variables = ", ".join(f"${name}: update_flow_run_heartbeat_input!" for name in inputs)
+        parts = " ".join(f"{name}: update_flow_run_heartbeat(input: ${name}) {{ success }}" for name in inputs)
+        self._transport.execute(f"mutation({variables}) {{ {parts} }}", inputs)
 
     def stored_states(self, flow_run_ids: Collection[str]) -> dict[str, StoredState]:
         """Return the stored states of these runs, in one query."""
         if not flow_run_ids:
             return {}
-        where = f"{{id: {{_in: {json.dumps(sorted(flow_run_ids))}}}}}"
-        rows = self._transport.execute(f"query {{ flow_run(where: {where}) {{ id version state serialized_state }} }}")
+        rows = self._questions.ask(_STORED, {"ids": sorted(flow_run_ids)})
         with decoding("the states", self.address):
             stored = (stored_state(row) for row in json_values.mappings(rows["flow_run"]))
             return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
@@ -216,9 +228,7 @@ class GraphQLBackend:
         """Return the stored states of these task runs, in one query."""
         if not task_run_ids:
             return {}
-        where = f"{{id: {{_in: {json.dumps(sorted(task_run_ids))}}}}}"
-        fields = "id flow_run_id version state serialized_state"
-        rows = self._transport.execute(f"query {{ task_run(where: {where}) {{ {fields} }} }}")
+        rows = self._questions.ask(_STORED_OF_TASKS, {"ids": sorted(task_run_ids)})
         with decoding("the states of task runs", self.address):
             return {
                 json_values.text(row["id"]): stored_state({**row, "id": row["flow_run_id"]})
@@ -227,10 +237,7 @@ class GraphQLBackend:
 
     def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
         """Return the states of the run and of its waiting task runs, in one query."""
-        waiting = json.dumps(sorted(CLAIMABLE))
-        fields = f"state version task_runs(where: {{state: {{_in: {waiting}}}}}) {{ state }}"
-        where = f"{{id: {{_eq: {json.dumps(flow_run_id)}}}}}"
-        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {fields} }} }}")
+        answer = self._questions.ask(_AT_BACKEND, {"id": flow_run_id})
         with decoding("the run's state", self.address):
             for row in json_values.mappings(answer["flow_run"]):
                 tasks = json_values.mappings(row.get("task_runs"))
@@ -266,7 +273,8 @@ class GraphQLBackend:
                 asked["room"] = self._room
         answer = self._transport.get(f"/agents/{self._agent_id}/wake", asked, timeout_s + _WAKE_MARGIN_S)
         with decoding("the wake", self.address):
-            return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
+            news = json_values.mapping(answer)
+            return Wake(sequence=json_values.integer(news["sequence"]), ends=news.get("ends") is not False)
 
     @property
     def transport(self) -> GraphQLTransport:

@@ -5,13 +5,13 @@ The field lists are those of Prefect's own clients.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from flowherd.backends import json_values
 from flowherd.backends.decoding import UnreadableRuns, decoding
+from flowherd.backends.graphql.questions import Question, Questions
 from flowherd.backends.graphql.run_rows import flow_run
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.errors import BackendRefused, NotAuthorized
@@ -24,7 +24,11 @@ _TASK_RUN_AGE_S = 3.0
 #: Maximum number of runs read from one answer; more than any host can start between two polls.
 _MAX_RUNS = 1000
 
-_TASK_RUNS = 'task_runs(where: {{state_start_time: {{_lte: "{due}"}}}}) {{ id version task_id serialized_state }}'
+_WAITING = (
+    '{id: {_in: $ids}, _or: [{state: {_eq: "Scheduled"}}, '
+    '{state: {_eq: "Running"}, task_runs: {state_start_time: {_lte: $due}}}]}'
+)
+_TASK_RUNS = "task_runs(where: {state_start_time: {_lte: $due}}) { id version task_id serialized_state }"
 #: Fields of a flow run and of its flow to ask for, newest servers first; servers of Prefect 0.13 know only the last.
 _FIELDS = (
     ("name scheduled_start_time run_config labels", "run_config core_version parameters"),
@@ -34,6 +38,14 @@ _FIELDS = (
     ("", "core_version"),
     ("", ""),
 )
+_QUESTIONS = tuple(
+    Question(
+        "$ids: [uuid!]!, $due: timestamptz!",
+        f"flow_run(where: {_WAITING}) {{ id version state serialized_state parameters {run_fields} "
+        f"flow {{ id name environment storage version {flow_fields} }} {_TASK_RUNS} }}",
+    )
+    for run_fields, flow_fields in _FIELDS
+)
 
 T = TypeVar("T")
 
@@ -41,25 +53,39 @@ T = TypeVar("T")
 class DueRuns:
     """Finds due flow runs; remembers which fields the server knows."""
 
-    def __init__(self, transport: GraphQLTransport) -> None:
+    def __init__(self, transport: GraphQLTransport, questions: Questions) -> None:
         self._transport = transport
+        self._questions = questions
         #: Index in _FIELDS of the first fields that this server has accepted.
         self._fields_index = 0
         self._unreadable = UnreadableRuns()
 
-    def find(self, labels: Sequence[str], exclude: Collection[str], tenant_id: str | None) -> list[FlowRun]:
-        """Return the runs that the queue lists for these labels and that can be claimed, without those in `exclude`."""
+    def find(
+        self, labels: Sequence[str], exclude: Collection[str], room: int | None, tenant_id: str | None
+    ) -> list[FlowRun]:
+        """Return the runs that the queue lists for these labels and that can be claimed, without those in `exclude`.
+
+        Asks for the details of as many runs as the agent has `room` for; None means for any number.
+        """
         now = datetime.now(timezone.utc)
         queue = {"before": now.isoformat(), "labels": list(labels), "tenant_id": tenant_id}
         listed = self._transport.mutate("get_runs_in_queue", queue, "flow_run_ids").get("flow_run_ids")
         with decoding("the queue", self._transport.endpoint):
             listed = json_values.sequence(listed)[:_MAX_RUNS]
         ids = [run_id for run_id in listed if self._readable(run_id, checked_id) and run_id not in exclude]
+        waiting = list(dict.fromkeys(ids))
+        most = len(waiting) if room is None else room
+        found = self._claimable(waiting[:most], now)
+        if len(found) < most:  # some of the first cannot be claimed
+            found += self._claimable(waiting[most:], now)
+        return found[:most]
+
+    def _claimable(self, ids: Sequence[str], now: datetime) -> list[FlowRun]:
         if not ids:
             return []
         with decoding("the flow runs", self._transport.endpoint):
             rows = {row["id"]: row for row in self._details(ids, now) if isinstance(row.get("id"), str)}
-        found = (self._readable(rows[run_id], flow_run) for run_id in dict.fromkeys(ids) if run_id in rows)
+        found = (self._readable(rows[run_id], flow_run) for run_id in ids if run_id in rows)
         return [run for run in found if run is not None and _can_be_claimed(run)]
 
     def offered(
@@ -83,31 +109,23 @@ class DueRuns:
 
     def _details(self, ids: Sequence[str], now: datetime) -> list[Mapping[str, Any]]:
         """Return the rows of these runs, with as many of _FIELDS as the server knows."""
-        due = (now - timedelta(seconds=_TASK_RUN_AGE_S)).isoformat()
-        where = (
-            f'{{id: {{_in: {json.dumps(ids)}}}, _or: [{{state: {{_eq: "Scheduled"}}}}, '
-            f'{{state: {{_eq: "Running"}}, task_runs: {{state_start_time: {{_lte: "{due}"}}}}}}]}}'
-        )
+        values = {"ids": list(ids), "due": (now - timedelta(seconds=_TASK_RUN_AGE_S)).isoformat()}
+        return self._questions.first_accepted(lambda with_variables: self._known_fields(values, with_variables))
+
+    def _known_fields(self, values: Mapping[str, Any], with_variables: bool) -> list[Mapping[str, Any]]:
         refusal: BackendRefused | None = None
         for index in range(self._fields_index, len(_FIELDS)):
             try:
-                rows = self._rows(where, _FIELDS[index], due)
+                answer = self._questions.ask_once(_QUESTIONS[index], values, with_variables)
             except NotAuthorized:
                 raise
             except BackendRefused as error:  # perhaps because the server does not know all the fields
                 refusal = error
                 continue
             self._fields_index = index
-            return rows
+            return json_values.mappings(answer["flow_run"])
         assert refusal is not None, "the last fields were either accepted or refused"
         raise refusal
-
-    def _rows(self, where: str, fields: tuple[str, str], due: str) -> list[Mapping[str, Any]]:
-        run_fields, flow_fields = fields
-        flow = f"flow {{ id name environment storage version {flow_fields} }}"
-        selection = f"id version state serialized_state parameters {run_fields} {flow} {_TASK_RUNS.format(due=due)}"
-        answer = self._transport.execute(f"query {{ flow_run(where: {where}) {{ {selection} }} }}")
-        return json_values.mappings(answer["flow_run"])
 
 
 def _can_be_claimed(run: FlowRun) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from datetime import datetime, timezone
 
 from loguru import logger
 
@@ -36,12 +38,14 @@ class Upkeep:
         self._linger_s = linger_s
         self._next_heartbeat_s = 0.0
         self._next_cancellations_s = 0.0
+        #: Whether the backend may have runs to end, whatever their age.
+        self._is_asked = False
         #: Since when living runs are finished at the backend (monotonic), by run id.
         self._finished_since_s: dict[str, float] = {}
 
     def look_for_cancellations(self) -> None:
         """Make the next `check_cancellations` ask the backend; from any thread."""
-        self._next_cancellations_s = 0.0
+        self._is_asked = True
 
     def forget(self, run: Run) -> None:
         """Drop what is remembered of a delivered run."""
@@ -70,16 +74,27 @@ class Upkeep:
             logger.warning("The backend does not take heartbeats: {}", error)
 
     def check_cancellations(self) -> None:
-        """Ask the backend, if it is time, which living runs are to end, and end them. Raises BackendError."""
+        """Ask the backend, if it is time, which living runs are to end, and end them. Raises BackendError.
+
+        Runs that were started within the last interval are not a reason to ask: the backend has just handed them out.
+        """
         living = {run.id: run for run in self._registry.living() if run.stop is None and not run.is_after_end}
-        if not living or time.monotonic() < self._next_cancellations_s:
+        if not living or not (self._is_asked or self._is_due(living.values())):
             return
         # Set before the request: a wake that comes meanwhile must lead to another one.
+        self._is_asked = False
         self._next_cancellations_s = time.monotonic() + self._cancellation_interval_s
         stored = self._connection.requests.stored_states(list(living))
         for run_id, held in stored.items():
             if run_id in living:
                 self._follow(living[run_id], held.state)
+
+    def _is_due(self, living: Iterable[Run]) -> bool:
+        if time.monotonic() < self._next_cancellations_s:
+            return False
+        now = datetime.now(timezone.utc)
+        ages_s = ((now - (run.started_at or run.deployed_at)).total_seconds() for run in living)
+        return any(not 0 <= age_s < self._cancellation_interval_s for age_s in ages_s)
 
     def _follow(self, run: Run, held: RunState) -> None:
         """End the run if the backend wants it to end, or counts it as ended."""
