@@ -134,6 +134,9 @@ class Wake:
     #: Whether there may be runs to start, and runs to end.
     work: bool = True
     ends: bool = True
+    #: Flow runs that the backend offers to this agent, as `SharingBackend.offered_runs` returns them; None if news of
+    #: this backend never names any.
+    offered: tuple[FlowRun, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 
 from flowherd.agent import agent_log
@@ -20,8 +20,9 @@ from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.claims import Claims
 from flowherd.agent.connection import Connection
 from flowherd.agent.control import PAUSE_FILE, Control
-from flowherd.agent.deploy_many import DeployMany, claims_itself, in_batches
+from flowherd.agent.deploy_many import CLAIMING, LOOKING, DeployMany, in_batches, overrides
 from flowherd.agent.direct_reports import report_failure, write_line
+from flowherd.agent.intake import Intake
 from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.platform import Elsewhere, Platform
@@ -98,7 +99,9 @@ class Agent(LaterNames, AgentParts):
         reasons = (self.control.claim_pause, lambda: self._own_platform.pause_reason())
         self._own_claim_gate = ClaimGate(self.logger, *reasons)
         hooks = (self._own_is_held_back, self._own_deploy_claimed, self._own_not_won)
-        self._own_deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
+        deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
+        intake = (self._own_connection, self.submitting_flow_runs, lambda: self._own_platform, deploy_many)
+        self._own_intake = Intake(*intake, lambda fut, one: self.on_flow_run_deploy_attempt(fut, flow_run_id=one))
 
     # -- the published methods
 
@@ -250,12 +253,14 @@ class Agent(LaterNames, AgentParts):
         if self._own_claim_gate.is_closed() or not flow_runs:
             return False
         self.logger.info("Found %s flow run(s) to submit for execution", len(flow_runs))
-        if self._own_connection.shares and not claims_itself(self, Agent):
-            for batch in in_batches(flow_runs):
-                self._own_submit_many(executor, batch)
+        admitted = self._own_intake.admit(flow_runs)
+        if self._own_connection.shares and not overrides(self, Agent, *CLAIMING):
+            for batch in in_batches(admitted):
+                self._own_intake.submit_many(executor, batch)
             return True
-        for flow_run in flow_runs:
-            self._own_submit(executor, flow_run.id, functools.partial(self.deploy_and_update_flow_run, flow_run))
+        for flow_run in admitted:
+            work = functools.partial(self.deploy_and_update_flow_run, flow_run)
+            self._own_intake.submit(executor, flow_run.id, work)
         return True
 
     def _own_new_flow_runs(self) -> list[FlowRun]:
@@ -265,28 +270,20 @@ class Agent(LaterNames, AgentParts):
         """
         deploying = set(self.submitting_flow_runs)  # now: they may be found as they were, and be deployed meanwhile
         found = {one.id: one for one in map(as_flow_run, self.query_flow_runs())}
-        new = [one for run_id, one in found.items() if run_id not in deploying and not self._own_platform.holds(run_id)]
+        new = [one for run_id, one in found.items() if run_id not in deploying and self._own_intake.is_new(one)]
         return new[: self._own_platform.room(self.submitting_flow_runs)]
 
-    def _own_submit(self, executor: Executor, flow_run_id: str, work: Callable[[], None]) -> None:
-        self.submitting_flow_runs.add(flow_run_id)
-        try:
-            future = executor.submit(work)
-        except RuntimeError:  # the executor is shutting down
-            self.submitting_flow_runs.discard(flow_run_id)
-            raise
-        future.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=flow_run_id))
-
-    def _own_submit_many(self, executor: Executor, flow_runs: Sequence[FlowRun]) -> None:
-        attempts: dict[str, Future[None]] = {flow_run.id: Future() for flow_run in flow_runs}
-        self.submitting_flow_runs.update(attempts)
-        for run_id, attempt in attempts.items():
-            attempt.add_done_callback(functools.partial(self.on_flow_run_deploy_attempt, flow_run_id=run_id))
-        try:
-            executor.submit(self._own_deploy_many.run, flow_runs, attempts, executor)
-        except RuntimeError:  # the executor is shutting down
-            self.submitting_flow_runs.difference_update(attempts)
-            raise
+    def _own_take(self, offered: Sequence[FlowRun]) -> bool:
+        """Claim and deploy flow runs that the backend offers by itself; False if a poll has to look after them."""
+        executor = self._own_loop.executor
+        is_overridden = overrides(self, Agent, *CLAIMING, *LOOKING)
+        if executor is None or is_overridden or self.max_polls is not None or self._own_is_held_back():
+            return False
+        admitted = self._own_intake.admit(offered)
+        if admitted:
+            self.logger.info("Found %s flow run(s) to submit for execution", len(admitted))
+            self._own_intake.deploy_soon(executor, admitted)
+        return len(admitted) == len(offered) and not self._own_claims.uncertain
 
     def _own_settle_claims(self, executor: Executor) -> None:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""
@@ -295,14 +292,15 @@ class Agent(LaterNames, AgentParts):
             self.logger.debug("Flow run %s is not ours: %s", flow_run.id, reason)
             self._own_forget_claim(flow_run)
         for flow_run in settled.won:
-            self._own_submit(executor, flow_run.id, functools.partial(self._own_deploy_claimed, flow_run))
+            self._own_intake.submit(executor, flow_run.id, functools.partial(self._own_deploy_claimed, flow_run))
 
         def start(run_id: str) -> None:  # in another thread, because it may wait for a fork server
-            self._own_submit(executor, run_id, functools.partial(self._own_platform.start_prepared, run_id))
+            self._own_intake.submit(executor, run_id, functools.partial(self._own_platform.start_prepared, run_id))
 
         self._own_claims.settle_prepared(self._own_platform, self.submitting_flow_runs, start)
 
     def _own_deploy_claimed(self, flow_run: FlowRun) -> None:
+        self._own_intake.note_claimed(flow_run)
         try:
             deployment = self.deploy_flow(flow_run)
         except AgentStopping as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import BackendRefused
 from flowherd.signals import StopSignals, Waker
-from flowherd.values import AgentIdentity, Wake
+from flowherd.values import AgentIdentity, FlowRun, Wake
 
 if TYPE_CHECKING:
     from flowherd.backends.graphql.agent_client import AgentClient
@@ -119,8 +120,15 @@ class AgentParts:
 
     def _own_woken(self, wake: Wake) -> None:
         self._own_platform.woken(wake)
-        if wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
+        if wake.offered:
+            if not self._own_take(wake.offered):
+                self.poke()  # which finds them, or declines them
+        elif wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
             self.poke()  # without room, the end of a run leads to a poll
+
+    def _own_take(self, offered: Sequence[FlowRun]) -> bool:
+        """Deploy flow runs that the backend offers by itself; False if a poll has to look after them."""
+        raise NotImplementedError
 
     def _own_api_facts(self) -> ApiFacts:
         platform = self._own_platform

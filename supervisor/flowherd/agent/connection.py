@@ -276,7 +276,14 @@ class Connection:
                 continue
             if wake.sequence != seen and not self._closing.is_set():
                 seen = wake.sequence
-                self._on_wake(wake)
-                # A server whose number changes with every request must not keep this thread busy.
-                self._closing.wait(_WAKE_PAUSE_S)
+                self._pass_on(wake)
+                if wake.offered is None:
+                    # A server whose number changes with every request must not keep this thread busy.
+                    self._closing.wait(_WAKE_PAUSE_S)
         self.backend.close()
+
+    def _pass_on(self, wake: Wake) -> None:
+        try:
+            self._on_wake(wake)
+        except Exception:  # likewise
+            logger.exception("Unexpected error after news from the backend; continuing")

@@ -1,7 +1,7 @@
 """Write down, claim and deploy several flow runs together: their claims are one request.
 
 Each flow run keeps an attempt of its own, a future that is done when the run was deployed, or was not won. Subclasses
-that override how one flow run is claimed are served one by one instead (`claims_itself`).
+that override how one flow run is claimed are served one by one instead (`overrides`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from flowherd.values import FlowRun
 MOST_TOGETHER = 20
 
 
-def claims_itself(agent: object, base: type) -> bool:
-    """Return whether the agent overrides a method of `base` that claims one flow run."""
-    names = ("deploy_and_update_flow_run", "update_state")
+#: The agent's methods that claim one flow run, and those that look for flow runs.
+CLAIMING = ("deploy_and_update_flow_run", "update_state")
+LOOKING = ("agent_process", "query_flow_runs")
+
+
+def overrides(agent: object, base: type, *names: str) -> bool:
+    """Return whether the agent overrides one of these methods of `base`."""
     return any(getattr(getattr(agent, name), "__func__", None) is not getattr(base, name) for name in names)
 
 

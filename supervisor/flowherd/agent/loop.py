@@ -120,6 +120,11 @@ class PollLoop:
                 return None
         return future.result()
 
+    @property
+    def executor(self) -> WorkerThreads | None:
+        """Where flow runs are deployed; None before the first poll."""
+        return self._deploying
+
     def is_idle(self) -> bool:
         """Return whether no flow run is being deployed."""
         return self._deploying is None or self._deploying.is_idle()

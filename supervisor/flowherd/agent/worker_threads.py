@@ -15,6 +15,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_CLOSED = "no work is taken any more: the agent is stopping"
+
 
 class WorkerThreads(Executor):
     """Runs functions in `count` daemon threads, which are all started now. Raises RuntimeError if one cannot be.
@@ -54,10 +56,22 @@ class WorkerThreads(Executor):
 
         with self._lock:
             if self._closed:
-                raise RuntimeError("no work is taken any more: the agent is stopping")
+                raise RuntimeError(_CLOSED)
             self._unfinished += 1
             self._queue.put(work)
         return future
+
+    def run(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Run a function in this thread, counted as submitted work. Raises RuntimeError after `shutdown`."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError(_CLOSED)
+            self._unfinished += 1
+        try:
+            fn(*args, **kwargs)
+        finally:
+            with self._lock:
+                self._unfinished -= 1
 
     def is_idle(self) -> bool:
         """Return whether all submitted work has ended."""
