@@ -22,7 +22,7 @@ class AgentTies:
     choices: Callable[[FlowRun], ClassChoices]
     #: Makes the agent poll at once.
     poke: Callable[[], None]
-    #: Ends a wait of its loop early.
+    #: Ends a wait for runs early while the agent stops.
     wake: Callable[[], None]
     #: Tells this life of the agent from others.
     instance: str

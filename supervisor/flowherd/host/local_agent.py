@@ -88,7 +88,7 @@ class LocalAgent(Agent):
                 options=self._own_host_options,
                 choices=self._own_choices,
                 poke=self.poke,
-                wake=self._own_waker.wake,
+                wake=self._own_wake_at_stop,
                 instance=self.control.instance,
             ),
         )
@@ -160,6 +160,11 @@ class LocalAgent(Agent):
         return local_agent_section(labels or (), import_paths or (), show_flow_logs, env_vars or {})
 
     # -- inside
+
+    def _own_wake_at_stop(self) -> None:
+        """End a wait for the runs; without one it would only be another poll."""
+        if self.control.shutdown_request is not None:
+            self._own_waker.wake()
 
     def _own_engine_name(self) -> str:
         try:

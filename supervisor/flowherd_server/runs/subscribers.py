@@ -82,15 +82,15 @@ class Subscribers:
                 continue  # what it was offered has passed on, or lapses
             found = [rows[run.run_id] for run in its_runs if run.run_id in rows]
             try:
-                subscription.push(*(OFFER, {"flow_runs": found}) if found else (WAKE, {}))
+                subscription.push(*(OFFER, {"flow_runs": found}) if found else (WAKE, {"ends": False}))
             except ValueError:  # larger than a frame may be
-                subscription.push(WAKE, {})
+                subscription.push(WAKE, {"ends": False})
 
     def wake_agents(self, agent_ids: Collection[str]) -> None:
         """Wake the agents with these ids."""
         for each in self._all():
             if each.agent_id in agent_ids:
-                each.push(WAKE, {})
+                each.push(WAKE, {"work": False})
 
     def wake_all(self) -> None:
         """Wake all agents."""
@@ -103,7 +103,7 @@ class Subscribers:
         for each in self._all():
             matches = any(not_for != each.holder and labels_match(labels, each.labels) for not_for, labels in kinds)
             if matches and self._offers.may_have_room(each.holder):
-                each.push(WAKE, {})
+                each.push(WAKE, {"ends": False})
 
     def _all(self) -> list[Subscription]:
         with self._lock:

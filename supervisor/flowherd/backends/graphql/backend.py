@@ -13,9 +13,9 @@ from typing import Any
 from flowherd.backends import json_values
 from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.due_runs import DueRuns
-from flowherd.backends.graphql.inputs import claim_input, log_input, state_input
+from flowherd.backends.graphql.inputs import change_input, claim_input, log_input, state_input
 from flowherd.backends.graphql.questions import Question, Questions
-from flowherd.backends.graphql.run_rows import stored_state
+from flowherd.backends.graphql.run_rows import stored_state, stored_states
 from flowherd.backends.graphql.transport import SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities, UnfinishedRuns
@@ -159,8 +159,7 @@ class GraphQLBackend:
         given = {"claims": [claim_input(claim) for claim in claims]}
         answer = self._transport.mutate("claim_runs", given, "claims { flow_run_id won message }")
         with decoding("the claims", self.address):
-            rows = json_values.mappings(answer["claims"])
-            return {json_values.text(row["flow_run_id"]): _reason_of_loss(row) for row in rows}
+            return claim_outcomes(answer)
 
     def report(self, report: StateReport) -> None:
         """Set the state. At a server that dates states itself, the message of a late report says when it happened."""
@@ -179,7 +178,7 @@ class GraphQLBackend:
     def report_together(self, reports: Sequence[StateReport]) -> None:
         """Set all these states in one request; dated as `report` says."""
         dated = [one if self._sends_line_ids else replace(one, message=dated_message(one)) for one in reports]
-        states = [{"flow_run_id": one.flow_run_id, "version": one.version, "state": state_input(one)} for one in dated]
+        states = [change_input(one) for one in dated]
         self._transport.mutate("set_flow_run_states", {"states": states}, "states { id status message }")
 
     def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
@@ -187,11 +186,7 @@ class GraphQLBackend:
         answer = self._questions.ask(_UNFINISHED, {"ids": sorted(flow_run_ids)})
         with decoding("the states", self.address):
             count = json_values.mapping(json_values.mapping(answer["flow_run_aggregate"])["aggregate"])["count"]
-            stored = [stored_state(row) for row in json_values.mappings(answer["flow_run"])]
-            return UnfinishedRuns(
-                known=json_values.integer(count),
-                states={one.flow_run_id: one for one in stored if one.flow_run_id in flow_run_ids},
-            )
+            return UnfinishedRuns(known=json_values.integer(count), states=stored_states(answer, flow_run_ids))
 
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Write all the lines in one request."""
@@ -218,8 +213,7 @@ class GraphQLBackend:
             return {}
         rows = self._questions.ask(_STORED, {"ids": sorted(flow_run_ids)})
         with decoding("the states", self.address):
-            stored = (stored_state(row) for row in json_values.mappings(rows["flow_run"]))
-            return {state.flow_run_id: state for state in stored if state.flow_run_id in flow_run_ids}
+            return stored_states(rows, flow_run_ids)
 
     def confirm_claim(self, flow_run_id: str, token: str) -> None:
         """Do nothing: a claim names the version of the run that it is for, so it cannot be stored too late."""
@@ -273,8 +267,7 @@ class GraphQLBackend:
                 asked["room"] = self._room
         answer = self._transport.get(f"/agents/{self._agent_id}/wake", asked, timeout_s + _WAKE_MARGIN_S)
         with decoding("the wake", self.address):
-            news = json_values.mapping(answer)
-            return Wake(sequence=json_values.integer(news["sequence"]), ends=news.get("ends") is not False)
+            return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
 
     @property
     def transport(self) -> GraphQLTransport:
@@ -293,6 +286,12 @@ class GraphQLBackend:
     def _set_flow_run_state(self, flow_run_id: str, version: int | None, state: Mapping[str, Any]) -> None:
         change = {"flow_run_id": flow_run_id, "version": version, "state": state}
         self._transport.mutate("set_flow_run_states", {"states": [change]}, "states { id status message }")
+
+
+def claim_outcomes(answer: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return why each claim of an answer is lost, None if it is won. Raises one of DECODING_ERRORS."""
+    rows = json_values.mappings(answer["claims"])
+    return {json_values.text(row["flow_run_id"]): _reason_of_loss(row) for row in rows}
 
 
 def _reason_of_loss(row: Mapping[str, Any]) -> str | None:

@@ -95,9 +95,14 @@ class DueRuns:
         asked = {"holder": holder, "labels": [*labels], "exclude": [*exclude], "room": room, "tenant_id": tenant_id}
         listed = self._transport.mutate("offer_runs", asked, "flow_runs").get("flow_runs")
         with decoding("the offered flow runs", self._transport.endpoint):
-            rows = json_values.sequence(listed)[:_MAX_RUNS]
-        found = {run.id: run for run in (self._readable(row, flow_run) for row in rows) if run is not None}
-        return [run for run in found.values() if run.id not in exclude and _can_be_claimed(run)]
+            rows = json_values.sequence(listed)
+        return [run for run in self.read(rows) if run.id not in exclude]
+
+    def read(self, rows: Sequence[Any]) -> list[FlowRun]:
+        """Return the flow runs of these rows that can be claimed; what cannot be read is left out."""
+        readable = (self._readable(row, flow_run) for row in rows[:_MAX_RUNS])
+        found = {run.id: run for run in readable if run is not None}
+        return [run for run in found.values() if _can_be_claimed(run)]
 
     def _readable(self, value: Any, read: Callable[[Any], T]) -> T | None:
         """Return `read(value)`; if that is not possible, leave the run out and return None."""

@@ -31,6 +31,11 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
     return state
 
 
+def change_input(report: StateReport) -> dict[str, Any]:
+    """Return a report as an entry of `set_flow_run_states`."""
+    return {"flow_run_id": report.flow_run_id, "version": report.version, "state": state_input(report)}
+
+
 def claim_input(claim: Claim) -> dict[str, Any]:
     """Return a claim for `claim_runs`: by the run's version, or through its task runs, of which the first decides."""
     flow_run = claim.flow_run

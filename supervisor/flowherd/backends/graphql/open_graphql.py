@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowherd.backends.discovery import Api, client_token, find_api
 from flowherd.backends.graphql.backend import GraphQLBackend
+from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.config import LoadedSettings, Source
 from flowherd.config.route import route_of
@@ -18,7 +19,7 @@ def open_graphql(loaded: LoadedSettings) -> GraphQLBackend:
             "no API is known: set PREFECT__CLOUD__API, or start the embedded server with `flowherd server`"
         )
     token = loaded.settings.cloud.agent.auth_token or client_token(loaded, api)
-    return GraphQLBackend(transport_to(loaded, api, token))
+    return LaneBackend(transport_to(loaded, api, token), loaded.settings.cloud.request_timeout)
 
 
 def transport_to(loaded: LoadedSettings, api: Api, token: str, *, timeout_s: float | None = None) -> GraphQLTransport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from flowherd.backends import json_values
@@ -53,6 +53,12 @@ def stored_state(row: Mapping[str, Any]) -> StoredState:
         message=message if isinstance(message, str) else None,
         claim=claim if isinstance(claim, str) else None,
     )
+
+
+def stored_states(answer: Mapping[str, Any], wanted: Collection[str]) -> dict[str, StoredState]:
+    """Return the states of the runs of an answer that are `wanted`, by their ids. Raises one of DECODING_ERRORS."""
+    stored = (stored_state(row) for row in json_values.mappings(answer["flow_run"]))
+    return {state.flow_run_id: state for state in stored if state.flow_run_id in wanted}
 
 
 def _labels(row: Mapping[str, Any], flow: Mapping[str, Any]) -> tuple[str, ...]:

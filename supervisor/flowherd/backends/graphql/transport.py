@@ -188,7 +188,7 @@ class GraphQLTransport:
 def _data(response: requests.Response) -> dict[str, Any]:
     answer = _answer(response)
     if answer.get("errors"):
-        raise _refusal(answer["errors"])
+        raise refusal(answer["errors"])
     data = answer.get("data")
     if not isinstance(data, dict):
         raise BackendUnavailable(f"{without_user(response.url)} answered without data")
@@ -213,14 +213,14 @@ def _raise_for_status(response: requests.Response) -> None:
     except (BackendUnavailable, AttributeError):
         errors = None
     if errors:
-        raise _refusal(errors)
+        raise refusal(errors)
     if status == 404 or not 400 <= status < 600:
         # No server of this API answers so at its address, so something else is listening there now.
         raise BackendUnavailable(f"{without_user(response.url)} answered HTTP {status}")
     raise BackendRefused(f"{without_user(response.url)} answered HTTP {status}", code=str(status))
 
 
-def _refusal(errors: Any) -> BackendRefused | BackendUnavailable:
+def refusal(errors: Any) -> BackendRefused | BackendUnavailable:
     """Return the error that the first of a GraphQL answer's errors stands for."""
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     message = bounded_text(first.get("message") or errors)
