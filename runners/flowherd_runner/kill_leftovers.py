@@ -1,11 +1,15 @@
 """Ends the processes that a run has left behind: asks, waits a moment, kills, and looks again until none is left.
 
 run_processes.py finds and signals them; this module decides the order and the times.
+
+A run whose descendants have all ended by themselves costs no search: the runner is a sub-reaper (prctl(2)), so wait4(2)
+says ECHILD only when no descendant is left. That misses only what somebody else has started with the run's variable in
+its environment, such as a tmux server; the agent looks for those (flowherd/host/stray_search.py).
 """
 
 import signal
 import time
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from flowherd_runner.run_processes import Process, RunProcesses
 
@@ -17,6 +21,17 @@ _GRACE_S = 0.3
 _KILL_DEADLINE_S = 60.0
 #: Pause between two looks at processes whose end sends no signal.
 _LOOK_S = 0.02
+
+
+class Cleared(NamedTuple):
+    """What became of the processes that outlived the flow process."""
+
+    #: Those that were found and ended.
+    leftovers: List[Process]
+    #: Those that still live after the killing.
+    survivors: List[Process]
+    #: Whether all processes of the host were looked at, and not only the runner's children.
+    searched: bool
 
 
 class LeftoverKiller:
@@ -32,9 +47,11 @@ class LeftoverKiller:
         self._pump = pump
         self._found: Dict[Tuple[int, int], Process] = {}
 
-    def run(self) -> Tuple[List[Process], List[Process]]:
-        """End all of them. Return those that were found and ended, and those that still live after the killing."""
+    def run(self) -> Cleared:
+        """End all of them."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
+        if not self._reap():
+            return Cleared([], [], searched=False)
         left = self._note(self._processes.members())
         survivors: List[Process] = []
         if left or self._any_left():
@@ -44,7 +61,7 @@ class LeftoverKiller:
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
             survivors = self._processes.survivors()
         living = {one.key for one in survivors}
-        return [one for one in self._found.values() if one.key not in living], survivors
+        return Cleared([one for one in self._found.values() if one.key not in living], survivors, searched=True)
 
     def wait_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
         """Pump while `condition` holds, at most until `deadline_s`."""

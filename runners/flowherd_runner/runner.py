@@ -34,7 +34,7 @@ from flowherd_runner.flow_start import fork_flow
 from flowherd_runner.interpreter_end import where
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kept_files import KeptFiles
-from flowherd_runner.kill_leftovers import LeftoverKiller, leftover_text
+from flowherd_runner.kill_leftovers import Cleared, LeftoverKiller, leftover_text
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import Kind, NotStarted
 from flowherd_runner.masking import Mask
@@ -42,7 +42,7 @@ from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.output_segments import SegmentReader
 from flowherd_runner.own_errors import print_traceback
-from flowherd_runner.run_processes import Process, RunProcesses, survivor_json
+from flowherd_runner.run_processes import RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
 from flowherd_runner.stopping import TERMINATE, Stopper
@@ -248,15 +248,15 @@ class Runner:
         if self._stopper.group_deadline_s is not None:
             # The group was asked to end: it has as much time as the flow process itself would have had.
             killer.wait_while(lambda: self._reap() and group_exists(self._flow_pid), self._stopper.group_deadline_s)
-        leftovers, survivors = killer.run()
+        cleared = killer.run()
         self._drain()
         self._note_after_end()
         self._note_removed(self._kept_files.make_again())
-        if leftovers:
-            self._journal.notice(leftover_text(leftovers))
+        if cleared.leftovers:
+            self._journal.notice(leftover_text(cleared.leftovers))
         self._journal.close()
         faults.point("runner-before-exit-record")
-        self._record_end(self._exit_record(leftovers, survivors))
+        self._record_end(self._exit_record(cleared))
         faults.point("runner-after-exit-record")
 
     def _finaliser(self) -> Optional[str]:
@@ -284,7 +284,7 @@ class Runner:
                     raise
             time.sleep(1)
 
-    def _exit_record(self, leftovers: List[Process], survivors: List[Process]) -> Dict[str, Any]:
+    def _exit_record(self, cleared: Cleared) -> Dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         end = End(
             wait_status=self._status,
@@ -303,9 +303,10 @@ class Runner:
             ended_at=self._ended_at,
             cpu_time_s=round(usage.ru_utime + usage.ru_stime, 6),
             peak_memory_bytes=usage.ru_maxrss * 1024,
-            leftovers=[{"pid": one.pid, "name": one.name} for one in leftovers[:_MAX_LEFTOVERS]],
-            leftovers_count=len(leftovers),
-            survivors=[survivor_json(one) for one in survivors[:_MAX_LEFTOVERS]],
+            leftovers=[{"pid": one.pid, "name": one.name} for one in cleared.leftovers[:_MAX_LEFTOVERS]],
+            leftovers_count=len(cleared.leftovers),
+            survivors=[survivor_json(one) for one in cleared.survivors[:_MAX_LEFTOVERS]],
+            searched=cleared.searched,
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,

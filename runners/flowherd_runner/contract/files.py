@@ -21,6 +21,8 @@ exit.json, written by the runner:
                               "refused": bool}]: processes of the run that were looked for after the killing and
                               still lived; refused: this user may not signal them (kill(2), EPERM), else SIGKILL did
                               not end them. 50 at most. Release 0.1.0 neither writes nor reads it
+    searched                  bool: whether all processes of the host were looked at; if not, wait4(2) had said that
+                              no descendant was left, and the agent does that search. Without it: true (0.1.0)
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 
 after_end.json, written by the runner: wanted ([str]), what the flow's engine wants to be done once the end of a killed
@@ -57,6 +59,8 @@ OUTBOX_FILE = "outbox"
 AFTER_END_FILE = "after_end.json"
 #: The exit record of the run itself, while the directory is started a second time.
 FIRST_EXIT_FILE = "first-exit.json"
+#: What the agent's search of the host for strays of the run found; only the agent uses it.
+SEARCH_FILE = "search.json"
 #: Errors of the runner itself; empty when there are none.
 RUNNER_ERRORS_FILE = "runner.err"
 
@@ -71,6 +75,7 @@ CONTENT_FILES = (
     OUTBOX_FILE,
     AFTER_END_FILE,
     FIRST_EXIT_FILE,
+    SEARCH_FILE,
     RUNNER_ERRORS_FILE,
 )
 

@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from typing import List, Optional, Tuple
+from typing import Container, List, Optional, Tuple
 
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
 
@@ -51,6 +51,35 @@ def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
                     found.append(pid)
         except OSError:  # ended, or another user's
             continue
+    return found
+
+
+def all_pids() -> List[int]:
+    """Return the pids of all processes that /proc shows."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def carriers(pids: List[int], run_ids: Container[str]) -> List[Tuple[int, str]]:
+    """Return those of `pids` whose initial environment carries one of `run_ids`, with that id; never this process.
+
+    Processes of which this user may not read the environment are left out.
+    """
+    prefix = "{}=".format(RUN_ID_VARIABLE).encode()
+    found = []
+    for pid in pids:
+        try:
+            fd = os.open("/proc/{}/environ".format(pid), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # ended, or another user's
+            continue
+        try:
+            with os.fdopen(fd, "rb", buffering=0) as file:
+                environment = file.readall() or b""
+        except OSError:
+            continue
+        carried = next((one[len(prefix) :] for one in environment.split(b"\0") if one.startswith(prefix)), None)
+        run_id = None if carried is None else carried.decode("utf-8", "replace")
+        if run_id is not None and run_id in run_ids and pid != os.getpid():
+            found.append((pid, run_id))
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
+from flowherd.host.conclude import was_not_searched
 from flowherd.host.intent import Intent
 from flowherd.host.processes.flock import runners_within
 from flowherd.host.retention import Retention
@@ -31,6 +32,8 @@ class Adopted:
 
     #: Runs to watch, whether their runner lives or not.
     runs: list[Run] = field(default_factory=list)
+    #: Runs whose end the backend knows, and for whose strays the host was not searched.
+    unsearched: list[Run] = field(default_factory=list)
     #: Runs that never started.
     intents: list[Intent] = field(default_factory=list)
 
@@ -58,6 +61,8 @@ def _adopt(
         return
     run = _run_of_earlier_agent(directory, identity, changed)
     if run.delivered:
+        if _was_not_searched(directory):
+            adopted.unsearched.append(run)
         return
     lock_fd = directory.try_lock()
     if lock_fd is not None and not directory.had(files.EXIT_FILE) and runners_within(directory.path):
@@ -80,6 +85,15 @@ def _adopt(
     if not run.ended:
         run.resume()
     adopted.runs.append(run)
+
+
+def _was_not_searched(directory: RunDirectory) -> bool:
+    if directory.had(files.SEARCH_FILE):
+        return False
+    try:
+        return was_not_searched(directory.exit_record())
+    except RunDirectoryDamaged:
+        return False
 
 
 def _has_runner(directory: RunDirectory) -> bool:

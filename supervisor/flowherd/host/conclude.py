@@ -34,6 +34,8 @@ from flowherd_runner.contract.oom import oom_count
 _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reasons.REASON_NOT_STARTED})
 #: Reasons that are concluded without a record of the runner.
 _WITHOUT_RECORD = frozenset({reasons.REASON_LOST, reasons.REASON_REBOOT})
+#: The audit of a run whose runner had no child left; the rest is the stray search's (stray_search.py).
+_NO_DESCENDANT = "No process was left below it; strays are searched for within a second."
 #: Longest part of the runner's error output in a message, characters.
 _COMPLAINT_LENGTH = 500
 
@@ -65,6 +67,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         _write_notice(run, decided, record or {}, survivors)
         faults.point("after-notice")
         run.exit_status = _exit_status(record or {})
+        run.owes_search = was_not_searched(record)
         run.finish(decided, started.started_at if started is not None else None, ended_at)
         faults.point("after-outbox")
     finally:
@@ -74,6 +77,11 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
     if run.runner is not None:
         run.runner.close()
     return True
+
+
+def was_not_searched(record: Mapping[str, Any] | None) -> bool:
+    """Return whether the runner left the search of the host to the agent (contract/files.py)."""
+    return record is not None and record.get("searched") is False
 
 
 def _found_runner(run: Run) -> bool:
@@ -279,7 +287,9 @@ def _audit(record: Mapping[str, Any], survivors: Sequence[Survivor]) -> str:
     if not isinstance(leftovers, list):
         return ""
     if not leftovers:
-        return "" if survivors or record.get("survivors") else "No process was left."
+        if survivors or record.get("survivors"):
+            return ""
+        return _NO_DESCENDANT if was_not_searched(record) else "No process was left."
     named = [item for item in leftovers[:5] if isinstance(item, Mapping)]
     names = ", ".join(f"{item.get('name')!s:.50} ({item.get('pid')!s:.20})" for item in named)
     return f"Left running and ended: {len(leftovers)} ({names}{', …' if len(leftovers) > 5 else ''})."

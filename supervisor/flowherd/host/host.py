@@ -24,10 +24,11 @@ from flowherd.errors import AgentStopping, ClaimLost, DeployError, RunDirectoryD
 from flowherd.host.adopt import adopt_runs
 from flowherd.host.agent_ties import AgentTies
 from flowherd.host.delivery.courier import Courier, CourierSettings
+from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import spool_pause
 from flowherd.host.processes import cgroups
-from flowherd.host.retention import Retention, retention_s
+from flowherd.host.retention import Retention
 from flowherd.host.run import Run
 from flowherd.host.run_process import RunProcess
 from flowherd.host.run_registry import RunRegistry
@@ -36,7 +37,6 @@ from flowherd.host.run_surroundings import HostOptions, RunSurroundings
 from flowherd.host.state_upkeep import StateUpkeep
 from flowherd.host.stop_runs import end_without_contact, stop_runs
 from flowherd.host.store.state_directory import StateDirectory
-from flowherd.host.store.survivors import SurvivorList
 from flowherd.host.unstarted import UnstartedRuns
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
@@ -73,18 +73,17 @@ class Host:
         return StateDirectory(self._loaded.paths.state_dir)
 
     @functools.cached_property
-    def _survivors(self) -> SurvivorList:
-        return SurvivorList(self._state.path)
+    def _retention(self) -> Retention:
+        keep_s, send_logs = self._loaded.settings.runs.keep, self._options.send_logs
+        return Retention.of(self._state, keep_s, self._is_in_use, send_logs=send_logs)
 
     @functools.cached_property
-    def _retention(self) -> Retention:
-        chosen_s = self._loaded.settings.runs.keep
-        keep_s, unsent_s = (retention_s(chosen_s, send_logs=sent) for sent in (self._options.send_logs, False))
-        return Retention(self._state, keep_s, self._is_in_use, keep_unsent_s=unsent_s)
+    def _ended(self) -> EndedRuns:
+        return EndedRuns(self._is_in_use, self._retention, self._upkeep.survivors, self._courier.add_late_line)
 
     @functools.cached_property
     def _upkeep(self) -> StateUpkeep:
-        return StateUpkeep(self._state, self._retention, self._survivors)
+        return StateUpkeep(self._state, self._retention)
 
     @functools.cached_property
     def _cgroups(self) -> cgroups.Cgroups | None:
@@ -92,7 +91,9 @@ class Host:
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._survivors.add)
+        return Watcher(
+            self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._upkeep.survivors.add
+        )
 
     @functools.cached_property
     def _courier(self) -> Courier:
@@ -133,6 +134,8 @@ class Host:
                 self._unstarted.add(intent)
             for run in adopted.runs:
                 self._watch(run)
+            for run in adopted.unsearched:
+                self._ended.adopt(run)
             self._surroundings.warm()
             self._watcher.start()
             self._courier.start()
@@ -144,11 +147,10 @@ class Host:
 
     def close(self) -> None:
         """Stop what `open` started, in the opposite order; the runs go on."""
-        left = self._registry.living()
-        if left:
+        if left := self._registry.living():
             logger.info("Leaving {} flow run(s) running; the next agent on {} adopts them", len(left), self._state.path)
         self.begin_closing()
-        ended = [one.close(_CLOSE_TIMEOUT_S) for one in ((self._courier, self._watcher) if self._opened else ())]
+        ended = [one.close(_CLOSE_TIMEOUT_S) for one in self._threads()]
         self._surroundings.close()
         self._unstarted.release()
         if all(ended):
@@ -174,7 +176,7 @@ class Host:
         if self._opened and self._upkeep.lost is not None:
             return self._upkeep.lost
         cap = self._loaded.settings.runs.max_spool_bytes
-        return None if cap is None else spool_pause(self._spool_bytes(), cap)
+        return None if cap is None else spool_pause(self._registry.unsent_bytes(self._options.send_logs), cap)
 
     def prepare(self, flow_run: FlowRun, claim: str) -> None:
         """Write down what is to be run. Raises ClaimLost when this host has no room on its disk for it."""
@@ -222,8 +224,7 @@ class Host:
 
     def start_prepared(self, flow_run_id: str) -> None:
         """Start a run that an earlier agent claimed. If it cannot be started, the run fails with the reason."""
-        intent = self._unstarted.get(flow_run_id)
-        if intent is None:
+        if (intent := self._unstarted.get(flow_run_id)) is None:
             return
         intent.run.begin_start()
         self._watch(intent.run)
@@ -242,15 +243,13 @@ class Host:
 
     def fail(self, flow_run: FlowRun, error: BaseException) -> bool:
         """Conclude a run that could not be started. Its end is delivered like every other end, so it is not lost."""
-        run = self._registry.get(flow_run.id)
-        if run is not None:
+        if (run := self._registry.get(flow_run.id)) is not None:
             self._fail(run, error)
         return run is not None
 
     def note(self, flow_run: FlowRun, text: str, level: int) -> bool:
         """Add a line to the log of a run that lives here."""
-        run = self._registry.get(flow_run.id)
-        if run is not None:
+        if (run := self._registry.get(flow_run.id)) is not None:
             run.note(text, level, "deployed", run.deployed_at)
         return run is not None
 
@@ -270,7 +269,8 @@ class Host:
     def figures(self) -> Figures:
         """Return how much there is to do."""
         living, waits = len(self._registry.living()), self._surroundings.preloading()
-        return Figures(runs=living, limit=self._options.limit, spool_bytes=self._spool_bytes(), preloading=waits)
+        options, unsent = self._options, self._registry.unsent_bytes(self._options.send_logs)
+        return Figures(runs=living, limit=options.limit, spool_bytes=unsent, preloading=waits)
 
     def living_runs(self) -> list[dict[str, Any]]:
         """Return one object for each run that has not ended, with what its processes use."""
@@ -295,14 +295,17 @@ class Host:
 
     # -- inside
 
+    def _threads(self) -> tuple[Courier | Watcher | EndedRuns, ...]:
+        return (self._courier, self._watcher, self._ended) if self._opened else ()
+
     def _release_state_directory(self) -> None:
-        if self._opened:
-            self._courier.close(None)
-            self._watcher.close(None)
+        for one in self._threads():
+            one.close(None)
         if "_state" in self.__dict__:
             self._state.close()
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
+        self._ended.starts_again(flow_run.id)
         return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._courier.wake)
 
     def _describe(self, flow_run: FlowRun, claim: str) -> RunSpec:
@@ -330,20 +333,18 @@ class Host:
         self._registry.add(run)
         self._courier.wake()
 
-    def _run_ended(self, _run: Run) -> None:
+    def _run_ended(self, run: Run) -> None:
         self._courier.wake()
+        self._ended.ended(run)
         if self._options.limit is not None:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
         if not self._unstarted.start_again(run, self._watch, self._courier.wake):
-            self._retention.delivered(run.directory, sent_log=run.sends_logs)
+            self._ended.delivered(run)
             self._registry.remove(run)
+            self._ended.wake()
             self._ties.wake()
 
     def _is_in_use(self, flow_run_id: str) -> bool:
         return flow_run_id in self._registry or flow_run_id in self._unstarted
-
-    def _spool_bytes(self) -> int:
-        sending = [run for run in self._registry if run.sends_logs] if self._options.send_logs else []
-        return sum(run.directory.unsent_bytes() for run in sending)

@@ -54,10 +54,22 @@ class Retention:
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
+    @classmethod
+    def of(
+        cls, state: StateDirectory, keep_s: float | None, in_use: Callable[[str], bool], *, send_logs: bool
+    ) -> Retention:
+        """Return the retention by the setting runs.keep, for an agent that sends its runs' logs or does not."""
+        kept_s, unsent_s = (retention_s(keep_s, send_logs=sent) for sent in (send_logs, False))
+        return cls(state, kept_s, in_use, keep_unsent_s=unsent_s)
+
     def delivered(self, directory: RunDirectory, *, sent_log: bool = True) -> None:
         """Remove the directory of a run whose end the backend knows, unless it is to be kept."""
-        if (self._keep_s if sent_log else self._keep_unsent_s) == 0:
+        if not self.keeps(sent_log=sent_log):
             self._report(directory, directory.remove())
+
+    def keeps(self, *, sent_log: bool) -> bool:
+        """Return whether directories of such runs are kept for a time."""
+        return (self._keep_s if sent_log else self._keep_unsent_s) != 0
 
     def sweep_if_due(self) -> bool:
         """Sweep, if that is due. Return whether it was."""

@@ -94,6 +94,8 @@ class Run:
         self.failure: BaseException | None = None
         #: Processes of the run that could not be ended, as found when its end was concluded.
         self.survivors: list[Survivor] = []
+        #: Whether the host is still to be searched for processes of the run that are not its runner's descendants.
+        self.owes_search = False
         #: When the flow process started, from the runner's record; None if not known.
         self._started_at: datetime | None = None
         self.deployed_at = datetime.now(timezone.utc)
@@ -229,18 +231,22 @@ class Run:
         The line is only in memory: it is lost if the agent dies. `at` (None: now) decides the line's place in the log,
         because backends sort lines by time.
         """
-        line = LogLine(
+        line = self.line(message, level, line_id, at or datetime.now(timezone.utc))
+        with self._lock:
+            self._notes.append(line)
+        self._wake_courier()
+
+    def line(self, message: str, level: int, line_id: str, at: datetime) -> LogLine:
+        """Return a line of the agent for the run's log at the backend."""
+        return LogLine(
             flow_run_id=self.id,
-            at=at or datetime.now(timezone.utc),
+            at=at,
             stream="flowherd",
             level=level,
             logger="flowherd",
             message=message,
             line_id=f"{self.attempt}:{line_id}",
         )
-        with self._lock:
-            self._notes.append(line)
-        self._wake_courier()
 
     def notes(self) -> list[LogLine]:
         """Return the lines added by `note` that have not been delivered."""

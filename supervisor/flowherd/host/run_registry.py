@@ -39,3 +39,7 @@ class RunRegistry:
     def living(self) -> list[Run]:
         """Return the runs that have not ended."""
         return [run for run in self if not run.ended]
+
+    def unsent_bytes(self, send_logs: bool) -> int:
+        """Return how much of the journals the backend does not have yet, bytes; 0 if the agent sends no logs."""
+        return sum(run.directory.unsent_bytes() for run in self if run.sends_logs) if send_logs else 0

@@ -15,10 +15,11 @@ from flowherd.recurring_error import RecurringError
 class StateUpkeep:
     """The regular work on one open state directory; for one thread, except `lost`."""
 
-    def __init__(self, state: StateDirectory, retention: Retention, survivors: SurvivorList) -> None:
+    def __init__(self, state: StateDirectory, retention: Retention) -> None:
         self._state = state
         self._retention = retention
-        self._survivors = survivors
+        #: Processes that could not be ended.
+        self.survivors = SurvivorList(state.path)
         self._working = RecurringError("keep the state directory in order", logger)
         #: Why nothing may be claimed: the state directory was removed, and another agent uses its place.
         self.lost: ClaimPause | None = None
@@ -28,7 +29,7 @@ class StateUpkeep:
         try:
             self._repair()
             if self._retention.sweep_if_due():
-                self._survivors.refresh()
+                self.survivors.refresh()
         except OSError as error:
             self._working.failed(error)
         else:

@@ -32,7 +32,7 @@ DIRECT, THROUGH, COMMAND = "flow, without the network", "flow, through the netwo
 _START_S = 90.0
 _REQUEST_S = 5.0
 #: What the line about an end says of processes that are left; each has one of these.
-_AUDITS = ("No process was left.", "Left running and ended: ")
+_AUDITS = ("No process was left", "Left running and ended: ")
 _NEVER_STARTED = "cancelled before it could be started"
 _TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 #: Loggers of the lines that the code itself writes.

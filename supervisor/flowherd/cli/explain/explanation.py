@@ -44,6 +44,8 @@ class LocalFacts:
     started: Mapping[str, Any]
     stop: Mapping[str, Any]
     exit: Mapping[str, Any]
+    #: What the agent's search of the host for strays found; empty before it, and if the runner searched itself.
+    search: Mapping[str, Any]
     journal_bytes: int
     forwarded_bytes: int
     #: Number of state reports that the backend has not acknowledged.
@@ -76,6 +78,7 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
         started=started,
         stop=read(files.STOP_FILE),
         exit=read(files.EXIT_FILE),
+        search=read(files.SEARCH_FILE),
         journal_bytes=journal_bytes(directory.journal),
         forwarded_bytes=directory.forwarded(),
         reports_waiting=waiting,
@@ -146,8 +149,15 @@ def _from_directory(local: LocalFacts) -> Iterator[TimelineEntry]:
     if ended:
         detail = f"{ended.get('reason')}, {ended.get('grade')}: {ended.get('evidence')}"
         yield _local(ended.get("ended_at"), "process ended", detail)
+        if local.search:
+            yield _local(local.search.get("at"), "host searched", _search_result(local.search))
     elif started and not local.runner_alive:
         yield _local(None, "runner gone", f"process {started.get('pid')} no longer exists and left no exit record")
+
+
+def _search_result(search: Mapping[str, Any]) -> str:
+    found = ", ".join(_named_processes(search.get("found"))) or "none of this run"
+    return f"looked at {search.get('looked_at')} processes after the end, found: {found}"
 
 
 def _python_code(spec: Mapping[str, Any]) -> str | None:
@@ -203,10 +213,12 @@ def log_progress(local: LocalFacts | None) -> list[str]:
 
 def leftovers(local: LocalFacts | None) -> list[str]:
     """Return the processes that outlived the flow process and were ended, as "name (pid)"."""
-    found = local.exit.get("leftovers") if local is not None else None
-    if not isinstance(found, list):
-        return []
-    return [f"{item.get('name')} ({item.get('pid')})" for item in found if isinstance(item, Mapping)]
+    return _named_processes(local.exit.get("leftovers")) if local is not None else []
+
+
+def _named_processes(found: object) -> list[str]:
+    items = found if isinstance(found, list) else []
+    return [f"{item.get('name')} ({item.get('pid')})" for item in items if isinstance(item, Mapping)]
 
 
 def shown_time(entry: TimelineEntry, now: datetime) -> str:

@@ -29,6 +29,7 @@ from flowherd.host.run_registry import RunRegistry
 from flowherd.host.store.kept_ends import KeptEnds
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.signals import Waker
+from flowherd.values import LogLine
 
 #: Longest pause while deliveries are held back, seconds; the mirror and heartbeats go on meanwhile.
 _HELD_BACK_STEP_S = 1.0
@@ -128,7 +129,12 @@ class Courier:
 
     def idle(self) -> bool:
         """Return whether everything is delivered."""
-        return not any(run.ended or run.pending.reports for run in self._registry)
+        return not any(run.ended or run.pending.reports for run in self._registry) and not self._logs.has_late_lines
+
+    def add_late_line(self, line: LogLine) -> None:
+        """Add a line of a run that may have been delivered already; lost if the agent dies."""
+        self._logs.add_late_line(line)
+        self._waker.wake()
 
     def close(self, timeout_s: float | None) -> bool:
         """Stop; what is not delivered yet stays on the disk. Returns False if a request is still under way then."""
@@ -194,7 +200,7 @@ class Courier:
         return max(self._next_try_s - time.monotonic(), self._connection.pause_s())
 
     def _pause_s(self) -> float | None:
-        if not any(True for _ in self._registry):
+        if not self._logs.has_late_lines and not any(True for _ in self._registry):
             return None
         held_back_s = self._held_back_s()
         if held_back_s <= 0:

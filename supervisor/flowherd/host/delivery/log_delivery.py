@@ -47,26 +47,40 @@ class LogDelivery:
         self._requests = connection.requests
         self._whole_lines = WholeLines()
         self._send_logs = send_logs
+        #: Lines of runs that may have been delivered already.
+        self._late_lines: list[LogLine] = []
         #: Number of lines that the backend refused, by run id.
         self._refused: Counter[str] = Counter()
         #: Since when a journal could not be read (monotonic), by run id.
         self._unreadable_since_s: dict[str, float] = {}
 
+    def add_late_line(self, line: LogLine) -> None:
+        """Add a line of a run, which may have been delivered already; lost if the agent dies. For any thread."""
+        if self._send_logs:
+            self._late_lines.append(line)
+
+    @property
+    def has_late_lines(self) -> bool:
+        """Whether such lines wait for the backend."""
+        return bool(self._late_lines)
+
     def deliver(self) -> bool:
         """Send one request with what is new in all journals. Returns whether anything was new. Raises BackendError."""
         if not self._send_logs:
             return False
-        batches = self._batches()
-        if batches:
+        batches, late = self._batches(), list(self._late_lines)
+        if batches or late:
             faults.point("before-write-logs")
-            self._write(self._accepted([line for batch in batches for line in (*batch.notes, *batch.lines)]))
+            lines = [line for batch in batches for line in (*batch.notes, *batch.lines)]
+            self._write(self._accepted(lines + late))
             self._whole_lines.commit()
+            del self._late_lines[: len(late)]
             faults.point("before-forwarded")
         for batch in batches:
             batch.run.forget_notes(len(batch.notes))
             batch.run.directory.set_forwarded(batch.end)
             faults.point("after-forwarded")
-        return bool(batches)
+        return bool(batches or late)
 
     def is_delivered(self, run: Run) -> bool:
         """Return whether the backend has the run's whole journal, or the rest of it cannot be read."""

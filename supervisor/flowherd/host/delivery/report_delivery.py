@@ -32,8 +32,6 @@ class ReportDelivery:
             if report.state in FINISHED and not self._log_is_delivered(run):
                 return False
             self._deliver_one(run, report)
-        if run.delivered:
-            faults.point("before-remove")
         return run.delivered
 
     def _deliver_one(self, run: Run, report: StateReport) -> None:
