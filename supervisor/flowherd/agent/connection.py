@@ -128,6 +128,11 @@ class Connection:
         """Whether the server shares the due runs out among its agents, and takes many claims at once."""
         return self.capabilities is not None and self.capabilities.shares
 
+    @property
+    def delivers_together(self) -> bool:
+        """Whether the backend takes log lines and the states that follow them together."""
+        return self.capabilities is not None and self.capabilities.delivers_together
+
     def due_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, which has room for `room` of them; None means any number.
 

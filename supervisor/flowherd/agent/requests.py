@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar, cast
 
-from flowherd.backends.protocol import Backend, SharingBackend, UnfinishedRuns, VersionedBackend
+from flowherd.backends.protocol import Backend, DeliveringBackend, SharingBackend, UnfinishedRuns, VersionedBackend
 from flowherd.values import Claim, FlowRun, LogLine, RunAtBackend, StateReport, StoredState, Wake
 
 Answer = TypeVar("Answer")
@@ -67,6 +67,10 @@ class Requests:
     def write_logs(self, lines: Sequence[LogLine]) -> None:
         """Append lines to the logs of flow runs."""
         self._make(lambda backend: backend.write_logs(lines))
+
+    def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
+        """Append lines to logs and report the states that follow them, at a `DeliveringBackend`."""
+        self._make(lambda backend: cast(DeliveringBackend, backend).deliver(lines, reports))
 
     def heartbeat(self, flow_run_ids: Collection[str]) -> None:
         """Report that these runs are alive."""

@@ -45,6 +45,8 @@ class ServerCapabilities:
     shares: bool = False
     #: Whether the backend has `offered_runs` without sharing: it then reads no more runs than the agent has room for.
     asks_by_room: bool = False
+    #: Whether log lines and the states that follow them are stored in one step: the backend is a `DeliveringBackend`.
+    delivers_together: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 
@@ -189,5 +191,16 @@ class SharingBackend(Backend, Protocol):
 
         Returns for each flow run's id why the claim is lost, or None if it is won. The same claims again have the same
         answers. After BackendUnavailable all of them or none were carried out.
+        """
+        ...
+
+
+class DeliveringBackend(Backend, Protocol):
+    """A backend that takes log lines and states together. Needed only if the capabilities say `delivers_together`."""
+
+    def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
+        """Append the lines to the logs, then report the states, in this order; no state is stored before the lines.
+
+        If one of the reports is refused, none is stored. The same call again does no harm.
         """
         ...

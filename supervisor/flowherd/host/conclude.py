@@ -68,7 +68,8 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         faults.point("after-notice")
         run.exit_status = _exit_status(record or {})
         run.owes_search = was_not_searched(record)
-        run.finish(decided, started.started_at if started is not None else None, ended_at)
+        is_on_disk = record is not None and not survivors and run.phase is not RunPhase.KILLED
+        run.finish(decided, started.started_at if started is not None else None, ended_at, is_on_disk=is_on_disk)
         faults.point("after-outbox")
     finally:
         os.close(lock_fd)

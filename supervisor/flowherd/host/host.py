@@ -129,7 +129,7 @@ class Host:
                 return
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
-            adopted = adopt_runs(self._state, self._retention, self._courier.wake)
+            adopted = adopt_runs(self._state, self._retention, self._courier.wake_soon)
             for intent in adopted.intents:
                 self._unstarted.add(intent)
             for run in adopted.runs:
@@ -306,7 +306,7 @@ class Host:
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
         self._ended.starts_again(flow_run.id)
-        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._courier.wake)
+        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._courier.wake_soon)
 
     def _describe(self, flow_run: FlowRun, claim: str) -> RunSpec:
         chosen = self._ties.choices(flow_run)
@@ -331,7 +331,7 @@ class Host:
     def _watch(self, run: Run) -> None:
         """Hand the run over to watcher and courier."""
         self._registry.add(run)
-        self._courier.wake()
+        self._courier.wake_soon()
 
     def _run_ended(self, run: Run) -> None:
         self._courier.wake()
@@ -340,7 +340,7 @@ class Host:
             self._ties.poke()
 
     def _run_delivered(self, run: Run) -> None:
-        if not self._unstarted.start_again(run, self._watch, self._courier.wake):
+        if not self._unstarted.start_again(run, self._watch, self._courier.wake_soon):
             self._ended.delivered(run)
             self._registry.remove(run)
             self._ended.wake()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from signal import SIGTERM
@@ -64,7 +64,7 @@ class Run:
         self.claimed_via_task_run = spec.agent.claimed_via_task_run
         #: Version of the flow run's state that was claimed; None if not known.
         self.claimed_version = spec.agent.claimed_version
-        #: Id of this start of the flow run; an earlier start had another one.
+        #: Id of this start of the flow run.
         self.attempt = spec.agent.attempt
         #: Whether the flow's own engine reports its states; the agent then reports only what the engine could not.
         self.has_engine = spec.agent.has_engine
@@ -94,7 +94,7 @@ class Run:
         self.failure: BaseException | None = None
         #: Processes of the run that could not be ended, as found when its end was concluded.
         self.survivors: list[Survivor] = []
-        #: Whether the host is still to be searched for processes of the run that are not its runner's descendants.
+        #: Whether the host is still to be searched for strays of the run (stray_search.py).
         self.owes_search = False
         #: When the flow process started, from the runner's record; None if not known.
         self._started_at: datetime | None = None
@@ -190,6 +190,7 @@ class Run:
         """
         self._started_at = self._started_at or started_at
         self._move(Event.START, RunState.RUNNING, "Running", at=self._started_at, pid=pid)
+        self._wake_courier()
 
     def observe(self, tree: ProcessTree) -> None:
         """Record what the run's processes use now; the peak is kept."""
@@ -238,14 +239,9 @@ class Run:
 
     def line(self, message: str, level: int, line_id: str, at: datetime) -> LogLine:
         """Return a line of the agent for the run's log at the backend."""
+        line_id, name = f"{self.attempt}:{line_id}", "flowherd"
         return LogLine(
-            flow_run_id=self.id,
-            at=at,
-            stream="flowherd",
-            level=level,
-            logger="flowherd",
-            message=message,
-            line_id=f"{self.attempt}:{line_id}",
+            flow_run_id=self.id, at=at, stream=name, level=level, logger=name, message=message, line_id=line_id
         )
 
     def notes(self) -> list[LogLine]:
@@ -258,8 +254,19 @@ class Run:
         with self._lock:
             del self._notes[:count]
 
-    def finish(self, verdict: Verdict, started_at: datetime | None = None, ended_at: datetime | None = None) -> None:
-        """Record how the run ended, and when (None: now). Called only by `conclude`."""
+    def finish(
+        self,
+        verdict: Verdict,
+        started_at: datetime | None = None,
+        ended_at: datetime | None = None,
+        *,
+        is_on_disk: bool = False,
+    ) -> None:
+        """Record how the run ended, and when (None: now). Called only by `conclude`.
+
+        With `is_on_disk` the runner's own record leads to the same reports, so they are not written down once more;
+        except for a run with an engine, of which the backend decides what is reported.
+        """
         self._started_at = self._started_at or started_at
         if verdict.state == RunState.SUCCESS:
             self.note_running(self.flow_pid, started_at)  # it ended before its start was noticed
@@ -275,6 +282,9 @@ class Run:
                 grade=verdict.grade,
                 of_process=self.has_engine,
             )
+            if self.has_engine or not is_on_disk:
+                self._write_outbox(sync=True)
+        self._wake_courier()
 
     @property
     def pending(self) -> Outbox:
@@ -286,11 +296,15 @@ class Run:
         """Whether the backend knows how the run ended."""
         return self._phase is RunPhase.DELIVERED
 
-    def acknowledge(self, report: StateReport, state: RunState | None = None) -> None:
-        """Note that the backend has `report` or does not need it; `state` is the run's state there, if it differs."""
+    def acknowledge(self, sent: Sequence[StateReport], state: RunState | None = None) -> None:
+        """Note that the backend has these reports, or needs none; `state` is the run's there, if it differs.
+
+        Written unsynced: after a power cut they are reported again, which does no harm.
+        """
         with self._lock:
-            reports = tuple(kept for kept in self._outbox.reports if kept is not report)
-            self._store(replace(self._outbox, reports=reports, state=state or self._outbox.state))
+            reports = tuple(kept for kept in self._outbox.reports if not any(kept is one for one in sent))
+            self._outbox = replace(self._outbox, reports=reports, state=state or self._outbox.state)
+            self._write_outbox(sync=False)
             if self._outbox.final and not reports:
                 self._enter(RunEvent.DELIVER)
 
@@ -313,8 +327,7 @@ class Run:
             )
             is_reported = self.ended or self.reports_start
             reports = (*self._outbox.reports, report) if is_reported else self._outbox.reports
-            self._store(Outbox(reports=reports, final=self.ended, state=moved))
-        self._wake_courier()
+            self._outbox = Outbox(reports=reports, final=self.ended, state=moved)
 
     def _not_before_pending(self, at: datetime) -> datetime:
         """Return `at`, or the time of the last report that waits if that is later: states follow one another."""
@@ -325,15 +338,13 @@ class Run:
         if self.ended or not self.has_engine:
             self._changed()
 
-    def _store(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    def _write_outbox(self, *, sync: bool) -> None:
         try:
-            self.directory.write_outbox(outbox)
+            self.directory.write_outbox(self._outbox, sync=sync)
         except OSError as error:  # reported from memory; after a crash of the agent, concluded again from exit.json
             self.log.warning("Cannot write the outbox, keeping it in memory: {}", error)
 
 
 def _phase_of(outbox: Outbox) -> RunPhase:
-    if outbox.final:
-        return RunPhase.ENDED if outbox.reports else RunPhase.DELIVERED
-    return RunPhase.PREPARED
+    ended = RunPhase.ENDED if outbox.reports else RunPhase.DELIVERED
+    return ended if outbox.final else RunPhase.PREPARED

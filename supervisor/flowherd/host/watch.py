@@ -77,8 +77,7 @@ class Watcher:
     def _loop(self) -> None:
         while not self._closed:
             try:
-                self._wait()
-                self._round()
+                self._round(self._wait())
             except OSError as error:  # no descriptors, no memory: the host may recover
                 self._watching.failed(error)
                 self._waker.wait(_PAUSE_S)
@@ -88,16 +87,18 @@ class Watcher:
             else:
                 self._watching.recovered()
 
-    def _wait(self) -> None:
+    def _wait(self) -> set[int]:
+        """Wait for an end, a wake or the next look, and return the descriptors of runners that have ended."""
         poll = select.poll()
         poll.register(self._waker.fileno(), select.POLLIN)
         living = self._registry.living()
-        runners = [run.runner for run in living if run.runner is not None and run.runner.alive]
-        fds = [fd for fd in (runner.fileno() for runner in runners) if fd is not None]
+        fds = [fd for fd in map(_pidfd, living) if fd is not None]
         for fd in fds:
             poll.register(fd, select.POLLIN)
-        poll.poll(self._timeout_ms(living, blind=len(fds) < len(living)))
-        self._waker.wait(0)
+        ready = {fd for fd, _ in poll.poll(self._timeout_ms(living, blind=len(fds) < len(living)))}
+        if self._waker.fileno() in ready:
+            self._waker.wait(0)
+        return ready
 
     def _timeout_ms(self, living: list[Run], *, blind: bool) -> int | None:
         if not living:
@@ -105,9 +106,12 @@ class Watcher:
         until_look_s = max(0.0, self._next_look_s - time.monotonic())
         return int(1000 * (min(until_look_s, _BLIND_TICK_S) if blind else until_look_s)) + 1
 
-    def _round(self) -> None:
+    def _round(self, ready: set[int]) -> None:
+        is_look = time.monotonic() >= self._next_look_s
         for run in self._registry.living():
-            self._guarded(run, self._check)
+            # A runner that a pidfd watches is looked at when that says so, and at each look.
+            if is_look or run.flow_pid is None or (fd := _pidfd(run)) is None or fd in ready:
+                self._guarded(run, self._check)
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + self._interval_s
             self._look()
@@ -191,3 +195,10 @@ class Watcher:
         end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)
         if run.runner is not None:
             run.runner.send(SIGKILL)
+
+
+def _pidfd(run: Run) -> int | None:
+    """Return the descriptor that becomes readable when the run's runner ends; None if there is none to wait for."""
+    if run.runner is None or run.runner.seen_gone or run.phase is RunPhase.STARTING:
+        return None
+    return run.runner.fileno()

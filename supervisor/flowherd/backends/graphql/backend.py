@@ -94,6 +94,7 @@ class GraphQLBackend:
             keeps_text_so_far=TEXT_SO_FAR in self._transport.server_extensions,
             shares=self._shares,
             asks_by_room=True,
+            delivers_together=True,
         )
 
     def check_token(self) -> None:
@@ -180,6 +181,13 @@ class GraphQLBackend:
         dated = [one if self._sends_line_ids else replace(one, message=dated_message(one)) for one in reports]
         states = [change_input(one) for one in dated]
         self._transport.mutate("set_flow_run_states", {"states": states}, "states { id status message }")
+
+    def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
+        """Write the lines, then set the states; flowherd's own server stores a line that is sent again once."""
+        if lines:
+            self.write_logs(lines)
+        if reports:
+            self.report_together(reports)
 
     def unfinished_runs(self, flow_run_ids: Collection[str]) -> UnfinishedRuns:
         """Return which of these runs have not ended there, and how many are known, in one query."""

@@ -67,7 +67,9 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
             return {}
 
     try:
-        waiting = len(directory.outbox().reports)
+        outbox = directory.outbox()
+        # An end that the runner has written down is not in the outbox before the backend has it.
+        waiting = len(outbox.reports) or int(directory.had(files.EXIT_FILE) and not outbox.final)
     except RunDirectoryDamaged as error:
         damage.append(str(error))
         waiting = 0

@@ -33,6 +33,8 @@ from flowherd.values import LogLine
 
 #: Longest pause while deliveries are held back, seconds; the mirror and heartbeats go on meanwhile.
 _HELD_BACK_STEP_S = 1.0
+#: How long what a run owes at its start may wait, seconds: a quick run's end then goes with it in one request.
+_SOON_S = 0.03
 #: Pause after an unexpected error, seconds.
 _ERROR_PAUSE_S = 1.0
 
@@ -102,6 +104,10 @@ class Courier:
             linger_s=settings.linger_s,
         )
         self._waker = Waker()
+        #: Whether the current wait is to end at once.
+        self._is_urgent = False
+        #: When it is to end in any case (monotonic); None if only the usual pause counts.
+        self._soon_s: float | None = None
         self._closed = False
         self._failures = 0
         #: Do not try again before this time (monotonic), after requests that failed.
@@ -116,16 +122,23 @@ class Courier:
     def _start_at_once(self) -> None:
         """Look at once at a server that may have been started again; it may wait for that."""
         self._next_try_s = 0.0
-        self._waker.wake()
+        self.wake()
 
     def wake(self) -> None:
         """Look for something to deliver now."""
+        self._is_urgent = True
         self._waker.wake()
+
+    def wake_soon(self) -> None:
+        """Look for something to deliver in a moment, together with what comes until then."""
+        if self._soon_s is None:
+            self._soon_s = time.monotonic() + _SOON_S
+            self._waker.wake()
 
     def look_for_cancellations(self) -> None:
         """Ask the backend now which runs are to end."""
         self._upkeep.look_for_cancellations()
-        self._waker.wake()
+        self.wake()
 
     def idle(self) -> bool:
         """Return whether everything is delivered."""
@@ -134,12 +147,12 @@ class Courier:
     def add_late_line(self, line: LogLine) -> None:
         """Add a line of a run that may have been delivered already; lost if the agent dies."""
         self._logs.add_late_line(line)
-        self._waker.wake()
+        self.wake_soon()
 
     def close(self, timeout_s: float | None) -> bool:
         """Stop; what is not delivered yet stays on the disk. Returns False if a request is still under way then."""
         self._closed = True
-        self._waker.wake()
+        self.wake()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
             return False
@@ -150,7 +163,7 @@ class Courier:
         more = False
         while not self._closed:
             if not more:
-                self._waker.wait(self._pause_s())
+                self._wait()
             more = False
             if self._closed:
                 return
@@ -163,19 +176,37 @@ class Courier:
                 logger.exception("Unexpected error while delivering; continuing")
                 self._next_try_s = time.monotonic() + _ERROR_PAUSE_S
 
+    def _wait(self) -> None:
+        while not self._is_urgent:
+            pause_s, soon_s = self._pause_s(), self._soon_s
+            if soon_s is not None:
+                until_s = max(0.0, soon_s - time.monotonic())
+                pause_s = until_s if pause_s is None else min(pause_s, until_s)
+            if not self._waker.wait(pause_s):
+                break
+        self._is_urgent, self._soon_s = False, None
+
     def _round(self) -> bool:
         """Deliver what there is; return whether there is more. While deliveries are held back, only send heartbeats."""
         if self._held_back_s() > 0:
             self._upkeep.send_heartbeats()
             return False
         more = self._older_copy.repair()
-        more = self._logs.deliver() or more
+        more = self._deliver_new() or more
         for run in self._registry:
             self._deliver_reports(run)
         self._upkeep.send_heartbeats()
         self._upkeep.check_cancellations()
         self._failures = 0
         return more
+
+    def _deliver_new(self) -> bool:
+        """Send what is new in all logs, with the states that may follow it; return whether there was anything."""
+        request = self._logs.next_request()
+        together = self._connection.delivers_together
+        if together and self._reports.deliver_together(self._registry, self._logs, request):
+            return bool(request)
+        return self._logs.send(request)
 
     def _deliver_reports(self, run: Run) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -14,6 +15,7 @@ from flowherd.host.delivery.journal_reader import read_batch
 from flowherd.host.delivery.whole_lines import WholeLines
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
+from flowherd.host.store.journal_end import journal_bytes
 from flowherd.values import LogLine
 from flowherd_runner.contract import faults
 
@@ -36,6 +38,23 @@ class _Batch:
     lines: list[LogLine]
     start: int
     end: int
+    #: Whether the run has ended and this is all that its journal still has.
+    is_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRequest:
+    """What is new in all journals, as far as it fits into one request."""
+
+    batches: Sequence[_Batch]
+    late: Sequence[LogLine]
+
+    def __bool__(self) -> bool:
+        return bool(self.late) or any(batch.notes or batch.end > batch.start for batch in self.batches)
+
+    def completes(self, run: Run) -> bool:
+        """Return whether the backend has the whole log of the run, which has ended, once it has this."""
+        return any(batch.run is run and batch.is_last for batch in self.batches)
 
 
 class LogDelivery:
@@ -64,27 +83,43 @@ class LogDelivery:
         """Whether such lines wait for the backend."""
         return bool(self._late_lines)
 
-    def deliver(self) -> bool:
-        """Send one request with what is new in all journals. Returns whether anything was new. Raises BackendError."""
+    def next_request(self) -> LogRequest:
+        """Read what is new in all journals."""
         if not self._send_logs:
-            return False
-        batches, late = self._batches(), list(self._late_lines)
-        if batches or late:
+            return LogRequest(batches=[], late=[])
+        return LogRequest(batches=self._batches(), late=list(self._late_lines))
+
+    def lines(self, request: LogRequest) -> list[LogLine]:
+        """Return the lines of a request in the form that the backend takes, without those that it will never take."""
+        lines = [line for batch in request.batches for line in (*batch.notes, *batch.lines)]
+        return self._wanted(self._accepted([*lines, *request.late]))
+
+    def send(self, request: LogRequest) -> bool:
+        """Send a request. Returns whether there was anything to send. Raises BackendError."""
+        if request:
             faults.point("before-write-logs")
-            lines = [line for batch in batches for line in (*batch.notes, *batch.lines)]
-            self._write(self._accepted(lines + late))
-            self._whole_lines.commit()
-            del self._late_lines[: len(late)]
-            faults.point("before-forwarded")
-        for batch in batches:
+            self._write(self.lines(request))
+            self.note_sent(request)
+        return bool(request)
+
+    def note_sent(self, request: LogRequest) -> None:
+        """Remember how far the logs have come: the backend has what is in this request."""
+        self._whole_lines.commit()
+        del self._late_lines[: len(request.late)]
+        faults.point("before-forwarded")
+        for batch in request.batches:
             batch.run.forget_notes(len(batch.notes))
-            batch.run.directory.set_forwarded(batch.end)
+            if batch.end > batch.start:
+                batch.run.directory.set_forwarded(batch.end)
             faults.point("after-forwarded")
-        return bool(batches or late)
+
+    def sends_nothing(self, run: Run) -> bool:
+        """Return whether the run's output does not go to the backend at all."""
+        return not (self._send_logs and run.sends_logs)
 
     def is_delivered(self, run: Run) -> bool:
         """Return whether the backend has the run's whole journal, or the rest of it cannot be read."""
-        if not (self._send_logs and run.sends_logs):
+        if self.sends_nothing(run):
             return True
         try:
             lines, end = read_batch(run.directory.journal, run.id, run.directory.forwarded(), 1)
@@ -107,7 +142,7 @@ class LogDelivery:
         for run in self._registry:
             batch = _read_batch(run, min(room, _BATCH_BYTES))
             room -= batch.end - batch.start
-            if batch.notes or batch.end > batch.start:
+            if batch.notes or batch.end > batch.start or batch.is_last:
                 batches.append(batch)
             if room <= 0:
                 break
@@ -118,9 +153,12 @@ class LogDelivery:
         capabilities = self._connection.capabilities
         return lines if capabilities is not None and capabilities.keeps_text_so_far else self._whole_lines.of(lines)
 
+    def _wanted(self, lines: list[LogLine]) -> list[LogLine]:
+        return [line for line in lines if self._refused[line.flow_run_id] < _REFUSED_LINES]
+
     def _write(self, lines: list[LogLine]) -> None:
         """Write the lines, without those that the backend will never take."""
-        lines = [line for line in lines if self._refused[line.flow_run_id] < _REFUSED_LINES]
+        lines = self._wanted(lines)
         if not lines:
             return
         try:
@@ -139,13 +177,14 @@ class LogDelivery:
 
 
 def _read_batch(run: Run, max_bytes: int) -> _Batch:
-    start = run.directory.forwarded()
+    start, has_ended = run.directory.forwarded(), run.ended
     if not run.sends_logs:
-        return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start)
+        return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start, is_last=has_ended)
     try:
         lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
         run.delivering.recovered()
     except (OSError, ValueError) as error:  # this run's alone; tried again, and its end is reported without the rest
         run.delivering.failed(error)
         lines, end = [], start
-    return _Batch(run=run, notes=run.notes(), lines=lines, start=start, end=end)
+    is_last = has_ended and end == journal_bytes(run.directory.journal)
+    return _Batch(run=run, notes=run.notes(), lines=lines, start=start, end=end, is_last=is_last)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from flowherd.agent.connection import Connection
 from flowherd.engines.final_report import Outcome, outcome
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.host.delivery.log_delivery import LogDelivery, LogRequest
 from flowherd.host.delivery.older_copy import OlderCopy
 from flowherd.host.run import Run
 from flowherd.states import FINISHED
@@ -26,6 +27,36 @@ class ReportDelivery:
         self._log_is_delivered = log_is_delivered
         self._older_copy = older_copy
 
+    def deliver_together(self, runs: Iterable[Run], logs: LogDelivery, request: LogRequest) -> bool:
+        """Send a request of log lines and the states that may follow it, of all runs, in one step.
+
+        Returns False if nothing was sent: there are no such states, or the backend refuses one of them. Those whose run
+        has an engine of its own are never among them. Raises BackendError.
+        """
+        pending = [(run, reports) for run in runs if (reports := _after(request, run, logs))]
+        reports = [report for _, of_run in pending for report in of_run]
+        if not reports:
+            return False
+        if request:
+            faults.point("before-write-logs")
+        for report in reports:
+            faults.point(f"before-report-{_kind(report)}")
+        try:
+            self._requests.deliver(logs.lines(request), reports)
+        except NotAuthorized:
+            raise
+        except BackendRefused:  # found out one by one
+            return False
+        for report in reports:
+            faults.point(f"after-report-{_kind(report)}")
+        for run, of_run in pending:
+            if of_run[-1].state in FINISHED:
+                self._older_copy.remember(run, of_run[-1], None)
+                run.reported_end = of_run[-1]
+            run.acknowledge(of_run)
+        logs.note_sent(request)
+        return True
+
     def deliver(self, run: Run) -> bool:
         """Report what the run's outbox holds. Returns whether the backend now knows its end. Raises BackendError."""
         for report in run.pending.reports:
@@ -35,7 +66,7 @@ class ReportDelivery:
         return run.delivered
 
     def _deliver_one(self, run: Run, report: StateReport) -> None:
-        kind = "end" if report.state in FINISHED else "start"
+        kind = _kind(report)
         faults.point(f"before-report-{kind}")
         decided, version = self._outcome(report)
         if decided.report is not None:
@@ -46,7 +77,7 @@ class ReportDelivery:
             self._older_copy.remember(run, end, version)
         faults.point(f"after-report-{kind}")
         run.reported_end = decided.report if kind == "end" else None
-        run.acknowledge(report, decided.state if report.of_process else None)
+        run.acknowledge([report], decided.state if report.of_process else None)
         if report.of_process:
             run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)
 
@@ -72,3 +103,18 @@ class ReportDelivery:
                 raise BackendUnavailable(f"first to be known what the server still has: {error}") from error
             # The run was cancelled or given to another agent meanwhile; the backend's state stands.
             run.log.info("The backend does not take the state {}: {}", report.state, error, action="report")
+
+
+def _kind(report: StateReport) -> str:
+    return "end" if report.state in FINISHED else "start"
+
+
+def _after(request: LogRequest, run: Run, logs: LogDelivery) -> list[StateReport]:
+    """Return the run's next reports that need not be decided by what the backend has, once it has the log lines."""
+    found: list[StateReport] = []
+    for report in run.pending.reports:
+        is_end = report.state in FINISHED
+        if report.of_process or (is_end and not (request.completes(run) or logs.sends_nothing(run))):
+            break
+        found.append(report)
+    return found

@@ -19,6 +19,8 @@ class RunnerProcess:
     def __init__(self, pid: int, start_ticks: int) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
+        #: Whether `alive` has found that it has ended.
+        self.seen_gone = False
         self._pidfd = _open_pidfd(pid)
         if not identity.is_alive(pid, start_ticks):
             self.close()
@@ -31,7 +33,8 @@ class RunnerProcess:
     @property
     def alive(self) -> bool:
         """Whether the process is still running."""
-        return identity.is_alive(self.pid, self.start_ticks)
+        self.seen_gone = self.seen_gone or not identity.is_alive(self.pid, self.start_ticks)
+        return not self.seen_gone
 
     def send(self, number: signal.Signals) -> bool:
         """Send a signal. Return False if the process has ended."""

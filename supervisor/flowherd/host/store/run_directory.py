@@ -222,9 +222,9 @@ class RunDirectory:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RunDirectoryDamaged(f"{self.path / files.OUTBOX_FILE} is damaged: {error}") from error
 
-    def write_outbox(self, outbox: Outbox) -> None:
-        """Store the outbox, synced. Raises OSError."""
-        files.write_json(str(self.path), files.OUTBOX_FILE, outbox_to_json(outbox))
+    def write_outbox(self, outbox: Outbox, *, sync: bool = True) -> None:
+        """Store the outbox. Raises OSError."""
+        files.write_json(str(self.path), files.OUTBOX_FILE, outbox_to_json(outbox), sync)
 
     def ended_at(self) -> float:
         """Return when the run's end was written down (seconds since the epoch); 0.0 if it was not."""
