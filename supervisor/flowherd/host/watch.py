@@ -1,7 +1,7 @@
 """Watches the processes of all runs in one thread: notices runners' ends and enforces limits.
 
-A runner's end is noticed at once, by its pidfd. Limits are checked once per interval, in one pass over the process
-table. Without a run the thread sleeps.
+A runner's end is noticed at once, by its pidfd. Limits are checked once per interval, in one look at all runs. Without
+a run the thread sleeps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from flowherd.host.conclude import conclude
 from flowherd.host.limits import breach
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.kill_tree import end_tree
+from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
 from flowherd.host.run_registry import RunRegistry
@@ -57,6 +58,11 @@ class Watcher:
         self._watching = RecurringError("watch the runs", logger)
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
+        self._reader = process_tree.TreeReader()
+        #: What the last look has found, by run id.
+        self._trees: dict[str, process_tree.ProcessTree] = {}
+        #: Runners that have ended, as their pidfds say; each stays here until its run is concluded.
+        self._ended: set[RunnerProcess] = set()
         self._thread = threading.Thread(target=self._loop, name="watcher", daemon=True)
 
     def start(self) -> None:
@@ -77,7 +83,8 @@ class Watcher:
     def _loop(self) -> None:
         while not self._closed:
             try:
-                self._round(self._wait())
+                self._wait()
+                self._round()
             except OSError as error:  # no descriptors, no memory: the host may recover
                 self._watching.failed(error)
                 self._waker.wait(_PAUSE_S)
@@ -87,18 +94,23 @@ class Watcher:
             else:
                 self._watching.recovered()
 
-    def _wait(self) -> set[int]:
-        """Wait for an end, a wake or the next look, and return the descriptors of runners that have ended."""
+    def _wait(self) -> None:
+        """Wait until a runner ends, a look is due, or somebody wakes this thread."""
         poll = select.poll()
         poll.register(self._waker.fileno(), select.POLLIN)
         living = self._registry.living()
-        fds = [fd for fd in map(_pidfd, living) if fd is not None]
-        for fd in fds:
+        runners = [run.runner for run in living]
+        by_fd = {
+            fd: runner
+            for runner in runners
+            if runner is not None and runner not in self._ended and (fd := runner.fileno()) is not None
+        }
+        for fd in by_fd:
             poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(self._timeout_ms(living, blind=len(fds) < len(living)))}
-        if self._waker.fileno() in ready:
-            self._waker.wait(0)
-        return ready
+        ready = poll.poll(self._timeout_ms(living, blind=len(by_fd) < len(living)))
+        ended = {by_fd[fd] for fd, _ in ready if fd in by_fd}
+        self._ended = self._ended.intersection(runner for runner in runners if runner is not None) | ended
+        self._waker.wait(0)
 
     def _timeout_ms(self, living: list[Run], *, blind: bool) -> int | None:
         if not living:
@@ -106,15 +118,20 @@ class Watcher:
         until_look_s = max(0.0, self._next_look_s - time.monotonic())
         return int(1000 * (min(until_look_s, _BLIND_TICK_S) if blind else until_look_s)) + 1
 
-    def _round(self, ready: set[int]) -> None:
-        is_look = time.monotonic() >= self._next_look_s
+    def _round(self) -> None:
         for run in self._registry.living():
-            # A runner that a pidfd watches is looked at when that says so, and at each look.
-            if is_look or run.flow_pid is None or (fd := _pidfd(run)) is None or fd in ready:
+            if self._is_to_check(run):
                 self._guarded(run, self._check)
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + self._interval_s
             self._look()
+
+    def _is_to_check(self, run: Run) -> bool:
+        """Return whether the run's runner may have ended, or not all of its processes are known."""
+        return run.runner is None or run.flow_pid is None or self._has_ended(run.runner)
+
+    def _has_ended(self, runner: RunnerProcess) -> bool:
+        return runner in self._ended or (runner.fileno() is None and not runner.alive)
 
     def _guarded(self, run: Run, action: Callable[[Run], None]) -> None:
         try:
@@ -129,7 +146,7 @@ class Watcher:
             return
         if run.runner is None or run.flow_pid is None:
             self._find_processes(run)
-        if (run.runner is None or not run.runner.alive) and conclude(run, self._remember):
+        if (run.runner is None or self._has_ended(run.runner)) and conclude(run, self._remember):
             self._next_search_s.pop(run.id, None)
             self._on_end(run)
 
@@ -168,9 +185,11 @@ class Watcher:
         living = {run.id: run for run in self._registry.living() if run.runner is not None}
         if not living:
             return
-        trees = process_tree.look({run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None})
+        runners = {run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None}
+        before, self._trees = self._trees, self._reader.look(runners)
         for run_id, run in living.items():
-            run.observe(trees[run_id])
+            if self._trees[run_id] is not before.get(run_id):
+                run.observe(self._trees[run_id])
             self._guarded(run, self._enforce)
 
     def _enforce(self, run: Run) -> None:
@@ -195,10 +214,3 @@ class Watcher:
         end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)
         if run.runner is not None:
             run.runner.send(SIGKILL)
-
-
-def _pidfd(run: Run) -> int | None:
-    """Return the descriptor that becomes readable when the run's runner ends; None if there is none to wait for."""
-    if run.runner is None or run.runner.seen_gone or run.phase is RunPhase.STARTING:
-        return None
-    return run.runner.fileno()

@@ -1,15 +1,36 @@
-"""Reads the process table once for all runs: which processes belong to each run, and what they use.
+"""Finds the processes that belong to each run, and what they use.
 
 The runner is a sub-reaper, so everything that its flow starts stays below it, even after a double fork or in a session
 of its own (prctl(2), PR_SET_CHILD_SUBREAPER).
+
+Two ways lead down from a runner. A pass over the process table (`look`) costs the same for one run and for many, and
+grows with the host. `TreeReader` follows the lists of children that the kernel keeps for each thread (proc(5),
+/proc/PID/task/TID/children), so it reads nothing of processes that belong to no run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import psutil
+
+from flowherd_runner.contract import identity
+
+#: Time between two passes over the process table by a `TreeReader`, seconds.
+_FULL_PASS_S = 60.0
+#: Longer parts of a list of children than this may be followed by others; the kernel hands out a page at most.
+_WHOLE_LIST_BYTES = 2048
+_READ_BYTES = 4096
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+#: States of processes of which only the exit status is left, unless other threads live than the first.
+_GONE = (b"Z", b"X")
+#: What schedstat says of a process that has not run yet, and of all on a kernel that does not count.
+_NO_RUN_TIME = b"0 0 0\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +43,53 @@ class Usage:
     peak_memory_bytes: int = 0
 
 
+class Member(NamedTuple):
+    """Identity of a process in this boot."""
+
+    pid: int
+    start_ticks: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProcessTree:
     """The processes below one runner at one moment, and what they use together."""
 
     usage: Usage
-    processes: tuple[psutil.Process, ...] = ()
+    members: tuple[Member, ...] = ()
+
+    @property
+    def processes(self) -> tuple[psutil.Process, ...]:
+        """Handles of those processes that still exist."""
+        return tuple(_handles(self.members))
+
+
+class TreeReader:
+    """Looks at the trees of the same runs again and again.
+
+    Reads the lists of children, and passes over the process table once a minute; every time if `lists_children` is
+    False, as it is by default on a kernel without these lists (CONFIG_PROC_CHILDREN). Of a run of which no process has
+    run since the last look, the last tree is returned. A list can miss a process that appears, or whose parent ends,
+    while it is read: the next look finds it.
+    """
+
+    def __init__(self, *, lists_children: bool | None = None) -> None:
+        self._lists_children = has_children_lists() if lists_children is None else lists_children
+        self._next_full_pass_s = time.monotonic() + _FULL_PASS_S
+        self._last: dict[str, _Look] = {}
+
+    def look(self, runners: Mapping[str, int]) -> dict[str, ProcessTree]:
+        """Return the trees below these runners, as the function `look` does."""
+        if not self._lists_children or time.monotonic() >= self._next_full_pass_s:
+            self._next_full_pass_s = time.monotonic() + _FULL_PASS_S
+            self._last = {}
+            return look(runners)
+        looks: dict[str, _Look] = {}
+        for run_id, runner in runners.items():
+            last = self._last.get(run_id)
+            is_same = last is not None and last.runner == runner and _have_slept(last.run_times)
+            looks[run_id] = last if is_same and last is not None else _look_below(runner)
+        self._last = looks
+        return {run_id: last.tree for run_id, last in looks.items()}
 
 
 def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
@@ -36,11 +98,19 @@ def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
     Memory is the sum of resident sets, which counts shared pages once for each process: cheap, and never too low.
     `exact_usage` returns the exact figure.
     """
-    table = {process.pid: process for process in psutil.process_iter(["ppid"])}
+    table: dict[int, _Status] = {}
     children: dict[int, list[int]] = {}
-    for pid, process in table.items():
-        children.setdefault(process.info["ppid"], []).append(pid)
+    for name in os.listdir("/proc"):  # noqa: PTH208 - thousands of names
+        status = _status(int(name)) if name.isdigit() else None
+        if status is not None:
+            table[status.pid] = status
+            children.setdefault(status.parent, []).append(status.pid)
     return {run_id: _tree(table[pid] for pid in _below(runner, children)) for run_id, runner in runners.items()}
+
+
+def has_children_lists() -> bool:
+    """Return whether the kernel keeps lists of children."""
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # noqa: PTH110 - once for each reader
 
 
 def exact_usage(tree: ProcessTree) -> Usage:
@@ -65,6 +135,89 @@ def _proportional_bytes(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
 
 
+def _handles(members: Iterable[Member]) -> Iterator[psutil.Process]:
+    for member in members:
+        try:
+            process = psutil.Process(member.pid)
+        except psutil.Error:
+            continue
+        # Looked at after the handle was made: that then belongs to this process and to no later one of the same pid.
+        status = identity.process_status(member.pid)
+        if status is not None and status[1] == member.start_ticks:
+            yield process
+
+
+class _Status(NamedTuple):
+    """What /proc/PID/stat says of a process (proc(5))."""
+
+    pid: int
+    parent: int
+    #: CPU time of the process and of its children that were waited for, clock ticks.
+    ticks: int
+    threads: int
+    start_ticks: int
+    #: Whether the first thread has ended; the process lives on if it has others.
+    is_zombie: bool
+
+
+def _status(pid: int) -> _Status | None:
+    """Return the status of a process; None if there is none, or if it is hidden from this user."""
+    data = _content(f"/proc/{pid}/stat")
+    if data is None:
+        return None
+    fields = data[data.rindex(b")") + 2 :].split(b" ", 20)
+    return _Status(
+        pid=pid,
+        parent=int(fields[1]),
+        ticks=int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14]),
+        threads=int(fields[17]),
+        start_ticks=int(fields[19]),
+        is_zombie=fields[0] in _GONE,
+    )
+
+
+class _Look(NamedTuple):
+    """What was found below one runner."""
+
+    runner: int
+    tree: ProcessTree
+    #: Content of /proc/PID/schedstat by path (time on a processor, sched-stats.rst of the kernel), read before anything
+    #: else of the process. As long as all are the same, no process has run, so none has started another or used more
+    #: memory. Empty if that does not follow: a process has several threads, or had ended or got another parent when it
+    #: was looked at.
+    run_times: Mapping[str, bytes]
+
+
+def _have_slept(run_times: Mapping[str, bytes]) -> bool:
+    """Return whether no process has run since then; False if that is not known."""
+    return bool(run_times) and all(_content(path) == content for path, content in run_times.items())
+
+
+def _look_below(runner: int) -> _Look:
+    """Look at the processes below the runner, by the lists of children."""
+    found: dict[int, _Status] = {}
+    run_times: dict[str, bytes] = {}
+    is_certain = True
+    todo = [(child, runner) for child in _children(runner, _threads(runner))]
+    while todo:
+        pid, parent = todo.pop()
+        path = f"/proc/{pid}/schedstat"
+        run_time = _content(path)
+        status = _status(pid)
+        # A process of another parent got the pid meanwhile, unless the runner has adopted this one.
+        if status is None or status.parent not in (parent, runner) or pid in found:
+            is_certain = False
+            continue
+        threads = _threads(pid) if status.threads > 1 else [] if status.is_zombie else [pid]
+        found[pid] = status
+        todo += [(child, pid) for child in _children(pid, threads)]
+        if status.threads > 1 or run_time is None or run_time == _NO_RUN_TIME:
+            is_certain = False
+        else:
+            run_times[path] = run_time
+    return _Look(runner, _tree(found.values()), run_times if is_certain else {})
+
+
 def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:
     found: list[int] = []
     todo = [runner]
@@ -75,16 +228,61 @@ def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:
     return found
 
 
-def _tree(processes: Iterable[psutil.Process]) -> ProcessTree:
-    memory, cpu_time_s, members = 0, 0.0, []
-    for process in processes:
-        try:
-            with process.oneshot():
-                memory += process.memory_info().rss
-                times = process.cpu_times()
-        except psutil.Error:  # ended meanwhile
-            continue
-        cpu_time_s += times.user + times.system + times.children_user + times.children_system
-        members.append(process)
-    usage = Usage(memory_bytes=memory, cpu_time_s=cpu_time_s, processes=len(members))
-    return ProcessTree(usage=usage, processes=tuple(members))
+def _tree(statuses: Iterable[_Status]) -> ProcessTree:
+    pages, ticks, members = 0, 0, []
+    for status in statuses:
+        pages += _resident_pages(status)
+        ticks += status.ticks
+        members.append(Member(status.pid, status.start_ticks))
+    usage = Usage(memory_bytes=pages * _PAGE_BYTES, cpu_time_s=ticks / _TICKS_PER_S, processes=len(members))
+    return ProcessTree(usage=usage, members=tuple(members))
+
+
+def _resident_pages(status: _Status) -> int:
+    """Return the resident set of a process; statm has it exact, while stat may miss megabytes on many processors."""
+    if not status.is_zombie:
+        return _pages_in(f"/proc/{status.pid}/statm")
+    if status.threads == 1:
+        return 0
+    # Only the threads that live still have the memory.
+    return max((_pages_in(f"/proc/{status.pid}/task/{thread}/statm") for thread in _threads(status.pid)), default=0)
+
+
+def _pages_in(path: str) -> int:
+    data = _content(path)
+    return int(data.split(b" ", 2)[1]) if data else 0
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - for each run at each look
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return []
+
+
+def _children(pid: int, threads: Iterable[int]) -> Iterator[int]:
+    for thread in threads:
+        data = _content(f"/proc/{pid}/task/{thread}/children", whole=True)
+        if data:
+            yield from map(int, data.split())
+
+
+def _content(path: str, *, whole: bool = False) -> bytes | None:
+    """Return the beginning of a file of /proc, or all of it; None if the process has ended or is hidden.
+
+    These calls take a third of the time of a file object, and there may be thousands of files.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    try:
+        data = part = os.read(fd, _READ_BYTES)
+        while whole and len(part) > _WHOLE_LIST_BYTES:
+            part = os.read(fd, _READ_BYTES)
+            data += part
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(fd)
+    return data
