@@ -63,8 +63,6 @@ setup(
         "loguru>=0.7",
         "typer>=0.18",
         "rich>=13",
-        "pydantic>=2.8",
-        "pydantic-settings>=2.3",
         "anyio>=4",
         "starlette>=0.37",
         "uvicorn>=0.29",

@@ -33,7 +33,6 @@ _MODULES = (
     "flowherd.config",
     "flowherd.client.user_client",
     "loguru",
-    "pydantic",
     "requests",
     "rich",
 )

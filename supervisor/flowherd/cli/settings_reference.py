@@ -9,8 +9,6 @@ import json
 import textwrap
 from typing import Any
 
-from pydantic_core import PydanticUndefined
-
 from flowherd.cli.options import FLAGS
 from flowherd.config.catalogue import (
     FILE_SUFFIX,
@@ -23,6 +21,7 @@ from flowherd.config.catalogue import (
     Shape,
 )
 from flowherd.config.loading import variables_of
+from flowherd.config.sections import REQUIRED
 
 #: Maximum length of a line of the page, characters.
 _WIDTH = 100
@@ -117,19 +116,14 @@ def _values(setting: SettingInfo) -> str:
 
 
 def _bounds(setting: SettingInfo) -> list[str]:
-    """Return the bounds of a value in words; constraints that are functions have none."""
+    """Return the bounds of a value in words."""
     texts = {"gt": "more than {}", "ge": "at least {}", "le": "at most {}", "min_length": "not empty"}
-    return [
-        text.format(getattr(bound, name))
-        for bound in setting.bounds
-        for name, text in texts.items()
-        if hasattr(bound, name)
-    ]
+    return [texts[name].format(bound) for name, bound in setting.bounds.items()]
 
 
 def _default(setting: SettingInfo) -> str:
     value: Any = setting.default
-    if value is PydanticUndefined:
+    if value is REQUIRED:
         return "none, it must be set"
     if value is None:
         return "not set"

@@ -1,5 +1,7 @@
 """Configuration: the settings, the sources of their values, and where each value came from.
 
+sections          how a section of settings is declared
+checking          checks the values of a section and converts them
 settings          every setting with its default, bounds and meaning
 catalogue         the settings as a list by dotted name
 sources           what each source says: arguments, environment, files

@@ -6,15 +6,13 @@ FLOWHERD__CLOUD__AGENT__NAME in the environment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
+from flowherd.config.sections import Section, SectionField, fields_of, is_section
 from flowherd.config.settings import RuntimeSection, Settings
 
 #: The prefixes of environment variables, the stronger one first.
@@ -47,8 +45,8 @@ class SettingInfo:
     kind: type
     #: The allowed values, if there are only a few.
     choices: tuple[str, ...]
-    #: The bounds of a number and the like: annotated_types' constraints.
-    bounds: tuple[Any, ...]
+    #: The bounds of a number or of a text's length, by their names in `Field`: gt, ge, le, min_length.
+    bounds: Mapping[str, float]
     #: Whether None is a valid value.
     optional: bool
     #: Whether the value is a secret: it is never shown, and it can be given as a file.
@@ -69,44 +67,38 @@ class SettingInfo:
         return prefix + self.dotted.upper().replace(".", DELIMITER)
 
 
-def _setting(dotted: str, field: FieldInfo) -> SettingInfo:
-    alternatives = [kind for kind in (field.annotation, *get_args(field.annotation)) if kind is not None]
-    origins = {get_origin(kind) or kind for kind in alternatives}
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+_SHAPES: dict[type, Shape] = {list: Shape.LIST, dict: Shape.MAPPING}
+
+
+def _setting(dotted: str, field: SectionField) -> SettingInfo:
+    kind, text = field.type.kind, field.text
     return SettingInfo(
         dotted=dotted,
-        shape=Shape.LIST if list in origins else Shape.MAPPING if dict in origins else Shape.SCALAR,
-        kind=next((kind for kind in (bool, int, float) if kind in origins), str),
-        choices=next((get_args(kind) for kind in alternatives if get_origin(kind) is Literal), ()),
-        bounds=tuple(field.metadata),
-        optional=type(None) in origins,
-        secret=bool(extra.get("secret")),
-        masked=bool(extra.get("masked")),
-        default=field.default,
-        description=field.description or "",
+        shape=_SHAPES.get(kind, Shape.SCALAR),
+        kind=kind if kind in (bool, int, float) else str,
+        choices=field.type.choices,
+        bounds=field.bounds,
+        optional=field.type.optional,
+        secret=text.secret,
+        masked=text.masked,
+        default=text.default,
+        description=text.description,
     )
 
 
-def _is_section(kind: Any) -> TypeGuard[type[BaseModel]]:
-    # On Python 3.10, list[str] is an instance of type, and pydantic's classes before 2.10 refuse it.
-    return get_origin(kind) is None and isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _settings(model: type[BaseModel], prefix: str = "") -> Iterator[SettingInfo]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if _is_section(kind):
-            yield from _settings(kind, f"{prefix}{name}.")
+def _settings(section: type[Section], prefix: str = "") -> Iterator[SettingInfo]:
+    for name, field in fields_of(section).items():
+        if is_section(field.type.kind):
+            yield from _settings(field.type.kind, f"{prefix}{name}.")
         else:
             yield _setting(prefix + name, field)
 
 
-def _sections(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    yield prefix.removesuffix("."), model.__doc__ or ""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if _is_section(kind):
-            yield from _sections(kind, f"{prefix}{name}.")
+def _sections(section: type[Section], prefix: str = "") -> Iterator[tuple[str, str]]:
+    yield prefix.removesuffix("."), section.__doc__ or ""
+    for name, field in fields_of(section).items():
+        if is_section(field.type.kind):
+            yield from _sections(field.type.kind, f"{prefix}{name}.")
 
 
 #: Every setting by its dotted name, in the order of settings.py.

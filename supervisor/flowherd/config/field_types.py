@@ -6,7 +6,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from flowherd.config.sections import Check, Field
 
 #: The name of an HTTP header (RFC 9110, 5.6.2).
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -59,16 +59,14 @@ def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 #: A secret, or empty; left out of every repr.
-Token = Annotated[str, AfterValidator(_checked_token), Field(repr=False, json_schema_extra={"secret": True})]
+Token = Annotated[str, Check(_checked_token), Field(repr=False, secret=True)]
 #: Where a secret is read from when a run starts.
-SecretSource = Annotated[str, AfterValidator(_checked_secret_source)]
+SecretSource = Annotated[str, Check(_checked_secret_source)]
 #: A name that becomes part of a path of Prefect 3's API, or empty.
-PoolName = Annotated[str, AfterValidator(_checked_pool_name)]
+PoolName = Annotated[str, Check(_checked_pool_name)]
 #: The address of an API, or empty.
-ApiAddress = Annotated[str, AfterValidator(_checked_api)]
+ApiAddress = Annotated[str, Check(_checked_api)]
 #: An absolute path, or empty.
-AbsolutePath = Annotated[str, AfterValidator(_checked_absolute)]
+AbsolutePath = Annotated[str, Check(_checked_absolute)]
 #: HTTP headers. They often hold keys, so only their names are shown.
-Headers = Annotated[
-    dict[str, str], AfterValidator(_checked_headers), Field(repr=False, json_schema_extra={"masked": True})
-]
+Headers = Annotated[dict[str, str], Check(_checked_headers), Field(repr=False, masked=True)]

@@ -9,26 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-
 from flowherd.config.catalogue import FILE_SUFFIX, PREFIXES, SETTINGS, value_of
+from flowherd.config.checking import Problems, checked
 from flowherd.config.home_of_user import home_of_user
 from flowherd.config.origins import Origin, Source
 from flowherd.config.prefect3_sources import DEFAULT_VARIABLES, PREFECT3_NAMES, read_prefect3_sources
 from flowherd.config.prefect_file import expand_variables, read_prefect_configuration
 from flowherd.config.proxies import Proxies, proxies_of
+from flowherd.config.sections import Section
 from flowherd.config.server_token import TOKEN_FILE, server_token_layer
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
     OTHER_VARIABLES,
     Layer,
-    LayerSource,
     bad_value,
     from_arguments,
     from_environment,
     from_file,
     from_other_variables,
+    strongest,
     unknown_variables,
 )
 from flowherd.config.toml_files import known_values, read_toml, refuse_unknown, suggestion
@@ -99,12 +98,12 @@ class LoadedSettings:
         if SETTINGS[dotted].masked:
             return dict.fromkeys(value, MASK)
         if isinstance(value, list):
-            return [_without_model(item) for item in value]
+            return [_as_mapping(item) for item in value]
         return without_user(value) if isinstance(value, str) else value
 
 
-def _without_model(item: Any) -> Any:
-    return item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item
+def _as_mapping(item: Any) -> Any:
+    return item.values(without_defaults=True) if isinstance(item, Section) else item
 
 
 def load_settings(
@@ -168,36 +167,19 @@ def variables_of(dotted: str) -> list[str]:
 
 
 def _checked(layers: list[Layer], origins: dict[str, Origin]) -> Settings:
-    class SourcedSettings(Settings, BaseSettings):
-        model_config = SettingsConfigDict(frozen=True, extra="ignore", validate_default=False)
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(LayerSource(settings_cls, layer, origins) for layer in layers)
-
     try:
-        return SourcedSettings()
-    except ValidationError as error:
+        return checked(Settings, strongest(layers, origins))
+    except Problems as error:
         raise _explained(error, layers, origins) from None
 
 
-def _explained(error: ValidationError, layers: list[Layer], origins: Mapping[str, Origin]) -> ConfigurationError:
-    # Raised `from None` above, because pydantic's own text repeats the input, which may be a secret.
+def _explained(error: Problems, layers: list[Layer], origins: Mapping[str, Origin]) -> ConfigurationError:
     messages = {}
-    for problem in error.errors(include_url=False):
-        parts = [str(part) for part in problem["loc"]]
+    for problem in error.found:
+        parts = problem.path
         dotted = next(name for name in (".".join(parts[:end]) for end in range(len(parts), 0, -1)) if name in SETTINGS)
         value = next(layer[dotted][0] for layer in layers if dotted in layer)
-        allowed = re.sub(r"^(Value error, |Input )", "", problem["msg"])
-        allowed = f"it {allowed}" if allowed.startswith("should") else allowed
-        messages[dotted] = str(bad_value(SETTINGS[dotted], value, origins[dotted], allowed))
+        messages[dotted] = str(bad_value(SETTINGS[dotted], value, origins[dotted], problem.allowed))
     return ConfigurationError("; ".join(messages.values()))
 
 

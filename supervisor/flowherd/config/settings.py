@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from flowherd.config.field_types import AbsolutePath, ApiAddress, Headers, PoolName, SecretSource, Token
 from flowherd.config.runtime_option import runtime_from_text
+from flowherd.config.sections import Field, Section
 
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -34,13 +33,7 @@ _HEADERS = "HTTP headers for every request and websocket, for a gate in front of
 _SKIP_VERIFY = "Do not verify the API's certificate: anyone between can read the token. Warned of at each start."
 
 
-class _Section(BaseModel):
-    # Unknown keys are ignored here: Prefect's file has many that do not concern an agent. Those of flowherd's own file
-    # are refused when it is read.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Limits(_Section):
+class Limits(Section):
     """Limits for runs whose flow sets none."""
 
     run_time_s: float | None = Field(default=None, gt=0, description="Wall time of a run, seconds.")
@@ -50,14 +43,14 @@ class Limits(_Section):
     cpu_time_s: int | None = Field(default=None, gt=0, description="CPU time of each process, seconds.")
 
 
-class CloudAgent(_Section):
+class CloudAgent(Section):
     """The agent: settings that Prefect's configuration has too."""
 
     name: str = Field(default="agent", min_length=1, description="Name of the agent.")
     labels: list[str] = Field(default=[], description="Labels of the agent: it claims runs whose labels it all has.")
     # People put keys here, so only the names of the variables are shown.
     env_vars: dict[str, str] = Field(
-        default={}, description="Environment variables for every run.", repr=False, json_schema_extra={"masked": True}
+        default={}, description="Environment variables for every run.", repr=False, masked=True
     )
     level: LogLevel = Field(default="INFO", description="Level of the agent's own log.")
     auth_token: Token = Field(default="", description="API token of the agent.")
@@ -71,7 +64,7 @@ class CloudAgent(_Section):
     )
 
 
-class Cloud(_Section):
+class Cloud(Section):
     """The API: settings that Prefect's configuration has too."""
 
     api: ApiAddress = Field(default="", description="API address; empty: the embedded server.")
@@ -110,7 +103,7 @@ class Cloud(_Section):
     agent: CloudAgent = CloudAgent()
 
 
-class AgentSection(_Section):
+class AgentSection(Section):
     """The agent: settings of flowherd."""
 
     state_dir: str = Field(
@@ -152,7 +145,7 @@ class AgentSection(_Section):
     )
 
 
-class RunsSection(_Section):
+class RunsSection(Section):
     """All runs."""
 
     keep: float | None = Field(
@@ -197,7 +190,7 @@ class RunsSection(_Section):
         "variable of the agent's environment.",
         # Somebody may put the secret itself here; it is refused, and not shown.
         repr=False,
-        json_schema_extra={"masked": True},
+        masked=True,
     )
     env_files: list[str] = Field(
         default=[], description="Files of NAME=VALUE lines with variables for every run, read when the run starts."
@@ -205,7 +198,7 @@ class RunsSection(_Section):
     limits: Limits = Limits()
 
 
-class Server(_Section):
+class Server(Section):
     """The embedded server."""
 
     bind: str = Field(
@@ -248,14 +241,18 @@ class Server(_Section):
     )
 
 
-class RuntimeSection(BaseModel):
+class RuntimeSection(Section):
     """Another interpreter for some of the Python and Prefect runs.
 
     A run uses the first runtime whose labels, flows and core_version all match, as far as they are set; if none
     matches, it uses the agent's own interpreter.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    refuses_unknown = True
+
+    @classmethod
+    def read(cls, value: Any) -> Any:
+        return runtime_from_text(value) if isinstance(value, str) else value
 
     name: str = Field(min_length=1, description="Name of the runtime, for messages.")
     interpreter: str = Field(min_length=1, description="A Python, or the directory of a virtual environment.")
@@ -268,13 +265,8 @@ class RuntimeSection(BaseModel):
         default=None, description="Matches flows that were registered by this version of Prefect, as in 0.*."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, value: Any) -> Any:
-        return runtime_from_text(value) if isinstance(value, str) else value
 
-
-class Prefect3(_Section):
+class Prefect3(Section):
     """A work pool of a Prefect 3 server, instead of an API of Prefect 0.x/1.x."""
 
     pool: PoolName = Field(default="", description="Process work pool that the agent serves; empty: none.")
@@ -304,7 +296,7 @@ class Prefect3(_Section):
     )
 
 
-class Logging(_Section):
+class Logging(Section):
     """The agent's own log."""
 
     json_lines: bool = Field(default=False, description="Write one JSON object per line instead of text.")
@@ -313,7 +305,7 @@ class Logging(_Section):
     retention: int = Field(default=5, ge=1, description="Number of rotated files to keep.")
 
 
-class Settings(_Section):
+class Settings(Section):
     """Settings at the top of a file, before its first section."""
 
     #: With "cloud" the agent checks at its start that its token has the scope RUNNER, as Prefect Cloud required.

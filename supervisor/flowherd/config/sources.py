@@ -3,8 +3,8 @@
     arguments > FLOWHERD__* > PREFECT__* > other variables > Prefect 3's variables > flowherd's file > the file with
     the embedded server's token > Prefect's file > Prefect 3's files > Prefect's address of a server > defaults
 
-pydantic-settings would merge a mapping that two sources set. Here the value of the stronger source stands alone, so
-each source only adds what no stronger one has given, and records where each value came from.
+A mapping that two sources set is not merged: the value of the stronger source stands alone. Each source only adds what
+no stronger one has given, and it is recorded where each value came from.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from flowherd.config.catalogue import FILE_SUFFIX, SETTINGS, SettingInfo
 from flowherd.config.config_values import from_text, from_value
@@ -39,26 +36,15 @@ OTHER_VARIABLES = {
 Layer = Mapping[str, tuple[Any, Origin]]
 
 
-class LayerSource(PydanticBaseSettingsSource):
-    """A layer as a source of pydantic-settings. Adds the origin of each value that is used to `origins`."""
-
-    def __init__(self, settings_cls: type[BaseSettings], layer: Layer, origins: dict[str, Origin]) -> None:
-        super().__init__(settings_cls)
-        self._layer = layer
-        self._origins = origins
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Not used: `__call__` returns all fields together."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the values that no stronger source has given, nested as pydantic-settings expects them."""
-        nested: dict[str, Any] = {}
-        for dotted, (value, origin) in self._layer.items():
-            if dotted not in self._origins:
-                self._origins[dotted] = origin
+def strongest(layers: Iterable[Layer], origins: dict[str, Origin]) -> dict[str, Any]:
+    """Return the strongest layer's value of each setting, nested by sections; adds its origin to `origins`."""
+    nested: dict[str, Any] = {}
+    for layer in layers:
+        for dotted, (value, origin) in layer.items():
+            if dotted not in origins:
+                origins[dotted] = origin
                 _put(nested, dotted.split("."), value)
-        return nested
+    return nested
 
 
 def _put(nested: dict[str, Any], parts: list[str], value: Any) -> None:

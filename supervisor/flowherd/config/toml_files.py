@@ -9,15 +9,11 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from flowherd.config.catalogue import SECTIONS, SETTINGS
 from flowherd.errors import ConfigurationError
-
-# Python 3.10 has no TOML reader; tomli is the same code.
-_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 #: The header of a section, or of an entry of a list of sections; an assignment.
 _HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]")
@@ -35,11 +31,17 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the configuration file {path} cannot be read: {error}") from error
+    toml = _reader()
     try:
-        data: dict[str, Any] = _toml.loads(text)
-    except _toml.TOMLDecodeError as error:
+        data: dict[str, Any] = toml.loads(text)
+    except toml.TOMLDecodeError as error:
         raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from error
     return data
+
+
+def _reader() -> Any:
+    """Import the reader, which is needed only if there is a file. Python 3.10 has none; tomli is the same code."""
+    return importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
 def known_values(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +61,8 @@ def refuse_unknown(data: Mapping[str, Any], path: Path) -> None:
 
 def suggestion(wrong: str, known: list[str]) -> str:
     """Return "; did you mean ...?" if a known name is similar, else an empty text."""
+    from difflib import get_close_matches
+
     close = get_close_matches(wrong, known, n=1, cutoff=0.6) or [
         name for name in known if name.endswith("." + wrong.rpartition(".")[2])
     ]

@@ -146,7 +146,7 @@ class RunSurroundings:
             env_vars=options.env_vars,
             own_variables=own_variables,
             import_paths=options.import_paths,
-            limits=RunLimits(**self._settings.runs.limits.model_dump()),
+            limits=RunLimits(**self._settings.runs.limits.values()),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
             user_env=self._settings.runs.user_env,
