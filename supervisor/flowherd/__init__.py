@@ -26,7 +26,6 @@ from flowherd.errors import (
     StateDirectoryBusy,
     UnsupportedStorage,
 )
-from flowherd.values import FlowRun
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,6 +50,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from flowherd.agent.agent import Agent
+    from flowherd.flow_run import FlowRun
     from flowherd.host.local_agent import LocalAgent
 
 
@@ -64,4 +64,8 @@ def __getattr__(name: str) -> Any:
         from flowherd.host.local_agent import LocalAgent
 
         return LocalAgent
+    if name == "FlowRun":
+        from flowherd.flow_run import FlowRun
+
+        return FlowRun
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

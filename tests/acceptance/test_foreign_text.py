@@ -17,7 +17,7 @@ import pytest
 import requests
 import typer
 
-from flowherd.cli.main import app
+from flowherd.cli.program import make_app
 from tests.support.commands import FLOWHERD, READY, CommandLine, background
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
@@ -100,7 +100,7 @@ def forged(text: str) -> list[str]:
 
 
 def test_every_command_is_tried() -> None:
-    assert set(LINES) | OWN_TEXTS_ONLY == set(commands_of(typer.main.get_command(app)))
+    assert set(LINES) | OWN_TEXTS_ONLY == set(commands_of(typer.main.get_command(make_app())))
 
 
 def commands_of(command: Any, path: str = "") -> Iterator[str]:

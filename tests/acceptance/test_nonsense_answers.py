@@ -14,7 +14,8 @@ import pytest
 from graphql import FieldNode, OperationDefinitionNode, parse
 
 from flowherd.cli import exit_codes
-from flowherd.cli.main import app, run
+from flowherd.cli.main import run
+from flowherd.cli.program import make_app
 from tests.support.commands import CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -173,7 +174,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def test_every_command_is_known_here() -> None:
-    names = {each.name for each in (*app.registered_commands, *app.registered_groups)}
+    names = {each.name for each in (*make_app().registered_commands, *make_app().registered_groups)}
     assert names == {*ASKING_SERVER, *ASKING_AGENT, *ASKING_NOTHING}
 
 

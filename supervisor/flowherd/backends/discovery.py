@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import psutil
-import requests
-
+from flowherd.backends import plain_http
 from flowherd.config import LoadedSettings
 from flowherd.errors import ConfigurationError
 from flowherd.private_directory import check_private_directory, reason_against
@@ -159,9 +157,11 @@ def _distrusted(server_file: Path, reason: str) -> ConfigurationError:
 def _belongs_to(pid: int, uid: int) -> bool:
     """Return whether the process lives and is this user's: the pid of a server that was killed may be reused."""
     try:
-        return psutil.Process(pid).uids().effective == uid
-    except (psutil.Error, ValueError, OverflowError):
+        status = Path(f"/proc/{pid:d}/status").read_bytes()
+    except OSError:
         return False
+    owner = next((line.split() for line in status.splitlines() if line.startswith(b"Uid:")), [])
+    return len(owner) > 2 and int(owner[2]) == uid  # the effective one, proc_pid_status(5)
 
 
 def client_token(loaded: LoadedSettings, api: Api) -> str:
@@ -176,8 +176,6 @@ def client_token(loaded: LoadedSettings, api: Api) -> str:
 
 def _is_healthy(address: str) -> bool:
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(f"{address}/health", timeout=_HEALTH_TIMEOUT_S).ok
-    except requests.RequestException:
+        return plain_http.get(f"{address}/health", _HEALTH_TIMEOUT_S).ok
+    except (OSError, ValueError):
         return False

@@ -11,19 +11,20 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from threading import local
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3
-from requests.structures import CaseInsensitiveDict
-
+from flowherd.backends.plain_http import Answer, PlainConnection, json_request
 from flowherd.config.route import Route
 from flowherd.config.urls import without_user
 from flowherd.errors import BackendUnavailable, GatewayRefused, NotAuthorized
 
+if TYPE_CHECKING:  # imported when it is needed: a short command does without
+    import requests
+
+#: An answer with its body read.
+HttpAnswer: TypeAlias = "requests.Response | Answer"
 #: Statuses of a proxy or a server that is busy or down for a moment.
 TEMPORARY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Maximum size of an answer, bytes; the longest real ones have some megabytes.
@@ -55,24 +56,27 @@ _MAX_MESSAGE_CHARACTERS = 2000
 class HttpClient:
     """Sends requests with the same headers; usable from several threads, each with its own HTTP session.
 
-    `route` is the way to the server; its headers are stronger than `headers`.
+    `route` is the way to the server; its headers are stronger than `headers`. With `plain`, queries to an address
+    without TLS and proxy are tried without requests first, by a program of one thread.
     """
 
-    def __init__(self, headers: Mapping[str, str], route: Route = DIRECT) -> None:
-        self._headers = CaseInsensitiveDict({**headers})
-        self._headers.update(route.headers)
+    def __init__(self, headers: Mapping[str, str], route: Route = DIRECT, *, plain: bool = False) -> None:
+        self._headers = _merged(headers, route.headers)
         self._route = route
         self._thread = local()
+        self._plain = PlainConnection() if plain else None
         if not route.verify:  # said at the start, and by `flowherd doctor`; not with every request
+            import urllib3
+
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
         """Send these headers with every later request."""
-        self._headers.update(headers)
+        self._headers = _merged(self._headers, headers)
 
     def send(
         self, method: str, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None, **content: Any
-    ) -> requests.Response:
+    ) -> HttpAnswer:
         """Send a request and return the answer with its body read; `headers` are for this request only.
 
         Raises BackendUnavailable if there is no answer, or if it is too large or too slow, and GatewayRefused if a
@@ -80,10 +84,9 @@ class HttpClient:
         """
         proxy = self._route.proxy_url(url)
         way = "" if proxy is None else f" through the proxy {proxy}"
-        session = self._session()
         try:
             for _ in range(_MAX_REDIRECTS):
-                response = self._send(session, method, url, timeout_s=timeout_s, headers=headers, **content)
+                response = self._send(method, url, timeout_s=timeout_s, headers=headers, **content)
                 target = _redirected(response, method)
                 if target is None:
                     break
@@ -91,17 +94,21 @@ class HttpClient:
                 content.pop("params", None)  # the target has them already
         # OSError: those of requests, and a file of certificates that is gone. ValueError: a header that is not text.
         except (OSError, ValueError) as error:
+            from requests.exceptions import ProxyError
+
             cause = without_user(f"no answer from {url}{way}: {_cause(error)}")
             # The proxy's refusal is in the text only: it answers CONNECT, before there is a request of ours.
-            if isinstance(error, requests.exceptions.ProxyError) and _TUNNEL_REFUSED in cause:
+            if isinstance(error, ProxyError) and _TUNNEL_REFUSED in cause:
                 raise GatewayRefused(cause) from error
             raise BackendUnavailable(cause) from error
         if response.status_code >= 500:  # servers close connections after such an answer without announcing it
-            session.close()
+            self._session().close()
         return response
 
     def close(self) -> None:
         """Close this thread's session."""
+        if self._plain is not None:
+            self._plain.close()
         session = getattr(self._thread, "session", None)
         if session is not None:
             session.close()
@@ -110,6 +117,8 @@ class HttpClient:
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._thread, "session", None)
         if session is None:
+            import requests
+
             session = self._thread.session = requests.Session()
             # What counts of the environment is in the route. A .netrc would replace the token.
             session.trust_env = False
@@ -119,19 +128,28 @@ class HttpClient:
 
     def _send(
         self,
-        session: requests.Session,
         method: str,
         url: str,
         *,
         timeout_s: float,
         headers: Mapping[str, str] | None,
         **content: Any,
-    ) -> requests.Response:
+    ) -> HttpAnswer:
         proxy = self._route.proxy_url(url)
-        response = session.request(
+        every = {**self._headers, **(headers or {})}
+        if self._plain is not None and proxy is None and (body := json_request(content)) is not None:
+            try:
+                types = {"Content-Type": "application/json"}
+                return self._plain.exchange(method, url, timeout_s, {**every, **types}, body)
+            except TimeoutError:
+                text = f"no answer from {url}: Read timed out. (read timeout={timeout_s})"
+                raise BackendUnavailable(without_user(text)) from None
+            except (OSError, ValueError):
+                pass  # requests knows what this is, or how to say it
+        response = self._session().request(
             method,
             url,
-            headers={**self._headers, **(headers or {})},
+            headers=every,
             timeout=timeout_s,
             allow_redirects=False,
             stream=True,
@@ -142,7 +160,7 @@ class HttpClient:
         return response
 
 
-def raise_for_common_status(response: requests.Response, credentials: str) -> None:
+def raise_for_common_status(response: HttpAnswer, credentials: str) -> None:
     """Raise for the statuses that mean the same in every API; return for all others.
 
     `credentials` names for the message what the server checks. Raises NotAuthorized for 401 and 403 of the server, and
@@ -179,7 +197,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return min(pause_s, _MAX_RETRY_AFTER_S) if pause_s >= 0 else None  # None for NaN too
 
 
-def json_body(response: requests.Response) -> Any:
+def json_body(response: HttpAnswer) -> Any:
     """Return the JSON value in a body. Raises BackendUnavailable if there is none, GatewayRefused for a web page."""
     try:
         # Not response.json(): NaN and infinities, which no answer of these APIs holds, could not be sent back.
@@ -191,12 +209,12 @@ def json_body(response: requests.Response) -> Any:
         raise BackendUnavailable(f"{url} answered HTTP {status} without valid JSON") from error
 
 
-def is_web_page(response: requests.Response) -> bool:
+def is_web_page(response: HttpAnswer) -> bool:
     """Whether an answer is HTML, as gates and proxies send it, and no API of Prefect does."""
     return response.headers.get("Content-Type", "").startswith("text/html") or _HTML.match(response.content) is not None
 
 
-def _is_of_api(response: requests.Response) -> bool:
+def _is_of_api(response: HttpAnswer) -> bool:
     """Whether a refusal may be the API's own: it is JSON as it sends it, and no proxy has put its name on it."""
     if any(name in response.headers for name in _PROXY_HEADERS):
         return False
@@ -207,7 +225,7 @@ def _is_of_api(response: requests.Response) -> bool:
     return isinstance(answer, dict) and (not answer or not _API_KEYS.isdisjoint(answer))
 
 
-def _other_than_api(response: requests.Response) -> str:
+def _other_than_api(response: HttpAnswer) -> str:
     """Describe what has answered in place of the API, by what it says of itself."""
     if response.status_code == 407:
         return "the proxy, which wants to know who asks (name and password are in the proxy's URL)"
@@ -223,7 +241,7 @@ def _certificate(route: Route) -> str | tuple[str, str] | None:
     return (route.client_cert, route.client_key) if route.client_key else route.client_cert
 
 
-def _redirected(response: requests.Response, method: str) -> str | None:
+def _redirected(response: HttpAnswer, method: str) -> str | None:
     """Return where a request is to be sent instead; None if it is not to be repeated.
 
     Only to the same host, because the token is for it alone, never from TLS to none, and a request with a body only if
@@ -254,8 +272,16 @@ def bounded_text(value: Any) -> str:
     return text[:_MAX_MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
+def _merged(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return both; those of the second are stronger, in whatever case their names are written."""
+    stronger = {name.lower() for name in second}
+    return {**{name: value for name, value in first.items() if name.lower() not in stronger}, **second}
+
+
 def _cause(error: Exception) -> str:
     """Return the cause of an error of requests, without the names of the connection objects around it."""
+    import urllib3
+
     cause = error.args[0] if error.args else error
     reason, lead = getattr(cause, "reason", None) or cause, ""
     if isinstance(reason, urllib3.exceptions.ProxyError):
@@ -282,6 +308,8 @@ def _seconds_until(date: str, now: str) -> float:
 
 
 def _http_date(date: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
     try:
         moment = parsedate_to_datetime(date)
     except ValueError:

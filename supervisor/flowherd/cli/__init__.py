@@ -1,6 +1,9 @@
 """The command line: `flowherd COMMAND` is in FAMILY/COMMAND_command.py; what all commands share is on top.
 
-main                  the program: all commands, and what happens on an error
+main                  the program, and what happens on an error
+commands              all commands by name, with their lines in the help
+program               the commands in Typer's form; help_screen draws the help of the program without it
+plain_parameters      spares Typer the conversion of plain texts and numbers
 options               every shared option, and every option that overrides a setting, with that setting
 parse_options         durations, sizes, K=V pairs and times as people write them
 open_client           connects a command to the server that it is meant for

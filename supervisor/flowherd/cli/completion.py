@@ -92,4 +92,4 @@ def _client() -> UserClient:
     api = find_api(loaded)
     if api is None:
         raise BackendUnavailable("no API is known")
-    return UserClient(transport_to(loaded, api, client_token(loaded, api), timeout_s=_TIMEOUT_S))
+    return UserClient(transport_to(loaded, api, client_token(loaded, api), timeout_s=_TIMEOUT_S, plain=True))

@@ -18,7 +18,7 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
 
     Raises CommandError if no server is known, or if it is one of Prefect 3, which has its own command.
     """
-    # Imported here, as in all commands: requests and pydantic take most of the start-up time, and --help needs neither.
+    # Imported here, as in all commands: the help of a command needs none of these.
     from flowherd.backends.discovery import client_token, find_api
     from flowherd.backends.graphql.open_graphql import transport_to
     from flowherd.client.user_client import UserClient
@@ -39,4 +39,4 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
             f"{loaded.paths.home}; start one with `flowherd start` or `flowherd server`",
             UNREACHABLE,
         )
-    return UserClient(transport_to(loaded, found, client_token(loaded, found))), loaded
+    return UserClient(transport_to(loaded, found, client_token(loaded, found), plain=True)), loaded

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowherd.config.catalogue import value_of
 from flowherd.config.loading import LoadedSettings
@@ -13,6 +13,9 @@ from flowherd.config.origins import Origin, Source
 from flowherd.config.proxies import Proxies
 from flowherd.config.urls import without_user
 from flowherd.errors import ConfigurationError
+
+if TYPE_CHECKING:  # imported when it is needed: a command without TLS does without
+    import ssl
 
 #: Headers that belong to the request itself or to the client, and are not replaced; Prefect 3 has the same rule.
 _PROTECTED = frozenset(
@@ -46,6 +49,8 @@ class Route:
 
     def tls_context(self) -> ssl.SSLContext:
         """Return a context for connections that requests does not make. Raises OSError if a file cannot be used."""
+        import ssl
+
         place = self.authorities or _usual_authorities()
         if not self.verify:
             context = ssl.create_default_context()

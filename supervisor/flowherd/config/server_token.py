@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
 from flowherd.config.origins import Origin, Source
@@ -48,6 +47,8 @@ def make_server_token(home: Path) -> bool:
 
     Raises ConfigurationError if `home` must not be used, OSError if nothing can be written there.
     """
+    import secrets
+
     make_private_directory(home, "home directory")
     path = home / TOKEN_FILE
     temporary = home / f".{TOKEN_FILE}.{os.getpid()}"

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import subprocess
+from typing import Any
 
 import pytest
+import typer
 
+from flowherd.cli import help_screen
+from flowherd.cli.commands import COMMANDS as LINES
 from flowherd.cli.main import run
+from flowherd.cli.program import make_app
 
 COMMANDS = [
     ["start"],
@@ -65,7 +71,7 @@ def test_no_arguments_show_the_help() -> None:
 
 
 def test_a_wrong_command_line_is_one_line_that_says_where_to_look() -> None:
-    for arguments in (["rnu"], ["run"], ["ps", "--limit", "none"], ["logs", "--nonsense"]):
+    for arguments in (["rnu"], ["run"], ["ps", "--limit", "none"], ["ps", "--limit", "0"], ["logs", "--nonsense"]):
         done = flowherd(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("error: ")
@@ -77,3 +83,33 @@ def test_the_version_is_told() -> None:
     import flowherd as package
 
     assert flowherd("--version").stdout == f"flowherd {package.__version__}\n"
+
+
+def words(screen: str) -> list[str]:
+    """Return the words of a help text, without frames and the column with the types."""
+    return re.sub(r"[╭╮╰╯│─]|<bool>|\x1b\[[0-9;]*m", " ", screen).split()
+
+
+def test_the_screen_of_the_program_says_what_typer_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    program: Any = typer.main.get_command(make_app())
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        program(["--help"], standalone_mode=False, prog_name="flowherd")
+    for width in ("60", "80", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        screen = help_screen.help_screen()
+        assert {len(line) for line in screen.splitlines()} == {int(width)}
+        assert words(screen) == words(out.getvalue())
+    for name, (_, line) in LINES.items():
+        first = program.commands[name].help.split("\n\n")[0]
+        assert " ".join(first.split()) == line
+
+
+def test_a_terminal_gets_the_screen_in_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    plain = help_screen.help_screen()
+    with contextlib.redirect_stdout(Terminal()):
+        coloured = help_screen.help_screen()
+    assert "\x1b[1;36m" in coloured and re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain

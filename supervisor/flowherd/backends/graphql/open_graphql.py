@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flowherd.backends.discovery import Api, client_token, find_api
-from flowherd.backends.graphql.backend import GraphQLBackend
-from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.config import LoadedSettings, Source
 from flowherd.config.route import route_of
 from flowherd.errors import ConfigurationError
 
+if TYPE_CHECKING:  # imported for an agent only; a command needs the transport alone
+    from flowherd.backends.graphql.backend import GraphQLBackend
+
 
 def open_graphql(loaded: LoadedSettings) -> GraphQLBackend:
     """Return the agent's connection. Raises ConfigurationError if no API is known or its address is not usable."""
+    from flowherd.backends.graphql.lane_backend import LaneBackend
+
     api = find_api(loaded)
     if api is None:
         raise ConfigurationError(
@@ -22,9 +27,12 @@ def open_graphql(loaded: LoadedSettings) -> GraphQLBackend:
     return LaneBackend(transport_to(loaded, api, token), loaded.settings.cloud.request_timeout)
 
 
-def transport_to(loaded: LoadedSettings, api: Api, token: str, *, timeout_s: float | None = None) -> GraphQLTransport:
+def transport_to(
+    loaded: LoadedSettings, api: Api, token: str, *, timeout_s: float | None = None, plain: bool = False
+) -> GraphQLTransport:
     """Return a connection to an API that was found, on the way that the settings describe.
 
+    `plain` is for short programs, see HttpClient.
     Raises ConfigurationError if the address, or a file that the way needs, cannot be used.
     """
     cloud = loaded.settings.cloud
@@ -35,6 +43,7 @@ def transport_to(loaded: LoadedSettings, api: Api, token: str, *, timeout_s: flo
             timeout_s or cloud.request_timeout,
             endpoint="" if api.embedded_pid else _endpoint(loaded),
             route=route_of(loaded, api.address, of_pool=False, embedded=bool(api.embedded_pid)),
+            plain=plain,
         )
     except ValueError as error:
         raise ConfigurationError(f"cloud.api, from {api.found_by}: {error}") from error

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
-import requests
-
 from flowherd import __version__
 from flowherd.backends.http import (
     DIRECT,
+    HttpAnswer,
     HttpClient,
     bounded_text,
     is_web_page,
@@ -57,11 +56,19 @@ class GraphQLTransport:
 
     `api` is the address; `endpoint` is where operations are posted to. Without the latter that is `api`, as in Prefect
     1.x, or with /graphql after it, as in 0.x: always if `api` has no path, and otherwise if there is nothing at `api`
-    itself. `route` is the way there. Raises ValueError if it is no http(s) address.
+    itself. `route` is the way there; `plain` is for a short program of one thread, see HttpClient.
+    Raises ValueError if it is no http(s) address.
     """
 
     def __init__(
-        self, api: str, token: str = "", timeout_s: float = 15.0, *, endpoint: str = "", route: Route = DIRECT
+        self,
+        api: str,
+        token: str = "",
+        timeout_s: float = 15.0,
+        *,
+        endpoint: str = "",
+        route: Route = DIRECT,
+        plain: bool = False,
     ) -> None:
         parts = urlsplit(api)
         self.api = api
@@ -93,7 +100,7 @@ class GraphQLTransport:
         headers = {"X-PREFECT-CORE-VERSION": f"flowherd-{__version__}"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._http = HttpClient(headers, route)
+        self._http = HttpClient(headers, route, plain=plain)
         #: Headers that were attached; sent with every request.
         self.attached_headers: dict[str, str] = {}
 
@@ -158,12 +165,12 @@ class GraphQLTransport:
 
     def _execute(
         self, query: str, variables: Mapping[str, Any] | None, headers: Mapping[str, str] | None
-    ) -> requests.Response:
+    ) -> HttpAnswer:
         content = {"headers": headers, "json": {"query": query, "variables": json.dumps(variables)}}
         response = self._send("POST", self.endpoint, timeout_s=self._timeout_s, **content)
         return self._at_either(response, content) if self._other_endpoint else response
 
-    def _at_either(self, response: requests.Response, content: Mapping[str, Any]) -> requests.Response:
+    def _at_either(self, response: HttpAnswer, content: Mapping[str, Any]) -> HttpAnswer:
         """Return the answer of the other endpoint if the first has answered that it is none, and stay there."""
         if response.status_code in _NO_ENDPOINT or (response.ok and is_web_page(response)):
             other = self._send("POST", self._other_endpoint, timeout_s=self._timeout_s, **content)
@@ -173,7 +180,7 @@ class GraphQLTransport:
         self._other_endpoint = ""
         return response
 
-    def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> requests.Response:
+    def _send(self, method: str, url: str, *, timeout_s: float, **content: Any) -> HttpAnswer:
         response = self._http.send(method, url, timeout_s=timeout_s, **content)
         self.server_version = response.headers.get(SERVER_HEADER)
         self.server_instance = response.headers.get(INSTANCE_HEADER) or ""
@@ -185,7 +192,7 @@ class GraphQLTransport:
         return response
 
 
-def _data(response: requests.Response) -> dict[str, Any]:
+def _data(response: HttpAnswer) -> dict[str, Any]:
     answer = _answer(response)
     if answer.get("errors"):
         raise refusal(answer["errors"])
@@ -195,7 +202,7 @@ def _data(response: requests.Response) -> dict[str, Any]:
     return data
 
 
-def _answer(response: requests.Response) -> dict[str, Any]:
+def _answer(response: HttpAnswer) -> dict[str, Any]:
     _raise_for_status(response)
     answer = json_body(response)
     if not isinstance(answer, dict):
@@ -203,7 +210,7 @@ def _answer(response: requests.Response) -> dict[str, Any]:
     return answer
 
 
-def _raise_for_status(response: requests.Response) -> None:
+def _raise_for_status(response: HttpAnswer) -> None:
     status = response.status_code
     if status == 200:
         return

@@ -16,10 +16,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import requests
-
 from flowherd import __version__
-from flowherd.backends.http import DIRECT, HttpClient, bounded_text, json_body, raise_for_common_status
+from flowherd.backends.http import DIRECT, HttpAnswer, HttpClient, bounded_text, json_body, raise_for_common_status
 from flowherd.config.route import Route
 from flowherd.config.urls import without_user
 from flowherd.errors import BackendError, BackendRefused, BackendUnavailable
@@ -107,13 +105,13 @@ class Prefect3Transport:
         # An empty body is an answer only with status 204; with any other the answer was cut short.
         return None if response.status_code == 204 else json_body(response)
 
-    def _send(self, method: str, path: str, **content: Any) -> requests.Response:
+    def _send(self, method: str, path: str, **content: Any) -> HttpAnswer:
         sent_s, sent_at = time.monotonic(), datetime.now(timezone.utc)
         response = self._http.send(method, self.address + path, timeout_s=self._timeout_s, **content)
         self._note_clock(response, sent_at + timedelta(seconds=(time.monotonic() - sent_s) / 2))
         return response
 
-    def _note_clock(self, response: requests.Response, at: datetime) -> None:
+    def _note_clock(self, response: HttpAnswer, at: datetime) -> None:
         """Compare the Date of an answer with this host's time `at` the middle of the request."""
         try:
             date = parsedate_to_datetime(response.headers["Date"])
@@ -145,7 +143,7 @@ def _authorization(api_key: str, auth_string: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _raise_for_status(response: requests.Response) -> None:
+def _raise_for_status(response: HttpAnswer) -> None:
     status = response.status_code
     if 200 <= status < 300:
         return
@@ -159,7 +157,7 @@ def _raise_for_status(response: requests.Response) -> None:
     )
 
 
-def _reason(response: requests.Response) -> str:
+def _reason(response: HttpAnswer) -> str:
     """Return the server's reason for a refusal, without the request that it repeats; empty if there is none."""
     try:
         answer = json_body(response)
