@@ -40,9 +40,11 @@ STREAM_NAMES = {
 # magic, stream, level, time in ns since the epoch, payload length, CRC-32 of the header before it and the payload
 _HEAD = struct.Struct("<2sBBQI")
 _CRC = struct.Struct("<I")
-_HEADER = struct.Struct("<2sBBQII")
-_LINE_MAGIC = b"\xf1\x0e"
-_SO_FAR_MAGIC = b"\xf1\x0f"
+#: A whole header: magic, stream, level, time, payload length and CRC.
+HEADER = struct.Struct("<2sBBQII")
+#: Begins the header of a record that stays, and that of text so far.
+LINE_MAGIC = b"\xf1\x0e"
+SO_FAR_MAGIC = b"\xf1\x0f"
 _ANY_MAGIC = re.compile(b"\xf1[\x0e\x0f]")
 #: In the stream's byte of text so far: the text has stood unfinished for so long that servers which take only whole
 #: lines get it as a line of its own.
@@ -77,12 +79,12 @@ def pack_record(stream: int, level: int, time_ns: int, payload: bytes) -> bytes:
 def pack_records(stream: int, level: int, time_ns: int, step_ns: int, payloads: Iterable[bytes]) -> bytes:
     """Many journal records of one stream as bytes: the first of `time_ns`, each `step_ns` later than the one before."""
     level = max(0, min(255, level))
-    head, header, crc32 = _HEAD.pack, _HEADER.pack, zlib.crc32
+    head, header, crc32 = _HEAD.pack, HEADER.pack, zlib.crc32
     parts = []
     for payload in payloads:
         size = len(payload)
-        crc = crc32(payload, crc32(head(_LINE_MAGIC, stream, level, time_ns, size)))
-        parts.append(header(_LINE_MAGIC, stream, level, time_ns, size, crc))
+        crc = crc32(payload, crc32(head(LINE_MAGIC, stream, level, time_ns, size)))
+        parts.append(header(LINE_MAGIC, stream, level, time_ns, size, crc))
         parts.append(payload)
         time_ns += step_ns
     return b"".join(parts)
@@ -91,7 +93,7 @@ def pack_records(stream: int, level: int, time_ns: int, step_ns: int, payloads: 
 def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing: bool) -> bytes:
     """One record of text so far as bytes."""
     stream |= _STANDING if standing else 0
-    head = _HEAD.pack(_SO_FAR_MAGIC, stream, max(0, min(255, level)), time_ns, len(payload))
+    head = _HEAD.pack(SO_FAR_MAGIC, stream, max(0, min(255, level)), time_ns, len(payload))
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
@@ -143,7 +145,7 @@ def _record_at(data: bytes, position: int, base: int) -> Optional[Record]:
     payload = bytes(data[body:end])
     if zlib.crc32(payload, zlib.crc32(data[position : position + _HEAD.size])) != crc:
         return None
-    if magic == _LINE_MAGIC:
+    if magic == LINE_MAGIC:
         return Record(base + position, base + end, stream, level, time_ns, payload)
     standing = bool(stream & _STANDING)
     return Record(base + position, base + end, stream & ~_STANDING, level, time_ns, payload, True, standing)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from flowherd_runner.contract.journal import STREAM_NAMES
 
 LEVELS = {"NOTSET": 0, "DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+LEVEL_NAMES = {number: name for name, number in LEVELS.items()}
 _OTHER_NAMES = {"WARN": 30, "FATAL": 50}
 #: Number of a line whose stream is not known.
 NO_STREAM = 0

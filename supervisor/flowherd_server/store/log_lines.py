@@ -19,11 +19,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from flowherd_server.store.log_codes import NO_STREAM, counter_of, level_code, stream_code
+from flowherd_server.store.plain import plain
 from flowherd_server.store.row_lookup import numbers_of
 from flowherd_server.store.tables import FLOW_RUN, LOG_ATTEMPT, LOG_LINE, TASK_RUN
 
@@ -42,6 +43,7 @@ _OFFSETS = f"SELECT max(offset) FROM {LOG_LINE.name} WHERE run = ? AND attempt =
 _KNOWN_OFFSETS = (
     f"SELECT offset FROM {LOG_LINE.name} WHERE run = ? AND attempt = ? AND offset IN (SELECT value FROM json_each(?))"
 )
+_OFFSETS_BETWEEN = f"SELECT offset FROM {LOG_LINE.name} WHERE run = ? AND attempt = ? AND offset >= ? AND offset < ?"
 _LAST_ID = f"SELECT max(id) FROM {LOG_LINE.name} WHERE run = ?"
 
 
@@ -86,11 +88,11 @@ def store_lines(connection: Connection, lines: Sequence[NewLine], now: int) -> N
 
 
 def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: dict[str, int], now: int) -> None:
-    attempts = _Attempts(connection, run)
+    attempts = Attempts(connection, run)
     places = [attempts.place(line.line_id) for line in lines]
     known = _known(connection, run, places)
-    number = (connection.exec_driver_sql(_LAST_ID, (run,)).scalar() or 0) & 0xFFFFFFFF
-    rows, counts = [], Counter[str]()
+    number = last_number(connection, run)
+    rows, levels = list[tuple[Any, ...]](), Counter[int]()
     for line, place in zip(lines, places, strict=True):
         if place.offset is not None:
             if (place.attempt, place.offset) in known:
@@ -98,21 +100,36 @@ def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: di
             known.add((place.attempt, place.offset))
         number += 1
         level, level_name = level_code(line.level)
-        counts[counter_of(level)] += 1
+        levels[level] += 1
         task_run = None if line.task_run_id is None else tasks[line.task_run_id]
         at = now if line.timestamp is None else line.timestamp
-        stored = (number, at, level, *_text(line, task_run), level_name, place.mark)
+        stored = (number, at, level, *stored_text(line, task_run), level_name, place.mark)
         rows.append((run, *_key(place, number), *stored))
+    insert_rows(connection, run, rows, levels)
+
+
+def last_number(connection: Connection, run: int) -> int:
+    """Return the number of the run's latest line; 0 if it has none."""
+    return (connection.exec_driver_sql(_LAST_ID, (run,)).scalar() or 0) & 0xFFFFFFFF
+
+
+def offsets_between(connection: Connection, run: int, attempt: int, start: int, end: int) -> set[int]:
+    """Return the offsets from `start` to before `end` at which a line of this journal is stored."""
+    return set(connection.exec_driver_sql(_OFFSETS_BETWEEN, (run, attempt, start, end)).scalars())
+
+
+def insert_rows(connection: Connection, run: int, rows: list[tuple[Any, ...]], levels: Counter[int]) -> None:
+    """Insert rows of new lines of one run, in the order of the columns, and count them; `levels` has their levels."""
     if rows:
-        connection.exec_driver_sql(_INSERT, rows)
-        _count(connection, run, counts)
+        plain(connection).executemany(_INSERT, rows)
+        _count(connection, run, levels)
 
 
 def _key(place: _Place, number: int) -> tuple[int, int]:
     return place.attempt, number if place.offset is None else place.offset
 
 
-def _text(line: NewLine, task_run: int | None) -> tuple[int, int | None, str | None, str, str | None]:
+def stored_text(line: NewLine, task_run: int | None) -> tuple[int, int | None, str | None, str, str | None]:
     """Return stream, task run, name, message and info as they are stored.
 
     A name that is that of the stream is stored as the empty text, and an info that only has the stream is not stored.
@@ -130,7 +147,7 @@ def only_stream(stream: str | None) -> str:
     return f'{{"stream":"{stream}"}}'
 
 
-class _Attempts:
+class Attempts:
     """The numbers of the journals of one run."""
 
     def __init__(self, connection: Connection, run: int) -> None:
@@ -143,16 +160,16 @@ class _Attempts:
         if line_id is None:
             return _Place(NO_ATTEMPT, None, None)
         token, colon, text = line_id.rpartition(":")
-        number = self._number(token) if colon and token else None
+        number = self.number(token) if colon and token else None
         if number is None:
-            number, text = self._number(""), line_id
+            number, text = self.number(""), line_id
             assert number is not None
         offset = _offset(text)
         if offset is not None:
             return _Place(number, offset, None)
         return _Place(number, _hash(text), text)
 
-    def _number(self, token: str) -> int | None:
+    def number(self, token: str) -> int | None:
         """Return the number of a journal; None if there are too many of them."""
         if self._numbers is None:
             query = f"SELECT name, attempt FROM {LOG_ATTEMPT.name} WHERE run = ?"
@@ -195,7 +212,10 @@ def _known(connection: Connection, run: int, places: Iterable[_Place]) -> set[tu
     return known
 
 
-def _count(connection: Connection, run: int, counts: Counter[str]) -> None:
+def _count(connection: Connection, run: int, levels: Counter[int]) -> None:
+    counts = Counter[str]()
+    for level, lines in levels.items():
+        counts[counter_of(level)] += lines
     changes = {"log_lines": counts.total(), **counts}
     text = ", ".join(f"{column} = {column} + ?" for column in changes)
     connection.exec_driver_sql(f"UPDATE {FLOW_RUN.name} SET {text} WHERE seq = ?", (*changes.values(), run))

@@ -5,22 +5,19 @@ Knows the journal's records and LogLine, and not where the lines go.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from flowherd.values import LogLine, checked_id
+from flowherd.journal_content import record_content
+from flowherd.values import LogLine
 from flowherd_runner.contract.files import open_regular
 from flowherd_runner.contract.journal import (
     HEADER_BYTES,
     MAX_LINE_BYTES,
-    STREAM_LOG,
     STREAM_NAMES,
-    STREAM_NOTICE,
     STREAM_STDERR,
     Record,
     unpack_all,
@@ -81,63 +78,18 @@ def without_replaced(lines: Sequence[LogLine], *, keep_standing: bool = False) -
 
 
 def _line(record: Record, flow_run_id: str, attempt: str) -> LogLine:
-    content = _content(record)
+    content = record_content(record.stream, record.payload)
     return LogLine(
         flow_run_id=flow_run_id,
         at=_EPOCH + timedelta(microseconds=record.time_ns // 1000),
         stream=STREAM_NAMES.get(record.stream, "log"),
         level=record.level or (logging.ERROR if record.stream == STREAM_STDERR else logging.INFO),
         logger=content.logger,
-        message=_storable(content.message),
+        message=content.message,
         line_id=f"{attempt}:{record.offset}" if attempt else str(record.offset),
         task_run_id=content.task_run_id,
         subflow_run_id=None if content.flow_run_id == flow_run_id else content.flow_run_id,
-        info=_storable(content.info),
+        info=content.info,
         so_far=record.so_far,
         standing=record.standing,
     )
-
-
-class _Content(NamedTuple):
-    """What one record says."""
-
-    logger: str
-    message: str
-    task_run_id: str | None = None
-    flow_run_id: str | None = None
-    info: dict[str, Any] | None = None
-
-
-def _content(record: Record) -> _Content:
-    """Return what a record says; bytes that are not UTF-8 are shown as \\xNN."""
-    text = record.payload.decode("utf-8", "backslashreplace")
-    if record.stream not in (STREAM_LOG, STREAM_NOTICE):
-        return _Content(STREAM_NAMES.get(record.stream, ""), text)
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):  # written by a runner of another release, or cut: show the text itself
-        return _Content(STREAM_NAMES[record.stream], text)
-    if not isinstance(value, dict):
-        return _Content(STREAM_NAMES[record.stream], text)
-    logger, message = str(value.get("logger") or STREAM_NAMES[record.stream]), str(value.get("message", ""))
-    info = value.get("info") if isinstance(value.get("info"), dict) else None
-    return _Content(logger, message, _id(value.get("task_run_id")), _id(value.get("flow_run_id")), info)
-
-
-def _storable(value: Any) -> Any:
-    """Return the value with NUL shown as \\x00: PostgreSQL, in which other servers store lines, cannot hold it."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\\x00")
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(name): _storable(item) for name, item in value.items()}
-    return value
-
-
-def _id(value: Any) -> str | None:
-    """Return `value` if it is an id. A journal may hold anything, and a bad id of a task must not cost the line."""
-    try:
-        return checked_id(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
