@@ -61,7 +61,7 @@ def test_the_name_decides_and_else_whether_a_work_pool_is_set(
     settings = loaded(**{"cloud.api": api, **given})
     assert settings.settings.backend_name == name
     backend = open_backend(settings)
-    assert type(backend) is kind
+    assert isinstance(backend, kind)
     backend.close()
 
 

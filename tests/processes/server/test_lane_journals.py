@@ -109,9 +109,9 @@ def test_a_line_of_an_unknown_run_or_task_run_is_refused_and_nothing_of_the_requ
     payload = json.dumps({"logger": "x", "message": "y", "task_run_id": str(uuid.uuid4())}).encode()
     data = pack_record(STREAM_STDOUT, 20, START_NS, b"one") + pack_record(STREAM_LOG, 20, START_NS + 1000, payload)
     with lane_of(client.server) as lane:
-        with pytest.raises(LaneRefused, match="task run .* not found"):
+        with pytest.raises(LaneRefused, match=r"task run .* not found"):
             _send(lane, run_id, 0, data)
-        with pytest.raises(LaneRefused, match="flow run .* not found"):
+        with pytest.raises(LaneRefused, match=r"flow run .* not found"):
             _send(lane, str(uuid.uuid4()), 0, data)
         for piece in ({"offset": 0, "size": 10}, {"offset": -1, "size": 0}, {"offset": 0}):
             with pytest.raises(LaneRefused) as refusal:
