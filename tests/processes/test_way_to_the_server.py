@@ -42,18 +42,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def reaches(address: str, environ: Mapping[str, str] | None = None, **cloud: Any) -> GraphQLBackend:
-    """Connect as an agent does, register, and have a wake answered; return the connection."""
+    """Connect as an agent does, register, and have a wake answered over HTTP; return the connection."""
     overrides = {"cloud.api": address, **{f"cloud.{name}": value for name, value in cloud.items()}}
     backend = open_backend(load_settings(overrides, environ={"FLOWHERD_HOME": "/nowhere", **(environ or {})}))
     assert isinstance(backend, GraphQLBackend)
     try:
         assert backend.connect().wakes
         backend.register(IDENTITY)
-        woken = threading.Thread(target=backend.wait_for_wake, args=(0, 0.05))
+        woken = threading.Thread(target=GraphQLBackend.wait_for_wake, args=(backend, 0, 0.05))
         woken.start()
         woken.join(20)
         assert not woken.is_alive()
-        assert backend.wait_for_wake(0, 0.05).sequence >= 0
+        assert GraphQLBackend.wait_for_wake(backend, 0, 0.05).sequence >= 0
     finally:
         backend.close()
     return backend
