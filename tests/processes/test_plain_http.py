@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -76,9 +77,9 @@ def test_refusals_and_redirects_are_understood_as_they_are_with_requests() -> No
 
 
 def test_an_answer_of_another_form_is_asked_for_with_requests() -> None:
-    chunked = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nd\r\n{"data": {"a"\r\n'
-    chunked += b"5\r\n: 1}}\r\n0\r\n\r\n"
-    with raw_server(chunked, connections=2) as url:
+    zipped = gzip.compress(b'{"data": {"a": 1}}')
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    with raw_server(head % len(zipped) + zipped, connections=2) as url:
         transport = GraphQLTransport(url, plain=True)
         assert transport.execute(QUERY) == {"a": 1}
         transport.close()
@@ -89,10 +90,9 @@ def test_an_answer_of_another_form_is_asked_for_with_requests() -> None:
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 nothing\r\nContent-Length: 0\r\n\r\n",
         b"nothing\r\n\r\n",
         b"x" * 70000,
@@ -112,5 +112,5 @@ def test_a_server_that_does_not_answer_is_waited_for_once() -> None:
 
 
 def test_a_header_of_several_lines_is_not_sent() -> None:
-    with pytest.raises(ValueError, match="more than one line"):
-        PlainConnection().exchange("GET", "http://127.0.0.1:1/", 1, {"A": "b\r\nC: d"})
+    with raw_server(b"") as url, pytest.raises(ValueError, match="Invalid header value"):
+        PlainConnection().exchange("GET", url, 5, {"A": "b\r\nC: d"})
