@@ -181,6 +181,8 @@ class ServerCore:
         return offered_to
 
     def _details(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        if not self.offers_runs:
+            return []
         with self.database.reading() as connection:
             return run_details(connection, now_us(), run_ids)
 

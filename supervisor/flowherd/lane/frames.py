@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 #: Longest frame, bytes, without its first length.
 MAX_FRAME_BYTES = 8 * 1024 * 1024
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _LENGTHS = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
 
@@ -33,7 +34,7 @@ def encode(head: Mapping[str, Any], body: bytes = b"") -> bytes:
 
     `head` is a JSON object; text in it may have lone surrogates.
     """
-    text = json.dumps(head, separators=(",", ":")).encode("ascii")
+    text = _ENCODER.encode(head).encode("ascii")
     length = _LENGTH.size + len(text) + len(body)
     if length > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {length} bytes; {MAX_FRAME_BYTES} are allowed")

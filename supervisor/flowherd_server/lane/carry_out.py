@@ -17,6 +17,7 @@ from flowherd_server.lane.given import BadRequest
 from flowherd_server.lane.requests import Access, LaneOperation, LaneRequest
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us
+from flowherd_server.store.plain import plain
 
 Request = tuple[LaneOperation, LaneRequest]
 
@@ -74,16 +75,17 @@ def _within(core: ServerCore, connection: Connection, now: int, each: Request, *
     """Carry out one of the requests of a transaction, so that only its own changes are taken back if it is refused."""
     operation, request = each
     call = Call(connection, request.connection.caller, now, core.schedule_ahead, core.offers_runs, offers=core.offers)
+    execute = plain(connection).execute
     if is_writing:
-        connection.exec_driver_sql("SAVEPOINT request")
+        execute("SAVEPOINT request")
     outcome = _outcome(operation, replace(request, call=call))
     if outcome.head is not None and "error" in outcome.head:
         if is_writing:
-            connection.exec_driver_sql("ROLLBACK TO request")
+            execute("ROLLBACK TO request")
     else:
         outcome.calls.append(call)
     if is_writing:
-        connection.exec_driver_sql("RELEASE request")
+        execute("RELEASE request")
     return outcome
 
 

@@ -36,6 +36,8 @@ class LaneListener:
             self.socket.setblocking(False)
             undo.pop_all()
         self._identity = self._present_identity()
+        #: Users who were refused.
+        self._refused: set[int] = set()
 
     def accept(self) -> socket.socket | None:
         """Return a new connection; None if there is none, or from somebody who may not connect. Raises OSError."""
@@ -46,7 +48,9 @@ class LaneListener:
         uid = peer_uid(accepted)
         if uid in (os.geteuid(), _ROOT):
             return accepted
-        logger.warning("user {} may not use {}, and was refused", uid, self.path)
+        if uid not in self._refused:
+            self._refused.add(uid)
+            logger.warning("user {} may not use {}, and was refused", uid, self.path)
         accepted.close()
         return None
 

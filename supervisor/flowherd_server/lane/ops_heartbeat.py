@@ -7,6 +7,7 @@ from typing import Any
 
 from flowherd_server.lane import given
 from flowherd_server.lane.requests import Access, LaneOperation, LaneRequest
+from flowherd_server.store.plain import plain
 
 _BEAT = "UPDATE flow_run SET heartbeat = ? WHERE id = ?"
 
@@ -14,8 +15,8 @@ _BEAT = "UPDATE flow_run SET heartbeat = ? WHERE id = ?"
 def _heartbeat(request: LaneRequest) -> Mapping[str, Any]:
     """Note it; unknown ids are passed over."""
     call = request.transaction
-    for run_id in given.uuids(request.given, "flow_run_ids"):
-        call.connection.exec_driver_sql(_BEAT, (call.now, run_id))
+    beats = [(call.now, run_id) for run_id in given.uuids(request.given, "flow_run_ids")]
+    plain(call.connection).executemany(_BEAT, beats)
     return {}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flowherd_server.lane import given
 from flowherd_server.lane.requests import Access, LaneOperation, LaneRequest
+from flowherd_server.store.plain import plain
 
 _STATES = "SELECT id, version, state, serialized_state FROM flow_run WHERE id IN (SELECT value FROM json_each(?))"
 
@@ -15,7 +16,7 @@ _STATES = "SELECT id, version, state, serialized_state FROM flow_run WHERE id IN
 def _states(request: LaneRequest) -> Mapping[str, Any]:
     """Return id, version, state and serialized_state of these runs; unknown ids are left out."""
     ids = json.dumps(given.uuids(request.given, "flow_run_ids"))
-    rows = request.transaction.connection.exec_driver_sql(_STATES, (ids,))
+    rows = plain(request.transaction.connection).execute(_STATES, (ids,))
     return {
         "flow_runs": [
             {"id": row[0], "version": row[1], "state": row[2], "serialized_state": json.loads(row[3])} for row in rows

@@ -6,6 +6,7 @@ What has come from all clients while the last transaction was flushed is the nex
 from __future__ import annotations
 
 import contextlib
+import resource
 import selectors
 import threading
 import time
@@ -31,6 +32,8 @@ from flowherd_server.service import ServerCore
 
 #: Most connections at a time; further ones are closed at once, and their clients go on without the lane.
 MOST_CONNECTIONS = 512
+#: Share of the process's descriptors that the lane's connections may have; the others are for HTTP and the database.
+_SHARE = 4
 #: Bodies in one transaction, bytes; what comes after them waits for the next.
 _MOST_BODY_BYTES = 8 * 1024 * 1024
 #: How long no connections are accepted if the process has no descriptors left, seconds.
@@ -61,6 +64,7 @@ class Lane:
         self._selector.register(listener.socket, selectors.EVENT_READ, listener)
         self._selector.register(self._waker, selectors.EVENT_READ, self._waker)
         self._connections: set[LaneConnection] = set()
+        self._most = _most_connections()
         #: Connections for which something waits to be sent; filled by any thread.
         self._changed: deque[LaneConnection] = deque()
         #: What other threads have asked this one to do.
@@ -136,7 +140,7 @@ class Lane:
             return
         if accepted is None:
             return
-        if len(self._connections) >= MOST_CONNECTIONS:
+        if len(self._connections) >= self._most:
             accepted.close()
             return
         connection = LaneConnection(accepted, self._has_waiting)
@@ -236,6 +240,11 @@ class Lane:
         """Say why, and close the connection."""
         connection.send({"id": request_id, "error": kind, "message": message})
         self._close(connection)
+
+
+def _most_connections() -> int:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // _SHARE)
 
 
 def _caller(head: given.Given) -> Caller:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from flowherd_server.store.plain import plain
 from flowherd_server.store.tables import TEXT_SO_FAR
 
 _REPLACE = (
@@ -37,10 +38,10 @@ def replace_texts(connection: Connection, texts: Iterable[TextSoFar]) -> None:
     """Store the texts in place of earlier ones of their runs and streams."""
     rows: list[tuple[Any, ...]] = [(str(uuid4()), *text) for text in texts]
     if rows:
-        connection.exec_driver_sql(_REPLACE, rows)
+        plain(connection).executemany(_REPLACE, rows)
 
 
 def delete_finished(connection: Connection, finished: dict[tuple[str, str], int]) -> None:
     """Delete what lines have finished; `finished` has the latest time of a line by run id and stream."""
     if finished:
-        connection.exec_driver_sql(_DELETE, [(*key, timestamp) for key, timestamp in finished.items()])
+        plain(connection).executemany(_DELETE, [(*key, timestamp) for key, timestamp in finished.items()])

@@ -18,6 +18,8 @@ from sqlalchemy import Boolean, Connection, RowMapping, Table
 
 from flowherd_server.store.columns import Json
 
+# Escaped, because a client may send lone surrogates, which cannot be encoded.
+_ENCODER = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"))
 #: A row, however it was read.
 StoredRow = Mapping[str, Any] | RowMapping
 
@@ -31,8 +33,7 @@ def plain(connection: Connection) -> sqlite3.Connection:
 
 def dump_json(value: Any) -> str:
     """Return the text as which a value of a JSON column is stored."""
-    # Escaped, because a client may send lone surrogates, which cannot be encoded.
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def find_row(connection: Connection, table: Table, row_id: str, without: tuple[str, ...] = ()) -> dict[str, Any] | None:
