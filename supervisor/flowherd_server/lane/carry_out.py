@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +22,8 @@ from flowherd_server.store.plain import plain
 
 Request = tuple[LaneOperation, LaneRequest]
 
-_NOT_POSSIBLE = (DatabaseLost, SQLAlchemyError)
+#: What concerns all requests of a transaction, which SQLite may have taken back by itself.
+_NOT_POSSIBLE = (DatabaseLost, SQLAlchemyError, sqlite3.OperationalError)
 
 
 @dataclass

@@ -43,6 +43,7 @@ def _subscribe(request: LaneRequest) -> Mapping[str, Any] | None:
 def _room(request: LaneRequest) -> Mapping[str, Any]:
     """Note for how many more runs the agent has room, those that it was offered and has not claimed counted in."""
     request.core.offers.has_room(_holder(request), given.number_or_none(request.given, "room"))
+    request.core.contacts.note(request.connection.caller.agent_id, now_us())
     return {}
 
 
