@@ -34,8 +34,8 @@ from flowherd_server.service import ServerCore
 MOST_CONNECTIONS = 512
 #: Share of the process's descriptors that the lane's connections may have; the others are for HTTP and the database.
 _SHARE = 4
-#: Bodies in one transaction, bytes; what comes after them waits for the next.
-_MOST_BODY_BYTES = 8 * 1024 * 1024
+#: Bodies after which a transaction takes no further requests, bytes: others wait for it with their changes.
+_MOST_BODY_BYTES = 1024 * 1024
 #: How long no connections are accepted if the process has no descriptors left, seconds.
 _FULL_PAUSE_S = 1.0
 #: How long the thread has for its last transaction when the server stops, seconds.

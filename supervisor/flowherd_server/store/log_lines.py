@@ -110,12 +110,12 @@ def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: di
 
 def last_number(connection: Connection, run: int) -> int:
     """Return the number of the run's latest line; 0 if it has none."""
-    return (connection.exec_driver_sql(_LAST_ID, (run,)).scalar() or 0) & 0xFFFFFFFF
+    return (plain(connection).execute(_LAST_ID, (run,)).fetchone()[0] or 0) & 0xFFFFFFFF
 
 
 def offsets_between(connection: Connection, run: int, attempt: int, start: int, end: int) -> set[int]:
     """Return the offsets from `start` to before `end` at which a line of this journal is stored."""
-    return set(connection.exec_driver_sql(_OFFSETS_BETWEEN, (run, attempt, start, end)).scalars())
+    return {row[0] for row in plain(connection).execute(_OFFSETS_BETWEEN, (run, attempt, start, end))}
 
 
 def insert_rows(connection: Connection, run: int, rows: list[tuple[Any, ...]], levels: Counter[int]) -> None:
@@ -173,12 +173,12 @@ class Attempts:
         """Return the number of a journal; None if there are too many of them."""
         if self._numbers is None:
             query = f"SELECT name, attempt FROM {LOG_ATTEMPT.name} WHERE run = ?"
-            self._numbers = {row[0]: row[1] for row in self._connection.exec_driver_sql(query, (self._run,))}
+            self._numbers = dict(plain(self._connection).execute(query, (self._run,)))
         number = self._numbers.get(token)
         if number is None and (len(self._numbers) < _MOST_ATTEMPTS or not token):
             number = self._numbers[token] = len(self._numbers) + 1
             insert = f"INSERT INTO {LOG_ATTEMPT.name} (run, attempt, name) VALUES (?, ?, ?)"
-            self._connection.exec_driver_sql(insert, (self._run, number, token))
+            plain(self._connection).execute(insert, (self._run, number, token))
         return number
 
 
@@ -203,11 +203,11 @@ def _known(connection: Connection, run: int, places: Iterable[_Place]) -> set[tu
             offsets.setdefault(place.attempt, set()).add(place.offset)
     known: set[tuple[int, int]] = set()
     for attempt, wanted in offsets.items():
-        last = connection.exec_driver_sql(_OFFSETS, (run, attempt)).scalar()
+        last = plain(connection).execute(_OFFSETS, (run, attempt)).fetchone()[0]
         # New lines of a journal are beyond all others, so usually there is nothing to look up.
         earlier = [] if last is None else sorted(offset for offset in wanted if offset <= last)
         if earlier:
-            found = connection.exec_driver_sql(_KNOWN_OFFSETS, (run, attempt, json.dumps(earlier)))
+            found = plain(connection).execute(_KNOWN_OFFSETS, (run, attempt, json.dumps(earlier)))
             known.update((attempt, row[0]) for row in found)
     return known
 
@@ -218,4 +218,4 @@ def _count(connection: Connection, run: int, levels: Counter[int]) -> None:
         counts[counter_of(level)] += lines
     changes = {"log_lines": counts.total(), **counts}
     text = ", ".join(f"{column} = {column} + ?" for column in changes)
-    connection.exec_driver_sql(f"UPDATE {FLOW_RUN.name} SET {text} WHERE seq = ?", (*changes.values(), run))
+    plain(connection).execute(f"UPDATE {FLOW_RUN.name} SET {text} WHERE seq = ?", (*changes.values(), run))

@@ -155,7 +155,7 @@ def test_an_agent_that_has_a_run_to_end_is_woken(agent: LaneAgent) -> None:
     agent.client.do("cancel_flow_run", flow_run_id=run_id)
     push = agent.waiting.wait_for_push(20)
     assert push is not None
-    assert push.head == {"push": WAKE}
+    assert push.head == {"push": WAKE, "work": False}
     (state,) = agent.asking.request("states", flow_run_ids=[run_id]).head["flow_runs"]
     assert state["state"] == "Cancelling"
 
@@ -186,7 +186,7 @@ def test_what_an_agent_was_pushed_and_did_not_claim_passes_on_when_it_goes(agent
     wait_until(lambda: [row["id"] for row in agent.offered()] == [run_id])
     push = agent.waiting.wait_for_push(20)
     assert push is not None
-    assert push.head == {"push": WAKE}
+    assert push.head == {"push": WAKE, "ends": False}
     assert agent.client.ask(f'{{ agent_by_pk(id: "{other.client.agent_id}") {{ connected }} }}') == {
         "agent_by_pk": {"connected": False}
     }
