@@ -34,6 +34,7 @@ class Offering(MemoryBackend):
         self.news: SimpleQueue[Wake | None] = SimpleQueue()
         self.listed: list[FlowRun] = []
         self.rooms: list[int | None] = []
+        self.asked_by: list[str] = []
         self.claimed: list[list[str]] = []
         self.claimed_by: set[str] = set()
         self.away = False
@@ -44,6 +45,7 @@ class Offering(MemoryBackend):
 
     def offered_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
         self.rooms.append(room)
+        self.asked_by.append(threading.current_thread().name)
         return [] if room == 0 else list(self.listed)
 
     def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
@@ -192,6 +194,24 @@ def test_an_offer_without_room_is_declined_at_once(backend: Offering) -> None:
         agent.control.usual_stop = "cancel"
     assert backend.claimed == [[first.id]]
     assert backend.state(second.id) is RunState.SCHEDULED
+
+
+def test_the_end_of_a_run_makes_an_agent_with_a_limit_ask_for_more_without_a_poll(backend: Offering) -> None:
+    polls = []
+
+    class Polling(Forking):
+        def heartbeat(self) -> None:
+            polls.append(1)
+            super().heartbeat()
+
+    with polled_once(Polling(hostname_label=False, limit=1, backend=backend), backend):
+        backend.listed = [*backend.offer(), *backend.offer()][1:]
+        wait_until(lambda: backend.state(backend.listed[0].id) is RunState.SUCCESS)
+        beside = [thread for thread in backend.asked_by if thread.startswith("deploy")]
+    assert beside
+    assert (
+        len(polls) <= 2
+    )  # the first; and the one that declines the second offer, if it came while the first run lived
 
 
 def test_a_paused_agent_declines_offers(backend: Offering) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 
 from flowherd.agent import agent_log
@@ -25,6 +25,7 @@ from flowherd.agent.direct_reports import report_failure, write_line
 from flowherd.agent.intake import Intake
 from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
+from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.platform import Elsewhere, Platform
 from flowherd.agent.systemd import notify_ready
 from flowherd.backends.protocol import Backend
@@ -102,6 +103,8 @@ class Agent(LaterNames, AgentParts):
         deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
         intake = (self._own_connection, self.submitting_flow_runs, lambda: self._own_platform, deploy_many)
         self._own_intake = Intake(*intake, lambda fut, one: self.on_flow_run_deploy_attempt(fut, flow_run_id=one))
+        offered = (self._own_loop, self._own_intake, self._own_claims, self.query_flow_runs, self._own_may_take)
+        self._own_offered = OfferedRuns(*offered, self.logger)
 
     # -- the published methods
 
@@ -273,17 +276,11 @@ class Agent(LaterNames, AgentParts):
         new = [one for run_id, one in found.items() if run_id not in deploying and self._own_intake.is_new(one)]
         return new[: self._own_platform.room(self.submitting_flow_runs)]
 
-    def _own_take(self, offered: Sequence[FlowRun]) -> bool:
-        """Claim and deploy flow runs that the backend offers by itself; False if a poll has to look after them."""
-        executor = self._own_loop.executor
-        is_overridden = overrides(self, Agent, *CLAIMING, *LOOKING)
-        if executor is None or is_overridden or self.max_polls is not None or self._own_is_held_back():
+    def _own_may_take(self) -> bool:
+        """Return whether flow runs may be claimed now without a poll, because no override of a subclass is left out."""
+        if self.max_polls is not None or overrides(self, Agent, *CLAIMING, *LOOKING):
             return False
-        admitted = self._own_intake.admit(offered)
-        if admitted:
-            self.logger.info("Found %s flow run(s) to submit for execution", len(admitted))
-            self._own_intake.deploy_soon(executor, admitted)
-        return len(admitted) == len(offered) and not self._own_claims.uncertain
+        return self._own_connection.shares and not self._own_is_held_back()
 
     def _own_settle_claims(self, executor: Executor) -> None:
         """Look up claims without an answer, of this agent and of an earlier one, and go on with those that hold."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.loop import PollLoop
+from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.platform import Platform
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.agent.systemd import notify_stopping
@@ -24,7 +24,7 @@ from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import BackendRefused
 from flowherd.signals import StopSignals, Waker
-from flowherd.values import AgentIdentity, FlowRun, Wake
+from flowherd.values import AgentIdentity, Wake
 
 if TYPE_CHECKING:
     from flowherd.backends.graphql.agent_client import AgentClient
@@ -46,6 +46,7 @@ class AgentParts:
     _own_claim_gate: ClaimGate
     _own_platform: Platform
     _own_waker: Waker
+    _own_offered: OfferedRuns
     submitting_flow_runs: set[str]
 
     @functools.cached_property
@@ -121,14 +122,9 @@ class AgentParts:
     def _own_woken(self, wake: Wake) -> None:
         self._own_platform.woken(wake)
         if wake.offered:
-            if not self._own_take(wake.offered):
-                self.poke()  # which finds them, or declines them
+            self._own_offered.take(wake.offered)
         elif wake.work and self._own_platform.room(self.submitting_flow_runs) != 0:
             self.poke()  # without room, the end of a run leads to a poll
-
-    def _own_take(self, offered: Sequence[FlowRun]) -> bool:
-        """Deploy flow runs that the backend offers by itself; False if a poll has to look after them."""
-        raise NotImplementedError
 
     def _own_api_facts(self) -> ApiFacts:
         platform = self._own_platform

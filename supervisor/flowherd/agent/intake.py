@@ -93,18 +93,23 @@ class Intake:
         """Claim and deploy these in another thread, with one request. Raises RuntimeError when the agent stops."""
         self._begin(flow_runs, lambda attempts: executor.submit(self._deploy_many.run, flow_runs, attempts, executor))
 
+    def deploy_here(self, executor: WorkerThreads, flow_runs: Sequence[FlowRun]) -> None:
+        """Claim these with one request and deploy the first in this thread; does nothing when the agent stops."""
+        many = self._deploy_many
+        with contextlib.suppress(RuntimeError):
+            self._begin(flow_runs, lambda attempts: executor.run(many.run, flow_runs, attempts, executor))
+
     def deploy_soon(self, executor: WorkerThreads, flow_runs: Sequence[FlowRun]) -> None:
         """Claim and deploy these: one in this thread if no other is being deployed, else as `submit_many` does.
 
         Does nothing when the agent stops.
         """
+        if len(flow_runs) == 1 and executor.is_idle():
+            self.deploy_here(executor, flow_runs)
+            return
         with contextlib.suppress(RuntimeError):
-            if len(flow_runs) == 1 and executor.is_idle():
-                many = self._deploy_many
-                self._begin(flow_runs, lambda attempts: executor.run(many.run, flow_runs, attempts, executor))
-            else:
-                for batch in in_batches(flow_runs):
-                    self.submit_many(executor, batch)
+            for batch in in_batches(flow_runs):
+                self.submit_many(executor, batch)
 
     def _begin(self, flow_runs: Sequence[FlowRun], begin: Callable[[Mapping[str, Future[None]]], object]) -> None:
         attempts: dict[str, Future[None]] = {flow_run.id: Future() for flow_run in flow_runs}

@@ -20,8 +20,8 @@ class AgentTies:
     options: Callable[[], HostOptions]
     #: Returns what the agent's class chooses for one run; raises what the class raises.
     choices: Callable[[FlowRun], ClassChoices]
-    #: Makes the agent poll at once.
-    poke: Callable[[], None]
+    #: Makes the agent look for flow runs at once, because there is room for more.
+    has_room: Callable[[], None]
     #: Ends a wait for runs early while the agent stops.
     wake: Callable[[], None]
     #: Tells this life of the agent from others.

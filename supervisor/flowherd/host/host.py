@@ -276,9 +276,10 @@ class Host:
         """Return one object for each run that has not ended, with what its processes use."""
         return [run_stats(run) for run in self._registry.living()]
 
-    def processes(self) -> set[RunProcess]:
-        """Return the processes of the runs that have not ended, also of those that an earlier agent started."""
-        return {RunProcess(run) for run in self._registry.living() if run.runner is not None}
+    def processes(self, flow_run_id: str | None = None) -> set[RunProcess]:
+        """Return the processes of the runs, or of one run, that have not ended, whichever agent started them."""
+        runs = self._registry if flow_run_id is None else filter(None, [self._registry.get(flow_run_id)])
+        return {RunProcess(run) for run in runs if run.runner is not None and not run.ended}
 
     # -- stop
 
@@ -337,7 +338,7 @@ class Host:
         self._courier.wake()
         self._ended.ended(run)
         if self._options.limit is not None:
-            self._ties.poke()
+            self._ties.has_room()
 
     def _run_delivered(self, run: Run) -> None:
         if not self._unstarted.start_again(run, self._watch, self._courier.wake_soon):

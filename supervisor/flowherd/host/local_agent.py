@@ -87,7 +87,7 @@ class LocalAgent(Agent):
                 connection=self._own_connection,
                 options=self._own_host_options,
                 choices=self._own_choices,
-                poke=self.poke,
+                has_room=self._own_offered.ask,
                 wake=self._own_wake_at_stop,
                 instance=self.control.instance,
             ),
@@ -100,7 +100,7 @@ class LocalAgent(Agent):
         the runner cannot be started; and what `populate_env_vars` raised for this run.
         """
         deployment = self._own_host.deploy(as_flow_run(flow_run))
-        self.processes |= {one for one in self._own_host.processes() if one.flow_run_id == flow_run.id}
+        self.processes |= self._own_host.processes(flow_run.id)
         return deployment
 
     def heartbeat(self) -> None:
