@@ -30,6 +30,7 @@ from flowherd_server.mutations import OPERATIONS
 from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.runs.run_details import run_details
+from flowherd_server.runs.run_ends import RunEnds
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
 from flowherd_server.runs.subscribers import Subscribers
@@ -66,8 +67,10 @@ class ServerCore:
         self.offers = OfferBook()
         self.subscribers = Subscribers(self.offers, self._details)
         self.board = WakeBoard(self._loop, self.offers, self.subscribers)
+        #: Clients that wait for ends of runs.
+        self.ends = RunEnds(database)
         #: Called after each commit, in the thread that made it.
-        self.listeners: list[Callable[[Effects], None]] = []
+        self.listeners: list[Callable[[Effects], None]] = [self.ends.announce]
         self.contacts = AgentContacts(database)
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
@@ -108,6 +111,7 @@ class ServerCore:
         self._stopping = True
         self._background.request_stop()
         self.board.close()
+        self.ends.close()
 
     async def stop(self) -> None:
         """Stop the background tasks."""

@@ -8,6 +8,7 @@ from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
 from flowherd.client.logs import RunLog
 from flowherd.client.queries import is_flowherd_server
+from flowherd.client.run_end import EndWait
 from flowherd.client.runs import Runs
 
 
@@ -38,6 +39,10 @@ class UserClient:
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""
         return RunHistory(self._transport, run_id)
+
+    def end_of(self, run_id: str) -> EndWait:
+        """Begin to wait for the end of a run."""
+        return EndWait(self._transport, run_id)
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowherd_server.lane import ops_agent, ops_claim, ops_heartbeat, ops_report, ops_states
+from flowherd_server.lane import ops_agent, ops_claim, ops_heartbeat, ops_report, ops_states, ops_wait
 from flowherd_server.lane.requests import LaneOperation
 
 OPERATIONS: dict[str, LaneOperation] = {
@@ -13,5 +13,6 @@ OPERATIONS: dict[str, LaneOperation] = {
         *ops_heartbeat.OPERATIONS,
         *ops_report.OPERATIONS,
         *ops_states.OPERATIONS,
+        *ops_wait.OPERATIONS,
     )
 }

@@ -26,6 +26,7 @@ from flowherd_server.offers import MAX_HOLDER_LENGTH
 from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard, marks_of
+from flowherd_server.web.held_requests import disconnected, wait_for_end
 from flowherd_server.web.lanes import Lanes, Room, run_in
 from flowherd_server.web.pieces_response import PiecesResponse
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
@@ -63,6 +64,7 @@ def create_app(core: ServerCore, host: str, token: str, max_waits: int, lane: Pa
         *(Route(path, pages.graphql, methods=["POST"]) for path in GRAPHQL_PATHS),
         Route("/health", pages.health, methods=["GET"]),
         Route("/agents/{agent_id}/wake", pages.wake, methods=["GET"]),
+        Route("/flow_runs/{flow_run_id}/end", pages.end, methods=["GET"]),
         Route("/poke", pages.poke, methods=["POST"]),
     ]
     app = Starlette(
@@ -139,14 +141,17 @@ class _Endpoints:
             return await self._wake(request)
 
     async def _wake(self, request: Request) -> Response:
-        agent_id = _uuid(request.path_params["agent_id"])
-        seen, timeout_s = _number(request, "seen", 0), _number(request, "timeout", MAX_WAIT_S)
+        agent_id, seen, timeout_s = (
+            _uuid(request.path_params["agent_id"]),
+            _number(request, "seen", 0),
+            _timeout_s(request),
+        )
         labels = await run_in(self._lanes.agents, self._core.labels_of_agent, agent_id)
         if labels is None:
             raise HTTPException(404, f"agent {agent_id} not found")
         waiter = _waiter(request, agent_id, labels)
-        wait = asyncio.ensure_future(self._core.board.wait(waiter, int(seen), min(max(timeout_s, 0.0), MAX_WAIT_S)))
-        gone = asyncio.ensure_future(_disconnected(request))
+        wait = asyncio.ensure_future(self._core.board.wait(waiter, int(seen), timeout_s))
+        gone = asyncio.ensure_future(disconnected(request))
         try:
             await asyncio.wait((wait, gone), return_when=asyncio.FIRST_COMPLETED)
             if not wait.done():
@@ -157,6 +162,14 @@ class _Endpoints:
             for each in (wait, gone):
                 each.cancel()
             await asyncio.gather(wait, gone, return_exceptions=True)
+
+    async def end(self, request: Request) -> Response:
+        run_id, timeout_s = _uuid(request.path_params["flow_run_id"], "flow run"), _timeout_s(request)
+        with self._waits.share() as take:
+            if not take(1):
+                raise _busy("as many connections wait for something as the server can keep")
+            run = await wait_for_end(self._core.ends, self._lanes, request, run_id, timeout_s)
+            return JSONResponse({"flow_run": run})
 
     async def poke(self, request: Request) -> Response:
         return JSONResponse({"agents": self._core.board.poke()})
@@ -242,11 +255,15 @@ def _uuid_header(request: Request, name: str) -> str | None:
         return None
 
 
-def _uuid(text: str) -> str:
+def _uuid(text: str, what: str = "agent") -> str:
     try:
         return str(UUID(text))
     except ValueError:
-        raise HTTPException(404, f"agent {text!r} not found") from None
+        raise HTTPException(404, f"{what} {text!r} not found") from None
+
+
+def _timeout_s(request: Request) -> float:
+    return min(max(_number(request, "timeout", MAX_WAIT_S), 0.0), MAX_WAIT_S)
 
 
 def _number(request: Request, name: str, default: float) -> float:
@@ -258,11 +275,6 @@ def _number(request: Request, name: str, default: float) -> float:
     if number != number:  # NaN
         raise HTTPException(400, f"{name} must be a number")
     return number
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

@@ -43,6 +43,8 @@ LANE_HEADER = "X-Flowherd-Lane"
 TEXT_SO_FAR = "text-so-far"
 #: The extensions by which agents share due runs: the operations `offer_runs` and `claim_runs`.
 SHARING = frozenset({"offers", "claim-runs"})
+#: The extension by which a request is held until a flow run has ended.
+WAIT_FOR_END = "wait-for-end"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

@@ -5,6 +5,7 @@ Each line appears once and in order. The state is read before the log, so a fina
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from flowherd.cli.printing import print_warning
 from flowherd.cli.runs.local_runs import JournalTail, LocalRun
 from flowherd.cli.runs.lookup import find_local_run
 from flowherd.client.logs import LogView, RunLog
+from flowherd.client.run_end import EndWait, RunEnd
 from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient
 from flowherd.config import LoadedSettings
@@ -23,6 +25,8 @@ from flowherd.values import LogLine
 
 #: Pause between two looks at the backend.
 POLL_S = 0.25
+#: The same if there is no log to be shown and the server tells the end: it may be away, or the run deleted.
+TOLD_POLL_S = 2.0
 #: How long to wait for a backend that does not answer.
 PATIENCE_S = 120.0
 #: If the journal has lines and the backend has had none for this long, the log is not sent to the backend.
@@ -82,59 +86,68 @@ class BackendLog:
 def follow(
     client: UserClient,
     run_id: str,
-    emit: Emit,
+    emit: Emit | None,
     *,
     local: Callable[[], LocalRun | None],
+    end: EndWait,
     deadline: float | None = None,
     on_silence: Callable[[BackendUnavailable], None] = lambda _error: None,
-) -> RunView | None:
+) -> RunView | RunEnd | None:
     """Emit a run's log until it is finished; return the run then, or None if `deadline` (monotonic) comes first.
 
-    `local` finds the run's directory on this host. When the backend does not answer, `on_silence` is called once and
-    the backend is waited for. Raises BackendUnavailable if that takes too long, CommandError if the run was deleted.
+    Without `emit` only the end is waited for. `end` is the wait for it: a server that tells it has stored the whole log
+    before. `local` finds the run's directory on this host. When the backend does not answer, `on_silence` is called
+    once and the backend is waited for. Raises BackendUnavailable if that takes too long, CommandError if the run was
+    deleted.
     """
     log = BackendLog(client, run_id)
     tail: JournalTail | None = None
     no_lines_since: float | None = None
     silent_since: float | None = None
+    told = end.wait(0.0)
+    run: RunView | RunEnd | None
     while True:
         try:
-            run = _existing(client, run_id)
-            if tail is None:
+            run = told or _existing(client, run_id)
+            if tail is None and emit is not None:
                 log.emit_new(emit)
             silent_since = None
         except BackendUnavailable as error:
             run, silent_since = None, _still_patient(error, silent_since, on_silence)
-        if tail is None and not log.has_lines:
+        if emit is not None and tail is None and not log.has_lines:
             finished = run is not None and run.finished
             tail, no_lines_since = _journal_instead(local, no_lines_since, finished=finished)
-        if tail is not None:
+        if emit is not None and tail is not None:
             emit_journal(tail, emit)
         if run is not None and run.finished:
             return run
         if deadline is not None and time.monotonic() >= deadline:
             return None
-        time.sleep(POLL_S if deadline is None else min(POLL_S, max(0.0, deadline - time.monotonic())))
+        pause_s = TOLD_POLL_S if emit is None and end.is_told else POLL_S
+        told = end.wait(pause_s if deadline is None else min(pause_s, max(0.0, deadline - time.monotonic())))
 
 
 def follow_run(
     client: UserClient,
     loaded: LoadedSettings,
     run_id: str,
-    emit: Emit,
+    emit: Emit | None,
     *,
     state_dir: str | None = None,
+    end: EndWait | None = None,
     wait_s: float | None = None,
-) -> RunView | None:
+) -> RunView | RunEnd | None:
     """Do `follow` for a command: find the journal by the settings, warn on standard error about a silent backend."""
-    return follow(
-        client,
-        run_id,
-        emit,
-        local=lambda: find_local_run(run_id, loaded, state_dir),
-        deadline=time.monotonic() + wait_s if wait_s is not None else None,
-        on_silence=lambda error: print_warning(f"{error}; waiting for it"),
-    )
+    with contextlib.closing(end or client.end_of(run_id)) as end:
+        return follow(
+            client,
+            run_id,
+            emit,
+            local=lambda: find_local_run(run_id, loaded, state_dir),
+            end=end,
+            deadline=time.monotonic() + wait_s if wait_s is not None else None,
+            on_silence=lambda error: print_warning(f"{error}; waiting for it"),
+        )
 
 
 def emit_journal(tail: JournalTail, emit: Emit) -> None:

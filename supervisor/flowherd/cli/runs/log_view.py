@@ -18,12 +18,6 @@ from flowherd.shown_text import one_line, with_colours
 from flowherd.values import subflow_mark
 
 
-def emit_nothing(lines: Iterable[Line]) -> None:
-    """Consume the lines without showing them."""
-    for _ in lines:
-        pass
-
-
 def emit_json(lines: Iterable[Line]) -> None:
     """Print one JSON object per line; each change of an unfinished line is one too, with "so_far": true."""
     for line in lines:

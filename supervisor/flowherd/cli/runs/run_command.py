@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from flowherd.parameter_names import complaints
 
 if TYPE_CHECKING:
     from flowherd.client.agents import AgentView
+    from flowherd.client.run_end import EndWait, RunEnd
     from flowherd.client.runs import RunView
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
@@ -33,6 +35,8 @@ Examples:
 """
 #: Maximum number of agents that a warning names.
 _MAX_AGENTS = 5
+#: With --wait, how long a run may take before it is looked up whether an agent will take it, seconds.
+_QUICK_S = 0.25
 
 
 def add_to(app: typer.Typer) -> None:
@@ -85,15 +89,18 @@ def run(
         raise CommandError(f"no run of {name!r} was created: {'; '.join(unknown)}", exit_codes.USAGE)
     parameters = {**falsy_defaults(flow.defaults), **given}
     run_id = client.runs.create(flow.id, parameters=parameters, at=start, labels=label, name=run_name)
-    warning = _why_not_taken(client, run_id)
+    end, began_s = client.end_of(run_id) if wait else None, time.monotonic()
     if not as_json:
         print_line(run_id)
-        if warning:
-            print_warning(warning)
+    # A run that ends at once was taken, and its result is not held up by these questions.
+    quick_s = _QUICK_S if wait_s is None else min(_QUICK_S, wait_s)
+    warning = None if end is not None and end.wait(quick_s) is not None else _why_not_taken(client, run_id)
+    if warning and not as_json:
+        print_warning(warning)
     result: dict[str, Any] = {"id": run_id, **({"warning": warning} if warning else {})}
     code = exit_codes.OK
-    if wait:
-        ended = _wait(client, loaded, run_id, wait_s, quiet=as_json)
+    if end is not None:
+        ended = _wait(client, loaded, end, run_id, began_s, wait_s, quiet=as_json)
         code = _code_of(ended)
         state = ended or client.runs.get(run_id)
         result |= {"state": state.state if state else None, "message": state.message if state else None}
@@ -135,14 +142,22 @@ def _listed(agents: Sequence[AgentView]) -> str:
 
 
 def _wait(
-    client: UserClient, loaded: LoadedSettings, run_id: str, wait_s: float | None, *, quiet: bool
-) -> RunView | None:
+    client: UserClient,
+    loaded: LoadedSettings,
+    end: EndWait,
+    run_id: str,
+    began_s: float,
+    wait_s: float | None,
+    *,
+    quiet: bool,
+) -> RunView | RunEnd | None:
     from flowherd.cli.runs.follow import follow_run
-    from flowherd.cli.runs.log_view import TextView, emit_nothing
+    from flowherd.cli.runs.log_view import TextView
 
     view = TextView()
+    left_s = None if wait_s is None else max(0.0, began_s + wait_s - time.monotonic())
     try:
-        ended = follow_run(client, loaded, run_id, emit_nothing if quiet else view, wait_s=wait_s)
+        ended = follow_run(client, loaded, run_id, None if quiet else view, end=end, wait_s=left_s)
     except KeyboardInterrupt:
         print_note("")
         print_note(f"no longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
@@ -156,7 +171,7 @@ def _wait(
     return ended
 
 
-def _code_of(ended: RunView | None) -> int:
+def _code_of(ended: RunView | RunEnd | None) -> int:
     if ended is None:
         return exit_codes.STILL_GOING
     if ended.successful:

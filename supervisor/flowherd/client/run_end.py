@@ -1,0 +1,136 @@
+"""Waiting for the end of a flow run: told by the server right after it has stored it, if it can do that.
+
+Over the server's lane (docs/reference/lane.md) if it is on this host, else by a request that the server holds. Servers
+that have neither, such as Prefect's, tell nothing, and have to be asked again and again.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flowherd import __version__
+from flowherd.backends import json_values
+from flowherd.backends.graphql.transport import WAIT_FOR_END, GraphQLTransport
+from flowherd.backends.json_values import DECODING_ERRORS
+from flowherd.errors import BackendError
+from flowherd.lane.client import LaneClient, LaneClosed, LaneRefused
+from flowherd.states import FINISHED, SUCCESSFUL
+
+#: How long the server may hold a request, seconds.
+_HELD_S = 30.0
+#: Time that a held request may take beyond that before the connection counts as broken, seconds.
+_MARGIN_S = 10.0
+#: Pause before a held request that failed is sent again, seconds.
+_RETRY_S = 1.0
+#: Longest wait for an answer of the lane that has begun to come, seconds.
+_LANE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnd:
+    """How a flow run ended, as the server tells those who wait for it."""
+
+    id: str
+    name: str
+    state: str
+    message: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its state is final."""
+        return self.state in FINISHED
+
+    @property
+    def successful(self) -> bool:
+        """Whether it ended well."""
+        return self.state in SUCCESSFUL
+
+
+class EndWait:
+    """A wait for the end of one run, which begins now; at a server that cannot tell, `wait` only waits.
+
+    A server that is away, or a run that was deleted, is not noticed here.
+    """
+
+    def __init__(self, transport: GraphQLTransport, run_id: str) -> None:
+        self._transport = transport
+        self._run_id = run_id
+        self._closed = False
+        self._end: RunEnd | None = None
+        self._ended = threading.Event()
+        self._request_id = 0
+        self._lane = self._open_lane()
+        #: Whether the server tells the end.
+        self.is_told = self._lane is not None or WAIT_FOR_END in transport.server_extensions
+        if self._lane is None and self.is_told:
+            self._hold_requests()
+
+    def wait(self, timeout_s: float) -> RunEnd | None:
+        """Return how the run ended, as soon as that is known; None after `timeout_s`."""
+        if self._end is None and self._lane is not None:
+            self._wait_at_lane(self._lane, timeout_s)
+        elif self._end is None and self.is_told:
+            self._ended.wait(timeout_s)
+        elif self._end is None:
+            time.sleep(timeout_s)
+        return self._end
+
+    def close(self) -> None:
+        """End the wait."""
+        self._closed = True
+        if self._lane is not None:
+            self._lane.close()
+
+    def _open_lane(self) -> LaneClient | None:
+        path = self._transport.server_lane
+        if path is None:
+            return None
+        lane = None
+        try:
+            instance, version = self._transport.server_instance, f"flowherd-{__version__}"
+            lane = LaneClient(path, _LANE_TIMEOUT_S, instance=instance, core_version=version)
+            self._request_id = lane.send("wait", flow_run_id=self._run_id)
+        except (LaneClosed, LaneRefused):
+            if lane is not None:
+                lane.close()
+            return None
+        return lane
+
+    def _wait_at_lane(self, lane: LaneClient, timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(lane, select.POLLIN)
+        if not poll.poll(round(timeout_s * 1000)):
+            return
+        try:
+            self._take(lane.answer_to(self._request_id).head)
+        except (LaneClosed, LaneRefused, *DECODING_ERRORS):  # the server was stopped, say
+            lane.close()
+            self._lane = None
+            self._hold_requests()
+
+    def _hold_requests(self) -> None:
+        threading.Thread(target=self._hold, name="end", daemon=True).start()
+
+    def _hold(self) -> None:
+        path = f"/flow_runs/{self._run_id}/end"
+        while self._end is None and not self._closed:
+            try:
+                self._take(self._transport.get(path, {"timeout": _HELD_S}, _HELD_S + _MARGIN_S))
+            except (BackendError, *DECODING_ERRORS):
+                time.sleep(_RETRY_S)
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        run = json_values.mapping(answer)["flow_run"]
+        if run is not None:
+            found = json_values.mapping(run)
+            name, message = (
+                json_values.text_or_none(found["name"]) or "",
+                json_values.text_or_none(found["state_message"]),
+            )
+            self._end = RunEnd(id=self._run_id, name=name, state=json_values.text(found["state"]), message=message)
+            self._ended.set()
