@@ -1,5 +1,6 @@
 """Which process a pid belongs to: pid, start ticks and boot id identify it together (proc(5), random(4))."""
 
+import functools
 import os
 import pwd
 from typing import Container, List, Optional, Tuple
@@ -28,8 +29,9 @@ def own_start_ticks() -> int:
     return status[1]
 
 
+@functools.lru_cache(maxsize=None)
 def boot_id() -> str:
-    """Return the kernel's id of this boot (random(4))."""
+    """Return the kernel's id of this boot (random(4)), which no process outlives."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
 

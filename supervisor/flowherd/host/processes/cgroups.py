@@ -7,6 +7,7 @@ missing controller or a refused call is ignored, and the run is then supervised 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -68,13 +69,19 @@ def create(path: Path, limits: RunLimits) -> bool:
 
 def checked_path(named: str | None, run_id: str) -> Path | None:
     """Return the cgroup that a run's spec names; None unless it is that run's own, because the file may be damaged."""
-    mount = None if named is None or "\0" in named else _mount()
-    if named is None or mount is None:
+    if named is None or "\0" in named:
         return None
-    path = Path(named)
-    if ".." in path.parts or not path.is_relative_to(mount[1]) or not path.name.startswith(f"{_PREFIX}{run_id}-"):
+    path, mount_point = Path(named), _mount_point()
+    if ".." in path.parts or not path.name.startswith(f"{_PREFIX}{run_id}-"):
         return None
-    return path
+    return path if mount_point is not None and path.is_relative_to(mount_point) else None
+
+
+@functools.cache
+def _mount_point() -> Path | None:
+    """Return where cgroups are mounted, as found when it was first needed: for each run, so not looked up each time."""
+    mount = _mount()
+    return None if mount is None else mount[1]
 
 
 def kill(path: Path) -> None:

@@ -55,7 +55,10 @@ class RunDirectory:
 
         Follows no link and removes nothing. Raises OSError when something cannot be renamed.
         """
-        names = [name for name in (files.LOCK_FILE, *files.CONTENT_FILES) if self._is_foreign(name)]
+        found: set[str] = set()
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            found.update(entry.name for entry in entries if not entry.is_file(follow_symlinks=False))
+        names = [name for name in (files.LOCK_FILE, *files.CONTENT_FILES) if name in found]
         for name in names:
             self.set_aside(name)
         return names
@@ -66,13 +69,12 @@ class RunDirectory:
 
     def had(self, name: str) -> bool:
         """Return whether anything exists, or was set aside, under `name`."""
-        return os.path.lexists(self.path / name) or any(self.path.glob(f"{name}.{_SET_ASIDE}-*"))
-
-    def _is_foreign(self, name: str) -> bool:
+        set_aside = f"{name}.{_SET_ASIDE}-"
         try:
-            return not stat.S_ISREG((self.path / name).lstat().st_mode)
-        except FileNotFoundError:
+            found = os.listdir(self.path)  # noqa: PTH208 - at the start and at the end of each run
+        except OSError:
             return False
+        return name in found or any(one.startswith(set_aside) for one in found)
 
     # -- before the start
 
