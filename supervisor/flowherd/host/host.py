@@ -215,11 +215,10 @@ class Host:
             self.open()
             claim = claim_token(self.identity, flow_run.id)
             intent = self._unstarted.add(self._write_intent(flow_run, claim))
-        failure = intent.run.failure
         intent.run.begin_start()
         self._watch(intent.run)
-        if failure is not None:
-            raise failure
+        if intent.run.failure is not None:
+            raise intent.run.failure
         return f"PID: {self._unstarted.start(intent) or 'not known yet'}"
 
     def start_prepared(self, flow_run_id: str) -> None:
