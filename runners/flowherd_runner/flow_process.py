@@ -1,6 +1,7 @@
 """Prepares the forked child for the user's code: descriptors, signals, limits, user, directory, environment.
 
-Any error before the user's code is reached is reported to the runner in one sentence.
+It is forked before its run is known, so everything that differs between runs comes after the run's order
+(flow_orders.py). Any error before the user's code is reached is reported to the runner in one sentence.
 """
 
 import json
@@ -9,11 +10,12 @@ import pwd
 import resource
 import sys
 import traceback
-from typing import Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
+from functools import partial
+from typing import Callable, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
-from flowherd_runner.contract.spec import RunLimits, RunSpec
+from flowherd_runner.contract.spec import RunLimits, RunSpec, SpecError, spec_of
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
     KIND_COMMAND,
@@ -22,6 +24,8 @@ from flowherd_runner.contract.variables import (
     RUN_ID_VARIABLE,
     RUN_NAME_VARIABLE,
 )
+from flowherd_runner.flow_orders import NotGoing, Order, is_read_for, receive_order, receive_variables, wait_for_go
+from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.other_user import enter_own_directory, forget_others, import_for, login_environment
 from flowherd_runner.output_segments import Segments
@@ -41,74 +45,107 @@ class WritingEnds(NamedTuple):
     stdout_fd: int
     stderr_fd: int
     channel_fd: int
-    #: Readable once the runner has recorded the start; at end of file when the runner is gone.
-    go_fd: int
+    #: What the runner tells the flow process: see flow_orders.py. At end of file when the runner is gone.
+    order_fd: int
 
 
 class Inherited(NamedTuple):
     """What the flow process inherits from the fork server, and what it must know of its runner."""
 
-    directory: str
     runner_pid: int
     umask: int
     #: Descriptors of preloaded modules, for kinds that run in the fork itself.
     kept_fds: osapi.Descriptors
     #: Distinguishes this run's markers from all that a process prints.
     token: bytes
-    #: Why the user's code must not be started; None when nothing prevents it.
-    refusal: Optional[str] = None
-    #: Memory shared with the runner; None for a kind that does not run in the fork itself.
-    segments: Optional[Segments] = None
+    #: Memory shared with the runner, for a kind that runs in the fork itself.
+    segments: Segments
 
 
-def become_flow(spec: RunSpec, kind: Union[Kind, NotStarted], inherited: Inherited, ends: WritingEnds) -> NoReturn:
-    """In the forked child: prepare, wait until the runner has recorded the start, and become the user's code.
-
-    In place of a kind that cannot be had, `kind` is the reason.
-    """
-    sender = RecordSender(ends.channel_fd, inherited.token)
+def become_flow(inherited: Inherited, ends: WritingEnds) -> NoReturn:
+    """In the forked child: wait for a run, prepare it, wait for the word to go on, and become the user's code."""
     try:
-        in_fork = isinstance(kind, Kind) and kind.in_fork
-        _leave_runner(spec, inherited, ends, in_fork)
-        if inherited.refusal is not None:
-            raise NotStarted(inherited.refusal)
-        if not isinstance(kind, Kind):
-            raise kind
-        # A sender remembers which files its streams are, so this one is made after they are in place.
-        flow = _prepare(spec, inherited, RecordSender(ends.channel_fd, inherited.token), in_fork)
-        if not os.read(ends.go_fd, 1):
-            os._exit(FLOW_NOT_STARTED)
-        os.close(ends.go_fd)
-        kind.run(flow)
-    except NotStarted as error:
-        sender.send({"not_started": str(error)})
-    except BaseException as error:  # nothing may return into the code of the runner
+        os.setpgid(0, 0)
+        osapi.die_with_parent(inherited.runner_pid)
+        _arrange_fds(ends, inherited.kept_fds)
+        order = receive_order(ends.order_fd)
+        _carry_out(order, spec_of(order.spec), inherited, ends)
+    except (NotGoing, SpecError):  # the runner is gone, or will report that the spec cannot be used
+        pass
+    except BaseException:  # nothing may return into the code of the runner
         traceback.print_exc()
-        sender.send({"not_started": "the run could not be prepared: {}: {}".format(type(error).__name__, error)})
     os._exit(FLOW_NOT_STARTED)
 
 
-def _leave_runner(spec: RunSpec, inherited: Inherited, ends: WritingEnds, in_fork: bool) -> None:
-    """Undo what this process has in common with the runner; with `in_fork` it keeps what the interpreter set up."""
-    os.setpgid(0, 0)
+def _carry_out(order: Order, spec: RunSpec, inherited: Inherited, ends: WritingEnds) -> None:
+    """Become the run's user code. Returns only when it could not be reached. Raises NotGoing."""
     mark_process(spec.flow_run_id)
-    _arrange_fds(ends, inherited.kept_fds if in_fork else {})
+    sender = RecordSender(ends.channel_fd, inherited.token)
+    try:
+        go_on = _ready(order, spec, inherited, ends)
+        wait_for_go(ends.order_fd)
+        go_on()
+    except NotStarted as error:
+        sender.send({"not_started": str(error)})
+    except NotGoing:
+        raise
+    except BaseException as error:  # nothing may return into the code of the runner
+        traceback.print_exc()
+        sender.send({"not_started": "the run could not be prepared: {}: {}".format(type(error).__name__, error)})
+
+
+def _ready(order: Order, spec: RunSpec, inherited: Inherited, ends: WritingEnds) -> Callable[[], NoReturn]:
+    """Prepare everything up to the user's code, and return what becomes it. Raises NotStarted and NotGoing."""
+    refusal = None
+    if is_read_for(spec):
+        env, refusal = receive_variables(ends.order_fd)
+        spec = spec._replace(env=env)
+    kind = kind_of(spec)
+    in_fork = isinstance(kind, Kind) and kind.in_fork
+    _leave_runner(inherited, in_fork)
+    if refusal is not None:
+        raise NotStarted(refusal)
+    if not isinstance(kind, Kind):
+        raise kind
+    sender = RecordSender(ends.channel_fd, inherited.token)
+    flow = _prepare(spec, order.directory, inherited.runner_pid, sender, in_fork)
+    if in_fork:
+        flow = flow._replace(segments=inherited.segments)
+    return partial(kind.run, flow) if kind.prepare is None else kind.prepare(flow)
+
+
+def kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
+    """Return the kind, or why it cannot be had; that is reported like every other reason not to start."""
+    try:
+        return load_kind(spec.kind, spec.kind_file)
+    except NotStarted as error:
+        return error
+
+
+def _leave_runner(inherited: Inherited, in_fork: bool) -> None:
+    """Undo what this process has in common with the runner; with `in_fork` it keeps what the interpreter set up."""
+    for fd, identity in inherited.kept_fds.items():
+        if osapi.file_identity(fd) == identity:
+            if in_fork:
+                osapi.reopen(fd)  # so that no other run moves the position in a file that a preloaded module reads
+            else:
+                os.close(fd)
     osapi.reset_signals(python=in_fork)
     os.umask(inherited.umask)
 
 
-def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender, in_fork: bool) -> FlowProcess:
+def _prepare(spec: RunSpec, directory: str, runner_pid: int, sender: RecordSender, in_fork: bool) -> FlowProcess:
     user = _user(spec.user)
     _set_limits(spec.limits)
     cannot_import = import_for(user) if user is not None and in_fork else None
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
-        working_dir = enter_own_directory(inherited.directory, spec.own_dir, user)
+        working_dir = enter_own_directory(directory, spec.own_dir, user)
         _become(user)
     else:
         _become(user)
         working_dir = _enter(spec.working_dir)
-    osapi.die_with_parent(inherited.runner_pid)
+    osapi.die_with_parent(runner_pid)  # anew: a change of credentials has cleared it
     environment, left_out = compose_environment(spec, os.environ, user)
     if user is not None:
         forget_others(environment)
@@ -116,18 +153,15 @@ def _prepare(spec: RunSpec, inherited: Inherited, sender: RecordSender, in_fork:
         sender.send({"notice": cannot_import})
     for name in left_out:
         sender.send({"notice": "the variable {} cannot be carried by an environment and was left out".format(name)})
-    return FlowProcess(spec, working_dir, environment, sender, inherited.segments)
+    return FlowProcess(spec, working_dir, environment, sender)
 
 
 def _arrange_fds(ends: WritingEnds, kept_fds: osapi.Descriptors) -> None:
-    """Keep standard input, the two pipes and the channel, and nothing of the runner, neither lock nor journal."""
+    """Keep standard input, the pipes, the channel and what modules have; of the runner neither lock nor journal."""
     os.dup2(ends.stdout_fd, 1)
     os.dup2(ends.stderr_fd, 2)
-    own = {fd: osapi.file_identity(fd) for fd in (ends.channel_fd, ends.go_fd)}
+    own = {fd: osapi.file_identity(fd) for fd in (ends.channel_fd, ends.order_fd)}
     osapi.close_others({**kept_fds, **own})
-    for fd, identity in kept_fds.items():
-        if osapi.file_identity(fd) == identity:
-            osapi.reopen(fd)  # so that no other run moves the position in a file that a preloaded module reads
 
 
 def _set_limits(limits: RunLimits) -> None:

@@ -4,7 +4,6 @@ One thread, one selector, no signal handlers. It decides nothing about a run and
 whichever reason, does not affect the runners that it has forked.
 """
 
-import array
 import gc
 import importlib
 import json
@@ -12,29 +11,29 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import sys
-import warnings
 from collections import deque
 from contextlib import contextmanager
-from typing import Any, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import BOOT_FILE, osapi, random_generators
-from flowherd_runner.agent_secrets import environment_with_secrets
+from flowherd_runner import descriptors, osapi, random_generators
+from flowherd_runner.birth import STOP_SIGNALS, be_born
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
-from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, MAX_SPARES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.exec_runner import become_runner, fork_despite_threads
 from flowherd_runner.interpreter_end import remember_preloads
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.loaded_files import LoadedFiles
 from flowherd_runner.own_errors import flush_output, print_traceback
 from flowherd_runner.preload_check import PreloadCheck
-from flowherd_runner.runner import STOP_SIGNALS, run
+from flowherd_runner.runner import run
+from flowherd_runner.spares import Spares
 
-#: More descriptors than any message should carry, so that surplus ones are noticed and closed.
-_MAX_FDS = 8
 #: Maximum length of one module's error, so that the ready message stays within MAX_MESSAGE_BYTES.
 _MAX_ERROR_CHARS = 500
 #: Pause between two looks for runners that have ended, if no signal may report them, seconds.
@@ -140,6 +139,7 @@ class Conversation:
         if files.fileno() >= 0:
             self._selector.register(files, selectors.EVENT_READ)
         self._unsent: Deque[bytes] = deque()
+        self._spares = Spares(self._fork, kept_fds)
         self._runners: List[int] = []
         self._open = True
         #: Whether there are threads that no preloaded module has started, but the interpreter's own start.
@@ -154,11 +154,13 @@ class Conversation:
             pid=os.getpid(),
             python="{}.{}.{}".format(*sys.version_info[:3]),
             threads=osapi.thread_count(),
+            two_steps=True,
             **facts,
         )
         while self._open:
             self._send()
-            for key, events in self._selector.select(self._timeout_s()):
+            happened = self._selector.select(self._timeout_s())
+            for key, events in happened:
                 if key.fileobj is self._signals:
                     self._signals.read()
                     self._reap()
@@ -167,16 +169,21 @@ class Conversation:
             self._look_at_files()
             if self._threaded:
                 self._reap()
+            if not happened and self._spares.due_in_s() == 0:
+                self._refill()
 
     def _timeout_s(self) -> Optional[float]:
         """How long to wait for an event; a thread that is older than the signal queue may receive SIGCHLD instead."""
-        return _REAP_INTERVAL_S if self._threaded and self._runners else self._files.look_interval_s
+        usual_s = _REAP_INTERVAL_S if self._threaded and self._runners else self._files.look_interval_s
+        due_s = self._spares.due_in_s()
+        return min((one for one in (usual_s, due_s) if one is not None), default=None)
 
     def _look_at_files(self) -> Optional[str]:
         """Return a loaded file that has changed, and say so to the agent once; None when none has."""
         changed = self._files.changed()
         if changed is not None and not self._stale:
             self._stale = True
+            self._spares.close()
             if self._files.fileno() >= 0:
                 self._selector.unregister(self._files)
             self._queue(op="stale", file=changed)
@@ -203,42 +210,41 @@ class Conversation:
 
     def _receive(self) -> None:
         try:
-            data, ancillary, flags, _ = self._channel.recvmsg(
-                MAX_MESSAGE_BYTES, socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
-            )
+            received = descriptors.receive(self._channel, MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return
         except OSError:
             self._open = False
             return
-        fds = _received_fds(ancillary)
         try:
-            if data:
-                self._handle(data, fds, cut=bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)))
+            if received.data:
+                self._handle(received)
             else:
-                self._open = bool(fds)
+                self._open = bool(received.fds)
         finally:
-            for fd in fds:
+            for fd in received.fds:
                 os.close(fd)
 
-    def _handle(self, data: bytes, fds: List[int], cut: bool) -> None:
+    def _handle(self, received: descriptors.Received) -> None:
         request = None
+        self._spares.put_off()
         try:
-            if cut:
-                raise ValueError(
-                    "a message of more than {} bytes or {} descriptors".format(MAX_MESSAGE_BYTES, _MAX_FDS)
-                )
-            message = decode_message(data)
+            if received.cut:
+                text = "a message of more than {} bytes or {} descriptors"
+                raise ValueError(text.format(MAX_MESSAGE_BYTES, descriptors.MAX_FDS))
+            message = decode_message(received.data)
             request = message.get("request")
+            if message["op"] == "spares":
+                self._want_spares(message.get("number"))
+                return
             directory = _requested_directory(message)
             changed = self._look_at_files() if message.get("if_fresh") else None
             if changed is not None:
                 self._queue(op="refused", request=request, error="{} has changed".format(changed), stale=True)
                 return
-            if len(fds) != 1:
-                raise ValueError("a start request carries the lock's descriptor, this one carried {}".format(len(fds)))
+            _check_fds(received.fds)
             faults.point("fork-server-before-fork")
-            pid = self._start(directory, fds[0])
+            pid = self._start(directory, received.fds)
             faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
             self._queue(op="refused", request=request, error=str(error))
@@ -247,35 +253,57 @@ class Conversation:
         status = process_status(pid)
         self._queue(op="started", request=request, pid=pid, start_ticks=status[1] if status else 0)
 
+    # Spares.
+
+    def _want_spares(self, number: object) -> None:
+        if not isinstance(number, int) or not 0 <= number <= MAX_SPARES:
+            raise ValueError("not a number of spare runners: {!r}".format(number))
+        # A thread would be missing in a fork, so runners are started by exec then.
+        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number)
+
+    def _refill(self) -> None:
+        try:
+            self._spares.refill()
+        except OSError:  # no memory, no more processes: runs are started all the same, or say so
+            self._spares.put_off()
+            return
+        self._tell_of_spares()
+
+    def _tell_of_spares(self) -> None:
+        self._queue(op="spares", pids=self._spares.pids)
+
     # Runners.
 
-    def _start(self, directory: str, lock_fd: int) -> int:
-        """Fork the runner of `directory` and return its pid. Raises OSError."""
+    def _start(self, directory: str, fds: List[int]) -> int:
+        """Give the run to a spare, or fork a runner for it, and return its pid. Raises OSError."""
+        pid = self._spares.hand_over(directory, fds)
+        if pid is not None:
+            self._tell_of_spares()
+            return pid
+        lock_fd, go_fd = fds[0], fds[1] if len(fds) > 1 else None
+        # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
+        if osapi.thread_count() > 1:
+            return self._fork(lambda: become_runner(directory, lock_fd, go_fd), fork_despite_threads)
+        return self._fork(lambda: run(directory, lock_fd, go_fd, be_born(self._kept_fds)))
+
+    def _fork(self, body: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
+        """Fork a child that ends with the exit code that `body` returns, and return its pid. Raises OSError."""
         # Blocked until the runner reads them from its queue, so that an early stop request is not lost.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
-            # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
-            threaded = osapi.thread_count() > 1
-            pid = _fork_despite_threads() if threaded else os.fork()
+            pid = fork()
             if pid == 0:
-                self._become_runner(directory, lock_fd, threaded)
+                self._be_child(body)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _become_runner(self, directory: str, lock_fd: int, by_exec: bool) -> NoReturn:
+    def _be_child(self, body: Callable[[], int]) -> NoReturn:
         code = RUNNER_BROKEN
         try:
-            if by_exec:
-                # Every other descriptor is closed on exec.
-                os.set_inheritable(lock_fd, True)
-                arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
-                os.execve(sys.executable, [sys.executable, BOOT_FILE, *arguments], environment_with_secrets())
-            self._channel.close()
-            self._selector.close()
-            self._signals.close()
-            self._files.close()
-            code = run(directory, lock_fd, self._kept_fds)
+            for one in (self._channel, self._selector, self._signals, self._files, self._spares):
+                one.close()
+            code = body()
         except BaseException:  # nothing may return into the loop of the fork server
             print_traceback()
         finally:
@@ -288,21 +316,15 @@ class Conversation:
             if done:
                 self._runners.remove(pid)
                 self._queue(op="gone", pid=pid, status=status)
+        if self._spares.reap():
+            self._tell_of_spares()
 
 
-def _fork_despite_threads() -> int:
-    """Fork without the warning of 3.12; the child becomes another program, which has no use for these filters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
-def _received_fds(ancillary: List[Tuple[int, int, bytes]]) -> List[int]:
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return list(fds)
+def _check_fds(fds: List[int]) -> None:
+    if len(fds) == 1 or (len(fds) == 2 and stat.S_ISSOCK(os.fstat(fds[1]).st_mode)):
+        return
+    text = "a start request carries the lock's descriptor, and perhaps a socket; this one carried {} descriptors"
+    raise ValueError(text.format(len(fds)))
 
 
 def _requested_directory(message: Dict[str, Any]) -> str:

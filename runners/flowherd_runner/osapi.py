@@ -180,16 +180,17 @@ def thread_count() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def enter_cgroup(directory: Optional[str]) -> Optional[str]:
-    """Enter the cgroup `directory` (cgroup-v2.rst). Return it; None when there is none or it is gone.
+def enter_cgroup(directory: Optional[str], pids: Collection[int]) -> Optional[str]:
+    """Put processes into the cgroup `directory` (cgroup-v2.rst). Return it; None when there is none or it is gone.
 
     Nothing depends on it: what a run's cgroup limits is limited in other ways too.
     """
     if directory is None:
         return None
     try:
-        with open(os.path.join(directory, "cgroup.procs"), "w") as file:
-            file.write(str(os.getpid()))
+        for pid in pids:
+            with open(os.path.join(directory, "cgroup.procs"), "w") as file:
+                file.write(str(pid))
     except OSError:
         return None
     return directory

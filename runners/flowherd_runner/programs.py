@@ -9,6 +9,7 @@ import sys
 from typing import Dict, List, NoReturn
 
 from flowherd_runner.agent_secrets import take_agent_secrets
+from flowherd_runner.birth import be_born
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
 from flowherd_runner.own_errors import print_traceback
@@ -16,12 +17,16 @@ from flowherd_runner.runner import run
 
 _USAGE = """\
 usage: boot.py forkserver --fd N [--preload MODULE]...
-       boot.py runner --directory DIRECTORY --lock-fd N
+       boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N]
 The child side of flowherd; started by its agent. N is a descriptor: this end of a SOCK_SEQPACKET
-pair, or the run's lock.
+pair, the run's lock, or the socket on which the agent says that the run is to be started.
 """
 #: The options of each program, and whether they are numbers.
-_OPTIONS = {"forkserver": {"--fd": True, "--preload": False}, "runner": {"--directory": False, "--lock-fd": True}}
+_OPTIONS = {
+    "forkserver": {"--fd": True, "--preload": False},
+    "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True},
+}
+_OPTIONAL = ("--preload", "--go-fd")
 
 
 def run_program(arguments: List[str]) -> NoReturn:
@@ -33,7 +38,8 @@ def run_program(arguments: List[str]) -> NoReturn:
         if program == "forkserver":
             broken = FORK_SERVER_BROKEN
             serve(int(options["--fd"][-1]), options["--preload"])
-        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), kept_fds={}))
+        go_fd = int(options["--go-fd"][-1]) if options["--go-fd"] else None
+        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), go_fd, be_born(kept_fds={})))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)
@@ -48,7 +54,7 @@ def _options(arguments: List[str]) -> Dict[str, List[str]]:
         if name not in known or (known[name] and not value.isdigit()):
             _refuse("not an option with its value: {} {}".format(name, value))
         found[name].append(value)
-    missing = [name for name in found if not found[name] and name != "--preload"]
+    missing = [name for name in found if not found[name] and name not in _OPTIONAL]
     if missing or not known or len(given) % 2:
         _refuse("missing: {}".format(", ".join(missing) or "a program, or the value of its last option"))
     return found

@@ -6,12 +6,12 @@ One thread, one selector, no handlers. Everything that others learn from it is i
 import os
 import resource
 import selectors
-import signal
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional
 
 from flowherd_runner import osapi
+from flowherd_runner.birth import STOP_SIGNALS, Newborn
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import (
     AFTER_END_FILE,
@@ -23,20 +23,21 @@ from flowherd_runner.contract.files import (
     reserve_json,
     write_json,
 )
+from flowherd_runner.contract.hand_over import GO, send_hint
 from flowherd_runner.contract.identity import boot_id, process_status
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
-from flowherd_runner.contract.spec import RunSpec, read_spec
+from flowherd_runner.contract.spec import RunSpec, spec_content, spec_of
 from flowherd_runner.exit_record import End, describe_end
 from flowherd_runner.flow_group import group_exists
-from flowherd_runner.flow_start import fork_flow
+from flowherd_runner.flow_orders import is_read_for
+from flowherd_runner.flow_process import kind_of
 from flowherd_runner.interpreter_end import where
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kept_files import KeptFiles
 from flowherd_runner.kill_leftovers import Cleared, LeftoverKiller, leftover_text
-from flowherd_runner.kinds import load_kind
-from flowherd_runner.kinds.definition import Kind, NotStarted
+from flowherd_runner.kinds.definition import Kind
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
@@ -47,9 +48,6 @@ from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
 from flowherd_runner.stopping import TERMINATE, Stopper
 
-#: Signals by which a runner is asked to end its run.
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
-
 #: How long to read output that is still on its way when all processes have ended, seconds.
 _DRAIN_S = 0.5
 _EXIT_RECORD_DEADLINE_S = 30.0
@@ -59,21 +57,22 @@ _MAX_WAIT_S = 3600.0
 _EXIT_RECORD_BYTES = 64 * 1024
 
 
-def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
+def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) -> int:
     """Carry out the run in `directory` and return this process's exit code.
 
-    `lock_fd` is the run's lock, which is held until this process ends. `kept_fds` belong to preloaded modules.
+    `lock_fd` is the run's lock, which is held until this process ends. `go_fd` is the socket on which the agent says
+    that the run is to be started (contract/hand_over.py); None: it is.
     """
     faults.point("runner-at-birth")
-    umask = os.umask(0o077)
     os.set_inheritable(lock_fd, False)
-    _detach(directory)
-    signals = osapi.SignalQueue(STOP_SIGNALS | {signal.SIGCHLD})
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    osapi.become_subreaper()
+    _open_errors(directory)
     try:
-        runner = Runner(directory, read_spec(directory), signals, lock_fd)
-        runner.start(umask, kept_fds)
+        content = spec_content(directory)
+        newborn.flow.give(directory, content)
+        runner = Runner(directory, spec_of(content), newborn, lock_fd)
+        if not runner.start(go_fd):
+            newborn.flow.end()
+            return RUNNER_OK
         runner.watch()
         runner.finish()
     except Exception:  # the runner's outermost boundary; without an exit record the agent reads this file
@@ -83,40 +82,35 @@ def run(directory: str, lock_fd: int, kept_fds: osapi.Descriptors) -> int:
     return RUNNER_OK
 
 
-def _detach(directory: str) -> None:
-    """Leave the process that started this one: own session, no terminal, no directory in use, own standard error."""
-    if os.getsid(0) != os.getpid():
-        os.setsid()
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+def _open_errors(directory: str) -> None:
+    """Make the run's file of errors standard error."""
     try:
         errors = open_regular(os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError:
-        errors = os.dup(null)
-    for fd, target in ((null, 0), (null, 1), (errors, 2)):
-        os.dup2(fd, target)
-    os.close(null)
+        errors = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(errors, 2)
     os.close(errors)
 
 
 class Runner:
     """One flow run from its start to its exit record."""
 
-    def __init__(self, directory: str, spec: RunSpec, signals: osapi.SignalQueue, lock_fd: int) -> None:
+    def __init__(self, directory: str, spec: RunSpec, newborn: Newborn, lock_fd: int) -> None:
         self._directory = directory
         self._spec = spec
-        self._signals = signals
+        self._signals = newborn.signals
+        self._flow = newborn.flow
+        self._flow_pid = newborn.flow.pid
         self._selector = selectors.DefaultSelector()
-        self._selector.register(signals, selectors.EVENT_READ)
+        self._selector.register(self._signals, selectors.EVENT_READ)
         self._processes = RunProcesses(spec.flow_run_id)
         self._mask = Mask()
         reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
-        self._cgroup = osapi.enter_cgroup(spec.cgroup)
-        self._kind = _kind_of(spec)
-        self._flow_pid = 0
+        self._cgroup = osapi.enter_cgroup(spec.cgroup, (os.getpid(), self._flow_pid))
+        self._kind = kind_of(spec)
         #: Wait status of the flow process; None while it runs.
         self._status: Optional[int] = None
         self._flow_cpu_s = 0.0
@@ -127,11 +121,16 @@ class Runner:
 
     # The start.
 
-    def start(self, umask: int, kept_fds: osapi.Descriptors) -> None:
-        """Fork the flow process, record the start, and let the flow process continue to the user's code."""
+    def start(self, go_fd: Optional[int]) -> bool:
+        """Record the start, once it is certain, and let the flow process continue to the user's code.
+
+        Returns False if the agent has withdrawn the run: nothing was started then.
+        """
         prepared = prepare(self._spec)
-        flow = fork_flow(prepared, self._kind, self._directory, umask, kept_fds)
-        self._flow_pid = flow.pid
+        if is_read_for(self._spec):
+            self._flow.give_variables(prepared.spec.env, prepared.refusal)
+        if go_fd is not None and not self._is_to_go(go_fd):
+            return False
         faults.point("runner-before-started")
         self._record_start()
         faults.point("runner-after-started")
@@ -144,17 +143,31 @@ class Runner:
             self._has_ended,
             self._journal.notice,
         )
-        flow.let_go()
+        self._flow.let_go()
         faults.point("runner-after-go")
+        if go_fd is not None:
+            send_hint(go_fd, {"started": True})
+            os.close(go_fd)
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
-        segments = None if flow.segments is None else SegmentReader(flow.segments)
+        in_fork = isinstance(self._kind, Kind) and self._kind.in_fork
+        segments = SegmentReader(self._flow.segments) if in_fork else None
         streams = STREAM_STDOUT, STREAM_STDERR
-        merge = Merge(flow.token, streams, self._spec.max_line_bytes, self._mask, segments)
+        merge = Merge(self._flow.token, streams, self._spec.max_line_bytes, self._mask, segments)
         self._output = OutputReader(
-            self._selector, flow.ends, merge, self._mask, self._journal, secrets.found, flow.pid
+            self._selector, self._flow.ends, merge, self._mask, self._journal, secrets.found, self._flow_pid
         )
+        return True
+
+    def _is_to_go(self, go_fd: int) -> bool:
+        """Say that the run is prepared, and wait for the agent's word. Signals that arrive meanwhile are kept."""
+        send_hint(go_fd, {"flow_pid": self._flow_pid})
+        faults.point("runner-prepared")
+        try:
+            return os.read(go_fd, len(GO)) == GO
+        except OSError:
+            return False
 
     def _record_start(self) -> None:
         own = process_status(os.getpid())
@@ -315,11 +328,3 @@ class Runner:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat()
-
-
-def _kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
-    """The kind, or why it cannot be had; the flow process reports that, like every other reason not to start."""
-    try:
-        return load_kind(spec.kind, spec.kind_file)
-    except NotStarted as error:
-        return error

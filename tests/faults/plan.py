@@ -11,10 +11,12 @@ from typing import Any
 AGENT_POINTS = (
     "before-intent",
     "after-intent",
-    "before-claim",
-    "after-claim",
     "before-start-request",
     "after-start-request",
+    "before-claim",
+    "after-claim",
+    "before-go",
+    "after-go",
     "after-started",
     "before-running",
     "after-running",
@@ -32,9 +34,10 @@ AGENT_POINTS = (
     "during-remove",
 )
 FORK_SERVER_POINTS = ("fork-server-before-fork", "fork-server-after-fork")
-#: The first four can come before the user's code, which starts in parallel to the runner.
+#: The first five can come before the user's code, which starts in parallel to the runner.
 RUNNER_POINTS = (
     "runner-at-birth",
+    "runner-prepared",
     "runner-before-started",
     "runner-after-started",
     "runner-after-go",
@@ -42,7 +45,7 @@ RUNNER_POINTS = (
     "runner-before-exit-record",
     "runner-after-exit-record",
 )
-BEFORE_USER_CODE = frozenset(RUNNER_POINTS[:4])
+BEFORE_USER_CODE = frozenset(RUNNER_POINTS[:5])
 POINTS = AGENT_POINTS + FORK_SERVER_POINTS + RUNNER_POINTS
 
 

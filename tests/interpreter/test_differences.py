@@ -12,7 +12,7 @@ from tests.support.runner import ForkServer, fork_servers, interpreters
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ForkServer]:
-    yield from fork_servers(interpreters()[0], tmp_path / "runs")
+    yield from fork_servers(interpreters()[0], tmp_path / "runs", spares=1)
 
 
 def lines(server: ForkServer, code: str) -> list[str]:

@@ -58,7 +58,7 @@ def body():
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ForkServer]:
-    yield from fork_servers(interpreters()[0], tmp_path / "runs")
+    yield from fork_servers(interpreters()[0], tmp_path / "runs", spares=1)
 
 
 @pytest.mark.parametrize("python", python_parameters())

@@ -153,6 +153,10 @@ class ForkServer:
     gone: dict[int, int] = field(default_factory=dict)
     #: Files that it has reported as changed.
     stale: list[str] = field(default_factory=list)
+    #: How many spare runners it is asked to keep. With any, each run waits for one.
+    spares_wanted: int = 0
+    #: Pids of its spare runners, as it has reported them last.
+    spares: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.runs_directory.mkdir(parents=True, exist_ok=True)
@@ -174,6 +178,8 @@ class ForkServer:
             )
         other.close()
         self.ready = self.receive("ready")
+        if self.spares_wanted:
+            self.send(encode_message({"op": "spares", "number": self.spares_wanted}))
 
     def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Return the next message of these kinds; keep what the messages before it say."""
@@ -183,10 +189,18 @@ class ForkServer:
             message = decode_message(self.channel.recv(MAX_MESSAGE_BYTES))
             if message["op"] == "gone":
                 self.gone[message["pid"]] = message["status"]
+            if message["op"] == "spares":
+                self.spares = message["pids"]
             if message["op"] == "stale":
                 self.stale.append(message["file"])
             if message["op"] in ops:
                 return message
+
+    def wait_for_spare(self) -> int:
+        """Return the pid of the spare runner that gets the next run, once there is one."""
+        while not self.spares:
+            self.receive("spares")
+        return self.spares[0]
 
     def prepare(self, kind: str, target: dict[str, Any], **spec: Any) -> Run:
         """Make a run directory with its spec, as the agent does."""
@@ -206,18 +220,29 @@ class ForkServer:
 
     def start(self, run: Run) -> Run:
         """Lock the run's directory, pass the lock on, and wait for the runner's pid."""
+        if self.spares_wanted:
+            self.wait_for_spare()
         answer = self.ask(run)
         assert answer["op"] == "started", answer
         return run
 
-    def ask(self, run: Run, **more: Any) -> dict[str, Any]:
+    def hand_over(self, run: Run) -> socket.socket:
+        """Ask for the runner of a run in two steps; return the socket on which it is told to go on."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(20.0)
+        with theirs:
+            answer = self.ask(run, fds=[theirs.fileno()])
+        assert answer["op"] == "started", answer
+        return ours
+
+    def ask(self, run: Run, fds: Sequence[int] = (), **more: Any) -> dict[str, Any]:
         """Ask for the runner of a run, with `more` in the request; return the answer, which may be a refusal."""
         lock = os.open(run.directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._requests += 1
             message = {"op": "start", "request": self._requests, "directory": str(run.directory), **more}
-            self.send(encode_message(message), [lock])
+            self.send(encode_message(message), [lock, *fds])
         finally:
             os.close(lock)
         answer = self.receive("started", "refused")
@@ -245,9 +270,9 @@ class ForkServer:
         self.process.wait(timeout=20)
 
 
-def fork_servers(interpreter: str, directory: Path) -> Iterator[ForkServer]:
+def fork_servers(interpreter: str, directory: Path, spares: int = 0) -> Iterator[ForkServer]:
     """For fixtures: yield a fork server and close it at the end."""
-    server = ForkServer(interpreter, directory)
+    server = ForkServer(interpreter, directory, spares_wanted=spares)
     try:
         yield server
     finally:

@@ -158,12 +158,25 @@ def read_json(directory: str, name: str) -> Optional[Dict[str, Any]]:
     not a regular file or cannot be read.
     """
     path = os.path.join(directory, name)
+    data = read_content(path)
+    return None if data is None else decode_content(data, path)
+
+
+def read_content(path: str) -> Optional[bytes]:
+    """Return the content of the regular file `path`, or None when there is none. Raises OSError.
+
+    At most one byte more than `decode_content` takes.
+    """
     try:
         fd = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     with open(fd, "rb") as file:
-        data = file.read(MAX_JSON_BYTES + 1)
+        return file.read(MAX_JSON_BYTES + 1)
+
+
+def decode_content(data: bytes, path: str) -> Dict[str, Any]:
+    """Return the object that is the content of the file `path`; raises ValueError as `read_json` does."""
     if len(data) > MAX_JSON_BYTES:
         raise ValueError("{} is larger than {} bytes".format(path, MAX_JSON_BYTES))
     try:

@@ -2,26 +2,31 @@
 
 One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
   {"op": "start", "request": n, "directory": path, "if_fresh": true}
-                                                        with the descriptor of the locked lock as SCM_RIGHTS
+                                                        with the descriptor of the locked lock as SCM_RIGHTS, and
+                                                        perhaps a socket for the second step: see hand_over.py
+  {"op": "spares", "number": n}                         how many spare runners to keep; none until this comes
 and the fork server sends
   {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
   {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error},
-   "refused": {module: what its import leaves}, "threads": n}
+   "refused": {module: what its import leaves}, "threads": n, "two_steps": true}
   {"op": "started", "request": n, "pid": p, "start_ticks": t}
   {"op": "refused", "request": n, "error": text, "stale": true}
   {"op": "stale", "file": path}                         once, when a file that it has loaded has changed
   {"op": "gone", "pid": p, "status": wait status}       a runner ended and was reaped
+  {"op": "spares", "pids": [p, ...]}                    the spare runners that wait for a run now
 End of file means to the fork server that the agent is gone; it then exits, and its runners go on.
 
 An agent of 0.1.0 sends no "if_fresh", so a stale fork server starts its runs nevertheless; it ignores "stale". With
 "if_fresh" a stale fork server refuses, with the key "stale", and the agent asks a new one. A fork server of 0.1.0
-ignores "if_fresh".
+ignores "if_fresh", refuses "spares" and a second descriptor, and its "ready" has no "two_steps".
 """
 
 import json
 from typing import Any, Dict
 
 MAX_MESSAGE_BYTES = 64 * 1024
+#: Most spare runners of one fork server.
+MAX_SPARES = 16
 
 
 def encode_message(message: Dict[str, Any]) -> bytes:

@@ -61,9 +61,10 @@ a higher version it could use nothing of the file. It only cannot start a run th
 """
 
 import math
+import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
-from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, read_json
+from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, decode_content, read_content
 from flowherd_runner.contract.journal import MAX_JOURNAL_BYTES, MAX_LINE_BYTES
 from flowherd_runner.contract.variables import KIND_PREFECT
 
@@ -143,17 +144,20 @@ class RunSpec(NamedTuple):
     agent: AgentKeys = AgentKeys()
 
 
-def read_spec(directory: str) -> RunSpec:
-    """Read the spec of the run in `directory`, for its runner.
+def spec_content(directory: str) -> bytes:
+    """Return the content of spec.json in `directory`. Raises SpecError when there is none, OSError."""
+    data = read_content(os.path.join(directory, SPEC_FILE))
+    if data is None:
+        raise SpecError("there is no {} in {}".format(SPEC_FILE, directory))
+    return data
 
-    Raises SpecError when there is none or it cannot be used, OSError when it cannot be read.
-    """
+
+def spec_of(content: bytes) -> RunSpec:
+    """Return the spec that the content of a spec.json describes. Raises SpecError when it cannot be used."""
     try:
-        value = read_json(directory, SPEC_FILE)
+        value = decode_content(content, SPEC_FILE)
     except ValueError as error:
         raise SpecError(str(error)) from error
-    if value is None:
-        raise SpecError("there is no {} in {}".format(SPEC_FILE, directory))
     return parse_spec(value)
 
 

@@ -4,7 +4,8 @@ import errno
 import json
 import os
 import re
-from typing import Any, Dict, List, Mapping, NoReturn, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Sequence
 
 from flowherd_runner.contract.variables import KIND_COMMAND
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
@@ -14,11 +15,16 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 def run(flow: FlowProcess) -> NoReturn:
     """Become the command. Raises NotStarted when there is none or it cannot be started."""
+    prepare(flow)()
+
+
+def prepare(flow: FlowProcess) -> Callable[[], NoReturn]:
+    """Return what becomes the command. Raises NotStarted when there is none."""
     argv = [substitute(argument, flow.spec.parameters) for argument in argv_of(flow.spec.target)]
-    become(argv, command_environment(flow.environment, flow.spec.import_paths))
+    return partial(become, argv, command_environment(flow.environment, flow.spec.import_paths))
 
 
-KINDS = {KIND_COMMAND: Kind(run, in_fork=False)}
+KINDS = {KIND_COMMAND: Kind(run, in_fork=False, prepare=prepare)}
 
 
 def become(argv: List[str], environment: Mapping[str, str]) -> NoReturn:

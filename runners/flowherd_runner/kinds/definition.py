@@ -35,3 +35,6 @@ class Kind(NamedTuple):
     in_fork: bool
     #: The signal that asks the flow process to end.
     stop: PoliteSignal = TERMINATE
+    #: Does what can be done before it is certain that the run is to be started, which is no user code, and returns what
+    #: does the rest in place of `run`. Raises NotStarted. None: there is nothing of that sort.
+    prepare: Optional[Callable[[FlowProcess], Callable[[], NoReturn]]] = None

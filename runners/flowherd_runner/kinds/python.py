@@ -23,17 +23,26 @@ from flowherd_runner.shadowed_modules import uncover
 
 def run(flow: FlowProcess) -> NoReturn:
     """Call the function with the run's parameters as keyword arguments, or run the file. Raises NotStarted."""
+    prepare(flow)()
+
+
+def prepare(flow: FlowProcess) -> Callable[[], NoReturn]:
+    """Make the interpreter the run's, and return what runs the user's code. Raises NotStarted."""
     where, name = parse_ref(flow.spec.target.get("ref"))
     path = os.path.join(flow.working_dir, where)
     enter(flow, ["-c"] if name else [path])
     install(flow.sender, flow.spec.log_level)
-    importlib.invalidate_caches()  # what the fork server knew of the run's directories may be out of date
-    if name:
-        run_and_exit(flow, lambda: find(where, name, flow)(**flow.spec.parameters))
-    run_and_exit(flow, lambda: _run_as_main(path, flow))
+
+    def call() -> NoReturn:
+        importlib.invalidate_caches()  # what the fork server knew of the run's directories may be out of date
+        if name:
+            run_and_exit(flow, lambda: find(where, name, flow)(**flow.spec.parameters))
+        run_and_exit(flow, lambda: _run_as_main(path, flow))
+
+    return call
 
 
-KINDS = {KIND_PYTHON: Kind(run, in_fork=True)}
+KINDS = {KIND_PYTHON: Kind(run, in_fork=True, prepare=prepare)}
 
 
 def parse_ref(ref: object) -> Tuple[str, str]:

@@ -16,7 +16,6 @@ from flowherd.config.sections import Field, Section
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
-
 #: The language, the time zone, and how the network is reached.
 USER_ENV = (
     *("PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
@@ -127,6 +126,7 @@ class AgentSection(Section):
     show_flow_logs: bool = Field(default=False, description="Print the output of the runs on the agent's own output.")
     hostname_label: bool = Field(default=True, description="Give the agent a label with the name of its host.")
     preload: list[str] = Field(default=[], description="Modules that the fork server imports once, for all runs.")
+    spare_runners: int = Field(default=1, ge=0, le=16, description="Runners kept ready for each interpreter in use.")
     api_token: Token = Field(default="", description="Token that callers of the agent's own HTTP API must send.")
     cgroup: Literal["auto", "off"] = Field(
         default="auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,10 @@ from flowherd.values import claim_token
 from flowherd_runner.contract import files
 from flowherd_runner.contract.spec import RunSpec
 
+#: How long all runners together may take to start their run, or to end because nothing tells them to, seconds.
+_UNDECIDED_S = 10.0
+#: Pause between two looks at one of them, seconds.
+_LOOK_S = 0.002
 #: Number of foreign names that are logged.
 _NAMES_SHOWN = 10
 
@@ -36,6 +41,8 @@ class Adopted:
     unsearched: list[Run] = field(default_factory=list)
     #: Runs that never started.
     intents: list[Intent] = field(default_factory=list)
+    #: Until when to wait for runners that have not started anything (monotonic).
+    looked_until_s: float = field(default_factory=lambda: time.monotonic() + _UNDECIDED_S)
 
 
 def adopt_runs(state: StateDirectory, retention: Retention, changed: Callable[[], None]) -> Adopted:
@@ -64,7 +71,7 @@ def _adopt(
         if _was_not_searched(directory):
             adopted.unsearched.append(run)
         return
-    lock_fd = directory.try_lock()
+    lock_fd = _free_lock(directory, adopted.looked_until_s)
     if lock_fd is not None and not directory.had(files.EXIT_FILE) and runners_within(directory.path):
         run.log.warning("The lock file was removed, but the runner lives; it makes its files again", action="adopt")
         os.close(lock_fd)
@@ -94,6 +101,19 @@ def _was_not_searched(directory: RunDirectory) -> bool:
         return was_not_searched(directory.exit_record())
     except RunDirectoryDamaged:
         return False
+
+
+def _free_lock(directory: RunDirectory, until_s: float) -> int | None:
+    """Return the run's lock; None while a runner has it.
+
+    A runner that its agent had not told to go on ends as soon as that agent is gone, and its run has never been
+    started; one that was told so is about to write `started`. So wait a moment for the one or the other.
+    """
+    lock_fd = directory.try_lock()
+    while lock_fd is None and not directory.had(files.STARTED_FILE) and time.monotonic() < until_s:
+        time.sleep(_LOOK_S)
+        lock_fd = directory.try_lock()
+    return lock_fd
 
 
 def _has_runner(directory: RunDirectory) -> bool:

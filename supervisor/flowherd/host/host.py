@@ -41,7 +41,6 @@ from flowherd.host.unstarted import UnstartedRuns
 from flowherd.host.watch import Watcher
 from flowherd.recurring_error import RecurringError
 from flowherd.values import FlowRun, Wake, claim_token
-from flowherd_runner.contract import faults
 from flowherd_runner.contract.spec import RunSpec
 
 #: How long the threads that deliver and watch may take to end, seconds; they may wait for an answer of the backend.
@@ -57,7 +56,7 @@ class Host:
         self._connection = ties.connection
         self._surroundings = RunSurroundings(loaded, ties.options, ties.connection)
         self._registry = RunRegistry()
-        self._unstarted = UnstartedRuns(lambda: self._surroundings.fork_servers, lambda: self._watcher.wake())
+        self._unstarted = UnstartedRuns(lambda: self._surroundings.fork_servers, lambda: self._watcher)
         self._preparing = RecurringError("claim flow runs, because none can be written down", logger)
         self._opening = threading.Lock()
         self._opened = False
@@ -185,8 +184,7 @@ class Host:
             return
         self._courier.refuse_ended(flow_run)
         try:
-            self._unstarted.add(self._write_intent(flow_run, claim))
-            faults.point("after-intent")
+            self._unstarted.add_ahead(self._write_intent(flow_run, claim))
         except (OSError, RunDirectoryDamaged) as error:
             self._preparing.failed(error)
             raise ClaimLost(f"not claimed: {error}") from error
@@ -194,8 +192,7 @@ class Host:
 
     def abandon(self, flow_run_id: str) -> None:
         """Remove the directory of a flow run that is not ours after all."""
-        if (intent := self._unstarted.take(flow_run_id)) is not None:
-            intent.cancel()
+        self._unstarted.abandon(flow_run_id)
 
     def unfinished(self) -> Sequence[Prepared]:
         """Return the runs that are written down and were not started."""
@@ -257,6 +254,7 @@ class Host:
     def tick(self, silent_s: float) -> None:
         """Keep the state directory in order; end runs whose backend was silent too long."""
         self._surroundings.end_idle_fork_servers()
+        self._unstarted.withdraw_waiting()
         self._upkeep.tick()
         end_without_contact(self._registry, silent_s, self._loaded.settings.cloud.lost_contact_limit)
 

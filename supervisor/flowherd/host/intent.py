@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple
 
 from flowherd.engines.plan import outline
 from flowherd.errors import BackendUnavailable, ClaimLost
-from flowherd.host.processes.cgroups import Cgroups
+from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import FORK_LOCK
+from flowherd.host.processes.fork_server import ForkServer
+from flowherd.host.processes.hand_over import HandOver
 from flowherd.host.run import Run
 from flowherd.host.store.state_directory import StateDirectory
 from flowherd.values import FlowRun
 from flowherd_runner.contract.spec import RunSpec
+
+#: Pause between two looks whether a lock is free, seconds.
+_LOCK_LOOK_S = 0.001
+
+
+class Ahead(NamedTuple):
+    """A run that was handed over before it is claimed, and the fork server that it was handed to."""
+
+    server: ForkServer
+    handed: HandOver
 
 
 @dataclass(kw_only=True)
@@ -24,22 +39,45 @@ class Intent:
     lock_fd: int | None
     #: Whether an earlier agent wrote it down.
     by_earlier_agent: bool = False
+    #: The runner that prepares it already and waits for the claim; None if there is none.
+    ahead: Ahead | None = None
+    _taking: Lock = field(default_factory=Lock)
+
+    def take_ahead(self) -> Ahead | None:
+        """Take the runner that waits, if there is one; what becomes of it is the caller's matter."""
+        with self._taking:
+            ahead, self.ahead = self.ahead, None
+        return ahead
+
+    def withdraw(self) -> None:
+        """Have the runner that waits end, and wait a moment for that. The run stays written down."""
+        if (ahead := self.take_ahead()) is not None:
+            ahead.handed.withdraw()
 
     def release(self) -> None:
-        """Let the lock go, unless a runner has it too."""
+        """Let the lock go, unless a runner has it too; one that waits for the claim ends, and lets it go as well."""
+        if (ahead := self.take_ahead()) is not None:
+            ahead.handed.close()
         if self.lock_fd is not None:
             os.close(self.lock_fd)
             self.lock_fd = None
 
-    def lock_again(self) -> bool:
-        """Take the lock anew and return whether it is ours alone: no living runner has it."""
-        with FORK_LOCK:  # a fork server that is being started would look like the runner
-            self.release()
-            self.lock_fd = self.run.directory.try_lock()
-        return self.lock_fd is not None
+    def lock_again(self, wait_s: float = 0.0) -> bool:
+        """Take the lock anew and return whether it is ours alone: no living runner has it, or not after `wait_s`."""
+        deadline_s = time.monotonic() + wait_s
+        while True:
+            with FORK_LOCK:  # a fork server that is being started would look like the runner
+                self.release()
+                self.lock_fd = self.run.directory.try_lock()
+            if self.lock_fd is not None or time.monotonic() >= deadline_s:
+                return self.lock_fd is not None
+            time.sleep(_LOCK_LOOK_S)
 
     def cancel(self) -> None:
-        """Remove the run's directory."""
+        """Remove the run's directory, and its cgroup."""
+        self.withdraw()
+        if self.run.cgroup is not None:
+            cgroups.clear(self.run.cgroup)
         self.run.directory.remove()
         self.release()
 
@@ -48,7 +86,7 @@ def write_intent(
     flow_run: FlowRun,
     claim: str,
     state: StateDirectory,
-    cgroups: Cgroups | None,
+    own_cgroups: cgroups.Cgroups | None,
     describe: Callable[[FlowRun, str], RunSpec],
     changed: Callable[[], None],
 ) -> Intent:
@@ -67,8 +105,8 @@ def write_intent(
         raise ClaimLost(f"not claimed: {error}") from error
     except Exception as error:  # UnsupportedStorage, or raised by an overridden method of the agent's class
         spec, failure = outline(flow_run, claim), error
-    if cgroups is not None:
-        spec = spec._replace(cgroup=str(cgroups.path_for(flow_run.id, spec.agent.attempt)))
+    if own_cgroups is not None:
+        spec = spec._replace(cgroup=str(own_cgroups.path_for(flow_run.id, spec.agent.attempt)))
     directory = state.run_directory(flow_run.id)
     lock_fd = directory.create(spec)
     run = Run(directory, spec, changed)

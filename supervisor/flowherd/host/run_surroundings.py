@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +94,9 @@ class RunSurroundings:
     def warm(self) -> None:
         """Start the fork servers that runs can be expected to need."""
         for runtime in to_warm(self._runtimes, self._settings.agent.preload, self._package):
-            self.fork_servers.get(runtime)
+            server = self.fork_servers.get(runtime)
+            if runtime.interpreter == sys.executable:
+                server.keep_spares()
 
     @functools.cached_property
     def fork_servers(self) -> ForkServers:
@@ -109,7 +112,8 @@ class RunSurroundings:
         environment = {**environment_for_runs(os.environ), **at_start}
         for name, _ in not_at_start:
             environment.pop(name, None)
-        return ForkServers(self._state_dir, environment, for_all_runs, credentials(self._settings))
+        secrets, spares = credentials(self._settings), self._settings.agent.spare_runners
+        return ForkServers(self._state_dir, environment, for_all_runs, secrets, spares)
 
     def end_idle_fork_servers(self) -> None:
         """End fork servers that no new run will be started from."""

@@ -1,20 +1,23 @@
-"""Starts a prepared run: asks a fork server for its runner and hands the run's lock over to the runner."""
+"""Starts a prepared run in two steps: hands it and its lock over to a runner, and lets the runner go on.
+
+The first step can come before the run is claimed, so that the runner prepares while the backend answers.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable
-from datetime import datetime
+from typing import TypeAlias
 
 from flowherd.engines.plan import runtime_of
 from flowherd.engines.registry import package_of
-from flowherd.errors import DeployError
-from flowherd.host.intent import Intent
+from flowherd.errors import AgentStopping, DeployError
+from flowherd.host.intent import Ahead, Intent
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.fork_server import ForkServer, StaleForkServer, StartedRunner
+from flowherd.host.processes.fork_server import ForkServer
 from flowherd.host.processes.fork_server_pool import ForkServers
+from flowherd.host.processes.hand_over import HandOver, StaleForkServer, StartedRunner
 from flowherd.host.processes.ready_report import how_started
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
@@ -24,64 +27,119 @@ from flowherd_runner.contract.variables import KIND_COMMAND
 
 #: Number of tries, counting the first, if the fork server turns out to be dead.
 _START_TRIES = 3
-#: How long to wait for the flow process, seconds; it exists a few milliseconds after its runner.
+#: How long to wait for the flow process's pid, seconds; it is known a few milliseconds after the request.
 _FLOW_PID_TIMEOUT_S = 2.0
+#: How long a runner that is ending may hold its lock, seconds.
+_RELEASE_TIMEOUT_S = 1.0
 
 
-def start(intent: Intent, fork_servers: ForkServers, handed_over: Callable[[], None]) -> int | None:
+#: Called with a run that a runner has, and with what tells more of its start, unless that is not known.
+HandedOver: TypeAlias = Callable[[Run, HandOver | None], None]
+
+
+class _RunnerGone(DeployError):
+    """The runner that was asked for before the claim has ended, or there is none."""
+
+
+def hand_over_ahead(intent: Intent, fork_servers: ForkServers) -> None:
+    """Have the runner prepare the run before it is claimed, if a fork server can do that at once.
+
+    Never raises and waits for nothing. Nothing is started until `start`; `Intent.withdraw` ends the runner.
+    """
+    run = intent.run
+    if run.failure is not None or intent.lock_fd is None:
+        return
+    try:
+        server = fork_servers.get(runtime_of(run.spec, fork_servers.base_env))
+        if not server.is_ready or not server.two_steps or _package_error(server, run.spec) is not None:
+            return
+        if run.cgroup is not None:
+            cgroups.create(run.cgroup, run.limits)
+        intent.ahead = Ahead(server, server.hand_over(run.directory.path, intent.lock_fd))
+    except AgentStopping:
+        return
+    except (DeployError, OSError) as error:  # `start` tries again, and says what is wrong
+        run.log.debug("Not handed over before the claim: {}", error)
+
+
+def start(intent: Intent, fork_servers: ForkServers, handed_over: HandedOver) -> int | None:
     """Start the runner. Return the pid of the flow process, else that of the runner; None if neither is known yet.
 
-    `handed_over` is called once the runner holds the lock. Raises DeployError or UnsupportedStorage; the intent then
-    still holds the lock.
+    `handed_over` is called once the runner holds the lock, with what tells when the start is recorded. Raises
+    DeployError or UnsupportedStorage; the intent then still holds the lock.
     """
     run = intent.run
     if run.cgroup is not None:
         cgroups.create(run.cgroup, run.limits)
-    runner = _ask_for_runner(intent, fork_servers)
+    handed, runner = _have_started(intent, fork_servers)
     intent.release()
     if runner is not None:
         with contextlib.suppress(ProcessLookupError):  # ended already; the watcher finds out how
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
+    if handed is not None:
+        run.flow_pid = handed.wait_for_flow(_FLOW_PID_TIMEOUT_S)
     run.hand_over()
-    handed_over()
+    handed_over(run, handed)
     for number, warning in enumerate(run.spec.agent.warnings):
         run.note(f"{warning[:1].upper()}{warning[1:]}", logging.WARNING, f"warning-{number}", run.deployed_at)
-    run.flow_pid, started_at = _flow_process(run)
-    faults.point("before-running")
-    if run.flow_pid is not None:
-        run.note_running(run.flow_pid, started_at)
-    faults.point("after-running")
     return run.flow_pid or (runner.pid if runner is not None else None)
 
 
-def _ask_for_runner(intent: Intent, fork_servers: ForkServers) -> StartedRunner | None:
-    """Have a fork server start the runner and return it; None if the fork server died before it named the runner.
+def _have_started(intent: Intent, fork_servers: ForkServers) -> tuple[HandOver | None, StartedRunner | None]:
+    """Let the runner go on, which a fork server starts unless that was done; return the hand-over and the runner.
 
-    If the fork server died and the run's lock and records show that it started no runner, another one is asked. Raises
-    DeployError.
+    Both are None if the fork server died before it named the runner. If it died, or the runner that was asked for
+    before the claim has ended, and the run's lock and records show that no user code has run, another one is asked.
+    Raises DeployError.
     """
     directory = intent.run.directory
     runtime = runtime_of(intent.run.spec, fork_servers.base_env)
     for tries_left in reversed(range(_START_TRIES)):
-        server = fork_servers.get(runtime)
+        ahead = intent.take_ahead()
+        server = ahead.server if ahead is not None else fork_servers.get(runtime)
         try:
-            _require_package(server, intent.run.spec)
-            assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
-            started = server.start_runner(directory.path, intent.lock_fd)
+            handed = ahead.handed if ahead is not None else _ask(server, intent)
+            runner = _let_go(handed)
             _note_how(intent.run, server)
-            return started
+            return handed, runner
         except StaleForkServer:  # it has started nothing
             if not tries_left:
                 raise
             continue
+        except _RunnerGone as error:
+            intent.run.log.debug("Starting another runner: {}", error)
         except DeployError as error:
             if server.alive or not tries_left:
                 raise
             intent.run.log.warning("The fork server died; checking whether the runner was started: {}", error)
         # A runner that has ended already left a record, unless it ended before the user's code.
-        if not intent.lock_again() or directory.started() is not None or directory.exit_record() is not None:
-            return None
+        wait_s = _RELEASE_TIMEOUT_S if ahead is not None else 0.0
+        if not intent.lock_again(wait_s) or directory.started() is not None or directory.exit_record() is not None:
+            return None, None
     raise AssertionError("the last try returns or raises")
+
+
+def _let_go(handed: HandOver) -> StartedRunner:
+    """Let the runner go on and return it. Raises DeployError; it may then have gone on nevertheless."""
+    try:
+        faults.point("before-go")
+        if not handed.go():
+            raise _RunnerGone("the runner has ended")
+        faults.point("after-go")
+        runner = handed.runner()
+        faults.point("after-started")
+    except DeployError:
+        handed.close()
+        raise
+    return runner
+
+
+def _ask(server: ForkServer, intent: Intent) -> HandOver:
+    error = _package_error(server, intent.run.spec)
+    if error is not None:
+        raise error
+    assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
+    return server.hand_over(intent.run.directory.path, intent.lock_fd)
 
 
 def _note_how(run: Run, server: ForkServer) -> None:
@@ -91,21 +149,8 @@ def _note_how(run: Run, server: ForkServer) -> None:
             run.note(sentence, logging.INFO, f"start-{number}", run.deployed_at)
 
 
-def _require_package(server: ForkServer, spec: RunSpec) -> None:
-    """Raise DeployError, which says what to do, if the run's engine needs a package that is missing there."""
+def _package_error(server: ForkServer, spec: RunSpec) -> DeployError | None:
+    """Return the error, which says what to do, if the run's engine needs a package that is missing there."""
     package = package_of(spec.kind)
     failed = server.wait_ready(spec.flow_run_id).get("failed", {})
-    error = package.import_error(server.runtime.interpreter, failed) if package is not None else None
-    if error is not None:
-        raise error
-
-
-def _flow_process(run: Run) -> tuple[int | None, datetime | None]:
-    """Wait for pid and start time of the flow process, which the runner writes down right after the fork."""
-    deadline_s = time.monotonic() + _FLOW_PID_TIMEOUT_S
-    while time.monotonic() < deadline_s and not run.ended:
-        started = run.directory.started()
-        if started is not None and started.flow_pid is not None:
-            return started.flow_pid, started.started_at
-        time.sleep(0.001)
-    return run.flow_pid, None
+    return package.import_error(server.runtime.interpreter, failed) if package is not None else None

@@ -9,21 +9,31 @@ from flowherd.agent.platform import Prepared
 from flowherd.errors import AgentStopping
 from flowherd.host.intent import Intent
 from flowherd.host.processes.fork_server_pool import ForkServers
+from flowherd.host.processes.hand_over import HandOver
 from flowherd.host.run import Run
 from flowherd.host.second_start import second_intent
-from flowherd.host.start import start
+from flowherd.host.start import hand_over_ahead, start
+from flowherd.host.watch import Watcher
+from flowherd_runner.contract import faults
+
+#: So many lost claims that no runner prepares before the claim any more: it would mostly do so for nothing.
+_MAX_LOST_CLAIMS = 4
+#: How long a runner may wait for the claim of its run, seconds; a lost answer may take long to be looked up.
+_MAX_WAIT_S = 30.0
 
 
 class UnstartedRuns:
-    """Intents by flow run id. `handed_over` is called after each start. Usable from several threads."""
+    """Intents by flow run id; the watcher is told of each start. Usable from several threads."""
 
-    def __init__(self, fork_servers: Callable[[], ForkServers], handed_over: Callable[[], None]) -> None:
+    def __init__(self, fork_servers: Callable[[], ForkServers], watcher: Callable[[], Watcher]) -> None:
         self._fork_servers = fork_servers
-        self._handed_over = handed_over
+        self._watcher = watcher
         self._intents: dict[str, Intent] = {}
         #: Ids of the runs whose start is under way.
         self._starting: set[str] = set()
         self._closing = False
+        #: Lost claims that were not made up for by won ones.
+        self._lost_claims = 0
         self._lock = threading.Lock()
 
     def __contains__(self, flow_run_id: object) -> bool:
@@ -33,6 +43,26 @@ class UnstartedRuns:
         """Add a run, and return its intent."""
         self._intents[intent.run.id] = intent
         return intent
+
+    def add_ahead(self, intent: Intent) -> None:
+        """Add a run and have a runner prepare it before it is claimed, unless many claims were lost lately."""
+        self.add(intent)
+        faults.point("after-intent")
+        if not self._closing and self._lost_claims < _MAX_LOST_CLAIMS:
+            hand_over_ahead(intent, self._fork_servers())
+
+    def withdraw_waiting(self) -> None:
+        """End the runners that have waited too long for their claim; the runs can still be started."""
+        for intent in list(self._intents.values()):
+            ahead = intent.ahead
+            if ahead is not None and ahead.handed.age_s > _MAX_WAIT_S:
+                intent.withdraw()
+
+    def abandon(self, flow_run_id: str) -> None:
+        """Forget a run that is not ours after all, and remove its directory."""
+        if (intent := self.take(flow_run_id)) is not None:
+            self._lost_claims = min(self._lost_claims + 1, 2 * _MAX_LOST_CLAIMS)
+            intent.cancel()
 
     def get(self, flow_run_id: str) -> Intent | None:
         """Return the intent of a run; None if it was started, or is not known."""
@@ -58,9 +88,10 @@ class UnstartedRuns:
         """Start the runner as `start.start` does. Raises AgentStopping after `begin_closing`."""
         run_id = intent.run.id
 
-        def handed_over() -> None:
+        def handed_over(run: Run, handed: HandOver | None) -> None:
             del self._intents[run_id]
-            self._handed_over()
+            self._lost_claims = max(0, self._lost_claims - 1)
+            self._watcher().expect(run, handed)
 
         with self._lock:
             if self._closing:
@@ -86,11 +117,11 @@ class UnstartedRuns:
 
     def _start_second(self, intent: Intent) -> None:
         try:
-            start(intent, self._fork_servers(), self._handed_over)
+            start(intent, self._fork_servers(), self._watcher().expect)
         except Exception as error:  # the boundary of one run
             intent.release()
             intent.run.fail_to_start(error)
-            self._handed_over()
+            self._watcher().wake()
 
     def begin_closing(self) -> None:
         """Start no more runs."""

@@ -19,6 +19,7 @@ from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.conclude import conclude
 from flowherd.host.limits import breach
 from flowherd.host.processes import cgroups, process_tree
+from flowherd.host.processes.hand_over import HandOver
 from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
@@ -27,6 +28,7 @@ from flowherd.host.run_registry import RunRegistry
 from flowherd.host.store.survivors import Survivor
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
+from flowherd_runner.contract import faults
 
 #: Pause between looks at a run whose runner cannot be polled (not known yet, no pidfd, lock still held), seconds.
 _BLIND_TICK_S = 0.05
@@ -56,6 +58,8 @@ class Watcher:
         self._waker = Waker()
         self._closed = False
         self._watching = RecurringError("watch the runs", logger)
+        #: Runs whose start is not recorded yet, as far as this thread knows, by id.
+        self._starts: dict[str, HandOver] = {}
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._reader = process_tree.TreeReader()
@@ -73,12 +77,22 @@ class Watcher:
         """Look at the runs now, because one is new or was asked to stop."""
         self._waker.wake()
 
+    def expect(self, run: Run, handed: HandOver | None) -> None:
+        """Look at a run that was handed over, and note its start when the runner says that it is recorded."""
+        if handed is not None:
+            self._starts[run.id] = handed
+        self.wake()
+
     def close(self, timeout_s: float | None) -> bool:
         """Stop watching. The runs continue. Returns False if the last look has not ended then."""
         self._closed = True
         self._waker.wake()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        for run_id in list(self._starts):
+            self._forget_start(run_id)
+        return True
 
     def _loop(self) -> None:
         while not self._closed:
@@ -105,7 +119,8 @@ class Watcher:
             for runner in runners
             if runner is not None and runner not in self._ended and (fd := runner.fileno()) is not None
         }
-        for fd in by_fd:
+        starts = [handed.fileno() for handed in list(self._starts.values()) if not handed.is_over]
+        for fd in (*by_fd, *starts):
             poll.register(fd, select.POLLIN)
         ready = poll.poll(self._timeout_ms(living, blind=len(by_fd) < len(living)))
         ended = {by_fd[fd] for fd, _ in ready if fd in by_fd}
@@ -127,8 +142,8 @@ class Watcher:
             self._look()
 
     def _is_to_check(self, run: Run) -> bool:
-        """Return whether the run's runner may have ended, or not all of its processes are known."""
-        return run.runner is None or run.flow_pid is None or self._has_ended(run.runner)
+        """Return whether the run's runner may have ended, or its start is not known completely."""
+        return run.runner is None or run.flow_pid is None or run.id in self._starts or self._has_ended(run.runner)
 
     def _has_ended(self, runner: RunnerProcess) -> bool:
         return runner in self._ended or (runner.fileno() is None and not runner.alive)
@@ -144,11 +159,17 @@ class Watcher:
     def _check(self, run: Run) -> None:
         if run.phase is RunPhase.STARTING:
             return
-        if run.runner is None or run.flow_pid is None:
+        handed = self._starts.get(run.id)
+        if run.runner is None or run.flow_pid is None or (handed is not None and handed.look()):
             self._find_processes(run)
         if (run.runner is None or self._has_ended(run.runner)) and conclude(run, self._remember):
             self._next_search_s.pop(run.id, None)
+            self._forget_start(run.id)
             self._on_end(run)
+
+    def _forget_start(self, run_id: str) -> None:
+        if (handed := self._starts.pop(run_id, None)) is not None:
+            handed.close()
 
     def _find_processes(self, run: Run) -> None:
         try:
@@ -166,7 +187,10 @@ class Watcher:
                 self._search(run, error)
         run.flow_pid = started.flow_pid
         if run.flow_pid is not None:
+            faults.point("before-running")
             run.note_running(run.flow_pid, started.started_at)
+            faults.point("after-running")
+            self._forget_start(run.id)
 
     def _search(self, run: Run, reason: Exception) -> None:
         """Search for the runner by its lock, because the file does not name it. Rarely, because it is expensive."""

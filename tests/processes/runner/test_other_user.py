@@ -52,7 +52,7 @@ def open_place() -> Iterator[Path]:
 def fork_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
     for name, value in AGENTS_VARIABLES.items():
         monkeypatch.setenv(name, value)
-    yield from fork_servers(sys.executable, tmp_path / "runs")
+    yield from fork_servers(sys.executable, tmp_path / "runs", spares=1)
 
 
 def as_nobody(place: Path) -> dict[str, object]:

@@ -17,8 +17,9 @@ from flowherd_runner.contract.spec import (
     duration_s,
     is_positive_number,
     parse_spec,
-    read_spec,
     salvage_spec,
+    spec_content,
+    spec_of,
     spec_to_json,
 )
 
@@ -172,10 +173,10 @@ class TestOlderShape:
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no spec\.json"):
-        read_spec(str(tmp_path))
+        spec_of(spec_content(str(tmp_path)))
     (tmp_path / SPEC_FILE).write_text("{")
     with pytest.raises(SpecError):
-        read_spec(str(tmp_path))
+        spec_of(spec_content(str(tmp_path)))
 
 
 def test_a_file_of_a_newer_contract_is_refused(tmp_path: Path) -> None:
@@ -183,4 +184,4 @@ def test_a_file_of_a_newer_contract_is_refused(tmp_path: Path) -> None:
     path = tmp_path / SPEC_FILE
     path.write_text(path.read_text().replace('"contract": 1', '"contract": 99'))
     with pytest.raises(SpecError, match="99"):
-        read_spec(str(tmp_path))
+        spec_of(spec_content(str(tmp_path)))

@@ -25,7 +25,9 @@ _SLOW_START_S = 10.0
 
 def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
     """Start a fork server of each interpreter in the settings, with its preloaded modules."""
-    yield _fork_server("fork server", Runtime(preload=tuple(loaded.settings.agent.preload)), "agent.preload")
+    spares = loaded.settings.agent.spare_runners
+    own = Runtime(preload=tuple(loaded.settings.agent.preload))
+    yield _fork_server("fork server", own, "agent.preload", spares)
     package = engine_named(engine_of(loaded)).package
     for section in loaded.settings.runtimes:
         name = f"runtime {section.name}"
@@ -36,7 +38,7 @@ def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
             continue
         serves = package is None or package.is_in(found)
         preload = together(package.preload if package is not None and serves else (), section.preload)
-        yield _fork_server(name, Runtime(found.program, preload), "its preload")
+        yield _fork_server(name, Runtime(found.program, preload), "its preload", spares)
         if package is not None and not serves:
             line = " or ".join(sorted(package.lines))
             install = f"`{found.program} -m pip install {package.name}==...`"
@@ -44,7 +46,7 @@ def check_fork_servers(loaded: LoadedSettings) -> Iterator[Finding]:
             yield warn(name, package.describe(found), f"{advice}, unless it is for Python flows only")
 
 
-def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:
+def _fork_server(name: str, runtime: Runtime, setting: str, spares: int) -> Finding:
     with tempfile.TemporaryDirectory(prefix="flowherd-doctor-") as place:
         servers = ForkServers(Path(place), environment_for_runs(os.environ))
         started_s = time.monotonic()
@@ -67,6 +69,6 @@ def _fork_server(name: str, runtime: Runtime, setting: str) -> Finding:
         detail = "its interpreter starts with threads, so every run starts an interpreter of its own"
         return warn(name, detail, "see sitecustomize.py and the .pth files of that interpreter")
     preloaded = ", ".join(runtime.preload) or "nothing preloaded"
-    detail = f"Python {facts.get('python')} is ready in {took_s:.2f} s with {preloaded}"
+    detail = f"Python {facts.get('python')} is ready in {took_s:.2f} s with {preloaded}; in use it keeps {spares} spare"
     slow = "preload fewer modules; the first runs after a start wait for it"
     return warn(name, detail, slow) if took_s > _SLOW_START_S else ok(name, detail)

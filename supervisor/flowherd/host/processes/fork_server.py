@@ -14,10 +14,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from loguru import logger
 
 from flowherd.errors import DeployError
 from flowherd.host.processes.flock import start_program
+from flowherd.host.processes.hand_over import HandOver, StaleForkServer, StartedRunner
 from flowherd.host.processes.interpreters import program_of
 from flowherd.host.processes.preloading import Preloading
 from flowherd.host.processes.ready_report import report_ready
@@ -35,8 +34,6 @@ from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
 
 #: How long to wait until the modules are imported, seconds; heavy ones take long from a cold disk.
 _READY_TIMEOUT_S = 120.0
-#: How long to wait for the answer to a request, seconds.
-_ANSWER_TIMEOUT_S = 30.0
 #: How long fork servers may take to end, seconds; then they are killed, which no runner notices.
 END_TIMEOUT_S = 2.0
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
@@ -45,27 +42,20 @@ _MAX_FAILED_STARTS = 2
 _LAST_OUTPUT_BYTES = 1000
 
 
-@dataclass(frozen=True)
-class StartedRunner:
-    """Identity of a new runner."""
-
-    pid: int
-    start_ticks: int
-
-
-class StaleForkServer(DeployError):
-    """The fork server has loaded a file that is another one now; it has started no runner, a fresh one will."""
-
-
 class ForkServer:
     """A running fork server.
 
     Raises DeployError if it cannot be started. If it dies later, pending requests fail and it is no longer `alive`; its
-    runners continue.
+    runners continue. From the first hand-over on, and from `keep_spares`, it keeps that many spare runners.
     """
 
     def __init__(
-        self, runtime: Runtime, env: Mapping[str, str], log_file: Path, reported: set[str] | None = None
+        self,
+        runtime: Runtime,
+        env: Mapping[str, str],
+        log_file: Path,
+        reported: set[str] | None = None,
+        spares: int = 0,
     ) -> None:
         self.runtime = runtime
         #: A file that it has loaded and that has changed since; None while there is none.
@@ -79,6 +69,10 @@ class ForkServer:
         self._waiting: dict[int, Future[StartedRunner]] = {}
         self._requests = 0
         self._gone = False
+        self._spares_number = spares
+        self._keeps_spares = False
+        #: Pids of the spare runners that wait for a run.
+        self.spares: tuple[int, ...] = ()
         self.preloading = Preloading(runtime.interpreter)
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
@@ -128,12 +122,23 @@ class ForkServer:
             return ""
         return lines[-1].strip() if lines else ""
 
-    def start_runner(self, directory: Path, lock_fd: int) -> StartedRunner:
-        """Start the runner of a run directory and pass it the locked descriptor, which the caller must still close.
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is alive and has imported its modules, so that a request need not wait."""
+        return self.alive and self.preloading.succeeded
+
+    @property
+    def two_steps(self) -> bool:
+        """Whether its runners wait for the word to go on; those of 0.1.0 do not. Waits until it is ready."""
+        return bool(self.wait_ready().get("two_steps"))
+
+    def hand_over(self, directory: Path, lock_fd: int) -> HandOver:
+        """Ask for the runner of a run directory and pass it the locked descriptor, which the caller must still close.
+
+        Waits until the modules are imported, and not for the answer.
 
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
-        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started; after
-        StaleForkServer at once.
+        server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
         """
         self.wait_ready(directory.name)
         answer: Future[StartedRunner] = Future()
@@ -141,23 +146,42 @@ class ForkServer:
             self._requests += 1
             request = self._requests
             self._waiting[request] = answer
-        message = messages.encode_message(
-            {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
-        )
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [lock_fd]))]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if self.two_steps else (None, None)
+        handed = HandOver(self.pid, ours, answer, lambda: self._waiting.pop(request, None))
         try:
             faults.point("before-start-request")
-            self._socket.sendmsg([message], rights)
+            message = {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
+            self._send(message, [lock_fd, *([theirs.fileno()] if theirs is not None else [])])
             faults.point("after-start-request")
-            started = answer.result(_ANSWER_TIMEOUT_S)
-            faults.point("after-started")
-            return started
-        except (OSError, FutureTimeout) as error:
-            # A socket that refuses a message stays broken; an answer that is late may still come.
-            self._gone = self._gone or not isinstance(error, FutureTimeout)
+        except OSError as error:
+            handed.close()
             raise DeployError(f"the fork server (pid {self.pid}) did not answer: {error!r}") from error
         finally:
-            self._waiting.pop(request, None)
+            if theirs is not None:
+                theirs.close()
+        self.keep_spares()
+        return handed
+
+    def keep_spares(self) -> None:
+        """Have it keep spare runners, once it is ready; one of an earlier release keeps none."""
+        if self._spares_number and not self._keeps_spares:
+            self._keeps_spares = True
+            if self.is_ready:
+                self._ask_for_spares()
+
+    def _ask_for_spares(self) -> None:
+        if self.two_steps:
+            with contextlib.suppress(OSError):  # its end is noticed elsewhere
+                self._send({"op": "spares", "number": self._spares_number})
+
+    def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send a message with descriptors. Raises OSError; a socket that refuses a message stays broken."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._socket.sendmsg([messages.encode_message(message)], rights)
+        except OSError:
+            self._gone = True
+            raise
 
     def give_up_importing(self) -> None:
         """If it is still importing, end all waits for it, and kill it with what its imports have started."""
@@ -189,6 +213,7 @@ class ForkServer:
                 self._take(messages.decode_message(data))
             except (ValueError, KeyError, TypeError) as error:
                 logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
+        self.spares = ()
         self._gone = True  # before the failed requests below are retried, which look at `alive`
         gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
         self.preloading.fail(gone)
@@ -211,6 +236,8 @@ class ForkServer:
             self._report_ready(message)
         elif operation == "stale":
             self.changed_file = str(message["file"])
+        elif operation == "spares":
+            self.spares = tuple(map(int, message["pids"]))
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
             if waiting is None:
@@ -225,6 +252,8 @@ class ForkServer:
         report_ready(self.runtime, message, self._reported)
         self.used_s = time.monotonic()
         self.preloading.finish(message)
+        if self._keeps_spares:
+            self._ask_for_spares()
 
 
 def _start(

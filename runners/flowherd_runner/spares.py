@@ -1,0 +1,136 @@
+"""Spare runners: forked before there is a run for them, with their flow process, so that a start need not wait for it.
+
+A spare waits on a socket for a run, and ends at its end of file: when the fork server ends, however that happens, or
+has no use for it. Until it has a run it holds no file of one, and nothing names it but the fork server's "spares".
+"""
+
+import os
+import socket
+import sys
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+from flowherd_runner import descriptors, osapi
+from flowherd_runner.birth import be_born
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES
+from flowherd_runner.contract.reasons import RUNNER_OK
+from flowherd_runner.runner import run
+
+#: How long nothing must have been asked of the fork server before it makes a spare, seconds: not between two requests
+#: of a burst, which gains nothing from it, nor while a run that was just started uses the processor.
+_QUIET_S = 0.02
+#: Number of spares in a row that may end by themselves; then none is made any more.
+_MAX_FAILED = 3
+
+
+class _Spare(NamedTuple):
+    #: None once it was given a run, or is to end.
+    channel: Optional[socket.socket]
+
+
+class Spares:
+    """The spare runners of one fork server. `fork` forks a child that ends with what its argument returns."""
+
+    def __init__(self, fork: Callable[[Callable[[], int]], int], kept_fds: osapi.Descriptors) -> None:
+        self._fork = fork
+        self._kept_fds = kept_fds
+        self._wanted = 0
+        self._spares: Dict[int, _Spare] = {}
+        self._failed = 0
+        self._due_s = 0.0
+
+    @property
+    def pids(self) -> List[int]:
+        """Pids of those that wait for a run."""
+        return [pid for pid, spare in self._spares.items() if spare.channel is not None]
+
+    def want(self, number: int) -> None:
+        """Keep that many."""
+        self._wanted = number
+        for pid in self.pids[number:]:
+            self._dismiss(pid)
+
+    def put_off(self) -> None:
+        """Make none for a moment, because there is something else to do."""
+        self._due_s = time.monotonic() + _QUIET_S
+
+    def due_in_s(self) -> Optional[float]:
+        """How long until `refill` has something to do, seconds; None if nothing is missing."""
+        if len(self.pids) >= self._wanted:
+            return None
+        return max(0.0, self._due_s - time.monotonic())
+
+    def refill(self) -> None:
+        """Make one spare, which the other process prepares. Raises OSError when it cannot be forked."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def be_spare() -> int:
+            ours.close()  # else it would never be at its end of file
+            return _wait_for_run(theirs, self._kept_fds)
+
+        with theirs:
+            try:
+                pid = self._fork(be_spare)
+            except OSError:
+                ours.close()
+                raise
+        self._spares[pid] = _Spare(ours)
+
+    def hand_over(self, directory: str, fds: List[int]) -> Optional[int]:
+        """Give a run to a spare and return its pid; None if there is none."""
+        for pid in self.pids:
+            channel = self._spares[pid].channel
+            assert channel is not None
+            try:
+                descriptors.send(channel, os.fsencode(directory), fds)
+            except OSError:  # it has ended, and will be reaped
+                self._dismiss(pid)
+                continue
+            channel.close()
+            del self._spares[pid]
+            self._failed = 0
+            return pid
+        return None
+
+    def reap(self) -> bool:
+        """Wait for those that have ended without a run, and return whether there was one."""
+        ended = [pid for pid in self._spares if os.waitpid(pid, os.WNOHANG)[0]]
+        for pid in ended:
+            spare = self._spares.pop(pid)
+            if spare.channel is not None:
+                spare.channel.close()
+                self._note_failed(pid)
+        return bool(ended)
+
+    def close(self) -> None:
+        """Have all of them end, and make no more; in a child of the fork server: have nothing to do with them."""
+        self._wanted = 0
+        for pid in self.pids:
+            self._dismiss(pid)
+
+    def _dismiss(self, pid: int) -> None:
+        channel = self._spares[pid].channel
+        if channel is not None:
+            channel.close()
+        self._spares[pid] = _Spare(None)
+
+    def _note_failed(self, pid: int) -> None:
+        self.put_off()
+        self._failed += 1
+        if self._failed >= _MAX_FAILED:
+            self._wanted = 0
+            sys.stderr.write("{} spare runners have ended, the last had pid {}; no more\n".format(_MAX_FAILED, pid))
+
+
+def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors) -> int:
+    """Be a spare, and then the runner of the run that it is given. Returns this process's exit code."""
+    newborn = be_born(kept_fds)
+    try:
+        data, fds, _ = descriptors.receive(channel, MAX_MESSAGE_BYTES)
+    except OSError:
+        data, fds = b"", []
+    channel.close()
+    if not data or not fds:
+        newborn.flow.end()
+        return RUNNER_OK
+    return run(os.fsdecode(data), fds[0], fds[1] if len(fds) > 1 else None, newborn)
