@@ -34,13 +34,20 @@ def server() -> Iterator[ServerProcess]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def run_id(server: ServerProcess) -> str:
+    return Client(server).create_run()
+
+
 def is_served(server: ServerProcess) -> bool:
     with lane_of(server) as lane:
         return lane.request("states", flow_run_ids=[]).head == {"flow_runs": []}
 
 
 REQUEST = encode({"id": 1, "op": "states"})
-ID = st.just(str(uuid.uuid4()))
+#: Stands for a run that exists.
+SOME_RUN = str(uuid.uuid4())
+ID = st.just(SOME_RUN)
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | ID,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -52,22 +59,35 @@ ENTRY = st.fixed_dictionaries(
     optional={"version": ANY, "claim": st.text(max_size=4) | ANY, "task_runs": ANY, "state": STATE | ANY}
     | {"message": ANY, "level": ANY, "timestamp": ANY, "line_id": ANY, "info": ANY, "so_far": ANY},
 )
+PIECE = (
+    st.fixed_dictionaries(
+        {
+            "flow_run_id": ID | ANY,
+            "attempt": st.text(max_size=4),
+            "offset": st.integers(0, 9),
+            "size": st.integers(0, 30),
+        },
+        optional={"certain": ANY},
+    )
+    | ANY
+)
 HEADS = st.fixed_dictionaries(
-    {"op": st.sampled_from(["subscribe", "room", "offer", "claim", "report", "states", "heartbeat", "hello"])},
+    {"op": st.sampled_from(["subscribe", "room", "offer", "claim", "report", "states", "heartbeat", "hello", "wait"])},
     optional={"holder": st.text(max_size=4) | ANY, "room": ANY, "labels": ANY, "exclude": ANY, "lane": st.just(1) | ANY}
     | {name: st.lists(ENTRY, max_size=2) | ANY for name in ("claims", "states", "logs")}
-    | {"flow_run_ids": st.lists(ID, max_size=2) | ANY, "agent_id": ID | ANY},
+    | {"flow_run_ids": st.lists(ID, max_size=2) | ANY, "agent_id": ID | ANY, "journals": st.lists(PIECE, max_size=2)},
 )
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(heads=st.lists(HEADS, max_size=4))
+@given(heads=st.lists(HEADS, max_size=4), body=st.binary(max_size=60))
 def test_any_request_is_answered_and_none_is_an_error_of_the_server(
-    server: ServerProcess, heads: list[dict[str, Any]]
+    server: ServerProcess, run_id: str, heads: list[dict[str, Any]], body: bytes
 ) -> None:
     with bare_lane(server) as connected:
         requests = [{"op": HELLO, "lane": VERSION}, *heads]
-        connected.sendall(b"".join(encode({"id": number, **head}) for number, head in enumerate(requests)))
+        data = b"".join(encode({"id": number, **head}, body) for number, head in enumerate(requests))
+        connected.sendall(data.replace(SOME_RUN.encode(), run_id.encode()))
         connected.shutdown(socket.SHUT_WR)
         frames = frames_until_closed(connected)
     kinds = {frame.head["error"] for frame in frames if "error" in frame.head}
@@ -199,3 +219,21 @@ def test_a_restored_database_is_known_over_the_lane_and_hands_out_nothing_for_a_
             pushed = lane.request("offer", holder="holder", labels=[label]).head["flow_runs"]
         assert {run["id"] for run in pushed} <= {run_id, late_id}
         lane.request("report", states=[report(late_id, "Running")])
+
+
+def test_what_was_answered_is_there_after_the_server_is_killed(server: ServerProcess) -> None:
+    client = Client(server)
+    flow = client.flow()
+    runs = [client.create_run(flow) for _ in range(30)]
+    with lane_of(server) as lane, contextlib.suppress(LaneClosed):
+        asked = [lane.send("claim", claims=[{"flow_run_id": each, "version": 1, "claim": "token"}]) for each in runs]
+        answered = 0
+        for request_id in asked:
+            assert lane.answer_to(request_id).head["claims"][0]["won"]
+            answered += 1
+            if answered == 10:
+                server.kill()
+    server.start()
+    assert answered >= 10
+    states = [client.run(each)["state"] for each in runs]
+    assert states[:answered] == ["Submitted"] * answered
