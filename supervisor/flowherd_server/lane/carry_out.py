@@ -14,13 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from flowherd.lane.messages import BAD_REQUEST, REFUSED, UNAVAILABLE
 from flowherd_server.call import Call
 from flowherd_server.errors import DatabaseLost, Refused
+from flowherd_server.lane.backlog import Request
 from flowherd_server.lane.given import BadRequest
 from flowherd_server.lane.requests import Access, LaneOperation, LaneRequest
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.plain import plain
-
-Request = tuple[LaneOperation, LaneRequest]
 
 #: What concerns all requests of a transaction, which SQLite may have taken back by itself.
 _NOT_POSSIBLE = (DatabaseLost, SQLAlchemyError, sqlite3.OperationalError)

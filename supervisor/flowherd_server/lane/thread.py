@@ -22,7 +22,8 @@ from flowherd.lane.messages import BAD_REQUEST, HELLO, OTHER_VERSION, UNKNOWN_OP
 from flowherd.signals import Waker
 from flowherd_server.call import Caller
 from flowherd_server.lane import given
-from flowherd_server.lane.carry_out import Request, carry_out
+from flowherd_server.lane.backlog import Backlog
+from flowherd_server.lane.carry_out import carry_out
 from flowherd_server.lane.connection import LaneConnection
 from flowherd_server.lane.given import BadRequest
 from flowherd_server.lane.listener import LaneListener
@@ -34,8 +35,6 @@ from flowherd_server.service import ServerCore
 MOST_CONNECTIONS = 512
 #: Share of the process's descriptors that the lane's connections may have; the others are for HTTP and the database.
 _SHARE = 4
-#: Bodies after which a transaction takes no further requests, bytes: others wait for it with their changes.
-_MOST_BODY_BYTES = 1024 * 1024
 #: How long no connections are accepted if the process has no descriptors left, seconds.
 _FULL_PAUSE_S = 1.0
 #: How long the thread has for its last transaction when the server stops, seconds.
@@ -69,7 +68,7 @@ class Lane:
         self._changed: deque[LaneConnection] = deque()
         #: What other threads have asked this one to do.
         self._errands: deque[Callable[[], None]] = deque()
-        self._requests: deque[Request] = deque()
+        self._backlog = Backlog()
         self._accepts_from_s: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="lane", daemon=True)
@@ -103,9 +102,7 @@ class Lane:
         self._selector.close()
 
     def _serve_once(self) -> None:
-        full_s = self._accepts_from_s
-        timeout_s = None if full_s is None else max(0.0, full_s - time.monotonic())
-        for key, events in self._selector.select(timeout_s):
+        for key, events in self._selector.select(self._timeout_s()):
             if isinstance(key.data, LaneConnection):
                 self._look_at(key.data, events)
             elif key.data is self._listener:
@@ -116,17 +113,13 @@ class Lane:
             self._errands.popleft()()
         self._look_after_waiting()
         self._accept_again()
-        while self._requests:  # before more is read
-            carry_out(self._core, self._next_requests())
-            self._look_after_waiting()
+        if self._backlog:
+            carry_out(self._core, self._backlog.take())
 
-    def _next_requests(self) -> list[Request]:
-        """Take the requests of the next transaction, in the order in which they came."""
-        taken, size = [], 0
-        while self._requests and size < _MOST_BODY_BYTES:
-            taken.append(self._requests.popleft())
-            size += len(taken[-1][1].body)
-        return taken
+    def _timeout_s(self) -> float | None:
+        if self._backlog:
+            return 0.0
+        return None if self._accepts_from_s is None else max(0.0, self._accepts_from_s - time.monotonic())
 
     # -- connections
 
@@ -184,6 +177,8 @@ class Lane:
             if connection.send_waiting():
                 self._watch(connection)
             return
+        if self._backlog.holds(connection):
+            return
         try:
             frames = connection.receive()
         except OSError:
@@ -213,7 +208,7 @@ class Lane:
             request = LaneRequest(
                 connection=connection, id=request_id, given=frame.head, body=frame.body, core=self._core
             )
-            self._requests.append((operation, request))
+            self._backlog.add((operation, request))
 
     def _greet(self, connection: LaneConnection, request_id: int, frame: Frame) -> None:
         if frame.head.get("lane") != VERSION:
