@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -137,6 +138,7 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
     with contextlib.ExitStack() as while_ready:
 
         def ready() -> None:
+            gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
             address.write()
             while_ready.callback(address.remove)
             while_ready.callback(asyncio.get_running_loop().create_task(address.watch()).cancel)
