@@ -5,11 +5,14 @@
     claims      so many runs are due; each client is a process with a real Agent, whose platform does nothing, that
                 asks for runs and claims what it gets until none is left. Claims a second, share of lost claims, and the
                 server's CPU time a run.
-    one by one  the same with what agents of release 0.1.0 and Prefect's do: the whole queue, and a request a claim
     waiting     runs are created one after the other, each once the one before it is claimed, while so many agents wait
-                to be woken; the server's CPU time a run (creation, wake, question and claim), less what it spends idle
+                for news; the server's CPU time a run (creation, news, question and claim), less what it spends idle
 
-Both ways meet the same server, in turns.
+    lane        offers and claims over the server's lane, which pushes what it offers
+    together    the same over HTTP
+    one by one  what agents of release 0.1.0 and Prefect's do: the whole queue, and a request a claim
+
+The ways meet the same server, in turns.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -39,7 +42,7 @@ from tests.support.waiting import wait_until
 
 from flowherd.agent.agent import Agent
 from flowherd.agent.worker_threads import WorkerThreads
-from flowherd.backends.graphql.backend import GraphQLBackend
+from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.config import load_settings
@@ -48,21 +51,25 @@ from flowherd.values import AgentIdentity, Claim, FlowRun
 
 SPAWN = multiprocessing.get_context("spawn")
 IDLE_S = 5.0
+LANE, TOGETHER, ONE_BY_ONE = WAYS = ("lane", "together", "one by one")
 
 
-class Counting(GraphQLBackend):
-    """Counts claims; `together` is False for the way of agents that know only the dialect's own operations."""
+class Counting(LaneBackend):
+    """Counts claims."""
 
-    def __init__(self, url: str, together: bool) -> None:
-        super().__init__(GraphQLTransport(url))
-        self.together = together
+    def __init__(self, url: str, way: str) -> None:
+        super().__init__(GraphQLTransport(url), timeout_s=15)
+        self.way = way
         self.lock = threading.Lock()
         self.won = self.lost = 0
 
     def connect(self) -> ServerCapabilities:
         capabilities = super().connect()
-        self._shares = self.together
-        return dataclasses.replace(capabilities, shares=self.together)
+        self._shares = self.way != ONE_BY_ONE
+        return dataclasses.replace(capabilities, shares=self._shares)
+
+    def _introduction(self) -> Mapping[str, Any] | None:
+        return super()._introduction() if self.way == LANE else None
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         try:
@@ -91,10 +98,10 @@ class Elsewhere(Agent):
         return "nowhere"
 
 
-def client(url: str, label: str, together: bool, ready: Barrier, found: Queue[Any]) -> None:
+def client(url: str, label: str, way: str, ready: Barrier, found: Queue[Any]) -> None:
     """Claim runs until none is left, in a process of its own."""
     logger.disable("")
-    backend = Counting(url, together)
+    backend = Counting(url, way)
     agent = Elsewhere(name="bench", labels=[label], no_cloud_logs=True, settings=load_settings(), backend=backend)
     agent.agent_connect()
     executor = WorkerThreads(6, "deploy")
@@ -117,12 +124,12 @@ def cpu_s(server: ServerProcess) -> float:
     return float(times.user + times.system)
 
 
-def claims(server: ServerProcess, runs: int, clients: int, together: bool) -> None:
+def claims(server: ServerProcess, runs: int, clients: int, way: str) -> None:
     user, label = Client(server), f"bench-{time.monotonic_ns()}"
     flow = user.flow()
     ids = [user.create_run(flow, labels=[label]) for _ in range(runs)]
     ready, found = SPAWN.Barrier(clients + 1), SPAWN.Queue()
-    arguments = (server.url, label, together, ready, found)
+    arguments = (server.url, label, way, ready, found)
     processes = [SPAWN.Process(target=client, args=arguments) for _ in range(clients)]
     for process in processes:
         process.start()
@@ -137,7 +144,7 @@ def claims(server: ServerProcess, runs: int, clients: int, together: bool) -> No
     assert won == runs == len(set(ids)), (won, runs)
     assert user.queue(label) == []
     print(
-        f"{'together' if together else 'one by one':12} {clients:2} clients {won / took_s:8.0f} claims/s"
+        f"{way:12} {clients:2} clients {won / took_s:8.0f} claims/s"
         f"   lost {100 * lost / (won + lost):5.1f} %   server {1000 * spent_s / runs:6.2f} ms CPU a run",
         flush=True,
     )
@@ -146,8 +153,8 @@ def claims(server: ServerProcess, runs: int, clients: int, together: bool) -> No
 class Waiting:
     """An agent in a thread of this process, which waits to be woken and claims what it finds."""
 
-    def __init__(self, url: str, label: str, number: int, together: bool, claimed: set[str]) -> None:
-        self.backend = Counting(url, together)
+    def __init__(self, url: str, label: str, number: int, way: str, claimed: set[str]) -> None:
+        self.backend = Counting(url, way)
         self.label, self.claimed, self.stopping = label, claimed, False
         self.backend.connect()
         self.backend.register(AgentIdentity(type="Bench", name=f"waiting-{number}", labels=(label,)))
@@ -160,11 +167,11 @@ class Waiting:
             wake = self.backend.wait_for_wake(seen, 20)
             if wake.sequence != seen and not self.stopping:
                 seen = wake.sequence
-                self.take()
+                self.take(list(wake.offered or ()))
 
-    def take(self) -> None:
-        if self.backend.together:
-            runs = self.backend.offered_runs([self.label], (), None)
+    def take(self, runs: list[FlowRun]) -> None:
+        if self.backend.way != ONE_BY_ONE:
+            runs = runs or self.backend.offered_runs([self.label], (), None)
             if runs:
                 self.backend.claim_many([Claim(flow_run=run, token=f"{id(self)}/{run.id}") for run in runs])
         else:
@@ -177,10 +184,10 @@ class Waiting:
         self.claimed.update(run.id for run in runs)
 
 
-def waiting(server: ServerProcess, agents: int, runs: int, together: bool) -> float:
+def waiting(server: ServerProcess, agents: int, runs: int, way: str) -> float:
     user, label, claimed = Client(server), f"bench-{time.monotonic_ns()}", set[str]()
     flow = user.flow()
-    waiters = [Waiting(server.url, label, number, together, claimed) for number in range(agents)]
+    waiters = [Waiting(server.url, label, number, way, claimed) for number in range(agents)]
     wait_until(lambda: user.ask("{ agent { labels connected } }"), what="the server")
     time.sleep(2)
     before_s = cpu_s(server)
@@ -199,7 +206,7 @@ def waiting(server: ServerProcess, agents: int, runs: int, together: bool) -> fl
     for waiter in waiters:
         waiter.thread.join(30)
     print(
-        f"{'together' if together else 'one by one':12} {agents:3} agents wait   server {1000 * spent_s / runs:6.2f} ms"
+        f"{way:12} {agents:3} agents wait   server {1000 * spent_s / runs:6.2f} ms"
         f" CPU a run   idle {100 * idle:5.2f} % of one CPU   {lost} claims lost",
         flush=True,
     )
@@ -213,15 +220,16 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, nargs="*", default=[1, 100])
     parser.add_argument("--single", type=int, default=100, help="runs that are created one after the other")
     options = parser.parse_args()
+    logger.disable("")
     with (
         tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as place,
         running_server(Path(place) / "d") as server,
     ):
         for clients in options.clients:
-            for together in (True, False):
-                claims(server, options.runs, clients, together)
-        for together in (True, False):
-            costs = [waiting(server, agents, options.single, together) for agents in options.waiting]
+            for way in WAYS:
+                claims(server, options.runs, clients, way)
+        for way in WAYS:
+            costs = [waiting(server, agents, options.single, way) for agents in options.waiting]
             if len(costs) > 1:
                 print(f"{'':12} last / first: {costs[-1] / costs[0]:.2f}")
         print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
