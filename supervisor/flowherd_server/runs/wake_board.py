@@ -15,6 +15,7 @@ import heapq
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flowherd_server.call import Effects
 from flowherd_server.label_rule import labels_match
@@ -56,16 +57,28 @@ class _Agent:
     agent_id: str
     labels: frozenset[str]
     sequence: int
+    #: What `sequence` became when one of its runs last had to be looked at.
+    ends_sequence: int
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     #: Number of waits that are open now.
     waits: int = 0
     #: End of its last wait (monotonic).
     left_at: float = 0.0
 
-    def wake(self) -> None:
+    def wake(self, *, ends: bool) -> None:
         self.sequence += 1
+        if ends:
+            self.ends_sequence = self.sequence
         self.changed.set()
         self.changed = asyncio.Event()
+
+
+class News(NamedTuple):
+    """What an agent's wait is answered."""
+
+    sequence: int
+    #: Whether one of its runs may have to stop.
+    ends: bool
 
 
 class WakeBoard:
@@ -91,15 +104,15 @@ class WakeBoard:
             return True
         return self._subscribers.is_connected(agent_id)
 
-    async def wait(self, waiter: Waiter, seen: int, timeout_s: float) -> int:
-        """Return the agent's number once it differs from `seen`, after `timeout_s`, or when the board closes."""
+    async def wait(self, waiter: Waiter, seen: int, timeout_s: float) -> News:
+        """Return the news once the agent's number differs from `seen`, after `timeout_s`, or when the board closes."""
         agent = self._agent(waiter)
         if agent.sequence != seen or self._closed.is_set():
             agent.left_at = time.monotonic()
-            return agent.sequence
-        with self._waiting(agent, waiter):
-            await self._change(agent, timeout_s)
-            return agent.sequence
+        else:
+            with self._waiting(agent, waiter):
+                await self._change(agent, timeout_s)
+        return News(agent.sequence, agent.ends_sequence > seen or seen > agent.sequence)
 
     def gone(self, waiter: Waiter) -> None:
         """Note that the connection of an agent broke while it waited: what it was offered is for others."""
@@ -129,7 +142,8 @@ class WakeBoard:
         if agent is None:
             self._forget_absent()
             # Never a number that was given out before, even by an earlier server, so a first wait returns at once.
-            agent = _Agent(waiter.agent_id, frozenset(waiter.labels), sequence=now_us())
+            now = now_us()
+            agent = _Agent(waiter.agent_id, frozenset(waiter.labels), sequence=now, ends_sequence=now)
             self._agents[waiter.key] = agent
         return agent
 
@@ -145,11 +159,11 @@ class WakeBoard:
         """
         for key in offered_to:
             if key in self._agents:
-                self._agents[key].wake()
+                self._agents[key].wake(ends=False)
         if effects.agents:
             for agent in self._agents.values():
                 if agent.agent_id in effects.agents:
-                    agent.wake()
+                    agent.wake(ends=True)
         for at_us, run in effects.due:
             heapq.heappush(self._later, (at_us, run._replace(labels=tuple(run.labels))))
         if effects.due:
@@ -158,7 +172,7 @@ class WakeBoard:
     def poke(self) -> int:
         """Wake all agents. Returns how many are connected."""
         for agent in self._agents.values():
-            agent.wake()
+            agent.wake(ends=True)
         self._subscribers.wake_all()
         known = {agent.agent_id for agent in self._agents.values()} | self._subscribers.agent_ids()
         return sum(map(self.is_connected, known))
@@ -186,7 +200,7 @@ class WakeBoard:
             if key is None:  # none of those that wait has room: wake all that may have some
                 self._wake_matching([Passed(run=run)])
             elif key in self._agents:
-                self._agents[key].wake()
+                self._agents[key].wake(ends=False)
             elif key:
                 subscribed.setdefault(key, []).append(run)
         if subscribed:  # it reads the database, so not here
@@ -199,7 +213,7 @@ class WakeBoard:
         for key, agent in self._agents.items():
             matches = any(holder != key and labels_match(labels, agent.labels) for holder, labels in kinds)
             if matches and self._offers.may_have_room(key):
-                agent.wake()
+                agent.wake(ends=False)
         if kinds:
             self._subscribers.wake_matching(kinds)
 

@@ -157,7 +157,7 @@ class _Endpoints:
             if not wait.done():
                 self._core.board.gone(waiter)
                 return Response(status_code=499)  # the client is gone
-            return JSONResponse({"sequence": wait.result()})
+            return JSONResponse(wait.result()._asdict())
         finally:
             for each in (wait, gone):
                 each.cancel()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -116,6 +117,25 @@ def test_the_agent_of_a_run_that_must_stop_is_woken(client: Client, end: Callabl
     assert not other.done()
     client.server.post("/poke")
     other.result(20)
+
+
+def test_an_answer_says_whether_a_run_may_have_to_stop(client: Client) -> None:
+    label, flow = str(uuid.uuid4()), client.flow()
+    agent = client.agent(label)
+
+    def news(seen: int) -> dict[str, Any]:
+        found: dict[str, Any] = client.server.get(f"/agents/{agent.agent_id}/wake?seen={seen}&timeout=20").json()
+        return found
+
+    first = news(0)
+    run_id = client.create_run(flow, labels=[label])
+    due = news(first["sequence"])
+    assert (first["ends"], due["ends"]) == (True, False)
+    agent.report(run_id, "Submitted", 1, "c")
+    agent.report(run_id, "Running", 2, "c")
+    _cancel(client, run_id)
+    client.create_run(flow, labels=[label])  # which hides nothing
+    assert news(due["sequence"])["ends"] is True
 
 
 def test_a_poke_wakes_all_agents_and_returns_their_number(client: Client) -> None:

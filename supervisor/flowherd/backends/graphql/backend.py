@@ -275,7 +275,8 @@ class GraphQLBackend:
                 asked["room"] = self._room
         answer = self._transport.get(f"/agents/{self._agent_id}/wake", asked, timeout_s + _WAKE_MARGIN_S)
         with decoding("the wake", self.address):
-            return Wake(sequence=json_values.integer(json_values.mapping(answer)["sequence"]))
+            news = json_values.mapping(answer)
+            return Wake(sequence=json_values.integer(news["sequence"]), ends=news.get("ends") is not False)
 
     @property
     def transport(self) -> GraphQLTransport:

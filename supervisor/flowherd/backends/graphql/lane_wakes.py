@@ -13,7 +13,7 @@ from flowherd.lane.frames import Frame
 from flowherd.lane.messages import OFFER
 from flowherd.values import FlowRun, Wake
 
-_SUBSCRIBE, _ROOM = "subscribe", "room"
+_SUBSCRIBE, _STATES = "subscribe", "states"
 
 
 class LaneWakes:
@@ -50,7 +50,7 @@ class LaneWakes:
         try:
             first = lane.wait_for_push(timeout_s)
             if first is None:
-                lane.request(_ROOM, holder=self._who()["holder"], room=self._room())  # shows that the server is there
+                lane.request(_STATES, flow_run_ids=[])  # shows that the server is there
                 return Wake(sequence=self._sequence, work=False, ends=False, offered=())
             pushes = [first, *lane.pushes]
             lane.pushes.clear()
