@@ -5,7 +5,7 @@ Everything that differs between runs comes later, so a spare runner can have don
 
 import os
 import signal
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_start import ForkedFlow, fork_flow
@@ -21,14 +21,17 @@ class Newborn(NamedTuple):
     flow: ForkedFlow
 
 
-def be_born(kept_fds: osapi.Descriptors) -> Newborn:
-    """Make this process a runner; `kept_fds` belong to preloaded modules. Standard error is left as it is."""
+def be_born(kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None] = lambda _fd: None) -> Newborn:
+    """Make this process a runner; `kept_fds` belong to preloaded modules. Standard error is left as it is.
+
+    The flow process calls `while_waiting` with the descriptor by which it learns of its run.
+    """
     umask = os.umask(0o077)
     _detach()
     signals = osapi.SignalQueue(STOP_SIGNALS | {signal.SIGCHLD})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
-    return Newborn(signals, fork_flow(umask, kept_fds))
+    return Newborn(signals, fork_flow(umask, kept_fds, while_waiting))
 
 
 def _detach() -> None:

@@ -60,6 +60,8 @@ class Inherited(NamedTuple):
     token: bytes
     #: Memory shared with the runner, for a kind that runs in the fork itself.
     segments: Segments
+    #: Called with the descriptor of the order, before that is read.
+    while_waiting: Callable[[int], None]
 
 
 def become_flow(inherited: Inherited, ends: WritingEnds) -> NoReturn:
@@ -68,6 +70,7 @@ def become_flow(inherited: Inherited, ends: WritingEnds) -> NoReturn:
         os.setpgid(0, 0)
         osapi.die_with_parent(inherited.runner_pid)
         _arrange_fds(ends, inherited.kept_fds)
+        inherited.while_waiting(ends.order_fd)
         order = receive_order(ends.order_fd)
         _carry_out(order, spec_of(order.spec), inherited, ends)
     except (NotGoing, SpecError):  # the runner is gone, or will report that the spec cannot be used

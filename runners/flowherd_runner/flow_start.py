@@ -6,7 +6,7 @@ It is forked before its run is known: a spare runner has it ready, and any other
 import os
 import signal
 import socket
-from typing import Mapping, NamedTuple, Optional
+from typing import Callable, Mapping, NamedTuple, Optional
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_group import set_group
@@ -48,7 +48,7 @@ class ForkedFlow(NamedTuple):
             pass
 
 
-def fork_flow(umask: int, kept_fds: osapi.Descriptors) -> ForkedFlow:
+def fork_flow(umask: int, kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None]) -> ForkedFlow:
     """Fork a flow process. Returns in the runner only."""
     stdout_fd, stdout_end = os.pipe()
     stderr_fd, stderr_end = os.pipe()
@@ -59,7 +59,7 @@ def fork_flow(umask: int, kept_fds: osapi.Descriptors) -> ForkedFlow:
     token = os.urandom(8).hex().encode()
     ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), order_end)
     segments = Segments()
-    inherited = Inherited(os.getpid(), umask, kept_fds, token, segments)
+    inherited = Inherited(os.getpid(), umask, kept_fds, token, segments, while_waiting)
     pid = os.fork()
     if pid == 0:
         become_flow(inherited, ends)

@@ -20,6 +20,7 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, NoReturn, Optiona
 from flowherd_runner import descriptors, osapi, random_generators
 from flowherd_runner.birth import STOP_SIGNALS, be_born
 from flowherd_runner.contract import faults
+from flowherd_runner.contract.files import MAX_SECONDS
 from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, MAX_SPARES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
@@ -235,7 +236,7 @@ class Conversation:
             message = decode_message(received.data)
             request = message.get("request")
             if message["op"] == "spares":
-                self._want_spares(message.get("number"))
+                self._want_spares(message.get("number"), message.get("idle_s"))
                 return
             directory = _requested_directory(message)
             changed = self._look_at_files() if message.get("if_fresh") else None
@@ -255,11 +256,13 @@ class Conversation:
 
     # Spares.
 
-    def _want_spares(self, number: object) -> None:
+    def _want_spares(self, number: object, idle_s: object) -> None:
         if not isinstance(number, int) or not 0 <= number <= MAX_SPARES:
             raise ValueError("not a number of spare runners: {!r}".format(number))
+        if idle_s is not None and not (isinstance(idle_s, (int, float)) and 0 <= idle_s <= MAX_SECONDS):
+            raise ValueError("not a time that a spare runner can wait: {!r}".format(idle_s))
         # A thread would be missing in a fork, so runners are started by exec then.
-        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number)
+        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s)
 
     def _refill(self) -> None:
         try:

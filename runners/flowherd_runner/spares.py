@@ -14,11 +14,14 @@ from flowherd_runner import descriptors, osapi
 from flowherd_runner.birth import be_born
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES
 from flowherd_runner.contract.reasons import RUNNER_OK
+from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner, rehearse_when_idle
 from flowherd_runner.runner import run
 
 #: How long nothing must have been asked of the fork server before it makes a spare, seconds: not between two requests
 #: of a burst, which gains nothing from it, nor while a run that was just started uses the processor.
 _QUIET_S = 0.02
+#: How long a spare must have waited before it rehearses, seconds, unless the agent says otherwise.
+_IDLE_S = 0.3
 #: Number of spares in a row that may end by themselves; then none is made any more.
 _MAX_FAILED = 3
 
@@ -35,6 +38,7 @@ class Spares:
         self._fork = fork
         self._kept_fds = kept_fds
         self._wanted = 0
+        self._idle_s = _IDLE_S
         self._spares: Dict[int, _Spare] = {}
         self._failed = 0
         self._due_s = 0.0
@@ -44,9 +48,10 @@ class Spares:
         """Pids of those that wait for a run."""
         return [pid for pid, spare in self._spares.items() if spare.channel is not None]
 
-    def want(self, number: int) -> None:
-        """Keep that many."""
+    def want(self, number: int, idle_s: Optional[float] = None) -> None:
+        """Keep that many; those that are made from now on rehearse after `idle_s` (None: the usual time)."""
         self._wanted = number
+        self._idle_s = _IDLE_S if idle_s is None else idle_s
         for pid in self.pids[number:]:
             self._dismiss(pid)
 
@@ -66,7 +71,7 @@ class Spares:
 
         def be_spare() -> int:
             ours.close()  # else it would never be at its end of file
-            return _wait_for_run(theirs, self._kept_fds)
+            return _wait_for_run(theirs, self._kept_fds, self._idle_s)
 
         with theirs:
             try:
@@ -122,9 +127,10 @@ class Spares:
             sys.stderr.write("{} spare runners have ended, the last had pid {}; no more\n".format(_MAX_FAILED, pid))
 
 
-def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors) -> int:
+def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors, idle_s: float) -> int:
     """Be a spare, and then the runner of the run that it is given. Returns this process's exit code."""
-    newborn = be_born(kept_fds)
+    newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, rehearse_flow))
+    rehearse_when_idle(channel.fileno(), idle_s, rehearse_runner)
     try:
         data, fds, _ = descriptors.receive(channel, MAX_MESSAGE_BYTES)
     except OSError:

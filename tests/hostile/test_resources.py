@@ -204,12 +204,11 @@ def _gone(group: Path) -> bool:
     return not group.exists()
 
 
-def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(
-    command: CommandLine, agent: Background
-) -> None:
-    first = started_run(command, "quick", "echo done")
-    assert command.wait_for_ends([first])[first]["state"] == "Success"
-    with pids_group(agent.process.pid) as group:
+def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(command: CommandLine) -> None:
+    without_spares = CommandLine(command.home, {**command.env, "FLOWHERD__AGENT__SPARE_RUNNERS": "0"})
+    with background(without_spares, "start", until=READY) as agent, pids_group(agent.process.pid) as group:
+        first = started_run(command, "quick", "echo done")
+        assert command.wait_for_ends([first])[first]["state"] == "Success"
         (group / "pids.max").write_text((group / "pids.current").read_text())
         second = command.run("quick")
         end = command.wait_for_ends([second])[second]

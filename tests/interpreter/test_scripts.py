@@ -53,7 +53,7 @@ def servers(
     place = tmp_path_factory.mktemp("servers")
     (place / "sitecustomize.py").write_text(THREAD_AT_START)
     preload = sorted({name for script in _SCRIPTS if version_of(python) >= script.since for name in script.preload})
-    started = {"warm": ForkServer(python, place / "warm", spares_wanted=1)}
+    started = {"warm": ForkServer(python, place / "warm", spares_wanted=1, idle_s=0.0)}
     try:
         if python == pythons()[-1] or request.config.getoption("--full"):
             started["preloaded"] = ForkServer(python, place / "preloaded", preload)

@@ -155,6 +155,8 @@ class ForkServer:
     stale: list[str] = field(default_factory=list)
     #: How many spare runners it is asked to keep. With any, each run waits for one.
     spares_wanted: int = 0
+    #: How long they wait before they rehearse, seconds; None leaves that to the fork server.
+    idle_s: float | None = None
     #: Pids of its spare runners, as it has reported them last.
     spares: list[int] = field(default_factory=list)
 
@@ -179,7 +181,7 @@ class ForkServer:
         other.close()
         self.ready = self.receive("ready")
         if self.spares_wanted:
-            self.send(encode_message({"op": "spares", "number": self.spares_wanted}))
+            self.send(encode_message({"op": "spares", "number": self.spares_wanted, "idle_s": self.idle_s}))
 
     def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Return the next message of these kinds; keep what the messages before it say."""
@@ -272,7 +274,7 @@ class ForkServer:
 
 def fork_servers(interpreter: str, directory: Path, spares: int = 0) -> Iterator[ForkServer]:
     """For fixtures: yield a fork server and close it at the end."""
-    server = ForkServer(interpreter, directory, spares_wanted=spares)
+    server = ForkServer(interpreter, directory, spares_wanted=spares, idle_s=0.0)
     try:
         yield server
     finally:

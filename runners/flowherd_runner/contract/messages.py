@@ -4,7 +4,8 @@ One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
   {"op": "start", "request": n, "directory": path, "if_fresh": true}
                                                         with the descriptor of the locked lock as SCM_RIGHTS, and
                                                         perhaps a socket for the second step: see hand_over.py
-  {"op": "spares", "number": n}                         how many spare runners to keep; none until this comes
+  {"op": "spares", "number": n, "idle_s": t}            how many spare runners to keep; none until this comes; without
+                                                        "idle_s" the fork server chooses when they rehearse
 and the fork server sends
   {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
   {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error},

@@ -13,6 +13,7 @@ import pytest
 from flowherd_runner.contract.hand_over import GO
 from flowherd_runner.contract.identity import is_alive, process_status
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner
 from tests.support.runner import THREAD_AT_START, ForkServer, Run
 from tests.support.waiting import wait_until
 
@@ -250,6 +251,33 @@ def main():
         seen.append(others)
     assert seen[0] == seen[1]
     assert seen[0][0] == "SIG_DFL set()"
+
+
+def test_a_rehearsal_raises_nothing_and_leaves_no_descriptor() -> None:
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the names
+    rehearse_runner()
+    rehearse_flow()
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_spare_that_has_rehearsed_touches_less_memory_in_its_start(start_fork_server: StartForkServer) -> None:
+    """Copied pages are counted, not milliseconds: those of the flow process from its run's order to its user code."""
+    rehearsed = _pages_of_a_start(start_fork_server(spares_wanted=1, idle_s=0.0), rehearses=True)
+    fresh = _pages_of_a_start(start_fork_server(spares_wanted=1, idle_s=100.0), rehearses=False)
+    assert rehearsed < fresh * 0.7, (rehearsed, fresh)
+
+
+def _pages_of_a_start(server: ForkServer, *, rehearses: bool) -> int:
+    flow = flow_of(server.wait_for_spare())
+    wait_until(lambda: not rehearses or _faults(flow) > 500)
+    before = wait_until(lambda: _faults(flow) if (status := process_status(flow)) and status[2] == "S" else None)
+    run = server.python("import resource\ndef main(): print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)")
+    run.wait()
+    return int(run.lines("stdout")[0]) - before
+
+
+def _faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
 def test_a_flow_process_from_a_spare_dies_with_its_runner(server: ForkServer) -> None:
