@@ -21,6 +21,11 @@ class Breach:
     detail: str
 
 
+def is_limited(limits: RunLimits) -> bool:
+    """Return whether there is a limit that the agent enforces."""
+    return limits.memory_bytes is not None or limits.processes is not None
+
+
 def breach(usage: Usage, limits: RunLimits) -> Breach | None:
     """Return the first of a run's limits that `usage` exceeds; None if it exceeds none."""
     memory = limits.memory_bytes

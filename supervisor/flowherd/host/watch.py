@@ -17,7 +17,7 @@ from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.conclude import conclude
-from flowherd.host.limits import breach
+from flowherd.host.limits import breach, is_limited
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.hand_over import HandOver
 from flowherd.host.processes.kill_tree import end_tree
@@ -214,7 +214,8 @@ class Watcher:
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):
                 run.observe(self._trees[run_id])
-            self._guarded(run, self._enforce)
+            if run.stop is not None or is_limited(run.limits):
+                self._guarded(run, self._enforce)
 
     def _enforce(self, run: Run) -> None:
         if run.stop is not None:

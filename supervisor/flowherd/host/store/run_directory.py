@@ -34,6 +34,7 @@ class RunDirectory:
         self.path = path
         self.flow_run_id = flow_run_id
         self.journal = path / files.JOURNAL_FILE
+        self._journal_name = str(self.journal)
         self._forwarded: int | None = None
 
     # -- what may be in the directory
@@ -212,7 +213,11 @@ class RunDirectory:
 
     def unsent_bytes(self) -> int:
         """Return how much of the journal the backend does not have yet, bytes."""
-        return max(0, journal_bytes(self.journal) - self.forwarded())
+        try:
+            size = os.lstat(self._journal_name).st_size
+        except OSError:
+            return 0
+        return max(0, size - self.forwarded())
 
     def outbox(self) -> Outbox:
         """Return the reports that the backend has not acknowledged. Raises RunDirectoryDamaged."""
