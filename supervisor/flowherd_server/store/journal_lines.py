@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -20,7 +19,7 @@ from flowherd.journal_content import record_content
 from flowherd_runner.contract import journal
 from flowherd_server.errors import Refused
 from flowherd_server.store.log_codes import LEVELS
-from flowherd_server.store.log_lines import Attempts, NewLine, insert_rows, last_number, offsets_between, stored_text
+from flowherd_server.store.log_lines import Attempts, NewLine, NewRows, last_number, offsets_between, stored_text
 from flowherd_server.store.row_lookup import numbers_of
 from flowherd_server.store.tables import TASK_RUN
 
@@ -79,8 +78,7 @@ def store_piece(connection: Connection, run: int, piece: Piece) -> Found:
     known = offsets_between(connection, run, attempt, piece.offset, end)
     reader = _Reader(connection, (run, attempt), known, last_number(connection, run))
     found = reader.read(piece)
-    levels = Counter([row[5] for row in reader.rows])
-    insert_rows(connection, run, reader.rows, levels)
+    reader.rows.insert(connection, run)
     return found
 
 
@@ -93,7 +91,7 @@ class _Reader:
         self._known = known
         self._number = number
         self._tasks: dict[str, int] = {}
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows = NewRows()
 
     def read(self, piece: Piece) -> Found:
         """Read all whole records. Raises Refused."""
@@ -118,7 +116,7 @@ class _Reader:
 
     def _read_whole(self, data: bytes, base: int, position: int, found: Found) -> int:
         """Read records until one that is not whole. Returns where that is."""
-        (run, attempt), known, number, add = self._key, self._known, self._number, self.rows.append
+        (run, attempt), known, number, add = self._key, self._known, self._number, self.rows.common.append
         unpack, crc32, header, size = journal.HEADER.unpack_from, zlib.crc32, journal.HEADER_BYTES, len(data)
         finished = found.finished
         while position + header <= size:
@@ -140,10 +138,10 @@ class _Reader:
                     if "\0" in text:
                         text = text.replace("\0", "\\x00")
                     level = _OUTPUT_LEVEL[stream][level]
-                    add((run, attempt, offset, number, time_us, level, stream, None, "", text, None, None, None))
+                    add((run, attempt, offset, number, time_us, level, stream, "", text))
                 else:
                     number += 1
-                    add((run, attempt, offset, number, time_us, *self._content(stream, level, payload)))
+                    self._add((run, attempt, offset, number, time_us, standard_level(stream, level)), stream, payload)
             elif magic == journal.SO_FAR_MAGIC:
                 (record,) = journal.unpack_all(data[position:end], offset)
                 found.so_far[record.stream] = record
@@ -154,14 +152,15 @@ class _Reader:
         self._number = number
         return position
 
-    def _content(self, stream: int, level: int, payload: bytes) -> tuple[Any, ...]:
-        """Return the columns from the level on for a record that is not output."""
+    def _add(self, begin: tuple[int, ...], stream: int, payload: bytes) -> None:
+        """Add the row of a record that is not output; `begin` has its columns up to the level."""
         content = record_content(stream, payload)
         name = journal.STREAM_NAMES.get(stream, _UNKNOWN_STREAM)
         info = json.dumps({**(content.info or {}), "stream": name}, separators=(",", ":"))
         task_run = None if content.task_run_id is None else self._task(content.task_run_id)
         line = NewLine("", None, None, _encodable(content.logger), "", _encodable(content.message), info, name)
-        return standard_level(stream, level), *stored_text(line, task_run), None, None
+        stored_stream, logger, message, info_text = stored_text(line)
+        self.rows.add((*begin, stored_stream, logger, message), (task_run, info_text, None, None))
 
     def _task(self, task_run_id: str) -> int:
         if task_run_id not in self._tasks:

@@ -19,6 +19,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -34,11 +35,15 @@ NO_ATTEMPT = 0
 #: new token for each line has as many.
 _MOST_ATTEMPTS = 1000
 _LARGEST_OFFSET = (1 << 63) - 1
-_COLUMNS = (
-    "run", "attempt", "offset", "number", "timestamp", "level", "stream", "task_run", "name", "message", "info",
-    "level_name", "mark",
-)  # fmt: skip
-_INSERT = f"INSERT INTO {LOG_LINE.name} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' for _ in _COLUMNS)})"
+#: Columns that every line has, and those that most lines do not have.
+_COMMON = "run", "attempt", "offset", "number", "timestamp", "level", "stream", "name", "message"
+_RARE = "task_run", "info", "level_name", "mark"
+#: Place of the level in a row.
+_LEVEL_PLACE = _COMMON.index("level")
+#: Rows of one statement: it costs half of what as many statements cost. SQLite before 3.32 takes at most 999 values.
+_AT_ONCE = 100
+
+
 _OFFSETS = f"SELECT max(offset) FROM {LOG_LINE.name} WHERE run = ? AND attempt = ?"
 _KNOWN_OFFSETS = (
     f"SELECT offset FROM {LOG_LINE.name} WHERE run = ? AND attempt = ? AND offset IN (SELECT value FROM json_each(?))"
@@ -62,6 +67,47 @@ class NewLine(NamedTuple):
     info: str | None = None
     stream: str | None = None
     line_id: str | None = None
+
+
+def _insertion(columns: Sequence[str], rows: int = 1) -> str:
+    row = f"({', '.join('?' for _ in columns)})"
+    return f"INSERT INTO {LOG_LINE.name} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"
+
+
+_INSERT = _insertion(_COMMON)
+_INSERT_MANY = _insertion(_COMMON, _AT_ONCE)
+_INSERT_WHOLE = _insertion((*_COMMON, *_RARE))
+
+
+class NewRows:
+    """Rows of new lines of one run, which are inserted together."""
+
+    def __init__(self) -> None:
+        #: Values of the common columns, of lines that have no others.
+        self.common: list[tuple[Any, ...]] = []
+        #: Values of all columns.
+        self.whole: list[tuple[Any, ...]] = []
+
+    def add(self, common: tuple[Any, ...], rare: tuple[Any, ...]) -> None:
+        """Add a row by its common and its rare columns."""
+        if rare == (None, None, None, None):
+            self.common.append(common)
+        else:
+            self.whole.append((*common, *rare))
+
+    def insert(self, connection: Connection, run: int) -> None:
+        """Insert the rows, and count them in their run."""
+        if not (self.common or self.whole):
+            return
+        sqlite, rows = plain(connection), self.common
+        many = len(rows) - len(rows) % _AT_ONCE
+        joined = (list(chain.from_iterable(rows[at : at + _AT_ONCE])) for at in range(0, many, _AT_ONCE))
+        sqlite.executemany(_INSERT_MANY, joined)
+        sqlite.executemany(_INSERT, rows[many:])
+        sqlite.executemany(_INSERT_WHOLE, self.whole)
+        levels = Counter([row[_LEVEL_PLACE] for row in rows])
+        levels.update(row[_LEVEL_PLACE] for row in self.whole)
+        _count(connection, run, levels)
 
 
 class _Place(NamedTuple):
@@ -92,7 +138,7 @@ def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: di
     places = [attempts.place(line.line_id) for line in lines]
     known = _known(connection, run, places)
     number = last_number(connection, run)
-    rows, levels = list[tuple[Any, ...]](), Counter[int]()
+    rows = NewRows()
     for line, place in zip(lines, places, strict=True):
         if place.offset is not None:
             if (place.attempt, place.offset) in known:
@@ -100,12 +146,12 @@ def _store(connection: Connection, run: int, lines: Sequence[NewLine], tasks: di
             known.add((place.attempt, place.offset))
         number += 1
         level, level_name = level_code(line.level)
-        levels[level] += 1
         task_run = None if line.task_run_id is None else tasks[line.task_run_id]
         at = now if line.timestamp is None else line.timestamp
-        stored = (number, at, level, *stored_text(line, task_run), level_name, place.mark)
-        rows.append((run, *_key(place, number), *stored))
-    insert_rows(connection, run, rows, levels)
+        stream, name, message, info = stored_text(line)
+        key = run, place.attempt, number if place.offset is None else place.offset
+        rows.add((*key, number, at, level, stream, name, message), (task_run, info, level_name, place.mark))
+    rows.insert(connection, run)
 
 
 def last_number(connection: Connection, run: int) -> int:
@@ -118,19 +164,8 @@ def offsets_between(connection: Connection, run: int, attempt: int, start: int, 
     return {row[0] for row in plain(connection).execute(_OFFSETS_BETWEEN, (run, attempt, start, end))}
 
 
-def insert_rows(connection: Connection, run: int, rows: list[tuple[Any, ...]], levels: Counter[int]) -> None:
-    """Insert rows of new lines of one run, in the order of the columns, and count them; `levels` has their levels."""
-    if rows:
-        plain(connection).executemany(_INSERT, rows)
-        _count(connection, run, levels)
-
-
-def _key(place: _Place, number: int) -> tuple[int, int]:
-    return place.attempt, number if place.offset is None else place.offset
-
-
-def stored_text(line: NewLine, task_run: int | None) -> tuple[int, int | None, str | None, str, str | None]:
-    """Return stream, task run, name, message and info as they are stored.
+def stored_text(line: NewLine) -> tuple[int, str | None, str, str | None]:
+    """Return stream, name, message and info as they are stored.
 
     A name that is that of the stream is stored as the empty text, and an info that only has the stream is not stored.
     """
@@ -139,7 +174,7 @@ def stored_text(line: NewLine, task_run: int | None) -> tuple[int, int | None, s
     if stream != NO_STREAM and name == line.stream:
         name = ""
     info = None if stream != NO_STREAM and line.info == only_stream(line.stream) else line.info
-    return stream, task_run, name, line.message, info
+    return stream, name, line.message, info
 
 
 def only_stream(stream: str | None) -> str:
