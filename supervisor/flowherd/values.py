@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowherd.flow_run import Flow as Flow
 from flowherd.flow_run import FlowRun as FlowRun
@@ -107,6 +107,24 @@ class LogLine:
     so_far: bool = False
     #: Whether text so far has stood so long that backends which take only whole lines get it as a line of its own.
     standing: bool = False
+
+
+class JournalPiece(NamedTuple):
+    """Whole records of a run's journal, for a backend that takes bytes."""
+
+    flow_run_id: str
+    #: Token of the attempt, which is in front of the offset in the ids of its lines; empty if it has none.
+    attempt: str
+    #: Where it begins in the journal, bytes.
+    offset: int
+    data: bytes
+    #: Whether the backend has acknowledged all that comes before it, so that a record begins here for certain.
+    is_certain: bool
+
+    @property
+    def end(self) -> int:
+        """Where it ends in the journal, bytes."""
+        return self.offset + len(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,22 @@ def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing:
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
+def end_of_whole_records(data: bytes) -> int:
+    """Where the last whole record of `data` ends, which begins with one, by the lengths alone; 0 if there is none.
+
+    Also where bytes begin that are no record. Checksums are left to whoever reads the records.
+    """
+    position, header, last = 0, HEADER_BYTES, len(data) - HEADER_BYTES
+    unpack = HEADER.unpack_from
+    while position <= last:
+        magic, _, _, _, length, _ = unpack(data, position)
+        end = position + header + length
+        if end > len(data) or magic not in (LINE_MAGIC, SO_FAR_MAGIC):
+            break
+        position = end
+    return position
+
+
 def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:
     """The whole records in `data` that stay, as `unpack_all`; text so far is left out."""
     return (record for record in unpack_all(data, base) if not record.so_far)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol, TypeVar, cast
 
-from flowherd.backends.protocol import Backend, DeliveringBackend, SharingBackend, UnfinishedRuns, VersionedBackend
-from flowherd.values import Claim, FlowRun, LogLine, RunAtBackend, StateReport, StoredState, Wake
+from flowherd.backends.protocol import (
+    Backend,
+    DeliveringBackend,
+    JournalBackend,
+    SharingBackend,
+    UnfinishedRuns,
+    VersionedBackend,
+)
+from flowherd.values import Claim, FlowRun, JournalPiece, LogLine, RunAtBackend, StateReport, StoredState, Wake
 
 Answer = TypeVar("Answer")
 
@@ -71,6 +78,16 @@ class Requests:
     def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
         """Append lines to logs and report the states that follow them, at a `DeliveringBackend`."""
         self._make(lambda backend: cast(DeliveringBackend, backend).deliver(lines, reports))
+
+    def write_journals(
+        self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]
+    ) -> bool:
+        """Store pieces of journals at a `JournalBackend`; return False if the backend takes none."""
+
+        def write(backend: Backend) -> bool:
+            return isinstance(backend, JournalBackend) and backend.write_journals(requests, stored)
+
+        return self._make(write)
 
     def heartbeat(self, flow_run_ids: Collection[str]) -> None:
         """Report that these runs are alive."""

@@ -9,7 +9,7 @@ or one of its subclasses if it will not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from flowherd.values import (
     Claim,
     EngineAccess,
     FlowRun,
+    JournalPiece,
     LogLine,
     RunAtBackend,
     StateReport,
@@ -172,6 +173,22 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Close connections; a call in progress in another thread fails."""
+        ...
+
+
+@runtime_checkable
+class JournalBackend(Protocol):
+    """What a backend has beside `Backend` if its server may take the bytes of journals."""
+
+    def write_journals(
+        self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]
+    ) -> bool:
+        """Store pieces of journals, those of one request in one step, and send some requests ahead of the answers.
+
+        `stored` is called for each request, in order, with where the server has the whole records of its pieces.
+        Returns False if the server takes no bytes now, so that lines have to be sent. Raises BackendRefused for the
+        first request that was not stored; later ones may have been.
+        """
         ...
 
 

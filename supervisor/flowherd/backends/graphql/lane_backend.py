@@ -5,18 +5,19 @@ Without a lane, as at another server or from another host, it is the GraphQL bac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flowherd.backends import json_values
 from flowherd.backends.decoding import decoding
 from flowherd.backends.graphql.backend import GraphQLBackend, claim_outcomes
 from flowherd.backends.graphql.inputs import change_input, claim_input, log_input
+from flowherd.backends.graphql.lane_journals import send_journals
 from flowherd.backends.graphql.lane_pool import LanePool
 from flowherd.backends.graphql.lane_wakes import LaneWakes
 from flowherd.backends.graphql.run_rows import stored_states
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.values import AgentIdentity, Claim, FlowRun, LogLine, StateReport, StoredState, Wake
+from flowherd.values import AgentIdentity, Claim, FlowRun, JournalPiece, LogLine, StateReport, StoredState, Wake
 
 
 class LaneBackend(GraphQLBackend):
@@ -69,6 +70,12 @@ class LaneBackend(GraphQLBackend):
             super().write_logs(lines)
         if reports:
             super().report_together(reports)
+
+    def write_journals(
+        self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]
+    ) -> bool:
+        """Store pieces of journals over the lane; return False without one."""
+        return send_journals(self._lane, requests, stored)
 
     def heartbeat(self, flow_run_ids: Collection[str]) -> None:
         """Send the heartbeats of all the runs in one request."""

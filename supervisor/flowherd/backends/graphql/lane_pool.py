@@ -49,6 +49,22 @@ class LanePool:
         self._not_before_s = 0.0
         self._is_used = False
 
+    @contextmanager
+    def requests(self, op: str) -> Iterator[LaneClient | None]:
+        """Yield a connection for requests that are sent ahead of their answers; None if GraphQL has to be asked.
+
+        Its errors become those of `ask`, or end the block if GraphQL has to be asked; it is closed then.
+        """
+        with self._connection() as lane:
+            try:
+                yield lane if lane is not None and op in lane.operations else None
+            except BaseException as error:
+                if lane is not None:
+                    lane.close()
+                if not isinstance(error, (LaneRefused, LaneClosed)):
+                    raise
+                self._raise_for(op, error)
+
     def ask(self, op: str, body: bytes = b"", **given: Any) -> Frame | None:
         """Return the answer to a request, its content as the head; None if GraphQL has to be asked.
 
@@ -59,13 +75,8 @@ class LanePool:
                 return None
             try:
                 return lane.request(op, body, **given)
-            except LaneRefused as error:
-                self._raise_unless_other(op, error)
-                return None
-            except LaneClosed as error:
-                if isinstance(error.__cause__, TimeoutError):  # GraphQL would be waited for as long
-                    raise BackendUnavailable(f"{self._transport.origin}: {error}") from error
-                logger.debug("GraphQL instead of the lane for {}: {}", op, error)
+            except (LaneRefused, LaneClosed) as error:
+                self._raise_for(op, error)
                 return None
             except ValueError as error:  # longer than a frame may be
                 logger.debug("GraphQL instead of the lane for {}: {}", op, error)
@@ -132,10 +143,13 @@ class LanePool:
             lane.close()
         return target
 
-    def _raise_unless_other(self, op: str, error: LaneRefused) -> None:
-        """Raise what an answer stands for, unless GraphQL may answer something else."""
-        if error.kind == UNAVAILABLE:
+    def _raise_for(self, op: str, error: LaneRefused | LaneClosed) -> None:
+        """Raise what an error stands for, unless GraphQL may answer something else."""
+        if isinstance(error, LaneClosed):
+            if isinstance(error.__cause__, TimeoutError):  # GraphQL would be waited for as long
+                raise BackendUnavailable(f"{self._transport.origin}: {error}") from error
+        elif error.kind == UNAVAILABLE:
             raise BackendUnavailable(f"{self._transport.origin}: {error}") from error
-        if error.kind == REFUSED:
+        elif error.kind == REFUSED:
             raise refusal([{"message": str(error)}]) from error
         logger.debug("GraphQL instead of the lane for {}: {}", op, error)

@@ -19,6 +19,7 @@ from flowherd.agent.backoff import retry_pause_s
 from flowherd.agent.connection import Connection
 from flowherd.config.settings import Settings
 from flowherd.errors import BackendError, NotAuthorized
+from flowherd.host.delivery.journal_delivery import JournalDelivery
 from flowherd.host.delivery.log_delivery import LogDelivery
 from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.delivery.older_copy import OlderCopy
@@ -91,6 +92,7 @@ class Courier:
         self._on_delivered = on_delivered
         self._mirror = Mirror(STANDARD_OUTPUT) if settings.mirror else None
         self._logs = LogDelivery(registry, connection, send_logs=settings.send_logs)
+        self._journals = JournalDelivery(registry, connection, send_logs=settings.send_logs)
         self._kept = KeptEnds(state_dir, settings.keep_ends_s)
         self._older_copy = OlderCopy(registry, connection, self._kept, is_in_use, send_logs=settings.send_logs)
         self._reports = ReportDelivery(connection, self._logs.is_delivered, self._older_copy)
@@ -192,6 +194,7 @@ class Courier:
             self._upkeep.send_heartbeats()
             return False
         more = self._older_copy.repair()
+        more = self._journals.deliver() or more
         more = self._deliver_new() or more
         for run in self._registry:
             self._deliver_reports(run)
@@ -218,6 +221,7 @@ class Courier:
             run.delivering.failed(error)
             return
         self._logs.forget(run)
+        self._journals.forget(run)
         self._upkeep.forget(run)
         if self._mirror is not None:
             self._mirror.forget(run)
