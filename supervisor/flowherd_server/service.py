@@ -29,6 +29,7 @@ from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
 from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.agent_contacts import AgentContacts
+from flowherd_server.runs.followers import Followers
 from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.run_ends import RunEnds
 from flowherd_server.runs.stale_heartbeats import RescueOptions
@@ -71,6 +72,9 @@ class ServerCore:
         self.ends = RunEnds(database)
         #: Called after each commit, in the thread that made it.
         self.listeners: list[Callable[[Effects], None]] = [self.ends.announce]
+        #: Clients that follow logs.
+        self.followers = Followers(self.subscribers.tell_followed)
+        self.listeners.append(self.followers.announce)
         self.contacts = AgentContacts(database)
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()

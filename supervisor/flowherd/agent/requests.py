@@ -21,6 +21,10 @@ Answer = TypeVar("Answer")
 class Contact(Protocol):
     """What makes the requests (connection.py)."""
 
+    @property
+    def backend(self) -> Backend:
+        """The backend itself."""
+
     def make(self, request: Callable[[Backend], Answer], *, urgent: bool) -> Answer:
         """Make one request."""
 
@@ -78,6 +82,12 @@ class Requests:
     def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
         """Append lines to logs and report the states that follow them, at a `DeliveringBackend`."""
         self._make(lambda backend: cast(DeliveringBackend, backend).deliver(lines, reports))
+
+    @property
+    def followed_runs(self) -> frozenset[str]:
+        """Ids of flow runs whose lines somebody waits for. Sends nothing."""
+        backend = self._contact.backend
+        return backend.followed_runs if isinstance(backend, JournalBackend) else frozenset()
 
     def write_journals(
         self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]

@@ -180,6 +180,11 @@ class Backend(Protocol):
 class JournalBackend(Protocol):
     """What a backend has beside `Backend` if its server may take the bytes of journals."""
 
+    @property
+    def followed_runs(self) -> frozenset[str]:
+        """Ids of flow runs, of any agent, whose lines somebody waits for; empty if that is not known."""
+        ...
+
     def write_journals(
         self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]
     ) -> bool:

@@ -6,7 +6,6 @@ that have neither, such as Prefect's, tell nothing, and have to be asked again a
 
 from __future__ import annotations
 
-import select
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from flowherd.backends.graphql.transport import WAIT_FOR_END, GraphQLTransport
 from flowherd.backends.json_values import DECODING_ERRORS
 from flowherd.errors import BackendError
 from flowherd.lane.client import LaneClient, LaneClosed, LaneRefused
+from flowherd.lane.messages import LINES
 from flowherd.states import FINISHED, SUCCESSFUL
 
 #: How long the server may hold a request, seconds.
@@ -65,13 +65,17 @@ class EndWait:
         self._ended = threading.Event()
         self._request_id = 0
         self._lane = self._open_lane()
+        #: Whether the server tells of new lines, and whether it has, before the last `wait` returned.
+        self.tells_lines = False
+        self.has_lines = False
         #: Whether the server tells the end.
         self.is_told = self._lane is not None or WAIT_FOR_END in transport.server_extensions
         if self._lane is None and self.is_told:
             self._hold_requests()
 
     def wait(self, timeout_s: float) -> RunEnd | None:
-        """Return how the run ended, as soon as that is known; None after `timeout_s`."""
+        """Return how the run ended, as soon as that is known; None after `timeout_s`, or for new lines."""
+        self.has_lines = False
         if self._end is None and self._lane is not None:
             self._wait_at_lane(self._lane, timeout_s)
         elif self._end is None and self.is_told:
@@ -79,6 +83,16 @@ class EndWait:
         elif self._end is None:
             time.sleep(timeout_s)
         return self._end
+
+    def follow(self) -> None:
+        """Have `wait` return also when the run has new lines, if the server tells that."""
+        if self._lane is not None and "follow" in self._lane.operations:
+            try:
+                self._lane.send("follow", flow_run_id=self._run_id)
+            except LaneClosed:
+                self._go_on_over_http()
+            else:
+                self.tells_lines = True
 
     def close(self) -> None:
         """End the wait."""
@@ -102,16 +116,26 @@ class EndWait:
         return lane
 
     def _wait_at_lane(self, lane: LaneClient, timeout_s: float) -> None:
-        poll = select.poll()
-        poll.register(lane, select.POLLIN)
-        if not poll.poll(round(timeout_s * 1000)):
-            return
+        deadline_s = time.monotonic() + timeout_s
         try:
-            self._take(lane.answer_to(self._request_id).head)
-        except (LaneClosed, LaneRefused, *DECODING_ERRORS):  # the server was stopped, say
-            lane.close()
-            self._lane = None
-            self._hold_requests()
+            while self._end is None and not self.has_lines:
+                frame = lane.next_frame(max(0.0, deadline_s - time.monotonic()))
+                if frame is None:
+                    return
+                if frame.head.get("id") == self._request_id:
+                    self._take(frame.head["ok"])
+                self.has_lines = frame.head.get("push") == LINES
+            while (frame := lane.next_frame(0.0)) is not None:  # what has come meanwhile says no more, except the end
+                if frame.head.get("id") == self._request_id:
+                    self._take(frame.head["ok"])
+        except (LaneClosed, *DECODING_ERRORS):  # the server was stopped, say
+            self._go_on_over_http()
+
+    def _go_on_over_http(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+        self._lane, self.tells_lines = None, False
+        self._hold_requests()
 
     def _hold_requests(self) -> None:
         threading.Thread(target=self._hold, name="end", daemon=True).start()

@@ -102,6 +102,10 @@ class LaneClient:
             elif frame.head.get("id") == request_id:
                 return _checked(frame)
 
+    def next_frame(self, timeout_s: float) -> Frame | None:
+        """Return the next frame, a push or an answer as it came; None if none has come within `timeout_s` seconds."""
+        return self.pushes.popleft() if self.pushes else self._next(time.monotonic() + timeout_s)
+
     def wait_for_push(self, timeout_s: float) -> Frame | None:
         """Return the next push; None if none has come within `timeout_s` seconds."""
         deadline_s = time.monotonic() + timeout_s

@@ -38,5 +38,9 @@ OTHER_VERSION = "other_version"
 WAKE = "wake"
 #: Runs that are offered to the client alone for some seconds, as the operation `offer` answers.
 OFFER = "offer"
+#: A flow run that the client follows has new lines.
+LINES = "lines"
+#: Flow runs whose logs are followed now: all of them, each time that they have changed.
+FOLLOWED = "followed"
 
 Message = dict[str, Any]

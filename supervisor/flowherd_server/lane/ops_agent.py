@@ -37,6 +37,9 @@ def _subscribe(request: LaneRequest) -> Mapping[str, Any] | None:
     core.subscribers.add(subscription, given.number_or_none(request.given, "room"))
     connection.on_close.append(lambda: core.board.offered(core.subscribers.remove(subscription)))
     core.contacts.note(connection.caller.agent_id, now_us())
+    followed = core.followers.run_ids()
+    if followed:
+        core.subscribers.tell_followed(followed, subscription)
     return {}
 
 

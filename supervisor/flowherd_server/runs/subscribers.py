@@ -14,7 +14,7 @@ from typing import Any
 from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
-from flowherd.lane.messages import OFFER, WAKE
+from flowherd.lane.messages import FOLLOWED, OFFER, WAKE
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun, OfferBook, Passed
@@ -96,6 +96,11 @@ class Subscribers:
         """Wake all agents."""
         for each in self._all():
             each.push(WAKE, {})
+
+    def tell_followed(self, run_ids: Sequence[str], to: Subscription | None = None) -> None:
+        """Tell all agents, or one, whose lines somebody waits for."""
+        for each in self._all() if to is None else (to,):
+            each.push(FOLLOWED, {"flow_run_ids": list(run_ids), "work": False, "ends": False})
 
     def wake_matching(self, kinds: Iterable[tuple[str, Collection[str]]]) -> None:
         """Wake the agents that may have room for one of these: labels of runs, each with whom it is not for."""

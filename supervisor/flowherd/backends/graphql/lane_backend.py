@@ -77,6 +77,11 @@ class LaneBackend(GraphQLBackend):
         """Store pieces of journals over the lane; return False without one."""
         return send_journals(self._lane, requests, stored)
 
+    @property
+    def followed_runs(self) -> frozenset[str]:
+        """Ids of the flow runs whose lines somebody waits for, as the server last told."""
+        return self._wakes.followed
+
     def heartbeat(self, flow_run_ids: Collection[str]) -> None:
         """Send the heartbeats of all the runs in one request."""
         if flow_run_ids and self._lane.ask("heartbeat", flow_run_ids=[*flow_run_ids]) is None:

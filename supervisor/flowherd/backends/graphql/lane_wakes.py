@@ -10,7 +10,7 @@ from flowherd.backends.graphql.lane_pool import LanePool
 from flowherd.errors import BackendUnavailable
 from flowherd.lane.client import LaneClient, LaneClosed, LaneRefused
 from flowherd.lane.frames import Frame
-from flowherd.lane.messages import OFFER
+from flowherd.lane.messages import FOLLOWED, OFFER
 from flowherd.values import FlowRun, Wake
 
 _SUBSCRIBE, _STATES = "subscribe", "states"
@@ -38,6 +38,8 @@ class LaneWakes:
         self._closed = False
         #: Grows with each news that is handed on.
         self._sequence = 0
+        #: Ids of the flow runs whose lines somebody waits for at the server.
+        self.followed: frozenset[str] = frozenset()
 
     def wait(self, timeout_s: float) -> Wake | None:
         """Return the next news; without any within `timeout_s`, one that has neither work nor ends.
@@ -68,6 +70,7 @@ class LaneWakes:
         """End the subscription; the next wait makes another."""
         with self._lock:
             lane, self._lane = self._lane, None
+        self.followed = frozenset()
         if lane is not None:
             lane.close()
 
@@ -92,6 +95,9 @@ class LaneWakes:
     def _news(self, pushes: Sequence[Frame]) -> Wake:
         rows = [row for push in pushes if push.head["push"] == OFFER for row in push.head.get("flow_runs") or ()]
         others = [push.head for push in pushes if push.head["push"] != OFFER]
+        for push in others:
+            if push["push"] == FOLLOWED:
+                self.followed = frozenset(str(run_id) for run_id in push.get("flow_run_ids") or ())
         return self._next(
             offered=tuple(self._read(rows)),
             work=any(push.get("work") is not False for push in others),

@@ -104,11 +104,13 @@ def follow(
     tail: JournalTail | None = None
     no_lines_since: float | None = None
     silent_since: float | None = None
+    if emit is not None:
+        end.follow()
     told = end.wait(0.0)
     run: RunView | RunEnd | None
     while True:
         try:
-            run = told or _existing(client, run_id)
+            run = told or (None if end.has_lines else _existing(client, run_id))
             if tail is None and emit is not None:
                 log.emit_new(emit)
             silent_since = None
@@ -123,7 +125,8 @@ def follow(
             return run
         if deadline is not None and time.monotonic() >= deadline:
             return None
-        pause_s = TOLD_POLL_S if emit is None and end.is_told else POLL_S
+        is_told = end.is_told if emit is None else end.tells_lines and log.has_lines
+        pause_s = TOLD_POLL_S if is_told and tail is None else POLL_S
         told = end.wait(pause_s if deadline is None else min(pause_s, max(0.0, deadline - time.monotonic())))
 
 

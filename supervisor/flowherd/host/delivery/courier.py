@@ -6,6 +6,7 @@ while the backend is away, nothing is kept here but the time of the next try.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -36,6 +37,9 @@ from flowherd.values import LogLine
 _HELD_BACK_STEP_S = 1.0
 #: How long what a run owes at its start may wait, seconds: a quick run's end then goes with it in one request.
 _SOON_S = 0.03
+#: Pause between two batches of logs while somebody waits for them, seconds, and at least in rounds.
+_FOLLOWED_S = 0.02
+_FOLLOWED_SHARE = 10
 #: Pause after an unexpected error, seconds.
 _ERROR_PAUSE_S = 1.0
 
@@ -112,6 +116,8 @@ class Courier:
         self._soon_s: float | None = None
         self._closed = False
         self._failures = 0
+        #: How long the last round took, seconds.
+        self._round_s = 0.0
         #: Do not try again before this time (monotonic), after requests that failed.
         self._next_try_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="courier", daemon=True)
@@ -171,7 +177,9 @@ class Courier:
                 return
             try:
                 self._show_output()
+                began_s = time.monotonic()
                 more = self._round()
+                self._round_s = time.monotonic() - began_s
             except BackendError as error:
                 self._back_off(error)
             except Exception:  # one run's damage must not end the deliveries of all others
@@ -239,8 +247,15 @@ class Courier:
             return None
         held_back_s = self._held_back_s()
         if held_back_s <= 0:
-            return max(self._log_interval_s, 0.0)
+            return min(self._log_interval_s, self._followed_pause_s())
         return min(held_back_s, _HELD_BACK_STEP_S, self._upkeep.next_heartbeat_s())
+
+    def _followed_pause_s(self) -> float:
+        """Return the pause between two batches of logs, while somebody waits for lines of one of the runs."""
+        followed = self._connection.requests.followed_runs
+        if not followed or not any(run.id in followed for run in self._registry):
+            return math.inf
+        return max(_FOLLOWED_S, _FOLLOWED_SHARE * self._round_s)
 
     def _back_off(self, error: BackendError) -> None:
         self._failures += 1
