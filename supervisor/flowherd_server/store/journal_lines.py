@@ -116,7 +116,7 @@ class _Reader:
 
     def _read_whole(self, data: bytes, base: int, position: int, found: Found) -> int:
         """Read records until one that is not whole. Returns where that is."""
-        (run, attempt), known, number, add = self._key, self._known, self._number, self.rows.common.append
+        (run, attempt), known, number, values = self._key, self._known, self._number, self.rows.common
         unpack, crc32, header, size = journal.HEADER.unpack_from, zlib.crc32, journal.HEADER_BYTES, len(data)
         finished = found.finished
         while position + header <= size:
@@ -138,7 +138,7 @@ class _Reader:
                     if "\0" in text:
                         text = text.replace("\0", "\\x00")
                     level = _OUTPUT_LEVEL[stream][level]
-                    add((run, attempt, offset, number, time_us, level, stream, "", text))
+                    values += (run, attempt, offset, number, time_us, level, stream, "", text)
                 else:
                     number += 1
                     self._add((run, attempt, offset, number, time_us, standard_level(stream, level)), stream, payload)

@@ -19,7 +19,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -42,7 +41,6 @@ _RARE = "task_run", "info", "level_name", "mark"
 _LEVEL_PLACE = _COMMON.index("level")
 #: Rows of one statement: it costs half of what as many statements cost. SQLite before 3.32 takes at most 999 values.
 _AT_ONCE = 100
-
 
 _OFFSETS = f"SELECT max(offset) FROM {LOG_LINE.name} WHERE run = ? AND attempt = ?"
 _KNOWN_OFFSETS = (
@@ -83,15 +81,15 @@ class NewRows:
     """Rows of new lines of one run, which are inserted together."""
 
     def __init__(self) -> None:
-        #: Values of the common columns, of lines that have no others.
-        self.common: list[tuple[Any, ...]] = []
+        #: Values of the common columns, one line after the other, of lines that have no others.
+        self.common: list[Any] = []
         #: Values of all columns.
         self.whole: list[tuple[Any, ...]] = []
 
     def add(self, common: tuple[Any, ...], rare: tuple[Any, ...]) -> None:
         """Add a row by its common and its rare columns."""
         if rare == (None, None, None, None):
-            self.common.append(common)
+            self.common += common
         else:
             self.whole.append((*common, *rare))
 
@@ -99,13 +97,13 @@ class NewRows:
         """Insert the rows, and count them in their run."""
         if not (self.common or self.whole):
             return
-        sqlite, rows = plain(connection), self.common
-        many = len(rows) - len(rows) % _AT_ONCE
-        joined = (list(chain.from_iterable(rows[at : at + _AT_ONCE])) for at in range(0, many, _AT_ONCE))
-        sqlite.executemany(_INSERT_MANY, joined)
-        sqlite.executemany(_INSERT, rows[many:])
+        sqlite, values, width = plain(connection), self.common, len(_COMMON)
+        step = width * _AT_ONCE
+        many = len(values) - len(values) % step
+        sqlite.executemany(_INSERT_MANY, (values[at : at + step] for at in range(0, many, step)))
+        sqlite.executemany(_INSERT, (values[at : at + width] for at in range(many, len(values), width)))
         sqlite.executemany(_INSERT_WHOLE, self.whole)
-        levels = Counter([row[_LEVEL_PLACE] for row in rows])
+        levels = Counter(values[_LEVEL_PLACE::width])
         levels.update(row[_LEVEL_PLACE] for row in self.whole)
         _count(connection, run, levels)
 
