@@ -124,7 +124,8 @@ def cpu_s(server: ServerProcess) -> float:
     return float(times.user + times.system)
 
 
-def claims(server: ServerProcess, runs: int, clients: int, way: str) -> None:
+def claims(server: ServerProcess, runs: int, clients: int, way: str) -> float:
+    """Measure, print a line, and return the claims a second."""
     user, label = Client(server), f"bench-{time.monotonic_ns()}"
     flow = user.flow()
     ids = [user.create_run(flow, labels=[label]) for _ in range(runs)]
@@ -148,6 +149,7 @@ def claims(server: ServerProcess, runs: int, clients: int, way: str) -> None:
         f"   lost {100 * lost / (won + lost):5.1f} %   server {1000 * spent_s / runs:6.2f} ms CPU a run",
         flush=True,
     )
+    return float(won / took_s)
 
 
 class Waiting:

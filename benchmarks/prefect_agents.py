@@ -19,11 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,6 +31,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import Figure
 from tests.peers.agent_processes import AgentProcess
 from tests.peers.environments import installation
 from tests.peers.prefect1.workspace import PROJECT, Workspace, flowherd_agent, local_agent, running_workspace
@@ -40,6 +40,7 @@ from tests.support.waiting import wait_until
 
 VERSIONS = ("0.13.1", "1.4.1")
 AGENTS = ("flowherd", "real")
+NAMES = {"flowherd": "flowherd", "real": "LocalAgent"}
 #: The longest pause of the LocalAgent is ten seconds.
 PAUSES_S = (5.0, 20.0)
 AHEAD_S = 3.0
@@ -136,23 +137,18 @@ def pss_mib(agent: AgentProcess) -> float:
     return sum(process.memory_full_info().pss for process in [top, *top.children(recursive=True)]) / 2**20
 
 
-def compare(name: str, runs: int, measure: Callable[[str], float]) -> None:
-    seconds: dict[str, list[float]] = {label: [] for label in AGENTS}
+def compare(name: str, runs: int, measure: Callable[[str], float]) -> Iterator[Figure]:
+    """Measure both in turns; the real one's note says how many times longer it takes."""
+    found = {label: Figure("", f"{NAMES[label]}: {name}", "ms") for label in AGENTS}
     for number in range(runs):
         for label in AGENTS if number % 2 else reversed(AGENTS):
-            seconds[label].append(measure(label))
-    medians = {label: statistics.median(values) for label, values in seconds.items()}
-    for label, values in seconds.items():
-        print(
-            f"  {name:14} {label:9} median {medians[label] * 1000:8.0f} ms"
-            f"   ({min(values) * 1000:.0f} to {max(values) * 1000:.0f}, n={len(values)})",
-            flush=True,
-        )
-    print(f"  {name:14} real / flowherd: {medians['real'] / medians['flowherd']:.1f}\n", flush=True)
+            found[label].values.append(1000 * measure(label))
+    found["real"].note = f"{found['real'].median / found['flowherd'].median:.1f} times flowherd's"
+    yield from found.values()
 
 
-def bench(version: str, runs: int, burst: int, directory: Path) -> None:
-    print(f"Prefect {version}", flush=True)
+def bench(version: str, runs: int, burst: int, directory: Path) -> Iterator[Figure]:
+    """Yield the figures of both agents. Raises Unavailable without this Prefect."""
     with ExitStack() as stack:
         workspace = stack.enter_context(running_workspace(installation(version), directory))
         workspace.make_project()
@@ -164,19 +160,20 @@ def bench(version: str, runs: int, burst: int, directory: Path) -> None:
         bench = Bench(workspace, agents)
         for label in AGENTS:
             bench.once(label)  # bytecode and caches
-        compare("after another", runs, bench.once)
-        compare("ahead", runs, lambda label: bench.once(label, AHEAD_S))
+        yield from compare("just after another run, due -> first line", runs, bench.once)
+        yield from compare("created ahead, due -> first line", runs, lambda label: bench.once(label, AHEAD_S))
 
         def at_random(label: str) -> float:
             time.sleep(random.uniform(*PAUSES_S))
             return bench.once(label)
 
-        compare("random", runs, at_random)
+        yield from compare("at random moments, due -> first line", runs, at_random)
         for label in AGENTS:
-            print(f"  burst of {burst:5} {label:9} {bench.burst(label, burst):.2f} runs/s", flush=True)
+            yield Figure("", f"{NAMES[label]}: burst of {burst}", "runs/s", [bench.burst(label, burst)])
         for label in AGENTS:
             ready, added = bench.memory(label)
-            print(f"  memory         {label:9} {ready:.0f} MiB ready, {added:.0f} MiB more for one run", flush=True)
+            yield Figure("", f"{NAMES[label]}: ready", "MiB", [ready])
+            yield Figure("", f"{NAMES[label]}: more for one run", "MiB", [added])
 
 
 def main() -> None:
@@ -188,7 +185,9 @@ def main() -> None:
     give_children_default_signals()
     for version in options.version or VERSIONS:
         with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as directory:
-            bench(version, options.runs, options.burst, Path(directory))
+            print(f"Prefect {version}", flush=True)
+            for figure in bench(version, options.runs, options.burst, Path(directory)):
+                print(figure.line(), flush=True)
     print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
 
 

@@ -21,13 +21,12 @@ import json
 import os
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -35,6 +34,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import Figure
 from tests.peers.environments import PREFECT_3, installation
 from tests.peers.prefect3.prefect_server import PrefectServer, running_prefect
 from tests.support.commands import READY, CommandLine, background
@@ -156,29 +156,22 @@ class Bench:
             yield psutil.Process(going.process.pid)
 
 
-def print_times(name: str, pool: str, values: list[float]) -> float:
-    median = statistics.median(values)
-    spread = f"({min(values):.2f} to {max(values):.2f}, n={len(values)})"
-    print(f"  {name:10} {pool:9} median {median:6.2f} s   {spread}", flush=True)
-    return median
-
-
-def compare(bench: Bench, name: str, runs: int, pauses_s: tuple[float, float]) -> None:
-    seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
+def compare(bench: Bench, name: str, runs: int, pauses_s: tuple[float, float]) -> Iterator[Figure]:
+    """Measure both in turns; the worker's note says how many times longer it takes."""
+    found = {pool: Figure("", f"{pool}: {name}, created -> first line", "s") for pool in (OURS, THEIRS)}
     for number in range(runs):
         for pool in (OURS, THEIRS) if number % 2 else (THEIRS, OURS):
             time.sleep(random.uniform(*pauses_s))
-            seconds[pool].append(bench.once(pool))
-    medians = {pool: print_times(name, pool, values) for pool, values in seconds.items()}
-    print(f"  {name:10} worker / flowherd: {medians[THEIRS] / medians[OURS]:.1f}\n", flush=True)
+            found[pool].values.append(bench.once(pool))
+    found[THEIRS].note = f"{found[THEIRS].median / found[OURS].median:.1f} times flowherd's"
+    yield from found.values()
 
 
-def idle(processes: dict[str, psutil.Process]) -> None:
+def idle(processes: dict[str, psutil.Process]) -> Iterator[Figure]:
     before = {name: cpu_s(process) for name, process in processes.items()}
     time.sleep(IDLE_S)
     for name, process in processes.items():
-        print(f"  idle       {name:9} {(cpu_s(process) - before[name]) / IDLE_S:.2%} of a core", flush=True)
-    print(flush=True)
+        yield Figure("", f"{name}: idle", "% of a core", [100 * (cpu_s(process) - before[name]) / IDLE_S])
 
 
 def cpu_s(process: psutil.Process) -> float:
@@ -186,39 +179,46 @@ def cpu_s(process: psutil.Process) -> float:
     return sum(sum(one.cpu_times()[:2]) for one in every)
 
 
-def measure(bench: Bench, options: argparse.Namespace) -> None:
+def measure(bench: Bench, options: argparse.Namespace) -> Iterator[Figure]:
     with bench.agent() as agent:
         with bench.worker(None) as worker:
-            compare(bench, "default", options.runs, PAUSES_S)
-            idle({OURS: agent, THEIRS: worker})
+            yield from compare(bench, "defaults, at random moments", options.runs, PAUSES_S)
+            yield from idle({OURS: agent, THEIRS: worker})
         with bench.worker(0.2):
-            compare(bench, "fastest", options.runs, SHORT_PAUSES_S)
-    print_times("floor", "engine", [bench.floor() for _ in range(options.runs)])
-    rates: dict[str, list[float]] = {OURS: [], THEIRS: []}
+            yield from compare(bench, "fastest settings", options.runs, SHORT_PAUSES_S)
+    yield Figure("", "floor: prefect.engine by hand", "s", [bench.floor() for _ in range(options.runs)])
+    what = f"{options.burst} runs at once, limit {options.limit}"
+    rates = {pool: Figure("", f"{pool}: {what}", "runs/s") for pool in (OURS, THEIRS)}
     for _ in range(options.bursts):
         with bench.agent(options.limit):
-            rates[OURS].append(bench.burst(OURS, options.burst))
+            rates[OURS].values.append(bench.burst(OURS, options.burst))
         with bench.worker(1.0, options.limit):
-            rates[THEIRS].append(bench.burst(THEIRS, options.burst))
-    for pool, values in rates.items():
-        shown = ", ".join(f"{rate:.2f}" for rate in values)
-        print(f"  burst      {pool:9} {options.burst} runs, limit {options.limit}: {shown} runs/s", flush=True)
-    print(f"  burst      flowherd / worker: {statistics.median(rates[OURS]) / statistics.median(rates[THEIRS]):.1f}")
+            rates[THEIRS].values.append(bench.burst(THEIRS, options.burst))
+    yield from rates.values()
 
 
-def main() -> None:
+def figures(arguments: list[str], directory: Path) -> Iterator[Figure]:
+    """Yield all figures, by the options of this program. Raises Unavailable without this Prefect."""
+    options = parsed(arguments)
+    with running_prefect(directory / "server") as server:
+        yield from measure(Bench(server, directory), options)
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=9, help="runs of each kind for each")
     parser.add_argument("--burst", type=int, default=40, help="runs at once")
     parser.add_argument("--bursts", type=int, default=1, help="bursts for each")
     parser.add_argument("--limit", type=int, default=4, help="flow runs at the same time in a burst")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
     give_children_default_signals()
-    with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name, ExitStack() as stack:
-        directory = Path(name)
-        server = stack.enter_context(running_prefect(directory / "server"))
+    with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as name:
         print(f"Prefect {PREFECT_3}, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
-        measure(Bench(server, directory), options)
+        for figure in figures(sys.argv[1:], Path(name)):
+            print(figure.line(), flush=True)
     print(json.dumps({"python": sys.version.split()[0], "cpus": psutil.cpu_count()}))
 
 
