@@ -16,7 +16,6 @@ from tests.support.commands import FLOWHERD, READY, CommandLine, background
 from tests.support.waiting import wait_until
 
 from flowherd.cli.runs.follow import follow_run
-from flowherd.cli.runs.log_view import emit_nothing
 from flowherd.client.user_client import UserClient
 from flowherd.config import load_settings
 from flowherd.states import FINISHED, RunState
@@ -64,7 +63,7 @@ class OwnRuns:
         """Return the times of one run that writes its first line, waited for as `flowherd run --wait` waits."""
         run_id = self.create(flow)
         answered = time.monotonic()
-        ended = follow_run(self.client, self._loaded, run_id, emit_nothing)
+        ended = follow_run(self.client, self._loaded, run_id, None)
         result = time.monotonic()
         assert ended is not None and ended.successful, ended
         return Times(1000 * (self._lines.take() - answered), 1000 * (result - answered))
