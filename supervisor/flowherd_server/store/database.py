@@ -113,8 +113,11 @@ class Database:
         """Open a transaction that reads one consistent state of the database. Raises DatabaseLost."""
         if self._files is not None and self._files.lost:
             self._files.check_names()
-        with _as_of_sqlalchemy(), self._readers.connect() as connection, connection.begin():
-            yield connection
+        try:
+            with self._readers.connect() as connection, connection.begin():
+                yield connection
+        except sqlite3.Error as error:
+            raise _as_of_sqlalchemy(error) from error
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[Connection]:
@@ -122,40 +125,44 @@ class Database:
 
         Raises DatabaseLost if the database's files are not in their place, before the transaction or when it is done.
         """
-        with self._writing, self._watched(), _as_of_sqlalchemy():
-            with self._writer(durable) as connection, connection.begin():
-                yield connection
+        # One block, because each further context manager costs as much as a statement.
+        with self._writing:
+            self._check_files()
+            try:
+                connection = self._writer(durable)
+                with connection.begin():
+                    yield connection
+            except BaseException as error:
+                self._release_writers()
+                if isinstance(error, sqlite3.Error):
+                    raise self._noted(_as_of_sqlalchemy(error)) from error
+                raise self._noted(error)  # noqa: B904  # the same error
             self.writes += durable
+            self._check_files()
+            self._note_success()
 
-    @contextmanager
-    def _writer(self, durable: bool) -> Iterator[Connection]:
-        """Give the connection for a write: the same one each time, because to take one from a pool costs more."""
+    def _writer(self, durable: bool) -> Connection:
+        """Return the connection for a write: the same one each time, because to take one from a pool costs more."""
         connection = self._writers.get(durable)
         if connection is None:
             connection = self._writers[durable] = (self._durable if durable else self._soft).connect()
-        try:
-            yield connection
-        except BaseException:
-            self._release_writers()
-            raise
+        return connection
 
     def _release_writers(self) -> None:
         while self._writers:
             self._writers.popitem()[1].close()
 
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Check the files before and after a write, and note whether it failed."""
-        self._check_files()
-        try:
-            yield
-        except OperationalError as error:
+    def _noted(self, error: BaseException) -> BaseException:
+        """Note why a write failed. Returns the error."""
+        if isinstance(error, OperationalError):
             self._write_error = str(error.orig)
             self._write_errors.failed(error.orig or error)
-            raise
-        self._check_files()
-        self._write_error = ""
-        self._write_errors.recovered()
+        return error
+
+    def _note_success(self) -> None:
+        if self._write_error:
+            self._write_error = ""
+            self._write_errors.recovered()
 
     def _check_files(self) -> None:
         if self._files is not None:
@@ -163,10 +170,14 @@ class Database:
 
     def give_back_space(self, pages: int) -> int:
         """Return up to `pages` free pages to the file system. Returns how many there were to return."""
-        with self._writing, self._watched(), contextlib.closing(self._soft.raw_connection()) as connection:
-            free = connection.cursor().execute("PRAGMA freelist_count").fetchone()[0]
-            # Each step of this statement frees one page, and only executescript() takes all steps.
-            connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+        with self._writing:
+            self._check_files()
+            with contextlib.closing(self._soft.raw_connection()) as connection:
+                free = connection.cursor().execute("PRAGMA freelist_count").fetchone()[0]
+                # Each step of this statement frees one page, and only executescript() takes all steps.
+                connection.cursor().executescript(f"PRAGMA incremental_vacuum({pages:d})")
+            self._check_files()
+            self._note_success()
             return min(int(free), pages)
 
     def checkpoint(self) -> None:
@@ -264,13 +275,9 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
     return engine
 
 
-@contextmanager
-def _as_of_sqlalchemy() -> Iterator[None]:
-    """Raise errors of statements that SQLAlchemy did not execute (plain.py) as its own."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True) from error
+def _as_of_sqlalchemy(error: sqlite3.Error) -> BaseException:
+    """Return the error of a statement that SQLAlchemy did not execute (plain.py) as its own."""
+    return DBAPIError.instance(None, None, error, sqlite3.Error, hide_parameters=True)
 
 
 def _limit_statements(engine: Engine) -> None:
