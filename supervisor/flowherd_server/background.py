@@ -81,7 +81,7 @@ class Background:
             self._schedules_changed.clear()
             try:
                 effects, pause_s = await asyncio.to_thread(schedule_due, self._database, self._schedule_ahead)
-                self._announce(effects)
+                await asyncio.to_thread(self._announce, effects)
             except SQLAlchemyError as error:
                 logger.error("cannot create the runs of schedules, next try in {} s: {}", _RETRY_S, error)
                 pause_s = _RETRY_S
@@ -105,7 +105,8 @@ class Background:
             if stale_before_us is None:
                 continue
             try:
-                self._announce(await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us)))
+                effects = await asyncio.to_thread(rescue, self._rescue_options.stale(stale_before_us))
+                await asyncio.to_thread(self._announce, effects)
             except SQLAlchemyError as error:
                 logger.error("cannot rescue runs without a heartbeat: {}", error)
 

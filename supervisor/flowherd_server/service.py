@@ -154,7 +154,7 @@ class ServerCore:
         return labels
 
     def announce(self, effects: Effects) -> None:
-        """Wake those whom an operation concerns, after it is stored. For any thread."""
+        """Wake those whom an operation concerns, after it is stored. For any thread that may read the database."""
         self.offers.taken(effects.taken)
         offered_to = self._offer(effects)
         if effects.agents:
