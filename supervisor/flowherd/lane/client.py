@@ -15,7 +15,8 @@ from flowherd.lane.frames import BadFrame, Frame, FrameReader, encode
 from flowherd.lane.messages import HELLO, UNAVAILABLE, UNKNOWN_OP, VERSION
 from flowherd.socket_path import short_path
 
-_AT_ONCE_BYTES = 256 * 1024
+#: Bytes that are taken at a time; to get memory for more costs more than to ask twice.
+_AT_ONCE_BYTES = 64 * 1024
 
 
 class LaneClosed(FlowherdError):

@@ -12,8 +12,6 @@ from typing import Any
 from flowherd.lane.frames import Frame, FrameReader, encode
 from flowherd_server.call import Caller
 
-#: Bytes that are taken from a connection at a time.
-_AT_ONCE_BYTES = 1024 * 1024
 #: A client for which more than this waits to be sent, bytes, does not read, and is dropped.
 MOST_WAITING_BYTES = 16 * 1024 * 1024
 
@@ -42,15 +40,16 @@ class LaneConnection:
         """Return the descriptor."""
         return self._socket.fileno()
 
-    def receive(self) -> list[Frame]:
-        """Take what has come. Raises OSError when the client is gone, and BadFrame."""
+    def receive(self, buffer: bytearray) -> list[Frame]:
+        """Take what has come, through `buffer`. Raises OSError when the client is gone, and BadFrame."""
         try:
-            data = self._socket.recv(_AT_ONCE_BYTES)
+            size = self._socket.recv_into(buffer)
         except BlockingIOError:
             return []
-        if not data:
+        if not size:
             raise ConnectionResetError("closed by the client")
-        self._reader.feed(data)
+        with memoryview(buffer) as view:
+            self._reader.feed(view[:size])
         return list(self._reader.frames())
 
     def push(self, kind: str, content: Mapping[str, Any] | None = None, body: bytes = b"") -> None:

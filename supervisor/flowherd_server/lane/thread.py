@@ -35,6 +35,8 @@ from flowherd_server.service import ServerCore
 MOST_CONNECTIONS = 512
 #: Share of the process's descriptors that the lane's connections may have; the others are for HTTP and the database.
 _SHARE = 4
+#: Bytes that are taken from a connection at a time.
+_AT_ONCE_BYTES = 256 * 1024
 #: How long no connections are accepted if the process has no descriptors left, seconds.
 _FULL_PAUSE_S = 1.0
 #: How long the thread has for its last transaction when the server stops, seconds.
@@ -69,6 +71,8 @@ class Lane:
         #: What other threads have asked this one to do.
         self._errands: deque[Callable[[], None]] = deque()
         self._backlog = Backlog()
+        # One for all, because to get so much memory for each time that something comes costs more than to read it.
+        self._buffer = bytearray(_AT_ONCE_BYTES)
         self._accepts_from_s: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="lane", daemon=True)
@@ -180,7 +184,7 @@ class Lane:
         if self._backlog.holds(connection):
             return
         try:
-            frames = connection.receive()
+            frames = connection.receive(self._buffer)
         except OSError:
             self._close(connection)
             return
