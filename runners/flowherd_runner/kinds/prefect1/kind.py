@@ -5,7 +5,8 @@ Its engine talks to the backend and reports the states; its log records go throu
 
 import importlib
 import sys
-from typing import NoReturn
+from functools import partial
+from typing import Callable, NoReturn
 
 from flowherd_runner.contract.variables import KIND_PREFECT
 from flowherd_runner.in_fork import describe_exception, enter, run_and_exit
@@ -18,13 +19,18 @@ from flowherd_runner.stopping import INTERRUPT
 
 def run(flow: FlowProcess) -> NoReturn:
     """Do what `prefect execute flow-run` does. Raises NotStarted when this interpreter has no Prefect for that."""
+    prepare(flow)()
+
+
+def prepare(flow: FlowProcess) -> Callable[[], NoReturn]:
+    """Make the interpreter the run's, and return the rest of `run`."""
     enter(flow, ["prefect", "execute", "flow-run"])
     sys.path[:0] = [flow.working_dir, *flow.spec.import_paths]
     importlib.invalidate_caches()
-    run_and_exit(flow, lambda: _execute(flow))
+    return partial(run_and_exit, flow, partial(_execute, flow))
 
 
-KINDS = {KIND_PREFECT: Kind(run, in_fork=True, stop=INTERRUPT)}
+KINDS = {KIND_PREFECT: Kind(run, in_fork=True, stop=INTERRUPT, prepare=prepare)}
 
 
 def _execute(flow: FlowProcess) -> None:

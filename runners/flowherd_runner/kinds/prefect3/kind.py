@@ -8,7 +8,8 @@ import importlib
 import logging
 import os
 import sys
-from typing import Iterator, List, NoReturn
+from functools import partial
+from typing import Callable, Iterator, List, NoReturn
 from uuid import UUID
 
 from flowherd_runner import osapi
@@ -32,8 +33,13 @@ from flowherd_runner.stopping import INTERRUPT_OR_RELEASE
 
 def run(flow: FlowProcess) -> NoReturn:
     """Do what `python -m prefect.engine` does. Raises NotStarted when this interpreter has no Prefect 3."""
+    prepare(flow)()
+
+
+def prepare(flow: FlowProcess) -> Callable[[], NoReturn]:
+    """Make the interpreter the run's, and return the rest of `run`."""
     _begin(flow)
-    run_and_exit(flow, lambda: _execute(flow))
+    return partial(run_and_exit, flow, partial(_execute, flow))
 
 
 def run_command(flow: FlowProcess) -> NoReturn:
@@ -53,7 +59,7 @@ def run_hooks(flow: FlowProcess) -> NoReturn:
 
 
 KINDS = {
-    KIND_PREFECT3: Kind(run, in_fork=True, stop=INTERRUPT_OR_RELEASE),
+    KIND_PREFECT3: Kind(run, in_fork=True, stop=INTERRUPT_OR_RELEASE, prepare=prepare),
     KIND_PREFECT3_COMMAND: Kind(run_command, in_fork=True),
     KIND_PREFECT3_HOOKS: Kind(run_hooks, in_fork=True),
 }
