@@ -5,8 +5,9 @@
     floor        start a bare interpreter: python -c print
     interpreter  start an interpreter that imports what the flow needs, as other agents do for each run
     fork server  request it from a fork server that has imported it once
+    spare        the same, with a spare runner that has waited for a while
 
-The three take turns, so other load on the machine affects all of them alike. The clock is CLOCK_MONOTONIC, the same for
+They take turns, so other load on the machine affects all of them alike. The clock is CLOCK_MONOTONIC, the same for
 all processes of a host; the user's code prints it as its only line, so the rest is the end of an interpreter. A
 run's end includes what its runner does then: looking for processes that are left, and the record of the end.
 """
@@ -28,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.support.runner import ForkServer
 
 HEAVY = ["asyncio", "sqlite3", "http.server", "xml.dom.minidom", "unittest.mock"]
+#: More than a spare runner waits before it rehearses a start, seconds.
+IDLE_S = 0.5
 FIRST_LINE = "import time; print(time.monotonic(), flush=True)"
 
 
@@ -50,6 +53,9 @@ def by_interpreter(python: str, imports: list[str]) -> Times:
 def by_fork_server(server: ForkServer) -> Times:
     """Return how long a run that is requested now takes to print its line, and to be recorded as ended."""
     run = server.prepare("python", {"ref": "first_line:main"}, import_paths=[str(server.runs_directory)])
+    if server.spares_wanted:
+        server.wait_for_spare()
+        time.sleep(IDLE_S)
     began = time.monotonic()
     server.start(run)
     server.receive("gone")
@@ -92,15 +98,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="flowherd-bench-") as directory:
         Path(directory, "first_line.py").write_text(f"def main():\n    {FIRST_LINE}\n", encoding="utf-8")
         server = ForkServer(options.python, Path(directory), preload=imports)
+        spare = ForkServer(options.python, Path(directory), preload=imports, spares_wanted=1)
         try:
             ways: dict[str, Callable[[], Times]] = {
                 "floor": lambda: by_interpreter(options.python, []),
                 "interpreter": lambda: by_interpreter(options.python, imports),
                 "fork server": lambda: by_fork_server(server),
+                "spare": lambda: by_fork_server(spare),
             }
             found = measure(ways, options.pairs)
         finally:
             server.close()
+            spare.close()
     print(f"{options.pairs} rounds, {server.ready['python']}, preloaded: {', '.join(imports) or 'nothing'}")
     print_table("start", {name: [times.start for times in of_way] for name, of_way in found.items()})
     print_table("end", {name: [times.end for times in of_way] for name, of_way in found.items()})
