@@ -147,6 +147,7 @@ def flow_run(storage: dict[str, Any], config: dict[str, Any] | None = None, **fa
 
 
 COMMAND = {"type": "Command", "argv": ["true"]}
+PYTHON = {"type": "Python", "ref": "module:function"}
 
 
 class TestPlan:
@@ -164,10 +165,13 @@ class TestPlan:
 
     def test_a_flow_gets_the_agents_interpreter_and_preloads_unless_it_names_its_own(self) -> None:
         defaults = AgentDefaults(preload=["json"])
-        assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).interpreter == sys.executable
-        assert runtime_of(plan(flow_run(COMMAND), defaults, "t")).preload == ("json",)
-        foreign = runtime_of(plan(flow_run(COMMAND, {"interpreter": "/opt/python"}), defaults, "t"))
-        assert (foreign.interpreter, foreign.preload) == ("/opt/python", ())
+        assert runtime_of(plan(flow_run(PYTHON), defaults, "t")) == Runtime(sys.executable, ("json",))
+        foreign = plan(flow_run(PYTHON, {"interpreter": "/opt/python"}), defaults, "t")
+        assert runtime_of(foreign) == Runtime("/opt/python")
+
+    def test_a_command_is_started_without_modules(self) -> None:
+        planned = plan(flow_run(COMMAND, {"preload": ["json"]}), AgentDefaults(preload=["csv"]), "t")
+        assert runtime_of(planned) == Runtime(sys.executable)
 
     def test_variables_named_like_secrets_are_to_be_masked(self) -> None:
         config = {"env": {"DB_PASSWORD": "correct-horse", "API_KEY": "battery-staple", "COLOUR": "ultramarine"}}
@@ -208,6 +212,6 @@ class TestPlan:
             plan(flow_run(COMMAND, {"type": "DockerRun"}), AgentDefaults(), "token")
 
     def test_a_spec_can_be_read_back_from_its_json(self) -> None:
-        made = plan(flow_run(COMMAND, {"preload": ["json"], "limits": {"processes": 3}}), AgentDefaults(), "token")
+        made = plan(flow_run(PYTHON, {"preload": ["json"], "limits": {"processes": 3}}), AgentDefaults(), "token")
         assert salvage_spec(json.loads(json.dumps(spec_to_json(made)))) == made
         assert runtime_of(made) == Runtime(sys.executable, ("json",))

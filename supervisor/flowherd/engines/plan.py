@@ -121,8 +121,8 @@ def outline(flow_run: FlowRun, claim: str) -> RunSpec:
 def runtime_of(spec: RunSpec, base_env: Mapping[str, str] = MappingProxyType({})) -> Runtime:
     """Return the fork server that is to start the run; the spec may be an earlier agent's.
 
-    `base_env` is the environment of a fork server of no particular environment. A command is another program, which
-    reads its variables itself.
+    `base_env` is the environment of a fork server of no particular environment. A command is another program: it reads
+    its variables itself, and needs no modules. What they take in memory would be copied for it, so it has none.
 
     Raises UnsupportedStorage when that agent found that it cannot start the run, or when what it wrote is damaged.
     """
@@ -130,9 +130,11 @@ def runtime_of(spec: RunSpec, base_env: Mapping[str, str] = MappingProxyType({})
         raise UnsupportedStorage("The description of the flow run on this host was damaged before it could be started.")
     if not spec.kind:
         raise UnsupportedStorage("Unsupported Storage type: this agent could not run it before it was restarted")
+    interpreter = run_config.argument("interpreter", spec.agent.interpreter)
+    if spec.kind == KIND_COMMAND:
+        return Runtime(interpreter)
     preload = run_config.modules(spec.agent.preload)
-    own = () if spec.kind == KIND_COMMAND else start_variables(spec.env, base_env, bool(preload))
-    return Runtime(run_config.argument("interpreter", spec.agent.interpreter), preload, own)
+    return Runtime(interpreter, preload, start_variables(spec.env, base_env, bool(preload)))
 
 
 def _runtime(
