@@ -108,7 +108,7 @@ class JournalWriter:
         self._refused_lines += lines - whole
 
     def close(self) -> None:
-        """Write what is left and how much was dropped, and sync the file, as far as the disk allows."""
+        """Write what is left and how much was dropped, and flush the file, as far as the disk allows."""
         self.flush()
         if self._refused_by is not None:
             self._try_again()
@@ -118,7 +118,8 @@ class JournalWriter:
             )
             self.flush()
         try:
-            os.fsync(self._fd)
+            # Before exit.json: a run that is known to have ended has its whole log after a power cut too.
+            os.fdatasync(self._fd)
         except OSError:
             pass  # the disk refused this before, and that was counted
         os.close(self._fd)

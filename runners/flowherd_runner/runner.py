@@ -22,6 +22,7 @@ from flowherd_runner.contract.files import (
     open_regular,
     reserve_json,
     write_json,
+    write_prepared,
 )
 from flowherd_runner.contract.hand_over import GO, send_hint
 from flowherd_runner.contract.identity import boot_id, process_status
@@ -182,7 +183,8 @@ class Runner:
             "flow_pid": self._flow_pid,
             "oom_kills": of_host.kills if of_host is not None else None,
         }
-        write_json(self._directory, STARTED_FILE, started)
+        # Flushed before user code may run: otherwise the run would be started a second time after a power cut.
+        write_prepared(self._directory, STARTED_FILE, started)
         self._kept_files.keep(STARTED_FILE)
 
     # While the flow process runs.
@@ -290,7 +292,8 @@ class Runner:
         deadline_s = time.monotonic() + _EXIT_RECORD_DEADLINE_S
         while True:
             try:
-                write_json(self._directory, EXIT_FILE, record)
+                # Flushed before the lock is free: otherwise a run that has ended would be told lost after a power cut.
+                write_prepared(self._directory, EXIT_FILE, record)
                 return
             except OSError:
                 if time.monotonic() >= deadline_s:

@@ -79,6 +79,9 @@ CONTENT_FILES = (
     RUNNER_ERRORS_FILE,
 )
 
+#: The records on which a promise hangs after a power cut: their files are made before they are written.
+PREPARED_FILES = (SPEC_FILE, STARTED_FILE, EXIT_FILE)
+
 #: Ten years, in seconds: no duration in these files is longer, and every clock and timer can still count it.
 MAX_SECONDS = 10 * 366 * 86400.0
 
@@ -107,13 +110,11 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
     Raises OSError when it cannot be written; a half-written temporary file is then removed.
     """
     temporary = _temporary(directory, name)
-    data = json.dumps(dict(value, contract=CONTRACT_VERSION), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    data = _encoded(value)
     fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         try:
-            written = 0
-            while written < len(data):
-                written += os.write(fd, data[written:])
+            _write_all(fd, data)
             if sync:
                 os.fsync(fd)
         finally:
@@ -126,6 +127,58 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
         sync_directory(directory)
 
 
+def prepare_names(directory: str) -> None:
+    """Make lock, journal and the files of `PREPARED_FILES`, these under the names under which they are written first.
+
+    Once the names are on the disk (`sync_directory`), journal and records need one flush each: see `write_prepared`.
+    Raises OSError.
+    """
+    paths = [_temporary(directory, name) for name in PREPARED_FILES]
+    for path in (*paths, *(os.path.join(directory, name) for name in (LOCK_FILE, JOURNAL_FILE))):
+        os.close(open_regular(path, os.O_WRONLY | os.O_CREAT))
+
+
+def write_prepared(directory: str, name: str, value: Dict[str, Any]) -> bool:
+    """Write `value` under `name` as `write_json` does, with one flush, if `prepare_names` has made the file for it.
+
+    fdatasync(2) brings the content to the disk and not the rename(2). So after a power cut the record may be found
+    under the name under which it was written first: `read_unnamed`. If that name was not there, it is made and flushed
+    too, and False is returned: those of the directories above may not be on the disk.
+
+    Raises OSError as `write_json` does.
+    """
+    temporary = _temporary(directory, name)
+    was_prepared = os.path.lexists(temporary)
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        try:
+            _write_all(fd, _encoded(value))
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, os.path.join(directory, name))
+    except OSError:
+        os.unlink(temporary)
+        raise
+    if not was_prepared:
+        sync_directory(directory)
+    return was_prepared
+
+
+def read_unnamed(directory: str, name: str) -> Optional[Dict[str, Any]]:
+    """Return the record that was written for `name` and has not got that name; None if there is no whole one."""
+    try:
+        return read_json(directory, os.path.basename(_temporary(directory, name)))
+    except (OSError, ValueError):
+        return None
+
+
+def give_name(directory: str, name: str) -> None:
+    """Give the record that `read_unnamed` returns its name, on the disk too. Raises OSError."""
+    os.rename(_temporary(directory, name), os.path.join(directory, name))
+    sync_directory(directory)
+
+
 def reserve_json(directory: str, name: str, size_bytes: int) -> None:
     """Reserve space on the disk for a later `write_json` of the same name, so that it succeeds when the disk is full.
 
@@ -136,6 +189,16 @@ def reserve_json(directory: str, name: str, size_bytes: int) -> None:
         os.posix_fallocate(fd, 0, size_bytes)
     finally:
         os.close(fd)
+
+
+def _encoded(value: Dict[str, Any]) -> bytes:
+    return json.dumps(dict(value, contract=CONTRACT_VERSION), ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written = 0
+    while written < len(data):
+        written += os.write(fd, data[written:])
 
 
 def _temporary(directory: str, name: str) -> str:

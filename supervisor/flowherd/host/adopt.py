@@ -48,6 +48,7 @@ class Adopted:
 def adopt_runs(state: StateDirectory, retention: Retention, changed: Callable[[], None]) -> Adopted:
     """Read all run directories. `changed` is called when an adopted run has something for the backend."""
     adopted = Adopted()
+    state.blanks.recover()
     for directory in state.found_runs():
         try:
             _adopt(directory, state.identity, retention, changed, adopted)
@@ -64,6 +65,7 @@ def _adopt(
 ) -> None:
     for name in directory.quarantine_foreign_files():
         logger.bind(run_id=directory.flow_run_id).warning("Set aside {}, it is no regular file", name)
+    _complete_records(directory)
     if directory.is_abandoned() and (retention.remove(directory) or not _has_runner(directory)):
         return
     run = _run_of_earlier_agent(directory, identity, changed)
@@ -92,6 +94,17 @@ def _adopt(
     if not run.ended:
         run.resume()
     adopted.runs.append(run)
+
+
+def _complete_records(directory: RunDirectory) -> None:
+    lock_fd = directory.try_lock()
+    if lock_fd is None:
+        return
+    try:
+        for name in directory.complete_records():
+            logger.bind(run_id=directory.flow_run_id).info("Found {} without its name", name, action="adopt")
+    finally:
+        os.close(lock_fd)
 
 
 def _was_not_searched(directory: RunDirectory) -> bool:

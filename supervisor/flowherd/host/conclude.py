@@ -217,6 +217,8 @@ def _exit_record(run: Run) -> tuple[dict[str, Any] | None, str]:
     """Return the exit record; if there is one that cannot be used, None and what is wrong with it."""
     try:
         record = run.directory.exit_record()
+        if record is None and files.EXIT_FILE in run.directory.complete_records():
+            record = run.directory.exit_record()
     except RunDirectoryDamaged as error:
         run.log.warning("{}", error)
         return None, str(error)

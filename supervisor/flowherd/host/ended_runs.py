@@ -18,7 +18,7 @@ from flowherd_runner.contract import faults, files
 
 
 class EndedRuns(StraySearch):
-    """The ended runs of one host. `add_line` delivers a line of the run's log, also after its end."""
+    """The ended runs of one host. `add_line` delivers a line of a run's log, also after its end."""
 
     def __init__(
         self,
@@ -26,8 +26,9 @@ class EndedRuns(StraySearch):
         retention: Retention,
         survivors: SurvivorList,
         add_line: Callable[[LogLine], None],
+        rested: Callable[[], None],
     ) -> None:
-        super().__init__(is_in_use, self._note, self._remove_directory)
+        super().__init__(is_in_use, self._note, self._remove_directory, rested)
         self._retention = retention
         self._survivors = survivors
         self._add_line = add_line

@@ -78,7 +78,8 @@ class Host:
 
     @functools.cached_property
     def _ended(self) -> EndedRuns:
-        return EndedRuns(self._is_in_use, self._retention, self._upkeep.survivors, self._courier.add_late_line)
+        parts = (self._retention, self._upkeep.survivors, self._courier.add_late_line, self._state.blanks.refill)
+        return EndedRuns(self._is_in_use, *parts)
 
     @functools.cached_property
     def _upkeep(self) -> StateUpkeep:

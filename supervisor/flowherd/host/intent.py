@@ -108,7 +108,7 @@ def write_intent(
     if own_cgroups is not None:
         spec = spec._replace(cgroup=str(own_cgroups.path_for(flow_run.id, spec.agent.attempt)))
     directory = state.run_directory(flow_run.id)
-    lock_fd = directory.create(spec)
+    lock_fd = directory.create(spec, state.blanks.take)
     run = Run(directory, spec, changed)
     run.failure = failure
     return Intent(run=run, lock_fd=lock_fd)

@@ -28,6 +28,7 @@ class StateUpkeep:
         """Do what is due. A failure is logged and tried again at the next tick."""
         try:
             self._repair()
+            self._state.blanks.refill()
             if self._retention.sweep_if_due():
                 self.survivors.refresh()
         except OSError as error:

@@ -58,7 +58,8 @@ class StraySearch:
     """Searches for the strays of ended runs, and has the directories of delivered ones removed, in a thread.
 
     `is_in_use` says whether a run with that id is here again; its processes are then left alone. `searched` is called
-    with what was found for a run; `remove` for each run that is delivered and searched for.
+    with what was found for a run; `remove` for each run that is delivered and searched for; `rested` after each pass,
+    for work that has time.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class StraySearch:
         is_in_use: Callable[[str], bool],
         searched: Callable[[Run, Searched], None],
         remove: Callable[[Run], None],
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         self._is_in_use = is_in_use
         self._searched = searched
         self._remove = remove
+        self._rested = rested
         self._lock = threading.Lock()
         #: Held while a pass is made and directories are removed.
         self._working = threading.Lock()
@@ -156,6 +159,8 @@ class StraySearch:
                 done = [self._delivered.pop(run_id) for run_id in free]
             for run in done:
                 self._remove(run)
+        if waiting and not at_once:
+            self._rested()
 
     def _search(self, runs: Mapping[str, Run]) -> None:
         at, pids = datetime.now(timezone.utc), identity.all_pids()

@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from flowherd.host.store.outbox import Outbox, outbox_from_json, outbox_to_json
 from flowherd.host.store.own_directory import remove_own_directory
 from flowherd.host.store.records import Started, started_from_json
 from flowherd.host.store.remove_tree import Remains, remove_tree
-from flowherd_runner.contract import faults, files
+from flowherd_runner.contract import faults, files, identity
 from flowherd_runner.contract.spec import RunSpec, salvage_spec, spec_to_json
 
 #: Part of the new name of a file that was set aside.
@@ -79,14 +80,19 @@ class RunDirectory:
 
     # -- before the start
 
-    def create(self, spec: RunSpec) -> int:
+    def create(self, spec: RunSpec, take_blank: Callable[[Path], bool] = lambda _path: False) -> int:
         """Make the directory with its spec, and return the descriptor that holds its lock.
 
-        What an earlier start of the same flow run left there is removed first. Everything is on the disk when this
-        returns. Raises RunDirectoryDamaged when a runner has it, or when it is not a directory.
+        `take_blank` may move a prepared directory to its path. What an earlier start of the same flow run left there is
+        removed first. Raises RunDirectoryDamaged when a runner has it, or when it is not a directory.
+
+        The spec is on the disk when this returns: otherwise, after a power cut, the run would be claimed by an agent
+        that knows nothing of it.
         """
-        with contextlib.suppress(FileExistsError):
-            self.path.mkdir(mode=0o700)
+        is_blank = take_blank(self.path)
+        if not is_blank:
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir(mode=0o700)
         if not self.is_directory():
             raise RunDirectoryDamaged(f"{self.path} is not a directory that flowherd made; look at it and remove it")
         self.quarantine_foreign_files()
@@ -95,10 +101,14 @@ class RunDirectory:
         if lock_fd is None:
             raise RunDirectoryDamaged(f"a runner holds {self.path}")
         try:
-            self._clear()
+            if not is_blank:
+                self._clear()
+                files.prepare_names(str(self.path))
             faults.point("before-intent")
-            files.write_json(str(self.path), files.SPEC_FILE, spec_to_json(spec))
-            files.sync_directory(str(self.path.parent))
+            was_prepared = files.write_prepared(str(self.path), files.SPEC_FILE, spec_to_json(spec))
+            if not (is_blank and was_prepared):
+                files.sync_directory(str(self.path))
+                files.sync_directory(str(self.path.parent))
         except OSError:
             self.remove()
             os.close(lock_fd)
@@ -117,6 +127,7 @@ class RunDirectory:
         try:
             if (self.path / files.EXIT_FILE).exists():
                 (self.path / files.EXIT_FILE).rename(self.path / files.FIRST_EXIT_FILE)
+            files.prepare_names(str(self.path))
             # Without "started" and with a spec, the directory counts as one that is to be started.
             files.write_json(str(self.path), files.SPEC_FILE, spec_to_json(spec))
             for name in (files.STARTED_FILE, files.STOP_FILE, files.OUTBOX_FILE, files.AFTER_END_FILE):
@@ -148,6 +159,25 @@ class RunDirectory:
             return True
         os.close(fd)
         return False
+
+    def complete_records(self) -> list[str]:
+        """Name the records again whose rename(2) a power cut has undone; return their names. With the lock held.
+
+        A `started` of this boot was written by a runner that ended before it renamed it, so no user code ran: it stays
+        without a name. Raises OSError.
+        """
+        completed = []
+        for name in files.PREPARED_FILES:
+            record = None if self.had(name) else files.read_unnamed(str(self.path), name)
+            if record is not None and self._is_record(name, record):
+                files.give_name(str(self.path), name)
+                completed.append(name)
+        return completed
+
+    def _is_record(self, name: str, record: Mapping[str, Any]) -> bool:
+        if name == files.SPEC_FILE:
+            return record.get("flow_run_id") == self.flow_run_id
+        return name != files.STARTED_FILE or record.get("boot_id") != identity.boot_id()
 
     # -- what the runner wrote
 

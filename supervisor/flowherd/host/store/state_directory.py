@@ -20,6 +20,7 @@ from loguru import logger
 
 from flowherd.errors import StateDirectoryBusy
 from flowherd.host.processes.flock import removed_from
+from flowherd.host.store.blank_directories import BlankDirectories
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
 from flowherd.private_directory import make_private_directory
@@ -28,6 +29,8 @@ from flowherd_runner.contract import files
 
 #: How long to try to lock the directory itself, seconds: a cleaner of temporary files locks it for a moment.
 _DIRECTORY_LOCK_S = 2.0
+#: Number of directories above a new state directory that are flushed: `agents`, the home, and where that is.
+_NEW_PARENTS = 3
 
 
 class StateDirectory:
@@ -40,6 +43,8 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.runs = path / RUNS_DIRECTORY
+        #: Run directories for runs to come.
+        self.blanks = BlankDirectories(path)
         #: A poll that a stop no longer waits for may call `repair` when the directory is closed.
         self._closing = threading.Lock()
         self._closed = False
@@ -181,6 +186,9 @@ def _stored_identity(path: Path) -> str:
 def _new_identity(path: Path) -> str:
     identity = uuid.uuid4().hex
     _write_identity(path, identity)
+    for parent in list(path.parents)[:_NEW_PARENTS]:  # some of them may have been made just now too
+        with contextlib.suppress(OSError):
+            files.sync_directory(str(parent))
     return identity
 
 

@@ -8,3 +8,5 @@ IDENTITY_FILE = "agent.json"
 RUNS_DIRECTORY = "runs"
 #: The ends of runs, kept to report them again.
 ENDED_RUNS_FILE = "ended-runs"
+#: Run directories that are made before there is a run.
+BLANK_DIRECTORY = "blank"
