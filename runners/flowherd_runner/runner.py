@@ -18,6 +18,7 @@ from flowherd_runner.contract.files import (
     EXIT_FILE,
     JOURNAL_FILE,
     RUNNER_ERRORS_FILE,
+    SPEC_FILE,
     STARTED_FILE,
     open_regular,
     reserve_json,
@@ -97,6 +98,8 @@ class Runner:
     """One flow run from its start to its exit record."""
 
     def __init__(self, directory: str, spec: RunSpec, newborn: Newborn, lock_fd: int) -> None:
+        #: When the run went on, seconds since the epoch, as in exit.json.
+        self._phases = {"asked": time.time()}
         self._directory = directory
         self._spec = spec
         self._signals = newborn.signals
@@ -145,11 +148,13 @@ class Runner:
             self._journal.notice,
         )
         self._flow.let_go()
+        self._phases["code"] = time.time()
         faults.point("runner-after-go")
         if go_fd is not None:
             send_hint(go_fd, {"started": True})
             os.close(go_fd)
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
+        self._note_intent()
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
         in_fork = isinstance(self._kind, Kind) and self._kind.in_fork
@@ -160,6 +165,12 @@ class Runner:
             self._selector, self._flow.ends, merge, self._mask, self._journal, secrets.found, self._flow_pid
         )
         return True
+
+    def _note_intent(self) -> None:
+        try:
+            self._phases["intent"] = os.stat(os.path.join(self._directory, SPEC_FILE)).st_mtime
+        except OSError:  # removed by somebody; only a time is not known then
+            pass
 
     def _is_to_go(self, go_fd: int) -> bool:
         """Say that the run is prepared, and wait for the agent's word. Signals that arrive meanwhile are kept."""
@@ -302,6 +313,7 @@ class Runner:
 
     def _exit_record(self, cleared: Cleared) -> Dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._phases["recorded"] = time.time()
         end = End(
             wait_status=self._status,
             cpu_time_s=self._flow_cpu_s,
@@ -323,6 +335,7 @@ class Runner:
             leftovers_count=len(cleared.leftovers),
             survivors=[survivor_json(one) for one in cleared.survivors[:_MAX_LEFTOVERS]],
             searched=cleared.searched,
+            phases={name: round(at_s, 4) for name, at_s in self._phases.items()},
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,

@@ -49,6 +49,8 @@ class StateReport:
     #: Cause of the end and its grade, from flowherd_runner.contract.reasons; None before the end.
     reason: str | None = None
     grade: str | None = None
+    #: When the run went on, seconds since the epoch, as its runner wrote it down (`phases` of exit.json).
+    phases: tuple[tuple[str, float], ...] = ()
     #: The run's own engine reports its states, and this only says how the process ended; the backend combines both.
     of_process: bool = False
 

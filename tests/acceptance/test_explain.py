@@ -35,6 +35,17 @@ def events(story: dict[str, Any]) -> list[str]:
     return [entry["what"] for entry in story["timeline"] if entry["what"] != "logged"]
 
 
+#: Steps of every run that starts, and those that only the server knows.
+BEFORE_CODE = {"created", "due", "intent", "claimed", "asked", "started", "code"}
+AT_SERVER = {"created", "due", "claimed"}
+
+
+def phases(command: CommandLine, run_id: str) -> dict[str, str]:
+    """The steps of the run that have a time."""
+    found = command.json("explain", "--phases", run_id)["phases"]
+    return {step["phase"]: step["at"] for step in found if step["at"] is not None}
+
+
 def test_the_story_of_a_run_from_its_creation_to_its_end(command: CommandLine, server: None, tmp_path: Path) -> None:
     """Ordered by time; on the host of the run also with its processes."""
     command(
@@ -63,6 +74,10 @@ def test_the_story_of_a_run_from_its_creation_to_its_end(command: CommandLine, s
     shown = command("explain", run_id).stdout
     assert "by agent worker" in shown
     assert "reason cancelled, proven" in shown
+    steps = phases(command, run_id)
+    assert set(steps) == {*BEFORE_CODE, "first line", "ended", "recorded", "stored"}
+    order = [steps[name] for name in ("created", "intent", "started", "code", "ended", "recorded", "stored")]
+    assert order == sorted(order)
 
 
 def test_a_run_that_waits_for_a_paused_agent_says_so(command: CommandLine, server: None) -> None:
@@ -95,6 +110,8 @@ def test_without_backend_and_agent_the_directory_shows_what_happened(command: Co
         assert 0 <= story["forwarded_bytes"] < story["journal_bytes"]
         assert "only on this disk" in story["log"][0]
         assert "exited, proven" in command("explain", run_id).stdout
+        assert set(phases(command, run_id)) == {*BEFORE_CODE, "first line", "ended", "recorded"} - AT_SERVER
+        assert "not recorded: created, due, claimed, stored" in command("explain", "--phases", run_id).stderr
     with background(command, "server", "--port", "0", until="ready at"), background(command, "start", until=READY):
         assert command.wait_for_ends([run_id])[run_id]["state"] == "Failed"
 

@@ -32,6 +32,7 @@ LAYERS = [
             "live_text",
             "log_format",
             "parameter_names",
+            "phase_times",
             "private_directory",
             "recurring_error",
             "shown_text",

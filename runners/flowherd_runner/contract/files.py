@@ -23,6 +23,9 @@ exit.json, written by the runner:
                               not end them. 50 at most. Release 0.1.0 neither writes nor reads it
     searched                  bool: whether all processes of the host were looked at; if not, wait4(2) had said that
                               no descendant was left, and the agent does that search. Without it: true (0.1.0)
+    phases                    {str: float}: times at which the run went on, seconds since the epoch: spec.json was
+                              written (intent), the runner was given the directory (asked), the flow process was let
+                              go to the user's code (code), this record was made (recorded). Missing before 0.2
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 
 after_end.json, written by the runner: wanted ([str]), what the flow's engine wants to be done once the end of a killed

@@ -31,6 +31,8 @@ class StateView:
     pid: int | None
     reason: str | None
     grade: str | None
+    #: When the run went on, as its runner wrote it down; only in the state of the end.
+    phases: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,19 @@ class RunHistory:
         fields = "timestamp message"
         return select(self._transport, "log", fields, _notice, where=where, order_by=order, limit=_MAX_ROWS)
 
+    def first_line_at(self) -> datetime | None:
+        """Return the time of the first line that the run itself printed or logged; None if there is none."""
+        where = {**self._where, "_or": [{"name": {"_neq": "flowherd"}}, {"name": {"_is_null": True}}]}
+        order = {"timestamp": Word("asc")}
+        found = select(self._transport, "log", "timestamp message", _notice, where=where, order_by=order, limit=1)
+        return found[0].at if found else None
+
+    def changed_at(self) -> datetime | None:
+        """Return when the server last changed the run: once it has ended, that is when its end was stored."""
+        given = {"where": {"id": self._where["flow_run_id"]}, "limit": 1}
+        found = select(self._transport, "flow_run", "updated", lambda row: parsed_time(row["updated"]), **given)
+        return found[0] if found else None
+
     def waiting_tasks(self) -> list[WaitingTaskView]:
         """Return the task runs that wait for a retry or for a person, the earliest first."""
         where = {**self._where, "state": {"_in": sorted(CLAIMABLE)}}
@@ -89,6 +104,7 @@ def _state(row: Mapping[str, Any]) -> StateView:
         pid=ours.pid,
         reason=ours.reason,
         grade=ours.grade,
+        phases=ours.phases,
     )
 
 

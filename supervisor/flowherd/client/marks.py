@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowherd.phase_times import known_phases
+
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
@@ -16,6 +18,8 @@ class Marks:
     #: One of flowherd_runner.contract.reasons.
     reason: str | None
     grade: str | None
+    #: When the run went on, seconds since the epoch; see known_phases.
+    phases: tuple[tuple[str, float], ...] = ()
 
 
 def marks(row: Mapping[str, Any]) -> Marks:
@@ -29,4 +33,5 @@ def marks(row: Mapping[str, Any]) -> Marks:
         pid=pid if type(pid) is int else None,
         reason=reason if isinstance(reason, str) else None,
         grade=grade if isinstance(grade, str) else None,
+        phases=known_phases(ours.get("phases")),
     )

@@ -278,8 +278,7 @@ class Run:
                 verdict.message,
                 at=ended_at,
                 pid=self.flow_pid,
-                reason=verdict.reason,
-                grade=verdict.grade,
+                **verdict.marks(),
                 of_process=self.has_engine,
             )
             if self.has_engine or not is_on_disk:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowherd.phase_times import known_phases
 from flowherd.shown_text import storable
 from flowherd.states import RunState
 from flowherd_runner.contract import reasons
@@ -39,6 +40,12 @@ class Verdict:
     reason: str
     grade: str
     evidence: str = ""
+    #: As of a StateReport.
+    phases: tuple[tuple[str, float], ...] = ()
+
+    def marks(self) -> dict[str, Any]:
+        """Return what a report says of the cause and of the times."""
+        return {"reason": self.reason, "grade": self.grade, "phases": self.phases}
 
 
 def of_exit_record(record: Mapping[str, Any]) -> Verdict:
@@ -52,7 +59,8 @@ def of_exit_record(record: Mapping[str, Any]) -> Verdict:
     if grade == reasons.GRADE_PROBABLE and "probable" not in message:
         message = f"{message.rstrip('.')} (probable)."
     state = _state(reason, record.get("exit_code"))
-    return Verdict(state=state, message=message, reason=reason, grade=grade, evidence=evidence)
+    phases = known_phases(record.get("phases"))
+    return Verdict(state=state, message=message, reason=reason, grade=grade, evidence=evidence, phases=phases)
 
 
 def of_lost_runner(

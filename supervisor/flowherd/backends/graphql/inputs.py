@@ -18,6 +18,7 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
         "pid": report.pid,
         "reason": report.reason,
         "grade": report.grade,
+        "phases": dict(report.phases) or None,
     }
     state: dict[str, Any] = {
         "type": report.state.value,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,6 +38,8 @@ class _AtBackend:
     notices: Sequence[NoticeView] = ()
     agents: Sequence[AgentView] = ()
     tasks: Sequence[WaitingTaskView] = ()
+    first_line: datetime | None = None
+    changed: datetime | None = None
     error: BackendUnavailable | CommandError | None = None
 
     @property
@@ -52,12 +54,21 @@ def add_to(app: typer.Typer) -> None:
 
 
 def explain(
-    run: RunArgument, state_dir: RunsDirOption = None, api: ApiOption = None, as_json: JsonOption = False
+    run: RunArgument,
+    phases: Annotated[
+        bool, typer.Option("--phases", help="Show only the steps of the run, with the milliseconds between them.")
+    ] = False,
+    state_dir: RunsDirOption = None,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a run's story: why it waits, who claimed it, its processes, how far its log was sent, why it ended.
 
     The story comes from the backend, and on the host where the run was also from its directory.
     """
+    if phases:
+        _show_phases(run, api, state_dir, as_json)
+        return
     story = _story(run, api, state_dir)
     if as_json:
         print_json(story)
@@ -87,6 +98,26 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
         "survivors": _survivors(run_id, loaded, state_dir),
         "backend_error": str(backend.error) if backend.error else None,
     }
+
+
+def _show_phases(text: str, api: str | None, state_dir: str | None, as_json: bool) -> None:
+    from flowherd.cli.explain import phases
+    from flowherd.config import load_settings
+
+    backend = _ask_backend(text, api, with_phases=True)
+    local = _in_directory(backend.run.id if backend.run else text, load_settings(), state_dir)
+    if backend.error is not None and local is None:
+        raise backend.error
+    stored = phases.StoredTimes(first_line=backend.first_line, changed=backend.changed)
+    found = phases.phases(backend.run, backend.states, stored, local)
+    if as_json:
+        identity = {name: value for name, value in _identity(backend.run, local).items() if name != "labels"}
+        print_json(phases.as_json(found, identity))
+        return
+    print_table(("STEP", "MS", "STEP MS", "MEANING"), phases.as_rows(found))
+    missing = [step.phase for step in found if step.at is None]
+    if missing:
+        print_note(f"not recorded: {', '.join(missing)}")
 
 
 def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
@@ -119,7 +150,7 @@ def _local_facts(local: LocalFacts | None) -> dict[str, Any]:
     }
 
 
-def _ask_backend(text: str, api: str | None) -> _AtBackend:
+def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _AtBackend:
     """Return what the backend has of the run that `text` means.
 
     Raises CommandError if a directory on this host could not know the run either.
@@ -132,7 +163,13 @@ def _ask_backend(text: str, api: str | None) -> _AtBackend:
         history = client.history(found.id)
         tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
         return _AtBackend(
-            run=found, states=history.states(), notices=history.notices(), agents=client.agents.all(), tasks=tasks
+            run=found,
+            states=history.states(),
+            notices=history.notices(),
+            agents=client.agents.all(),
+            tasks=tasks,
+            first_line=history.first_line_at() if with_phases else None,
+            changed=history.changed_at() if with_phases else None,
         )
     except (BackendUnavailable, CommandError) as error:
         if isinstance(error, CommandError) and error.exit_code not in _TRY_DIRECTORY:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowherd.host.store.records import checked_count, checked_pid, checked_text
+from flowherd.phase_times import known_phases
 from flowherd.states import FINISHED, WAITING, RunState
 from flowherd.times import read_time
 from flowherd.values import StateReport
@@ -34,7 +35,8 @@ def outbox_to_json(outbox: Outbox) -> dict[str, Any]:
 
 def report_to_json(report: StateReport) -> dict[str, Any]:
     """Return a report as a JSON object."""
-    return {**vars(report), "state": report.state.value, "at": report.at.isoformat()}
+    phases = {"phases": dict(report.phases)}
+    return {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **phases}
 
 
 def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
@@ -66,6 +68,7 @@ def report_from_json(item: Any, flow_run_id: str) -> StateReport:
         at=read_time(checked_text(item["at"]), naive="refuse"),
         version=None if version is None else checked_count(version),
         pid=None if pid is None else checked_pid(pid),
+        phases=known_phases(item.get("phases")),
         of_process=item.get("of_process") is True,
         **{name: checked_text(value) for name, value in optional.items()},
     )
