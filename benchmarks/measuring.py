@@ -104,10 +104,13 @@ class FirstLines:
 
 
 class ForkFloor:
-    """A small Python process that forks when it is asked to: what a fork costs depends on the memory of the parent."""
+    """A Python process that forks when it is asked to, as large as a fork server without preloaded modules.
+
+    What a fork costs depends on the memory of the parent: with a bare interpreter it is a third of this.
+    """
 
     _PROGRAM = """
-import os, sys, time
+import inspect, json, logging, multiprocessing, os, runpy, socket, subprocess, sys, tempfile, time
 for line in sys.stdin:
     began = time.perf_counter()
     pid = os.fork()
@@ -161,20 +164,14 @@ def program_cpu_ms(command: Sequence[str], environ: dict[str, str]) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process itself, seconds."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    """Return the CPU time of a process itself, seconds, to the nanosecond (proc(5), schedstat, of all its threads)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def cpu_with_ended_children_s(pids: Sequence[int]) -> float:
     """Return the CPU time of processes and of those of their descendants that they have waited for, seconds."""
     return sum(sum(psutil.Process(pid).cpu_times()[:4]) for pid in pids)
-
-
-def pss_mib(pid: int) -> float:
-    """Return the memory of a process in which each shared page counts in parts, MiB (proc(5), smaps_rollup)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def in_turns(ways: dict[str, Callable[[], None]], rounds: int) -> None:

@@ -8,16 +8,17 @@ Rows, all by default; those of one line below are measured in turns, with the fl
     burst burst4 burst-rq burst-celery burst-huey   trivial jobs at once, without and with limit 4; CPU a run
     claims                                      claims a second of 1, 4 and 8 agents with the same labels
     logs follow                                 log lines a second with their CPU, and from print to `logs -f`
-    memory                                      PSS of a sleeping Python run and of a sleeping command
+    writer                                      a flow that prints at full speed, beside writing to a file
+    watching memory-command                     500 sleeping runs: CPU of the agent, PSS; 200 of them adopted; commands
     idle                                        CPU and resident memory of an agent without runs
     import                                      CPU of `flowherd --help` and `flowherd ps`
     prefect-0.13.1 prefect-1.4.1                a real Prefect flow, beside Prefect's LocalAgent at the same server
     prefect-3                                   a real Prefect 3 flow, beside Prefect's process worker
 
-Every figure is a median with the nine-tenth value and n. "forks" compares with fork, exit and wait of a small Python
-process in the same rounds. Redis (`apt-get install redis-server`) and the peers' environments are made when missing;
-a peer that cannot be had is left out with a sentence. benchmarks/start_cost.py, writer_speed.py and others look at
-single parts.
+Every figure is a median with the nine-tenth value and n. "forks" compares with fork, exit and wait of a Python process
+in the same rounds (measuring.py, ForkFloor). The peers' environments are made when they are missing; Redis is not:
+`apt-get install redis-server`. A peer that cannot be had is left out with a sentence. benchmarks/start_cost.py and
+others look at single parts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import claims, prefect_agents, work_pools
+from benchmarks import claims, prefect_agents, watching, work_pools, writer_speed
 from benchmarks.measuring import (
     Figure,
     FirstLines,
@@ -45,7 +46,6 @@ from benchmarks.measuring import (
     in_turns,
     machine,
     program_cpu_ms,
-    pss_mib,
     write_floor_lines_s,
 )
 from benchmarks.own_runs import OwnRuns, own_runs
@@ -60,7 +60,6 @@ STARTS = ("python", "command", *QUEUES, "supervisord")
 BURSTS = ("burst", "burst4", *(f"burst-{name}" for name in QUEUES))
 CLIENTS = (1, 4, 8)
 IDLE_S = 10.0
-SLEEPING = 10
 
 
 class Table:
@@ -212,15 +211,16 @@ def logs(table: Table) -> None:
             delay.values += stand.follow_delays(8 + table.options.n)
 
 
-def memory(table: Table) -> None:
-    """Memory of sleeping runs."""
-    with own_runs(table.directory("memory"), table.lines) as stand:
-        for flow, what in (("sleeping", "a sleeping Python run"), ("command_sleeping", "a sleeping command")):
-            pss = table.add("memory", f"PSS of {what}, runner and flow", "MiB")
-            for runner in stand.sleeping(flow, SLEEPING).values():
-                below = psutil.Process(runner).children(recursive=True)
-                pss.values.append(sum(pss_mib(pid) for pid in (runner, *(each.pid for each in below))))
-            stand.cancel_all()
+def writer(table: Table) -> None:
+    """A flow that prints at full speed, beside the same lines into a file."""
+    keep(table, "writer", writer_speed.figures(table.options.lines, max(1, table.options.n // 6)))
+
+
+def watching_runs(table: Table) -> None:
+    """What sleeping runs cost."""
+    for name in table.wanted("watching", "memory-command"):
+        kind = ["--runs", "20", "--kind", "command", "--adopt", "0"] if name == "memory-command" else []
+        keep(table, name, watching.figures([*kind, "--others", "0"], table.directory(name)))
 
 
 def idle(table: Table) -> None:
@@ -282,7 +282,8 @@ GROUPS: dict[Callable[[Table], None], tuple[str, ...]] = {
     bursts: BURSTS,
     claim_rates: ("claims",),
     logs: ("logs", "follow"),
-    memory: ("memory",),
+    writer: ("writer",),
+    watching_runs: ("watching", "memory-command"),
     idle: ("idle",),
     imports: ("import",),
     prefects: (*(f"prefect-{version}" for version in prefect_agents.VERSIONS), "prefect-3"),

@@ -18,11 +18,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,6 +30,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.measuring import Figure, ForkFloor, cpu_s
 from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -38,27 +39,6 @@ from flowherd.host.processes import process_tree
 FLOW = "import time\ndef main(): time.sleep(36000)\n"
 DEADLINE_S = 600.0
 FOUND = "Found a run of an earlier agent"
-
-
-def floor_ms(rounds: int = 30) -> float:
-    """Return the median time of fork, exit and wait of this process, milliseconds."""
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
-        times.append(time.perf_counter() - began)
-    return 1000 * statistics.median(times)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process, seconds, exact to the nanosecond (proc(5), schedstat, of all its threads)."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
 
 
 def runners_of(home: Path) -> dict[str, int]:
@@ -78,47 +58,41 @@ def memory_kib(pid: int) -> tuple[int, int]:
     return fields["Pss"], fields["Private_Dirty"] + fields["Private_Clean"]
 
 
-def compare_looks(runners: dict[str, int], rounds: int) -> None:
-    """Print the CPU time of one look by each way."""
-    ways = {"table": process_tree.look}
-    if hasattr(process_tree, "TreeReader"):
-        ways["children"] = process_tree.TreeReader().look
-    spent: dict[str, list[float]] = {name: [] for name in ways}
+def compare_looks(runners: dict[str, int], rounds: int) -> Iterator[Figure]:
+    """Yield the CPU time of one look by each way."""
+    ways = {"process table": process_tree.look, "lists of children": process_tree.TreeReader().look}
+    spent = {name: Figure("", f"one look at {len(runners)} runs by the {name}", "ms") for name in ways}
     for number in range(rounds + 2):
         for name, way in ways.items():
             began = time.thread_time()
             way(runners)
             if number >= 2:
-                spent[name].append(time.thread_time() - began)
-    for name, times in spent.items():
-        print(f"look {name:10} {1000 * statistics.median(times):7.1f} ms CPU, n={rounds}, {len(runners)} runs")
+                spent[name].values.append(1000 * (time.thread_time() - began))
+    yield from spent.values()
 
 
-def measure_agent(agent: Background, seconds: float, what: str) -> None:
-    """Print the agent's CPU over `seconds`."""
+def measure_agent(agent: Background, seconds: float, what: str) -> Iterator[Figure]:
+    """Yield the agent's CPU over `seconds`."""
     before, began = cpu_s(agent.process.pid), time.monotonic()
     time.sleep(seconds)
     spent, took = cpu_s(agent.process.pid) - before, time.monotonic() - began
     rss = psutil.Process(agent.process.pid).memory_info().rss / 2**20
-    print(
-        f"agent {what:22} {100 * spent / took:6.2f} % of a core, {rss:.0f} MiB resident,"
-        f" {len(psutil.pids())} processes on the host",
-        flush=True,
+    yield Figure(
+        "", f"agent {what}", "% of a core", [100 * spent / took], f"{len(psutil.pids())} processes on the host"
     )
+    yield Figure("", f"agent {what}, resident", "MiB", [rss])
 
 
-def measure_memory(runners: dict[str, int]) -> None:
-    """Print the memory of runners and flow processes."""
-    own, flows = [], []
+def measure_memory(runners: dict[str, int], what: str) -> Iterator[Figure]:
+    """Yield the memory of runners and flow processes."""
+    pss = Figure("", f"PSS of {what}, runner and flow", "MiB")
+    private = Figure("", f"private memory of {what}, runner and flow", "MiB")
     for pid in list(runners.values())[:40]:
-        own.append(memory_kib(pid))
-        flows.append([memory_kib(child.pid) for child in psutil.Process(pid).children(recursive=True)])
-    for name, found in (
-        ("runner", own),
-        ("flow", [(sum(p for p, _ in one), sum(q for _, q in one)) for one in flows]),
-    ):
-        pss, private = (statistics.median(column) / 1024 for column in zip(*found, strict=True))
-        print(f"memory {name:8} PSS {pss:5.2f} MiB, private {private:5.2f} MiB, n={len(found)}")
+        below = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+        found = [memory_kib(each) for each in (pid, *below)]
+        pss.values.append(sum(one for one, _ in found) / 1024)
+        private.values.append(sum(one for _, one in found) / 1024)
+    yield from (pss, private)
 
 
 def start_runs(command: CommandLine, flow_id: str, count: int) -> dict[str, int]:
@@ -131,8 +105,8 @@ def start_runs(command: CommandLine, flow_id: str, count: int) -> dict[str, int]
     return runners_of(command.home)
 
 
-def measure_adoption(stack: ExitStack, command: CommandLine, agent: Background, count: int) -> Background:
-    """Kill the agent, start it again, and print how long it takes to have all runs."""
+def adopted(stack: ExitStack, command: CommandLine, agent: Background, count: int) -> tuple[Background, list[Figure]]:
+    """Kill the agent, start it again, and return how long it takes to have all runs."""
     agent.kill()
     began = time.monotonic()
     again = stack.enter_context(background(command, "start", until=FOUND))
@@ -141,14 +115,16 @@ def measure_adoption(stack: ExitStack, command: CommandLine, agent: Background, 
     found = time.monotonic()
     wait_until(lambda: READY in again.text(), timeout_s=DEADLINE_S)
     ready = time.monotonic()
-    print(
-        f"adoption of {count}: found after {found - began:.2f} s, connected after {ready - began:.2f} s;"
-        f" first found after {first - began:.2f} s; CPU until then {cpu_s(again.process.pid):.2f} s"
-    )
-    return again
+    whole = Figure("", f"{count} runs adopted after kill -9, from the agent's start", "s", [found - began])
+    return again, [
+        whole,
+        Figure("", "of these until the first was found", "s", [first - began]),
+        Figure("", "connected, from the agent's start", "s", [ready - began]),
+        Figure("", "CPU of the agent until then", "s", [cpu_s(again.process.pid)]),
+    ]
 
 
-def main() -> None:
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--kind", choices=("python", "command"), default="python")
@@ -156,37 +132,49 @@ def main() -> None:
     parser.add_argument("--adopt", type=int, default=200, help="runs when the agent is killed; 0: do not kill it")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement of the agent")
     parser.add_argument("--rounds", type=int, default=15, help="looks that count")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def figures(arguments: list[str], place: Path) -> Iterator[Figure]:
+    """Yield all figures, by the options of this program."""
+    options = parsed(arguments)
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowherd-benchmark-")))
         (place / "home").mkdir()
         flow = place / "flow.py"
         flow.write_text(FLOW)
         command = CommandLine(place / "home")
         stack.enter_context(background(command, "server", "--port", "0", until="ready at"))
-        began = time.monotonic()
         agent = stack.enter_context(background(command, "start", until=READY))
-        print(f"agent without runs: connected after {time.monotonic() - began:.2f} s; floor {floor_ms():.2f} ms")
-        measure_agent(agent, options.seconds / 2, "without runs")
+        yield from measure_agent(agent, options.seconds / 2, "without runs")
         what = ["--python", f"{flow}:main"] if options.kind == "python" else ["--command", "--", "sleep", "36000"]
         flow_id = command.json("register", "bench", *what)["id"]
         stack.callback(end_all, command.home)
         runners: dict[str, int] = {}
         if options.adopt:
             runners = start_runs(command, flow_id, options.adopt)
-            agent = measure_adoption(stack, command, agent, options.adopt)
+            agent, found = adopted(stack, command, agent, options.adopt)
+            yield from found
         if options.runs > options.adopt:
             runners = start_runs(command, flow_id, options.runs - options.adopt)
         time.sleep(3)
-        measure_memory(runners)
-        measure_agent(agent, options.seconds, f"{len(runners)} runs")
+        yield from measure_memory(runners, f"a sleeping {options.kind} run")
+        yield from measure_agent(agent, options.seconds, f"with {len(runners)} sleeping runs")
         others = [subprocess.Popen(["sleep", "36000"]) for _ in range(options.others)]
-        measure_agent(agent, options.seconds, f"and {len(others)} others")
-        compare_looks(runners, options.rounds)
+        if others:
+            yield from measure_agent(agent, options.seconds, f"with {len(others)} other processes too")
+        yield from compare_looks(runners, options.rounds)
         for other in others:
             other.kill()
             other.wait()
-        print(f"floor {floor_ms():.2f} ms, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+
+
+def main() -> None:
+    floor = ForkFloor()
+    with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as place:
+        for figure in figures(sys.argv[1:], Path(place)):
+            print(figure.line(), flush=True)
+    print(f"floor {floor.ms():.2f} ms, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+    floor.close()
 
 
 def end_all(home: Path) -> None:

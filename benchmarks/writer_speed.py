@@ -15,9 +15,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.measuring import Figure
+
 _HERE = Path(__file__).resolve().parents[1]
+
 _FLOW = """
 import json, sys, time
 def many(stream):
@@ -48,6 +54,23 @@ def measure_once(lines: int) -> None:
             server.close()
 
 
+def once(lines: int, root: Path) -> list[list[float]]:
+    """Return seconds and CPU seconds for the file, and for standard output, with the flowherd of this checkout."""
+    command = [sys.executable, __file__, "--once", "--lines", str(lines)]
+    path = {"PYTHONPATH": f"{root}:{root / 'runners'}:{root / 'supervisor'}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=root, env=path, check=True, capture_output=True, text=True)
+    found: list[list[float]] = json.loads(done.stdout)
+    return found
+
+
+def figures(lines: int, rounds: int) -> Iterator[Figure]:
+    """Yield how many lines a second this checkout takes from a flow, and how much longer than a file."""
+    rows = [once(lines, _HERE) for _ in range(rounds)]
+    yield Figure("", "print in a flow", "lines/s", [lines / stdout[0] for _, stdout in rows])
+    yield Figure("", "times slower than to a file", "times", [stdout[0] / file[0] for file, stdout in rows])
+    yield Figure("", "CPU of the flow, against to a file", "times", [stdout[1] / file[1] for file, stdout in rows])
+
+
 def main() -> None:
     """Measure, and print one row for each checkout."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,10 +86,7 @@ def main() -> None:
     found: dict[Path, list[list[list[float]]]] = {root: [] for root in roots}
     for _ in range(options.rounds):
         for root in roots:
-            command = [sys.executable, __file__, "--once", "--lines", str(options.lines)]
-            path = {"PYTHONPATH": f"{root}:{root / 'runners'}:{root / 'supervisor'}", "PATH": "/usr/bin:/bin"}
-            done = subprocess.run(command, cwd=root, env=path, check=True, capture_output=True, text=True)
-            found[root].append(json.loads(done.stdout))
+            found[root].append(once(options.lines, root))
     print("file, s  stdout, s  times slower  CPU, times  us/line")
     for root, rows in found.items():
         middle = [
