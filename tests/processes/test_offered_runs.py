@@ -184,6 +184,26 @@ def test_a_poll_and_an_offer_that_name_the_same_run_start_it_once(backend: Offer
     assert backend.claimed == [[backend.listed[0].id], [other.id]]
 
 
+def test_a_start_that_waits_keeps_no_news_from_being_heard(backend: Offering) -> None:
+    waits, go_on = threading.Event(), threading.Event()
+
+    class Waiting(Recording):
+        def deploy_flow(self, flow_run: FlowRun) -> str:
+            if not waits.is_set():
+                waits.set()
+                go_on.wait(20)
+            return super().deploy_flow(flow_run)
+
+    with polled_once(Waiting(backend=backend), backend) as agent:
+        (first,) = backend.offer()
+        assert waits.wait(20)
+        for _ in range(2):
+            (other,) = backend.offer()
+            wait_until(lambda other=other: other.id in agent.deployed)
+        go_on.set()
+        wait_until(lambda: first.id in agent.deployed and not agent.submitting_flow_runs)
+
+
 def test_an_offer_without_room_is_declined_at_once(backend: Offering) -> None:
     sleeping = {"type": "Command", "argv": ["sleep", "3600"]}
     with polled_once(Forking(hostname_label=False, limit=1, backend=backend), backend) as agent:

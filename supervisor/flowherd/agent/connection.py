@@ -14,17 +14,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from loguru import logger
 
+from flowherd.agent.news import NewsListener
 from flowherd.agent.requests import Answer, Requests
 from flowherd.backends.protocol import Backend, ServerCapabilities, VersionedBackend
-from flowherd.errors import BackendError, BackendRefused, BackendUnavailable, NotAuthorized
+from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.values import AgentIdentity, EngineAccess, FlowRun, Wake
 
-#: How long the backend may hold a wake request, seconds; a broken connection is noticed after this time at the latest.
-_WAKE_WAIT_S = 20.0
-#: Pause between tries to get a wake connection again, seconds.
-_WAKE_RETRY_S = 2.0
-#: Minimum pause between two wakes, seconds.
-_WAKE_PAUSE_S = 0.02
 #: Longest pause that a Retry-After can cause, seconds; the backend is contacted again after it.
 _LONGEST_PAUSE_S = 600.0
 #: After a failed request, a server that does not say so can have been started again if it was silent for longer,
@@ -193,7 +188,8 @@ class Connection:
         self.capabilities = capabilities
         logger.info("Connected to {} at {}; waiting for flow runs", capabilities.name, self.address)
         if capabilities.wakes:
-            threading.Thread(target=self._listen, name="wake", daemon=True).start()
+            refused, end = (lambda: self.refused is not None), (lambda: self.backend.close())
+            NewsListener(self.requests, self._on_wake, self._closing, refused, self.pause_s, end).start()
         return True
 
     def engine_access(self) -> EngineAccess | None:
@@ -267,28 +263,3 @@ class Connection:
             logger.debug("The server could not be told that the agent takes no more runs: {!r}", error)
         finally:
             self.backend.close()
-
-    def _listen(self) -> None:
-        """Hold a wake request at the backend until the agent stops."""
-        seen = 0
-        while not self._closing.is_set() and self.refused is None:
-            try:
-                wake = self.requests.wait_for_wake(seen, _WAKE_WAIT_S)
-            except Exception as error:  # this thread must not end before the agent
-                level = "DEBUG" if isinstance(error, BackendError) else "WARNING"
-                logger.log(level, "No wake connection, trying again: {!r}", error)
-                self._closing.wait(max(_WAKE_RETRY_S, self.pause_s()))
-                continue
-            if wake.sequence != seen and not self._closing.is_set():
-                seen = wake.sequence
-                self._pass_on(wake)
-                if wake.offered is None:
-                    # A server whose number changes with every request must not keep this thread busy.
-                    self._closing.wait(_WAKE_PAUSE_S)
-        self.backend.close()
-
-    def _pass_on(self, wake: Wake) -> None:
-        try:
-            self._on_wake(wake)
-        except Exception:  # likewise
-            logger.exception("Unexpected error after news from the backend; continuing")
