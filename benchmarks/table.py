@@ -189,7 +189,7 @@ def claim_rates(table: Table) -> None:
     """Claims a second of several agents with the same labels."""
     with running_server(table.directory("claims") / "d") as server:
         for clients in CLIENTS:
-            rate = table.add("claims", f"claims of {clients} agents", "claims/s")
+            rate = table.add("claims", f"claims, agents with the same labels: {clients}", "claims/s")
             for _ in range(max(1, table.options.n // 10)):
                 rate.values.append(claims.claims(server, table.options.burst, clients, claims.LANE))
 
@@ -291,8 +291,8 @@ GROUPS: dict[Callable[[Table], None], tuple[str, ...]] = {
 ROWS = tuple(row for rows in GROUPS.values() for row in rows)
 
 
-def measure(options: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """Measure and print the rows that `options` name; return all values."""
+def measure(options: argparse.Namespace, place: Path) -> None:
+    """Measure and print the rows that `options` name; keep all values in the file, also after each group."""
     before = machine()
     print(", ".join(f"{name} {value}" for name, value in before.items()), flush=True)
     table = Table(options, place)
@@ -302,14 +302,21 @@ def measure(options: argparse.Namespace, place: Path) -> dict[str, Any]:
                 first = len(table.figures)
                 group(table)
                 table.print_from(first)
+                write_values(table, before)
     finally:
         table.lines.close()
         table.floor.close()
     print(table.forks.line() if table.forks.values else "", flush=True)
     for sentence in table.missing:
         print(sentence, flush=True)
-    found = [figure.as_json() for figure in table.figures if figure.values]
-    return {"machine": before, "load_at_end": machine()["load"], "figures": found, "missing": table.missing}
+
+
+def write_values(table: Table, before: dict[str, Any]) -> None:
+    """Write what was found so far to the file of --json."""
+    if table.options.json is not None:
+        figures = [figure.as_json() for figure in table.figures if figure.values]
+        found = {"machine": before, "load_at_end": machine()["load"], "figures": figures, "missing": table.missing}
+        table.options.json.write_text(json.dumps(found, indent=1))
 
 
 def main() -> None:
@@ -322,9 +329,7 @@ def main() -> None:
     options = parser.parse_args()
     give_children_default_signals()
     with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as place:
-        found = measure(options, Path(place))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1))
+        measure(options, Path(place))
 
 
 if __name__ == "__main__":
