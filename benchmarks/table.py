@@ -72,6 +72,8 @@ class Table:
         self.floor = ForkFloor()
         self.figures: list[Figure] = []
         self.missing: list[str] = []
+        #: Number of figures that were printed; the floor is at the end.
+        self._printed = 1
         self.forks = self.add("floor", "fork, exit and wait of a Python process", "ms")
 
     def add(self, row: str, what: str, unit: str, note: str = "") -> Figure:
@@ -87,9 +89,10 @@ class Table:
         directory.mkdir()
         return directory
 
-    def print_from(self, first: int) -> None:
-        """Print the figures that were added since, those in milliseconds of single jobs in forks too."""
-        for figure in self.figures[first:]:
+    def print_new(self) -> None:
+        """Print the figures that were not printed yet, those in milliseconds of single jobs in forks too."""
+        new, self._printed = self.figures[self._printed :], len(self.figures)
+        for figure in new:
             if not figure.values:
                 continue
             in_forks = figure.unit == "ms" and figure.row in STARTS and bool(self.forks.values)
@@ -271,6 +274,7 @@ def keep(table: Table, row: str, found: Iterator[Figure]) -> None:
         for figure in found:
             figure.row = row
             table.figures.append(figure)
+            table.print_new()
     except Unavailable as error:
         table.missing.append(f"{row} is left out: {error}")
 
@@ -299,9 +303,8 @@ def measure(options: argparse.Namespace, place: Path) -> None:
     try:
         for group, rows in GROUPS.items():
             if table.wanted(*rows):
-                first = len(table.figures)
                 group(table)
-                table.print_from(first)
+                table.print_new()
                 write_values(table, before)
     finally:
         table.lines.close()
