@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -331,6 +332,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values here")
     options = parser.parse_args()
     give_children_default_signals()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # leaves no process behind
     with tempfile.TemporaryDirectory(prefix="flowherd-benchmark-") as place:
         measure(options, Path(place))
 
