@@ -330,7 +330,7 @@ class Host:
     def _watch(self, run: Run) -> None:
         """Hand the run over to watcher and courier."""
         self._registry.add(run)
-        self._courier.wake_soon()
+        self._courier.run_added()
 
     def _run_ended(self, run: Run) -> None:
         self._courier.wake()

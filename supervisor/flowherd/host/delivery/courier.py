@@ -114,6 +114,8 @@ class Courier:
         self._is_urgent = False
         #: When it is to end in any case (monotonic); None if only the usual pause counts.
         self._soon_s: float | None = None
+        #: Whether the current wait may have no end, because there are no runs.
+        self._is_idle = False
         self._closed = False
         self._failures = 0
         #: How long the last round took, seconds.
@@ -136,6 +138,11 @@ class Courier:
         """Look for something to deliver now."""
         self._is_urgent = True
         self._waker.wake()
+
+    def run_added(self) -> None:
+        """Look after a run from now on."""
+        if self._is_idle:
+            self._waker.wake()
 
     def wake_soon(self) -> None:
         """Look for something to deliver in a moment, together with what comes until then."""
@@ -188,7 +195,9 @@ class Courier:
 
     def _wait(self) -> None:
         while not self._is_urgent:
+            self._is_idle = True  # before the look at the runs: one that is added after it must end the wait
             pause_s, soon_s = self._pause_s(), self._soon_s
+            self._is_idle = pause_s is None
             if soon_s is not None:
                 until_s = max(0.0, soon_s - time.monotonic())
                 pause_s = until_s if pause_s is None else min(pause_s, until_s)
