@@ -93,17 +93,22 @@ class LaneWakes:
         return self._next(work=True, ends=True)  # whatever has come before
 
     def _news(self, pushes: Sequence[Frame]) -> Wake:
-        rows = [row for push in pushes if push.head["push"] == OFFER for row in push.head.get("flow_runs") or ()]
-        others = [push.head for push in pushes if push.head["push"] != OFFER]
+        rows = [row for push in pushes if push.head["push"] == OFFER for row in _listed(push, "flow_runs")]
+        others = [push for push in pushes if push.head["push"] != OFFER]
         for push in others:
-            if push["push"] == FOLLOWED:
-                self.followed = frozenset(str(run_id) for run_id in push.get("flow_run_ids") or ())
+            if push.head["push"] == FOLLOWED:
+                self.followed = frozenset(map(str, _listed(push, "flow_run_ids")))
         return self._next(
             offered=tuple(self._read(rows)),
-            work=any(push.get("work") is not False for push in others),
-            ends=any(push.get("ends") is not False for push in others),
+            work=any(push.head.get("work") is not False for push in others),
+            ends=any(push.head.get("ends") is not False for push in others),
         )
 
     def _next(self, **news: Any) -> Wake:
         self._sequence -= 1  # never a number that the server's own wakes have
         return Wake(sequence=self._sequence, **{"offered": (), **news})
+
+
+def _listed(push: Frame, name: str) -> list[Any]:
+    found = push.head.get(name)
+    return found if isinstance(found, list) else []
