@@ -16,6 +16,7 @@ Server and agent are the real programs, and the runs are flows that sleep.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import subprocess
@@ -180,8 +181,9 @@ def main() -> None:
 def end_all(home: Path) -> None:
     """Kill what is left of the runs."""
     for pid in runners_of(home).values():
-        for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
-            process.kill()
+        with contextlib.suppress(psutil.Error):  # a runner ends when its flow process has
+            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+                process.kill()
 
 
 if __name__ == "__main__":
