@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from flowherd.agent.shutdown import FLUSH_TIMEOUT_S
+from flowherd.backends.graphql.transport import LANE_HEADER
 from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.http_server import Answer, Request, http_server
 from tests.support.server import ServerProcess, running_server
@@ -53,6 +54,7 @@ class SlowServer:
             session.trust_env = False
             got = session.request(request.method, self._url + request.path, data=request.body, headers=request.headers)
         kept = {name: value for name, value in got.headers.items() if name.lower().startswith(("x-", "content-type"))}
+        kept.pop(LANE_HEADER, None)  # else the agent passes this server by
         return Answer(status=got.status_code, headers=kept, body=got.content)
 
     def release(self) -> None:
