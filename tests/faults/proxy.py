@@ -1,13 +1,18 @@
-"""The network between agents and server: passes HTTP requests on, or cuts, delays and falsifies them."""
+"""The network between agents and server: passes HTTP requests on, or cuts, delays and falsifies them.
+
+What the server says of its lane is changed to a socket of the proxy's, whose bytes are passed on or cut, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 _HTML = b"<html><body>Sorry</body></html>"
 _ANSWERS = {
@@ -17,6 +22,9 @@ _ANSWERS = {
     + b"Content-Length: %d\r\n\r\n%b" % (len(_HTML), _HTML),
 }
 #: refused: cut before the server has the request; abandoned: while it works on it; unanswered: after its answer.
+_LANE_HEADER = b"x-flowherd-lane"
+#: How many pieces in a row the lane carries between two faults, one in so many on average.
+_LANE_PIECES = 5
 KINDS = ("refused", "unanswered", "abandoned", "half an answer", "503", "HTML", "delay")
 
 
@@ -31,6 +39,10 @@ class Proxy:
         self._injecting = False
         self._only: str | None = None
         self._tasks: set[asyncio.Task[object]] = set()
+        self._directory = tempfile.TemporaryDirectory(prefix="flowherd-lane-")
+        self._lane = Path(self._directory.name, "lane.sock")
+        #: The server's lane, as its answers name it.
+        self._target_lane = ""
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
@@ -45,14 +57,18 @@ class Proxy:
         """Cut all connections and end."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._directory.cleanup()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._connection, "127.0.0.1", 0))
+        lane = self._loop.run_until_complete(asyncio.start_unix_server(self._lane_connection, self._lane))
+        self._lane.chmod(0o600)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        lane.close()
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
@@ -108,7 +124,7 @@ class Proxy:
         await upstream.drain()
         if fault == "abandoned":
             return False
-        answer = await _message(answers)
+        answer = self._with_own_lane(await _message(answers))
         if fault == "unanswered":
             return False
         if fault == "half an answer":
@@ -131,6 +147,51 @@ class Proxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _with_own_lane(self, answer: bytes) -> bytes:
+        """Put the proxy's own lane into the head of an answer that names the server's."""
+        head, end, body = answer.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        for number, line in enumerate(lines):
+            name, _, value = line.partition(b":")
+            if name.lower() == _LANE_HEADER:
+                self._target_lane = value.strip().decode()
+                lines[number] = name + b": " + str(self._lane).encode()
+        return b"\r\n".join(lines) + end + body
+
+    async def _lane_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        upstream: asyncio.StreamWriter | None = None
+        try:
+            answers, upstream = await asyncio.open_unix_connection(self._target_lane)
+            ways = [self._carry_lane(reader, upstream), self._carry_lane(answers, writer)]
+            tasks = [asyncio.ensure_future(way) for way in ways]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        except OSError:
+            pass  # the server is away
+        finally:
+            self._tasks.discard(task)
+            for each_writer in (writer, upstream):
+                if each_writer is not None:
+                    each_writer.close()
+
+    async def _carry_lane(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Pass bytes on until one side closes; with a fault, cut the lane before, in the middle of or after some."""
+        while data := await source.read(65536):
+            # With faults of one kind of request there is no lane, so that there are requests.
+            cut = self._injecting and (self._only is not None or self._chosen.randrange(_LANE_PIECES) == 0)
+            if cut:
+                self.injected["lane cut"] += 1
+                data = data[: self._chosen.choice((0, self._chosen.randrange(len(data)), len(data)))]
+            sink.write(data)
+            await sink.drain()
+            if cut:
+                return
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):

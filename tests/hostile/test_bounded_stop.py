@@ -54,7 +54,7 @@ class SlowServer:
             session.trust_env = False
             got = session.request(request.method, self._url + request.path, data=request.body, headers=request.headers)
         kept = {name: value for name, value in got.headers.items() if name.lower().startswith(("x-", "content-type"))}
-        kept.pop(LANE_HEADER, None)  # else the agent passes this server by
+        kept.pop(LANE_HEADER.lower(), None)  # else the agent passes this server by
         return Answer(status=got.status_code, headers=kept, body=got.content)
 
     def release(self) -> None:
