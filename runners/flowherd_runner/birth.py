@@ -5,7 +5,7 @@ Everything that differs between runs comes later, so a spare runner can have don
 
 import os
 import signal
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_start import ForkedFlow, fork_flow
@@ -19,6 +19,8 @@ class Newborn(NamedTuple):
 
     signals: osapi.SignalQueue
     flow: ForkedFlow
+    #: The cgroup that both are in already; None if they are where the fork server is.
+    cgroup: Optional[str] = None
 
 
 def be_born(kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None] = lambda _fd: None) -> Newborn:
@@ -32,6 +34,16 @@ def be_born(kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None] = 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
     return Newborn(signals, fork_flow(umask, kept_fds, while_waiting))
+
+
+def enter_cgroup(newborn: Newborn, cgroup: Optional[str]) -> Optional[str]:
+    """Be in the run's cgroup, with the flow process; return it, or None as osapi.enter_cgroup does."""
+    if cgroup is not None and cgroup == newborn.cgroup:
+        return cgroup
+    entered = osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
+    if newborn.cgroup is not None and entered is not None:
+        osapi.remove_cgroup(newborn.cgroup)
+    return entered
 
 
 def _detach() -> None:

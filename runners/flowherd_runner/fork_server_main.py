@@ -236,7 +236,7 @@ class Conversation:
             message = decode_message(received.data)
             request = message.get("request")
             if message["op"] == "spares":
-                self._want_spares(message.get("number"), message.get("idle_s"))
+                self._want_spares(message.get("number"), message.get("idle_s"), message.get("cgroups"))
                 return
             directory = _requested_directory(message)
             changed = self._look_at_files() if message.get("if_fresh") else None
@@ -245,7 +245,7 @@ class Conversation:
                 return
             _check_fds(received.fds)
             faults.point("fork-server-before-fork")
-            pid = self._start(directory, received.fds)
+            pid = self._start(directory, received.fds, message.get("cgroup"))
             faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
             self._queue(op="refused", request=request, error=str(error))
@@ -256,13 +256,15 @@ class Conversation:
 
     # Spares.
 
-    def _want_spares(self, number: object, idle_s: object) -> None:
+    def _want_spares(self, number: object, idle_s: object, cgroups: object) -> None:
         if not isinstance(number, int) or not 0 <= number <= MAX_SPARES:
             raise ValueError("not a number of spare runners: {!r}".format(number))
         if idle_s is not None and not (isinstance(idle_s, (int, float)) and 0 <= idle_s <= MAX_SECONDS):
             raise ValueError("not a time that a spare runner can wait: {!r}".format(idle_s))
+        if cgroups is not None and not (isinstance(cgroups, str) and os.path.isabs(cgroups) and "\0" not in cgroups):
+            raise ValueError("not a cgroup: {!r}".format(cgroups))
         # A thread would be missing in a fork, so runners are started by exec then.
-        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s)
+        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s, cgroups)
 
     def _refill(self) -> None:
         try:
@@ -273,13 +275,13 @@ class Conversation:
         self._tell_of_spares()
 
     def _tell_of_spares(self) -> None:
-        self._queue(op="spares", pids=self._spares.pids)
+        self._queue(op="spares", pids=self._spares.pids, cgroups=self._spares.cgroups)
 
     # Runners.
 
-    def _start(self, directory: str, fds: List[int]) -> int:
+    def _start(self, directory: str, fds: List[int], cgroup: Optional[str]) -> int:
         """Give the run to a spare, or fork a runner for it, and return its pid. Raises OSError."""
-        pid = self._spares.hand_over(directory, fds)
+        pid = self._spares.hand_over(directory, fds, cgroup)
         if pid is not None:
             self._tell_of_spares()
             return pid

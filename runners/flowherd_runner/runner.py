@@ -10,8 +10,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional
 
-from flowherd_runner import osapi
-from flowherd_runner.birth import STOP_SIGNALS, Newborn
+from flowherd_runner.birth import STOP_SIGNALS, Newborn, enter_cgroup
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import (
     AFTER_END_FILE,
@@ -113,7 +112,7 @@ class Runner:
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
-        self._cgroup = osapi.enter_cgroup(spec.cgroup, (os.getpid(), self._flow_pid))
+        self._cgroup = enter_cgroup(newborn, spec.cgroup)
         self._kind = kind_of(spec)
         #: Wait status of the flow process; None while it runs.
         self._status: Optional[int] = None

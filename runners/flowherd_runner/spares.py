@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 from flowherd_runner import descriptors, osapi
 from flowherd_runner.birth import be_born
-from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, SPARE_CGROUP
 from flowherd_runner.contract.reasons import RUNNER_OK
 from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner, rehearse_when_idle
 from flowherd_runner.runner import run
@@ -29,6 +29,8 @@ _MAX_FAILED = 3
 class _Spare(NamedTuple):
     #: None once it was given a run, or is to end.
     channel: Optional[socket.socket]
+    #: The cgroup that it makes for itself and enters, to be that of the run; None without.
+    cgroup: Optional[str]
 
 
 class Spares:
@@ -39,6 +41,7 @@ class Spares:
         self._kept_fds = kept_fds
         self._wanted = 0
         self._idle_s = _IDLE_S
+        self._parent: Optional[str] = None
         self._spares: Dict[int, _Spare] = {}
         self._failed = 0
         self._due_s = 0.0
@@ -48,9 +51,18 @@ class Spares:
         """Pids of those that wait for a run."""
         return [pid for pid, spare in self._spares.items() if spare.channel is not None]
 
-    def want(self, number: int, idle_s: Optional[float] = None) -> None:
-        """Keep that many; those that are made from now on rehearse after `idle_s` (None: the usual time)."""
+    @property
+    def cgroups(self) -> List[str]:
+        """The cgroups of those that wait for a run."""
+        return [one.cgroup for one in self._spares.values() if one.channel is not None and one.cgroup is not None]
+
+    def want(self, number: int, idle_s: Optional[float] = None, parent: Optional[str] = None) -> None:
+        """Keep that many; those that are made from now on rehearse after `idle_s` (None: the usual time).
+
+        `parent` is where each makes a cgroup for its run, which it enters at once; None: nowhere.
+        """
         self._wanted = number
+        self._parent = parent
         self._idle_s = _IDLE_S if idle_s is None else idle_s
         for pid in self.pids[number:]:
             self._dismiss(pid)
@@ -68,10 +80,13 @@ class Spares:
     def refill(self) -> None:
         """Make one spare, which the other process prepares. Raises OSError when it cannot be forked."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        cgroup = None
+        if self._parent is not None:
+            cgroup = os.path.join(self._parent, "{}{}-{}".format(SPARE_CGROUP, os.getpid(), os.urandom(6).hex()))
 
         def be_spare() -> int:
             ours.close()  # else it would never be at its end of file
-            return _wait_for_run(theirs, self._kept_fds, self._idle_s)
+            return _wait_for_run(theirs, self._kept_fds, self._idle_s, cgroup)
 
         with theirs:
             try:
@@ -79,11 +94,14 @@ class Spares:
             except OSError:
                 ours.close()
                 raise
-        self._spares[pid] = _Spare(ours)
+        self._spares[pid] = _Spare(ours, cgroup)
 
-    def hand_over(self, directory: str, fds: List[int]) -> Optional[int]:
-        """Give a run to a spare and return its pid; None if there is none."""
-        for pid in self.pids:
+    def hand_over(self, directory: str, fds: List[int], cgroup: Optional[str] = None) -> Optional[int]:
+        """Give a run to a spare and return its pid; None if there is none.
+
+        `cgroup` is that of the run; a spare that is in another one leaves it.
+        """
+        for pid in sorted(self.pids, key=lambda one: self._spares[one].cgroup != cgroup):
             channel = self._spares[pid].channel
             assert channel is not None
             try:
@@ -102,6 +120,8 @@ class Spares:
         ended = [pid for pid in self._spares if os.waitpid(pid, os.WNOHANG)[0]]
         for pid in ended:
             spare = self._spares.pop(pid)
+            if spare.cgroup is not None:
+                osapi.remove_cgroup(spare.cgroup)
             if spare.channel is not None:
                 spare.channel.close()
                 self._note_failed(pid)
@@ -114,10 +134,10 @@ class Spares:
             self._dismiss(pid)
 
     def _dismiss(self, pid: int) -> None:
-        channel = self._spares[pid].channel
+        channel, cgroup = self._spares[pid]
         if channel is not None:
             channel.close()
-        self._spares[pid] = _Spare(None)
+        self._spares[pid] = _Spare(None, cgroup)
 
     def _note_failed(self, pid: int) -> None:
         self.put_off()
@@ -127,9 +147,10 @@ class Spares:
             sys.stderr.write("{} spare runners have ended, the last had pid {}; no more\n".format(_MAX_FAILED, pid))
 
 
-def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors, idle_s: float) -> int:
+def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors, idle_s: float, cgroup: Optional[str]) -> int:
     """Be a spare, and then the runner of the run that it is given. Returns this process's exit code."""
     newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, rehearse_flow))
+    newborn = newborn._replace(cgroup=osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid), make=True))
     rehearse_when_idle(channel.fileno(), idle_s, rehearse_runner)
     try:
         data, fds, _ = descriptors.receive(channel, MAX_MESSAGE_BYTES)

@@ -10,11 +10,22 @@ from tests.support.http_server import Answer, canned_server
 
 #: What makes the start of a program slow, with all that only other commands, agents and servers need.
 HEAVY = {
-    *("pydantic", "pydantic_core", "requests", "urllib3", "http.client", "email", "ssl", "asyncio", "psutil", "loguru"),
-    *("rich", "uvicorn", "starlette", "sqlalchemy", "graphql", "supervisor", "flowherd.agent", "flowherd.host"),
+    *(
+        "pydantic",
+        "pydantic_core",
+        "requests",
+        "urllib3",
+        "asyncio",
+        "psutil",
+        "loguru",
+        "rich",
+        "uvicorn",
+        "starlette",
+    ),
+    *("sqlalchemy", "graphql", "supervisor", "flowherd.agent", "flowherd.host"),
 }
-#: What the help of the program does without, and no command can.
-FOR_COMMANDS = {"typer", "click", "flowherd.config", "json", "dataclasses", "inspect"}
+#: What the help of the program does without, and no command that asks a server can.
+FOR_COMMANDS = {"typer", "click", "flowherd.config", "json", "dataclasses", "inspect", "http.client", "email", "ssl"}
 
 
 def loaded(modules: set[str], *arguments: str, **environ: str) -> tuple[str, list[str]]:

@@ -125,3 +125,26 @@ def test_a_cgroup_that_is_not_the_runs_own_is_ignored(named: object) -> None:
     good = f"{mount[1]}/a/flowherd-{run_id}-abc"
     assert cgroups.checked_path(good, run_id) == Path(good)
     assert cgroups.checked_path(good, str(uuid.uuid4())) is None
+
+
+def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_is_left(
+    delegated: cgroups.Cgroups, tmp_path: Path
+) -> None:
+    backend = MemoryBackend()
+    flow = tmp_path / "flow.py"
+    flow.write_text("import time\ndef main(): time.sleep(100)")
+    with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
+        servers = agent._own_host._surroundings.fork_servers._servers
+        (spare,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
+        wait_until(lambda: (Path(spare) / "cgroup.procs").read_text().split())
+        run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
+        wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
+        run = agent._own_host._registry.get(run_id)
+        assert run is not None and str(run.cgroup) == spare and run.runner is not None and run.flow_pid is not None
+        assert cgroup_line(run.runner.pid).endswith(Path(spare).name)
+        assert cgroup_line(run.flow_pid).endswith(Path(spare).name)
+        backend.cancel(run_id)
+        assert wait_for_end(backend, run_id) is RunState.CANCELLED
+        assert not Path(spare).exists()
+        (other,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
+    assert other != spare and not Path(other).exists()

@@ -1,11 +1,13 @@
 """The conversation of an agent with a fork server.
 
 One SOCK_SEQPACKET pair, one JSON object per message. The agent sends
-  {"op": "start", "request": n, "directory": path, "if_fresh": true}
+  {"op": "start", "request": n, "directory": path, "if_fresh": true, "cgroup": that of the run}
                                                         with the descriptor of the locked lock as SCM_RIGHTS, and
                                                         perhaps a socket for the second step: see hand_over.py
-  {"op": "spares", "number": n, "idle_s": t}            how many spare runners to keep; none until this comes; without
-                                                        "idle_s" the fork server chooses when they rehearse
+  {"op": "spares", "number": n, "idle_s": t, "cgroups": path}
+                                                        how many spare runners to keep; none until this comes; without
+                                                        "idle_s" the fork server chooses when they rehearse; "cgroups"
+                                                        is the cgroup below which each makes and enters one of its own
 and the fork server sends
   {"op": "importing", "module": name}                   before each import; an agent of 0.1.0 ignores it
   {"op": "ready", "pid": p, "python": "3.8.18", "preloaded": [...], "failed": {module: error},
@@ -14,7 +16,8 @@ and the fork server sends
   {"op": "refused", "request": n, "error": text, "stale": true}
   {"op": "stale", "file": path}                         once, when a file that it has loaded has changed
   {"op": "gone", "pid": p, "status": wait status}       a runner ended and was reaped
-  {"op": "spares", "pids": [p, ...]}                    the spare runners that wait for a run now
+  {"op": "spares", "pids": [p, ...], "cgroups": [...]}  the spare runners that wait for a run now, and their cgroups,
+                                                        of which a run can have one: it need not move into another then
 End of file means to the fork server that the agent is gone; it then exits, and its runners go on.
 
 An agent of 0.1.0 sends no "if_fresh", so a stale fork server starts its runs nevertheless; it ignores "stale". With
@@ -28,6 +31,8 @@ from typing import Any, Dict
 MAX_MESSAGE_BYTES = 64 * 1024
 #: Most spare runners of one fork server.
 MAX_SPARES = 16
+#: How the name of a cgroup begins that a spare runner has made.
+SPARE_CGROUP = "flowherd-spare-"
 
 
 def encode_message(message: Dict[str, Any]) -> bytes:

@@ -27,7 +27,6 @@ from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import spool_pause
-from flowherd.host.processes import cgroups
 from flowherd.host.retention import Retention
 from flowherd.host.run import Run
 from flowherd.host.run_process import RunProcess
@@ -84,10 +83,6 @@ class Host:
     @functools.cached_property
     def _upkeep(self) -> StateUpkeep:
         return StateUpkeep(self._state, self._retention)
-
-    @functools.cached_property
-    def _cgroups(self) -> cgroups.Cgroups | None:
-        return cgroups.find_and_sweep() if self._loaded.settings.agent.cgroup == "auto" else None
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
@@ -305,7 +300,8 @@ class Host:
 
     def _write_intent(self, flow_run: FlowRun, claim: str) -> Intent:
         self._ended.starts_again(flow_run.id)
-        return write_intent(flow_run, claim, self._state, self._cgroups, self._describe, self._courier.wake_soon)
+        cgroup_for, changed = self._surroundings.cgroup_for, self._courier.wake_soon
+        return write_intent(flow_run, claim, self._state, cgroup_for, self._describe, changed)
 
     def _describe(self, flow_run: FlowRun, claim: str) -> RunSpec:
         chosen = self._ties.choices(flow_run)

@@ -24,6 +24,14 @@ from flowherd_runner.contract.spec import RunSpec
 _LOCK_LOOK_S = 0.001
 
 
+class RunCgroup(NamedTuple):
+    """The cgroup for one start of a run."""
+
+    path: str
+    #: Called if the run is not handed over after all, and another one can have it; None if it is this run's only.
+    give_back: Callable[[], None] | None = None
+
+
 class Ahead(NamedTuple):
     """A run that was handed over before it is claimed, and the fork server that it was handed to."""
 
@@ -41,6 +49,8 @@ class Intent:
     by_earlier_agent: bool = False
     #: The runner that prepares it already and waits for the claim; None if there is none.
     ahead: Ahead | None = None
+    #: Gives back the cgroup that was reserved for the run, until the run is handed over.
+    give_back: Callable[[], None] | None = None
     _taking: Lock = field(default_factory=Lock)
 
     def take_ahead(self) -> Ahead | None:
@@ -76,7 +86,9 @@ class Intent:
     def cancel(self) -> None:
         """Remove the run's directory, and its cgroup."""
         self.withdraw()
-        if self.run.cgroup is not None:
+        if self.give_back is not None:
+            self.give_back()
+        elif self.run.cgroup is not None:
             cgroups.clear(self.run.cgroup)
         self.run.directory.remove()
         self.release()
@@ -86,29 +98,39 @@ def write_intent(
     flow_run: FlowRun,
     claim: str,
     state: StateDirectory,
-    own_cgroups: cgroups.Cgroups | None,
+    cgroup_for: Callable[[RunSpec], RunCgroup | None],
     describe: Callable[[FlowRun, str], RunSpec],
     changed: Callable[[], None],
 ) -> Intent:
     """Plan the flow run and write its directory, synced, with the lock held.
 
     `describe` plans the run, for its claim's token. A flow run that this agent cannot run is written down all the same,
-    so that its end can say why. `changed` is called when the run has something for the backend.
+    so that its end can say why. `cgroup_for` returns where the run is to be, `changed` is called when it
+    has something for the backend.
 
     Raises OSError or RunDirectoryDamaged when the directory cannot be made, ClaimLost when the plan needs a backend
     that does not answer now: the run is then left to a later poll.
     """
     failure: Exception | None = None
+    own: RunCgroup | None = None
     try:
         spec = describe(flow_run, claim)
     except BackendUnavailable as error:
         raise ClaimLost(f"not claimed: {error}") from error
     except Exception as error:  # UnsupportedStorage, or raised by an overridden method of the agent's class
         spec, failure = outline(flow_run, claim), error
-    if own_cgroups is not None:
-        spec = spec._replace(cgroup=str(own_cgroups.path_for(flow_run.id, spec.agent.attempt)))
+    else:
+        own = cgroup_for(spec)
+    give_back = None
+    if own is not None:
+        spec, give_back = spec._replace(cgroup=own.path), own.give_back
     directory = state.run_directory(flow_run.id)
-    lock_fd = directory.create(spec, state.blanks.take)
+    try:
+        lock_fd = directory.create(spec, state.blanks.take)
+    except BaseException:
+        if give_back is not None:
+            give_back()
+        raise
     run = Run(directory, spec, changed)
     run.failure = failure
-    return Intent(run=run, lock_fd=lock_fd)
+    return Intent(run=run, lock_fd=lock_fd, give_back=give_back)

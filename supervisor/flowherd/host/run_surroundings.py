@@ -17,6 +17,7 @@ from flowherd.agent.connection import Connection
 from flowherd.config import LoadedSettings
 from flowherd.config.catalogue import credentials
 from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import runtime_of
 from flowherd.engines.registry import engine_named
 from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import (
@@ -29,11 +30,13 @@ from flowherd.engines.runtimes import (
 )
 from flowherd.engines.start_variables import start_variables
 from flowherd.engines.variables import Variables, merged, removed
-from flowherd.errors import ConfigurationError
+from flowherd.errors import AgentStopping, ConfigurationError, DeployError
+from flowherd.host.intent import RunCgroup
+from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
-from flowherd_runner.contract.spec import RunLimits
+from flowherd_runner.contract.spec import RunLimits, RunSpec
 
 _NO_VARIABLES: Variables = MappingProxyType({})
 
@@ -113,7 +116,27 @@ class RunSurroundings:
         for name, _ in not_at_start:
             environment.pop(name, None)
         secrets, spares = credentials(self._settings), self._settings.agent.spare_runners
-        return ForkServers(self._state_dir, environment, for_all_runs, secrets, spares)
+        parent = None if self.cgroups is None else self.cgroups.parent
+        return ForkServers(self._state_dir, environment, for_all_runs, secrets, spares, parent)
+
+    @functools.cached_property
+    def cgroups(self) -> cgroups.Cgroups | None:
+        """The cgroups that runs can have; None if they have none."""
+        return cgroups.find_and_sweep() if self._settings.agent.cgroup == "auto" else None
+
+    def cgroup_for(self, spec: RunSpec) -> RunCgroup | None:
+        """Return the cgroup for one start of a run: one that a spare runner is in already, if there is one."""
+        if self.cgroups is None:
+            return None
+        try:
+            spares = self.fork_servers.get(runtime_of(spec, self.fork_servers.base_env)).spare_cgroups
+        except (AgentStopping, DeployError):  # `start` tries again, and says what is wrong
+            reserved = None
+        else:
+            reserved = spares.reserve()
+        if reserved is not None:
+            return RunCgroup(reserved, functools.partial(spares.give_back, reserved))
+        return RunCgroup(str(self.cgroups.path_for(spec.flow_run_id, spec.agent.attempt)))
 
     def end_idle_fork_servers(self) -> None:
         """End fork servers that no new run will be started from."""

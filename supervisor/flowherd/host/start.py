@@ -55,7 +55,7 @@ def hand_over_ahead(intent: Intent, fork_servers: ForkServers) -> None:
             return
         if run.cgroup is not None:
             cgroups.create(run.cgroup, run.limits)
-        intent.ahead = Ahead(server, server.hand_over(run.directory.path, intent.lock_fd))
+        intent.ahead = Ahead(server, _hand_over(server, intent, intent.lock_fd))
     except AgentStopping:
         return
     except (DeployError, OSError) as error:  # `start` tries again, and says what is wrong
@@ -139,7 +139,13 @@ def _ask(server: ForkServer, intent: Intent) -> HandOver:
     if error is not None:
         raise error
     assert intent.lock_fd is not None, "an intent holds its lock until its runner does"
-    return server.hand_over(intent.run.directory.path, intent.lock_fd)
+    return _hand_over(server, intent, intent.lock_fd)
+
+
+def _hand_over(server: ForkServer, intent: Intent, lock_fd: int) -> HandOver:
+    """Hand the run over; the cgroup that was reserved for it is then its own for good."""
+    intent.give_back = None
+    return server.hand_over(intent.run.directory.path, lock_fd, intent.run.cgroup)
 
 
 def _note_how(run: Run, server: ForkServer) -> None:

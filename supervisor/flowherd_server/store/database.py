@@ -265,6 +265,8 @@ def _engine(path: Path, begin: str, **pragmas: object) -> Engine:
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # transactions are begun below, and not implicitly by the driver
         connection.execute("PRAGMA foreign_keys=ON")
+        # Else a statement of several rows within a savepoint makes a file for the case that it fails.
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute(f"PRAGMA journal_size_limit={_LARGEST_IDLE_WAL_BYTES}")
         for name, value in pragmas.items():
             connection.execute(f"PRAGMA {name}={value}")

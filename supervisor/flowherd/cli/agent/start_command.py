@@ -41,6 +41,9 @@ from flowherd.cli.printing import print_note, print_warning
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
 
+#: Longest time that a thread which comes back from a system call waits for one that computes, seconds; a start makes
+#: some fifty of these calls, and Python's own 0.005 is as long as the start of a run.
+_SWITCH_INTERVAL_S = 0.0005
 _EXAMPLES = """
 Examples:
 
@@ -191,6 +194,7 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
     warning = root_warning(loaded)
     if warning:
         logger.warning(warning)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     agent = LocalAgent(max_polls=max_polls, settings=loaded)
     agent.control.may_restart = True
     with reaping_orphans():

@@ -106,7 +106,9 @@ def follow(
     silent_since: float | None = None
     if emit is not None:
         end.follow()
-    told = end.wait(0.0)
+    # Right after the run's creation every question would take time from its start.
+    first_s = POLL_S if emit is None and end.is_told else 0.0
+    told = end.wait(first_s if deadline is None else min(first_s, max(0.0, deadline - time.monotonic())))
     run: RunView | RunEnd | None
     while True:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from flowherd_runner.contract.messages import SPARE_CGROUP
 from flowherd_runner.contract.spec import RunLimits
 
 #: How long to try to remove a cgroup, seconds; the kernel counts a killed process for a moment longer.
@@ -68,11 +69,11 @@ def create(path: Path, limits: RunLimits) -> bool:
 
 
 def checked_path(named: str | None, run_id: str) -> Path | None:
-    """Return the cgroup that a run's spec names; None unless it is that run's own, because the file may be damaged."""
+    """Return the cgroup that a run's spec names; None unless it is one of a run, because the file may be damaged."""
     if named is None or "\0" in named:
         return None
     path, mount_point = Path(named), _mount_point()
-    if ".." in path.parts or not path.name.startswith(f"{_PREFIX}{run_id}-"):
+    if ".." in path.parts or not path.name.startswith((f"{_PREFIX}{run_id}-", SPARE_CGROUP)):
         return None
     return path if mount_point is not None and path.is_relative_to(mount_point) else None
 

@@ -27,6 +27,7 @@ from flowherd.host.processes.hand_over import HandOver, StaleForkServer, Started
 from flowherd.host.processes.interpreters import program_of
 from flowherd.host.processes.preloading import Preloading
 from flowherd.host.processes.ready_report import report_ready
+from flowherd.host.processes.spare_cgroups import SpareCgroups, remove_when_empty
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
@@ -46,7 +47,8 @@ class ForkServer:
     """A running fork server.
 
     Raises DeployError if it cannot be started. If it dies later, pending requests fail and it is no longer `alive`; its
-    runners continue. From the first hand-over on, and from `keep_spares`, it keeps that many spare runners.
+    runners continue. From the first hand-over on, and from `keep_spares`, it keeps that many spare runners,
+    each in a cgroup of its own below `cgroups`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ForkServer:
         log_file: Path,
         reported: set[str] | None = None,
         spares: int = 0,
+        cgroups: Path | None = None,
     ) -> None:
         self.runtime = runtime
         #: A file that it has loaded and that has changed since; None while there is none.
@@ -73,6 +76,7 @@ class ForkServer:
         self._keeps_spares = False
         #: Pids of the spare runners that wait for a run.
         self.spares: tuple[int, ...] = ()
+        self.spare_cgroups = SpareCgroups(cgroups)
         self.preloading = Preloading(runtime.interpreter)
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
@@ -132,10 +136,10 @@ class ForkServer:
         """Whether its runners wait for the word to go on; those of 0.1.0 do not. Waits until it is ready."""
         return bool(self.wait_ready().get("two_steps"))
 
-    def hand_over(self, directory: Path, lock_fd: int) -> HandOver:
+    def hand_over(self, directory: Path, lock_fd: int, cgroup: Path | None = None) -> HandOver:
         """Ask for the runner of a run directory and pass it the locked descriptor, which the caller must still close.
 
-        Waits until the modules are imported, and not for the answer.
+        Waits until the modules are imported, and not for the answer. `cgroup` is that of the run.
 
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
         server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
@@ -151,6 +155,8 @@ class ForkServer:
         try:
             faults.point("before-start-request")
             message = {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
+            if cgroup is not None:
+                message["cgroup"] = str(cgroup)
             self._send(message, [lock_fd, *([theirs.fileno()] if theirs is not None else [])])
             faults.point("after-start-request")
         except OSError as error:
@@ -172,7 +178,8 @@ class ForkServer:
     def _ask_for_spares(self) -> None:
         if self.two_steps:
             with contextlib.suppress(OSError):  # its end is noticed elsewhere
-                self._send({"op": "spares", "number": self._spares_number})
+                below = {} if self.spare_cgroups.parent is None else {"cgroups": str(self.spare_cgroups.parent)}
+                self._send({"op": "spares", "number": self._spares_number, **below})
 
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message with descriptors. Raises OSError; a socket that refuses a message stays broken."""
@@ -213,7 +220,7 @@ class ForkServer:
                 self._take(messages.decode_message(data))
             except (ValueError, KeyError, TypeError) as error:
                 logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
-        self.spares = ()
+        self.spares, left = (), self.spare_cgroups.note(())
         self._gone = True  # before the failed requests below are retried, which look at `alive`
         gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
         self.preloading.fail(gone)
@@ -221,6 +228,7 @@ class ForkServer:
             if not waiting.done():
                 waiting.set_exception(gone)
         self._process.wait()
+        remove_when_empty(left)  # its spares end with it
 
     def _receive(self) -> bytes:
         try:
@@ -238,6 +246,7 @@ class ForkServer:
             self.changed_file = str(message["file"])
         elif operation == "spares":
             self.spares = tuple(map(int, message["pids"]))
+            self.spare_cgroups.note(tuple(map(str, message.get("cgroups", ()))))
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
             if waiting is None:

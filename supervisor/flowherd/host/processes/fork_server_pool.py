@@ -35,7 +35,8 @@ class ForkServers:
 
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
     run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
-    output must not show. `spares` is the number of spare runners of each fork server in use.
+    output must not show. `spares` is the number of spare runners of each fork server in use,
+    which are in cgroups below `cgroups`.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class ForkServers:
         of_all_runs: Mapping[str, str] | None = None,
         secrets: Sequence[str] = (),
         spares: int = 0,
+        cgroups: Path | None = None,
     ) -> None:
         self._directory = directory
         self._spares = spares
+        self._cgroups = cgroups
         #: The environment of a fork server of no particular environment.
         self.base_env = env
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
@@ -88,7 +91,7 @@ class ForkServers:
 
     def _start(self, runtime: Runtime) -> ForkServer:
         """Start the fork server of `runtime`, and set aside the one that there is and those that are too many."""
-        server = ForkServer(runtime, self._env, self._log_file(), self._reported, self._spares)
+        server = ForkServer(runtime, self._env, self._log_file(), self._reported, self._spares, self._cgroups)
         replaced = self._servers.get(runtime)
         if replaced is not None and replaced.alive:
             self._set_aside.add(replaced)

@@ -1,0 +1,63 @@
+"""The cgroups in which the spare runners of a fork server are already, for runs to have one of them.
+
+To move a process into a cgroup takes the kernel some ten milliseconds: as long as all else between a run's creation and
+its first line. A spare enters one before there is a run for it. Whether the run gets that spare does not matter for
+what is right: a runner that is elsewhere enters the run's cgroup then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+#: How long to wait until the processes in a cgroup have ended, and the pause between two looks, seconds.
+_END_TIMEOUT_S, _LOOK_S = 1.0, 0.01
+
+
+class SpareCgroups:
+    """Which cgroups of spares can be reserved for a run; usable from several threads. `parent` is where they are."""
+
+    def __init__(self, parent: Path | None) -> None:
+        self.parent = parent
+        self._lock = threading.Lock()
+        self._reported: tuple[str, ...] = ()
+        self._reserved: set[str] = set()
+
+    def note(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """Take over what the fork server reports; what it does not report any more is gone or used.
+
+        Returns what it reported before.
+        """
+        with self._lock:
+            before, self._reported = self._reported, tuple(paths)
+            self._reserved &= set(paths)
+            return before
+
+    def reserve(self) -> str | None:
+        """Return one that no other run was promised; None if there is none."""
+        with self._lock:
+            path = next((one for one in self._reported if one not in self._reserved), None)
+            if path is not None:
+                self._reserved.add(path)
+            return path
+
+    def give_back(self, path: str) -> None:
+        """Let another run have it: the run that it was reserved for was never handed over."""
+        with self._lock:
+            self._reserved.discard(path)
+
+
+def remove_when_empty(paths: Sequence[str]) -> None:
+    """Remove cgroups whose processes are about to end; one that is in use stays. Kills nothing."""
+    deadline_s = time.monotonic() + _END_TIMEOUT_S
+    left = [Path(path) for path in paths]
+    while left and time.monotonic() < deadline_s:
+        for path in left:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        left = [path for path in left if path.is_dir()]
+        if left:
+            time.sleep(_LOOK_S)
