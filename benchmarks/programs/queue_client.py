@@ -8,22 +8,26 @@ import json
 import sys
 import time
 
-import queue_tasks
+from first_line import SOCKET, first_line
 from redis import Redis
 
 
 def rq_jobs():
     from rq import Queue
 
-    queue = Queue(connection=Redis(unix_socket_path=queue_tasks.SOCKET))
-    return lambda: queue.enqueue(queue_tasks.first_line), lambda job: job.latest_result(timeout=60)
+    queue = Queue(connection=Redis(unix_socket_path=SOCKET))
+    return lambda: queue.enqueue(first_line), lambda job: job.latest_result(timeout=60)
 
 
 def celery_jobs():
+    import queue_tasks
+
     return queue_tasks.celery_job.delay, lambda job: job.get(timeout=60)
 
 
 def huey_jobs():
+    import queue_tasks
+
     return queue_tasks.huey_job, lambda job: job.get(blocking=True, timeout=60)
 
 

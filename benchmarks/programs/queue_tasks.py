@@ -1,21 +1,8 @@
-"""The job that Celery and Huey run; imported by their workers and by queue_client.py, in their own environment."""
-
-import os
-import time
+"""The job as Celery and Huey want it; imported by their workers and by queue_client.py, in their own environment."""
 
 from celery import Celery
+from first_line import SOCKET, first_line
 from huey import RedisHuey
-
-SOCKET = os.environ["BENCHMARK_REDIS"]
-FIFO = os.environ["BENCHMARK_FIFO"]
-
-
-def first_line():
-    """Write down the time at which this job's code runs."""
-    fd = os.open(FIFO, os.O_WRONLY)
-    os.write(fd, f"{time.monotonic()!r}\n".encode())
-    os.close(fd)
-
 
 app = Celery("bench", broker="redis+socket://" + SOCKET, backend="redis+socket://" + SOCKET)
 app.conf.update(worker_hijack_root_logger=False, broker_connection_retry_on_startup=True)
