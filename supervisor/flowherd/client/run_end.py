@@ -125,7 +125,8 @@ class EndWait:
                 if frame.head.get("id") == self._request_id:
                     self._take(frame.head["ok"])
                 self.has_lines = frame.head.get("push") == LINES
-            while (frame := lane.next_frame(0.0)) is not None:  # what has come meanwhile says no more, except the end
+            # What has come meanwhile says no more, except the end.
+            while self._end is None and (frame := lane.next_frame(0.0)) is not None:
                 if frame.head.get("id") == self._request_id:
                     self._take(frame.head["ok"])
         except (LaneClosed, *DECODING_ERRORS):  # the server was stopped, say
