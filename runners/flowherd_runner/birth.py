@@ -23,17 +23,23 @@ class Newborn(NamedTuple):
     cgroup: Optional[str] = None
 
 
-def be_born(kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None] = lambda _fd: None) -> Newborn:
+def be_born(
+    kept_fds: osapi.Descriptors,
+    while_waiting: Callable[[int], None] = lambda _fd: None,
+    cgroup: Optional[str] = None,
+) -> Newborn:
     """Make this process a runner; `kept_fds` belong to preloaded modules. Standard error is left as it is.
 
-    The flow process calls `while_waiting` with the descriptor by which it learns of its run.
+    The flow process calls `while_waiting` with the descriptor by which it learns of its run. It is forked in `cgroup`,
+    if that is known and can be entered: one move is less than two.
     """
     umask = os.umask(0o077)
     _detach()
     signals = osapi.SignalQueue(STOP_SIGNALS | {signal.SIGCHLD})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
-    return Newborn(signals, fork_flow(umask, kept_fds, while_waiting))
+    entered = osapi.enter_cgroup(cgroup, (os.getpid(),))
+    return Newborn(signals, fork_flow(umask, kept_fds, while_waiting), entered)
 
 
 def enter_cgroup(newborn: Newborn, cgroup: Optional[str]) -> Optional[str]:

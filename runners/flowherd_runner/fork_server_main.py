@@ -245,7 +245,7 @@ class Conversation:
                 return
             _check_fds(received.fds)
             faults.point("fork-server-before-fork")
-            pid = self._start(directory, received.fds, message.get("cgroup"))
+            pid = self._start(directory, received.fds, _cgroup(message.get("cgroup")))
             faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
             self._queue(op="refused", request=request, error=str(error))
@@ -261,10 +261,9 @@ class Conversation:
             raise ValueError("not a number of spare runners: {!r}".format(number))
         if idle_s is not None and not (isinstance(idle_s, (int, float)) and 0 <= idle_s <= MAX_SECONDS):
             raise ValueError("not a time that a spare runner can wait: {!r}".format(idle_s))
-        if cgroups is not None and not (isinstance(cgroups, str) and os.path.isabs(cgroups) and "\0" not in cgroups):
-            raise ValueError("not a cgroup: {!r}".format(cgroups))
+        parent = _cgroup(cgroups)
         # A thread would be missing in a fork, so runners are started by exec then.
-        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s, cgroups)
+        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s, parent)
 
     def _refill(self) -> None:
         try:
@@ -289,7 +288,7 @@ class Conversation:
         # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
         if osapi.thread_count() > 1:
             return self._fork(lambda: become_runner(directory, lock_fd, go_fd), fork_despite_threads)
-        return self._fork(lambda: run(directory, lock_fd, go_fd, be_born(self._kept_fds)))
+        return self._fork(lambda: run(directory, lock_fd, go_fd, be_born(self._kept_fds, cgroup=cgroup)))
 
     def _fork(self, body: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
         """Fork a child that ends with the exit code that `body` returns, and return its pid. Raises OSError."""
@@ -323,6 +322,12 @@ class Conversation:
                 self._queue(op="gone", pid=pid, status=status)
         if self._spares.reap():
             self._tell_of_spares()
+
+
+def _cgroup(path: object) -> Optional[str]:
+    if path is None or (isinstance(path, str) and os.path.isabs(path) and "\0" not in path):
+        return path
+    raise ValueError("not a cgroup: {!r}".format(path))
 
 
 def _check_fds(fds: List[int]) -> None:

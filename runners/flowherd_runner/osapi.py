@@ -180,24 +180,30 @@ def thread_count() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def enter_cgroup(directory: Optional[str], pids: Collection[int], *, make: bool = False) -> Optional[str]:
+def enter_cgroup(directory: Optional[str], pids: Collection[int]) -> Optional[str]:
     """Put processes into the cgroup `directory` (cgroup-v2.rst). Return it; None when there is none or it is gone.
 
-    It takes some ten milliseconds, because the kernel waits for all processors. With `make` the cgroup is created.
+    It takes some ten milliseconds, because the kernel waits for all processors.
 
     Nothing depends on it: what a run's cgroup limits is limited in other ways too.
     """
     if directory is None:
         return None
     try:
-        if make and not os.path.isdir(directory):
-            os.mkdir(directory)
         for pid in pids:
             with open(os.path.join(directory, "cgroup.procs"), "w") as file:
                 file.write(str(pid))
     except OSError:
         return None
     return directory
+
+
+def make_cgroup(directory: str) -> None:
+    """Make a cgroup, unless it is there already or cannot be made."""
+    try:
+        os.mkdir(directory)
+    except OSError:
+        pass
 
 
 def remove_cgroup(directory: str) -> None:

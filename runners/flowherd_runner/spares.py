@@ -149,8 +149,9 @@ class Spares:
 
 def _wait_for_run(channel: socket.socket, kept_fds: osapi.Descriptors, idle_s: float, cgroup: Optional[str]) -> int:
     """Be a spare, and then the runner of the run that it is given. Returns this process's exit code."""
-    newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, rehearse_flow))
-    newborn = newborn._replace(cgroup=osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid), make=True))
+    if cgroup is not None:
+        osapi.make_cgroup(cgroup)
+    newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, rehearse_flow), cgroup)
     rehearse_when_idle(channel.fileno(), idle_s, rehearse_runner)
     try:
         data, fds, _ = descriptors.receive(channel, MAX_MESSAGE_BYTES)
