@@ -30,7 +30,7 @@ _MARKER = re.compile(rb"\x1e([0-9A-Za-z]+):([0-9]+[-+=][0-9]+)(?=\x1e)")
 
 def make_marker(token: bytes, identity: str) -> bytes:
     """Return the marker of the record `identity` ("<pid>-<number>"); a pipe never splits it (PIPE_BUF, pipe(7))."""
-    return b"\x1e%s:%s\x1e" % (token, identity.encode())
+    return make_segment_marker(token, identity.encode())
 
 
 def make_segment_marker(token: bytes, mark: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A run is handed to a runner before it is claimed: whoever dies or loses then, it is started once, or not at all."""
+"""A run is handed to a runner before its claim: no matter what dies or loses then, it is started once or not at all."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ import errno
 import json
 import os
 import stat
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 #: Goes up when a shape changes so that an older reader would misread it; both sides refuse a newer one.
 CONTRACT_VERSION = 1
@@ -112,20 +112,7 @@ def write_json(directory: str, name: str, value: Dict[str, Any], sync: bool = Tr
 
     Raises OSError when it cannot be written; a half-written temporary file is then removed.
     """
-    temporary = _temporary(directory, name)
-    data = _encoded(value)
-    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        try:
-            _write_all(fd, data)
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, os.path.join(directory, name))
-    except OSError:
-        os.unlink(temporary)
-        raise
+    _write_and_rename(directory, name, value, os.fsync if sync else None)
     if sync:
         sync_directory(directory)
 
@@ -150,19 +137,8 @@ def write_prepared(directory: str, name: str, value: Dict[str, Any]) -> bool:
 
     Raises OSError as `write_json` does.
     """
-    temporary = _temporary(directory, name)
-    was_prepared = os.path.lexists(temporary)
-    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        try:
-            _write_all(fd, _encoded(value))
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
-        os.rename(temporary, os.path.join(directory, name))
-    except OSError:
-        os.unlink(temporary)
-        raise
+    was_prepared = os.path.lexists(_temporary(directory, name))
+    _write_and_rename(directory, name, value, os.fdatasync)
     if not was_prepared:
         sync_directory(directory)
     return was_prepared
@@ -192,6 +168,24 @@ def reserve_json(directory: str, name: str, size_bytes: int) -> None:
         os.posix_fallocate(fd, 0, size_bytes)
     finally:
         os.close(fd)
+
+
+def _write_and_rename(directory: str, name: str, value: Dict[str, Any], flush: Optional[Callable[[int], None]]) -> None:
+    """Write `value` under a temporary name, call `flush` with its descriptor, and give it its name."""
+    temporary = _temporary(directory, name)
+    data = _encoded(value)
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        try:
+            _write_all(fd, data)
+            if flush is not None:
+                flush(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, os.path.join(directory, name))
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _encoded(value: Dict[str, Any]) -> bytes:

@@ -100,7 +100,7 @@ def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing:
 def end_of_whole_records(data: bytes) -> int:
     """Where the last whole record of `data` ends, which begins with one, by the lengths alone; 0 if there is none.
 
-    Also where bytes begin that are no record. Checksums are left to whoever reads the records.
+    Also where bytes begin that are no record. Checksums are left to the reader of the records.
     """
     position, header, last = 0, HEADER_BYTES, len(data) - HEADER_BYTES
     unpack = HEADER.unpack_from

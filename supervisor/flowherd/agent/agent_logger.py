@@ -21,7 +21,7 @@ _FIELDS_OF_ALL = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asc
 def standard_logger(name: str, level: str) -> logging.Logger:
     """Return the standard logger of this name, with its level set and with a handler that writes to the agent's log.
 
-    Whoever has lowered its level since sees the records that this lets through, whatever the level of the agent's log.
+    Code that has lowered its level since sees the records that this lets through, at any level of the agent's log.
     Calling this again for the same name does not add a handler.
     """
     found = logging.getLogger(name)

@@ -9,17 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flowherd import __version__
 from flowherd.backends import json_values
 from flowherd.backends.graphql.transport import WAIT_FOR_END, GraphQLTransport
 from flowherd.backends.json_values import DECODING_ERRORS
+from flowherd.client.runs import RunSummary
 from flowherd.errors import BackendError
 from flowherd.lane.client import LaneClient, LaneClosed, LaneRefused
 from flowherd.lane.messages import LINES
-from flowherd.states import FINISHED, SUCCESSFUL
 
 #: How long the server may hold a request, seconds.
 _HELD_S = 30.0
@@ -29,26 +28,6 @@ _MARGIN_S = 10.0
 _RETRY_S = 1.0
 #: Longest wait for an answer of the lane that has begun to come, seconds.
 _LANE_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunEnd:
-    """How a flow run ended, as the server tells those who wait for it."""
-
-    id: str
-    name: str
-    state: str
-    message: str | None
-
-    @property
-    def finished(self) -> bool:
-        """Whether its state is final."""
-        return self.state in FINISHED
-
-    @property
-    def successful(self) -> bool:
-        """Whether it ended well."""
-        return self.state in SUCCESSFUL
 
 
 class EndWait:
@@ -61,7 +40,7 @@ class EndWait:
         self._transport = transport
         self._run_id = run_id
         self._closed = False
-        self._end: RunEnd | None = None
+        self._end: RunSummary | None = None
         self._ended = threading.Event()
         self._request_id = 0
         self._lane = self._open_lane()
@@ -73,7 +52,7 @@ class EndWait:
         if self._lane is None and self.is_told:
             self._hold_requests()
 
-    def wait(self, timeout_s: float) -> RunEnd | None:
+    def wait(self, timeout_s: float) -> RunSummary | None:
         """Return how the run ended, as soon as that is known; None after `timeout_s`, or for new lines."""
         self.has_lines = False
         if self._end is None and self._lane is not None:
@@ -157,5 +136,5 @@ class EndWait:
                 json_values.text_or_none(found["name"]) or "",
                 json_values.text_or_none(found["state_message"]),
             )
-            self._end = RunEnd(id=self._run_id, name=name, state=json_values.text(found["state"]), message=message)
+            self._end = RunSummary(id=self._run_id, name=name, state=json_values.text(found["state"]), message=message)
             self._ended.set()

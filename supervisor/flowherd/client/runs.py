@@ -29,14 +29,30 @@ _FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunView:
-    """A flow run as the server stores it."""
+class RunSummary:
+    """Which flow run it is, and how it is."""
 
     id: str
     name: str
-    flow: str
     state: str
     message: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its state is final."""
+        return self.state in FINISHED
+
+    @property
+    def successful(self) -> bool:
+        """Whether it ended well."""
+        return self.state in SUCCESSFUL
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView(RunSummary):
+    """A flow run as the server stores it."""
+
+    flow: str
     labels: tuple[str, ...]
     parameters: Mapping[str, Any]
     #: Id of the agent that claimed it last.
@@ -49,16 +65,6 @@ class RunView:
     scheduled_start_time: datetime | None
     start_time: datetime | None
     end_time: datetime | None
-
-    @property
-    def finished(self) -> bool:
-        """Whether its state is final."""
-        return self.state in FINISHED
-
-    @property
-    def successful(self) -> bool:
-        """Whether it ended well."""
-        return self.state in SUCCESSFUL
 
 
 class Runs:

@@ -53,8 +53,6 @@ def hand_over_ahead(intent: Intent, fork_servers: ForkServers) -> None:
         server = fork_servers.get(runtime_of(run.spec, fork_servers.base_env))
         if not server.is_ready or not server.two_steps or _package_error(server, run.spec) is not None:
             return
-        if run.cgroup is not None:
-            cgroups.create(run.cgroup, run.limits)
         intent.ahead = Ahead(server, _hand_over(server, intent, intent.lock_fd))
     except AgentStopping:
         return
@@ -69,8 +67,6 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: HandedOver) ->
     DeployError or UnsupportedStorage; the intent then still holds the lock.
     """
     run = intent.run
-    if run.cgroup is not None:
-        cgroups.create(run.cgroup, run.limits)
     handed, runner = _have_started(intent, fork_servers)
     intent.release()
     if runner is not None:
@@ -144,8 +140,10 @@ def _ask(server: ForkServer, intent: Intent) -> HandOver:
 
 def _hand_over(server: ForkServer, intent: Intent, lock_fd: int) -> HandOver:
     """Hand the run over; the cgroup that was reserved for it is then its own for good."""
-    intent.give_back = None
-    return server.hand_over(intent.run.directory.path, lock_fd, intent.run.cgroup)
+    run, intent.give_back = intent.run, None
+    if run.cgroup is not None:
+        cgroups.create(run.cgroup, run.limits)
+    return server.hand_over(run.directory.path, lock_fd, run.cgroup)
 
 
 def _note_how(run: Run, server: ForkServer) -> None:

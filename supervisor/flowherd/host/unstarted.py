@@ -23,7 +23,7 @@ _MAX_WAIT_S = 30.0
 
 
 class UnstartedRuns:
-    """Intents by flow run id; the watcher is told of each start. Usable from several threads."""
+    """Intents by flow run id; the watcher learns of each start. Usable from several threads."""
 
     def __init__(self, fork_servers: Callable[[], ForkServers], watcher: Callable[[], Watcher]) -> None:
         self._fork_servers = fork_servers

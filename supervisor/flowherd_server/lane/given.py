@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 Given = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class BadRequest(Exception):
@@ -23,22 +24,12 @@ def text(given: Given, name: str) -> str:
 
 def texts(given: Given, name: str) -> list[str]:
     """Return a list of texts; empty if there is none."""
-    value = given.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise BadRequest(f"{name} must be a list of texts")
-    return value
+    return _list(given, name, str, "texts")
 
 
 def objects(given: Given, name: str) -> list[dict[str, Any]]:
     """Return a list of objects; empty if there is none."""
-    value = given.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise BadRequest(f"{name} must be a list of objects")
-    return value
+    return _list(given, name, dict, "objects")
 
 
 def number_or_none(given: Given, name: str) -> int | None:
@@ -68,6 +59,15 @@ def uuid_or_none(given: Given, name: str) -> str | None:
 def uuids(given: Given, name: str) -> list[str]:
     """Return a list of UUIDs as they are stored; empty if there is none."""
     return [_uuid(each, name) for each in texts(given, name)]
+
+
+def _list(given: Given, name: str, kind: type[T], kinds: str) -> list[T]:
+    value = given.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, kind) for each in value):
+        raise BadRequest(f"{name} must be a list of {kinds}")
+    return value
 
 
 def _uuid(value: Any, name: str) -> str:

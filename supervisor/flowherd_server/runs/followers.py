@@ -1,4 +1,4 @@
-"""Clients that follow the logs of flow runs: told of new lines by the thread that has stored them, after its commit.
+"""Clients that follow the logs of flow runs: the thread that has stored new lines notifies them, after its commit.
 
 Agents are told which runs are followed, and send the lines of these at once. Knows no sockets. Usable from any thread.
 """

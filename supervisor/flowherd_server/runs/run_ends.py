@@ -19,7 +19,7 @@ from flowherd_server.store.database import Database
 
 _QUERY = "SELECT id, name, state, state_message FROM flow_run WHERE id = ?"
 
-#: What is told of a run: id, name, state and message, as columns of flow_run in the dialect.
+#: What a client gets of a run: id, name, state and message, as columns of flow_run in the dialect.
 EndedRun = Mapping[str, Any]
 
 

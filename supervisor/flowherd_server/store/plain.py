@@ -105,7 +105,7 @@ def _change(table: Table, names: tuple[str, ...]) -> str:
 
 @cache
 def _json_places(table: Table, names: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(place for place, name in enumerate(names) if isinstance(table.c[name].type, Json))
+    return tuple(map(names.index, json_names(table, names)))
 
 
 def _listed(names: Iterable[str]) -> str:

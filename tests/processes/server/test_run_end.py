@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.client.run_end import EndWait, RunEnd
+from flowherd.client.run_end import EndWait
+from flowherd.client.runs import RunSummary
 from flowherd.lane.client import LaneRefused
 from tests.support.dialect import Client
 from tests.support.lane import lane_of
@@ -41,7 +42,7 @@ def end_run(client: Client, run_id: str) -> None:
 def test_who_waits_is_told_name_state_and_message_at_the_end(client: Client, transport: Transport) -> None:
     run_id = client.create_run()
     name = client.run(run_id, "name")["name"]
-    expected = RunEnd(id=run_id, name=name, state="Success", message="all is well")
+    expected = RunSummary(id=run_id, name=name, state="Success", message="all is well")
     with closing(transport(client)) as opened, closing(EndWait(opened, run_id)) as wait:
         assert wait.is_told
         assert wait.wait(0.05) is None

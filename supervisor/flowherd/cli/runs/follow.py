@@ -16,8 +16,8 @@ from flowherd.cli.printing import print_warning
 from flowherd.cli.runs.local_runs import JournalTail, LocalRun
 from flowherd.cli.runs.lookup import find_local_run
 from flowherd.client.logs import LogView, RunLog
-from flowherd.client.run_end import EndWait, RunEnd
-from flowherd.client.runs import RunView
+from flowherd.client.run_end import EndWait
+from flowherd.client.runs import RunSummary, RunView
 from flowherd.client.user_client import UserClient
 from flowherd.config import LoadedSettings
 from flowherd.errors import BackendUnavailable
@@ -92,7 +92,7 @@ def follow(
     end: EndWait,
     deadline: float | None = None,
     on_silence: Callable[[BackendUnavailable], None] = lambda _error: None,
-) -> RunView | RunEnd | None:
+) -> RunSummary | None:
     """Emit a run's log until it is finished; return the run then, or None if `deadline` (monotonic) comes first.
 
     Without `emit` only the end is waited for. `end` is the wait for it: a server that tells it has stored the whole log
@@ -109,7 +109,7 @@ def follow(
     # Right after the run's creation every question would take time from its start.
     first_s = POLL_S if emit is None and end.is_told else 0.0
     told = end.wait(first_s if deadline is None else min(first_s, max(0.0, deadline - time.monotonic())))
-    run: RunView | RunEnd | None
+    run: RunSummary | None
     while True:
         try:
             run = told or (None if end.has_lines else _existing(client, run_id))
@@ -141,7 +141,7 @@ def follow_run(
     state_dir: str | None = None,
     end: EndWait | None = None,
     wait_s: float | None = None,
-) -> RunView | RunEnd | None:
+) -> RunSummary | None:
     """Do `follow` for a command: find the journal by the settings, warn on standard error about a silent backend."""
     with contextlib.closing(end or client.end_of(run_id)) as end:
         return follow(

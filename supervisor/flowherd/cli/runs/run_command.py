@@ -19,8 +19,8 @@ from flowherd.parameter_names import complaints
 
 if TYPE_CHECKING:
     from flowherd.client.agents import AgentView
-    from flowherd.client.run_end import EndWait, RunEnd
-    from flowherd.client.runs import RunView
+    from flowherd.client.run_end import EndWait
+    from flowherd.client.runs import RunSummary
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
 
@@ -150,7 +150,7 @@ def _wait(
     wait_s: float | None,
     *,
     quiet: bool,
-) -> RunView | RunEnd | None:
+) -> RunSummary | None:
     from flowherd.cli.runs.follow import follow_run
     from flowherd.cli.runs.log_view import TextView
 
@@ -171,7 +171,7 @@ def _wait(
     return ended
 
 
-def _code_of(ended: RunView | RunEnd | None) -> int:
+def _code_of(ended: RunSummary | None) -> int:
     if ended is None:
         return exit_codes.STILL_GOING
     if ended.successful:

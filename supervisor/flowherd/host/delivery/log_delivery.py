@@ -91,14 +91,13 @@ class LogDelivery:
 
     def lines(self, request: LogRequest) -> list[LogLine]:
         """Return the lines of a request in the form that the backend takes, without those that it will never take."""
-        lines = [line for batch in request.batches for line in (*batch.notes, *batch.lines)]
-        return self._wanted(self._accepted([*lines, *request.late]))
+        return self._wanted(self._all(request))
 
     def send(self, request: LogRequest) -> bool:
         """Send a request. Returns whether there was anything to send. Raises BackendError."""
         if request:
             faults.point("before-write-logs")
-            self._write(self.lines(request))
+            self._write(self._all(request))
             self.note_sent(request)
         return bool(request)
 
@@ -147,6 +146,10 @@ class LogDelivery:
             if room <= 0:
                 break
         return batches
+
+    def _all(self, request: LogRequest) -> list[LogLine]:
+        lines = [line for batch in request.batches for line in (*batch.notes, *batch.lines)]
+        return self._accepted([*lines, *request.late])
 
     def _accepted(self, lines: list[LogLine]) -> list[LogLine]:
         """Return the lines in the form that the backend takes."""

@@ -99,13 +99,19 @@ def clear(path: Path) -> tuple[int, list[int]]:
     strays = len(_pids(path))
     if strays:
         kill(path)
-    deadline_s = time.monotonic() + _REMOVE_DEADLINE_S
+    if not remove(path):
+        logger.warning("The cgroup {} cannot be removed", path)
+    return strays, _pids(path)
+
+
+def remove(path: Path, timeout_s: float = _REMOVE_DEADLINE_S) -> bool:
+    """Remove the cgroup once it is empty. Returns False if it still exists after `timeout_s` seconds."""
+    deadline_s = time.monotonic() + timeout_s
     while path.is_dir() and not _removed(path):
         if time.monotonic() > deadline_s:
-            logger.warning("The cgroup {} cannot be removed", path)
-            break
+            return False
         time.sleep(_LOOK_S)
-    return strays, _pids(path)
+    return True
 
 
 def _pids(path: Path) -> list[int]:

@@ -7,14 +7,15 @@ what is right: a runner that is elsewhere enters the run's cgroup then.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-#: How long to wait until the processes in a cgroup have ended, and the pause between two looks, seconds.
-_END_TIMEOUT_S, _LOOK_S = 1.0, 0.01
+from flowherd.host.processes import cgroups
+
+#: How long to wait until the processes in cgroups have ended, seconds.
+_END_TIMEOUT_S = 1.0
 
 
 class SpareCgroups:
@@ -53,11 +54,5 @@ class SpareCgroups:
 def remove_when_empty(paths: Sequence[str]) -> None:
     """Remove cgroups whose processes are about to end; one that is in use stays. Kills nothing."""
     deadline_s = time.monotonic() + _END_TIMEOUT_S
-    left = [Path(path) for path in paths]
-    while left and time.monotonic() < deadline_s:
-        for path in left:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        left = [path for path in left if path.is_dir()]
-        if left:
-            time.sleep(_LOOK_S)
+    for path in paths:
+        cgroups.remove(Path(path), deadline_s - time.monotonic())
