@@ -168,3 +168,26 @@ def test_a_sleeping_run_is_looked_at_again_when_one_of_its_processes_has_run() -
         os.kill(started, signal.SIGKILL)
         shell.stdin.close()
     assert started in found
+
+
+def test_a_run_that_has_slept_for_long_is_read_at_every_fourth_look_unless_it_is_watched_closely() -> None:
+    script = "sh -c 'read line; sleep 1000 & echo $!; read line'; true"
+    reader = TreeReader(lists_children=True)
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        runners = {f"run-{number}": shell.pid for number in range(4)}
+        assert shell.stdin is not None and shell.stdout is not None
+        wait_until(lambda: reader.look(runners)["run-0"].members, what="the processes of the runs")
+        for _ in range(30):
+            before = reader.look(runners)
+        shell.stdin.write("\n")
+        shell.stdin.flush()
+        started = int(shell.stdout.readline())
+        at_once = reader.look(runners, closely={"run-1"})
+        looks = [reader.look(runners) for _ in range(3)]
+        os.kill(started, signal.SIGKILL)
+        shell.stdin.close()
+    seen = {run_id: started in pids(tree) for run_id, tree in at_once.items()}
+    assert seen["run-1"]
+    assert 1 <= sum(seen.values()) <= 2
+    assert all(started in pids(tree) for tree in looks[-1].values())
+    assert any(at_once[run_id] is before[run_id] for run_id in runners)

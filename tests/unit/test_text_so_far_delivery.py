@@ -62,7 +62,7 @@ def write_and_deliver(run: Run, peer: Peer, *, adopted_each_time: bool = False) 
         one = delivery(run, peer) if adopted_each_time else one
         while True:
             try:
-                one.send(one.next_request())
+                one.send(one.next_request(one.unsent()))
                 break
             except BackendUnavailable:
                 continue
@@ -97,6 +97,6 @@ def test_a_whole_journal_is_delivered_without_what_was_replaced(run: Run) -> Non
         peer = Peer(keeps=keeps)
         run.directory.set_forwarded(0)
         one = delivery(run, peer)
-        one.send(one.next_request())
+        one.send(one.next_request(one.unsent()))
         assert [message for message, _ in peer.got] == expected
         assert [so_far for _, so_far in peer.got] == [False, keeps, False]

@@ -210,11 +210,12 @@ class Watcher:
         if not living:
             return
         runners = {run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None}
-        before, self._trees = self._trees, self._reader.look(runners)
+        watched = {run_id for run_id, run in living.items() if run.stop is not None or is_limited(run.limits)}
+        before, self._trees = self._trees, self._reader.look(runners, closely=watched)
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):
                 run.observe(self._trees[run_id])
-            if run.stop is not None or is_limited(run.limits):
+            if run_id in watched:
                 self._guarded(run, self._enforce)
 
     def _enforce(self, run: Run) -> None:

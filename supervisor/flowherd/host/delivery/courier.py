@@ -10,7 +10,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Courier:
         self._on_delivered = on_delivered
         self._mirror = Mirror(STANDARD_OUTPUT) if settings.mirror else None
         self._logs = LogDelivery(registry, connection, send_logs=settings.send_logs)
-        self._journals = JournalDelivery(registry, connection, send_logs=settings.send_logs)
+        self._journals = JournalDelivery(connection)
         self._kept = KeptEnds(state_dir, settings.keep_ends_s)
         self._older_copy = OlderCopy(registry, connection, self._kept, is_in_use, send_logs=settings.send_logs)
         self._reports = ReportDelivery(connection, self._logs.is_delivered, self._older_copy)
@@ -211,8 +211,9 @@ class Courier:
             self._upkeep.send_heartbeats()
             return False
         more = self._older_copy.repair()
-        more = self._journals.deliver() or more
-        more = self._deliver_new() or more
+        unsent = self._logs.unsent()
+        more = self._journals.deliver(unsent) or more
+        more = self._deliver_new(unsent) or more
         for run in self._registry:
             self._deliver_reports(run)
         self._upkeep.send_heartbeats()
@@ -220,9 +221,9 @@ class Courier:
         self._failures = 0
         return more
 
-    def _deliver_new(self) -> bool:
+    def _deliver_new(self, unsent: Mapping[Run, int]) -> bool:
         """Send what is new in all logs, with the states that may follow it; return whether there was anything."""
-        request = self._logs.next_request()
+        request = self._logs.next_request(unsent)
         together = self._connection.delivers_together
         if together and self._reports.deliver_together(self._registry, self._logs, request):
             return bool(request)

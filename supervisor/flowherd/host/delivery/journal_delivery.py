@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import BinaryIO
 
 from flowherd.agent.connection import Connection
 from flowherd.errors import BackendRefused, NotAuthorized
 from flowherd.host.run import Run
-from flowherd.host.run_registry import RunRegistry
 from flowherd.values import JournalPiece
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import open_regular
@@ -32,20 +31,21 @@ _ROUND_BYTES = 8 * 1024 * 1024
 
 
 class JournalDelivery:
-    """Delivers the journals of the runs of a registry as bytes, as far as the backend takes them; for one thread."""
+    """Delivers the journals of runs as bytes, as far as the backend takes them; for one thread."""
 
-    def __init__(self, registry: RunRegistry, connection: Connection, *, send_logs: bool) -> None:
-        self._registry = registry
+    def __init__(self, connection: Connection) -> None:
         self._requests = connection.requests
-        self._send_logs = send_logs
         #: Requests without an answer yet.
         self._sent: deque[Sequence[tuple[Run, JournalPiece]]] = deque()
         #: Offsets up to which journals go as lines, by run id.
         self._as_lines: dict[str, int] = {}
 
-    def deliver(self) -> bool:
-        """Send what is new in long journals. Returns whether anything was sent. Raises BackendError."""
-        runs = [run for run in self._registry if self._is_long(run)] if self._send_logs else []
+    def deliver(self, unsent: Mapping[Run, int]) -> bool:
+        """Send what is new in long journals. Returns whether anything was sent. Raises BackendError.
+
+        `unsent` is how much of each journal the backend does not have, bytes.
+        """
+        runs = [run for run, size in unsent.items() if size >= _LONG_BYTES and self._goes_as_bytes(run)]
         if not runs:
             return False
         self._sent.clear()
@@ -65,9 +65,7 @@ class JournalDelivery:
         """Drop what is remembered of a delivered run."""
         self._as_lines.pop(run.id, None)
 
-    def _is_long(self, run: Run) -> bool:
-        if not run.sends_logs or run.directory.unsent_bytes() < _LONG_BYTES:
-            return False
+    def _goes_as_bytes(self, run: Run) -> bool:
         return run.directory.forwarded() >= self._as_lines.get(run.id, 0)
 
     def _pieces(self, runs: Sequence[Run], files: ExitStack) -> Iterator[Sequence[JournalPiece]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -83,11 +83,17 @@ class LogDelivery:
         """Whether such lines wait for the backend."""
         return bool(self._late_lines)
 
-    def next_request(self) -> LogRequest:
-        """Read what is new in all journals."""
+    def unsent(self) -> dict[Run, int]:
+        """Return how much of each journal the backend does not have, bytes, of the runs whose logs go there."""
+        if not self._send_logs:
+            return {}
+        return {run: run.directory.unsent_bytes() for run in self._registry if run.sends_logs}
+
+    def next_request(self, unsent: Mapping[Run, int]) -> LogRequest:
+        """Read what is new in all journals; `unsent` is what this object's `unsent` has just returned."""
         if not self._send_logs:
             return LogRequest(batches=[], late=[])
-        return LogRequest(batches=self._batches(), late=list(self._late_lines))
+        return LogRequest(batches=self._batches(unsent), late=list(self._late_lines))
 
     def lines(self, request: LogRequest) -> list[LogLine]:
         """Return the lines of a request in the form that the backend takes, without those that it will never take."""
@@ -135,10 +141,13 @@ class LogDelivery:
         self._whole_lines.forget(run.id)
         self._unreadable_since_s.pop(run.id, None)
 
-    def _batches(self) -> list[_Batch]:
+    def _batches(self, unsent: Mapping[Run, int]) -> list[_Batch]:
         batches: list[_Batch] = []
         room = _REQUEST_BYTES
         for run in self._registry:
+            # Most journals of many sleeping runs have nothing new. The last lines of a run may have come since.
+            if unsent.get(run) == 0 and not run.ended and not run.notes():
+                continue
             batch = _read_batch(run, min(room, _BATCH_BYTES))
             room -= batch.end - batch.start
             if batch.notes or batch.end > batch.start or batch.is_last:
@@ -181,7 +190,6 @@ class LogDelivery:
 
 def _read_batch(run: Run, max_bytes: int) -> _Batch:
     start, has_ended = run.directory.forwarded(), run.ended
-    # One call instead of opening and reading: most journals of many sleeping runs have nothing new.
     if not run.sends_logs or run.directory.unsent_bytes() == 0:
         return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start, is_last=has_ended)
     try:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ from flowherd_runner.contract import identity
 
 #: Time between two passes over the process table by a `TreeReader`, seconds.
 _FULL_PASS_S = 60.0
+#: A run that has slept for so many looks of a `TreeReader` in a row is then read only at every fourth look.
+_ASLEEP_LOOKS = 20
+_ASLEEP_EVERY = 4
 #: Longer parts of a list of children than this may be followed by others; the kernel hands out a page at most.
 _WHOLE_LIST_BYTES = 2048
 _READ_BYTES = 4096
@@ -68,7 +72,8 @@ class TreeReader:
 
     Reads the lists of children, and passes over the process table once a minute; every time if `lists_children` is
     False, as it is by default on a kernel without these lists (CONFIG_PROC_CHILDREN). Of a run of which no process has
-    run since the last look, the last tree is returned. A list can miss a process that appears, or whose parent ends,
+    run since the last look, the last tree is returned. After some such looks it is also returned without reading, up to
+    three times in a row, except for runs in `closely`. A list can miss a process that appears, or whose parent ends,
     while it is read: the next look finds it.
     """
 
@@ -76,19 +81,29 @@ class TreeReader:
         self._lists_children = has_children_lists() if lists_children is None else lists_children
         self._next_full_pass_s = time.monotonic() + _FULL_PASS_S
         self._last: dict[str, _Look] = {}
+        #: Number of looks in a row at which no process of a run had run, by run id.
+        self._slept: Counter[str] = Counter()
+        self._looks = 0
 
-    def look(self, runners: Mapping[str, int]) -> dict[str, ProcessTree]:
-        """Return the trees below these runners, as the function `look` does."""
+    def look(self, runners: Mapping[str, int], closely: Container[str] = ()) -> dict[str, ProcessTree]:
+        """Return the trees below these runners, as the function `look` does; never older ones of runs in `closely`."""
         if not self._lists_children or time.monotonic() >= self._next_full_pass_s:
             self._next_full_pass_s = time.monotonic() + _FULL_PASS_S
             self._last = {}
             return look(runners)
+        self._looks += 1
         looks: dict[str, _Look] = {}
-        for run_id, runner in runners.items():
+        slept: Counter[str] = Counter()
+        for place, (run_id, runner) in enumerate(runners.items()):
             last = self._last.get(run_id)
-            is_same = last is not None and last.runner == runner and _have_slept(last.run_times)
-            looks[run_id] = last if is_same and last is not None else _look_below(runner)
-        self._last = looks
+            count = self._slept[run_id]
+            rests = count >= _ASLEEP_LOOKS and (self._looks + place) % _ASLEEP_EVERY != 0 and run_id not in closely
+            if last is not None and last.runner == runner and (rests or _have_slept(last.run_times)):
+                looks[run_id] = last
+                slept[run_id] = count + 1
+            else:
+                looks[run_id] = _look_below(runner)
+        self._last, self._slept = looks, slept
         return {run_id: last.tree for run_id, last in looks.items()}
 
 
