@@ -40,6 +40,7 @@ LAYERS = [
             "socket_path",
             "standard_streams",
             "states",
+            "story",
             "supported_host",
             "times",
             "values",
@@ -70,6 +71,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.socket_path",
     "flowherd.standard_streams",
     "flowherd.states",
+    "flowherd.story",
     "flowherd.times",
 )
 
