@@ -51,6 +51,10 @@ class Log:
             found += [line.message for line in lines]
         return found
 
+    def last(self, count: int) -> list[str]:
+        """Return the messages of the last lines."""
+        return [line.message for line in self._log.last_lines(count)]
+
 
 @pytest.fixture(params=[True, False], ids=["numbered", "by time"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
@@ -94,3 +98,10 @@ def test_many_lines_with_one_time_are_read_over_several_pages(log: Log) -> None:
     assert log.read() == ["before", *expected, "after"]
     log.write((1, "one more"))
     assert log.read() == ["one more"]
+
+
+def test_after_the_last_lines_only_later_ones_are_read(log: Log) -> None:
+    log.write(*[(n, str(n)) for n in range(30)], (29, "same"))
+    assert sorted(log.last(3)) == ["28", "29", "same"]
+    log.write((25, "late"), (31, "31"))
+    assert log.read() == ["late", "31"]

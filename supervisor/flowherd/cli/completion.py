@@ -40,6 +40,36 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
     return [(run.id, one_line(f"{run.flow} {run.state}")) for run in found if run.id.startswith(incomplete)]
 
 
+def projects(incomplete: str) -> list[str]:
+    """Complete the names of the projects that have flows."""
+    try:
+        names = {flow.project for flow in _client().flows.find()}
+    except FlowherdError:
+        return []
+    return _completions(names, incomplete)
+
+
+def levels(incomplete: str) -> list[str]:
+    """Complete the levels of log lines."""
+    from flowherd.client.wanted_lines import LEVELS
+
+    return [level for level in LEVELS if level.startswith(incomplete.upper())]
+
+
+def streams(incomplete: str) -> list[str]:
+    """Complete the streams of a run's log."""
+    from flowherd.client.wanted_lines import STREAMS
+
+    return _completions(STREAMS, incomplete)
+
+
+def timestamps(incomplete: str) -> list[str]:
+    """Complete how the times of log lines can be printed."""
+    from flowherd.cli.runs.log_view import TIMESTAMPS
+
+    return _completions(TIMESTAMPS, incomplete)
+
+
 def pools(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of the process work pools of the Prefect 3 server."""
     return _names_at_prefect3(context, "/work_pools/filter", incomplete, of_type="process")

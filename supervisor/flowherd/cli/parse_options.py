@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +97,31 @@ def moment(text: str, option: str) -> datetime:
         return read_time(text, naive="local")
     except ValueError:
         raise _wrong(f"{option} {text!r} is not a time; write it as 2030-01-31T08:00 or 2030-01-31T08:00:00Z") from None
+
+
+def moment_or_ago(text: str, option: str, now: datetime) -> datetime:
+    """Return a time from ISO 8601 text, or that long before `now` for a duration such as "2h". Raises CommandError."""
+    if _DURATION.fullmatch(text.strip()):
+        return now - timedelta(seconds=duration_s(text, option))
+    try:
+        return read_time(text, naive="local")
+    except ValueError:
+        raise _wrong(
+            f"{option} {text!r} is not a time; write it as 2h (that long ago), 2030-01-31T08:00 or 2030-01-31T08:00:00Z"
+        ) from None
+
+
+def one_of(text: str, option: str, choices: Sequence[str]) -> str:
+    """Return the choice that `text` names, in whatever case. Raises CommandError."""
+    found = next((choice for choice in choices if choice.lower() == text.strip().lower()), None)
+    if found is None:
+        raise _wrong(f"{option} {text!r} is none of {', '.join(choices)}")
+    return found
+
+
+def pattern(text: str, option: str) -> re.Pattern[str]:
+    """Return a regular expression. Raises CommandError."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise _wrong(f"{option} {text!r} is not a regular expression: {error}") from None

@@ -3,11 +3,13 @@
 Lines do not always arrive in the order of their times: a line of the agent can be stored before a line that the run
 printed earlier. flowherd's server numbers lines as they arrive, so lines that are there at the first look are read by
 time, and later ones by number. Other servers do not number lines; there the last seconds are read again every time.
+
+Of a part of the log (WantedLines) a server sends little more than that, and of its last lines only the last pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,11 +19,14 @@ from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.json_values import integer, text_or_none
 from flowherd.client.queries import select
+from flowherd.client.wanted_lines import WantedLines
 
 #: Maximum number of lines in one request.
 PAGE = 1000
 #: Without numbers, a line is missed if it arrives more than this many seconds after a line with a later time.
 OVERLAP_S = 10.0
+#: Number of lines on the first page from the end of a log, if no more are wanted.
+_SHORT_PAGE = 100
 
 _FIELDS = "id timestamp name level message info"
 _SO_FAR_FIELDS = "id timestamp name level message stream"
@@ -47,10 +52,17 @@ class RunLog:
     """Reads the log of one flow run; remembers how far it has read."""
 
     def __init__(
-        self, transport: GraphQLTransport, run_id: str, *, numbered: bool, keeps_text_so_far: bool = False
+        self,
+        transport: GraphQLTransport,
+        run_id: str,
+        *,
+        numbered: bool,
+        keeps_text_so_far: bool = False,
+        wanted: WantedLines = WantedLines(),
     ) -> None:
         self._transport = transport
         self._run_id = run_id
+        self._wanted = wanted
         self._numbered = numbered
         self._keeps_text_so_far = keeps_text_so_far
         #: With numbers: number of the last line at the first look. Lines after it are read by number.
@@ -62,7 +74,38 @@ class RunLog:
         self._near: dict[str, datetime] = {}
 
     def next_lines(self) -> list[LogView]:
-        """Return lines that were not returned before; an empty list means that there are no more at present."""
+        """Return wanted lines that were not returned before; an empty list means that there are no more at present."""
+        while lines := self._next_page():
+            if wanted := list(filter(self._wanted.include, lines)):
+                return wanted
+        return []
+
+    def last_lines(self, count: int) -> list[LogView]:
+        """Return the last wanted lines, at most `count`; `next_lines` then returns only lines that are written later.
+
+        Reads the log from its end. Call it before `next_lines`.
+        """
+        if self._numbered:
+            self._snapshot = self._last_number = self._newest_number()
+        found: list[LogView] = []
+        overlapping: dict[str, datetime] = {}
+        for page in self._pages_from_the_end(max(count, _SHORT_PAGE)):
+            self._at = self._at or page[0].at
+            since = self._at - timedelta(seconds=OVERLAP_S)
+            overlapping |= {line.id: line.at for line in page if line.at >= since}
+            found += filter(self._wanted.include, page)
+            # Without numbers, the lines of the last seconds must be known to be recognised.
+            if len(found) >= count and (self._numbered or page[-1].at < since):
+                break
+        if not self._numbered:
+            self._near = overlapping
+        return found[:count][::-1]
+
+    def is_empty(self) -> bool:
+        """Return whether the server has no line of the run, wanted or not."""
+        return not select(self._transport, "log", "id", _id, where={"flow_run_id": {"_eq": self._run_id}}, limit=1)
+
+    def _next_page(self) -> list[LogView]:
         if self._last_number is not None:
             return self._by_number(self._last_number)
         if self._numbered and self._snapshot is None:
@@ -78,11 +121,36 @@ class RunLog:
         if not self._keeps_text_so_far:
             return []
         where, order = {"flow_run_id": {"_eq": self._run_id}}, {"timestamp": Word("asc")}
-        return select(self._transport, "text_so_far", _SO_FAR_FIELDS, _so_far, where=where, order_by=order)
+        found = select(self._transport, "text_so_far", _SO_FAR_FIELDS, _so_far, where=where, order_by=order)
+        return list(filter(self._wanted.include, found))
+
+    def _pages_from_the_end(self, first_size: int) -> Iterator[list[LogView]]:
+        """Yield pages of lines, the last line first."""
+        size, near, before = min(first_size, PAGE), dict[str, datetime](), self._wanted.until
+        while True:
+            where = {**self._times(self._wanted.since, before), **self._up_to_snapshot()}
+            rows = self._rows(where, {"timestamp": Word("desc")}, size + len(near))
+            page = [row for row in rows if row.id not in near]
+            if not page:
+                return
+            yield page
+            # Only lines with exactly the same time as the last one can be on the next page too.
+            size, before = PAGE, page[-1].at
+            near = {row.id: row.at for row in rows if row.at == before}
 
     def _newest_number(self) -> int:
-        rows = self._rows({}, {"id": Word("desc")}, 1)
-        return int(rows[0].id) if rows else 0
+        where, order = {"flow_run_id": {"_eq": self._run_id}}, {"id": Word("desc")}
+        found = select(self._transport, "log", "id", _number, where=where, order_by=order, limit=1)
+        return found[0] if found else 0
+
+    @staticmethod
+    def _times(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+        given = {"_gte": since and since.isoformat(), "_lte": until and until.isoformat()}
+        times = {name: time for name, time in given.items() if time is not None}
+        return {"timestamp": times} if times else {}
+
+    def _up_to_snapshot(self) -> dict[str, Any]:
+        return {"id": {"_lte": self._snapshot}} if self._snapshot is not None else {}
 
     def _by_number(self, last: int) -> list[LogView]:
         found = self._rows({"id": {"_gt": last}}, {"id": Word("asc")}, PAGE)
@@ -94,13 +162,10 @@ class RunLog:
         return rows
 
     def _by_time(self) -> list[LogView]:
-        where: dict[str, Any] = {}
         # A snapshot does not change any more, so only lines with exactly the same time can be on two pages.
         overlap = timedelta() if self._snapshot is not None else timedelta(seconds=OVERLAP_S)
-        if self._snapshot is not None:
-            where["id"] = {"_lte": self._snapshot}
-        if self._at is not None:
-            where["timestamp"] = {"_gte": (self._at - overlap).isoformat()}
+        since = self._wanted.since if self._at is None else self._at - overlap
+        where = {**self._times(since, self._wanted.until), **self._up_to_snapshot()}
         rows = self._rows(where, {"timestamp": Word("asc")}, PAGE + len(self._near))
         lines = [view for view in rows if view.id not in self._near]
         self._remember(lines, overlap)
@@ -114,9 +179,17 @@ class RunLog:
             self._near = {line: at for line, at in self._near.items() if at >= since}
 
     def _rows(self, where: Mapping[str, Any], order: Mapping[str, Any], limit: int) -> list[LogView]:
-        where = {"flow_run_id": {"_eq": self._run_id}, **where}
+        where = {"flow_run_id": {"_eq": self._run_id}, **self._wanted.conditions(), **where}
         read = _numbered if self._numbered else _view
         return select(self._transport, "log", _FIELDS, read, where=where, order_by=order, limit=limit)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return str(row["id"])
+
+
+def _number(row: Mapping[str, Any]) -> int:
+    return integer(row["id"])
 
 
 def _numbered(row: Mapping[str, Any]) -> LogView:

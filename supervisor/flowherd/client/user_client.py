@@ -10,6 +10,8 @@ from flowherd.client.logs import RunLog
 from flowherd.client.queries import is_flowherd_server
 from flowherd.client.run_end import EndWait
 from flowherd.client.runs import Runs
+from flowherd.client.started_runs import StartedRuns
+from flowherd.client.wanted_lines import WantedLines
 
 
 class UserClient:
@@ -30,11 +32,15 @@ class UserClient:
         """Ask whether the server is flowherd's own, which can wake agents and numbers log lines."""
         return is_flowherd_server(self._transport)
 
-    def log(self, run_id: str) -> RunLog:
-        """Return a reader of a run's log, which starts at its beginning."""
+    def log(self, run_id: str, wanted: WantedLines = WantedLines()) -> RunLog:
+        """Return a reader of a run's log, or of a part of it, which starts at its beginning."""
         numbered = self.is_flowherd_server()
         keeps_text_so_far = TEXT_SO_FAR in self._transport.server_extensions
-        return RunLog(self._transport, run_id, numbered=numbered, keeps_text_so_far=keeps_text_so_far)
+        return RunLog(self._transport, run_id, numbered=numbered, keeps_text_so_far=keeps_text_so_far, wanted=wanted)
+
+    def started_runs(self, flow: str, project: str | None = None) -> StartedRuns:
+        """Return the runs of a flow as they start."""
+        return StartedRuns(self._transport, flow, project)
 
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""

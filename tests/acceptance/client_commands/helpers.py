@@ -31,16 +31,22 @@ class FakeAgent:
         self._transport.execute(query, {"input": {"states": states}})
 
     def log(
-        self, run_id: str, *lines: tuple[str, str], at_us: int = 1_800_000_000_000_000, so_far: bool = False
+        self,
+        run_id: str,
+        *lines: tuple[str, str],
+        at_us: int = 1_800_000_000_000_000,
+        step_us: int = 1,
+        level: str = "INFO",
+        so_far: bool = False,
     ) -> None:
-        """Write lines of (stream, message), a microsecond apart; or text so far of unfinished lines."""
+        """Write lines of (stream, message), `step_us` apart; or text so far of unfinished lines."""
         query = "mutation($input: write_run_logs_input!) { write_run_logs(input: $input) { success } }"
         logs = [
             {
                 "flow_run_id": run_id,
-                "timestamp": datetime.fromtimestamp((at_us + number) / 1e6, timezone.utc).isoformat(),
+                "timestamp": datetime.fromtimestamp((at_us + number * step_us) / 1e6, timezone.utc).isoformat(),
                 "name": stream,
-                "level": "INFO",
+                "level": level,
                 "message": message,
                 "info": {"stream": stream},
                 **({"so_far": True} if so_far else {}),

@@ -26,6 +26,11 @@ class LocalRun:
         """Whether the runner has written its exit record, or the directory has been removed since."""
         return (self.directory / files.EXIT_FILE).exists() or not self.directory.exists()
 
+    @property
+    def name(self) -> str:
+        """The run's name; its id, if it cannot be read."""
+        return _name(self) or self.id
+
 
 class JournalTail:
     """Reads a journal; remembers how far it has read."""
