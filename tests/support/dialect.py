@@ -19,6 +19,8 @@ _SELECTIONS = {
     "offer_runs": "flow_runs",
     "claim_runs": "claims { flow_run_id won message }",
     "cancel_flow_run": "state",
+    "cancel_flow_runs": "flow_runs { flow_run_id state done }",
+    "delete_flow_runs": "flow_runs { flow_run_id state done }",
     **dict.fromkeys(
         (
             "write_run_logs",

@@ -14,21 +14,26 @@ from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import UUID_INPUT
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
+from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW_RUN
 
 
-def _cancel_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
-    run = row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
+def cancel_run(call: Call, run: StoredRow) -> str:
+    """Ask for the end of a run and return the state that it is in then; a finished one stays as it is."""
     state = RunState(run["state"])
     if state in FINISHED:
-        return {"state": state.value}
+        return state.value
     target = after(state, Event.REQUEST_CANCEL)
     if target is not state:
         enter_flow_run_state(call, run, plain_state(target, f"{target} on request", call.now))
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
-    return {"state": target.value}
+    return target.value
+
+
+def _cancel_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
+    return {"state": cancel_run(call, row_by_id(call.connection, FLOW_RUN, given["flow_run_id"]))}
 
 
 OPERATIONS = (

@@ -49,8 +49,7 @@ def _flow(call: Call, given: Input) -> StoredRow:
     if (flow_id is None) == (version_group_id is None):
         raise Refused("exactly one of flow_id and version_group_id must be given")
     if flow_id is None:
-        live = plain(call.connection).execute(_LIVE, (version_group_id,)).fetchone()
-        flow = None if live is None else find_row(call.connection, FLOW, live[0], _LARGE)
+        flow = live_flow(call, str(version_group_id))
     else:
         flow = find_row(call.connection, FLOW, flow_id, _LARGE)
     if flow is None:
@@ -60,12 +59,22 @@ def _flow(call: Call, given: Input) -> StoredRow:
     return flow
 
 
-def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
-    run = _run(call, given)
+def live_flow(call: Call, version_group_id: str) -> StoredRow | None:
+    """Return the flow of this version group that is registered, without its document; None if there is none."""
+    live = plain(call.connection).execute(_LIVE, (version_group_id,)).fetchone()
+    return None if live is None else find_row(call.connection, FLOW, live[0], _LARGE)
+
+
+def delete_run(call: Call, run: StoredRow) -> None:
+    """Delete a run with its log and its history, and wake its agent so that it ends the run's processes."""
     call.connection.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]))
     call.effects.taken.add(run["id"])
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
+
+
+def _delete_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
+    delete_run(call, _run(call, given))
     return {"success": True}
 
 

@@ -36,6 +36,8 @@ class FlowRunRequest:
     name: str | None = None
     idempotency_key: str | None = None
     auto_scheduled: bool = False
+    #: Id of the run that this one repeats.
+    repeats: str | None = None
 
 
 def create_flow_run(call: Call, flow: StoredRow, wanted: FlowRunRequest) -> str:
@@ -78,25 +80,39 @@ def _flow_run_columns(call: Call, flow: StoredRow, group: StoredRow, wanted: Flo
         "parameters": parameters,
         "context": wanted.context,
         "labels": _labels(flow, group, wanted),
-        "run_config": wanted.run_config or group["run_config"] or flow["run_config"],
+        "run_config": wanted.run_config or default_run_config(flow, group),
         "idempotency_key": wanted.idempotency_key,
         "auto_scheduled": wanted.auto_scheduled,
+        "repeats": wanted.repeats,
         "scheduled_start_time": wanted.start_us,
         "times_resurrected": 0,
         "created": call.now,
     }
 
 
-def _labels(flow: StoredRow, group: StoredRow, wanted: FlowRunRequest) -> list[str]:
-    """Return the labels from the first source that sets any; an empty list counts as set."""
-    for labels in (
-        wanted.labels,
-        (wanted.run_config or {}).get("labels"),
+def default_run_config(flow: StoredRow, group: StoredRow) -> Any:
+    """Return the run config of a run for which none was chosen."""
+    return group["run_config"] or flow["run_config"]
+
+
+def default_labels(flow: StoredRow, group: StoredRow) -> list[str]:
+    """Return the labels of a run for which none were chosen."""
+    return _first_labels(
         group["labels"],
         (group["run_config"] or {}).get("labels"),
         (flow["run_config"] or {}).get("labels"),
         (flow["environment"] or {}).get("labels"),
-    ):
+    )
+
+
+def _labels(flow: StoredRow, group: StoredRow, wanted: FlowRunRequest) -> list[str]:
+    chosen = (wanted.labels, (wanted.run_config or {}).get("labels"))
+    return default_labels(flow, group) if chosen == (None, None) else _first_labels(*chosen)
+
+
+def _first_labels(*sources: Any) -> list[str]:
+    """Return the labels from the first source that sets any; an empty list counts as set."""
+    for labels in sources:
         if labels is not None:
             return normal_labels(check_labels("labels", list(labels)) or ())
     return []

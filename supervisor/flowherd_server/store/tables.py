@@ -162,6 +162,8 @@ FLOW_RUN = _table(
     Column("agent_id", UuidText),
     # Claim token of the last claim or report, by which a repeated claim is recognised.
     Column("claim", String, info={"hidden": True}),
+    # Id of the run that this one repeats; that run may have been deleted since.
+    Column("repeats", UuidText),
     time_column("created", nullable=False),
     time_column("updated", nullable=False),
     # Number of lines of the run's log, in all and by level (log_codes.py), so that nothing has to count them.
