@@ -36,13 +36,14 @@ from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
 from flowherd_server.runs.subscribers import Subscribers
 from flowherd_server.runs.wake_board import WakeBoard
+from flowherd_server.schedules.schedule_fields import SCHEDULE_FIELDS
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.tables import AGENT
 
 SCHEMA = build_schema(
     OPERATIONS,
-    ROOT_FIELDS,
+    {**ROOT_FIELDS, **SCHEDULE_FIELDS},
     [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",))],
 )
 

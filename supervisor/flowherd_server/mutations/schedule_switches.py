@@ -24,7 +24,7 @@ def activate_schedule(call: Call, flow: StoredRow) -> bool:
 
     Raises Refused if this server cannot follow the schedule, or its runs would lack a required parameter.
     """
-    schedule = schedule_of(call, flow)
+    schedule = schedule_of(call.connection, flow)
     if schedule is None:
         return False
     check_parameters(call, flow, schedule)

@@ -33,15 +33,15 @@ LOOK_AGAIN_AFTER_US = 150 * SECOND_US
 _NEVER_US = to_us(datetime.max.replace(tzinfo=timezone.utc))
 
 
-def schedule_of(call: Call, flow: StoredRow) -> dict[str, Any] | None:
+def schedule_of(connection: Connection, flow: StoredRow) -> dict[str, Any] | None:
     """Return the schedule that a flow follows: its group's, else its own."""
-    schedule: dict[str, Any] | None = _group(call, flow)["schedule"] or flow["schedule"]
+    schedule: dict[str, Any] | None = _group(connection, flow)["schedule"] or flow["schedule"]
     return schedule
 
 
 def check_parameters(call: Call, flow: StoredRow, schedule: Mapping[str, Any]) -> None:
     """Raise Refused if a clock's runs would lack a required parameter, even if its first time is far away."""
-    defaults = _group(call, flow)["default_parameters"]
+    defaults = _group(call.connection, flow)["default_parameters"]
     for clock in clocks_of(schedule):
         missing = missing_parameters(flow, {**defaults, **clock_parameters(clock)})
         if missing:
@@ -51,8 +51,8 @@ def check_parameters(call: Call, flow: StoredRow, schedule: Mapping[str, Any]) -
             )
 
 
-def _group(call: Call, flow: StoredRow) -> StoredRow:
-    return row_by_id(call.connection, FLOW_GROUP, flow["flow_group_id"])
+def _group(connection: Connection, flow: StoredRow) -> StoredRow:
+    return row_by_id(connection, FLOW_GROUP, flow["flow_group_id"])
 
 
 def due_flow_ids(connection: Connection, now: int) -> Sequence[str]:
@@ -85,7 +85,7 @@ def create_auto_runs(call: Call, flow: StoredRow) -> None:
 
     Raises Refused if the schedule cannot be followed or one of its runs lacks a required parameter.
     """
-    schedule = schedule_of(call, flow)
+    schedule = schedule_of(call.connection, flow)
     if schedule is None:
         look_again(call.connection, flow["id"], _NEVER_US)
         return

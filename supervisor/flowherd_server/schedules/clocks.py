@@ -6,6 +6,7 @@ A clock is written as
     {"type": "DatesClock", "dates": [...]}                  {"type": "RRuleClock", "rrule_obj": ...}
 
 each except DatesClock also with start_date and end_date. A clock's time zone is that of its start date, else UTC.
+These follow Prefect's rules. flowherd's own clock, FlowherdCron, is in flowherd/schedules/own_clock.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
+from flowherd.schedules.cron_fields import ScheduleError
+from flowherd.schedules.own_clock import FLOWHERD_CRON, own_clock_times
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.recurrences import recurrence_times
 from flowherd_server.schedules.schedule_times import at_local_time, read_schedule_time
@@ -35,12 +38,22 @@ def clock_times(clock: Clock, after: datetime) -> Iterator[datetime]:
     Raises Refused if this server cannot follow the clock.
     """
     kind = str(clock.get("type")).rpartition(".")[2]
+    if kind == FLOWHERD_CRON:
+        return _own_clock(clock, after)
     read = _KINDS.get(kind)
     if read is None:
-        raise Refused(f"a clock of type {kind} is not supported by this server; it supports {', '.join(_KINDS)}")
+        known = ", ".join([*_KINDS, FLOWHERD_CRON])
+        raise Refused(f"a clock of type {kind} is not supported by this server; it supports {known}")
     start, end = _optional_time(clock, "start_date"), _optional_time(clock, "end_date")
     times = _without_repetitions(read(clock, start, after), after)
     return times if end is None else takewhile(lambda at: at <= end, times)
+
+
+def _own_clock(clock: Clock, after: datetime) -> Iterator[datetime]:
+    try:
+        return own_clock_times(clock, after)
+    except ScheduleError as error:
+        raise Refused(f"the cron expression {clock.get('cron')!r} cannot be followed: {error}") from error
 
 
 def _without_repetitions(times: Iterator[datetime], after: datetime) -> Iterator[datetime]:

@@ -32,7 +32,17 @@ RESTORED_HEADER = "X-Flowherd-Restored"
 EXTENSIONS_HEADER = "X-Flowherd-Extensions"
 #: The path of the server's lane (docs/reference/lane.md), percent-encoded. Only for clients that may ask for anything.
 LANE_HEADER = "X-Flowherd-Lane"
-_EXTENSIONS = "text-so-far, offers, claim-runs, wait-for-end, several-runs, retry"
+_EXTENSIONS = ", ".join(
+    (
+        "text-so-far",
+        "offers",
+        "claim-runs",
+        "wait-for-end",
+        "several-runs",
+        "retry",
+        "schedules",
+    )
+)
 #: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -144,3 +144,13 @@ def test_a_schedule_goes_on_after_a_restart_and_waiting_runs_still_wake(tmp_path
         wait_until(lambda: len(runs(client, flow)) >= 3)
         keys = [run["idempotency_key"] for run in runs(client, flow)]
         assert len(keys) == len(set(keys))
+
+
+def test_the_next_times_of_a_schedule_are_told_also_if_it_is_switched_off(client: Client) -> None:
+    clock = {"type": "FlowherdCron", "cron": "30 2 1 1 *", "timezone": "Asia/Tokyo", "end": "2999-01-01T00:00:00Z"}
+    flow = client.flow(schedule={"clocks": [clock]}, set_schedule_active=False)
+    times = client.ask(f'{{ schedule_times(flow_id: "{flow}", count: 900) }}')["schedule_times"]
+    assert len(times) == 900
+    assert {time[4:19] for time in times} == {"-12-31T17:30:00"}
+    assert runs(client, flow) == []
+    assert client.ask(f'{{ schedule_times(flow_id: "{client.flow()}", count: 1) }}')["schedule_times"] == []

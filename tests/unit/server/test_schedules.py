@@ -157,6 +157,10 @@ def _rule(rule: str, **more: Any) -> dict[str, Any]:
         },
         {"clocks": [{"type": "CronClock", "cron": "every day"}]},
         {"clocks": [{"type": "CronClock", "cron": None}]},
+        {"clocks": [{"type": "FlowherdCron", "cron": None}]},
+        {"clocks": [{"type": "FlowherdCron", "cron": "0 0 30 2 *"}]},
+        {"clocks": [{"type": "FlowherdCron", "cron": "0 0 * * *", "timezone": "Europe/Nowhere"}]},
+        {"clocks": [{"type": "FlowherdCron", "cron": "0 0 * * *", "end": "2026-03-30"}]},
         {"clocks": [{"type": "DatesClock"}]},
         {"clocks": [{"type": "CronClock", "cron": "* * * * *", "labels": "a"}]},
     ],
@@ -164,3 +168,17 @@ def _rule(rule: str, **more: Any) -> dict[str, Any]:
 def test_a_schedule_that_cannot_be_followed_is_refused(schedule: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         next_firings(schedule, parse_time(NOW), 3)
+
+
+def test_flowherds_own_clock_follows_its_zone_its_start_and_its_end() -> None:
+    clock = {"type": "FlowherdCron", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+    # In Europe/Berlin the clock skips 02:30 on 29 March 2026.
+    assert firings(clock) == ["2026-03-28T01:30:00", "2026-03-29T01:00:00", "2026-03-30T00:30:00"]
+    bounded = {**clock, "start": "2026-03-29T01:00:00+00:00", "end": "2026-03-30T02:30:00+02:00"}
+    assert firings(bounded) == ["2026-03-29T01:00:00", "2026-03-30T00:30:00"]
+
+
+def test_flowherds_own_clock_fires_in_both_hours_of_the_same_name() -> None:
+    clock = {"type": "FlowherdCron", "cron": "*/30 * * * *", "timezone": "Europe/Berlin"}
+    half_hours = ["2026-10-25T00:30:00", "2026-10-25T01:00:00", "2026-10-25T01:30:00", "2026-10-25T02:00:00"]
+    assert firings(clock, after="2026-10-25T00:00:00Z", count=4) == half_hours

@@ -45,6 +45,8 @@ TEXT_SO_FAR = "text-so-far"
 SHARING = frozenset({"offers", "claim-runs"})
 #: The extension by which a request is held until a flow run has ended.
 WAIT_FOR_END = "wait-for-end"
+#: The extension of schedules: flowherd's own clock, and the query `schedule_times`.
+SCHEDULES = "schedules"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

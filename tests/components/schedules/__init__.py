@@ -1,0 +1,1 @@
+"""Schedules against a reckoning of their own."""
