@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from flowherd_server.errors import Refused
+from flowherd_server.graphql.aliases import inner_of, scope_of
 from flowherd_server.graphql.arguments import Arguments, Parents, natural
 from flowherd_server.graphql.conditions import MAX_WHERE_DEPTH, compile_where
 from flowherd_server.graphql.operators import comparable, one_of
@@ -53,14 +54,14 @@ def select_rows(
     keys = keys_of_rows(table, arguments) if parents is None else keys_of_parents(arguments, parents)
     if keys is not None:
         return _select_by_key(table, columns, arguments, keys)
-    scope = table.alias()
+    scope = scope_of(table)
     condition, limit, offset = _condition(table, arguments, parents)
     query = select(*(scope.c[name] for name in columns)).where(condition(scope))
     return _limited(query.order_by(*_order(table, scope, arguments.order_by)), limit, offset)
 
 
 def _select_by_key(table: Table, columns: Iterable[str], arguments: Arguments, keys: RowKeys) -> Select[Any]:
-    scope, inner, key = table.alias(), table.alias(), insertion_order(table)
+    scope, inner, key = scope_of(table), inner_of(table), insertion_order(table)
     first = select(inner.c[key]).where(inner.c[keys.column] == keys.values.c.value)
     first = first.where(compile_where(table, inner, keys.where)).order_by(*_order(table, inner, arguments.order_by))
     first = _limited(first, keys.limit_each, keys.offset_each).correlate(keys.values)
@@ -97,7 +98,7 @@ def measure_rows(
     kept = _kept_counts(table, measures, arguments, parents)
     if kept is not None:
         return kept
-    scope = table.alias()
+    scope = scope_of(table)
     condition, limit, offset = _condition(table, arguments, parents)
     needed = {insertion_order(table), *(name for measure in measures for name in measure.columns)}
     rows = select(*(scope.c[name] for name in sorted(needed | ({parents.column} if parents else set()))))
@@ -115,7 +116,7 @@ def _kept_counts(
     table: Table, measures: Sequence[Measure], arguments: Arguments, parents: Parents | None
 ) -> Select[Any] | None:
     """Return the query for numbers of flow runs that need not be counted; None if they must be."""
-    counts = RUN_COUNT.alias()
+    counts = scope_of(RUN_COUNT)
     plain = all(measure == Measure("count") for measure in measures)
     limited = arguments.limit is not None or arguments.offset or arguments.distinct_on
     known = parents is None or parents.column in counts.c
