@@ -23,6 +23,8 @@ from flowherd_server.store.row_lookup import row_by_id, words_of
 
 #: Limit of the dialect's real server.
 MAX_STATE_BYTES = 1024 * 1024
+#: Columns of a run that no state depends on: each of them is JSON, which takes time to read.
+_WITHOUT = ("parameters", "context", "run_config")
 
 _STATE_RESULT = GraphQLObjectType(
     "set_state_result",
@@ -59,9 +61,9 @@ class Report:
         return NewState(type=stored_type, serialized=serialized, at_us=at_us, start_us=start_us, claim=claim)
 
     def row(self, call: Call) -> StoredRow:
-        """Return the run that is reported on. Raises Refused if there is none with this id."""
+        """Return the run that is reported on, without `_WITHOUT`. Raises Refused if there is none with this id."""
         try:
-            return row_by_id(call.connection, self.tables.runs, self.run_id)
+            return row_by_id(call.connection, self.tables.runs, self.run_id, _WITHOUT)
         except Refused as error:
             raise self.refused(str(error)) from None
 

@@ -100,9 +100,13 @@ class NewRows:
         sqlite, values, width = plain(connection), self.common, len(_COMMON)
         step = width * _AT_ONCE
         many = len(values) - len(values) % step
-        sqlite.executemany(_INSERT_MANY, (values[at : at + step] for at in range(0, many, step)))
-        sqlite.executemany(_INSERT, (values[at : at + width] for at in range(many, len(values), width)))
-        sqlite.executemany(_INSERT_WHOLE, self.whole)
+        # Even of no rows, a statement costs something, and most requests have few lines.
+        if many:
+            sqlite.executemany(_INSERT_MANY, (values[at : at + step] for at in range(0, many, step)))
+        if many < len(values):
+            sqlite.executemany(_INSERT, (values[at : at + width] for at in range(many, len(values), width)))
+        if self.whole:
+            sqlite.executemany(_INSERT_WHOLE, self.whole)
         levels = Counter(values[_LEVEL_PLACE::width])
         levels.update(row[_LEVEL_PLACE] for row in self.whole)
         _count(connection, run, levels)

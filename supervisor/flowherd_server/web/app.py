@@ -26,7 +26,7 @@ from flowherd_server.offers import MAX_HOLDER_LENGTH
 from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard, marks_of
-from flowherd_server.web.held_requests import disconnected, wait_for_end
+from flowherd_server.web.held_requests import disconnected, is_gone, wait_for_end
 from flowherd_server.web.lanes import Lanes, Room, run_in
 from flowherd_server.web.pieces_response import PiecesResponse
 from flowherd_server.web.status_page import CONTENT_POLICY, status_page
@@ -196,7 +196,7 @@ async def _gave_up(request: Request) -> bool:
     """
     for _ in range(_PASSES_UNTIL_DISCONNECT):
         await asyncio.sleep(0)
-    return await request.is_disconnected()
+    return is_gone(request)
 
 
 async def _body(request: Request, take: Callable[[int], bool]) -> bytes:

@@ -1,12 +1,15 @@
-"""Requests that the server holds until something happens: the end of a flow run."""
+"""Requests that the server holds until something happens: the end of a flow run; and whether a client has gone away."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
+from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message
 
 from flowherd_server.runs.run_ends import EndedRun, EndWait, RunEnds
 from flowherd_server.web.lanes import Lanes, run_in
@@ -44,3 +47,17 @@ async def disconnected(request: Request) -> None:
     """Return once the client has closed the connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def is_gone(request: Request) -> bool:
+    """Return whether the server has seen that the client has closed the connection.
+
+    As `Request.is_disconnected`, but without its cancel scope, which costs more than reading a request's body.
+    """
+    receiving = cast("Coroutine[Any, Any, Message]", request.receive())
+    try:
+        receiving.send(None)
+    except StopIteration as received:
+        return bool(received.value["type"] == "http.disconnect")
+    receiving.close()  # it would wait
+    return False
