@@ -61,6 +61,10 @@ class KeptFiles:
             pass
         return made
 
+    def release_lock(self) -> None:
+        """Let others have the run's lock, and so the run's files."""
+        fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
     def _has_lock(self) -> bool:
         try:
             return os.path.samestat(os.lstat(self._path(LOCK_FILE)), os.fstat(self._lock_fd))

@@ -113,6 +113,7 @@ class Runner:
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
         self._cgroup = enter_cgroup(newborn, spec.cgroup)
+        self._agent_fd: Optional[int] = None
         self._kind = kind_of(spec)
         #: Wait status of the flow process; None while it runs.
         self._status: Optional[int] = None
@@ -151,7 +152,7 @@ class Runner:
         faults.point("runner-after-go")
         if go_fd is not None:
             send_hint(go_fd, {"started": True})
-            os.close(go_fd)
+            self._agent_fd = go_fd
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
         self._note_intent()
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
@@ -283,6 +284,10 @@ class Runner:
         faults.point("runner-before-exit-record")
         self._record_end(self._exit_record(cleared))
         faults.point("runner-after-exit-record")
+        if self._agent_fd is not None and not cleared.searched:
+            # Nothing is left to do, and the agent need not wait until the kernel has freed this process's memory.
+            self._kept_files.release_lock()
+            send_hint(self._agent_fd, {"ended": True})
 
     def _finaliser(self) -> Optional[str]:
         """What the flow process was doing when it was ended after its function had returned; None for all else."""

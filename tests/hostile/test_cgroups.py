@@ -56,7 +56,27 @@ def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_removed_afterwards(
         assert cgroup_line(run.flow_pid).endswith(run.cgroup.name)
         backend.cancel(run_id)
         assert wait_for_end(backend, run_id) is RunState.CANCELLED
-        assert not run.cgroup.exists()
+        cgroup = run.cgroup
+        wait_until(lambda: not cgroup.exists())
+
+
+def test_what_only_the_cgroup_connects_with_a_run_is_ended_after_the_run(
+    delegated: cgroups.Cgroups, tmp_path: Path
+) -> None:
+    backend = MemoryBackend()
+    with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
+        argv = ["sh", "-c", f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"]
+        run_id = backend.add_run({"type": "Command", "argv": argv})
+        wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
+        run = agent._own_host._registry.get(run_id)
+        assert run is not None and run.cgroup is not None
+        cgroup = run.cgroup
+        stray = subprocess.Popen(["sleep", "100"], start_new_session=True)
+        (cgroup / "cgroup.procs").write_text(str(stray.pid))
+        (tmp_path / "go").touch()
+        assert wait_for_end(backend, run_id) is RunState.SUCCESS
+        assert stray.wait(10) == -9
+        wait_until(lambda: not cgroup.exists())
 
 
 def test_a_run_lost_with_its_runner_leaves_no_process_in_its_cgroup(delegated: cgroups.Cgroups, tmp_path: Path) -> None:
@@ -145,6 +165,6 @@ def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_
         assert cgroup_line(run.flow_pid).endswith(Path(spare).name)
         backend.cancel(run_id)
         assert wait_for_end(backend, run_id) is RunState.CANCELLED
-        assert not Path(spare).exists()
+        wait_until(lambda: not Path(spare).exists())
         (other,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
     assert other != spare and not Path(other).exists()

@@ -14,11 +14,14 @@ from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
 from flowherd.cli.explain.explanation import local_facts, timeline
 from flowherd.config import load_settings
+from flowherd.host.conclude import conclude
+from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.stray_search import Searched, StraySearch
 from flowherd.states import RunState
-from flowherd_runner.contract.files import read_json
+from flowherd_runner.contract.files import read_json, write_json
+from flowherd_runner.contract.identity import process_status
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
 from tests.support.agents import going, wait_for_end
@@ -102,3 +105,25 @@ def test_the_processes_of_a_run_that_was_started_again_are_left_alone(
         search.delivered(one)
     assert search.close(20)
     assert (process.poll(), found, removed) == (None, [("b", ())], ["b"])
+
+
+def test_a_run_ends_with_its_record_and_the_end_of_its_runner_is_seen_to_afterwards(
+    tmp_path: Path, stray: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    """Without a record it has not ended as long as its runner lives, even if the lock is free."""
+    directory = RunDirectory(tmp_path / "run", "run")
+    os.close(directory.create(RunSpec(flow_run_id="run")))
+    run, runner = Run(directory, RunSpec(flow_run_id="run"), lambda: None), stray("of another run")
+    run.resume()
+    status = process_status(runner.pid)
+    assert status is not None
+    run.take_runner(RunnerProcess(runner.pid, status[1]))
+    assert not conclude(run, lambda _living: None)
+    record = {"reason": "exited", "exit_code": 0, "leftovers": [], "searched": False}
+    write_json(str(directory.path), "exit.json", record)
+    assert conclude(run, lambda _living: None)
+    assert (run.state, runner.poll()) == (RunState.SUCCESS, None)
+    search = StraySearch(lambda _id: False, lambda _run, _result: None, lambda _run: None)
+    search.ended(run)
+    assert search.close(20)
+    assert runner.wait(20) == -9

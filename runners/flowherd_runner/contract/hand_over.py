@@ -5,6 +5,8 @@ With a start request the agent may hand over one end of a SOCK_SEQPACKET pair be
   agent:   GO                          the claim is won: record the start and run the user's code
   runner:  {"flow_pid": p}             the run is prepared, its flow process is p
            {"started": true}           the file `started` is on the disk
+           {"ended": true}             exit.json is, and the lock is free; no process of the run is left but the runner,
+                                       which ends now. Not said if there were processes that it had to look for
 
 End of file before GO means that the run is not to be started: the agent has lost the claim, or is gone. Runner and flow
 process then end, no user code has run, and `started` was not written. What the runner sends is a hint that spares a

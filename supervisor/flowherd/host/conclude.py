@@ -15,16 +15,16 @@ from flowherd.errors import DeployError, RunDirectoryDamaged
 from flowherd.host import verdict
 from flowherd.host.end_time import last_sign_of_life, recorded_end
 from flowherd.host.limits import mebibytes
-from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import runners_within
 from flowherd.host.processes.kill_tree import TreeEnd, end_tree, foreign_members
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
 from flowherd.host.run_phase import RunPhase
+from flowherd.host.run_remains import clear_cgroup
 from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.records import Started
-from flowherd.host.store.survivors import Survivor, recorded_survivors, sentences, survivor
+from flowherd.host.store.survivors import Survivor, recorded_survivors, sentences
 from flowherd.host.verdict import Verdict
 from flowherd.states import RunState
 from flowherd_runner.contract import faults, files, identity, reasons
@@ -57,10 +57,13 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
             return False
         faults.point("before-settle")
         record, damage = _exit_record(run)
+        if record is None and run.runner is not None and run.runner.alive:
+            return False  # the end is not recorded yet, whatever has freed the lock
         started = _started(run)
         sign_of_life = last_sign_of_life(run, started)
         decided = _judged(run, record, damage, started)
-        _clear_cgroup(run)
+        if not was_not_searched(record):  # else the search of the host does it, because the runner may still be there
+            run.survivors += clear_cgroup(run)
         survivors = _look_for_survivors(run, record or {}, remember)
         decided = verdict.with_addition(decided, sentences(survivors))
         decided, ended_at = _dated(decided, record, sign_of_life)
@@ -75,7 +78,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         os.close(lock_fd)
     level = "INFO" if decided.state == RunState.SUCCESS and not survivors else "WARNING"
     run.log.log(level, "{}", _conclusion(run, decided), action="end", reason=decided.reason)
-    if run.runner is not None:
+    if run.runner is not None and not run.owes_search:
         run.runner.close()
     return True
 
@@ -98,14 +101,6 @@ def _found_runner(run: Run) -> bool:
         with contextlib.suppress(ProcessLookupError):
             run.take_runner(RunnerProcess(*found[0]))
     return bool(found)
-
-
-def _clear_cgroup(run: Run) -> None:
-    """Kill the processes that the searches of runner and agent have missed."""
-    strays, left = cgroups.clear(run.cgroup) if run.cgroup is not None else (0, [])
-    run.survivors += [found for pid in left if (found := survivor(pid)) is not None]
-    if strays > len(left):
-        run.log.warning("Killed {} processes that were left in the run's cgroup", strays - len(left), action="clear")
 
 
 def _look_for_survivors(

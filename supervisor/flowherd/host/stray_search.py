@@ -19,6 +19,7 @@ from loguru import logger
 
 from flowherd.host.processes.kill_tree import end_tree
 from flowherd.host.run import Run
+from flowherd.host.run_remains import clear_remains
 from flowherd.host.store.survivors import Survivor, listed, survivor
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
@@ -114,8 +115,10 @@ class StraySearch:
         if flow_run_id not in self._waiting and flow_run_id not in self._delivered:
             return
         with self._working, self._lock:
-            self._waiting.pop(flow_run_id, None)
+            run = self._waiting.pop(flow_run_id, None)
             self._delivered.pop(flow_run_id, None)
+            if run is not None:
+                clear_remains(run)
 
     def close(self, timeout_s: float | None) -> bool:
         """Search at once for what waits, and end the thread. Returns False if it goes on after `timeout_s`."""
@@ -167,9 +170,11 @@ class StraySearch:
         carriers = identity.carriers(pids, frozenset(runs))
         logger.debug("Looked at {} processes for those of {} ended runs: {} found", len(pids), len(runs), len(carriers))
         for run_id, run in runs.items():
+            left = clear_remains(run)
             if self._is_in_use(run_id):
                 continue  # it was started again, and the end of that start covers the processes of both
             mine = (survivor(pid) for pid, carried in carriers if carried == run_id)
-            found = tuple(one for one in mine if one is not None)
+            found = tuple({(one.pid, one.start_ticks): one for one in (*mine, *left) if one is not None}.values())
             survivors = end_tree(run_id, runner=None, session=None).survivors if found else ()
+            survivors = tuple({(one.pid, one.start_ticks): one for one in (*survivors, *left)}.values())
             self._searched(run, Searched(at=at, looked_at=len(pids), found=found, survivors=survivors))

@@ -1,7 +1,7 @@
 """Watches the processes of all runs in one thread: notices runners' ends and enforces limits.
 
-A runner's end is noticed at once, by its pidfd. Limits are checked once per interval, in one look at all runs. Without
-a run the thread sleeps.
+A run's end is noticed at once: its runner says that it is recorded, or has ended, by its pidfd. Limits are checked once
+per interval, in one look at all runs. Without a run the thread sleeps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from loguru import logger
 
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.conclude import conclude
+from flowherd.host.end_hints import EndHints
 from flowherd.host.limits import breach, is_limited
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.hand_over import HandOver
@@ -60,6 +61,9 @@ class Watcher:
         self._watching = RecurringError("watch the runs", logger)
         #: Runs whose start is not recorded yet, as far as this thread knows, by id.
         self._starts: dict[str, HandOver] = {}
+        self._hints = EndHints()
+        #: Runs that have ended, as their runners say; each is looked at once for that.
+        self._told: set[str] = set()
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._reader = process_tree.TreeReader()
@@ -92,6 +96,7 @@ class Watcher:
             return False
         for run_id in list(self._starts):
             self._forget_start(run_id)
+        self._hints.close()
         return True
 
     def _loop(self) -> None:
@@ -120,10 +125,12 @@ class Watcher:
             if runner is not None and runner not in self._ended and (fd := runner.fileno()) is not None
         }
         starts = [handed.fileno() for handed in list(self._starts.values()) if not handed.is_over]
-        for fd in (*by_fd, *starts):
+        for fd in (*by_fd, *starts, *self._hints.descriptors()):
             poll.register(fd, select.POLLIN)
         ready = poll.poll(self._timeout_ms(living, blind=len(by_fd) < len(living)))
         ended = {by_fd[fd] for fd, _ in ready if fd in by_fd}
+        self._told |= self._hints.ended({fd for fd, _ in ready})
+        self._told.intersection_update(run.id for run in living)
         self._ended = self._ended.intersection(runner for runner in runners if runner is not None) | ended
         self._waker.wait(0)
 
@@ -143,7 +150,8 @@ class Watcher:
 
     def _is_to_check(self, run: Run) -> bool:
         """Return whether the run's runner may have ended, or its start is not known completely."""
-        return run.runner is None or run.flow_pid is None or run.id in self._starts or self._has_ended(run.runner)
+        is_known = run.runner is not None and run.flow_pid is not None and run.id not in self._starts
+        return not is_known or run.id in self._told or (run.runner is not None and self._has_ended(run.runner))
 
     def _has_ended(self, runner: RunnerProcess) -> bool:
         return runner in self._ended or (runner.fileno() is None and not runner.alive)
@@ -162,9 +170,12 @@ class Watcher:
         handed = self._starts.get(run.id)
         if run.runner is None or run.flow_pid is None or (handed is not None and handed.look()):
             self._find_processes(run)
-        if (run.runner is None or self._has_ended(run.runner)) and conclude(run, self._remember):
+        is_told = run.id in self._told
+        self._told.discard(run.id)
+        if (is_told or run.runner is None or self._has_ended(run.runner)) and conclude(run, self._remember):
             self._next_search_s.pop(run.id, None)
             self._forget_start(run.id)
+            self._hints.forget(run.id)
             self._on_end(run)
 
     def _forget_start(self, run_id: str) -> None:
@@ -190,7 +201,8 @@ class Watcher:
             faults.point("before-running")
             run.note_running(run.flow_pid, started.started_at)
             faults.point("after-running")
-            self._forget_start(run.id)
+            if (handed := self._starts.pop(run.id, None)) is not None:
+                self._hints.listen(run.id, handed)
 
     def _search(self, run: Run, reason: Exception) -> None:
         """Search for the runner by its lock, because the file does not name it. Rarely, because it is expensive."""

@@ -73,7 +73,7 @@ def test_a_spare_takes_the_next_run_and_another_is_made(server: ForkServer) -> N
     assert set(server.gone.values()) == {0}
 
 
-def test_a_runner_waits_for_go_and_says_when_the_start_is_recorded(any_server: ForkServer, tmp_path: Path) -> None:
+def test_a_runner_waits_for_go_and_says_when_start_and_end_are_recorded(any_server: ForkServer, tmp_path: Path) -> None:
     run = prepared(any_server, TOUCH.format(str(tmp_path / "imported")))
     with any_server.hand_over(run) as channel:
         hint = json.loads(channel.recv(4096))
@@ -82,8 +82,20 @@ def test_a_runner_waits_for_go_and_says_when_the_start_is_recorded(any_server: F
         channel.send(GO)
         assert json.loads(channel.recv(4096)) == {"started": True}
         assert run.started is not None and run.started["flow_pid"] == hint["flow_pid"]
+        assert json.loads(channel.recv(4096)) == {"ended": True}
+        assert run.exit is not None and not run.lock_is_held()
+        assert channel.recv(4096) == b""
     assert run.wait()["exit_code"] == 0
     assert run.lines("stdout") == ["ran"]
+
+
+def test_a_runner_that_had_to_look_for_processes_keeps_its_lock_until_it_has_ended(any_server: ForkServer) -> None:
+    run = prepared(any_server, "import subprocess\ndef main(): subprocess.Popen(['sleep', '100'])")
+    with any_server.hand_over(run) as channel:
+        channel.send(GO)
+        said = [json.loads(data) for data in iter(lambda: channel.recv(4096), b"")]
+    assert run.wait()["leftovers_count"] == 1
+    assert "started" in said[-1]
 
 
 @pytest.mark.parametrize("moment", ["at once", "when it is prepared"])

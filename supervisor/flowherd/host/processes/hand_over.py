@@ -95,9 +95,17 @@ class HandOver:
         return self.flow_pid
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there is news for `look`. Only until it `is_over`."""
+        """Return a descriptor that is readable when there is news for `look`, or later for `hears_end`.
+
+        Only while it `is_open`.
+        """
         assert self._channel is not None
         return self._channel.fileno()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the runner can say anything."""
+        return self._channel is not None
 
     def look(self) -> bool:
         """Take what the runner has said, and return whether the file `started` is worth a look."""
@@ -115,6 +123,24 @@ class HandOver:
         while not self.is_over and _readable(self, _WITHDRAWAL_TIMEOUT_S):
             self._take()
         self.close()
+
+    def hears_end(self) -> bool | None:
+        """Return whether the runner says that the run has ended, False if it says nothing more; None if it may yet.
+
+        For after the start: what else it has said is dropped.
+        """
+        while self._channel is not None:
+            try:
+                data = self._channel.recv(hand_over.MAX_HINT_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError:
+                return False
+            if not data:
+                return False
+            if _hint(data).get("ended") is True:
+                return True
+        return False
 
     def close(self) -> None:
         """Close this end. A runner that was not told to go on ends, having started nothing."""

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
 
 from flowherd_runner.contract import identity
+
+#: Pause between two looks at a process without a pidfd, seconds.
+_LOOK_S = 0.01
 
 
 class RunnerProcess:
@@ -47,6 +52,19 @@ class RunnerProcess:
                 return False
         except ProcessLookupError:
             return False
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the process has ended. Return False if it has not within `timeout_s` seconds."""
+        if self._pidfd is not None:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            return bool(poll.poll(int(1000 * timeout_s)))
+        deadline_s = time.monotonic() + timeout_s
+        while self.alive:
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(_LOOK_S)
         return True
 
     def close(self) -> None:
