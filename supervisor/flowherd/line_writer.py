@@ -29,6 +29,8 @@ _BYTES_A_LINE = 256
 _PIECE_BYTES = select.PIPE_BUF
 #: Longest wait for a reader before the waiting thread looks whether it is to end, seconds.
 _LOOK_S = 0.5
+#: How long lines are collected once the first one has come, seconds: waking the thread costs more than a line does.
+_COLLECT_S = 0.005
 #: Pause after a write that failed, seconds.
 _RETRY_S = 0.5
 #: After this time without progress, seconds, nobody waits for room any more.
@@ -99,6 +101,8 @@ class LineWriter:
         #: When something was last written, or the queue was last empty (monotonic).
         self._progress_s = time.monotonic()
         self._thread: threading.Thread | None = None
+        #: Whether the thread waits for lines.
+        self._is_waiting = False
 
     def write(self, text: str, encoding: str = "utf-8") -> None:
         """Queue whole lines. Never waits; drops them if the queue is full."""
@@ -111,14 +115,14 @@ class LineWriter:
                 self._put(self._notice())
             self._put(data)
             self._start()
-            self._changed.notify_all()
+            self._wake()
 
     def lose(self, count: int) -> None:
         """Count lines as lost that were not even queued."""
         with self._changed:
             self._lost += count
             self._start()
-            self._changed.notify_all()
+            self._wake()
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until half of the queue is free. Returns False after `timeout_s`, or at once if the reader is stuck."""
@@ -172,16 +176,33 @@ class LineWriter:
                 return
             self._thread = thread
 
+    def _wake(self) -> None:
+        """Wake the thread if it waits; otherwise it looks at the queue in a moment."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._changed.notify_all()
+
     # -- the thread
 
     def _loop(self) -> None:
         while True:
+            if self._wait_for_lines():
+                time.sleep(_COLLECT_S)
             self._write_once(self._next_lines())
 
-    def _next_lines(self) -> bytes:
-        """Wait for lines and return some of them, which stay in the queue until they are written."""
+    def _wait_for_lines(self) -> bool:
+        """Return whether there was nothing to write, once there is something."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._queue) or bool(self._lost))
+            if self._queue or self._lost:
+                return False
+            while not (self._queue or self._lost):
+                self._is_waiting = True
+                self._changed.wait()
+        return True
+
+    def _next_lines(self) -> bytes:
+        """Return some of the lines, which stay in the queue until they are written."""
+        with self._changed:
             if not self._queue:
                 self._put(self._notice())
             size = 0
