@@ -37,7 +37,7 @@ import errno
 import json
 import os
 import stat
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 #: Goes up when a shape changes so that an older reader would misread it; both sides refuse a newer one.
 CONTRACT_VERSION = 1
@@ -87,6 +87,10 @@ PREPARED_FILES = (SPEC_FILE, STARTED_FILE, EXIT_FILE)
 
 #: Ten years, in seconds: no duration in these files is longer, and every clock and timer can still count it.
 MAX_SECONDS = 10 * 366 * 86400.0
+
+#: Size of the first read of a file, and of each further one, bytes; most files are smaller than the first.
+_FIRST_BYTES = 16 * 1024
+_NEXT_BYTES = 1024 * 1024
 
 #: A larger JSON file is not flowherd's; parameters are the largest part of one.
 MAX_JSON_BYTES = 64 * 1024 * 1024
@@ -231,8 +235,27 @@ def read_content(path: str) -> Optional[bytes]:
         fd = open_regular(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    with open(fd, "rb") as file:
-        return file.read(MAX_JSON_BYTES + 1)
+    try:
+        return read_all(fd, MAX_JSON_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, most: int) -> bytes:
+    """Return what is left to read, `most` bytes of it at most. Raises OSError.
+
+    A file object would take more calls, and reserve memory for `most` bytes.
+    """
+    pieces: List[bytes] = []
+    size = _FIRST_BYTES
+    while most > 0:
+        piece = os.read(fd, min(size, most))
+        if not piece:
+            break
+        pieces.append(piece)
+        most -= len(piece)
+        size = _NEXT_BYTES
+    return b"".join(pieces)
 
 
 def decode_content(data: bytes, path: str) -> Dict[str, Any]:

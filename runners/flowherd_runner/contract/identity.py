@@ -5,7 +5,11 @@ import os
 import pwd
 from typing import Container, List, Optional, Tuple
 
+from flowherd_runner.contract.files import read_all
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
+
+#: No environment is larger: the kernel gives arguments and environment three quarters of 8 MiB (execve(2)).
+_MAX_ENVIRONMENT_BYTES = 8 * 1024 * 1024
 
 
 def process_status(pid: int) -> Optional[Tuple[int, int, str]]:
@@ -74,10 +78,11 @@ def carriers(pids: List[int], run_ids: Container[str]) -> List[Tuple[int, str]]:
         except OSError:  # ended, or another user's
             continue
         try:
-            with os.fdopen(fd, "rb", buffering=0) as file:
-                environment = file.readall() or b""
+            environment = read_all(fd, _MAX_ENVIRONMENT_BYTES)
         except OSError:
             continue
+        finally:
+            os.close(fd)
         carried = next((one[len(prefix) :] for one in environment.split(b"\0") if one.startswith(prefix)), None)
         run_id = None if carried is None else carried.decode("utf-8", "replace")
         if run_id is not None and run_id in run_ids and pid != os.getpid():

@@ -26,7 +26,7 @@ from flowherd.host.agent_ties import AgentTies
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.intent import Intent, write_intent
-from flowherd.host.limits import spool_pause
+from flowherd.host.limits import SpoolLimit
 from flowherd.host.retention import Retention
 from flowherd.host.run import Run
 from flowherd.host.run_process import RunProcess
@@ -83,6 +83,11 @@ class Host:
     @functools.cached_property
     def _upkeep(self) -> StateUpkeep:
         return StateUpkeep(self._state, self._retention)
+
+    @functools.cached_property
+    def _spool(self) -> SpoolLimit:
+        measure = lambda: self._registry.unsent_bytes(self._options.send_logs)  # noqa: E731
+        return SpoolLimit(self._loaded.settings.runs.max_spool_bytes, measure)
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
@@ -170,8 +175,7 @@ class Host:
         """Pause when the state directory was lost, or when the output that the backend lacks fills the disk."""
         if self._opened and self._upkeep.lost is not None:
             return self._upkeep.lost
-        cap = self._loaded.settings.runs.max_spool_bytes
-        return None if cap is None else spool_pause(self._registry.unsent_bytes(self._options.send_logs), cap)
+        return self._spool.pause()
 
     def prepare(self, flow_run: FlowRun, claim: str) -> None:
         """Write down what is to be run. Raises ClaimLost when this host has no room on its disk for it."""

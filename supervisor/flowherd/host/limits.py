@@ -5,12 +5,17 @@ The runner enforces run time, open files and CPU time; the agent enforces memory
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowherd.agent.health import ClaimPause
 from flowherd.host.processes.process_tree import Usage
 from flowherd_runner.contract import reasons
 from flowherd_runner.contract.spec import RunLimits
+
+#: Minimum pause between two looks at all that waits for the backend, seconds.
+_SPOOL_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +49,27 @@ def breach(usage: Usage, limits: RunLimits) -> Breach | None:
     return None
 
 
-def spool_pause(spool_bytes: int, cap: int) -> ClaimPause | None:
-    """Return that nothing is claimed while too much output waits for the backend; None if it is not too much."""
+class SpoolLimit:
+    """Lets nothing be claimed while more than `cap` bytes of output wait for the backend; None for no limit.
+
+    `measure` returns how many do. It looks at all runs, so it is called 10 times a second at most; from any thread.
+    """
+
+    def __init__(self, cap: int | None, measure: Callable[[], int]) -> None:
+        self._cap = cap
+        self._measure = measure
+        self._found: ClaimPause | None = None
+        self._next_look_s = 0.0
+
+    def pause(self) -> ClaimPause | None:
+        """Return why nothing is to be claimed; None if it may be."""
+        if self._cap is not None and time.monotonic() >= self._next_look_s:
+            self._found = _spool_pause(self._measure(), self._cap)
+            self._next_look_s = time.monotonic() + _SPOOL_LOOK_S
+        return self._found
+
+
+def _spool_pause(spool_bytes: int, cap: int) -> ClaimPause | None:
     if spool_bytes <= cap:
         return None
     text = f"{mebibytes(spool_bytes)} of output wait for the backend, runs.max_spool_bytes is {mebibytes(cap)}"
