@@ -24,7 +24,7 @@ def _retry_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
     run = row_by_id(call.connection, FLOW_RUN, given["flow_run_id"])
     if RunState(run["state"]) not in FINISHED:
         raise Refused(f"flow run {run['id']} is {run['state']}; only a run that has ended can be repeated")
-    flow = row_by_id(call.connection, FLOW, run["flow_id"], ("serialized_flow",))
+    flow: StoredRow = row_by_id(call.connection, FLOW, run["flow_id"], ("serialized_flow",))
     live = live_flow(call, flow["version_group_id"])
     if live is None:
         raise Refused(f"flow {flow['name']} is no longer registered; register it again, then repeat the run")
