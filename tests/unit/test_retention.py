@@ -13,9 +13,14 @@ from loguru import logger
 
 from flowherd.cli.doctor.check_agent import check_remains
 from flowherd.config import load_settings
+from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.retention import Retention
+from flowherd.host.run import Run
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.host.store.survivors import SurvivorList
+from flowherd.host.verdict import Verdict
+from flowherd.states import RunState
 from flowherd_runner.contract.spec import RunSpec
 from tests.support.unprivileged import needs_root
 
@@ -88,3 +93,36 @@ def test_a_new_start_of_the_run_does_not_find_what_could_not_be_removed(director
     assert not (directory.path / "work").exists()
     (aside,) = directory.path.glob("work.set-aside-*")
     subprocess.run(["umount", aside / "mounted"], check=True)
+
+
+def test_an_end_whose_directory_stays_is_written_down_so_that_no_agent_reports_it_again(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    run_id = str(uuid.uuid4())
+    passage = tmp_path / "passage"
+    passage.mkdir(mode=0o700)
+    mounted = passage / f"{run_id}-1" / "mounted"
+    mounted.mkdir(parents=True)
+    spec = RunSpec(flow_run_id=run_id, own_dir=str(mounted.parent))
+    directory = state.run_directory(run_id)
+    os.close(directory.create(spec))
+    if subprocess.run(["mount", "-t", "tmpfs", "none", mounted], capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not permitted here")
+    try:
+        run = Run(directory, spec, lambda: None)
+        run.begin_start()
+        run.hand_over()
+        run.finish(Verdict(state=RunState.FAILED, message="", reason="exited", grade="proven"), is_on_disk=True)
+        run.acknowledge(run.pending.reports, store=False)
+        assert not directory.outbox().final
+        retention = Retention(state, 0.0, lambda _: False)
+        ended = EndedRuns(lambda _: False, retention, SurvivorList(state.path), lambda _: None, lambda: None)
+        ended.delivered(run)
+        ended.wake()
+        ended.close(None)
+        assert directory.outbox().final
+        assert not directory.outbox().reports
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    retention.sweep()
+    assert not directory.path.exists()

@@ -5,6 +5,7 @@ All of it is off the way of the end's report: in the thread of the stray search.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,4 +69,6 @@ class EndedRuns(StraySearch):
 
     def _remove_directory(self, run: Run) -> None:
         faults.point("before-remove")
-        self._retention.delivered(run.directory, sent_log=run.sends_logs)
+        if not self._retention.delivered(run.directory, sent_log=run.sends_logs) and not run.directory.is_abandoned():
+            with contextlib.suppress(OSError):  # so that the next sweep tries again, and no agent reports its end again
+                run.directory.write_outbox(run.pending, sync=False)

@@ -62,10 +62,16 @@ class Retention:
         kept_s, unsent_s = (retention_s(keep_s, send_logs=sent) for sent in (send_logs, False))
         return cls(state, kept_s, in_use, keep_unsent_s=unsent_s)
 
-    def delivered(self, directory: RunDirectory, *, sent_log: bool = True) -> None:
-        """Remove the directory of a run whose end the backend knows, unless it is to be kept."""
-        if not self.keeps(sent_log=sent_log):
-            self._report(directory, directory.remove())
+    def delivered(self, directory: RunDirectory, *, sent_log: bool = True) -> bool:
+        """Remove the directory of a run whose end the backend knows, unless it is to be kept.
+
+        Return False if it could not be removed.
+        """
+        if self.keeps(sent_log=sent_log):
+            return True
+        remains = directory.remove()
+        self._report(directory, remains)
+        return remains is None
 
     def keeps(self, *, sent_log: bool) -> bool:
         """Return whether directories of such runs are kept for a time."""

@@ -295,15 +295,16 @@ class Run:
         """Whether the backend knows how the run ended."""
         return self._phase is RunPhase.DELIVERED
 
-    def acknowledge(self, sent: Sequence[StateReport], state: RunState | None = None) -> None:
+    def acknowledge(self, sent: Sequence[StateReport], state: RunState | None = None, *, store: bool = True) -> None:
         """Note that the backend has these reports, or needs none; `state` is the run's there, if it differs.
 
-        Written unsynced: after a power cut they are reported again, which does no harm.
+        Written unsynced, or not at all: what was not stored is reported again, which does no harm.
         """
         with self._lock:
             reports = tuple(kept for kept in self._outbox.reports if not any(kept is one for one in sent))
             self._outbox = replace(self._outbox, reports=reports, state=state or self._outbox.state)
-            self._write_outbox(sync=False)
+            if store:
+                self._write_outbox(sync=False)
             if self._outbox.final and not reports:
                 self._enter(RunEvent.DELIVER)
 

@@ -26,6 +26,7 @@ from flowherd.host.delivery.mirror import Mirror
 from flowherd.host.delivery.older_copy import OlderCopy
 from flowherd.host.delivery.report_delivery import ReportDelivery
 from flowherd.host.delivery.upkeep import LINGER_S, Upkeep
+from flowherd.host.retention import retention_s
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
 from flowherd.host.store.kept_ends import KeptEnds
@@ -57,6 +58,8 @@ class CourierSettings:
     send_logs: bool
     #: How long to keep the ends of runs, seconds, in case an older copy of the server's data is restored.
     keep_ends_s: float = 0.0
+    #: Whether the directory of a run is removed as soon as its log and its end are delivered.
+    removes_delivered: bool = False
     #: Whether the runs' output is shown on standard output.
     mirror: bool
 
@@ -70,6 +73,7 @@ class CourierSettings:
             heartbeat_interval_s=cloud.heartbeat_interval,
             cancellation_interval_s=cloud.check_cancellation_interval,
             send_logs=send_logs,
+            removes_delivered=retention_s(settings.runs.keep, send_logs=send_logs) == 0,
             mirror=mirror,
         )
 
@@ -99,7 +103,8 @@ class Courier:
         self._journals = JournalDelivery(connection)
         self._kept = KeptEnds(state_dir, settings.keep_ends_s)
         self._older_copy = OlderCopy(registry, connection, self._kept, is_in_use, send_logs=settings.send_logs)
-        self._reports = ReportDelivery(connection, self._logs.is_delivered, self._older_copy)
+        self._removes_delivered = settings.removes_delivered
+        self._reports = ReportDelivery(connection, self._logs.is_delivered, self._older_copy, self._is_removed)
         #: Raises ClaimLost for a run that has ended here, and that the backend hands out in an older state.
         self.refuse_ended = self._older_copy.refuse_ended
         self._upkeep = Upkeep(
@@ -244,6 +249,9 @@ class Courier:
         if self._mirror is not None:
             self._mirror.forget(run)
         self._on_delivered(run)
+
+    def _is_removed(self, run: Run) -> bool:
+        return self._removes_delivered and run.sends_logs
 
     def _show_output(self) -> None:
         if self._mirror is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -107,15 +107,19 @@ class LogDelivery:
             self.note_sent(request)
         return bool(request)
 
-    def note_sent(self, request: LogRequest) -> None:
-        """Remember how far the logs have come: the backend has what is in this request."""
+    def note_sent(self, request: LogRequest, is_removed: Callable[[Run], bool] = lambda _run: False) -> None:
+        """Remember how far the logs have come: the backend has what is in this request.
+
+        `is_removed` says of which delivered runs nothing need be stored, because their directories are removed now.
+        """
         self._whole_lines.commit()
         del self._late_lines[: len(request.late)]
         faults.point("before-forwarded")
         for batch in request.batches:
             batch.run.forget_notes(len(batch.notes))
             if batch.end > batch.start:
-                batch.run.directory.set_forwarded(batch.end)
+                store = not (batch.run.delivered and is_removed(batch.run))
+                batch.run.directory.set_forwarded(batch.end, store=store)
             faults.point("after-forwarded")
 
     def sends_nothing(self, run: Run) -> bool:

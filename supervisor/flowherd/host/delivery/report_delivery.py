@@ -20,12 +20,22 @@ _BY_ENGINE = "Reported by the flow's engine, and again after the server's databa
 
 
 class ReportDelivery:
-    """Delivers the outboxes of runs; for one thread. `log_is_delivered` says whether a run's end may be reported."""
+    """Delivers the outboxes of runs; for one thread. `log_is_delivered` says whether a run's end may be reported.
 
-    def __init__(self, connection: Connection, log_is_delivered: Callable[[Run], bool], older_copy: OlderCopy) -> None:
+    `is_removed` says whether the run's directory is removed as soon as its end is delivered.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log_is_delivered: Callable[[Run], bool],
+        older_copy: OlderCopy,
+        is_removed: Callable[[Run], bool],
+    ) -> None:
         self._requests = connection.requests
         self._log_is_delivered = log_is_delivered
         self._older_copy = older_copy
+        self._is_removed = is_removed
 
     def deliver_together(self, runs: Iterable[Run], logs: LogDelivery, request: LogRequest) -> bool:
         """Send a request of log lines and the states that may follow it, of all runs, in one step.
@@ -50,11 +60,13 @@ class ReportDelivery:
         for report in reports:
             faults.point(f"after-report-{_kind(report)}")
         for run, of_run in pending:
-            if of_run[-1].state in FINISHED:
+            is_end = of_run[-1].state in FINISHED
+            if is_end:
                 self._older_copy.remember(run, of_run[-1], None)
                 run.reported_end = of_run[-1]
-            run.acknowledge(of_run)
-        logs.note_sent(request)
+            # An agent that finds the directory nevertheless sends all of it again, which this backend takes once.
+            run.acknowledge(of_run, store=not (is_end and self._is_removed(run)))
+        logs.note_sent(request, self._is_removed)
         return True
 
     def deliver(self, run: Run) -> bool:

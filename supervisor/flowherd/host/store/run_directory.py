@@ -228,12 +228,14 @@ class RunDirectory:
             return 0
         return offset if 0 <= offset <= journal_bytes(self.journal) else 0
 
-    def set_forwarded(self, offset: int) -> None:
-        """Store `offset`, by rename; only in memory if the disk refuses it.
+    def set_forwarded(self, offset: int, *, store: bool = True) -> None:
+        """Store `offset`, by rename; only in memory without `store`, and if the disk refuses it.
 
         After a crash of the agent the lines are then sent again; servers that know line ids do not store them twice.
         """
         self._forwarded = offset
+        if not store:
+            return
         temporary = self.path / f".{files.FORWARDED_FILE}.new"
         with contextlib.suppress(OSError):
             fd = files.open_regular(str(temporary), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
