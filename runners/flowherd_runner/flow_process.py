@@ -226,7 +226,8 @@ def compose_environment(
     spec: RunSpec, base: Mapping[str, str], user: Optional[pwd.struct_passwd]
 ) -> Tuple[Dict[str, str], List[str]]:
     """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
-    composed = dict(base) if user is None else login_environment(base, user, spec.user_env)
+    inherited = dict(base)
+    composed = dict(inherited) if user is None else login_environment(inherited, user, spec.user_env)
     interpreter = spec.runtime if spec.kind == KIND_COMMAND else sys.executable
     if interpreter:
         enter_environment(composed, interpreter)
@@ -239,7 +240,8 @@ def compose_environment(
     composed[PARAMETERS_VARIABLE] = json.dumps(spec.parameters)
     for name, value in spec.parameters.items():
         composed[PARAMETER_PREFIX + name] = value if isinstance(value, str) else json.dumps(value)
-    left_out = [name for name, value in composed.items() if not _fits(name, value)]
+    new = [name for name, value in composed.items() if inherited.get(name) != value]
+    left_out = [name for name in new if not _fits(name, composed[name])]
     for name in left_out:
         del composed[name]
     return composed, left_out

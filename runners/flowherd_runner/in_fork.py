@@ -114,10 +114,14 @@ async def _exhaust(generator: Any) -> None:
 
 
 def _adopt_environment(environment: Dict[str, str]) -> None:
-    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    for name in set(os.environ) - set(environment):
-        del os.environ[name]
-    os.environ.update(environment)
+    present = dict(os.environ)
+    before = present.get("PYTHONPATH", "").split(os.pathsep)
+    for name in present:
+        if name not in environment:
+            del os.environ[name]
+    for name, value in environment.items():
+        if present.get(name) != value:
+            os.environ[name] = value
     time.tzset()
     for path in reversed(os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         if path and path not in before:

@@ -3,6 +3,7 @@
 Knows nothing of runs and run directories.
 """
 
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import fcntl
 import os
@@ -109,10 +110,10 @@ def reset_signals(python: bool) -> None:
     signal.set_wakeup_fd(-1)
     for number in range(1, signal.NSIG):
         try:
-            action = signal.getsignal(number)
+            action = _signal.getsignal(number)  # without the names that `signal` looks up for each
         except ValueError:
             continue
-        if action not in (signal.SIG_DFL, None) and number not in (signal.SIGKILL, signal.SIGSTOP):
+        if action not in (0, None) and number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
     if python:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -82,13 +82,13 @@ def _parts(value: str) -> List[str]:
 
 def secrets_in(name: str, value: str, declared: bool, rules: Rules) -> List[str]:
     """Return what is to be masked of one value; `declared` when it is a secret whatever its name sounds like."""
-    if _matches(name, rules.mask):
+    if rules.mask and _matches(name, rules.mask):
         return [part for part in _parts(value) if part.strip()]
-    if _matches(name, rules.unmask):
+    if rules.unmask and _matches(name, rules.unmask):
         return []
     passwords = [match.group(1) for match in _URL_PASSWORD.finditer(value)]
     if not (declared or _SECRET_NAME.search(name)):
-        return worth_masking([*passwords, *map(_unquoted, passwords)])
+        return worth_masking([*passwords, *map(_unquoted, passwords)]) if passwords else []
     pair = _PAIR_PASSWORD.fullmatch(value)
     passwords += [pair.group(1)] if pair else []
     return worth_masking([value, *passwords, *map(_unquoted, passwords), *_within_json(value)])

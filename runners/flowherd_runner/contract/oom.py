@@ -6,6 +6,8 @@ The counters say that a process was killed, never which one; exit_record.py deci
 import os
 from typing import NamedTuple, Optional
 
+from flowherd_runner.contract.files import read_content
+
 _VMSTAT = "/proc/vmstat"
 _EVENTS_FILE = "memory.events"
 
@@ -36,11 +38,10 @@ def oom_count(own_cgroup: Optional[str]) -> Optional[OomCount]:
 
 def _counter(path: str, name: str) -> Optional[int]:
     try:
-        with open(path) as file:
-            for line in file:
-                word, _, value = line.partition(" ")
-                if word == name:
-                    return int(value)
-    except (OSError, ValueError):
-        pass
-    return None
+        content = read_content(path) or b""
+    except OSError:
+        return None
+    # Not line by line, because a host has some 200 counters.
+    _, found, rest = (b"\n" + content).partition(b"\n" + name.encode() + b" ")
+    value = rest.partition(b"\n")[0]
+    return int(value) if found and value.isdigit() else None

@@ -153,12 +153,12 @@ def spec_content(directory: str) -> bytes:
 
 
 def spec_of(content: bytes) -> RunSpec:
-    """Return the spec that the content of a spec.json describes. Raises SpecError when it cannot be used."""
+    """Return the spec in the content of a spec.json, without the agent's own keys. Raises SpecError if unusable."""
     try:
         value = decode_content(content, SPEC_FILE)
     except ValueError as error:
         raise SpecError(str(error)) from error
-    return parse_spec(value)
+    return _parse(_Fields(value, tolerant=False), AgentKeys())
 
 
 def parse_spec(value: Mapping[str, Any]) -> RunSpec:
@@ -166,7 +166,7 @@ def parse_spec(value: Mapping[str, Any]) -> RunSpec:
 
     Raises SpecError, which names the key, for a value that a runner would need and cannot use.
     """
-    return _parse(_Fields(value, tolerant=False))
+    return _parse(_Fields(value, tolerant=False), _parse_agent_keys(value))
 
 
 def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
@@ -174,7 +174,7 @@ def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
 
     For an agent, which must look after the run in any case. Names are made sendable: see `_sendable`.
     """
-    spec = _parse(_Fields(value, tolerant=True))
+    spec = _parse(_Fields(value, tolerant=True), _parse_agent_keys(value))
     return spec._replace(flow_run_name=_sendable(spec.flow_run_name), flow_name=_sendable(spec.flow_name))
 
 
@@ -207,7 +207,7 @@ def _is_number(value: object) -> bool:
     )
 
 
-def _parse(fields: "_Fields") -> RunSpec:
+def _parse(fields: "_Fields", agent: AgentKeys) -> RunSpec:
     limits = fields.nested("limits")
     return RunSpec(
         flow_run_id=fields.required("flow_run_id", str, ""),
@@ -243,7 +243,7 @@ def _parse(fields: "_Fields") -> RunSpec:
         max_journal_bytes=max(_LEAST_JOURNAL_BYTES, fields.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
         log_level=fields.whole("log_level", None),
         cgroup=fields.value("cgroup", str, None),
-        agent=_parse_agent_keys(fields.source),
+        agent=agent,
     )
 
 
