@@ -29,8 +29,10 @@ _BYTES_A_LINE = 256
 _PIECE_BYTES = select.PIPE_BUF
 #: Longest wait for a reader before the waiting thread looks whether it is to end, seconds.
 _LOOK_S = 0.5
-#: How long lines are collected once the first one has come, seconds: waking the thread costs more than a line does.
-_COLLECT_S = 0.005
+#: How long lines are collected before they are written, seconds: waking the thread costs more than a line does.
+_COLLECT_S = 0.02
+#: How long after the last line the thread still looks for more by itself, seconds.
+_ATTENTIVE_S = 0.2
 #: Pause after a write that failed, seconds.
 _RETRY_S = 0.5
 #: After this time without progress, seconds, nobody waits for room any more.
@@ -186,19 +188,21 @@ class LineWriter:
 
     def _loop(self) -> None:
         while True:
-            if self._wait_for_lines():
-                time.sleep(_COLLECT_S)
+            self._wait_for_lines()
             self._write_once(self._next_lines())
 
-    def _wait_for_lines(self) -> bool:
-        """Return whether there was nothing to write, once there is something."""
-        with self._changed:
-            if self._queue or self._lost:
-                return False
-            while not (self._queue or self._lost):
-                self._is_waiting = True
-                self._changed.wait()
-        return True
+    def _wait_for_lines(self) -> None:
+        """Wait until there is something to write. For a moment after the last line nobody needs to wake this thread."""
+        until_s = time.monotonic() + _ATTENTIVE_S
+        while not (self._queue or self._lost):
+            if time.monotonic() < until_s:
+                time.sleep(_COLLECT_S)
+                continue
+            with self._changed:
+                self._is_waiting = not (self._queue or self._lost)
+                if self._is_waiting:
+                    self._changed.wait()
+            time.sleep(_COLLECT_S)
 
     def _next_lines(self) -> bytes:
         """Return some of the lines, which stay in the queue until they are written."""

@@ -92,10 +92,12 @@ class StraySearch:
         if not run.owes_search:
             return
         with self._lock:
-            if not self._waiting:
+            is_first = not self._waiting
+            if is_first:
                 self._due_s = time.monotonic() + DELAY_S
             self._waiting[run.id] = run
-        self.wake()
+        if is_first:
+            self._wake()
 
     def delivered(self, run: Run) -> None:
         """Have the directory removed once the run is searched for and not in use; call `wake` then. For any thread."""
@@ -103,7 +105,13 @@ class StraySearch:
             self._delivered[run.id] = run
 
     def wake(self) -> None:
-        """Do what can be done now. For any thread."""
+        """Do what can be done now, if there is anything. For any thread."""
+        with self._lock:
+            can_remove = any(run_id not in self._waiting for run_id in self._delivered)
+        if can_remove:  # the others are removed after the next pass
+            self._wake()
+
+    def _wake(self) -> None:
         with self._lock:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._loop, name="stray-search", daemon=True)
@@ -156,6 +164,8 @@ class StraySearch:
             with self._lock:
                 for run_id in waiting:
                     self._waiting.pop(run_id, None)
+                if waiting and self._waiting:  # what came meanwhile
+                    self._due_s = time.monotonic() + DELAY_S
                 free = [
                     run_id for run_id in self._delivered if not (run_id in self._waiting or self._is_in_use(run_id))
                 ]
