@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -21,8 +23,8 @@ class Effects:
     passed: list[Passed] = field(default_factory=list)
     #: Ids of agents that have a run to stop.
     agents: set[str] = field(default_factory=set)
-    #: Ids of flow runs that have ended.
-    ended: set[str] = field(default_factory=set)
+    #: Flow runs that have ended, by id: id, name, state and state_message, as columns of flow_run in the dialect.
+    ended: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Ids of flow runs that have new lines in their logs.
     logged: set[str] = field(default_factory=set)
     #: Whether a schedule was switched on or changed.

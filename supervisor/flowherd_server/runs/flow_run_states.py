@@ -49,7 +49,10 @@ def _owner(call: Call, run: StoredRow, state: NewState) -> dict[str, Any]:
 
 def _note_effects(call: Call, run: StoredRow, state: NewState) -> None:
     if state.type in FINISHED:
-        call.effects.ended.add(run["id"])
+        told = {"id": run["id"], "name": run["name"], "state": state.type.value, "state_message": state.message}
+        call.effects.ended[run["id"]] = told
+    else:
+        call.effects.ended.pop(run["id"], None)
     if state.type not in CLAIMABLE:
         call.effects.taken.add(run["id"])
     elif state.start_us is not None:

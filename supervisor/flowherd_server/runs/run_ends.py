@@ -9,12 +9,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from loguru import logger
-from sqlalchemy.exc import SQLAlchemyError
-
 from flowherd.states import FINISHED
 from flowherd_server.call import Effects
-from flowherd_server.errors import DatabaseLost
 from flowherd_server.store.database import Database
 
 _QUERY = "SELECT id, name, state, state_message FROM flow_run WHERE id = ?"
@@ -69,8 +65,11 @@ class RunEnds:
 
     def announce(self, effects: Effects) -> None:
         """Tell those who wait for these ends, which are stored."""
-        for run_id in effects.ended & self._waits.keys():
-            self._tell(run_id)
+        for run_id in effects.ended.keys() & self._waits.keys():
+            with self._lock:
+                waits = self._waits.pop(run_id, [])
+            for one in waits:
+                one.notify(effects.ended[run_id])
 
     def close(self) -> None:
         """End all waits."""
@@ -79,17 +78,6 @@ class RunEnds:
             self._waits.clear()
         for one in waits:
             one.notify(None)
-
-    def _tell(self, run_id: str) -> None:
-        try:
-            found = self._row(run_id)
-        except (SQLAlchemyError, DatabaseLost) as error:
-            logger.debug("an end cannot be told to those who wait for it, who ask again: {}", error)
-            return
-        with self._lock:
-            waits = self._waits.pop(run_id, [])
-        for one in waits:
-            one.notify(found)
 
     def _row(self, run_id: str) -> EndedRun | None:
         with self._database.reading() as connection:
