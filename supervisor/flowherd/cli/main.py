@@ -11,6 +11,7 @@ import os
 import sys
 
 from flowherd.cli import exit_codes
+from flowherd.cli.process_end import end
 from flowherd.errors import FlowherdError
 from flowherd.standard_streams import open_missing_streams
 
@@ -18,7 +19,7 @@ from flowherd.standard_streams import open_missing_streams
 def main() -> None:
     """Run the command line of this process and exit with one of exit_codes."""
     open_missing_streams()
-    sys.exit(run(sys.argv[1:]))
+    end(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
