@@ -117,12 +117,15 @@ class JournalWriter:
                 "{} lines came after the log was full and were left out".format(self._lines_beyond_cap)
             )
             self.flush()
+        self.settle()  # before exit.json: a run that is known to have ended has its whole log after a power cut too
+        os.close(self._fd)
+
+    def settle(self) -> None:
+        """Have on the disk what was written so far, as far as the disk allows."""
         try:
-            # Before exit.json: a run that is known to have ended has its whole log after a power cut too.
             os.fdatasync(self._fd)
         except OSError:
             pass  # the disk refused this before, and that was counted
-        os.close(self._fd)
 
     def _fits(self, size: int) -> bool:
         return not self._capped and self._size + self._buffered + size <= self._max_bytes - _NOTICE_ROOM_BYTES

@@ -74,6 +74,7 @@ class OutputReader:
         self.after_end: Optional[List[str]] = None
         #: Whether the user's function has returned, and only its interpreter has to end.
         self.finalising = False
+        self._is_settled = False
         #: What faulthandler has written since then.
         self.stack = b""
         self.lines_cut = 0
@@ -103,6 +104,9 @@ class OutputReader:
                 self._add_message(piece.record)
         self._add_so_far(time.monotonic())
         self._journal.flush()
+        if self.finalising and not self._is_settled:
+            self._is_settled = True
+            self._journal.settle()  # the interpreter ends meanwhile, so the end of the run waits less for the disk
 
     def close(self) -> None:
         """Stop waiting for more, and journal all that has arrived."""
