@@ -13,7 +13,8 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.values import JournalPiece
+from flowherd.values import JournalPiece, LogLine, StateReport
+from flowherd_runner.contract.journal import HEADER_BYTES
 from tests.support.agents import going
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
@@ -38,7 +39,7 @@ class Transport(GraphQLTransport):
 
 
 class Counting(LaneBackend):
-    """Counts what goes as bytes."""
+    """Counts what goes as bytes and as lines."""
 
     def __init__(self, url: str, *, lane_is_used: bool = True) -> None:
         transport = Transport(url, timeout_s=15)
@@ -46,6 +47,13 @@ class Counting(LaneBackend):
         super().__init__(transport, 15)
         #: Size of each request that the server has stored, bytes.
         self.stored: list[int] = []
+        self.lines = 0
+        #: Called once, when bytes have been stored and the agent goes on.
+        self.after_bytes: Callable[[], None] | None = None
+
+    def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
+        self.lines += len(lines)
+        super().deliver(lines, reports)
 
     def write_journals(
         self, requests: Iterable[Sequence[JournalPiece]], stored: Callable[[Sequence[int]], None]
@@ -61,7 +69,11 @@ class Counting(LaneBackend):
             self.stored.append(sizes.pop(0))
             stored(ends)
 
-        return super().write_journals(counted(), note)
+        taken = super().write_journals(counted(), note)
+        after, self.after_bytes = self.after_bytes, None
+        if after is not None:
+            after()
+        return taken
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +136,22 @@ def test_the_log_of_a_run_that_the_server_has_lost_holds_nothing_up(server: Serv
         wait_until(lambda: _ended(client, kept), timeout_s=60)
         wait_until(lambda: not agent._own_host.processes(), timeout_s=60)
     assert [row[4] for row in _output(server, kept)] == [str(number) for number in range(1, MANY_LINES + 1)]
+
+
+def test_what_a_flow_prints_while_bytes_are_sent_goes_as_bytes_too(server: ServerProcess, tmp_path: Path) -> None:
+    client, agent, go = Client(server), _agent(server, "growing"), tmp_path / "go"
+    backend = agent.backend
+    assert isinstance(backend, Counting)
+
+    def print_more() -> None:
+        (run,) = agent._own_host._registry
+        go.touch()
+        wait_until(lambda: run.directory.unsent_bytes() > MANY_LINES * HEADER_BYTES)
+
+    backend.after_bytes = print_more
+    with going(agent):
+        script = f"seq 1 {MANY_LINES}; while [ ! -e {go} ]; do sleep 0.05; done; seq {MANY_LINES + 1} {2 * MANY_LINES}"
+        run_id = _start(client, "growing", script)
+        wait_until(lambda: _ended(client, run_id), timeout_s=60)
+    assert [row[4] for row in _output(server, run_id)] == [str(number) for number in range(1, 2 * MANY_LINES + 1)]
+    assert backend.lines < MANY_LINES, "all that was left went as lines"

@@ -228,7 +228,7 @@ class Courier:
 
     def _deliver_new(self, unsent: Mapping[Run, int]) -> bool:
         """Send what is new in all logs, with the states that may follow it; return whether there was anything."""
-        request = self._logs.next_request(unsent)
+        request = self._logs.next_request(unsent, self._journals.goes_on)
         together = self._connection.delivers_together
         if together and self._reports.deliver_together(self._registry, self._logs, request):
             return bool(request)

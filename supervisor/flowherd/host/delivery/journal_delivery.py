@@ -39,12 +39,15 @@ class JournalDelivery:
         self._sent: deque[Sequence[tuple[Run, JournalPiece]]] = deque()
         #: Offsets up to which journals go as lines, by run id.
         self._as_lines: dict[str, int] = {}
+        #: Ids of the runs of whose journals this round has sent something.
+        self._advanced: set[str] = set()
 
     def deliver(self, unsent: Mapping[Run, int]) -> bool:
         """Send what is new in long journals. Returns whether anything was sent. Raises BackendError.
 
         `unsent` is how much of each journal the backend does not have, bytes.
         """
+        self._advanced.clear()
         runs = [run for run, size in unsent.items() if size >= _LONG_BYTES and self._goes_as_bytes(run)]
         if not runs:
             return False
@@ -60,6 +63,15 @@ class JournalDelivery:
                 run.log.debug("The backend does not take the journal from {}: {}", piece.offset, error)
                 self._as_lines[run.id] = piece.end
             return True
+
+    def goes_on(self, run: Run) -> bool:
+        """Return whether the next round has more of a run's journal to send as bytes, so that none of it goes as lines.
+
+        Only if this round has sent some: else what is left may be a record whose end never comes.
+        """
+        if run.id not in self._advanced or run.directory.unsent_bytes() < _LONG_BYTES:
+            return False
+        return self._goes_as_bytes(run)
 
     def forget(self, run: Run) -> None:
         """Drop what is remembered of a delivered run."""
@@ -96,6 +108,7 @@ class JournalDelivery:
         faults.point("before-forwarded")
         for (run, _), end in zip(self._sent.popleft(), ends, strict=True):
             run.directory.set_forwarded(end)
+            self._advanced.add(run.id)
             faults.point("after-forwarded")
 
 

@@ -57,6 +57,10 @@ class LogRequest:
         return any(batch.run is run and batch.is_last for batch in self.batches)
 
 
+def _never(_run: Run) -> bool:
+    return False
+
+
 class LogDelivery:
     """Delivers the logs of the runs of a registry; for one thread."""
 
@@ -89,11 +93,14 @@ class LogDelivery:
             return {}
         return {run: run.directory.unsent_bytes() for run in self._registry if run.sends_logs}
 
-    def next_request(self, unsent: Mapping[Run, int]) -> LogRequest:
-        """Read what is new in all journals; `unsent` is what this object's `unsent` has just returned."""
+    def next_request(self, unsent: Mapping[Run, int], goes_as_bytes: Callable[[Run], bool] = _never) -> LogRequest:
+        """Read what is new in all journals but those of which `goes_as_bytes` says that they go on as bytes.
+
+        `unsent` is what this object's `unsent` has just returned.
+        """
         if not self._send_logs:
             return LogRequest(batches=[], late=[])
-        return LogRequest(batches=self._batches(unsent), late=list(self._late_lines))
+        return LogRequest(batches=self._batches(unsent, goes_as_bytes), late=list(self._late_lines))
 
     def lines(self, request: LogRequest) -> list[LogLine]:
         """Return the lines of a request in the form that the backend takes, without those that it will never take."""
@@ -145,14 +152,14 @@ class LogDelivery:
         self._whole_lines.forget(run.id)
         self._unreadable_since_s.pop(run.id, None)
 
-    def _batches(self, unsent: Mapping[Run, int]) -> list[_Batch]:
+    def _batches(self, unsent: Mapping[Run, int], goes_as_bytes: Callable[[Run], bool]) -> list[_Batch]:
         batches: list[_Batch] = []
         room = _REQUEST_BYTES
         for run in self._registry:
             # Most journals of many sleeping runs have nothing new. The last lines of a run may have come since.
             if unsent.get(run) == 0 and not run.ended and not run.notes():
                 continue
-            batch = _read_batch(run, min(room, _BATCH_BYTES))
+            batch = _notes(run) if goes_as_bytes(run) else _read_batch(run, min(room, _BATCH_BYTES))
             room -= batch.end - batch.start
             if batch.notes or batch.end > batch.start or batch.is_last:
                 batches.append(batch)
@@ -192,10 +199,15 @@ class LogDelivery:
             self._write(lines[middle:])
 
 
+def _notes(run: Run, *, is_last: bool = False) -> _Batch:
+    start = run.directory.forwarded()
+    return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start, is_last=is_last)
+
+
 def _read_batch(run: Run, max_bytes: int) -> _Batch:
     start, has_ended = run.directory.forwarded(), run.ended
     if not run.sends_logs or run.directory.unsent_bytes() == 0:
-        return _Batch(run=run, notes=run.notes(), lines=[], start=start, end=start, is_last=has_ended)
+        return _notes(run, is_last=has_ended)
     try:
         lines, end = read_batch(run.directory.journal, run.id, start, max_bytes, run.attempt)
         run.delivering.recovered()
