@@ -92,3 +92,12 @@ def test_a_cut_leaves_what_runs_whole_and_counts_the_lines_that_it_hides() -> No
     assert [line.group for line in found.shown].count(Group.RUNNING) == 60
     assert len(found.shown) == 110
     assert found.hidden == {Group.NEXT: 4950}
+    assert cut(lines, {Group.NEXT: 50}, {Group.NEXT: 9000, Group.ENDED: 7}).hidden == {
+        Group.NEXT: 8950,
+        Group.ENDED: 7,
+    }
+
+
+def test_failures_that_a_line_stands_for_are_not_hidden_but_waiting_runs_are() -> None:
+    runs = [Run(f"f{n}", "Failed", ended=n) for n in range(3)] + [Run(f"s{n}", "Scheduled", -60.0) for n in range(3)]
+    assert cut(in_order(runs, Run.facts, NOW), {}).hidden == {Group.NEXT: 2}

@@ -19,7 +19,10 @@ COMMANDS = {
         "Register a flow: a Python callable, or a command. Registering it again creates a new version.",
     ),
     "run": ("runs.run_command", "Start a run of a flow, now or later, and print its id."),
-    "ps": ("runs.ps_command", "List the runs that are waiting or running; with --all the finished ones too."),
+    "ps": (
+        "runs.ps_command",
+        "List the runs: what runs, is due, failed lately and comes next; with --all the finished ones too.",
+    ),
     "cancel": (
         "runs.cancel_command",
         "Cancel a run: its whole process tree is asked to end, and killed if it does not.",

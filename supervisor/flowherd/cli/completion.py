@@ -70,6 +70,22 @@ def timestamps(incomplete: str) -> list[str]:
     return _completions(TIMESTAMPS, incomplete)
 
 
+def agents(incomplete: str) -> list[str]:
+    """Complete the names of the agents that the server knows."""
+    try:
+        return _completions({agent.name for agent in _client().agents.all()}, incomplete)
+    except FlowherdError:
+        return []
+
+
+def states(incomplete: str) -> list[str]:
+    """Complete the states of runs, and the words for several states."""
+    from flowherd.states import RunState
+
+    words = ["running", "waiting", "ended", "bad", *(state.value for state in RunState)]
+    return [word for word in words if word.startswith(incomplete)]
+
+
 def pools(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of the process work pools of the Prefect 3 server."""
     return _names_at_prefect3(context, "/work_pools/filter", incomplete, of_type="process")

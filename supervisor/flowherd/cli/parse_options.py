@@ -102,7 +102,10 @@ def moment(text: str, option: str) -> datetime:
 def moment_or_ago(text: str, option: str, now: datetime) -> datetime:
     """Return a time from ISO 8601 text, or that long before `now` for a duration such as "2h". Raises CommandError."""
     if _DURATION.fullmatch(text.strip()):
-        return now - timedelta(seconds=duration_s(text, option))
+        try:
+            return now - timedelta(seconds=duration_s(text, option))
+        except OverflowError:
+            raise _wrong(f"{option} {text!r} is longer ago than the calendar goes") from None
     try:
         return read_time(text, naive="local")
     except ValueError:

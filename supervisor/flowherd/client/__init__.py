@@ -3,6 +3,7 @@
 user_client  one connection of a person, with all that follows
 flows        projects and registered flows
 runs         flow runs: create, find, cancel
+run_list     lists of runs: all that match a filter (run_filter), or what runs, is due, failed lately and is next
 agents       the agents that the server knows, and which of them would take a run
 logs         the log of a run, read as it grows
 history      the states that a run was in, and flowherd's own lines about it

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
@@ -16,15 +14,17 @@ from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, understanding
+from flowherd.client.run_ids import ids_that_begin_with
 from flowherd.states import FINISHED, SUCCESSFUL, RunState
 
 #: Number of runs that one text may be found to mean.
 _MAX_MATCHES = 10
 _NEWEST_FIRST = {"created": Word("desc")}
 
-_FIELDS = (
-    "id name state state_message labels parameters agent_id created scheduled_start_time start_time end_time "
-    "serialized_state flow { name }"
+#: Fields of a run of which `run_of` makes a RunView.
+RUN_FIELDS = (
+    "id name state state_message labels parameters agent_id created scheduled_start_time state_start_time start_time "
+    "end_time serialized_state flow { name flow_group_id }"
 )
 
 
@@ -53,6 +53,8 @@ class RunView(RunSummary):
     """A flow run as the server stores it."""
 
     flow: str
+    #: The same for all versions of the flow; empty at a server that has none.
+    flow_group: str = ""
     labels: tuple[str, ...]
     parameters: Mapping[str, Any]
     #: Id of the agent that claimed it last.
@@ -63,8 +65,15 @@ class RunView(RunSummary):
     reason: str | None
     created: datetime | None
     scheduled_start_time: datetime | None
+    #: When it may start, if that is not the time that it was created for: the time of its state, such as a retry's.
+    state_start_time: datetime | None = None
     start_time: datetime | None
     end_time: datetime | None
+
+    @property
+    def due(self) -> datetime | None:
+        """When it may start, or might have."""
+        return self.state_start_time or self.scheduled_start_time
 
 
 class Runs:
@@ -109,11 +118,10 @@ class Runs:
     def find(self, text: str) -> list[RunView]:
         """Return the runs that `text` may mean, at most ten: by name, else by the beginning of an id."""
         named = self._select(where={"name": {"_eq": text}}, limit=_MAX_MATCHES)
-        ids = _ids_that_begin_with(text)
+        ids = ids_that_begin_with(text)
         if named or ids is None:
             return named
-        # As a range, because the dialect compares ids but not their beginnings. In the order of ids, because by time a
-        # server might look through all runs.
+        # In the order of ids, because by time a server might look through all runs.
         where, order = {"id": {"_gte": ids[0], "_lte": ids[1]}}, {"id": Word("asc")}
         found = select(self._transport, "flow_run", "id", _id, where=where, order_by=order, limit=_MAX_MATCHES)
         return self.by_ids(found)
@@ -126,28 +134,21 @@ class Runs:
             return json_values.text(answer["cancel_flow_run"]["state"])
 
     def _select(self, *, where: Mapping[str, Any] | None, limit: int) -> list[RunView]:
-        return select(self._transport, "flow_run", _FIELDS, _run, where=where, order_by=_NEWEST_FIRST, limit=limit)
+        return select(self._transport, "flow_run", RUN_FIELDS, run_of, where=where, order_by=_NEWEST_FIRST, limit=limit)
 
 
 def _id(row: Mapping[str, Any]) -> str:
     return json_values.text(row["id"])
 
 
-def _ids_that_begin_with(text: str) -> tuple[str, str] | None:
-    """Return the lowest and the highest id that begin with `text`; None if no id does."""
-    digits = text.lower().replace("-", "")
-    if not re.fullmatch("[0-9a-f]{1,32}", digits):
-        return None
-    lowest, highest = (str(UUID(digits.ljust(32, filling))) for filling in "0f")
-    return (lowest, highest) if lowest.startswith(text.lower()) else None
-
-
-def _run(row: Mapping[str, Any]) -> RunView:
+def run_of(row: Mapping[str, Any]) -> RunView:
+    """Return the run in a row that has RUN_FIELDS; raises one of DECODING_ERRORS."""
     ours = marks(row)
     return RunView(
         id=_id(row),
         name=text_or_none(row["name"]) or "",
-        flow=_name_of(row["flow"]),
+        flow=_in_flow(row, "name"),
+        flow_group=_in_flow(row, "flow_group_id"),
         state=text_or_none(row["state"]) or RunState.PENDING.value,
         message=text_or_none(row["state_message"]),
         labels=tuple(map(json_values.text, sequence(row["labels"]))),
@@ -157,12 +158,13 @@ def _run(row: Mapping[str, Any]) -> RunView:
         reason=ours.reason,
         created=parsed_time(row["created"]),
         scheduled_start_time=parsed_time(row["scheduled_start_time"]),
+        state_start_time=parsed_time(row["state_start_time"]),
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),
     )
 
 
-def _name_of(row: Any) -> str:
-    """Return the name in what the server sent as an object that has one; empty for null."""
-    found = mapping_or_none(row)
-    return "" if found is None else text_or_none(found["name"]) or ""
+def _in_flow(row: Mapping[str, Any], name: str) -> str:
+    """Return a text of the run's flow; empty for null."""
+    found = mapping_or_none(row["flow"])
+    return "" if found is None else text_or_none(found[name]) or ""

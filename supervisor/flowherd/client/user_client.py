@@ -9,6 +9,7 @@ from flowherd.client.history import RunHistory
 from flowherd.client.logs import RunLog
 from flowherd.client.queries import is_flowherd_server
 from flowherd.client.run_end import EndWait
+from flowherd.client.run_list import RunList
 from flowherd.client.runs import Runs
 from flowherd.client.started_runs import StartedRuns
 from flowherd.client.wanted_lines import WantedLines
@@ -21,6 +22,7 @@ class UserClient:
         self._transport = transport
         self.flows = Flows(transport)
         self.runs = Runs(transport)
+        self.run_list = RunList(transport)
         self.agents = KnownAgents(transport)
 
     @property

@@ -31,7 +31,8 @@ MOST_FAILED = 20
 MOST_NEXT = 50
 
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
-_BAD = UNSUCCESSFUL | {RunState.CLIENT_FAILED}
+#: States of a run that ended badly by itself.
+BAD = UNSUCCESSFUL | {RunState.CLIENT_FAILED}
 
 
 class Group(str, Enum):
@@ -77,9 +78,9 @@ def group_of(facts: RunFacts, now: datetime) -> Group:
     state = facts.state
     if state in ACTIVE or state == RunState.SUBMITTED:
         return Group.RUNNING
-    if state in _BAD and facts.ended is not None and now - facts.ended <= LATELY:
+    if state in BAD and facts.ended is not None and now - facts.ended <= LATELY:
         return Group.FAILED
-    if state in FINISHED or state in _BAD:
+    if state in FINISHED or state in BAD:
         return Group.ENDED
     waits_for_person = state in (RunState.PAUSED, RunState.PENDING)
     if facts.due is not None and now - facts.due > LATE_AFTER and not waits_for_person:
@@ -152,17 +153,25 @@ class Cut(Generic[Run]):
     """What is shown of a list, and how many of its runs are not."""
 
     shown: Sequence[Line[Run]]
-    #: Number of lines that are left out, by group; groups without any are missing.
+    #: Number of runs that have no place in a line, by group; groups without any are missing.
     hidden: Mapping[Group, int]
 
 
-def cut(lines: Sequence[Line[Run]], most: Mapping[Group, int]) -> Cut[Run]:
-    """Return at most so many lines of each group; groups that `most` does not name are whole."""
+def cut(lines: Sequence[Line[Run]], most: Mapping[Group, int], totals: Mapping[Group, int] | None = None) -> Cut[Run]:
+    """Return at most so many lines of each group; groups that `most` does not name are whole.
+
+    `totals` has the number of runs of a group if `lines` stand for a part of it.
+    """
     seen: Counter[Group] = Counter()
     shown = []
+    left: Counter[Group] = Counter()
     for line in lines:
         seen[line.group] += 1
+        left[line.group] += line.count
         if seen[line.group] <= most.get(line.group, len(lines)):
             shown.append(line)
-    hidden = {group: count - most[group] for group, count in seen.items() if count > most.get(group, count)}
-    return Cut(shown, hidden)
+    left.update({group: total - left[group] for group, total in (totals or {}).items()})
+    for line in shown:
+        # A line of failures in a row stands for all of them, that of a flow's waiting runs shows the next.
+        left[line.group] -= 1 if line.group is Group.NEXT else line.count
+    return Cut(shown, {group: number for group, number in left.items() if number > 0})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flowherd.cli.tables.cells import width_of
 from flowherd.cli.tables.column import Column, Cut, Row
@@ -28,13 +28,24 @@ def fit(columns: Sequence[Column[Row]], cells: Sequence[Sequence[str]], width: i
     widths = {n: least[n] for n in shown}
     left = width - sum(widths.values()) - GAP * (len(shown) - 1)
     for cut, only_best in _ROUNDS:
-        for n in shown:
-            if columns[n].cut is cut and left > 0:
-                wanted = min(longest[n], max(columns[n].best, least[n])) if only_best else longest[n]
-                given = max(0, min(left, wanted - widths[n]))
-                widths[n] += given
-                left -= given
+        most = {
+            n: min(longest[n], max(columns[n].best, least[n])) if only_best else longest[n]
+            for n in shown
+            if columns[n].cut is cut
+        }
+        left -= _widen(widths, most, left)
     return sorted(widths.items())
+
+
+def _widen(widths: dict[int, int], most: Mapping[int, int], room: int) -> int:
+    """Give the columns `room`, the same to each until it has its most; return how much was given."""
+    left = room
+    while left > 0 and (hungry := [n for n, wanted in most.items() if widths[n] < wanted]):
+        for n in hungry:
+            given = min(max(1, left // len(hungry)), most[n] - widths[n], left)
+            widths[n] += given
+            left -= given
+    return room - left
 
 
 def _shown(
