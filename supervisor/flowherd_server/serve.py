@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -27,6 +28,7 @@ from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.database_watch import watch_database
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.lane.thread import Lane, open_lane
+from flowherd_server.port_holder import port_holder
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
@@ -246,9 +248,12 @@ def _listen(options: ServerOptions) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
+        is_taken = error.errno == errno.EADDRINUSE
+        holder = f": {port_holder(options.host, options.port)} listens there" if is_taken else ""
+        flag = "--server-port" if options.stop_with_parent else "--port"
         raise ConfigurationError(
-            f"the server cannot listen on {options.host} port {options.port}: {error.strerror}; perhaps another server "
-            "is running there already; choose another port with --port (0 picks a free one)"
+            f"the server cannot listen on {options.host} port {options.port}: {error.strerror}{holder}; choose another "
+            f"port with {flag} (0 picks a free one)"
         ) from error
     return listener
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from flowherd import __version__
 from tests.support.commands import FLOWHERD, READY, CommandLine, background
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(240)]
@@ -113,10 +115,23 @@ def test_a_server_that_cannot_start_is_an_error_at_once(command: CommandLine) ->
         taken = str(announced(command)["url"]).rpartition(":")[2]
         other = CommandLine(command.home.parent / "other", {"FLOWHERD__SERVER__BIND_PORT": taken})
         done = other("start", code=2)
-        assert taken in done.stderr
+        assert taken in done.stderr and "--server-port" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("error: ")
         (line,) = other("server", code=2).stderr.splitlines()
         assert line.startswith("flowherd server: ") and taken in line
+        assert f"a flowherd server ({__version__}) listens there" in line and "--port" in line
+
+
+def test_the_port_of_the_server_is_an_option_of_start(command: CommandLine) -> None:
+    port = free_port()
+    with background(command, "start", "--server-port", str(port), until=READY) as agent:
+        assert announced(command)["url"] == f"http://127.0.0.1:{port}"
+        refused = command("start", "--server-port", "0", code=1).stderr
+        assert "so --server-port has no effect" in refused
+        assert "uses the state directory" in refused and "Stopped" not in refused
+        assert agent.stop() == 0
+        assert "Stopped LocalAgent" in agent.text()
+    assert "another one" in command("start", "-a", "http://127.0.0.1:1", "--server-port", "0", code=2).stderr
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no way to keep the current directory out")

@@ -91,6 +91,7 @@ class Agent(LaterNames, AgentParts):
         waker = self._own_waker = Waker()
         #: Requests from the operator.
         self.control = Control(waker.wake)
+        self._own_is_set_up = False
         self._own_given_backend = backend
         self._own_connection = Connection(lambda: backend or open_backend(self.loaded), self._own_woken, waker.wake)
         self._own_platform: Platform = Elsewhere(self.submitting_flow_runs)
@@ -225,7 +226,8 @@ class Agent(LaterNames, AgentParts):
         finally:
             self._own_api_servers.stop_address()
             self._own_connection.close()
-            self.logger.info("Stopped %s '%s'", type(self).__name__, self.name)
+            if self._own_is_set_up:
+                self.logger.info("Stopped %s '%s'", type(self).__name__, self.name)
 
     # -- inside
 
@@ -240,6 +242,7 @@ class Agent(LaterNames, AgentParts):
     def _own_get_ready(self) -> None:
         self._verify_token(self.loaded.settings.cloud.agent.auth_token)
         self.setup()
+        self._own_is_set_up = True
         self.on_startup()
         self._own_heartbeats.start()
         notify_ready()

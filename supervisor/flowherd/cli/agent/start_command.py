@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowherd.cli import exit_codes
+from flowherd.cli.failures import CommandError
 from flowherd.cli.options import (
     FLAGS,
     AgentAddressOption,
@@ -49,6 +51,8 @@ Examples:
 
   flowherd start
 
+  flowherd start --server-port 4201
+
   flowherd start -a http://10.0.0.5:4200 -n builder -l gpu -e CUDA_VISIBLE_DEVICES=0,1
 
   FLOWHERD__CLOUD__AGENT__AUTH_TOKEN=... flowherd start -a https://api.example.com --limit 4
@@ -88,6 +92,12 @@ def start(
     runtime: RuntimeOption = None,
     log_json: LogJsonOption = None,
     log_file: LogFileOption = None,
+    server_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the embedded server; 0 picks a free one (default: 4200)"
+        ),
+    ] = None,
 ) -> None:
     """Start the agent: claim flow runs that match its labels and run each in a process tree of its own.
 
@@ -121,7 +131,8 @@ def start(
         log_json=log_json,
         log_file=log_file,
     )
-    loaded = load_settings(overrides, argument_names=FLAGS)
+    overrides["server.bind_port"] = server_port
+    loaded = load_settings(overrides, argument_names={**FLAGS, "server.bind_port": "--server-port"})
     if work_queue:
         require_work_pool(loaded, "--work-queue")
     for warning in loaded.warnings:
@@ -142,13 +153,17 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     from flowherd.config import load_settings
     from flowherd.config.route import EMBEDDED_SERVER
 
+    is_embedded = loaded.settings.backend_name == "graphql" and is_left_to_embedded_server(loaded)
+    if not is_embedded and overrides["server.bind_port"] is not None:
+        raise CommandError("--server-port is for the embedded server; this agent uses another one", exit_codes.USAGE)
     if loaded.settings.backend_name != "graphql":
         return loaded
-    if not is_left_to_embedded_server(loaded):
+    if not is_embedded:
         return _with_own_servers_token(loaded, overrides)
     found = running_server(loaded.paths.server_file)
     if found is not None:
-        print_note(f"using the embedded server that runs at {found.address}")
+        other = "" if overrides["server.bind_port"] is None else ", so --server-port has no effect"
+        print_note(f"using the embedded server that runs at {found.address}{other}")
         on_stop = None
     else:
         found = stack.enter_context(embedded_server(loaded))
@@ -158,7 +173,7 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     found_settings = {"cloud.api": found.address, "cloud.agent.auth_token": token or None}
     if on_stop is not None:
         found_settings["agent.on_stop"] = on_stop
-    names = {**FLAGS, "cloud.api": EMBEDDED_SERVER}
+    names = {**FLAGS, "cloud.api": EMBEDDED_SERVER, "server.bind_port": "--server-port"}
     return load_settings({**overrides, **found_settings}, argument_names=names)
 
 

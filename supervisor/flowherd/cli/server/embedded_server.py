@@ -118,8 +118,8 @@ def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) ->
             return found
         if child.poll() is not None:
             raise CommandError(
-                f"the embedded server did not start (exit code {child.returncode}), see above; "
-                f"set another port with FLOWHERD__SERVER__BIND_PORT, or an API address with -a",
+                f"the embedded server did not start (exit code {child.returncode}), see above; with -a the agent uses "
+                "another server",
                 exit_codes.USAGE,
             )
         time.sleep(_POLL_S)
