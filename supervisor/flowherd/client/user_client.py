@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import SCHEDULES, TEXT_SO_FAR, GraphQLTransport
 from flowherd.client.agents import KnownAgents
 from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
@@ -33,6 +33,10 @@ class UserClient:
     def is_flowherd_server(self) -> bool:
         """Ask whether the server is flowherd's own, which can wake agents and numbers log lines."""
         return is_flowherd_server(self._transport)
+
+    def follows_own_clocks(self) -> bool:
+        """Ask whether the server follows flowherd's own clock, FlowherdCron, and tells the times of schedules."""
+        return self.is_flowherd_server() and SCHEDULES in self._transport.server_extensions
 
     def log(self, run_id: str, wanted: WantedLines = WantedLines()) -> RunLog:
         """Return a reader of a run's log, or of a part of it, which starts at its beginning."""

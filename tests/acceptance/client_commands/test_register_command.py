@@ -91,6 +91,15 @@ def test_a_schedule_creates_runs(command: CommandLine) -> None:
     assert runs[0]["parameters"] == {"n": 0}
 
 
+def test_a_cron_expression_is_in_the_time_zone_that_is_printed(command: CommandLine) -> None:
+    arguments = ["--cron", "30 2 * * *", "--timezone", "Asia/Tokyo", "--command", "--", "true"]
+    printed = command("register", "tokyo", *arguments).stdout
+    assert "  runs    daily at 02:30 (30 2 * * *), Asia/Tokyo\n" in printed
+    assert printed.count(" 02:30") == 4
+    starts = {run["scheduled_start_time"][11:16] for run in command.json("ps") if run["flow"] == "tokyo"}
+    assert starts == {"17:30"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,8 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.flows.flow_document import (
     HowToRun,
     command_storage,
-    cron_schedule,
     falsy_defaults,
     flow_document,
-    interval_schedule,
     missing_program,
     python_storage,
 )
@@ -126,21 +123,6 @@ def test_the_document_contains_only_what_was_given(tmp_path: Path) -> None:
     }
     (parameter,) = document["parameters"]
     assert (parameter["name"], parameter["default"], parameter["required"]) == ("n", 0, False)
-
-
-def test_schedules_have_the_shape_of_the_dialect(tmp_path: Path) -> None:
-    (cron,) = cron_schedule("0 6 * * 1-5", {})["clocks"]
-    assert (cron["type"], cron["cron"]) == ("CronClock", "0 6 * * 1-5")
-    now = datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
-    (interval,) = interval_schedule(90, now, {"n": 0, "m": 1})["clocks"]
-    assert (interval["type"], interval["interval"]) == ("IntervalClock", 90_000_000)
-    assert interval["start_date"] == {"dt": "2030-01-31T08:00:00", "tz": "UTC"}
-    assert interval["parameter_defaults"] == {"n": 0}
-
-
-def test_what_is_not_a_cron_expression_is_refused() -> None:
-    with pytest.raises(CommandError, match="--cron"):
-        cron_schedule("every day", {})
 
 
 def test_the_client_sends_the_defaults_that_servers_leave_out() -> None:

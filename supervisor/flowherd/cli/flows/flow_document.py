@@ -10,7 +10,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -107,30 +106,9 @@ def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
     return None if shutil.which(argv[0]) else f"there is no program {argv[0]} on this PATH"
 
 
-def cron_schedule(expression: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schedule that follows a cron expression, in UTC. Raises CommandError if the expression is invalid."""
-    from croniter import croniter  # type: ignore[import-untyped]
-
-    if not croniter.is_valid(expression):
-        raise _wrong(f"--cron {expression!r} is not a cron expression; write it as '0 6 * * 1-5'")
-    return _schedule({"type": "CronClock", "cron": expression, "day_or": True, "start_date": None}, parameters)
-
-
-def interval_schedule(seconds: float, now: datetime, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schedule that starts at `now` and repeats at equal intervals."""
-    start = {"dt": now.astimezone(timezone.utc).replace(tzinfo=None).isoformat(), "tz": "UTC"}
-    return _schedule({"type": "IntervalClock", "interval": round(seconds * 1_000_000), "start_date": start}, parameters)
-
-
 def falsy_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults that a client must send, because servers of the dialect omit them: 0, false, empty ones."""
     return {name: value for name, value in parameters.items() if not value and value is not None}
-
-
-def _schedule(clock: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    rest: dict[str, Any] = {"end_date": None, "parameter_defaults": falsy_defaults(parameters), "labels": None}
-    filters: dict[str, list[Any]] = {"filters": [], "or_filters": [], "not_filters": [], "adjustments": []}
-    return {"type": "Schedule", "clocks": [{**clock, **rest}], **filters}
 
 
 def _parameter(name: str, default: Any) -> dict[str, Any]:

@@ -13,12 +13,16 @@ from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
-from flowherd.cli.printing import print_json, print_line, print_warning
+from flowherd.cli.printing import print_json, print_line, print_note, print_warning
 from flowherd.parameter_names import complaints, parameter_names
 
 if TYPE_CHECKING:
+    from flowherd.cli.flows.schedule_options import ChosenSchedule
     from flowherd.client.flows import RegisteredFlow
+    from flowherd.client.user_client import UserClient
 
+#: Number of next times of a schedule that are shown.
+_SHOWN_TIMES = 3
 _EXAMPLES = """
 Examples:
 
@@ -26,7 +30,7 @@ Examples:
 
   flowherd register digest --python digest.py --log-level DEBUG
 
-  flowherd register nightly --cron '0 3 * * *' --command -- rsync -a /srv/data/ /backup/
+  flowherd register nightly --cron '0 3 * * *' --timezone Europe/Berlin --command -- rsync -a /srv/data/ /backup/
 
   flowherd register model --python train:main --interpreter ~/venv/bin/python --memory 4G --timeout 2h
 """
@@ -100,17 +104,28 @@ def register(
         list[str] | None,
         typer.Option("-p", "--parameter", metavar="K=V", help="Default of a parameter; V may be JSON; repeatable."),
     ] = None,
-    cron: Annotated[str | None, typer.Option(metavar="EXPR", help="Create runs by this cron expression, UTC.")] = None,
+    cron: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Create runs by this cron expression: '30 2 * * *', @daily.")
+    ] = None,
     interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create runs at this interval: 15m.")] = None,
+    zone: Annotated[
+        str | None,
+        typer.Option("--timezone", metavar="ZONE", help="Time zone of --cron (default: this host's): Europe/Berlin."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Last day or time of the schedule, in its time zone: 2030-01-31."),
+    ] = None,
     project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flow; created if missing.")] = "default",
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register a flow: a Python callable, or a command. Registering it again creates a new version."""
     from flowherd.cli.flows.flow_document import HowToRun, flow_document, is_file_reference, python_storage
+    from flowherd.cli.flows.schedule_options import chosen_schedule
 
-    if cron and interval:
-        raise CommandError("--cron and --interval exclude each other", exit_codes.USAGE)
+    now = datetime.now(timezone.utc)
+    schedule = chosen_schedule(cron, interval, zone, until, now)
     parameters = parse_options.parameters(parameter)
     storage = _command_storage(argv, python) if command else python_storage(_checked_ref(python, argv), Path.cwd())
     here = command or is_file_reference(storage)
@@ -127,13 +142,15 @@ def register(
         user=user,
         log_level=_log_level(log_level, command),
     )
-    document = flow_document(name, storage, how, parameters, _schedule(cron, interval, parameters))
     _warn_if_program_is_missing(storage, how.working_dir)
     for complaint in complaints(parameters, parameter_names(storage, None)):
         print_warning(f"{complaint}; its runs will fail")
     client, _ = open_client(api)
-    flow = client.flows.register(client.flows.ensure_project(project), document)
-    _print_flow(flow, document["run_config"]["labels"], as_json)
+    project_id = client.flows.ensure_project(project)
+    times = None if schedule is None else _schedule_document(schedule, parameters, client)
+    document = flow_document(name, storage, how, parameters, times)
+    flow = client.flows.register(project_id, document)
+    _print_flow(flow, document["run_config"]["labels"], schedule, now, as_json)
 
 
 def _checked_ref(python: str | None, argv: list[str] | None) -> str:
@@ -206,19 +223,6 @@ def _limits(
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _schedule(cron: str | None, interval: str | None, parameters: dict[str, Any]) -> dict[str, Any] | None:
-    from flowherd.cli.flows.flow_document import cron_schedule, interval_schedule
-
-    if cron is not None:
-        return cron_schedule(cron, parameters)
-    if interval is None:
-        return None
-    seconds = parse_options.duration_s(interval, "--interval")
-    if seconds < 1:
-        raise CommandError("--interval must be at least one second", exit_codes.USAGE)
-    return interval_schedule(seconds, datetime.now(timezone.utc), parameters)
-
-
 def _warn_if_program_is_missing(storage: dict[str, Any], working_dir: str | None) -> None:
     from flowherd.cli.flows.flow_document import missing_program
 
@@ -227,11 +231,30 @@ def _warn_if_program_is_missing(storage: dict[str, Any], working_dir: str | None
         print_warning(f"{missing}; the flow is registered anyway, because an agent may find it")
 
 
-def _print_flow(flow: RegisteredFlow, labels: list[str], as_json: bool) -> None:
+def _schedule_document(schedule: ChosenSchedule, parameters: dict[str, Any], client: UserClient) -> dict[str, Any]:
+    from flowherd.cli.flows.schedule_options import NO_ZONE
+
+    own_clocks = client.follows_own_clocks()
+    if schedule.cron is not None and schedule.zone_is_guess:
+        print_warning(NO_ZONE)
+    if schedule.cron is not None and not own_clocks:
+        print_note(f"{client.address} follows Prefect's rules when the clocks change, not those of flowherd")
+    return schedule.document(parameters, own_clocks=own_clocks)
+
+
+def _print_flow(
+    flow: RegisteredFlow, labels: list[str], schedule: ChosenSchedule | None, now: datetime, as_json: bool
+) -> None:
+    times = [] if schedule is None else schedule.next_times(now, _SHOWN_TIMES)
     if as_json:
         fields = {"id": flow.id, "name": flow.name, "version": flow.version, "project": flow.project, "labels": labels}
-        print_json(fields)
+        print_json(fields if schedule is None else {**fields, "schedule": {**schedule.fields(), "next": times}})
         return
     print_line(f"registered {flow.name} in project {flow.project}, version {flow.version}")
     print_line(f"  id      {flow.id}")
     print_line(f"  labels  {', '.join(labels) or '(none: only agents without labels run the flow)'}")
+    if schedule is not None:
+        print_line(f"  runs    {schedule.in_words()}")
+        print_line(f"  next    {', '.join(map(schedule.written, times))}")
+        if schedule.until is not None:
+            print_line(f"  until   {schedule.written(schedule.until)}")
