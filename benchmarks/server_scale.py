@@ -92,6 +92,7 @@ class Measured:
             "find by id": lambda: self._people.runs.get(self._id),
             "ps": lambda: self._people.runs.newest(states=UNFINISHED, limit=100),
             "ps --all": lambda: self._people.runs.newest(limit=100),
+            "schedule ls": lambda: self._people.schedules.find(datetime.now(timezone.utc)),
             "names like": lambda: self._newest(f'name: {{_like: "{self._name[:-1]}%"}}'),
             "newest of each flow, created": lambda: self._query(each_flow("created")),
             "newest of each flow, scheduled": lambda: self._query(each_flow("scheduled_start_time")),

@@ -69,6 +69,10 @@ COMMANDS = {
         "Show flowherd at work: start a server and an agent in a temporary place, run six example flows, show their "
         "logs.",
     ),
+    "schedule": (
+        "schedules.schedule_command",
+        "List the schedules of flows, pause and resume them, show their next times, or start a run of one now.",
+    ),
     "server": (
         "server.server_command",
         "Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is "

@@ -11,6 +11,7 @@ from flowherd.client.queries import is_flowherd_server
 from flowherd.client.run_end import EndWait
 from flowherd.client.run_list import RunList
 from flowherd.client.runs import Runs
+from flowherd.client.schedules import Schedules
 from flowherd.client.started_runs import StartedRuns
 from flowherd.client.wanted_lines import WantedLines
 
@@ -23,6 +24,7 @@ class UserClient:
         self.flows = Flows(transport)
         self.runs = Runs(transport)
         self.run_list = RunList(transport)
+        self.schedules = Schedules(transport)
         self.agents = KnownAgents(transport)
 
     @property

@@ -18,24 +18,46 @@ _MAX_TIMES = 4
 _UNITS = (("week", 604_800), ("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
-def schedule_in_words(schedule: Mapping[str, Any]) -> str:
+def schedule_in_words(schedule: Mapping[str, Any] | None) -> str:
     """Return in words when a schedule fires; of what cannot be put into words its own form."""
-    clocks = schedule.get("clocks")
-    known = [clock for clock in clocks if isinstance(clock, dict)] if isinstance(clocks, list) else []
-    words = list(dict.fromkeys(clock_in_words(clock) for clock in known))
-    filtered = any(schedule.get(key) for key in ("filters", "or_filters", "not_filters", "adjustments"))
+    words = list(dict.fromkeys(map(clock_in_words, clocks_of(schedule))))
+    filtered = any((schedule or {}).get(key) for key in ("filters", "or_filters", "not_filters", "adjustments"))
     return "; ".join(words) + (", with filters" if words and filtered else "")
+
+
+def clocks_of(schedule: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    """Return the clocks of a schedule as far as they can be read."""
+    clocks = (schedule or {}).get("clocks")
+    return [clock for clock in clocks if isinstance(clock, dict)] if isinstance(clocks, list) else []
+
+
+def cron_lines(schedule: Mapping[str, Any] | None) -> str:
+    """Return the cron expressions of a schedule as they are written."""
+    return "; ".join(dict.fromkeys(str(clock["cron"]) for clock in clocks_of(schedule) if clock.get("cron")))
+
+
+def zones_of(schedule: Mapping[str, Any] | None) -> Sequence[str]:
+    """Return the names of the time zones of a schedule; none if it goes by elapsed time alone."""
+    return list(dict.fromkeys(zone for clock in clocks_of(schedule) if (zone := _zone_of(clock))))
+
+
+def _zone_of(clock: Mapping[str, Any]) -> str | None:
+    start = clock.get("start_date")
+    zone = clock.get("timezone") or (start.get("tz") if isinstance(start, dict) else None)
+    if isinstance(zone, str) and zone != "UTC":
+        return zone
+    return "UTC" if clock.get("cron") else None
 
 
 def clock_in_words(clock: Mapping[str, Any]) -> str:
     """Return in words when one clock fires."""
     kind = str(clock.get("type")).rpartition(".")[2]
-    if kind in ("FlowherdCron", "CronClock"):
-        return cron_in_words(str(clock.get("cron")))
-    if kind == "IntervalClock" and isinstance(clock.get("interval"), int):
+    if isinstance(clock.get("cron"), str):
+        return cron_in_words(clock["cron"])
+    if isinstance(clock.get("interval"), int):
         return interval_in_words(clock["interval"] / 1_000_000)
-    if kind == "DatesClock" and isinstance(clock.get("dates"), list):
-        return f"on {len(clock['dates'])} dates"
+    if isinstance(clock.get("dates"), list):
+        return "once" if len(clock["dates"]) == 1 else f"on {len(clock['dates'])} dates"
     return "by a recurrence rule" if kind == "RRuleClock" else kind
 
 

@@ -26,6 +26,8 @@ COMMANDS = [
     ["ps"],
     ["logs"],
     ["cancel"],
+    ["schedule", "ls"],
+    ["schedule", "next"],
     ["poke"],
     ["status"],
     ["pause"],

@@ -1,0 +1,1 @@
+"""`flowherd schedule`: the schedules of flows."""
