@@ -60,6 +60,8 @@ class Event(_Word):
     #: A person asks for its end / it has ended because of that.
     REQUEST_CANCEL = "request_cancel"
     CANCEL = "cancel"
+    #: The rules of its flow leave it out.
+    SKIP = "skip"
     #: It ended by itself, successfully / unsuccessfully.
     SUCCEED = "succeed"
     FAIL = "fail"
@@ -99,6 +101,7 @@ TRANSITIONS: dict[tuple[RunState, Event], RunState] = {
     # The flow process reports no state yet, so there is nothing to wait for.
     **_each(UNSTARTED, Event.REQUEST_CANCEL, RunState.CANCELLED),
     **_each(UNFINISHED, Event.CANCEL, RunState.CANCELLED),
+    **_each(CLAIMABLE, Event.SKIP, RunState.SKIPPED),
     # A run that ends by itself while its cancellation is under way has ended by itself, and its state says so.
     **_each(ACTIVE | {RunState.SUBMITTED}, Event.SUCCEED, RunState.SUCCESS),
     **_each(UNFINISHED, Event.FAIL, RunState.FAILED),

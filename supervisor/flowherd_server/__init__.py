@@ -13,6 +13,7 @@ A request goes from top to bottom, and a module imports only from its own folder
                        database_watch: whether the database is still there
     mutations/         the dialect's mutations, one family a module
     schedules/         when schedules fire, and the flow runs that are created for them
+    rules/             overlap, catch-up and attempts, as flows have them
     runs/              flow runs and task runs: creation, states, rescue of dead ones, waking of agents
     graphql/           the schema generated from the tables, and the way from a query to its rows
     store/             the database: tables and views, lines, migrations, conversion, pruning

@@ -16,6 +16,7 @@ from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowherd_server.call import Effects
+from flowherd_server.rules.gatekeeper import Gatekeeper
 from flowherd_server.runs.agent_contacts import STORE_INTERVAL_S, AgentContacts
 from flowherd_server.runs.rescue import Rescue
 from flowherd_server.runs.stale_heartbeats import HeartbeatWatch, RescueOptions, StaleHeartbeats
@@ -50,12 +51,14 @@ class Background:
         self._rescue_options = rescue
         self._restored_us = restored_us
         self._schedules_changed = asyncio.Event()
+        self._gatekeeper = Gatekeeper(database, schedule_ahead)
+        self._runs_due = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the tasks."""
-        tasks = (self._schedule(), self._prune(), self._store_contacts(), *self._rescues())
+        tasks = (self._schedule(), self._keep_gate(), self._prune(), self._store_contacts(), *self._rescues())
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
     def request_stop(self) -> None:
@@ -69,21 +72,37 @@ class Background:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def has_news_of(self, effects: Effects) -> bool:
+        """Return whether the rules of flows have to be looked at because of these effects. For any thread."""
+        return self._gatekeeper.is_waited_for(effects)
+
+    def look_at_rules(self) -> None:
+        """Look now at the runs whose flows have rules."""
+        self._runs_due.set()
+
     def reschedule(self) -> None:
         """Run the scheduler now, because a schedule has changed."""
         self._schedules_changed.set()
 
     async def _schedule(self) -> None:
+        look = partial(schedule_due, self._database, self._schedule_ahead)
+        await self._repeat(look, self._schedules_changed, "create the runs of schedules")
+
+    async def _keep_gate(self) -> None:
+        await self._repeat(self._gatekeeper.look, self._runs_due, "apply the rules of flows")
+
+    async def _repeat(self, look: Callable[[], tuple[Effects, float]], is_due: asyncio.Event, what: str) -> None:
+        """Do `look` again and again, after the pause that it returns or as soon as `is_due`."""
         pause_s = 0.0
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._schedules_changed.wait(), pause_s)
-            self._schedules_changed.clear()
+                await asyncio.wait_for(is_due.wait(), pause_s)
+            is_due.clear()
             try:
-                effects, pause_s = await asyncio.to_thread(schedule_due, self._database, self._schedule_ahead)
+                effects, pause_s = await asyncio.to_thread(look)
                 await asyncio.to_thread(self._announce, effects)
             except SQLAlchemyError as error:
-                logger.error("cannot create the runs of schedules, next try in {} s: {}", _RETRY_S, error)
+                logger.error("cannot {}, next try in {} s: {}", what, _RETRY_S, error)
                 pause_s = _RETRY_S
 
     def _rescues(self) -> Iterator[Coroutine[Any, Any, None]]:

@@ -17,6 +17,8 @@ class Effects:
 
     #: Flow runs that agents may claim, with from when (microseconds since the epoch).
     due: list[tuple[int, DueRun]] = field(default_factory=list)
+    #: When flow runs are due whose flow has rules, microseconds since the epoch.
+    ruled: list[int] = field(default_factory=list)
     #: Ids of flow runs that were claimed, or that agents may no longer claim.
     taken: set[str] = field(default_factory=set)
     #: Flow runs whose offer has ended because the agent takes none now.
@@ -29,6 +31,16 @@ class Effects:
     logged: set[str] = field(default_factory=set)
     #: Whether a schedule was switched on or changed.
     schedules: bool = False
+
+    def add(self, more: Effects) -> None:
+        """Add the effects of another transaction."""
+        self.due += more.due
+        self.ruled += more.ruled
+        self.passed += more.passed
+        for mine, others in ((self.taken, more.taken), (self.agents, more.agents), (self.ended, more.ended)):
+            mine |= others
+        self.logged |= more.logged
+        self.schedules = self.schedules or more.schedules
 
 
 @dataclass(frozen=True)

@@ -162,9 +162,14 @@ class ServerCore:
             self.subscribers.wake_agents(effects.agents)
         for listener in self.listeners:
             listener(effects)
+        if (effects.ruled or effects.ended) and self._background.has_news_of(effects):
+            self._in_loop(self._background.look_at_rules)
         if effects.due or effects.agents or effects.schedules or offered_to:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
-                self._loop.call_soon_threadsafe(self._apply, effects, offered_to)
+            self._in_loop(self._apply, effects, offered_to)
+
+    def _in_loop(self, what: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
+            self._loop.call_soon_threadsafe(what, *arguments)
 
     def _offer(self, effects: Effects) -> list[str]:
         """Offer the runs that are due now to agents that wait, and send them to those that are subscribers.

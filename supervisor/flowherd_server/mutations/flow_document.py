@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowherd.flow_rules import RULES_KEY, read_rules
 from flowherd_server.errors import Refused
 from flowherd_server.runs.labels import check_labels
 
@@ -18,6 +19,8 @@ from flowherd_server.runs.labels import check_labels
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 #: Maximum number of values in such a document; each takes about a hundred bytes of memory, however short its text is.
 MAX_DOCUMENT_VALUES = 1_000_000
+#: Storage of flows whose ends the agent reports; those of Prefect have engines of their own, which try tasks again.
+_PLAIN_STORAGE = ("Command", "Python")
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 #: One document at a time, so that many requests need no more memory than one.
 _unpacking = threading.Lock()
@@ -36,6 +39,8 @@ class FlowDocument:
     run_config: Mapping[str, Any] | None
     environment: Mapping[str, Any] | None
     schedule: Mapping[str, Any] | None
+    #: The flow's rules (flowherd/flow_rules.py); None if it has none.
+    rules: Mapping[str, Any] | None
 
 
 def read_document(value: Any) -> FlowDocument:
@@ -56,8 +61,21 @@ def read_document(value: Any) -> FlowDocument:
         parameters=_named("serialized_flow.parameters", whole.get("parameters"), "name"),
         tasks=read_tasks("serialized_flow.tasks", whole.get("tasks")),
         edges=read_edges("serialized_flow.edges", whole.get("edges")),
+        rules=_rules(whole.get(RULES_KEY), optional["storage"]),
         **optional,
     )
+
+
+def _rules(value: Any, storage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    try:
+        rules = read_rules(value)
+    except ValueError as error:
+        raise Refused(f"serialized_flow.{RULES_KEY}: {error}") from None
+    if rules.retries and (storage or {}).get("type") not in _PLAIN_STORAGE:
+        raise Refused(f"serialized_flow.{RULES_KEY}.retries: only commands and plain Python can be tried again")
+    return rules.as_json()
 
 
 def read_tasks(what: str, value: Any) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def _insert_flow(call: Call, project: StoredRow, group: StoredRow, registration:
         "description": registration.given.get("description") or _text(document.whole.get("description")),
         "archived": False,
         "core_version": _text(document.whole.get("__version__")) or call.caller.core_version,
-        "settings": flow_settings(group["settings"]),
+        "settings": flow_settings(group["settings"], document.rules),
         "environment": document.environment,
         "run_config": document.run_config,
         "storage": document.storage,

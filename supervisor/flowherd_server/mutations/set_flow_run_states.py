@@ -15,9 +15,11 @@ from flowherd_server.call import Call
 from flowherd_server.errors import VERSION_LOCKED
 from flowherd_server.mutations.idempotency import claim_of, repeats_claim, repeats_start
 from flowherd_server.mutations.state_reports import Report, reporting_operation
+from flowherd_server.rules.settle import why_not_now
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.flow_switches import is_version_locked
 from flowherd_server.runs.state_history import FLOW_RUNS
+from flowherd_server.schedules.auto_runs import lacks_a_later_run
 from flowherd_server.store.plain import StoredRow
 
 
@@ -41,6 +43,8 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
         raise report.refused(str(error)) from None
     if event is Event.START or event is Event.CLAIM:
         _check_version(call, run, report)
+    if event is Event.CLAIM and run["rules"] is not None:
+        _check_rules(call, run, report)
     # Cancelling ends a run without a process, so the target counts. For other reports the target is only the family of
     # the reported state (Failed for TimedOut).
     stored_type = target if event is Event.REQUEST_CANCEL else report.type
@@ -70,6 +74,16 @@ def _check_version(call: Call, run: StoredRow, report: Report) -> None:
         raise report.refused(reason)
     if is_version_locked(call, run["flow_id"]):
         raise report.refused(reason, VERSION_LOCKED)
+
+
+def _check_rules(call: Call, run: StoredRow, report: Report) -> None:
+    """Refuse a claim that the rules of the run's flow do not allow now. What becomes of the run is decided apart."""
+    why = why_not_now(call, run)
+    if why is None and lacks_a_later_run(call, run):
+        why = "a later run of its schedule was missed too, and is about to be created (catch-up: last)"
+        call.effects.schedules = True
+    if why is not None:
+        raise report.refused(why)
 
 
 def _repeats(call: Call, run: StoredRow, state: RunState, report: Report) -> bool:

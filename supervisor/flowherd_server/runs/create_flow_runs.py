@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from flowherd.flow_rules import RULES_KEY
 from flowherd.states import RunState
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
+from flowherd_server.rules.settle import rules_of
 from flowherd_server.runs.create_task_runs import create_task_runs
 from flowherd_server.runs.flow_run_states import enter_first_flow_run_state
 from flowherd_server.runs.labels import check_labels, normal_labels
@@ -87,7 +89,17 @@ def _flow_run_columns(call: Call, flow: StoredRow, group: StoredRow, wanted: Flo
         "scheduled_start_time": wanted.start_us,
         "times_resurrected": 0,
         "created": call.now,
+        **_ruled(flow, auto_scheduled=wanted.auto_scheduled),
     }
+
+
+def _ruled(flow: StoredRow, *, auto_scheduled: bool) -> dict[str, Any]:
+    """Return the columns of a run that its flow's rules concern; none for most runs."""
+    value = flow["settings"].get(RULES_KEY)
+    rules = rules_of(value)
+    if value is None or not rules.concerns(auto_scheduled=auto_scheduled):
+        return {}
+    return {"rules": value, **({"attempt": 1} if rules.retries else {})}
 
 
 def default_run_config(flow: StoredRow, group: StoredRow) -> Any:

@@ -1,61 +1,42 @@
-"""Putting a flow run into a state; every change of a flow run's state goes through here."""
+"""Putting a flow run into a state; every change of a flow run's state goes through here.
+
+Also what that means for other runs of its flow, by the flow's rules: the room of a run that ends is another's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd_server.call import Call
-from flowherd_server.offers import DueRun
+from flowherd_server.rules.settle import TAKES_ROOM, limits_runs, settle_flow
 from flowherd_server.runs.new_state import NewState
-from flowherd_server.runs.state_history import FLOW_RUNS, history_row, latest_state, record_state
-from flowherd_server.runs.task_run_states import cancel_task_runs
-from flowherd_server.store.plain import StoredRow, insert_row
-from flowherd_server.store.tables import FLOW_RUN, RUN_STATE
-
-_HEARTBEAT_STATES = frozenset({RunState.SUBMITTED, RunState.RUNNING})
-_CANCEL_STATES = frozenset({RunState.CANCELLING, RunState.CANCELLED})
+from flowherd_server.runs.put_into_state import put_into_state, store_first_state
+from flowherd_server.store.plain import StoredRow
 
 
-def enter_flow_run_state(call: Call, run: StoredRow, state: NewState) -> None:
-    """Put `run` into `state`. The caller has checked with flowherd.states that this is allowed."""
-    changed = _owner(call, run, state)
-    if state.type in _HEARTBEAT_STATES:
-        changed["heartbeat"] = call.now
-    record_state(call, FLOW_RUNS, run, state, changed)
-    if state.type is RunState.CANCELLED:
-        # The dialect leaves this to the server; the flow's process does not do it.
-        cancel_task_runs(call, run["id"], state.at_us)
-    _note_effects(call, run, state)
+def enter_flow_run_state(call: Call, run: StoredRow, state: NewState, **columns: Any) -> None:
+    """Put `run` into `state`, and set `columns` with it.
+
+    The caller has checked with flowherd.states that this is allowed.
+    """
+    if not limits_runs(run["rules"]):
+        put_into_state(call, run, state, **columns)
+        return
+    gives_room = run["state"] in TAKES_ROOM and state.type not in TAKES_ROOM
+    if gives_room:
+        settle_flow(call, run["flow_id"])  # what was due while it ran, if nobody has decided about that yet
+    put_into_state(call, run, state, **columns)
+    if gives_room or state.type in TAKES_ROOM or _is_due(call, state):
+        settle_flow(call, run["flow_id"])
 
 
 def enter_first_flow_run_state(call: Call, run: Mapping[str, Any], state: NewState) -> None:
     """Store a new run, which begins in `state` with version 1."""
-    row = {**run, **latest_state(call, 1, state)}
-    number = insert_row(call.connection, FLOW_RUN, row)
-    insert_row(call.connection, RUN_STATE, history_row(call, FLOW_RUNS, {"seq": number}, 1, state))
-    _note_effects(call, {**row, "version": 0, "agent_id": None}, state)
+    store_first_state(call, run, state)
+    if limits_runs(run.get("rules")) and _is_due(call, state):
+        settle_flow(call, run["flow_id"])
 
 
-def _owner(call: Call, run: StoredRow, state: NewState) -> dict[str, Any]:
-    """Return the columns that say who has claimed the run."""
-    if state.type is RunState.SUBMITTED:
-        return {"claim": state.claim, "agent_id": call.caller.agent_id or run["agent_id"]}
-    if state.type in CLAIMABLE:
-        return {"claim": None}
-    return {} if state.claim is None else {"claim": state.claim}
-
-
-def _note_effects(call: Call, run: StoredRow, state: NewState) -> None:
-    if state.type in FINISHED:
-        told = {"id": run["id"], "name": run["name"], "state": state.type.value, "state_message": state.message}
-        call.effects.ended[run["id"]] = told
-    else:
-        call.effects.ended.pop(run["id"], None)
-    if state.type not in CLAIMABLE:
-        call.effects.taken.add(run["id"])
-    elif state.start_us is not None:
-        call.effects.due.append((state.start_us, DueRun(run["id"], run["version"] + 1, run["labels"])))
-    if state.type in _CANCEL_STATES and run["agent_id"] not in (None, call.caller.agent_id):
-        call.effects.agents.add(run["agent_id"])
+def _is_due(call: Call, state: NewState) -> bool:
+    return state.start_us is not None and state.start_us <= call.now

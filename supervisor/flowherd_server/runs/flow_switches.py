@@ -1,15 +1,18 @@
 """The switches of a flow group: heartbeats, Lazarus, version locking.
 
-They are stored in flow_group.settings. A flow's process reads flow.settings, so each flow of the group has a copy.
+They are stored in flow_group.settings. A flow's process reads flow.settings, so each flow of the group has a copy,
+beside the flow's own rules.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select, update
 
+from flowherd.flow_rules import RULES_KEY
 from flowherd_server.call import Call
 from flowherd_server.store.plain import plain
 from flowherd_server.store.tables import FLOW, FLOW_GROUP
@@ -19,9 +22,13 @@ _SETTINGS = "SELECT settings FROM flow WHERE id = ?"
 SWITCHES = (HEARTBEAT, LAZARUS, VERSION_LOCKING)
 
 
-def flow_settings(group_settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a flow whose group has `group_settings`. A switch that was never set is absent and on."""
-    return {name: group_settings[name] for name in SWITCHES if name in group_settings}
+def flow_settings(group_settings: dict[str, Any], rules: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of a flow with these rules whose group has `group_settings`.
+
+    A switch that was never set is absent and on.
+    """
+    switches = {name: group_settings[name] for name in SWITCHES if name in group_settings}
+    return switches if rules is None else {**switches, RULES_KEY: dict(rules)}
 
 
 def set_switch(call: Call, flow_group_id: str, name: str, enabled: bool) -> None:
@@ -29,8 +36,10 @@ def set_switch(call: Call, flow_group_id: str, name: str, enabled: bool) -> None
     query = select(FLOW_GROUP.c.settings).where(FLOW_GROUP.c.id == flow_group_id)
     settings = {**call.connection.execute(query).scalar_one(), name: enabled}
     call.connection.execute(update(FLOW_GROUP).where(FLOW_GROUP.c.id == flow_group_id), {"settings": settings})
-    flows = update(FLOW).where(FLOW.c.flow_group_id == flow_group_id)
-    call.connection.execute(flows, {"settings": flow_settings(settings), "updated": call.now})
+    flows = select(FLOW.c.id, FLOW.c.settings).where(FLOW.c.flow_group_id == flow_group_id)
+    for flow_id, own in call.connection.execute(flows).all():
+        changed = {"settings": flow_settings(settings, own.get(RULES_KEY)), "updated": call.now}
+        call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), changed)
 
 
 def is_version_locked(call: Call, flow_id: str) -> bool:

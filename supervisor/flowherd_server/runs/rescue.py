@@ -98,9 +98,7 @@ class Rescue:
         with self._database.writing() as connection:
             call = Call(connection, Caller(), now_us(), self._schedule_ahead)
             yield call if connection.execute(query).first() is not None else None
-        effects.due.extend(call.effects.due)
-        effects.taken.update(call.effects.taken)
-        effects.agents.update(call.effects.agents)
+        effects.add(call.effects)
 
     def _end_task_run(self, task_run_id: str, stale: StaleHeartbeats, effects: Effects) -> bool:
         query = zombie_task_runs(stale).where(TASK_RUN.c.id == task_run_id)

@@ -10,12 +10,16 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select, text, update
 
+from flowherd.flow_rules import CatchUp
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
+from flowherd_server.rules.decide import IN_TIME_US
+from flowherd_server.rules.settle import rules_of
 from flowherd_server.runs.create_flow_runs import FlowRunRequest, create_flow_run, missing_parameters
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
+from flowherd_server.schedules.make_up import missed_firings, rules_of_flow
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
 from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SCHEDULED
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
@@ -80,8 +84,9 @@ def active_flow(connection: Connection, flow_id: str) -> StoredRow | None:
     return connection.execute(select(FLOW).where(FLOW.c.id == flow_id, _ACTIVE)).mappings().first()
 
 
-def create_auto_runs(call: Call, flow: StoredRow) -> None:
-    """Create the next runs of the flow's schedule.
+def create_auto_runs(call: Call, flow: StoredRow, *, make_up: bool = False) -> None:
+    """Create the next runs of the flow's schedule; with `make_up` also those that its rules want of the time since the
+    latest one, in which no server has run.
 
     Raises Refused if the schedule cannot be followed or one of its runs lacks a required parameter.
     """
@@ -93,7 +98,8 @@ def create_auto_runs(call: Call, flow: StoredRow) -> None:
     # Runs before the latest one were created by an earlier pass, and perhaps deleted by a person since. A firing at the
     # same time as the latest run may be another clock's; create_flow_run finds by its key whether it has a run already.
     latest_us = _latest_auto_run(call, flow["id"])
-    for firing in firings:
+    missed = missed_firings(schedule, rules_of_flow(flow), latest_us, call.now) if make_up and latest_us else []
+    for firing in (*missed, *firings):
         if firing.at_us >= latest_us:
             create_flow_run(call, flow, _request(firing))
     if firings:
@@ -101,6 +107,22 @@ def create_auto_runs(call: Call, flow: StoredRow) -> None:
     else:
         due_us = _NEVER_US if has_ended(schedule, call.now) else call.now + LOOK_AGAIN_AFTER_US
     look_again(call.connection, flow["id"], due_us)
+
+
+def lacks_a_later_run(call: Call, run: StoredRow) -> bool:
+    """Return whether a run of a schedule is not the latest that was missed: one that is later is still to be created.
+
+    That is so for a moment after the server was away for long.
+    """
+    rules = rules_of(run["rules"])
+    is_late = run["state"] == RunState.SCHEDULED and run["state_start_time"] < call.now - IN_TIME_US
+    if not (is_late and run["auto_scheduled"] and run["start_time"] is None and rules.catch_up is CatchUp.LAST):
+        return False
+    flow = active_flow(call.connection, run["flow_id"])
+    schedule = None if flow is None else schedule_of(call, flow)
+    if schedule is None:
+        return False
+    return bool(missed_firings(schedule, rules, _latest_auto_run(call, run["flow_id"]), call.now))
 
 
 def _latest_auto_run(call: Call, flow_id: str) -> int:

@@ -51,5 +51,5 @@ def _schedule_one(database: Database, flow_id: str, ahead: int, effects: Effects
         # None if it was archived or switched off since the list was made; its runs were deleted then and must stay so.
         flow = active_flow(connection, flow_id)
         if flow is not None:
-            create_auto_runs(call, flow)
-    effects.due.extend(call.effects.due)
+            create_auto_runs(call, flow, make_up=True)
+    effects.add(call.effects)

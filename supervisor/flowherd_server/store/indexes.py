@@ -14,6 +14,8 @@ from flowherd_server.store.log_codes import LOWEST_SEVERE, SEVERE_COUNTERS
 #: Condition of the indexes of flow runs and task runs that wait.
 WAITS = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(CLAIMABLE)))
 IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
+#: Condition of the index of flow runs that wait and whose flow has rules.
+HAS_RULES_AND_WAITS = f"rules IS NOT NULL AND {WAITS}"
 #: Condition of the index of flows whose schedule is followed.
 FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
 #: Condition of the index of log lines; those of lower levels are too many to be worth one.
@@ -35,6 +37,7 @@ def add_flow_run_indexes(flow_run: Table) -> None:
     waiting = columns.tenant_id, columns.labels, columns.state_start_time
     Index("flow_run_waiting", *waiting, sqlite_where=text(WAITS))
     Index("flow_run_scheduled", columns.flow_id, sqlite_where=text(IS_SCHEDULED))
+    Index("flow_run_with_rules", columns.state_start_time, sqlite_where=text(HAS_RULES_AND_WAITS))
     for counter in SEVERE_COUNTERS:
         Index(f"flow_run_with_{counter}", columns.created, sqlite_where=text(f"{counter} > 0"))
 

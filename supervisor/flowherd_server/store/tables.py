@@ -164,6 +164,10 @@ FLOW_RUN = _table(
     Column("claim", String, info={"hidden": True}),
     # Id of the run that this one repeats; that run may have been deleted since.
     Column("repeats", UuidText),
+    # What of its flow's rules concerns it, as they were when it was created (flowherd/flow_rules.py); null for nothing.
+    Column("rules", Json, info={"hidden": True}),
+    # Number of its present attempt, from 1; null if it is never tried again.
+    Column("attempt", Integer),
     time_column("created", nullable=False),
     time_column("updated", nullable=False),
     # Number of lines of the run's log, in all and by level (log_codes.py), so that nothing has to count them.

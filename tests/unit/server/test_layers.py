@@ -16,7 +16,7 @@ LAYERS = [
     {"call"},
     {"store"},
     {"graphql"},
-    {"runs"},
+    {"runs", "rules"},
     {"schedules"},
     {"mutations"},
     {"background", "database_watch"},
