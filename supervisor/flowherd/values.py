@@ -51,6 +51,8 @@ class StateReport:
     grade: str | None = None
     #: When the run went on, seconds since the epoch, as its runner wrote it down (`phases` of exit.json).
     phases: tuple[tuple[str, float], ...] = ()
+    #: What the run has used and how its process ended (`known_figures`).
+    figures: tuple[tuple[str, float], ...] = ()
     #: The run's own engine reports its states, and this only says how the process ended; the backend combines both.
     of_process: bool = False
 

@@ -22,6 +22,7 @@ LAYERS = [
         [
             "",
             "attribute_dict",
+            "end_figures",
             "errors",
             "flow_rules",
             "flow_run",
@@ -59,6 +60,7 @@ RANK = {prefix: rank for rank, (_, prefixes) in enumerate(LAYERS) for prefix in 
 SERVER_MAY_IMPORT = (
     "flowherd",
     "flowherd.config",
+    "flowherd.end_figures",
     "flowherd.errors",
     "flowherd.flow_rules",
     "flowherd.http_connections",
@@ -67,6 +69,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.lane",
     "flowherd.line_writer",
     "flowherd.log_format",
+    "flowherd.phase_times",
     "flowherd.private_directory",
     "flowherd.recurring_error",
     "flowherd.schedules",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowherd.end_figures import known_figures
 from flowherd.phase_times import known_phases
 from flowherd.shown_text import storable
 from flowherd.states import RunState
@@ -42,10 +43,11 @@ class Verdict:
     evidence: str = ""
     #: As of a StateReport.
     phases: tuple[tuple[str, float], ...] = ()
+    figures: tuple[tuple[str, float], ...] = ()
 
     def marks(self) -> dict[str, Any]:
-        """Return what a report says of the cause and of the times."""
-        return {"reason": self.reason, "grade": self.grade, "phases": self.phases}
+        """Return what a report says of the cause, of the times and of what was used."""
+        return {"reason": self.reason, "grade": self.grade, "phases": self.phases, "figures": self.figures}
 
 
 def of_exit_record(record: Mapping[str, Any]) -> Verdict:
@@ -59,8 +61,10 @@ def of_exit_record(record: Mapping[str, Any]) -> Verdict:
     if grade == reasons.GRADE_PROBABLE and "probable" not in message:
         message = f"{message.rstrip('.')} (probable)."
     state = _state(reason, record.get("exit_code"))
-    phases = known_phases(record.get("phases"))
-    return Verdict(state=state, message=message, reason=reason, grade=grade, evidence=evidence, phases=phases)
+    phases, figures = known_phases(record.get("phases")), known_figures(record)
+    return Verdict(
+        state=state, message=message, reason=reason, grade=grade, evidence=evidence, phases=phases, figures=figures
+    )
 
 
 def of_lost_runner(

@@ -15,12 +15,16 @@ from flowherd_server.call import Call
 from flowherd_server.errors import VERSION_LOCKED
 from flowherd_server.mutations.idempotency import claim_of, repeats_claim, repeats_start
 from flowherd_server.mutations.state_reports import Report, reporting_operation
+from flowherd_server.rules.attempts import after_end, is_of_another_attempt, is_of_ended_attempt, reported_end
 from flowherd_server.rules.settle import why_not_now
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.flow_switches import is_version_locked
 from flowherd_server.runs.state_history import FLOW_RUNS
 from flowherd_server.schedules.auto_runs import lacks_a_later_run
 from flowherd_server.store.plain import StoredRow
+
+#: What only the agent reports that has the run.
+_BY_ITS_AGENT = frozenset({Event.START, Event.SUCCEED, Event.FAIL, Event.CANCEL})
 
 
 def set_flow_run_states(call: Call, reports: list[Report]) -> Mapping[str, Any]:
@@ -37,6 +41,8 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
     state, event = RunState(run["state"]), EVENT_OF_REPORT[report.type]
     if _repeats(call, run, state, report):
         return
+    if event in _BY_ITS_AGENT and is_of_another_attempt(run, report.claim):
+        raise report.refused("it is of an attempt that has ended, and the run was tried again since")
     try:
         target = after(state, event)
     except IllegalTransition as error:
@@ -49,7 +55,13 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
     # the reported state (Failed for TimedOut).
     stored_type = target if event is Event.REQUEST_CANCEL else report.type
     claim = claim_of(call, report) if event is Event.CLAIM else report.claim
-    enter_flow_run_state(call, run, report.as_state(run, stored_type, call.now, claim))
+    entered = report.as_state(run, stored_type, call.now, claim)
+    columns: dict[str, Any] = {}
+    if run["attempt"] is not None and report.claim is not None and stored_type in FINISHED:
+        entered, columns = after_end(call, run, reported_end(entered, report.at_us))
+    elif run["attempt"] is not None and event is Event.SCHEDULE and state in FINISHED:
+        columns = {"attempt": run["attempt"] + 1}  # a person starts it again
+    enter_flow_run_state(call, run, entered, **columns)
 
 
 def _is_overtaken(call: Call, report: Report, later: Sequence[Report]) -> bool:
@@ -94,6 +106,8 @@ def _repeats(call: Call, run: StoredRow, state: RunState, report: Report) -> boo
     if report.type is RunState.RUNNING:
         # A Running that arrives after the request to cancel does not take that request back either.
         return (same_claim and state in ACTIVE) or repeats_start(call, run, report)
+    if report.type in FINISHED and is_of_ended_attempt(call, run, report.claim, report.at_us):
+        return True
     # Prefect's engine sends no claim token, but repeats the state word for word.
     return state in FINISHED and state is report.type and (same_claim or report.serialized == run["serialized_state"])
 

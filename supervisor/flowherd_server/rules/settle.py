@@ -34,7 +34,10 @@ _MOST_ROUNDS = 5
 _OF_FLOW = "flow_id IN (SELECT id FROM flow WHERE flow_group_id = (SELECT flow_group_id FROM flow WHERE id = ?))"
 _COLUMNS = "id, name, state, scheduled_start_time, state_start_time, auto_scheduled, idempotency_key, start_time, rules"
 # The plus keeps SQLite from going through all runs of the flow; few runs of all flows are in such a state.
-_DUE = f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time <= ? AND +{_OF_FLOW}"
+_DUE = (
+    f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time <= ? "
+    f"AND state <> '{RunState.RETRYING}' AND +{_OF_FLOW}"
+)
 _HELD = f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time IS NULL AND +{_OF_FLOW}"
 _TAKES_ROOM = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(TAKES_ROOM)))
 _UNDER_WAY = f"SELECT seq, id, name, state FROM flow_run WHERE {_TAKES_ROOM} AND +{_OF_FLOW}"

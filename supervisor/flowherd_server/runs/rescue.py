@@ -16,6 +16,7 @@ from sqlalchemy import Row, Select, func, select, update
 
 from flowherd.states import Event, RunState, after
 from flowherd_server.call import Call, Caller, Effects
+from flowherd_server.rules.attempts import after_end, end_found_by_server
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.runs.stale_heartbeats import (
@@ -174,7 +175,10 @@ def _change_flow_run(call: Call, flow_run_id: str, event: Event, message: str) -
         state = plain_state(target, message, call.now, call.now, start_time=format_time(call.now))
     else:
         state = plain_state(target, message, call.now)
-    enter_flow_run_state(call, run, state)
+    columns: dict[str, Any] = {}
+    if event is Event.FAIL and run["attempt"] is not None:
+        state, columns = after_end(call, run, end_found_by_server(state))
+    enter_flow_run_state(call, run, state, **columns)
 
 
 def _log(call: Call, service: str, level: str, message: str, flow_run_id: str, task_run_id: str | None = None) -> None:

@@ -13,6 +13,7 @@ from flowherd_server.store.tables import (
     FLOW,
     FLOW_GROUP,
     FLOW_RUN,
+    FLOW_RUN_ATTEMPT,
     METADATA,
     PROJECT,
     TASK,
@@ -55,6 +56,7 @@ _relate(EDGE, "upstream_task_id", "upstream_task", TASK, "downstream_edges")
 _relate(EDGE, "downstream_task_id", "downstream_task", TASK, "upstream_edges")
 _relate(FLOW_RUN, "flow_id", "flow", FLOW, "flow_runs")
 _relate(FLOW_RUN, "agent_id", "agent", AGENT, "flow_runs")
+_relate(FLOW_RUN_ATTEMPT, "flow_run_id", "flow_run", FLOW_RUN, "attempts")
 _relate(FLOW_RUN_STATE, "flow_run_id", "flow_run", FLOW_RUN, "states")
 _relate(TASK_RUN, "flow_run_id", "flow_run", FLOW_RUN, "task_runs")
 _relate(TASK_RUN, "task_id", "task", TASK, "task_runs")

@@ -188,6 +188,30 @@ RUN_STATE = Table(
     sqlite_with_rowid=False,
     info={"hidden": True},
 )
+# The attempts of runs that may be tried again, each once it has ended (rules/attempts.py).
+FLOW_RUN_ATTEMPT = _table(
+    "flow_run_attempt",
+    reference_column("flow_run_id", "flow_run"),
+    Column("number", Integer, nullable=False),
+    # Version of the run's state that the end of the attempt has led to.
+    Column("version", Integer, nullable=False),
+    Column("state", String, nullable=False),
+    Column("message", String),
+    # One of flowherd_runner.contract.reasons, with its grade.
+    Column("reason", String),
+    Column("grade", String),
+    Column("exit_code", Integer),
+    Column("cpu_time", DurationUs),
+    Column("peak_memory_bytes", BigInteger),
+    Column("agent_id", UuidText),
+    Column("claim", String, info={"hidden": True}),
+    Column("reported_end", TimeUs, info={"hidden": True}),
+    *map(time_column, ("start_time", "end_time", "next_start_time")),
+    # Which of the run's journals has its lines, as log.journal.
+    Column("journal", Integer),
+    time_column("created", nullable=False),
+    Index("flow_run_attempt_by_flow_run", "flow_run_id", "number"),
+)
 TASK_RUN = _table(
     "task_run",
     reference_column("flow_run_id", "flow_run"),

@@ -30,7 +30,8 @@ SELECT
     coalesce(log_line.info, '{{"stream":"' || {_STREAM} || '"}}') AS info,
     ({_TOKEN}) || coalesce(log_line.mark, log_line.offset) AS line_id,
     log_line.number AS number,
-    {_STREAM} AS stream
+    {_STREAM} AS stream,
+    log_line.attempt AS journal
 FROM log_line
 JOIN flow_run ON flow_run.seq = log_line.run
 LEFT JOIN task_run ON task_run.seq = log_line.task_run
@@ -89,6 +90,8 @@ LOG = _view(
     # Place of the line in the order of arrival within its run, from 1.
     Column("number", Integer, nullable=False),
     Column("stream", String),
+    # Number of the journal among those of the run, from 1; 0 for lines that are from none.
+    Column("journal", Integer, nullable=False),
 )
 
 

@@ -19,6 +19,7 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
         "reason": report.reason,
         "grade": report.grade,
         "phases": dict(report.phases) or None,
+        "figures": dict(report.figures) or None,
     }
     state: dict[str, Any] = {
         "type": report.state.value,

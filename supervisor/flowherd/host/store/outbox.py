@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flowherd.end_figures import known_figures
 from flowherd.host.store.records import checked_count, checked_pid, checked_text
 from flowherd.phase_times import known_phases
 from flowherd.states import FINISHED, WAITING, RunState
@@ -35,8 +36,8 @@ def outbox_to_json(outbox: Outbox) -> dict[str, Any]:
 
 def report_to_json(report: StateReport) -> dict[str, Any]:
     """Return a report as a JSON object."""
-    phases = {"phases": dict(report.phases)}
-    return {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **phases}
+    numbers = {"phases": dict(report.phases), "figures": dict(report.figures)}
+    return {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **numbers}
 
 
 def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
@@ -69,6 +70,7 @@ def report_from_json(item: Any, flow_run_id: str) -> StateReport:
         version=None if version is None else checked_count(version),
         pid=None if pid is None else checked_pid(pid),
         phases=known_phases(item.get("phases")),
+        figures=known_figures(item.get("figures")),
         of_process=item.get("of_process") is True,
         **{name: checked_text(value) for name, value in optional.items()},
     )
