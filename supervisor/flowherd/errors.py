@@ -47,6 +47,18 @@ class IllegalTransition(FlowherdError):
         self.event = event
 
 
+class NotFound(FlowherdError, LookupError):
+    """The server has no such flow or run."""
+
+
+class InvalidRequest(FlowherdError, ValueError):
+    """What was asked for is not possible as it was asked, such as a name that two flows have; nothing was changed."""
+
+
+class WaitTimeout(FlowherdError, TimeoutError):
+    """What was waited for has not come within the given time; it goes on."""
+
+
 class BackendError(FlowherdError):
     """The backend did not carry out a request."""
 

@@ -37,8 +37,9 @@ class Effects:
         self.due += more.due
         self.ruled += more.ruled
         self.passed += more.passed
-        for mine, others in ((self.taken, more.taken), (self.agents, more.agents), (self.ended, more.ended)):
-            mine |= others
+        self.taken |= more.taken
+        self.agents |= more.agents
+        self.ended |= more.ended
         self.logged |= more.logged
         self.schedules = self.schedules or more.schedules
 

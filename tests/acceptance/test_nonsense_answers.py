@@ -33,7 +33,11 @@ ASKING_SERVER: Mapping[str, list[list[str]]] = {
     "ps": [["--all"], ["--json"]],
     "register": [["a-flow", "--command", "--", "true"]],
     "run": [["a-flow"], ["a-flow", "--wait", "--timeout", "0.1s"]],
+    "unregister": [["a-flow"]],
+    "wait": [[RUN, "--timeout", "0.1s"]],
     "cancel": [[RUN]],
+    "retry": [[RUN]],
+    "delete": [["run", RUN, "--yes"], ["flow", "a-flow", "--yes"]],
     "logs": [[RUN], [RUN, "-f"]],
     "explain": [[RUN], ["a-name"]],
     "poke": [[]],
@@ -129,7 +133,10 @@ def data_of(body: bytes, value: Callable[[FieldNode], Any]) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    head = HEAD + "X-Flowherd-Server: 9\r\nX-Flowherd-Extensions: text-so-far\r\nConnection: close\r\n\r\n"
+    head = (
+        HEAD
+        + "X-Flowherd-Server: 9\r\nX-Flowherd-Extensions: text-so-far, several-runs, retry\r\nConnection: close\r\n\r\n"
+    )
     return head.encode() + json.dumps(value).encode()
 
 
@@ -142,7 +149,10 @@ def shaped(field: FieldNode, leaf: Any) -> Any:
 
 
 def rows(field: FieldNode, leaf: Any) -> Any:
-    is_operation = field.name.value.startswith(("create_", "cancel_")) or field.selection_set is None
+    is_operation = (
+        field.name.value.startswith(("create_", "cancel_", "delete_", "archive_", "retry_"))
+        or field.selection_set is None
+    )
     return shaped(field, leaf) if is_operation else [shaped(field, leaf)]
 
 
@@ -164,7 +174,8 @@ def server() -> Iterator[NonsenseServer]:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Commands in this process, with little patience and a home of their own."""
     monkeypatch.setenv("FLOWHERD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("flowherd.cli.runs.follow.PATIENCE_S", 0.1)
+    monkeypatch.setattr("flowherd.cli.runs.silence.PATIENCE_S", 0.1)
+    monkeypatch.setattr("flowherd.client.ends.PATIENCE_S", 0.1)
     monkeypatch.setattr("flowherd.cli.runs.follow.POLL_S", 0.01)
     monkeypatch.setattr("flowherd.backends.http.MAX_BODY_BYTES", MOST_BYTES)
     monkeypatch.setattr("flowherd.cli.agent.agent_client._MAX_BODY_BYTES", MOST_BYTES)

@@ -16,8 +16,8 @@ settings_reference    makes docs/reference/settings.md
 
 agent    start, status, poke, pause, resume, drain, restart
 server   server
-flows    register
-runs     run, ps, cancel, logs
+flows    register, unregister
+runs     run, ps, wait, cancel, retry, delete, logs
 explain  explain
 doctor   doctor
 install  install supervisord, systemd, prefect-server

@@ -18,14 +18,26 @@ COMMANDS = {
         "flows.register_command",
         "Register a flow: a Python callable, or a command. Registering it again creates a new version.",
     ),
+    "unregister": (
+        "flows.unregister_command",
+        "Unregister a flow: its schedule ends, its waiting runs are cancelled, and what has run stays.",
+    ),
     "run": ("runs.run_command", "Start a run of a flow, now or later, and print its id."),
     "ps": (
         "runs.ps_command",
         "List the runs: what runs, is due, failed lately and comes next; with --all the finished ones too.",
     ),
+    "wait": (
+        "runs.wait_command",
+        "Wait until runs have ended, and print how each ended; one that has ended already counts too.",
+    ),
     "cancel": (
         "runs.cancel_command",
-        "Cancel a run: its whole process tree is asked to end, and killed if it does not.",
+        "Cancel runs: the whole process tree of each is asked to end, and killed if it does not.",
+    ),
+    "retry": (
+        "runs.retry_command",
+        "Repeat runs that have ended: start a new run of each with the same parameters, and print its id.",
     ),
     "logs": (
         "runs.logs_command",
@@ -72,6 +84,10 @@ COMMANDS = {
     "schedule": (
         "schedules.schedule_command",
         "List the schedules of flows, pause and resume them, show their next times, or start a run of one now.",
+    ),
+    "delete": (
+        "runs.delete_command",
+        "Delete runs with their logs, or flows with all their runs. This cannot be undone.",
     ),
     "server": (
         "server.server_command",

@@ -129,13 +129,12 @@ def _completions(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _client() -> UserClient:
-    from flowherd.backends.discovery import client_token, find_api
-    from flowherd.backends.graphql.open_graphql import transport_to
-    from flowherd.client.user_client import UserClient
+    from flowherd.backends.discovery import find_api
+    from flowherd.client.connect import connect
     from flowherd.config import load_settings
 
     loaded = load_settings()
     api = find_api(loaded)
     if api is None:
         raise BackendUnavailable("no API is known")
-    return UserClient(transport_to(loaded, api, client_token(loaded, api), timeout_s=_TIMEOUT_S, plain=True))
+    return connect(loaded, api, timeout_s=_TIMEOUT_S, plain=True)

@@ -7,7 +7,20 @@ from flowherd.errors import (
     BackendUnavailable,
     ConfigurationError,
     FlowherdError,
+    InvalidRequest,
     NotAuthorized,
+    NotFound,
+    WaitTimeout,
+)
+
+#: Exit codes of errors that are no CommandError; any other is a failure.
+_CODES: tuple[tuple[type[FlowherdError], int], ...] = (
+    (ConfigurationError, exit_codes.USAGE),
+    (NotAuthorized, exit_codes.USAGE),
+    (InvalidRequest, exit_codes.USAGE),
+    (NotFound, exit_codes.NOT_FOUND),
+    (WaitTimeout, exit_codes.STILL_GOING),
+    (BackendUnavailable, exit_codes.UNREACHABLE),
 )
 
 
@@ -23,11 +36,7 @@ def exit_code_of(error: FlowherdError) -> int:
     """Return the exit code for an error."""
     if isinstance(error, CommandError):
         return error.exit_code
-    if isinstance(error, ConfigurationError | NotAuthorized):
-        return exit_codes.USAGE
-    if isinstance(error, BackendUnavailable):
-        return exit_codes.UNREACHABLE
-    return exit_codes.FAILED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), exit_codes.FAILED)
 
 
 def message_of(error: FlowherdError) -> str:

@@ -9,6 +9,7 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.options import settings_from
 
 if TYPE_CHECKING:
+    from flowherd.client.client import Client
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
 
@@ -19,9 +20,8 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
     Raises CommandError if no server is known, or if it is one of Prefect 3, which has its own command.
     """
     # Imported here, as in all commands: the help of a command needs none of these.
-    from flowherd.backends.discovery import client_token, find_api
-    from flowherd.backends.graphql.open_graphql import transport_to
-    from flowherd.client.user_client import UserClient
+    from flowherd.backends.discovery import find_api
+    from flowherd.client.connect import connect
 
     loaded = settings_from(api=api)
     if loaded.settings.uses_work_pool and not api:
@@ -39,4 +39,11 @@ def open_client(api: str | None) -> tuple[UserClient, LoadedSettings]:
             f"{loaded.paths.home}; start one with `flowherd start` or `flowherd server`",
             UNREACHABLE,
         )
-    return UserClient(transport_to(loaded, found, client_token(loaded, found), plain=True)), loaded
+    return connect(loaded, found, plain=True), loaded
+
+
+def open_public_client(api: str | None) -> Client:
+    """Return what a program would use for the same, `flowherd.Client`. Raises CommandError as `open_client` does."""
+    from flowherd.client.client import Client
+
+    return Client.over(*open_client(api))

@@ -1,9 +1,14 @@
 """What a person asks of a server of the Prefect GraphQL dialect, as opposed to what an agent does there.
 
+client       flowherd.Client, what programs use; connect finds its server
 user_client  one connection of a person, with all that follows
 flows        projects and registered flows
-runs         flow runs: create, find, cancel
+removal      taking flows away
+runs         flow runs: create and find
 run_list     lists of runs: all that match a filter (run_filter), or what runs, is due, failed lately and is next
+run_changes  cancel, delete and repeat runs, one or many
+lookup       the flow or the run that a person means
+run_end      the end of one run; ends: those of many
 agents       the agents that the server knows, and which of them would take a run
 logs         the log of a run, read as it grows
 history      the states that a run was in, and flowherd's own lines about it

@@ -74,9 +74,14 @@ class Flows:
             raise BackendUnavailable(f"{self._transport.origin} registered flow {flow_id} but does not list it")
         return found[0]
 
-    def find(self, name: str | None = None, project: str | None = None) -> list[RegisteredFlow]:
-        """Return the flows that are not archived, the newest first; only those with this name, of this project."""
-        where: dict[str, Any] = {"archived": {"_eq": False}}
+    def find(
+        self, name: str | None = None, project: str | None = None, *, unregistered: bool = False
+    ) -> list[RegisteredFlow]:
+        """Return the registered flows, the newest first; only those with this name, of this project.
+
+        With `unregistered` also the versions that were replaced and the flows that are no longer registered.
+        """
+        where: dict[str, Any] = {} if unregistered else {"archived": {"_eq": False}}
         if name is not None:
             where["name"] = {"_eq": name}
         if project is not None:
@@ -90,6 +95,11 @@ class Flows:
     def _select(self, **given: Any) -> list[RegisteredFlow]:
         fields = "id name version created parameters storage project { name }"
         return select(self._transport, "flow", fields, _flow, **given)
+
+
+def falsy_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults that a client must send, because servers of the dialect omit them: 0, false, empty ones."""
+    return {name: value for name, value in parameters.items() if not value and value is not None}
 
 
 def _id(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, mapping_or_none, mappings_not_null, text
 from flowherd.client.queries import select, understanding
 from flowherd.client.run_filter import RunFilter, all_of
-from flowherd.client.runs import RUN_FIELDS, RunView, run_of
+from flowherd.client.runs import RUN_FIELDS, RunView, run_fields, run_of
 from flowherd.states import ACTIVE, CLAIMABLE, FINISHED, SUCCESSFUL, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, Group, RunFacts
 
@@ -69,7 +69,7 @@ class RunList:
     def matching(self, wanted: RunFilter, limit: int) -> list[RunView]:
         """Return the newest runs that match, newest first."""
         given = {"where": wanted.where(), "order_by": {"created": Word("desc")}, "limit": limit}
-        return select(self._transport, "flow_run", RUN_FIELDS, run_of, **given)
+        return select(self._transport, "flow_run", run_fields(self._transport), run_of, **given)
 
     def count(self, wanted: RunFilter) -> int:
         """Return how many runs match."""

@@ -10,7 +10,7 @@ from typing import Any
 from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import RETRY, GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, understanding
@@ -21,7 +21,7 @@ from flowherd.states import FINISHED, SUCCESSFUL, RunState
 _MAX_MATCHES = 10
 _NEWEST_FIRST = {"created": Word("desc")}
 
-#: Fields of a run of which `run_of` makes a RunView.
+#: Fields of a run of which `run_of` makes a RunView, at any server.
 RUN_FIELDS = (
     "id name state state_message labels parameters agent_id created scheduled_start_time state_start_time start_time "
     "end_time serialized_state flow { name flow_group_id }"
@@ -69,6 +69,8 @@ class RunView(RunSummary):
     state_start_time: datetime | None = None
     start_time: datetime | None
     end_time: datetime | None
+    #: Id of the run that this one repeats; None if it repeats none, or the server does not remember it.
+    repeats: str | None = None
 
     @property
     def due(self) -> datetime | None:
@@ -115,6 +117,12 @@ class Runs:
         """Return the runs with these ids, as far as they exist."""
         return self._select(where={"id": {"_in": sorted(run_ids)}}, limit=len(run_ids)) if run_ids else []
 
+    def summaries(self, run_ids: Collection[str]) -> list[RunSummary]:
+        """Return how the runs with these ids are, as far as they exist."""
+        where = {"id": {"_in": sorted(run_ids)}}
+        fields = "id name state state_message"
+        return select(self._transport, "flow_run", fields, _summary, where=where, limit=len(run_ids)) if run_ids else []
+
     def find(self, text: str) -> list[RunView]:
         """Return the runs that `text` may mean, at most ten: by name, else by the beginning of an id."""
         named = self._select(where={"name": {"_eq": text}}, limit=_MAX_MATCHES)
@@ -134,11 +142,26 @@ class Runs:
             return json_values.text(answer["cancel_flow_run"]["state"])
 
     def _select(self, *, where: Mapping[str, Any] | None, limit: int) -> list[RunView]:
-        return select(self._transport, "flow_run", RUN_FIELDS, run_of, where=where, order_by=_NEWEST_FIRST, limit=limit)
+        fields = run_fields(self._transport)
+        return select(self._transport, "flow_run", fields, run_of, where=where, order_by=_NEWEST_FIRST, limit=limit)
+
+
+def run_fields(transport: GraphQLTransport) -> str:
+    """Return the fields of a run of which `run_of` makes a RunView, as far as this server has them."""
+    return RUN_FIELDS + (" repeats" if RETRY in transport.server_extensions else "")
 
 
 def _id(row: Mapping[str, Any]) -> str:
     return json_values.text(row["id"])
+
+
+def _summary(row: Mapping[str, Any]) -> RunSummary:
+    return RunSummary(
+        id=_id(row),
+        name=text_or_none(row["name"]) or "",
+        state=text_or_none(row["state"]) or RunState.PENDING.value,
+        message=text_or_none(row["state_message"]),
+    )
 
 
 def run_of(row: Mapping[str, Any]) -> RunView:
@@ -161,6 +184,7 @@ def run_of(row: Mapping[str, Any]) -> RunView:
         state_start_time=parsed_time(row["state_start_time"]),
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),
+        repeats=text_or_none(row.get("repeats")),
     )
 
 

@@ -8,6 +8,8 @@ from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
 from flowherd.client.logs import RunLog
 from flowherd.client.queries import is_flowherd_server
+from flowherd.client.removal import FlowRemoval
+from flowherd.client.run_changes import RunChanges
 from flowherd.client.run_end import EndWait
 from flowherd.client.run_list import RunList
 from flowherd.client.runs import Runs
@@ -26,6 +28,8 @@ class UserClient:
         self.run_list = RunList(transport)
         self.schedules = Schedules(transport)
         self.agents = KnownAgents(transport)
+        self.run_changes = RunChanges(transport, self.runs)
+        self.removal = FlowRemoval(transport)
 
     @property
     def address(self) -> str:

@@ -119,7 +119,7 @@ def lacks_a_later_run(call: Call, run: StoredRow) -> bool:
     if not (is_late and run["auto_scheduled"] and run["start_time"] is None and rules.catch_up is CatchUp.LAST):
         return False
     flow = active_flow(call.connection, run["flow_id"])
-    schedule = None if flow is None else schedule_of(call, flow)
+    schedule = None if flow is None else schedule_of(call.connection, flow)
     if schedule is None:
         return False
     return bool(missed_firings(schedule, rules, _latest_auto_run(call, run["flow_id"]), call.now))

@@ -11,11 +11,11 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.flows.flow_document import (
     HowToRun,
     command_storage,
-    falsy_defaults,
     flow_document,
     missing_program,
     python_storage,
 )
+from flowherd.client.flows import falsy_defaults
 
 SOURCE = """
 from elsewhere import imported as renamed

@@ -47,6 +47,9 @@ SHARING = frozenset({"offers", "claim-runs"})
 WAIT_FOR_END = "wait-for-end"
 #: The extension of schedules: flowherd's own clock, and the query `schedule_times`.
 SCHEDULES = "schedules"
+#: The extensions for many runs in one request, `cancel_flow_runs` and `delete_flow_runs`, and `retry_flow_run`.
+SEVERAL_RUNS = "several-runs"
+RETRY = "retry"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

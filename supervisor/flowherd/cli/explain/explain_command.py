@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.failures import CommandError
+from flowherd.cli.failures import exit_code_of
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_table
-from flowherd.errors import BackendUnavailable
+from flowherd.errors import FlowherdError
 from flowherd.states import RunState
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _AtBackend:
     tasks: Sequence[WaitingTaskView] = ()
     first_line: datetime | None = None
     changed: datetime | None = None
-    error: BackendUnavailable | CommandError | None = None
+    error: FlowherdError | None = None
 
     @property
     def agent_name(self) -> str | None:
@@ -153,9 +153,9 @@ def _local_facts(local: LocalFacts | None) -> dict[str, Any]:
 def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _AtBackend:
     """Return what the backend has of the run that `text` means.
 
-    Raises CommandError if a directory on this host could not know the run either.
+    Raises the error if a directory on this host could not know the run either.
     """
-    from flowherd.cli.runs.lookup import find_run
+    from flowherd.client.lookup import find_run
 
     try:
         client, _ = open_client(api)
@@ -171,8 +171,8 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
             first_line=history.first_line_at() if with_phases else None,
             changed=history.changed_at() if with_phases else None,
         )
-    except (BackendUnavailable, CommandError) as error:
-        if isinstance(error, CommandError) and error.exit_code not in _TRY_DIRECTORY:
+    except FlowherdError as error:
+        if exit_code_of(error) not in _TRY_DIRECTORY:
             raise
         return _AtBackend(error=error)
 

@@ -106,11 +106,6 @@ def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
     return None if shutil.which(argv[0]) else f"there is no program {argv[0]} on this PATH"
 
 
-def falsy_defaults(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults that a client must send, because servers of the dialect omit them: 0, false, empty ones."""
-    return {name: value for name, value in parameters.items() if not value and value is not None}
-
-
 def _parameter(name: str, default: Any) -> dict[str, Any]:
     kind = "prefect.core.parameter.Parameter"
     return {

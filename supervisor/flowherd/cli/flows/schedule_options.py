@@ -11,7 +11,7 @@ from typing import Any
 
 from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.flow_document import falsy_defaults
+from flowherd.client.flows import falsy_defaults
 from flowherd.schedules.cron import Cron, read_cron
 from flowherd.schedules.cron_fields import ScheduleError
 from flowherd.schedules.cron_times import cron_times

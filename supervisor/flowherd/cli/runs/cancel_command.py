@@ -1,34 +1,51 @@
-"""`flowherd cancel`: asks for the end of a run."""
+"""`flowherd cancel`: asks for the end of runs."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.open_client import open_client
-from flowherd.cli.options import ApiOption, JsonOption, RunArgument
+from flowherd.cli.open_client import open_public_client
+from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd.cli.runs.selection import RunsArgument, chosen_runs, is_one
+
+if TYPE_CHECKING:
+    from flowherd.client.run_changes import RunChange
+    from flowherd.client.runs import RunView
+
+_EPILOG = "Examples:  flowherd cancel 3f2a   |   grep nightly runs.txt | flowherd cancel -"
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("cancel", epilog="Example:  flowherd cancel 3f2a")(cancel)
+    app.command("cancel", epilog=_EPILOG)(cancel)
 
 
-def cancel(run: RunArgument, api: ApiOption = None, as_json: JsonOption = False) -> None:
-    """Cancel a run: its whole process tree is asked to end, and killed if it does not.
+def cancel(run: RunsArgument = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+    """Cancel runs: the whole process tree of each is asked to end, and killed if it does not.
 
-    Exits 1 if the run was finished already.
+    Exits 1 if one of them was finished already. --json prints an object for one RUN, else an array of objects.
     """
-    from flowherd.cli.runs.lookup import find_run
-
-    client, _ = open_client(api)
-    found = find_run(client, run)
-    state = found.state if found.finished else client.runs.cancel(found.id)
+    client = open_public_client(api)
+    found = chosen_runs(client.connection, run)
+    changes = {change.id: change for change in client.cancel_all([one.id for one in found])}
+    cancelled = [(one, changes[one.id]) for one in found]
     if as_json:
-        print_json({"id": found.id, "state": state, "was_finished": found.finished})
-    elif found.finished:
-        print_note(f"{found.name} ({found.id}) was finished already: {state}")
+        answers = [{"id": one.id, "state": change.state, "was_finished": not change.done} for one, change in cancelled]
+        print_json(answers[0] if is_one(run) else answers)
     else:
-        print_line(f"{found.name} ({found.id}): {state}")
-    raise typer.Exit(exit_codes.FAILED if found.finished else exit_codes.OK)
+        for one, change in cancelled:
+            _print(one, change)
+    raise typer.Exit(exit_codes.OK if all(change.done for _, change in cancelled) else exit_codes.FAILED)
+
+
+def _print(run: RunView, change: RunChange) -> None:
+    if change.done:
+        print_line(f"{run.name} ({run.id}): {change.state}")
+    elif change.state is None:
+        print_note(f"{run.name} ({run.id}) no longer exists")
+    else:
+        print_note(f"{run.name} ({run.id}) was finished already: {change.state}")

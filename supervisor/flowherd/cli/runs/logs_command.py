@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowherd.cli import completion, exit_codes, parse_options
-from flowherd.cli.failures import CommandError
+from flowherd.cli.failures import CommandError, exit_code_of
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonLinesOption, RunsDirOption
 from flowherd.cli.printing import print_note
-from flowherd.errors import BackendUnavailable
+from flowherd.errors import FlowherdError
 
 if TYPE_CHECKING:
     from flowherd.cli.runs.follow import Emit, GrowingLog, Line
@@ -200,8 +200,8 @@ def _print(request: _Request, api: str | None, emit: Emit) -> None:
     try:
         client, loaded = open_client(api)
         found = _found(client, request)
-    except (BackendUnavailable, CommandError) as error:
-        if request.flow is not None or (isinstance(error, CommandError) and error.exit_code not in _TRY_JOURNAL):
+    except FlowherdError as error:
+        if request.flow is not None or exit_code_of(error) not in _TRY_JOURNAL:
             raise
         _print_journals(request, error, emit)
         return
@@ -212,8 +212,8 @@ def _print(request: _Request, api: str | None, emit: Emit) -> None:
 
 
 def _found(client: UserClient, request: _Request) -> list[RunSummary]:
-    """Return the runs that are meant, as they are now. Raises CommandError."""
-    from flowherd.cli.runs.lookup import find_flow, find_run
+    """Return the runs that are meant, as they are now. Raises NotFound or InvalidRequest."""
+    from flowherd.client.lookup import find_flow, find_run
 
     if request.flow is None:
         return list({run.id: run for run in (find_run(client, text) for text in request.runs)}.values())

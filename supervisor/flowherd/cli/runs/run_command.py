@@ -12,10 +12,9 @@ import typer
 from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.format_times import span
-from flowherd.cli.open_client import open_client
+from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
-from flowherd.parameter_names import complaints
 
 if TYPE_CHECKING:
     from flowherd.client.agents import AgentView
@@ -53,6 +52,9 @@ def run(
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="Start at this time: ISO 8601, local time.")
     ] = None,
+    late: Annotated[
+        bool, typer.Option("--late", help="With --at: the time may be over; the run then starts at once, as late.")
+    ] = False,
     after: Annotated[str | None, typer.Option("--in", metavar="TIME", help="Start after this time: 10m.")] = None,
     label: Annotated[
         list[str] | None,
@@ -75,20 +77,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Start a run of a flow, now or later, and print its id."""
-    from flowherd.cli.flows.flow_document import falsy_defaults
-    from flowherd.cli.runs.lookup import find_flow
-
     if timeout is not None and not wait:
         raise CommandError("--timeout needs --wait", exit_codes.USAGE)
     wait_s = parse_options.duration_s(timeout, "--timeout") if timeout is not None else None
-    given, start = parse_options.parameters(parameter), _start_time(at, after)
-    client, loaded = open_client(api)
-    flow = find_flow(client, name, project)
-    unknown = complaints(given, flow.parameters)
-    if unknown:
-        raise CommandError(f"no run of {name!r} was created: {'; '.join(unknown)}", exit_codes.USAGE)
-    parameters = {**falsy_defaults(flow.defaults), **given}
-    run_id = client.runs.create(flow.id, parameters=parameters, at=start, labels=label, name=run_name)
+    given, start = parse_options.parameters(parameter), _start_time(at, after, late)
+    public = open_public_client(api)
+    client, loaded = public.connection, public.loaded
+    run_id = public.run(name, given, at=start, late=True, labels=label, name=run_name, project=project)
     end, began_s = client.end_of(run_id) if wait else None, time.monotonic()
     if not as_json:
         print_line(run_id)
@@ -109,14 +104,26 @@ def run(
     raise typer.Exit(code)
 
 
-def _start_time(at: str | None, after: str | None) -> datetime | None:
+def _start_time(at: str | None, after: str | None, late: bool) -> datetime | None:
     if at is not None and after is not None:
         raise CommandError("--at and --in exclude each other", exit_codes.USAGE)
-    if at is not None:
-        return parse_options.moment(at, "--at")
+    if late and at is None:
+        raise CommandError("--late needs --at", exit_codes.USAGE)
+    from flowherd.client.client import NOT_LATE_S
+
+    now = datetime.now(timezone.utc)
     if after is not None:
-        return datetime.now(timezone.utc) + timedelta(seconds=parse_options.duration_s(after, "--in"))
-    return None
+        return now + timedelta(seconds=parse_options.duration_s(after, "--in"))
+    if at is None:
+        return None
+    start = parse_options.moment(at, "--at")
+    if start < now - timedelta(seconds=NOT_LATE_S) and not late:
+        ago = span((now - start).total_seconds())
+        raise CommandError(
+            f"no run was created: --at {at!r} was {ago} ago; give a later time, or --late to start the run at once",
+            exit_codes.USAGE,
+        )
+    return start
 
 
 def _why_not_taken(client: UserClient, run_id: str) -> str | None:

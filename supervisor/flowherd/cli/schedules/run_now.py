@@ -7,10 +7,10 @@ from typing import Any
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.flow_document import falsy_defaults
 from flowherd.cli.open_client import open_client
-from flowherd.cli.runs.lookup import find_flow
 from flowherd.cli.schedules.switch_schedules import find_schedule
+from flowherd.client.flows import falsy_defaults
+from flowherd.client.lookup import find_flow
 from flowherd.schedules.in_words import clock_in_words, clocks_of
 
 

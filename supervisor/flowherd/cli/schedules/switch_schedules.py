@@ -9,7 +9,7 @@ from typing import Any
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.format_times import local_time
-from flowherd.cli.runs.lookup import find_flow
+from flowherd.client.lookup import find_flow
 from flowherd.client.schedules import ScheduleView
 from flowherd.client.user_client import UserClient
 

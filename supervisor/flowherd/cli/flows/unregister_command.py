@@ -1,0 +1,47 @@
+"""`flowherd unregister`: a flow that is not to run any more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flowherd.cli.open_client import open_public_client
+from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
+from flowherd.cli.printing import print_json, print_line, print_note
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("unregister", epilog="Example:  flowherd unregister nightly")(unregister)
+
+
+def unregister(
+    name: FlowArgument,
+    project: Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")] = None,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Unregister a flow: its schedule ends, its waiting runs are cancelled, and what has run stays.
+
+    Runs that agents have go on. Registering the flow again makes its next version; `flowherd delete flow` also deletes
+    what has run.
+    """
+    client = open_public_client(api)
+    done = client.unregister(name, project=project)
+    flow = done.flow
+    if as_json:
+        print_json(
+            {
+                "id": flow.id,
+                "name": flow.name,
+                "version": flow.version,
+                "project": flow.project,
+                "cancelled": done.cancelled,
+                "running": list(done.going_on),
+            }
+        )
+        return
+    print_line(f"unregistered {flow.name} of project {flow.project}; {done.cancelled} waiting runs were cancelled")
+    if done.going_on:
+        print_note(f"{len(done.going_on)} of its runs go on: `flowherd cancel {' '.join(done.going_on[:3])}`")

@@ -1,0 +1,70 @@
+"""Finds the flow or the run that a person means at a server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from flowherd.client.flows import RegisteredFlow
+from flowherd.client.runs import RunView
+from flowherd.client.user_client import UserClient
+from flowherd.errors import InvalidRequest, NotFound
+
+#: Number of ids in one request.
+_AT_ONCE = 100
+
+
+def find_flow(client: UserClient, name: str, project: str | None, *, unregistered: bool = False) -> RegisteredFlow:
+    """Return the newest version of the flow with this name; with `unregistered` also of one that is not registered.
+
+    Raises NotFound if there is none, InvalidRequest if several projects have one.
+    """
+    found = client.flows.find(name, project, unregistered=unregistered)
+    if not found:
+        close = get_close_matches(name, {flow.name for flow in client.flows.find(project=project)}, n=1)
+        hint = f"did you mean {close[0]}?" if close else "register it with `flowherd register`"
+        raise NotFound(f"there is no flow {name!r} at {client.address}; {hint}")
+    projects = sorted({flow.project for flow in found})
+    if len(projects) > 1:
+        raise InvalidRequest(f"{name!r} is in the projects {', '.join(projects)}; name one of them (--project)")
+    return max(found, key=lambda flow: flow.version)
+
+
+def find_run(client: UserClient, text: str) -> RunView:
+    """Return the run that `text` means: its id, the beginning of its id, or its name.
+
+    Raises NotFound if there is none, InvalidRequest if there are several.
+    """
+    run_id = _id_in(text)
+    exact = client.runs.get(run_id) if run_id else None
+    found = [exact] if exact else client.runs.find(text)
+    if not found:
+        raise NotFound(f"there is no run {text!r} at {client.address}; see `flowherd ps --all`")
+    if len(found) > 1:
+        raise ambiguous(text, [run.id for run in found])
+    return found[0]
+
+
+def find_runs(client: UserClient, texts: Sequence[str]) -> list[RunView]:
+    """Return the run that each of `texts` means, once each, in their order. Raises as `find_run` does."""
+    ids = {text: run_id for text in dict.fromkeys(texts) if (run_id := _id_in(text))}
+    wanted = list(ids.values())
+    exact: dict[str, RunView] = {}
+    if len(wanted) > 1:
+        for start in range(0, len(wanted), _AT_ONCE):
+            exact |= {run.id: run for run in client.runs.by_ids(wanted[start : start + _AT_ONCE])}
+    found = [exact.get(ids.get(text, "")) or find_run(client, text) for text in texts]
+    return list({run.id: run for run in found}.values())
+
+
+def ambiguous(text: str, run_ids: Sequence[str]) -> InvalidRequest:
+    """Return the error for a text that may mean several runs."""
+    return InvalidRequest(f"{text!r} may mean any of {', '.join(run_ids)}; use an id")
+
+
+def _id_in(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        return None

@@ -1,0 +1,147 @@
+"""`flowherd wait`, `cancel`, `retry`, `delete` and `unregister` of one and of several runs, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from tests.acceptance.client_commands.helpers import FakeAgent, next_line, register, running, shown
+from tests.support.commands import FLOWHERD, CommandLine
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+
+
+def ended(command: CommandLine, agent: FakeAgent, flow: str, state: str = "Failed", *options: str) -> str:
+    run_id = command.run(flow, *options)
+    agent.state(run_id, "Running")
+    agent.state(run_id, state)
+    return run_id
+
+
+def with_input(command: CommandLine, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = command.environment()
+    return subprocess.run(
+        [*FLOWHERD, *arguments], env=environment, input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_several_runs_are_cancelled_by_ids_and_from_standard_input(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "several")
+    first, second, third = (command.run("several") for _ in range(3))
+    agent.state(second, "Running")
+    done = command("cancel", first[:8], second, "--json")
+    assert json.loads(done.stdout) == [
+        {"id": first, "state": "Cancelled", "was_finished": False},
+        {"id": second, "state": "Cancelling", "was_finished": False},
+    ]
+    rows = f"ID NAME\n{first} a\n\n{third} b\n"
+    piped = with_input(command, rows, "cancel", "-")
+    assert piped.returncode == 1 and "finished already: Cancelled" in piped.stderr
+    assert f"({third}): Cancelled" in piped.stdout
+    fourth = command.run("several")
+    assert "no run" in command("cancel", fourth, str(uuid.uuid4()), code=4).stderr
+    assert shown(command, fourth)["state"] == "Scheduled", "nothing is done if one of the runs does not exist"
+    assert "which runs?" in command("cancel", code=2).stderr
+
+
+def test_a_run_is_repeated_with_its_own_version_or_the_newest(command: CommandLine, agent: FakeAgent) -> None:
+    first = register(command, "again", "-l", "one")
+    failed = ended(command, agent, "again", "Failed", "-p", "n=0")
+    newest = register(command, "again", "-l", "two")
+    answer = command.json("retry", failed)
+    assert answer["repeats"] == failed
+    repeated = shown(command, answer["id"])
+    assert repeated["parameters"] == {"n": 0} and repeated["labels"] == sorted(first["labels"])
+    done = command("retry", failed, "--latest")
+    assert shown(command, done.stdout.strip())["labels"] == sorted(newest["labels"])
+    assert f"repeats {shown(command, failed)['name']} ({failed}) of again" in done.stderr
+    waiting = command.run("again")
+    refused = command("retry", failed, waiting, code=1)
+    assert "only a run that has ended" in refused.stderr and len(refused.stdout.split()) == 1
+    with command.client() as client:
+        assert client.is_flowherd_server()
+        run = client.runs.get(answer["id"])
+        assert run is not None and run.repeats == failed
+
+
+def test_wait_ends_with_the_last_run_and_says_how_they_ended(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "awaited")
+    good = ended(command, agent, "awaited", "Success")
+    assert command("wait", good).stdout.endswith(f"({good}): Success\n")
+    bad, late = ended(command, agent, "awaited", "Failed"), command.run("awaited")
+    timed_out = command("wait", late, bad, "--timeout", "0.1", code=6)
+    assert f"({bad}): Failed" in timed_out.stdout and "1 of 2 runs have not ended" in timed_out.stderr
+    with running(command, "wait", late, good, "--json") as process:
+        assert json.loads(next_line(process))["id"] == good
+        command("cancel", late)
+        assert json.loads(next_line(process))["state"] == "Cancelled"
+        assert process.wait(20) == 5
+    assert command("wait", late, bad, good, code=1).stdout.count("\n") == 3
+    assert "no run" in command("wait", str(uuid.uuid4()), code=4).stderr
+
+
+def test_deleting_asks_and_spares_what_an_agent_has(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "deleted")
+    old, going = ended(command, agent, "deleted"), command.run("deleted")
+    agent.state(going, "Running")
+    assert "--yes" in command("delete", "run", old, code=2).stderr
+    assert at_terminal(command, "n\n", "delete", "run", old) == 1
+    assert old in command.runs()
+    assert at_terminal(command, "y\n", "delete", "run", old) == 0
+    done = command("delete", "run", going, "--yes", code=1)
+    assert "is Running and was not deleted" in done.stderr
+    assert old not in command.runs() and going in command.runs()
+
+
+def at_terminal(command: CommandLine, answer: str, *arguments: str) -> int:
+    """Run a command whose standard input is a terminal, at which `answer` is typed; return its exit code."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            [*FLOWHERD, *arguments],
+            env=command.environment(),
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "[y/N]" in done.stderr and arguments[-1][:8] in done.stderr
+    return done.returncode
+
+
+def test_an_unregistered_flow_keeps_its_history_until_it_is_deleted(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "retired")
+    old, going, waiting = ended(command, agent, "retired"), command.run("retired"), command.run("retired")
+    agent.state(going, "Running")
+    register(command, "retired", "--cron", "0 0 1 1 *")
+    answer = command.json("unregister", "retired")
+    assert (answer["version"], answer["cancelled"], answer["running"]) == (2, 1, [going])
+    states = {run_id: run["state"] for run_id, run in command.runs().items() if run["flow"] == "retired"}
+    assert states == {old: "Failed", going: "Running", waiting: "Cancelled"}
+    assert "no flow" in command("unregister", "retired", code=4).stderr
+    assert "are being run" in command("delete", "flow", "retired", "--yes", code=2).stderr
+    agent.state(going, "Success")
+    assert "--yes" in command("delete", "flow", "retired", code=2).stderr
+    assert "2 versions, 3 runs" in command("delete", "flow", "retired", "--yes").stdout
+    assert not [run for run in command.runs().values() if run["flow"] == "retired"]
+    assert register(command, "retired")["version"] == 1
+
+
+def test_a_start_that_is_over_is_refused_unless_it_may_be_late(command: CommandLine) -> None:
+    register(command, "too-late")
+    earlier = (datetime.now(timezone.utc) - timedelta(hours=2)).isoformat(timespec="seconds")
+    assert "2h00m ago" in command("run", "too-late", "--at", earlier, code=2).stderr
+    late = shown(command, command.run("too-late", "--at", earlier, "--late"))
+    assert datetime.fromisoformat(late["scheduled_start_time"]) == datetime.fromisoformat(earlier)
+    assert "--late needs --at" in command("run", "too-late", "--late", code=2).stderr
