@@ -72,7 +72,10 @@ def execute(
         if operation.operation is OperationType.MUTATION:
             return _run(schema, document, variables, operation_name, context)
         check_storable("variables", variables)
-        check_literals(document)
+        if len(text) <= _CACHED_TEXT_LENGTH:
+            _check_literals(schema, text)
+        else:
+            check_literals(document)
         # The description of the schema is only in the whole one.
         reading = schema if _DESCRIPTION.search(text) else schema.extensions["reading"]
         with context.reading():
@@ -131,6 +134,14 @@ def _check(schema: GraphQLSchema, text: str) -> DocumentNode | Answer:
 
 
 _cached_check = lru_cache(maxsize=256)(_check)
+
+
+@lru_cache(maxsize=256)
+def _check_literals(schema: GraphQLSchema, text: str) -> None:
+    """Raise Refused if a text within a checked request cannot be compared with what is stored; a success is kept."""
+    document = _cached_check(schema, text)
+    assert isinstance(document, DocumentNode), "checked before"
+    check_literals(document)
 
 
 def _cost_refusal(document: DocumentNode) -> str:
