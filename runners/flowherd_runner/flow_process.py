@@ -149,7 +149,7 @@ def _prepare(spec: RunSpec, directory: str, runner_pid: int, sender: RecordSende
         _become(user)
         working_dir = _enter(spec.working_dir)
     osapi.die_with_parent(runner_pid)  # anew: a change of credentials has cleared it
-    environment, left_out = compose_environment(spec, os.environ, user)
+    environment, left_out = compose_environment(spec, osapi.environment(), user)
     if user is not None:
         forget_others(environment)
     if cannot_import is not None:
@@ -226,8 +226,7 @@ def compose_environment(
     spec: RunSpec, base: Mapping[str, str], user: Optional[pwd.struct_passwd]
 ) -> Tuple[Dict[str, str], List[str]]:
     """Return the run's environment, and the names that are left out because execve(2) would refuse their values."""
-    inherited = dict(base)
-    composed = dict(inherited) if user is None else login_environment(inherited, user, spec.user_env)
+    composed = dict(base) if user is None else login_environment(base, user, spec.user_env)
     interpreter = spec.runtime if spec.kind == KIND_COMMAND else sys.executable
     if interpreter:
         enter_environment(composed, interpreter)
@@ -240,7 +239,7 @@ def compose_environment(
     composed[PARAMETERS_VARIABLE] = json.dumps(spec.parameters)
     for name, value in spec.parameters.items():
         composed[PARAMETER_PREFIX + name] = value if isinstance(value, str) else json.dumps(value)
-    new = [name for name, value in composed.items() if inherited.get(name) != value]
+    new = [name for name, value in composed.items() if base.get(name) != value]
     left_out = [name for name in new if not _fits(name, composed[name])]
     for name in left_out:
         del composed[name]

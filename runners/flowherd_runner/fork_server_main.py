@@ -293,13 +293,13 @@ class Conversation:
     def _fork(self, body: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
         """Fork a child that ends with the exit code that `body` returns, and return its pid. Raises OSError."""
         # Blocked until the runner reads them from its queue, so that an early stop request is not lost.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        before = osapi.set_signal_mask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             pid = fork()
             if pid == 0:
                 self._be_child(body)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            osapi.set_signal_mask(signal.SIG_SETMASK, before)
         return pid
 
     def _be_child(self, body: Callable[[], int]) -> NoReturn:

@@ -16,7 +16,7 @@ from collections import abc
 from types import ModuleType, TracebackType
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional
 
-from flowherd_runner import PACKAGE_DIRECTORY, random_generators
+from flowherd_runner import PACKAGE_DIRECTORY, osapi, random_generators
 from flowherd_runner.contract.reasons import FLOW_RAISED
 from flowherd_runner.interpreter_end import finalise, set_preloads_apart, show_stack_when_ended
 from flowherd_runner.kinds.definition import FlowProcess, NotStarted
@@ -114,7 +114,7 @@ async def _exhaust(generator: Any) -> None:
 
 
 def _adopt_environment(environment: Dict[str, str]) -> None:
-    present = dict(os.environ)
+    present = osapi.environment()
     before = present.get("PYTHONPATH", "").split(os.pathsep)
     for name in present:
         if name not in environment:

@@ -71,7 +71,7 @@ class SignalQueue:
     """
 
     def __init__(self, numbers: Collection[int]) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        set_signal_mask(signal.SIG_BLOCK, numbers)
         mask = (ctypes.c_ulong * (128 // ctypes.sizeof(ctypes.c_ulong)))()
         _libc.sigemptyset(ctypes.byref(mask))
         for number in numbers:
@@ -102,6 +102,21 @@ class SignalQueue:
         os.close(self._fd)
 
 
+def environment() -> Dict[str, str]:
+    """Return a copy of os.environ. All of it is decoded in one call, because each run does this three times."""
+    data = getattr(os.environ, "_data", None)
+    if not isinstance(data, dict):
+        return dict(os.environ)
+    texts = os.fsdecode(b"\0".join([part for pair in data.items() for part in pair])).split("\0")
+    return dict(zip(texts[::2], texts[1::2]))
+
+
+def set_signal_mask(how: int, numbers: Collection[int]) -> Collection[int]:
+    """Do what signal.pthread_sigmask does and return the mask before, as numbers without names."""
+    before: Collection[int] = _signal.pthread_sigmask(how, numbers)
+    return before
+
+
 def reset_signals(python: bool) -> None:
     """Unblock all signals and give them their default actions; with `python`, those that the interpreter sets.
 
@@ -119,7 +134,7 @@ def reset_signals(python: bool) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    set_signal_mask(signal.SIG_SETMASK, [])
 
 
 def file_identity(fd: int) -> Optional[Tuple[int, int]]:

@@ -28,6 +28,7 @@ from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
+from flowherd_runner.osapi import environment
 from flowherd_runner.output_reader import OutputReader, ReadingEnds
 from flowherd_runner.record_sender import RecordSender
 from flowherd_runner.run_processes import RunProcesses
@@ -79,7 +80,7 @@ def rehearse_runner() -> None:
 def rehearse_flow() -> None:
     """Do what a flow process does before the user's code, and what the import of that does."""
     spec = _spec()
-    compose_environment(spec, os.environ, None)
+    compose_environment(spec, environment(), None)
     os.environ.update(dict(os.environ))  # to what they are
     RecordHandler(RecordSender(2, b"0" * 16), 0)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -8,6 +8,7 @@ from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kinds.definition import NotStarted
 from flowherd_runner.masking import Mask
+from flowherd_runner.osapi import environment
 from flowherd_runner.secret_sources import Sources, read_sources
 from flowherd_runner.secret_values import Rules, Secrets, find_secrets, masked_notice, secrets_in, worth_masking
 
@@ -40,7 +41,7 @@ def secrets_of(prepared: PreparedSpec) -> Secrets:
     """Return what is to be masked in the output of the run."""
     spec = prepared.spec
     parameters = [spec.parameters, spec.engine_parameters, _parameters_at_server(spec)]
-    found = find_secrets({**os.environ, **spec.env}, parameters, prepared.declared, Rules(spec.mask, spec.unmask))
+    found = find_secrets({**environment(), **spec.env}, parameters, prepared.declared, Rules(spec.mask, spec.unmask))
     own = worth_masking(agent_secrets())
     names: List[str] = [*found.names, *([_AGENTS_OWN] if own else [])]
     return Secrets(tuple(names), (*found.values, *own))

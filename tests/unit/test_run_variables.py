@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.flow_process import compose_environment
+from flowherd_runner.osapi import environment
 from tests.unit.test_prefect_runs import defaults, run_of
 
 COMMAND = {"type": "Command", "argv": ["true"]}
@@ -98,3 +100,22 @@ def test_the_agents_class_can_switch_off_a_runs_log_and_cannot_hide_the_run_from
     spec = plan(run, defaults(own_variables=own), "token")
     assert not spec.agent.send_logs
     assert spec.env["PREFECT__CONTEXT__FLOW_RUN_ID"] == run.id
+
+
+def test_the_copy_of_the_environment_has_every_variable_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("LINES", "a=b\nc")
+    monkeypatch.setenv("NOT_UTF_8", os.fsdecode(b"\xff\xc3"))
+    assert environment() == dict(os.environ)
+    with monkeypatch.context() as replaced:
+        replaced.setattr(os, "environ", {"ONLY": "one"})  # as a program may do
+        found = environment()
+    assert found == {"ONLY": "one"}
+
+
+def test_only_variables_that_are_new_to_a_run_can_be_too_long_for_it() -> None:
+    long = "x" * 200_000
+    spec = RunSpec(flow_run_id="r", env={"NEW": long})
+    composed, left_out = compose_environment(spec, {"HERE": "1"}, None)
+    assert left_out == ["NEW"]
+    assert composed["HERE"] == "1"
