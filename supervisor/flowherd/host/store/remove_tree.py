@@ -77,13 +77,13 @@ class _Removal:
         #: Names and identities (device, inode) of the directories from the top to the open one, with what failed there.
         self._way: list[tuple[str, tuple[int, int], set[str]]] = []
         self._fd = -1
+        #: Mount of the whole tree, found when the first directory is entered; empty before, and if it is not known.
         self._mount_id = ""
 
     def run(self) -> None:
         """Remove what can be removed."""
         try:
             self._fd = _open_directory(str(self._top), None)
-            self._mount_id = _mount_id(self._fd)
             self._way = [("", _identity(self._fd), set())]
             while self._way:
                 name = self._next_directory()
@@ -97,7 +97,7 @@ class _Removal:
             self._top.rmdir()
 
     def _next_directory(self) -> str | None:
-        """Remove files of the open directory up to its first directory; return that, None if there is none to enter.
+        """Remove files and empty directories of the open directory; return the first other one, None if there is none.
 
         Looks again after it has removed something, because a listing may miss entries when the directory changes.
         """
@@ -108,11 +108,20 @@ class _Removal:
                 for entry in entries:
                     if entry.name in failed:
                         continue
-                    if entry.is_dir(follow_symlinks=False):
+                    if not entry.is_dir(follow_symlinks=False):
+                        self._unlink(entry.name)
+                    elif not self._removed_empty(entry.name):
                         return entry.name
-                    self._unlink(entry.name)
                     is_changed = True
         return None
+
+    def _removed_empty(self, name: str) -> bool:
+        """Try to remove a directory without entering it: an empty one that is no mount point (rmdir(2))."""
+        try:
+            os.rmdir(name, dir_fd=self._fd)
+        except OSError:
+            return False
+        return True
 
     def _unlink(self, name: str) -> None:
         try:
@@ -126,6 +135,7 @@ class _Removal:
         except OSError as error:
             self._fail(name, error)
             return
+        self._mount_id = self._mount_id or _mount_id(self._fd)
         if _mount_id(fd) != self._mount_id:
             os.close(fd)
             self._fail(name, OSError(errno.EBUSY, "a file system is mounted there"))
