@@ -20,7 +20,6 @@ from flowherd_runner.contract.files import (
     SPEC_FILE,
     STARTED_FILE,
     open_regular,
-    reserve_json,
     write_json,
     write_prepared,
 )
@@ -31,6 +30,7 @@ from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
 from flowherd_runner.contract.spec import RunSpec, spec_content, spec_of
 from flowherd_runner.exit_record import End, describe_end
+from flowherd_runner.exit_space import reserve_exit_record
 from flowherd_runner.flow_group import group_exists
 from flowherd_runner.flow_orders import is_read_for
 from flowherd_runner.flow_process import kind_of
@@ -54,8 +54,6 @@ _DRAIN_S = 0.5
 _EXIT_RECORD_DEADLINE_S = 30.0
 _MAX_LEFTOVERS = 50
 _MAX_WAIT_S = 3600.0
-#: More than an exit record with that many leftovers and the longest texts takes.
-_EXIT_RECORD_BYTES = 64 * 1024
 
 
 def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) -> int:
@@ -108,7 +106,7 @@ class Runner:
         self._selector.register(self._signals, selectors.EVENT_READ)
         self._processes = RunProcesses(spec.flow_run_id)
         self._mask = Mask()
-        reserve_json(directory, EXIT_FILE, _EXIT_RECORD_BYTES)
+        reserve_exit_record(directory)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._kept_files = KeptFiles(directory, lock_fd, journal_fd)

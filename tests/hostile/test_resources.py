@@ -209,6 +209,9 @@ def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(comm
     with background(without_spares, "start", until=READY) as agent, pids_group(agent.process.pid) as group:
         first = started_run(command, "quick", "echo done")
         assert command.wait_for_ends([first])[first]["state"] == "Success"
+        # Its runner may still be ending, and would leave room for another one.
+        below = psutil.Process(agent.process.pid).children()
+        wait_until(lambda: not any(one.children() for one in below))
         (group / "pids.max").write_text((group / "pids.current").read_text())
         second = command.run("quick")
         end = command.wait_for_ends([second])[second]

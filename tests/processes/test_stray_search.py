@@ -75,6 +75,7 @@ def test_what_somebody_else_started_with_the_runs_variable_is_ended_and_named_in
     directory = clean_environment / "agents" / "agent" / "runs" / run_id
     record = searched(directory)
     assert record is not None
+    assert (directory / "exit.json").stat().st_blocks <= 32, "16 KiB of the space that was reserved are left"
     assert record["found"] == [{"pid": first.pid, "name": "sleep"}]
     entries = timeline(None, [], [], local_facts(RunDirectory(directory, run_id)), None)
     (entry,) = [entry.detail for entry in entries if entry.what == "host searched"]

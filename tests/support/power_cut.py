@@ -97,6 +97,8 @@ def _call(name: str, text: str, result: int) -> Call | None:
         return Call("flush", _path(arguments[0]))
     if name == "ftruncate":
         return Call("truncate", _path(arguments[0]), number=int(arguments[1]))
+    if name == "fallocate" and "FALLOC_FL_KEEP_SIZE" in arguments[1]:
+        return None  # the content stays as it is
     if name == "fallocate":
         return Call("allocate", _path(arguments[0]), number=int(arguments[2]) + int(arguments[3]))
     if name == "rename":

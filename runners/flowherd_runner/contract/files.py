@@ -162,14 +162,14 @@ def give_name(directory: str, name: str) -> None:
     sync_directory(directory)
 
 
-def reserve_json(directory: str, name: str, size_bytes: int) -> None:
+def reserve_json(directory: str, name: str, reserve: Callable[[int], None]) -> None:
     """Reserve space on the disk for a later `write_json` of the same name, so that it succeeds when the disk is full.
 
-    Raises OSError when there is no space now.
+    `reserve` does that for the file behind a descriptor. Raises OSError when there is no space now.
     """
     fd = open_regular(_temporary(directory, name), os.O_WRONLY | os.O_CREAT)
     try:
-        os.posix_fallocate(fd, 0, size_bytes)
+        reserve(fd)
     finally:
         os.close(fd)
 
@@ -178,9 +178,11 @@ def _write_and_rename(directory: str, name: str, value: Dict[str, Any], flush: O
     """Write `value` under a temporary name, call `flush` with its descriptor, and give it its name."""
     temporary = _temporary(directory, name)
     data = _encoded(value)
-    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    fd = open_regular(temporary, os.O_WRONLY | os.O_CREAT)
     try:
         try:
+            if os.fstat(fd).st_size:  # O_TRUNC would give back what `reserve_json` has reserved, and wait for the disk
+                os.ftruncate(fd, 0)
             _write_all(fd, data)
             if flush is not None:
                 flush(fd)

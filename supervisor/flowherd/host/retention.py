@@ -68,6 +68,7 @@ class Retention:
         Return False if it could not be removed.
         """
         if self.keeps(sent_log=sent_log):
+            directory.give_back_space()
             return True
         remains = directory.remove()
         self._report(directory, remains)

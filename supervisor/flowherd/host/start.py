@@ -103,6 +103,8 @@ def _have_started(intent: Intent, fork_servers: ForkServers) -> tuple[HandOver |
                 raise
             continue
         except _RunnerGone as error:
+            if not tries_left:
+                raise
             intent.run.log.debug("Starting another runner: {}", error)
         except DeployError as error:
             if server.alive or not tries_left:
@@ -120,7 +122,7 @@ def _let_go(handed: HandOver) -> StartedRunner:
     try:
         faults.point("before-go")
         if not handed.go():
-            raise _RunnerGone("the runner has ended")
+            raise _RunnerGone("the runner ended before it could start the flow")
         faults.point("after-go")
         runner = handed.runner()
         faults.point("after-started")

@@ -271,6 +271,15 @@ class RunDirectory:
             return (self.path / files.OUTBOX_FILE).lstat().st_mtime
         return 0.0
 
+    def give_back_space(self) -> None:
+        """Give back what was reserved on the disk for a longer exit record than there is."""
+        with contextlib.suppress(OSError):
+            fd = files.open_regular(str(self.path / files.EXIT_FILE), os.O_RDWR)
+            try:
+                os.ftruncate(fd, os.fstat(fd).st_size)
+            finally:
+                os.close(fd)
+
     def remove(self) -> Remains | None:
         """Remove the whole directory. Return None if it is gone, else what is left and why.
 
