@@ -27,6 +27,7 @@ from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 from flowherd_runner.exec_runner import become_runner, fork_despite_threads
+from flowherd_runner.heap_holes import fill_holes
 from flowherd_runner.interpreter_end import remember_preloads
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.loaded_files import LoadedFiles
@@ -63,6 +64,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     random_generators.remember()
     gc.freeze()
     osapi.return_free_memory()  # what imports and the looks at them have used, which all runs would share
+    fill_holes()
     # A preloaded module may use in the run what it keeps open.
     ours = (0, 1, 2, fd, signals.fileno(), files.fileno())
     kept_fds = {other: identity for other, identity in osapi.open_fds().items() if other not in ours}
