@@ -133,7 +133,7 @@ class ServerCore:
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
     ) -> tuple[int, list[bytes]]:
         """Execute one GraphQL request. Returns status and JSON text, in pieces. For worker threads."""
-        if "last_queried" in text:
+        if "last_queried" in text or "reported" in text:
             self.contacts.store()
         with self.turns.turn() as turn:
             context = RequestContext(self, caller, variables or {}, turn)
@@ -231,7 +231,7 @@ class RequestContext:
         prepared = operation.prepare(given)
         core = self.core
         if operation.asks_for_work:
-            core.contacts.note(self.caller.agent_id, now_us())
+            core.contacts.note(self.caller.agent_id, now_us(), given.get("report"))
             transaction = core.database.reading()
         else:
             transaction = core.database.writing(operation.durable)

@@ -64,10 +64,13 @@ class Filling:
             **given,
         )
 
-    def agent(self, name: str, labels: Iterable[str] = (), *, heard_s: float = 0.0) -> str:
+    def agent(
+        self, name: str, labels: Iterable[str] = (), *, heard_s: float = 0.0, report: dict[str, Any] | None = None
+    ) -> str:
         """Add an agent that made its last request `heard_s` seconds ago; return its id."""
         heard = self.now - round(heard_s * SECOND_US)
-        return self._row(AGENT, name=name, type="FlowherdAgent", labels=sorted(labels), last_queried=heard)
+        given = {"name": name, "labels": sorted(labels), "last_queried": heard, "report": report}
+        return self._row(AGENT, type="FlowherdAgent", **given)
 
     def run(
         self,

@@ -100,6 +100,7 @@ class Agent(LaterNames, AgentParts):
         self._own_api_servers = ApiServers(self.loaded.settings.agent.api_token)
         reasons = (self.control.claim_pause, lambda: self._own_platform.pause_reason())
         self._own_claim_gate = ClaimGate(self.logger, *reasons)
+        self._own_report = self._own_make_report()
         hooks = (self._own_is_held_back, self._own_deploy_claimed, self._own_not_won)
         deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
         intake = (self._own_connection, self.submitting_flow_runs, lambda: self._own_platform, deploy_many)
@@ -253,6 +254,7 @@ class Agent(LaterNames, AgentParts):
 
     def _own_look_for_flow_runs(self, executor: Executor) -> bool:
         self._own_connect()
+        self._own_report.before_request()
         self._own_settle_claims(executor)
         # Also while nothing is claimed: the backend learns that the agent is alive, and the agent that the backend is.
         flow_runs = self._own_new_flow_runs()

@@ -15,6 +15,7 @@ from flowherd.agent.control import Control
 from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
+from flowherd.agent.own_report import OwnReport
 from flowherd.agent.platform import Platform
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.agent.systemd import notify_stopping
@@ -47,6 +48,7 @@ class AgentParts:
     _own_platform: Platform
     _own_waker: Waker
     _own_offered: OfferedRuns
+    _own_report: OwnReport
     submitting_flow_runs: set[str]
 
     @functools.cached_property
@@ -103,6 +105,12 @@ class AgentParts:
             raise
 
     # -- inside
+
+    def _own_make_report(self) -> OwnReport:
+        figures, pause = (lambda: self._own_platform.figures()), self._own_claim_gate.pause
+        report = OwnReport(self._own_connection, self.control.instance, figures, pause)
+        self._own_connection.before_last_request = report.before_request
+        return report
 
     def _own_is_stopping(self, signals: StopSignals) -> bool:
         if signals.count > 0:

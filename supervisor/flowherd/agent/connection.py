@@ -66,6 +66,8 @@ class Connection:
         self.epoch = 0
         #: Called when `epoch` has grown, in the thread whose request was answered.
         self.on_new_epoch: Callable[[], None] = lambda: None
+        #: Called before the request by which the agent takes no more runs, in a thread of its own.
+        self.before_last_request: Callable[[], None] = lambda: None
         self.requests = Requests(self, urgent=False)
         #: Not held back by a pause: heartbeats of running runs, and a claim that has begun.
         self.urgent = Requests(self, urgent=True)
@@ -258,6 +260,7 @@ class Connection:
     def _decline(self) -> None:
         """Have the server offer this agent no more runs."""
         try:
+            self.before_last_request()
             self.requests.offered_runs((), (), 0)
         except Exception as error:  # what it was offered then passes on by itself
             logger.debug("The server could not be told that the agent takes no more runs: {!r}", error)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from flowherd.values import (
     AgentIdentity,
@@ -48,6 +48,8 @@ class ServerCapabilities:
     asks_by_room: bool = False
     #: Whether log lines and the states that follow them are stored in one step: the backend is a `DeliveringBackend`.
     delivers_together: bool = False
+    #: Whether the server keeps what agents report of themselves: the backend is a `ReportingBackend`.
+    keeps_agent_reports: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 
@@ -214,6 +216,15 @@ class SharingBackend(Backend, Protocol):
         Returns for each flow run's id why the claim is lost, or None if it is won. The same claims again have the same
         answers. After BackendUnavailable all of them or none were carried out.
         """
+        ...
+
+
+@runtime_checkable
+class ReportingBackend(Protocol):
+    """What a backend has beside `Backend` if its server keeps what agents report of themselves."""
+
+    def report_agent(self, report: Mapping[str, Any]) -> None:
+        """Send this report, JSON, along with the next request for flow runs, in place of one that was not sent yet."""
         ...
 
 

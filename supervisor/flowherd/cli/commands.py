@@ -31,6 +31,10 @@ COMMANDS = {
         "runs.wait_command",
         "Wait until runs have ended, and print how each ended; one that has ended already counts too.",
     ),
+    "agents": (
+        "agent.agents_command",
+        "List the agents that the server knows: state, runs and limit, last contact, and why one claims nothing.",
+    ),
     "cancel": (
         "runs.cancel_command",
         "Cancel runs: the whole process tree of each is asked to end, and killed if it does not.",

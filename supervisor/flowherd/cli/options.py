@@ -338,6 +338,7 @@ RunsDirOption = Annotated[
 
 # The form of the output
 
+WideOption = Annotated[bool, typer.Option("--wide", help="Cut nothing to the width of the terminal.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonArrayOption = Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]

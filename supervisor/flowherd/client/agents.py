@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from flowherd.backends.graphql.literals import arguments
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.backends.json_values import integer, sequence, text, text_or_none
+from flowherd.backends.graphql.transport import AGENT_REPORTS, GraphQLTransport
+from flowherd.backends.json_values import integer, mapping, sequence, text, text_or_none
 from flowherd.client.queries import is_flowherd_server, select, understanding
+from flowherd.states import ACTIVE, RunState
+from flowherd.story.agent_report import AgentReport, read_agent_report
 
 #: An agent that asked for runs within this many seconds is alive; the dialect's own clients use the same number.
 AGENT_ALIVE_S = 60.0
@@ -29,6 +32,11 @@ class AgentView:
     last_queried: datetime | None
     #: Whether it holds a connection to the server; None if the server cannot tell.
     connected: bool | None = None
+    #: What it last reported of itself, and when; None if it has not, or the server keeps no reports.
+    report: AgentReport | None = None
+    reported: datetime | None = None
+    #: Number of runs that it has claimed and that have not ended; None if that was not asked.
+    runs: int | None = None
 
     def alive(self, now: datetime) -> bool:
         """Return whether it is connected or has asked for runs recently."""
@@ -46,8 +54,20 @@ class KnownAgents:
 
     def all(self) -> list[AgentView]:
         """Return all agents that the server knows, also those that have stopped."""
-        fields = "id name labels last_queried" + (" connected" if is_flowherd_server(self._transport) else "")
+        return select(self._transport, "agent", self._fields(), _agent)
+
+    def with_runs(self) -> list[AgentView]:
+        """Return all agents, with the number of runs that each has."""
+        fields = self._fields()
+        if self._transport.server_version is not None:
+            claimed = arguments(where={"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}})
+            fields += f" flow_runs_aggregate{claimed} {{ aggregate {{ count }} }}"
         return select(self._transport, "agent", fields, _agent)
+
+    def _fields(self) -> str:
+        own = " connected" if is_flowherd_server(self._transport) else ""
+        reports = " report reported" if AGENT_REPORTS in self._transport.server_extensions else ""
+        return "id name labels last_queried" + own + reports
 
     def wake(self) -> int:
         """Wake all connected agents and return their number; only flowherd's own server can do this."""
@@ -57,13 +77,16 @@ class KnownAgents:
 
 
 def _agent(row: Mapping[str, Any]) -> AgentView:
-    connected = row.get("connected")
+    connected, claimed = row.get("connected"), row.get("flow_runs_aggregate")
     return AgentView(
         id=text(row["id"]),
         name=text_or_none(row["name"]) or "",
         labels=tuple(map(text, sequence(row["labels"]))),
         last_queried=parsed_time(row["last_queried"]),
         connected=connected if isinstance(connected, bool) else None,
+        report=read_agent_report(row.get("report")),
+        reported=parsed_time(row.get("reported")),
+        runs=None if claimed is None else integer(mapping(mapping(claimed)["aggregate"])["count"]),
     )
 
 

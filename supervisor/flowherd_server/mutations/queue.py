@@ -75,6 +75,8 @@ OPERATIONS = (
             "labels": GraphQLList(GraphQLNonNull(GraphQLString)),
             "exclude": GraphQLList(GraphQLNonNull(UUID_INPUT)),
             "tenant_id": UUID_INPUT,
+            # What the agent reports of itself (agent_contacts.py).
+            "report": JSON_INPUT,
         },
         answer={"flow_runs": GraphQLList(GraphQLNonNull(JSON_INPUT))},
         handle=offer_runs,

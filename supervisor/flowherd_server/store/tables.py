@@ -297,6 +297,9 @@ AGENT = _table(
     Column("core_version", String),
     Column("agent_config_id", UuidText),
     time_column("last_queried"),
+    # What it last reported of itself (flowherd/story/agent_report.py), and when.
+    Column("report", Json),
+    time_column("reported"),
     time_column("created", nullable=False),
 )
 AGENT_CONFIG = _table(

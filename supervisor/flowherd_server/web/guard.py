@@ -41,6 +41,7 @@ _EXTENSIONS = ", ".join(
         "several-runs",
         "retry",
         "schedules",
+        "agent-reports",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

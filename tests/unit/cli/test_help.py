@@ -25,6 +25,7 @@ COMMANDS = [
     ["unregister"],
     ["run"],
     ["ps"],
+    ["agents"],
     ["logs"],
     ["wait"],
     ["cancel"],

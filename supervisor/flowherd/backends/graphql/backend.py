@@ -16,7 +16,7 @@ from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import change_input, claim_input, log_input, state_input
 from flowherd.backends.graphql.questions import Question, Questions
 from flowherd.backends.graphql.run_rows import stored_state, stored_states
-from flowherd.backends.graphql.transport import SHARING, TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import AGENT_REPORTS, SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities, UnfinishedRuns
 from flowherd.config.urls import without_user
@@ -75,6 +75,8 @@ class GraphQLBackend:
         #: Whether the server shares due runs out, and for how many runs there was room when it was last asked.
         self._shares = False
         self._room: int | None = None
+        #: What the agent reports of itself; None once it is sent.
+        self._report: Mapping[str, Any] | None = None
 
     def connect(self) -> ServerCapabilities:
         """Make the first contact; find out the tenant and what the server can do."""
@@ -95,6 +97,7 @@ class GraphQLBackend:
             shares=self._shares,
             asks_by_room=True,
             delivers_together=True,
+            keeps_agent_reports=self._shares and AGENT_REPORTS in self._transport.server_extensions,
         )
 
     def check_token(self) -> None:
@@ -132,7 +135,19 @@ class GraphQLBackend:
         if not self._shares:
             return self._due_runs.find(labels, exclude, room, self._tenant_id)
         self._room = room
-        return self._due_runs.offered(self._holder, labels, exclude, room, self._tenant_id)
+        report = self._report if AGENT_REPORTS in self._transport.server_extensions else None
+        found = self._due_runs.offered(self._holder, labels, exclude, room, self._tenant_id, report)
+        self._reported(report)
+        return found
+
+    def report_agent(self, report: Mapping[str, Any]) -> None:
+        """Send this with the next request for offered runs."""
+        self._report = report
+
+    def _reported(self, report: Mapping[str, Any] | None) -> None:
+        """Note that this report was sent; a newer one still has to be."""
+        if self._report is report:
+            self._report = None
 
     def claim(self, flow_run: FlowRun, token: str) -> None:
         """Set Submitted, which keeps the state before inside it; for the waiting task runs too."""

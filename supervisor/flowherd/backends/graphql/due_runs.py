@@ -89,10 +89,19 @@ class DueRuns:
         return [run for run in found if run is not None and _can_be_claimed(run)]
 
     def offered(
-        self, holder: str, labels: Sequence[str], exclude: Collection[str], room: int | None, tenant_id: str | None
+        self,
+        holder: str,
+        labels: Sequence[str],
+        exclude: Collection[str],
+        room: int | None,
+        tenant_id: str | None,
+        report: Mapping[str, Any] | None,
     ) -> list[FlowRun]:
-        """Return the runs that the server offers to the agent that calls itself `holder`."""
-        asked = {"holder": holder, "labels": [*labels], "exclude": [*exclude], "room": room, "tenant_id": tenant_id}
+        """Return the runs that the server offers to the agent that calls itself `holder` and reports this of itself."""
+        asked: dict[str, Any] = {"holder": holder, "labels": [*labels], "exclude": [*exclude], "room": room}
+        asked["tenant_id"] = tenant_id
+        if report is not None:
+            asked["report"] = report
         listed = self._transport.mutate("offer_runs", asked, "flow_runs").get("flow_runs")
         with decoding("the offered flow runs", self._transport.endpoint):
             rows = json_values.sequence(listed)

@@ -38,9 +38,13 @@ class LaneBackend(GraphQLBackend):
         """Return the runs that the server offers to this agent for some seconds."""
         self._room = room
         asked: dict[str, Any] = {"holder": self._holder, "labels": [*labels], "exclude": [*exclude], "room": room}
+        report = self._report
+        if report is not None:
+            asked["report"] = report
         answer = self._lane.ask("offer", **asked) if self._shares else None
         if answer is None:
             return super().offered_runs(labels, exclude, room)
+        self._reported(report)
         with decoding("the offered flow runs", self.address):
             rows = json_values.sequence(answer.head["flow_runs"])
         return [run for run in self._due_runs.read(rows) if run.id not in exclude]

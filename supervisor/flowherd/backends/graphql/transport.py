@@ -43,6 +43,8 @@ LANE_HEADER = "X-Flowherd-Lane"
 TEXT_SO_FAR = "text-so-far"
 #: The extensions by which agents share due runs: the operations `offer_runs` and `claim_runs`.
 SHARING = frozenset({"offers", "claim-runs"})
+#: The extension by which `offer_runs` takes what an agent reports of itself.
+AGENT_REPORTS = "agent-reports"
 #: The extension by which a request is held until a flow run has ended.
 WAIT_FOR_END = "wait-for-end"
 #: The extension of schedules: flowherd's own clock, and the query `schedule_times`.

@@ -69,7 +69,8 @@ def _unclaimed(
         sentences.append("It has no labels, so only an agent without labels takes it (--no-hostname-label).")
     else:
         matching = [agent for agent in living if missing_labels(run.labels, [agent]) is None]
-        sentences += [sentence for agent in matching for sentence in _why_agent_claims_nothing(local.get(agent.name))]
+        facts = [local.get(agent.name) or _as_reported(agent) for agent in matching]
+        sentences += [sentence for each in facts for sentence in _why_agent_claims_nothing(each)]
         if not sentences:
             sentences.append(_about_to_be_claimed(due, matching, now))
     return sentences
@@ -82,8 +83,17 @@ def _about_to_be_claimed(due: datetime | None, agents: Sequence[AgentView], now:
     return f"It is due, and {names} takes it at the next poll{late}."
 
 
+def _as_reported(agent: AgentView) -> Mapping[str, Any] | None:
+    """Return what an agent of another host has reported to the server, as agents of this host say it."""
+    report = agent.report
+    if report is None:
+        return None
+    facts = {"agent": agent.name, "status": report.hold or "ok", "reason": report.hold_reason}
+    return {**facts, "limit": report.limit, "runs": report.runs if agent.runs is None else agent.runs}
+
+
 def _why_agent_claims_nothing(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return why an agent of this host with the right labels claims nothing; `facts` is what it reports."""
+    """Return why an agent with the right labels claims nothing; `facts` is what it reports."""
     if facts is None:
         return []
     name, status = facts.get("agent"), facts.get("status")

@@ -12,7 +12,7 @@ import typer
 from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
-from flowherd.cli.options import ApiOption, JsonArrayOption
+from flowherd.cli.options import ApiOption, JsonArrayOption, WideOption
 from flowherd.cli.printing import is_terminal, print_json, print_line, print_note
 from flowherd.cli.runs.run_filters import (
     AgentsOption,
@@ -68,7 +68,7 @@ def ps(
         ),
     ] = None,
     ids_only: Annotated[bool, typer.Option("-q", "--quiet", help="Print full ids only.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Cut nothing to the width of the terminal.")] = False,
+    wide: WideOption = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the list anew every --interval seconds.")] = False,
     interval: Annotated[
         str, typer.Option("--interval", metavar="TIME", help="Time between two looks with --watch, such as 10s.")
@@ -122,7 +122,7 @@ class _Asked:
 def _look(client: UserClient, asked: _Asked, height: int) -> Listed:
     from flowherd.cli.runs import ps_rows
 
-    agents = client.agents.all()
+    agents = client.agents.with_runs() if asked.in_order else client.agents.all()
     states = asked.states or ([] if asked.has_range or asked.in_order else states_named(["running", "waiting"]))
     wanted = run_filter(agents, states=states, **asked.filters)
     if not asked.in_order:
