@@ -2,6 +2,8 @@
 
     python /path/to/flowherd_runner/boot.py forkserver --fd N [--preload MODULE]...
     python /path/to/flowherd_runner/boot.py runner --directory DIRECTORY --lock-fd N
+    python /path/to/flowherd_runner/boot.py here --directory DIRECTORY
+    python /path/to/flowherd_runner/boot.py check --directory DIRECTORY --fd N
 
 Nothing of flowherd is installed in that interpreter, and the directory that holds this package may be the agent's own
 site-packages. So the package is loaded from the directory of this file, and nothing is put on sys.path. Only this file

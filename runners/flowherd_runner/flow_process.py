@@ -111,7 +111,7 @@ def _ready(order: Order, spec: RunSpec, inherited: Inherited, ends: WritingEnds)
     if not isinstance(kind, Kind):
         raise kind
     sender = RecordSender(ends.channel_fd, inherited.token)
-    flow = _prepare(spec, order.directory, inherited.runner_pid, sender, in_fork)
+    flow = prepared_process(spec, order.directory, inherited.runner_pid, sender, in_fork)
     if in_fork:
         flow = flow._replace(segments=inherited.segments)
     return partial(kind.run, flow) if kind.prepare is None else kind.prepare(flow)
@@ -137,7 +137,13 @@ def _leave_runner(inherited: Inherited, in_fork: bool) -> None:
     os.umask(inherited.umask)
 
 
-def _prepare(spec: RunSpec, directory: str, runner_pid: int, sender: RecordSender, in_fork: bool) -> FlowProcess:
+def prepared_process(
+    spec: RunSpec, directory: str, runner_pid: int, sender: RecordSender, in_fork: bool
+) -> FlowProcess:
+    """Give this process the limits, user and directory of its run, and return it. Raises NotStarted.
+
+    It is killed when the process `runner_pid`, its parent, ends.
+    """
     user = _user(spec.user)
     _set_limits(spec.limits)
     cannot_import = import_for(user) if user is not None and in_fork else None

@@ -187,7 +187,7 @@ def _exit_code(error: SystemExit) -> int:
 
 def _keep_for_finalization(error: BaseException) -> None:
     """Keep the exception where the interpreter does: what its frames hold is finalised after the exit handlers."""
-    error.__traceback__ = _user_frames(error.__traceback__)
+    error.__traceback__ = user_frames(error.__traceback__)
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
     if sys.version_info >= (3, 12):
         sys.last_exc = error
@@ -238,7 +238,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def _user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:
+def user_frames(trace: Optional[TracebackType]) -> Optional[TracebackType]:
     """Return `trace` without flowherd's own frames and those of the import that it started."""
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -18,13 +18,18 @@ from flowherd_runner.runner import run
 _USAGE = """\
 usage: boot.py forkserver --fd N [--preload MODULE]...
        boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N]
-The child side of flowherd; started by its agent. N is a descriptor: this end of a SOCK_SEQPACKET
-pair, the run's lock, or the socket on which the agent says that the run is to be started.
+       boot.py here --directory DIRECTORY
+       boot.py check --directory DIRECTORY --fd N
+The child side of flowherd; started by its agent, the last two by its commands. N is a descriptor:
+this end of a SOCK_SEQPACKET pair, the run's lock, the socket on which the agent says that the run
+is to be started, or what is written to.
 """
 #: The options of each program, and whether they are numbers.
 _OPTIONS = {
     "forkserver": {"--fd": True, "--preload": False},
     "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True},
+    "here": {"--directory": False},
+    "check": {"--directory": False, "--fd": True},
 }
 _OPTIONAL = ("--preload", "--go-fd")
 
@@ -38,11 +43,22 @@ def run_program(arguments: List[str]) -> NoReturn:
         if program == "forkserver":
             broken = FORK_SERVER_BROKEN
             serve(int(options["--fd"][-1]), options["--preload"])
+        if program in ("here", "check"):
+            _without_runner(program, options)
         go_fd = int(options["--go-fd"][-1]) if options["--go-fd"] else None
         os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), go_fd, be_born(kept_fds={})))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)
+
+
+def _without_runner(program: str, options: Dict[str, List[str]]) -> None:
+    from flowherd_runner.without_runner import check, run_here  # no runner needs it
+
+    directory = options["--directory"][-1]
+    if program == "here":
+        run_here(directory)
+    check(directory, int(options["--fd"][-1]))
 
 
 def _options(arguments: List[str]) -> Dict[str, List[str]]:

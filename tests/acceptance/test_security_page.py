@@ -55,6 +55,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         assert found
         with background(command, "start", "-n", "NAME", until=READY) as agent:
             token = (command.home / "server.token").read_text().strip()
+            command("register", "hello", "--command", "--", "true")
             yield Stage(command, found[1], server.text(), token, agent)
 
 

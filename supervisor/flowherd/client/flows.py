@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,16 @@ class RegisteredFlow:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     #: Names of all parameters that it takes; None if they are not known, or it takes any.
     parameters: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowDefinition:
+    """What a run of a flow would be."""
+
+    storage: Mapping[str, Any]
+    run_config: Mapping[str, Any] | None
+    #: Default values by parameter name.
+    defaults: Mapping[str, Any]
 
 
 class Flows:
@@ -88,6 +98,14 @@ class Flows:
             where["project"] = {"name": {"_eq": project}}
         return self._select(where=where, order_by={"created": Word("desc")})
 
+    def definition(self, flow_id: str) -> FlowDefinition:
+        """Return what a run of the flow would be. Raises BackendUnavailable also if the flow no longer exists."""
+        fields = "storage run_config parameters flow_group { run_config default_parameters }"
+        found = select(self._transport, "flow", fields, _definition, where={"id": {"_eq": flow_id}})
+        if not found:
+            raise BackendUnavailable(f"{self._transport.origin} no longer has the flow {flow_id}")
+        return found[0]
+
     def _project_id(self, name: str) -> str | None:
         found = select(self._transport, "project", "id", _id, where={"name": {"_eq": name}})
         return found[0] if found else None
@@ -106,6 +124,19 @@ def _id(row: Mapping[str, Any]) -> str:
     return text(row["id"])
 
 
+def _definition(row: Mapping[str, Any]) -> FlowDefinition:
+    group = mapping_or_none(row["flow_group"]) or {}
+    return FlowDefinition(
+        storage=mapping_or_none(row["storage"]) or {},
+        run_config=mapping_or_none(group.get("run_config")) or mapping_or_none(row["run_config"]),
+        defaults={**_defaults(mappings(row["parameters"])), **(mapping_or_none(group.get("default_parameters")) or {})},
+    )
+
+
+def _defaults(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {text(one["name"]): one["default"] for one in parameters if one.get("default") is not None}
+
+
 def _flow(row: Mapping[str, Any]) -> RegisteredFlow:
     project = mapping_or_none(row["project"])
     parameters = mappings(row["parameters"])
@@ -115,6 +146,6 @@ def _flow(row: Mapping[str, Any]) -> RegisteredFlow:
         version=integer(row["version"]),
         project="" if project is None else text_or_none(project["name"]) or "",
         created=parsed_time(row["created"]),
-        defaults={text(p["name"]): p["default"] for p in parameters if p.get("default") is not None},
+        defaults=_defaults(parameters),
         parameters=parameter_names(row["storage"], parameters),
     )

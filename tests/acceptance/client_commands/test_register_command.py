@@ -57,7 +57,7 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "--log-level",
         "debug",
     ]
-    command("register", "full", *options, *limits, *others)
+    command("register", "full", "--no-check", *options, *limits, *others)
     fields = "name storage run_config parameters project { name }"
     row = transport.execute(f'query {{ flow(where: {{name: {{_eq: "full"}}}}) {{ {fields} }} }}')["flow"][0]
     assert row["project"] == {"name": "mine"}
@@ -121,9 +121,3 @@ def test_a_wrong_command_line_is_refused_before_a_server_is_asked(
     done = CommandLine(tmp_path / "home")("register", "x", *arguments, code=2)
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
-
-
-def test_a_program_that_does_not_exist_here_is_a_warning(command: CommandLine) -> None:
-    done = command("register", "far", "--command", "--", "no-such-program")
-    assert "warning: " in done.stderr
-    assert "registered far" in done.stdout

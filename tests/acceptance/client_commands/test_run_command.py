@@ -73,12 +73,14 @@ def test_a_parameter_that_the_flow_does_not_take_is_refused_with_the_one_that_wa
     command: CommandLine, tmp_path: Path
 ) -> None:
     (tmp_path / "pizza.py").write_text("def bake(topping='cheese', size=1): pass")
-    done = command("register", "pizza", "--python", f"{tmp_path}/pizza.py:bake", "-p", "sice=2")
-    assert "no parameter 'sice'; did you mean 'size'?" in done.stderr
+    arguments = ["register", "pizza", "--python", f"{tmp_path}/pizza.py:bake", "-p", "sice=2"]
+    assert "no parameter 'sice'; did you mean 'size'?" in command(*arguments, code=2).stderr
+    command(*arguments, "--no-check")
     done = command("run", "pizza", "-p", "toping=ham", "-p", "x=1", code=2)
     assert "no parameter 'toping'; did you mean 'topping'?" in done.stderr
     assert "no parameter 'x'; it has size, topping" in done.stderr
     assert not [run for run in command.json("ps", "--all") if run["flow"] == "pizza"]
+    command(*arguments[:-2])
     command("run", "pizza", "-p", "topping=ham")
 
 

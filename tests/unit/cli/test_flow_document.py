@@ -12,7 +12,6 @@ from flowherd.cli.flows.flow_document import (
     HowToRun,
     command_storage,
     flow_document,
-    missing_program,
     python_storage,
 )
 from flowherd.client.flows import falsy_defaults
@@ -133,11 +132,3 @@ def test_the_client_sends_the_defaults_that_servers_leave_out() -> None:
         "c": "",
         "f": [],
     }
-
-
-def test_a_missing_program_is_described_and_not_refused(tmp_path: Path) -> None:
-    assert missing_program(["sh", "-c", "true"], None) is None
-    assert "no-such-program" in str(missing_program(["no-such-program"], None))
-    assert str(tmp_path / "tool") in str(missing_program(["./tool"], str(tmp_path)))
-    (tmp_path / "tool").touch()
-    assert missing_program(["./tool"], str(tmp_path)) is None

@@ -121,3 +121,18 @@ def test_a_terminal_gets_the_screen_in_colours(monkeypatch: pytest.MonkeyPatch) 
     with contextlib.redirect_stdout(Terminal()):
         coloured = help_screen.help_screen()
     assert "\x1b[1;36m" in coloured and re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_outside_start_whose_letters_are_prefects_a_letter_means_one_thing() -> None:
+    """-p is a parameter and -f is to follow."""
+    program: Any = typer.main.get_command(make_app())
+    commands = {name: command for name, command in program.commands.items() if name != "start"}
+    nested = [inner for command in commands.values() for inner in getattr(command, "commands", {}).values()]
+    meanings = {
+        (letter, option.name)
+        for command in (*commands.values(), *nested)
+        for option in command.params
+        for letter in ("-p", "-f")
+        if letter in option.opts
+    }
+    assert meanings == {("-p", "parameter"), ("-f", "follow")}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,16 +67,17 @@ def command_storage(argv: Sequence[str]) -> dict[str, Any]:
     return {"type": "Command", "argv": list(argv)}
 
 
-def python_storage(ref: str, directory: Path) -> dict[str, Any]:
+def python_storage(ref: str, directory: Path, *, check: bool = True) -> dict[str, Any]:
     """Return the storage of a Python callable, "module:function" or "path/file.py:function", or of a file to run.
 
     It names the parameters of a function in a file, unless it takes any (parameter_names.py). A path is relative to
-    `directory`. Raises CommandError if the reference is malformed, or if the file does not exist,
-    is not Python, or has no such function.
+    `directory`. Raises CommandError if the reference is malformed, and with `check` if the file does not exist, is not
+    Python, or has no such function.
     """
     if ref.endswith(".py"):
         path = directory / ref
-        _parse_file(path)
+        if check:
+            _parse_file(path)
         return {"type": "Python", "ref": str(path)}
     place, colon, function = ref.rpartition(":")
     if not colon or not function.isidentifier():
@@ -85,7 +85,7 @@ def python_storage(ref: str, directory: Path) -> dict[str, Any]:
         raise _wrong(f"--python {ref!r} is not a reference; write it as {forms}")
     if "/" in place or place.endswith(".py"):
         path = directory / place
-        names = keyword_names(_checked_file(path, function), function)
+        names = _names(path, function, check)
         known = {} if names is None else {"parameters": names}
         return {"type": "Python", "ref": f"{path}:{function}", **known}
     if not _MODULE.fullmatch(place):
@@ -96,14 +96,6 @@ def python_storage(ref: str, directory: Path) -> dict[str, Any]:
 def is_file_reference(storage: Mapping[str, Any]) -> bool:
     """Return whether a Python storage refers to a file."""
     return str(storage.get("ref", "")).startswith("/")
-
-
-def missing_program(argv: Sequence[str], working_dir: str | None) -> str | None:
-    """Return what is wrong with argv[0] in this environment; None if it is found. An agent may have another PATH."""
-    if "/" in argv[0]:
-        path = Path(working_dir or ".") / argv[0]
-        return None if path.exists() else f"there is no file {path}"
-    return None if shutil.which(argv[0]) else f"there is no program {argv[0]} on this PATH"
 
 
 def _parameter(name: str, default: Any) -> dict[str, Any]:
@@ -138,6 +130,15 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
         **{key: value for key, value in ours.items() if value is not None},
         "__version__": __version__,
     }
+
+
+def _names(path: Path, function: str, check: bool) -> list[str] | None:
+    try:
+        return keyword_names(_checked_file(path, function), function)
+    except CommandError:
+        if check:
+            raise
+        return None
 
 
 def _checked_file(path: Path, function: str) -> ast.Module:

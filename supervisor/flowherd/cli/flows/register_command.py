@@ -14,7 +14,6 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
-from flowherd.parameter_names import complaints, parameter_names
 
 if TYPE_CHECKING:
     from flowherd.cli.flows.schedule_options import ChosenSchedule
@@ -117,17 +116,28 @@ def register(
         typer.Option(metavar="TIME", help="Last day or time of the schedule, in its time zone: 2030-01-31."),
     ] = None,
     project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flow; created if missing.")] = "default",
+    check: Annotated[
+        bool,
+        typer.Option("--check/--no-check", help="Check first whether its runs could be started on this host."),
+    ] = True,
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a flow: a Python callable, or a command. Registering it again creates a new version."""
+    """Register a flow: a Python callable, or a command. Registering it again creates a new version.
+
+    A flow that is to run on this host is checked first: its program, user and directory exist, its module can be
+    imported by its interpreter, its function exists and takes the parameters. A module is imported for that.
+    """
+    from flowherd.cli.flows.check_document import check_document
     from flowherd.cli.flows.flow_document import HowToRun, flow_document, is_file_reference, python_storage
     from flowherd.cli.flows.schedule_options import chosen_schedule
+    from flowherd.cli.here.kept_definitions import keep_definition
 
     now = datetime.now(timezone.utc)
     schedule = chosen_schedule(cron, interval, zone, until, now)
     parameters = parse_options.parameters(parameter)
-    storage = _command_storage(argv, python) if command else python_storage(_checked_ref(python, argv), Path.cwd())
+    ref = None if command else _checked_ref(python, argv)
+    storage = _command_storage(argv, python) if ref is None else python_storage(ref, Path.cwd(), check=check)
     here = command or is_file_reference(storage)
     how = HowToRun(
         labels=_labels(label, any_host),
@@ -142,14 +152,13 @@ def register(
         user=user,
         log_level=_log_level(log_level, command),
     )
-    _warn_if_program_is_missing(storage, how.working_dir)
-    for complaint in complaints(parameters, parameter_names(storage, None)):
-        print_warning(f"{complaint}; its runs will fail")
-    client, _ = open_client(api)
-    project_id = client.flows.ensure_project(project)
+    client, loaded = open_client(api)
     times = None if schedule is None else _schedule_document(schedule, parameters, client)
     document = flow_document(name, storage, how, parameters, times)
-    flow = client.flows.register(project_id, document)
+    if check:
+        check_document(document, loaded)
+    flow = client.flows.register(client.flows.ensure_project(project), document)
+    keep_definition(loaded.paths.home, project, document)
     _print_flow(flow, document["run_config"]["labels"], schedule, now, as_json)
 
 
@@ -179,10 +188,7 @@ def _labels(given: list[str] | None, any_host: bool) -> list[str]:
 def _working_dir(given: str | None, *, here: bool) -> str | None:
     if given is None:
         return str(Path.cwd()) if here else None
-    path = Path(given).expanduser().absolute()
-    if not path.is_dir():
-        print_warning(f"there is no directory {path} on this host at present")
-    return str(path)
+    return str(Path(given).expanduser().absolute())
 
 
 def _interpreter(given: str | None) -> str | None:
@@ -221,14 +227,6 @@ def _limits(
         "cpu_time_s": max(1, round(parse_options.duration_s(cpu_time, "--cpu-time"))) if cpu_time is not None else None,
     }
     return {key: value for key, value in given.items() if value is not None}
-
-
-def _warn_if_program_is_missing(storage: dict[str, Any], working_dir: str | None) -> None:
-    from flowherd.cli.flows.flow_document import missing_program
-
-    missing = missing_program(storage["argv"], working_dir) if storage["type"] == "Command" else None
-    if missing:
-        print_warning(f"{missing}; the flow is registered anyway, because an agent may find it")
 
 
 def _schedule_document(schedule: ChosenSchedule, parameters: dict[str, Any], client: UserClient) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,8 @@ Examples:
   flowherd run nightly --at 2030-01-31T03:00
 
   id=$(flowherd run hello --json | jq -r .id)
+
+  flowherd run hello -p name=Ada --here
 """
 #: Maximum number of agents that a warning names.
 _MAX_AGENTS = 5
@@ -73,10 +75,20 @@ def run(
     timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="With --wait: stop waiting and exit 6; the run goes on.")
     ] = None,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here",
+            help="Run it once in this terminal, without an agent, for breakpoint(); NAME may be a --python REF too.",
+        ),
+    ] = False,
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run of a flow, now or later, and print its id."""
+    if here:
+        others = {"--at": at, "--in": after, "--label": label, "--wait": wait, "--timeout": timeout, "--json": as_json}
+        raise typer.Exit(_here(name, project, api, parse_options.parameters(parameter), run_name, others))
     if timeout is not None and not wait:
         raise CommandError("--timeout needs --wait", exit_codes.USAGE)
     wait_s = parse_options.duration_s(timeout, "--timeout") if timeout is not None else None
@@ -102,6 +114,24 @@ def run(
     if as_json:
         print_json(result)
     raise typer.Exit(code)
+
+
+def _here(
+    name: str,
+    project: str | None,
+    api: str | None,
+    parameters: dict[str, Any],
+    run_name: str | None,
+    others: Mapping[str, object],
+) -> int:
+    from flowherd.cli.here.definition import find_definition
+    from flowherd.cli.here.run_here import run_here
+
+    excluded = [option for option, value in others.items() if value]
+    if excluded:
+        raise CommandError(f"--here excludes {', '.join(excluded)}", exit_codes.USAGE)
+    definition, loaded = find_definition(name, project, api)
+    return run_here(definition, parameters, loaded, run_name)
 
 
 def _start_time(at: str | None, after: str | None, late: bool) -> datetime | None:
