@@ -98,6 +98,7 @@ COMMANDS = {
         "Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is "
         "ready.",
     ),
+    "import": ("crontab.import_command", "Turn the jobs of cron into a project file of flows."),
     "install": ("install.install_command", "Print the configuration that runs an agent as a service."),
 }
 

@@ -44,6 +44,7 @@ COMMANDS = [
     ["doctor"],
     ["config"],
     ["demo"],
+    ["import", "crontab"],
     ["install", "supervisord"],
     ["install", "systemd"],
 ]
