@@ -16,7 +16,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from flowherd.schedules.cron import Cron
 
 _UTC = timezone.utc
-_ONE_DAY, _ONE_SECOND = timedelta(days=1), timedelta(seconds=1)
+_ONE_DAY, _ONE_HOUR, _ONE_SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 
 
 def cron_times(cron: Cron, zone: tzinfo, after: datetime) -> Iterator[datetime]:
@@ -29,7 +29,7 @@ def cron_times(cron: Cron, zone: tzinfo, after: datetime) -> Iterator[datetime]:
     # From the day before, because a skipped time of that day may fire today.
     first = max(after.astimezone(zone).date(), date.min + 2 * _ONE_DAY) - _ONE_DAY
     try:
-        for at in _by_day(cron, zone, first):
+        for at in _by_day(cron, zone, first, latest):
             if at > latest:
                 latest = at
                 yield at
@@ -37,15 +37,20 @@ def cron_times(cron: Cron, zone: tzinfo, after: datetime) -> Iterator[datetime]:
         return
 
 
-def _by_day(cron: Cron, zone: tzinfo, first: date) -> Iterator[datetime]:
+def _by_day(cron: Cron, zone: tzinfo, first: date, after: datetime) -> Iterator[datetime]:
+    """Return the times from the local date `first` on; those until `after` may be left out."""
     held: list[datetime] = []
     for day in cron.dates(first):
         midnight = datetime.combine(day, time())
-        readings = (midnight + timedelta(hours=hour, minutes=minute) for hour in cron.hours for minute in cron.minutes)
         offset = _only_offset(midnight, zone)
         if offset is not None and not held:
-            yield from ((reading - offset).replace(tzinfo=_UTC) for reading in readings)
-        elif not cron.by_elapsed_time:
+            begin = (midnight - offset).replace(tzinfo=_UTC)
+            past_hours = (after - begin) // _ONE_HOUR
+            for hour in (hour for hour in cron.hours if hour >= past_hours):
+                yield from (begin + timedelta(hours=hour, minutes=minute) for minute in cron.minutes)
+            continue
+        readings = (midnight + timedelta(hours=hour, minutes=minute) for hour in cron.hours for minute in cron.minutes)
+        if not cron.by_elapsed_time:
             yield from (_first(reading, zone) for reading in readings)
         else:
             # Where clocks are put back at or just after midnight, the last minutes of a day come after the first ones

@@ -54,13 +54,16 @@ def next_firings(schedule: Mapping[str, Any], after_us: int, count: int) -> list
     times = [_times(clock, after) for clock in clocks_of(schedule)]
     merged = heapq.merge(*times, key=lambda each: each[0])
     firings: list[Firing] = []
+    at_same_time: dict[int, list[Firing]] = {}
     # If clocks with the same settings give the same time, filters see it in the first clock's zone, as in Prefect.
     for (at, source), _ in islice(groupby(merged), MAX_TIMES):
         if len(firings) >= count:
             break
         if passes(at):
             firing = Firing(_shifted(adjusted, at), source.parameters, source.labels)
-            if firing not in firings:
+            others = at_same_time.setdefault(firing.at_us, [])
+            if firing not in others:
+                others.append(firing)
                 firings.append(firing)
     return sorted(firings, key=lambda firing: firing.at_us)
 
