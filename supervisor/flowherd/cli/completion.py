@@ -86,6 +86,13 @@ def states(incomplete: str) -> list[str]:
     return [word for word in words if word.startswith(incomplete)]
 
 
+def timezones(incomplete: str) -> list[str]:
+    """Complete the IANA names of time zones."""
+    from zoneinfo import available_timezones
+
+    return _completions(available_timezones(), incomplete)
+
+
 def pools(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of the process work pools of the Prefect 3 server."""
     return _names_at_prefect3(context, "/work_pools/filter", incomplete, of_type="process")

@@ -39,6 +39,8 @@ _NTH = re.compile(r"(?P<day>\w+)#(?P<place>[1-5]|[lL])|[lL](?P<after>[0-7])|(?P<
 _LAST = -1
 #: Longest time between two dates, years: 29 February on one weekday, over a year such as 2100 that has none.
 _LONGEST_WAIT = 41
+#: Maximum length of an expression, characters; more than one that lists all values of every field.
+_LONGEST_TEXT = 500
 _DAY = timedelta(days=1)
 
 
@@ -114,10 +116,12 @@ def read_cron(text: str) -> Cron:
     return cron
 
 
-def _fields(text: object) -> list[str]:
-    if not isinstance(text, str) or not text.strip():
-        raise ScheduleError(f"a cron expression has five fields: {FIELDS}; write it as '0 6 * * 1-5'")
+def _fields(text: str) -> list[str]:
     words = text.split()
+    if not words:
+        raise ScheduleError(f"a cron expression has five fields: {FIELDS}; write it as '0 6 * * 1-5'")
+    if len(text) > _LONGEST_TEXT:
+        raise ScheduleError(f"it has {len(text)} characters; a cron expression may have {_LONGEST_TEXT}")
     if words[0].startswith("@"):
         return _alias(text.strip()).split()
     if len(words) == 6:

@@ -33,7 +33,10 @@ def own_clock_times(clock: Mapping[str, Any], after: datetime) -> Iterator[datet
 
     Raises ScheduleError if it cannot be followed.
     """
-    cron, zone = read_cron(clock.get("cron")), zone_named(clock.get("timezone"))
+    text, zone = clock.get("cron"), zone_named(clock.get("timezone"))
+    if not isinstance(text, str):
+        raise ScheduleError("it is not a text")
+    cron = read_cron(text)
     start, end = _time(clock, "start"), _time(clock, "end")
     begin = after if start is None else max(after, start - timedelta(microseconds=1))
     times = cron_times(cron, zone, begin)

@@ -98,6 +98,9 @@ def test_a_cron_expression_is_in_the_time_zone_that_is_printed(command: CommandL
     assert printed.count(" 02:30") == 4
     starts = {run["scheduled_start_time"][11:16] for run in command.json("ps") if run["flow"] == "tokyo"}
     assert starts == {"17:30"}
+    nameless = CommandLine(command.home, env={"TZ": "JST-9"})
+    done = nameless("register", "tokyo", "--cron", "30 2 * * *", "--command", "--", "true")
+    assert "no time zone with a name" in done.stderr and "30 2 * * *), UTC\n" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowherd.cli import exit_codes
+from flowherd.cli import completion, exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.printing import print_file, print_note, print_warning
 
@@ -47,7 +47,13 @@ def crontab(
         bool, typer.Option("--system", help="The lines name a user, as those of /etc/crontab and /etc/cron.d do.")
     ] = False,
     zone: Annotated[
-        str | None, typer.Option("--timezone", metavar="ZONE", help="Time zone of the times (default: this host's).")
+        str | None,
+        typer.Option(
+            "--timezone",
+            metavar="ZONE",
+            help="Time zone of the times (default: this host's).",
+            autocompletion=completion.timezones,
+        ),
     ] = None,
     project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flows.")] = "crontab",
 ) -> None:

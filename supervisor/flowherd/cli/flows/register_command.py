@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowherd.cli import exit_codes, parse_options
+from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
@@ -109,7 +109,12 @@ def register(
     interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create runs at this interval: 15m.")] = None,
     zone: Annotated[
         str | None,
-        typer.Option("--timezone", metavar="ZONE", help="Time zone of --cron (default: this host's): Europe/Berlin."),
+        typer.Option(
+            "--timezone",
+            metavar="ZONE",
+            help="Time zone of --cron (default: this host's): Europe/Berlin.",
+            autocompletion=completion.timezones,
+        ),
     ] = None,
     until: Annotated[
         str | None,

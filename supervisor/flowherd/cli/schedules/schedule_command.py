@@ -116,7 +116,13 @@ def show_next(
         str | None, typer.Option(metavar="EXPR", help="In place of a flow: a cron expression; asks no server.")
     ] = None,
     zone: Annotated[
-        str | None, typer.Option("--timezone", metavar="ZONE", help="Time zone of --cron (default: this host's).")
+        str | None,
+        typer.Option(
+            "--timezone",
+            metavar="ZONE",
+            help="Time zone of --cron (default: this host's).",
+            autocompletion=completion.timezones,
+        ),
     ] = None,
     project: ProjectOption = None,
     wide: WideOption = False,

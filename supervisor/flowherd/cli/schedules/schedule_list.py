@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from flowherd.cli.format_times import local_time
+from flowherd.cli.format_times import local_time, short_time
 from flowherd.cli.open_client import open_client
 from flowherd.cli.printing import is_terminal, print_json, print_note
 from flowherd.cli.tables import Column, Cut, show_table, state_style
@@ -24,11 +24,15 @@ class _Row:
         """Return when it fires next, or why it does not."""
         if not self.schedule.active:
             return "paused"
-        return local_time(self.schedule.next, self.now) or "none"
+        return short_time(self.schedule.next, self.now) or "none"
+
+    def whole_next(self) -> str:
+        """Return the same with the whole time."""
+        return local_time(self.schedule.next, self.now) if self.schedule.active else "paused"
 
 
 _COLUMNS: Sequence[Column[_Row]] = (
-    Column("NEXT", _Row.next, style=state_style),
+    Column("NEXT", _Row.next, full=_Row.whole_next, style=state_style),
     Column("FLOW", lambda row: row.schedule.flow, cut=Cut.MIDDLE, least=10, best=24),
     Column("WHEN", lambda row: schedule_in_words(row.schedule.schedule), cut=Cut.END, least=26, best=44, rank=2),
     Column("LAST", lambda row: row.schedule.last_state or "", style=state_style, rank=3),
