@@ -37,7 +37,7 @@ _COLUMNS: Sequence[Column[_Row]] = (
     Column("WHEN", lambda row: schedule_in_words(row.schedule.schedule), cut=Cut.END, least=26, best=44, rank=2),
     Column("LAST", lambda row: row.schedule.last_state or "", style=state_style, rank=3),
     Column("ZONE", lambda row: " ".join(zones_of(row.schedule.schedule)), rank=4),
-    Column("CRON", lambda row: cron_lines(row.schedule.schedule), cut=Cut.MIDDLE, least=9, best=20, rank=5),
+    Column("CRON", lambda row: cron_lines(row.schedule.schedule), cut=Cut.MIDDLE, least=14, best=20, rank=5),
     Column("PROJECT", lambda row: row.schedule.project, cut=Cut.MIDDLE, least=7, best=16, rank=6),
 )
 
