@@ -162,7 +162,7 @@ class ServerCore:
             self.subscribers.wake_agents(effects.agents)
         for listener in self.listeners:
             listener(effects)
-        if (effects.ruled or effects.ended) and self._background.has_news_of(effects):
+        if self._background.has_news_of(effects):
             self._in_loop(self._background.look_at_rules)
         if effects.due or effects.agents or effects.schedules or offered_to:
             self._in_loop(self._apply, effects, offered_to)

@@ -39,7 +39,7 @@ class Gatekeeper:
 
     def is_waited_for(self, effects: Effects) -> bool:
         """Return whether a look is due sooner than planned because of the effects of a transaction."""
-        if effects.ended and self._holds_runs:
+        if self._holds_runs and (effects.ended or effects.taken):  # a run that was deleted makes room too
             return True
         return bool(effects.ruled) and min(effects.ruled) < self._next_us
 

@@ -42,6 +42,7 @@ _EXTENSIONS = ", ".join(
         "retry",
         "schedules",
         "agent-reports",
+        "flow-rules",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

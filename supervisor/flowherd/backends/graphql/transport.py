@@ -52,6 +52,9 @@ SCHEDULES = "schedules"
 #: The extensions for many runs in one request, `cancel_flow_runs` and `delete_flow_runs`, and `retry_flow_run`.
 SEVERAL_RUNS = "several-runs"
 RETRY = "retry"
+#: The extension by which a flow says how many of its runs may overlap, which missed ones still run, and how often a
+#: failed one is tried again (flow_rules.py).
+FLOW_RULES = "flow-rules"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})
