@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowherd.backends.graphql.transport import SCHEDULES, TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import FLOW_RULES, SCHEDULES, TEXT_SO_FAR, GraphQLTransport
 from flowherd.client.agents import KnownAgents
 from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
@@ -43,6 +43,10 @@ class UserClient:
     def follows_own_clocks(self) -> bool:
         """Ask whether the server follows flowherd's own clock, FlowherdCron, and tells the times of schedules."""
         return self.is_flowherd_server() and SCHEDULES in self._transport.server_extensions
+
+    def follows_rules(self) -> bool:
+        """Ask whether the server applies the rules of flows (flow_rules.py)."""
+        return self.is_flowherd_server() and FLOW_RULES in self._transport.server_extensions
 
     def log(self, run_id: str, wanted: WantedLines = WantedLines()) -> RunLog:
         """Return a reader of a run's log, or of a part of it, which starts at its beginning."""

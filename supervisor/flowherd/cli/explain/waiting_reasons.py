@@ -27,6 +27,8 @@ def run_waits(
     """
     if run.finished:
         return []
+    if run.state == RunState.QUEUED and run.message:  # it says for what
+        return [run.message]
     if run.state in CLAIMABLE:
         return _unclaimed(run, agents, local, now)
     return [*_claimed(run, agents, now), *_imports(run, local.values())]

@@ -11,6 +11,17 @@ import typer
 
 from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
+from flowherd.cli.flows.rule_options import (
+    CatchUpOption,
+    ChosenRules,
+    MaxRunningOption,
+    OverlapOption,
+    RetriesOption,
+    RetryBackoffOption,
+    RetryDelayOption,
+    RetryOnOption,
+    chosen_rules,
+)
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
@@ -30,6 +41,8 @@ Examples:
   flowherd register digest --python digest.py --log-level DEBUG
 
   flowherd register nightly --cron '0 3 * * *' --timezone Europe/Berlin --command -- rsync -a /srv/data/ /backup/
+
+  flowherd register import --cron '*/5 * * * *' --overlap skip --retries 3 --retry-delay 30s --command -- ./import
 
   flowherd register model --python train:main --interpreter ~/venv/bin/python --memory 4G --timeout 2h
 """
@@ -120,6 +133,13 @@ def register(
         str | None,
         typer.Option(metavar="TIME", help="Last day or time of the schedule, in its time zone: 2030-01-31."),
     ] = None,
+    overlap: OverlapOption = None,
+    max_running: MaxRunningOption = None,
+    catch_up: CatchUpOption = None,
+    retries: RetriesOption = None,
+    retry_delay: RetryDelayOption = None,
+    retry_backoff: RetryBackoffOption = None,
+    retry_on: RetryOnOption = None,
     project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flow; created if missing.")] = "default",
     check: Annotated[
         bool,
@@ -139,6 +159,7 @@ def register(
     from flowherd.cli.here.kept_definitions import keep_definition
 
     now = datetime.now(timezone.utc)
+    rules = chosen_rules(overlap, max_running, catch_up, retries, retry_delay, retry_backoff, retry_on)
     schedule = chosen_schedule(cron, interval, zone, until, now)
     parameters = parse_options.parameters(parameter)
     ref = None if command else _checked_ref(python, argv)
@@ -158,13 +179,14 @@ def register(
         log_level=_log_level(log_level, command),
     )
     client, loaded = open_client(api)
+    rules_document = rules.document(client)
     times = None if schedule is None else _schedule_document(schedule, parameters, client)
-    document = flow_document(name, storage, how, parameters, times)
+    document = flow_document(name, storage, how, parameters, times) | rules_document
     if check:
         check_document(document, loaded)
     flow = client.flows.register(client.flows.ensure_project(project), document)
     keep_definition(loaded.paths.home, project, document)
-    _print_flow(flow, document["run_config"]["labels"], schedule, now, as_json)
+    _print_flow(flow, document["run_config"]["labels"], schedule, rules, now, as_json)
 
 
 def _checked_ref(python: str | None, argv: list[str] | None) -> str:
@@ -246,11 +268,17 @@ def _schedule_document(schedule: ChosenSchedule, parameters: dict[str, Any], cli
 
 
 def _print_flow(
-    flow: RegisteredFlow, labels: list[str], schedule: ChosenSchedule | None, now: datetime, as_json: bool
+    flow: RegisteredFlow,
+    labels: list[str],
+    schedule: ChosenSchedule | None,
+    rules: ChosenRules,
+    now: datetime,
+    as_json: bool,
 ) -> None:
     times = [] if schedule is None else schedule.next_times(now, _SHOWN_TIMES)
     if as_json:
         fields = {"id": flow.id, "name": flow.name, "version": flow.version, "project": flow.project, "labels": labels}
+        fields["rules"] = rules.rules.as_json()
         print_json(fields if schedule is None else {**fields, "schedule": {**schedule.fields(), "next": times}})
         return
     print_line(f"registered {flow.name} in project {flow.project}, version {flow.version}")
@@ -261,3 +289,5 @@ def _print_flow(
         print_line(f"  next    {', '.join(map(schedule.written, times))}")
         if schedule.until is not None:
             print_line(f"  until   {schedule.written(schedule.until)}")
+    if words := rules.rules.in_words():
+        print_line(f"  rules   {'; '.join(words)}")
