@@ -158,10 +158,35 @@ class Client:
         """
         return lookup.find_run(self.connection, text)
 
-    def runs(self, *, states: Collection[str] | None = None, limit: int = 100) -> list[RunView]:
-        """Return the newest runs, newest first; with `states` only runs in one of these."""
+    def runs(
+        self,
+        *,
+        states: Collection[str] = (),
+        flow: str | None = None,
+        labels: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        search: str = "",
+        limit: int = 100,
+    ) -> list[RunView]:
+        """Return the newest runs that match, newest first; at most `limit`.
+
+        `states` are those of the dialect, such as "Failed"; `*` in `flow` stands for anything; a run must have all of
+        the `labels`. `since` and `until` are about when it started, or is due; `search` is a text in its name, its
+        flow's name or its message, or the beginning of its id.
+        """
+        from flowherd.client.run_filter import RunFilter
+
         self._ask_what_the_server_knows()
-        return self.connection.runs.newest(states=states, limit=limit)
+        wanted = RunFilter(
+            states=sorted(states),
+            flows=[flow] if flow is not None else [],
+            labels=list(labels),
+            since=since,
+            until=until,
+            search=search,
+        )
+        return self.connection.run_list.matching(wanted, limit)
 
     def wait(self, run_id: str, timeout_s: float | None = None) -> RunSummary:
         """Wait for the end of a run and return how it ended.

@@ -50,6 +50,22 @@ def test_several_runs_are_cancelled_by_ids_and_from_standard_input(command: Comm
     assert "which runs?" in command("cancel", code=2).stderr
 
 
+def test_filters_choose_runs_and_are_asked_about(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "chosen")
+    failed, good, cancelled = (ended(command, agent, "chosen", state) for state in ("Failed", "Success", "Cancelled"))
+    waiting = command.run("chosen")
+    assert "--yes" in command("cancel", "--flow", "chosen", code=2).stderr
+    assert at_terminal(command, "y\n", "cancel", "--flow", "chosen", shows=waiting[:8]) == 0
+    assert shown(command, waiting)["state"] == "Cancelled"
+    repeated = [json.loads(line) for line in command("retry", "--flow", "cho*", "--yes", "--json").stdout.splitlines()]
+    assert [one["repeats"] for one in repeated[0]] == [failed, cancelled, waiting]
+    deleted = json.loads(command("delete", "run", "--flow", "chosen", "--state", "bad", "--yes", "--json").stdout)
+    assert deleted == [{"id": failed, "state": "Failed", "deleted": True}]
+    assert good in command.runs()
+    assert "no run matches" in command("retry", "--flow", "no-such-flow").stderr
+    assert "not both" in command("cancel", waiting, "--flow", "chosen", code=2).stderr
+
+
 def test_a_run_is_repeated_with_its_own_version_or_the_newest(command: CommandLine, agent: FakeAgent) -> None:
     first = register(command, "again", "-l", "one")
     failed = ended(command, agent, "again", "Failed", "-p", "n=0")
@@ -91,16 +107,16 @@ def test_deleting_asks_and_spares_what_an_agent_has(command: CommandLine, agent:
     old, going = ended(command, agent, "deleted"), command.run("deleted")
     agent.state(going, "Running")
     assert "--yes" in command("delete", "run", old, code=2).stderr
-    assert at_terminal(command, "n\n", "delete", "run", old) == 1
+    assert at_terminal(command, "n\n", "delete", "run", old, shows=old[:8]) == 1
     assert old in command.runs()
-    assert at_terminal(command, "y\n", "delete", "run", old) == 0
+    assert at_terminal(command, "y\n", "delete", "run", old, shows=old[:8]) == 0
     done = command("delete", "run", going, "--yes", code=1)
     assert "is Running and was not deleted" in done.stderr
     assert old not in command.runs() and going in command.runs()
 
 
-def at_terminal(command: CommandLine, answer: str, *arguments: str) -> int:
-    """Run a command whose standard input is a terminal, at which `answer` is typed; return its exit code."""
+def at_terminal(command: CommandLine, answer: str, *arguments: str, shows: str) -> int:
+    """Run a command at a terminal at which `answer` is typed; it must ask and show a text. Return its exit code."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, answer.encode())
@@ -116,7 +132,7 @@ def at_terminal(command: CommandLine, answer: str, *arguments: str) -> int:
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "[y/N]" in done.stderr and arguments[-1][:8] in done.stderr
+    assert "[y/N]" in done.stderr and shows in done.stderr
     return done.returncode
 
 

@@ -10,13 +10,25 @@ from flowherd.cli import exit_codes
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note
-from flowherd.cli.runs.selection import RunsArgument, chosen_runs, is_one
+from flowherd.cli.runs.run_filters import (
+    AgentsOption,
+    FlowsOption,
+    LabelsOption,
+    SearchOption,
+    SinceOption,
+    StatesOption,
+    UntilOption,
+)
+from flowherd.cli.runs.selection import RunsArgument, YesOption, chosen_runs, confirm, counted, is_one
 
 if TYPE_CHECKING:
     from flowherd.client.run_changes import RunChange
     from flowherd.client.runs import RunView
 
-_EPILOG = "Examples:  flowherd cancel 3f2a   |   grep nightly runs.txt | flowherd cancel -"
+_EPILOG = (
+    "Examples:  flowherd cancel 3f2a   |   flowherd cancel --flow 'price-*' --state waiting --yes   |   "
+    "flowherd ps -q --agent web-1 | flowherd cancel -"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,13 +36,39 @@ def add_to(app: typer.Typer) -> None:
     app.command("cancel", epilog=_EPILOG)(cancel)
 
 
-def cancel(run: RunsArgument = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+def cancel(
+    run: RunsArgument = None,
+    state: StatesOption = None,
+    flow: FlowsOption = None,
+    agent: AgentsOption = None,
+    label: LabelsOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    search: SearchOption = None,
+    yes: YesOption = False,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Cancel runs: the whole process tree of each is asked to end, and killed if it does not.
 
-    Exits 1 if one of them was finished already. --json prints an object for one RUN, else an array of objects.
+    Filters choose among the runs that wait or run, and it is asked before these are cancelled. Exits 1 if one of the
+    runs was finished already. --json prints an object for one RUN, else an array of objects.
     """
+    from flowherd.states import UNFINISHED
+
     client = open_public_client(api)
-    found = chosen_runs(client.connection, run)
+    filters = {
+        "state": state,
+        "flow": flow,
+        "agent": agent,
+        "label": label,
+        "since": since,
+        "until": until,
+        "search": search,
+    }
+    found = chosen_runs(client.connection, run, UNFINISHED, **filters)
+    if not run:
+        confirm(f"Cancel {counted(len(found), 'run')}?", found, yes)
     changes = {change.id: change for change in client.cancel_all([one.id for one in found])}
     cancelled = [(one, changes[one.id]) for one in found]
     if as_json:

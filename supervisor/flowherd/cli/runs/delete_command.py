@@ -10,7 +10,16 @@ from flowherd.cli import completion, exit_codes
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note
-from flowherd.cli.runs.selection import RunsArgument, YesOption, ask, chosen_runs, confirm, is_one
+from flowherd.cli.runs.run_filters import (
+    AgentsOption,
+    FlowsOption,
+    LabelsOption,
+    SearchOption,
+    SinceOption,
+    StatesOption,
+    UntilOption,
+)
+from flowherd.cli.runs.selection import RunsArgument, YesOption, ask, chosen_runs, confirm, counted, is_one
 
 _EPILOG = "Examples:  flowherd delete run 3f2a   |   flowherd delete flow nightly --yes"
 
@@ -22,22 +31,45 @@ def add_to(app: typer.Typer) -> None:
         epilog=_EPILOG,
         no_args_is_help=True,
     )
-    delete.command("run", epilog="Example:  flowherd delete run 3f2a 9c01")(delete_run)
+    delete.command(
+        "run", epilog="Examples:  flowherd delete run 3f2a 9c01   |   flowherd delete run --flow hello --until 30d"
+    )(delete_run)
     delete.command("flow", epilog="Example:  flowherd delete flow nightly --yes")(delete_flow)
     app.add_typer(delete, name="delete")
 
 
 def delete_run(
-    run: RunsArgument = None, yes: YesOption = False, api: ApiOption = None, as_json: JsonOption = False
+    run: RunsArgument = None,
+    state: StatesOption = None,
+    flow: FlowsOption = None,
+    agent: AgentsOption = None,
+    label: LabelsOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    search: SearchOption = None,
+    yes: YesOption = False,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete runs with their logs and their history; asks first.
 
-    A run that an agent has is not deleted: cancel it first. Exits 1 if one of them was not deleted. --json prints an
-    object for one RUN, else an array of objects.
+    Filters choose among the runs that have ended. A run that an agent has is not deleted: cancel it first. Exits 1 if
+    one of the runs was not deleted. --json prints an object for one RUN, else an array of objects.
     """
+    from flowherd.states import FINISHED
+
     client = open_public_client(api)
-    found = chosen_runs(client.connection, run)
-    confirm(f"Delete {_counted(len(found), 'run')} with the logs? This cannot be undone.", found, yes)
+    filters = {
+        "state": state,
+        "flow": flow,
+        "agent": agent,
+        "label": label,
+        "since": since,
+        "until": until,
+        "search": search,
+    }
+    found = chosen_runs(client.connection, run, FINISHED, **filters)
+    confirm(f"Delete {counted(len(found), 'run')} with the logs? This cannot be undone.", found, yes)
     changes = {change.id: change for change in client.delete_all([one.id for one in found])}
     kept = 0
     for one in found:
@@ -71,15 +103,11 @@ def delete_flow(
     runs = client.connection.removal.count_runs(flow)
     if not yes:
         ask(
-            f"Delete the flow {flow.name} of project {flow.project} with {_counted(runs, 'run')} and the logs? "
+            f"Delete the flow {flow.name} of project {flow.project} with {counted(runs, 'run')} and the logs? "
             "This cannot be undone."
         )
     versions = client.delete_flow(name, project=flow.project)
     if as_json:
         print_json({"name": flow.name, "project": flow.project, "versions": versions, "runs": runs})
     else:
-        print_line(f"deleted {flow.name}: {_counted(versions, 'version')}, {_counted(runs, 'run')}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+        print_line(f"deleted {flow.name}: {counted(versions, 'version')}, {counted(runs, 'run')}")

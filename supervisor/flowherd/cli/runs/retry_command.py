@@ -10,10 +10,22 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
-from flowherd.cli.runs.selection import RunsArgument, chosen_runs, is_one
+from flowherd.cli.runs.run_filters import (
+    AgentsOption,
+    FlowsOption,
+    LabelsOption,
+    SearchOption,
+    SinceOption,
+    StatesOption,
+    UntilOption,
+)
+from flowherd.cli.runs.selection import RunsArgument, YesOption, chosen_runs, confirm, counted, is_one
 from flowherd.errors import BackendUnavailable, FlowherdError
 
-_EPILOG = "Examples:  flowherd retry 3f2a   |   flowherd wait $(flowherd retry --latest 3f2a)"
+_EPILOG = (
+    "Examples:  flowherd retry 3f2a   |   flowherd retry --flow nightly --since 12h   |   "
+    "flowherd wait $(flowherd retry --latest 3f2a)"
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,16 +39,39 @@ def retry(
         bool,
         typer.Option("--latest", help="Run the newest version of the flow (default: the version that the run had)"),
     ] = False,
+    state: StatesOption = None,
+    flow: FlowsOption = None,
+    agent: AgentsOption = None,
+    label: LabelsOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    search: SearchOption = None,
+    yes: YesOption = False,
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Repeat runs that have ended: start a new run of each with the same parameters, and print its id.
 
     The new run has the labels and the version of the flow that the earlier one had, and `flowherd explain` says which
-    run it repeats. Exits 1 if one of them was not repeated. --json prints an object for one RUN, else an array.
+    run it repeats. Filters choose among the runs that failed or were cancelled, and it is asked before these are
+    repeated. Exits 1 if a run was not repeated. --json prints an object for one RUN, else an array of objects.
     """
+    from flowherd.states import UNSUCCESSFUL, RunState
+
     client = open_public_client(api)
-    found = chosen_runs(client.connection, run)
+    filters = {
+        "state": state,
+        "flow": flow,
+        "agent": agent,
+        "label": label,
+        "since": since,
+        "until": until,
+        "search": search,
+    }
+    found = chosen_runs(client.connection, run, UNSUCCESSFUL | {RunState.CANCELLED}, **filters)
+    if not run:
+        confirm(f"Repeat {counted(len(found), 'run')}?", found, yes)
+        found.reverse()  # the oldest first
     created: list[dict[str, Any]] = []
     failed = 0
     for one in found:

@@ -1,10 +1,10 @@
-"""The runs that a command is for: named one by one, or read from standard input; and asking before they are changed."""
+"""The runs that a command is for: named, read from standard input, or all that match; and asking before a change."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,8 @@ RunsArgument = Annotated[
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
+#: Maximum number of runs that filters choose.
+MOST_MATCHING = 10_000
 #: In the place of a run: read ids from standard input.
 STANDARD_INPUT = "-"
 #: Maximum number of runs that a question lists.
@@ -35,18 +37,46 @@ _MAX_LISTED = 10
 _SHORT_ID = 8
 
 
-def chosen_runs(client: UserClient, texts: Sequence[str] | None) -> list[RunView]:
-    """Return the runs that the arguments name, once each.
+def chosen_runs(
+    client: UserClient, texts: Sequence[str] | None, states: Collection[str] = (), **filters: Any
+) -> list[RunView]:
+    """Return the runs that the arguments name, once each, or without those the runs that the filters let through.
 
-    Raises CommandError without any, NotFound or InvalidRequest for one that names no run or several.
+    `filters` are the values of the options in run_filters.py; without --state only runs in `states` match. Raises
+    CommandError without any argument and filter, or with both; NotFound or InvalidRequest for an argument that names
+    no run or several.
     """
     from flowherd.client.lookup import find_runs
 
-    if not texts:
-        raise CommandError(
-            "which runs? Name them by id or name, or give - and their ids on standard input", exit_codes.USAGE
-        )
-    return find_runs(client, [word for text in texts for word in (_ids_read() if text == STANDARD_INPUT else [text])])
+    has_filter = any(filters.values())
+    if texts and has_filter:
+        raise CommandError("name the runs, or give filters such as --flow, not both", exit_codes.USAGE)
+    if texts:
+        words = [word for text in texts for word in (_ids_read() if text == STANDARD_INPUT else [text])]
+        if not words:
+            print_note("standard input names no run")
+        return find_runs(client, words)
+    if has_filter:
+        return _matching(client, states, **filters)
+    others = " or filters such as --flow" if filters else ""
+    raise CommandError(
+        f"which runs? Give their ids or names, - to read ids from standard input{',' if others else ''}{others}",
+        exit_codes.USAGE,
+    )
+
+
+def _matching(
+    client: UserClient, states: Collection[str], *, state: Sequence[str] | None, **filters: Any
+) -> list[RunView]:
+    from flowherd.cli.runs.run_filters import run_filter, states_named
+
+    wanted = run_filter(client.agents.all(), states=states_named(state) or sorted(states), **filters)
+    found = client.run_list.matching(wanted, MOST_MATCHING + 1)
+    if len(found) > MOST_MATCHING:
+        print_note(f"more than {MOST_MATCHING:,} runs match; this is for the newest {MOST_MATCHING:,} of them")
+    elif not found:
+        print_note("no run matches")
+    return found[:MOST_MATCHING]
 
 
 def is_one(texts: Sequence[str] | None) -> bool:
@@ -55,17 +85,22 @@ def is_one(texts: Sequence[str] | None) -> bool:
 
 
 def confirm(question: str, runs: Sequence[RunView], yes: bool) -> None:
-    """Return if the person says yes to what is to be done with these runs, or `yes` says it.
+    """Return if the person says yes to what is to be done with these runs, or `yes` says it, or there are none.
 
     Raises CommandError if not, or if there is no terminal to ask at.
     """
-    if yes:
+    if yes or not runs:
         return
     for run in runs[:_MAX_LISTED]:
         print_note(f"  {run.id[:_SHORT_ID]}  {run.state:<9}  {run.flow}  {run.name}")
     if len(runs) > _MAX_LISTED:
         print_note(f"  … {len(runs) - _MAX_LISTED} more")
     ask(question)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: "1 run", "2,000 runs"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def ask(question: str) -> None:
