@@ -1,5 +1,6 @@
 """flowherd: a supervisor agent for one host.
 
+Client      flows and runs at a server: register, run, wait, cancel
 Agent       base class: polls a backend and claims flow runs; a subclass defines how to deploy one
 LocalAgent  forks one isolated runner process per flow run on this host
 FlowRun     the flow run that an agent is to deploy
@@ -20,52 +21,80 @@ from flowherd.errors import (
     ConfigurationError,
     DeployError,
     FlowherdError,
+    InvalidRequest,
     NoClient,
     NotAuthorized,
+    NotFound,
     OverrideNeverCalled,
     StateDirectoryBusy,
     UnsupportedStorage,
+    WaitTimeout,
 )
 
 __version__ = "0.1.0"
 __all__ = [
     "Agent",
+    "AgentView",
     "AuthorizationError",
     "BackendError",
     "BackendRefused",
     "BackendUnavailable",
     "ClaimLost",
+    "Client",
     "ConfigurationError",
     "DeployError",
     "FlowRun",
     "FlowherdError",
+    "InvalidRequest",
     "LocalAgent",
+    "LogView",
     "NoClient",
     "NotAuthorized",
+    "NotFound",
     "OverrideNeverCalled",
+    "RegisteredFlow",
+    "RunChange",
+    "RunSummary",
+    "RunView",
     "StateDirectoryBusy",
+    "Unregistered",
     "UnsupportedStorage",
+    "WaitTimeout",
     "__version__",
 ]
 
 if TYPE_CHECKING:
     from flowherd.agent.agent import Agent
+    from flowherd.client.agents import AgentView
+    from flowherd.client.client import Client
+    from flowherd.client.flows import RegisteredFlow
+    from flowherd.client.logs import LogView
+    from flowherd.client.removal import Unregistered
+    from flowherd.client.run_changes import RunChange
+    from flowherd.client.runs import RunSummary, RunView
     from flowherd.flow_run import FlowRun
     from flowherd.host.local_agent import LocalAgent
 
+#: The module of each name that is imported when it is used (PEP 562): the command line and the server need none of
+#: the modules of an agent.
+_MODULES = {
+    "Agent": "agent.agent",
+    "AgentView": "client.agents",
+    "Client": "client.client",
+    "FlowRun": "flow_run",
+    "LocalAgent": "host.local_agent",
+    "LogView": "client.logs",
+    "RegisteredFlow": "client.flows",
+    "RunChange": "client.run_changes",
+    "RunSummary": "client.runs",
+    "RunView": "client.runs",
+    "Unregistered": "client.removal",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Imported lazily (PEP 562): the command line and the server do not need the modules of an agent.
-    if name == "Agent":
-        from flowherd.agent.agent import Agent
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return Agent
-    if name == "LocalAgent":
-        from flowherd.host.local_agent import LocalAgent
-
-        return LocalAgent
-    if name == "FlowRun":
-        from flowherd.flow_run import FlowRun
-
-        return FlowRun
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"flowherd.{_MODULES[name]}"), name)

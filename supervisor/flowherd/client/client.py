@@ -243,14 +243,14 @@ class Client:
         """Ask for the ends of runs and return what became of each; nothing is raised for one that does not exist."""
         return self.connection.run_changes.cancel(run_ids)
 
-    def retry(self, run_id: str, *, latest: bool = False) -> str:
+    def retry(self, run: str | RunView, *, latest: bool = False) -> str:
         """Create a run with the parameters, labels and version of one that has ended; return the new run's id.
 
         With `latest` it is of the newest version. flowherd's server remembers which run it repeats
         (`RunView.repeats`). Raises NotFound if there is no such run, InvalidRequest if it has not ended or the newest
         version does not take its parameters.
         """
-        run = self.get(run_id)
+        run = self.get(run) if isinstance(run, str) else run
         if latest:
             unknown = complaints(run.parameters, self.flow(run.flow).parameters)
             if unknown:

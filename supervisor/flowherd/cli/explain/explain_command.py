@@ -159,6 +159,7 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
 
     try:
         client, _ = open_client(api)
+        client.is_flowherd_server()  # only that server has all fields of a run
         found = find_run(client, text)
         history = client.history(found.id)
         tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []

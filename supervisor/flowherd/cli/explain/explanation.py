@@ -108,7 +108,9 @@ def timeline(
 def _from_backend(run: RunView | None, states: Sequence[StateView], agent: str | None) -> Iterator[TimelineEntry]:
     if run is not None:
         labels = ", ".join(run.labels) or "none"
-        yield TimelineEntry(at=run.created, what="created", detail=f"{run.flow}, labels: {labels}", source="backend")
+        repeats = f", repeats {run.repeats}" if run.repeats else ""
+        detail = f"{run.flow}, labels: {labels}{repeats}"
+        yield TimelineEntry(at=run.created, what="created", detail=detail, source="backend")
         if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
             yield TimelineEntry(at=run.scheduled_start_time, what="due", detail="", source="backend")
     for state in states:

@@ -76,7 +76,7 @@ def retry(
     failed = 0
     for one in found:
         try:
-            run_id = client.retry(one.id, latest=latest)
+            run_id = client.retry(one, latest=latest)
         except BackendUnavailable:
             raise
         except FlowherdError as error:
