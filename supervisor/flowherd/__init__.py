@@ -43,6 +43,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "DeployError",
+    "FlowRules",
     "FlowRun",
     "FlowherdError",
     "InvalidRequest",
@@ -56,6 +57,7 @@ __all__ = [
     "RunChange",
     "RunSummary",
     "RunView",
+    "ScheduleView",
     "StateDirectoryBusy",
     "Unregistered",
     "UnsupportedStorage",
@@ -72,6 +74,8 @@ if TYPE_CHECKING:
     from flowherd.client.removal import Unregistered
     from flowherd.client.run_changes import RunChange
     from flowherd.client.runs import RunSummary, RunView
+    from flowherd.client.schedules import ScheduleView
+    from flowherd.flow_rules import FlowRules
     from flowherd.flow_run import FlowRun
     from flowherd.host.local_agent import LocalAgent
 
@@ -81,6 +85,7 @@ _MODULES = {
     "Agent": "agent.agent",
     "AgentView": "client.agents",
     "Client": "client.client",
+    "FlowRules": "flow_rules",
     "FlowRun": "flow_run",
     "LocalAgent": "host.local_agent",
     "LogView": "client.logs",
@@ -88,6 +93,7 @@ _MODULES = {
     "RunChange": "client.run_changes",
     "RunSummary": "client.runs",
     "RunView": "client.runs",
+    "ScheduleView": "client.schedules",
     "Unregistered": "client.removal",
 }
 

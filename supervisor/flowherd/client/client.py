@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowherd.client.removal import Unregistered
     from flowherd.client.run_changes import RunChange
     from flowherd.client.runs import RunSummary, RunView
+    from flowherd.client.schedules import ScheduleView
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
 
@@ -267,7 +268,29 @@ class Client:
             self.connection.is_flowherd_server()
             self._has_asked = True
 
-    # Agents
+    # Schedules and agents
+
+    def schedules(self, name: str | None = None, *, project: str | None = None) -> list[ScheduleView]:
+        """Return the schedules of all registered flows; only of flows with this name, of this project."""
+        return self.connection.schedules.find(datetime.now(timezone.utc), name, project)
+
+    def switch_schedule(self, flow: str, *, on: bool, project: str | None = None) -> None:
+        """Switch the schedule of a flow on or off; its runs that have not started are created or deleted.
+
+        Raises NotFound if there is no such flow or it has no schedule, InvalidRequest if several projects have one.
+        """
+        found = lookup.find_schedule(self.connection, flow, project)
+        if found.active != on:
+            self.connection.schedules.switch(found.flow_id, on=on)
+
+    def next_times(self, flow: str, count: int = 5, *, project: str | None = None) -> list[datetime]:
+        """Return the next times of a flow's schedule, at most `count`, also if it is switched off.
+
+        Another server than flowherd's knows only the times of the runs that it has created ahead. Raises as
+        `switch_schedule` does.
+        """
+        found = lookup.find_schedule(self.connection, flow, project)
+        return self.connection.schedules.next_times(found.flow_id, count, datetime.now(timezone.utc))
 
     def agents(self) -> list[AgentView]:
         """Return all agents that the server knows, also those that have stopped."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from difflib import get_close_matches
 
 from flowherd.client.flows import RegisteredFlow
 from flowherd.client.runs import RunView
+from flowherd.client.schedules import ScheduleView
 from flowherd.client.user_client import UserClient
 from flowherd.errors import InvalidRequest, NotFound
 
@@ -25,10 +27,25 @@ def find_flow(client: UserClient, name: str, project: str | None, *, unregistere
         close = get_close_matches(name, {flow.name for flow in client.flows.find(project=project)}, n=1)
         hint = f"did you mean {close[0]}?" if close else "register it with `flowherd register`"
         raise NotFound(f"there is no flow {name!r} at {client.address}; {hint}")
-    projects = sorted({flow.project for flow in found})
-    if len(projects) > 1:
-        raise InvalidRequest(f"{name!r} is in the projects {', '.join(projects)}; name one of them (--project)")
+    if len({flow.project for flow in found}) > 1:
+        raise _in_projects(name, [flow.project for flow in found])
     return max(found, key=lambda flow: flow.version)
+
+
+def find_schedule(client: UserClient, name: str, project: str | None) -> ScheduleView:
+    """Return the schedule of the flow with this name.
+
+    Raises NotFound if there is no such flow or it has no schedule, InvalidRequest if several projects have one.
+    """
+    found = client.schedules.find(datetime.now(timezone.utc), name, project)
+    if not found:
+        flow = find_flow(client, name, project)
+        raise NotFound(
+            f"flow {flow.name!r} has no schedule; register it again with --cron or --interval"
+        )
+    if len({schedule.project for schedule in found}) > 1:
+        raise _in_projects(name, [schedule.project for schedule in found])
+    return max(found, key=lambda schedule: schedule.version)
 
 
 def find_run(client: UserClient, text: str) -> RunView:
@@ -61,6 +78,11 @@ def find_runs(client: UserClient, texts: Sequence[str]) -> list[RunView]:
 def ambiguous(text: str, run_ids: Sequence[str]) -> InvalidRequest:
     """Return the error for a text that may mean several runs."""
     return InvalidRequest(f"{text!r} may mean any of {', '.join(run_ids)}; use an id")
+
+
+def _in_projects(name: str, projects: Iterable[str]) -> InvalidRequest:
+    listed = ", ".join(sorted(set(projects)))
+    return InvalidRequest(f"{name!r} is in the projects {listed}; name one of them (--project)")
 
 
 def _id_in(text: str) -> str | None:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from flowherd.cli.flows.schedule_options import NO_ZONE, chosen_schedule
 from flowherd.cli.open_client import open_client
 from flowherd.cli.printing import print_json, print_note, print_warning
-from flowherd.cli.schedules.switch_schedules import find_schedule
 from flowherd.cli.tables import Column, show_table
+from flowherd.client.lookup import find_schedule
 from flowherd.schedules.cron_fields import ScheduleError
 from flowherd.schedules.in_words import schedule_in_words, zones_of
 from flowherd.schedules.own_clock import zone_named

@@ -8,9 +8,8 @@ from typing import Any
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.open_client import open_client
-from flowherd.cli.schedules.switch_schedules import find_schedule
 from flowherd.client.flows import falsy_defaults
-from flowherd.client.lookup import find_flow
+from flowherd.client.lookup import find_flow, find_schedule
 from flowherd.schedules.in_words import clock_in_words, clocks_of
 
 

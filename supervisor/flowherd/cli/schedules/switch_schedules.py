@@ -6,34 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from flowherd.cli import exit_codes
-from flowherd.cli.failures import CommandError
 from flowherd.cli.format_times import local_time
-from flowherd.client.lookup import find_flow
+from flowherd.client.lookup import find_schedule
 from flowherd.client.schedules import ScheduleView
 from flowherd.client.user_client import UserClient
 
 
-def find_schedule(client: UserClient, name: str, project: str | None) -> ScheduleView:
-    """Return the schedule of the flow with this name.
-
-    Raises CommandError if there is no such flow, if it has no schedule, or if several projects have one.
-    """
-    found = client.schedules.find(datetime.now(timezone.utc), name, project)
-    if not found:
-        flow = find_flow(client, name, project)
-        raise CommandError(
-            f"flow {flow.name!r} has no schedule; register it again with --cron or --interval to give it one",
-            exit_codes.NOT_FOUND,
-        )
-    projects = sorted({schedule.project for schedule in found})
-    if len(projects) > 1:
-        raise CommandError(f"{name!r} is in {', '.join(projects)}; choose one with --project", exit_codes.USAGE)
-    return max(found, key=lambda schedule: schedule.version)
-
-
 def chosen_schedules(client: UserClient, names: Sequence[str] | None, project: str | None) -> list[ScheduleView]:
-    """Return the schedules of these flows; without names all. Raises CommandError as `find_schedule` does."""
+    """Return the schedules of these flows; without names all. Raises as `find_schedule` does."""
     if names is not None:
         return [find_schedule(client, name, project) for name in dict.fromkeys(names)]
     return sorted(client.schedules.find(datetime.now(timezone.utc), project=project), key=lambda each: each.flow)
