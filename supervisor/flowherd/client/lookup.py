@@ -40,9 +40,7 @@ def find_schedule(client: UserClient, name: str, project: str | None) -> Schedul
     found = client.schedules.find(datetime.now(timezone.utc), name, project)
     if not found:
         flow = find_flow(client, name, project)
-        raise NotFound(
-            f"flow {flow.name!r} has no schedule; register it again with --cron or --interval"
-        )
+        raise NotFound(f"flow {flow.name!r} has no schedule; register it again with --cron or --interval")
     if len({schedule.project for schedule in found}) > 1:
         raise _in_projects(name, [schedule.project for schedule in found])
     return max(found, key=lambda schedule: schedule.version)
