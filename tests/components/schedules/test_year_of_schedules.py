@@ -54,7 +54,7 @@ YEARS = [
     ("Asia/Beirut", "2026-03-20", 20, FIVE),  # midnight is skipped
     ("Asia/Beirut", "2026-10-15", 20, FIVE),  # back to the day before
     ("America/St_Johns", "2011-03-08", 10, ONE),  # at one minute past midnight
-    ("America/St_Johns", "2011-11-01", 10, ONE),
+    ("America/St_Johns", "2010-11-02", 10, ONE),
     ("Pacific/Apia", "2011-12-20", 30, FIVE),  # without a 30 December
 ]
 
