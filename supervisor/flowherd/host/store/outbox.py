@@ -35,9 +35,10 @@ def outbox_to_json(outbox: Outbox) -> dict[str, Any]:
 
 
 def report_to_json(report: StateReport) -> dict[str, Any]:
-    """Return a report as a JSON object."""
+    """Return a report as a JSON object; what it does not say of phases and figures is left out."""
     numbers = {"phases": dict(report.phases), "figures": dict(report.figures)}
-    return {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **numbers}
+    whole = {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **numbers}
+    return {name: value for name, value in whole.items() if value != {}}
 
 
 def outbox_from_json(record: Mapping[str, Any], flow_run_id: str) -> Outbox:
