@@ -35,6 +35,8 @@ class JournalWriter:
         self._last_ns = 0
         #: Length of the whole records in the journal, bytes.
         self._size = os.fstat(fd).st_size
+        #: Whether there may be something in it that is not on the disk.
+        self._is_unsettled = self._size > 0
         self._buffer: List[bytes] = []
         self._buffered = 0
         self._buffered_lines = 0
@@ -121,9 +123,15 @@ class JournalWriter:
         os.close(self._fd)
 
     def settle(self) -> None:
-        """Have on the disk what was written so far, as far as the disk allows."""
+        """Have on the disk what was written so far, as far as the disk allows.
+
+        Without anything new there is no flush: even that of an unchanged file waits for the disk.
+        """
+        if not self._is_unsettled:
+            return
         try:
             os.fdatasync(self._fd)
+            self._is_unsettled = False
         except OSError:
             pass  # the disk refused this before, and that was counted
 
@@ -169,6 +177,7 @@ class JournalWriter:
     def _write(self, data: bytes) -> int:
         """Append `data`, and return how many bytes the file took; when it took less, remember why."""
         written = 0
+        self._is_unsettled = True
         view = memoryview(data)
         try:
             while written < len(data):
