@@ -31,6 +31,18 @@ COMMANDS = {
         "runs.wait_command",
         "Wait until runs have ended, and print how each ended; one that has ended already counts too.",
     ),
+    "flows": (
+        "flows.flows_command",
+        "List the registered flows: how the last runs went, the next run, the schedule; those in trouble first.",
+    ),
+    "flow": (
+        "flows.flow_command",
+        "Show a flow: definition, versions, schedule with its next times, parameters and defaults, last runs.",
+    ),
+    "schedules": (
+        "schedules.schedules_command",
+        "List the schedules of all flows, the next to fire first, paused ones last; `schedule` changes them.",
+    ),
     "agents": (
         "agent.agents_command",
         "List the agents that the server knows: state, runs and limit, last contact, and why one claims nothing.",

@@ -49,6 +49,11 @@ class RunFilter:
         return all_of(*parts)
 
 
+def in_flow_group(name: str, project: str) -> dict[str, Any]:
+    """Return the condition that a run is of a flow, whatever its version."""
+    return {"flow": {"name": {"_eq": name}, "project": {"name": {"_eq": project}}}}
+
+
 def all_of(*conditions: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the condition that all of these hold; those that are None are none."""
     parts = [condition for condition in conditions if condition]

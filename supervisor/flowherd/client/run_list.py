@@ -71,6 +71,11 @@ class RunList:
         given = {"where": wanted.where(), "order_by": {"created": Word("desc")}, "limit": limit}
         return select(self._transport, "flow_run", run_fields(self._transport), run_of, **given)
 
+    def where(self, condition: Mapping[str, Any], limit: int) -> list[RunView]:
+        """Return the newest runs for which a condition of GraphQL holds: by their start, those without one last."""
+        order = [{"start_time": Word("desc_nulls_last")}, {"scheduled_start_time": Word("desc")}]
+        return select(self._transport, "flow_run", RUN_FIELDS, run_of, where=condition, order_by=order, limit=limit)
+
     def count(self, wanted: RunFilter) -> int:
         """Return how many runs match."""
         data = self._transport.execute(f"query {{ {_count('found', wanted.where())} }}")

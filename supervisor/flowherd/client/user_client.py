@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowherd.backends.graphql.transport import FLOW_RULES, SCHEDULES, TEXT_SO_FAR, GraphQLTransport
 from flowherd.client.agents import KnownAgents
+from flowherd.client.flow_list import FlowList
 from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
 from flowherd.client.logs import RunLog
@@ -24,6 +25,7 @@ class UserClient:
     def __init__(self, transport: GraphQLTransport) -> None:
         self._transport = transport
         self.flows = Flows(transport)
+        self.flow_list = FlowList(transport)
         self.runs = Runs(transport)
         self.run_list = RunList(transport)
         self.schedules = Schedules(transport)

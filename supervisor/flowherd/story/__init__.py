@@ -2,4 +2,5 @@
 
 order         which runs come first: running, due, failed lately, next
 agent_report  what an agent reports of itself
+usual         how long the runs of a flow usually take
 """

@@ -61,7 +61,7 @@ class PsRow:
         from flowherd.schedules.in_words import schedule_in_words
 
         more = self.coming.within_hour - 1
-        words = schedule_in_words(self.coming.schedule or {}) or "once"
+        words = schedule_in_words(self.coming.schedule) or "once"
         return f"{words}; {more} more within the hour" if more > 0 else words
 
     def _is_streak(self) -> bool:

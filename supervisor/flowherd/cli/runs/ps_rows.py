@@ -80,11 +80,16 @@ def newest(
     """Return the newest runs that match, newest first, at most `limit`; with `sort` the first of all by a column."""
     now = datetime.now(timezone.utc)
     found = client.run_list.matching(wanted, MAX_SORTED if sort else limit)
-    rows = sorted_by(ALL, sort, _rows([Line(run, group_of(facts_of(run), now)) for run in found], agents, now, {}))
+    rows = sorted_by(ALL, sort, rows_of(found, agents, now))
     missing = 0
     if len(found) >= limit:
         missing = (len(found) if len(found) < MAX_SORTED and sort else client.run_list.count(wanted)) - limit
     return Listed(rows[:limit], f"{missing:,} more: --limit {min(MAX_SORTED, limit + missing)}" if missing > 0 else "")
+
+
+def rows_of(runs: Sequence[RunView], agents: Sequence[AgentView], now: datetime) -> list[PsRow]:
+    """Return a row for each of the runs, in their order."""
+    return _rows([Line(run, group_of(facts_of(run), now)) for run in runs], agents, now, {})
 
 
 def _count(lines: Sequence[Line[RunView]]) -> dict[Group, int]:

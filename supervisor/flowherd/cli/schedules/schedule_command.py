@@ -8,7 +8,7 @@ import typer
 
 from flowherd.cli import completion, exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.options import ApiOption, FlowArgument, JsonArrayOption, JsonOption
+from flowherd.cli.options import ApiOption, FlowArgument, JsonArrayOption, JsonOption, WideOption
 from flowherd.cli.printing import print_json, print_line, print_note
 
 _LIST_EXAMPLE = "Example:  flowherd schedule ls --json | jq -r '.[] | select(.paused).flow'"
@@ -35,7 +35,6 @@ FlowsArgument = Annotated[
 ]
 ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All schedules; with --project those of the project.")]
-WideOption = Annotated[bool, typer.Option("--wide", help="Cut nothing, also on a narrow terminal.")]
 
 
 def add_to(app: typer.Typer) -> None:

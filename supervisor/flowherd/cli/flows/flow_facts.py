@@ -1,0 +1,140 @@
+"""What `flowherd flow` says of a flow: definition, rules, parameters, schedule, versions, as pairs of word and text."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flowherd.cli.format_times import local_time, short_span, short_time
+from flowherd.flow_rules import NO_RULES, RULES_KEY, CatchUp, FlowRules, Overlap, read_rules
+from flowherd.schedules.in_words import cron_lines, schedule_in_words, zones_of
+
+if TYPE_CHECKING:
+    from flowherd.client.flow_list import FlowView
+
+Facts = Sequence[tuple[str, str]]
+Versions = Sequence[tuple[int, datetime | None]]
+
+#: Number of versions that are named.
+_VERSIONS = 5
+#: Binary units of sizes, the largest first.
+_UNITS = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10))
+
+
+def facts(flow: FlowView, versions: Versions, times: Sequence[datetime], now: datetime) -> Facts:
+    """Return what is to be said of a flow; `times` are the next ones of its schedule."""
+    found = [
+        _definition(flow),
+        *_run_config(flow.run_config),
+        ("labels", " ".join(flow.labels)),
+        ("limits", ", ".join(_limits(flow.run_config.get("limits")))),
+        ("rules", ", ".join(_rules(rules_of(flow)))),
+        ("parameters", _parameters(flow)),
+        ("schedule", _schedule(flow)),
+        ("next", ", ".join(local_time(at, now) for at in times)),
+        ("usually", "" if flow.usual_s is None else short_span(flow.usual_s)),
+        ("versions", _versions(versions, now)),
+    ]
+    return [(word, text) for word, text in found if text]
+
+
+def rules_of(flow: FlowView) -> FlowRules:
+    """Return the rules of a flow; none if they cannot be read."""
+    try:
+        return read_rules(flow.settings.get(RULES_KEY))
+    except ValueError:
+        return NO_RULES
+
+
+def _definition(flow: FlowView) -> tuple[str, str]:
+    storage = flow.storage
+    kind, argv = str(storage.get("type") or "").rpartition(".")[2], storage.get("argv")
+    if kind == "Command" and isinstance(argv, list):
+        return "command", shlex.join(map(str, argv))
+    if kind == "Python":
+        return "python", str(storage.get("ref") or "")
+    return "storage", kind
+
+
+def _run_config(run_config: Mapping[str, Any]) -> Facts:
+    env, secrets = run_config.get("env"), run_config.get("secrets")
+    return [
+        ("directory", str(run_config.get("working_dir") or "")),
+        ("user", str(run_config.get("user") or "")),
+        ("interpreter", str(run_config.get("interpreter") or "")),
+        # Values may be secrets.
+        ("variables", " ".join(sorted([*_names(env), *_names(secrets)]))),
+        ("image", str(run_config.get("image") or "")),
+    ]
+
+
+def _names(values: Any) -> list[str]:
+    return list(values) if isinstance(values, dict) else []
+
+
+def _limits(limits: Any) -> list[str]:
+    """Return the limits in words, those that are known."""
+    given = limits if isinstance(limits, dict) else {}
+    words = []
+    for name, word, write in (
+        ("memory_bytes", "memory", _size),
+        ("run_time_s", "run time", short_span),
+        ("cpu_time_s", "CPU time", short_span),
+        ("processes", "processes", str),
+        ("open_files", "open files", str),
+    ):
+        value = given.get(name)
+        if isinstance(value, int | float):
+            words.append(f"{word} {write(value)}")
+    return words
+
+
+def _size(number: float) -> str:
+    for unit, size in _UNITS:
+        if number >= size:
+            return f"{number / size:.4g}{unit}"
+    return f"{number:.0f} bytes"
+
+
+def _rules(rules: FlowRules) -> list[str]:
+    words = []
+    if rules.overlap is not Overlap.ALLOW:
+        words.append(f"overlap {rules.overlap.value}")
+    if rules.catch_up is not CatchUp.ALL:
+        words.append(f"catch-up {rules.catch_up.value}")
+    if rules.max_running is not None:
+        words.append(f"at most {rules.max_running} at once")
+    if rules.retries:
+        pause = f" after {short_span(rules.retry_delay_s)}" if rules.retry_delay_s else ""
+        words.append(f"{rules.retries} {'retry' if rules.retries == 1 else 'retries'}{pause}")
+    return words
+
+
+def _parameters(flow: FlowView) -> str:
+    names = list(dict.fromkeys([*(flow.parameters or ()), *flow.defaults]))
+    words = []
+    for name in names:
+        default = flow.defaults.get(name)
+        if default is not None:
+            words.append(f"{name}={json.dumps(default, ensure_ascii=False)}")
+        else:
+            words.append(f"{name} (required)" if name in flow.required else name)
+    return ", ".join(words)
+
+
+def _schedule(flow: FlowView) -> str:
+    if flow.schedule is None:
+        return ""
+    words, cron = schedule_in_words(flow.schedule), cron_lines(flow.schedule)
+    more = [part for part in (cron if cron != words else "", *zones_of(flow.schedule)) if part]
+    paused = "" if flow.is_schedule_active else "; paused: `flowherd schedule resume`"
+    return words + (f" ({', '.join(more)})" if more else "") + paused
+
+
+def _versions(versions: Versions, now: datetime) -> str:
+    named = [f"{number} ({short_time(at, now)})" for number, at in versions[:_VERSIONS]]
+    left = len(versions) - len(named)
+    return ", ".join(named) + (f", {left} earlier ones" if left else "")

@@ -1,0 +1,173 @@
+"""Flows with what is to be seen of each: its last runs, its next one, its schedule, how long it usually takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flowherd.backends.graphql.literals import Word, arguments
+from flowherd.backends.graphql.rows import parsed_time
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.json_values import (
+    integer,
+    mapping,
+    mapping_or_none,
+    mappings,
+    mappings_not_null,
+    sequence,
+    text,
+    text_or_none,
+)
+from flowherd.client.queries import select
+from flowherd.parameter_names import parameter_names
+from flowherd.states import ACTIVE, SUCCESSFUL, WAITING, RunState
+from flowherd.story.usual import LOOKED_AT, usual_s
+
+#: Number of a flow's newest versions whose runs are looked at.
+_VERSIONS = 3
+#: Number of a flow's newest runs that are read.
+RECENT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRun:
+    """A run of a flow that has started."""
+
+    id: str
+    state: str
+    started: datetime | None
+    ended: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowView:
+    """A registered flow."""
+
+    id: str
+    name: str
+    version: int
+    project: str
+    #: When this version was registered.
+    created: datetime | None
+    #: What to run, how, and with which settings, as in the document that registered it.
+    storage: Mapping[str, Any]
+    run_config: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    labels: tuple[str, ...]
+    #: Parameters with their defaults; None as a default stands for none.
+    defaults: Mapping[str, Any]
+    #: Names of all parameters; None if they are not known, or it takes any.
+    parameters: tuple[str, ...] | None
+    required: frozenset[str]
+    #: As the dialect writes it; None if it has none.
+    schedule: Mapping[str, Any] | None
+    is_schedule_active: bool
+    #: When its next run that waits may start, and which it is; None if none waits.
+    next_due: datetime | None
+    next_id: str | None
+    next_state: str | None
+    #: Its newest runs that have started, of the newest versions, the newest first.
+    recent: Sequence[PastRun]
+    #: Number of its runs that are running or submitted.
+    running: int
+    #: How long its good runs usually take, seconds; None if there are too few.
+    usual_s: float | None
+
+
+class FlowList:
+    """The registered flows of one server. Every method raises BackendUnavailable or BackendRefused."""
+
+    def __init__(self, transport: GraphQLTransport) -> None:
+        self._transport = transport
+
+    def all(self, *, name: str | None = None, project: str | None = None, flow_id: str | None = None) -> list[FlowView]:
+        """Return the flows that are not archived, by name; only those with this name, of this project."""
+        where: dict[str, Any] = {"archived": {"_eq": False}} if flow_id is None else {"id": {"_eq": flow_id}}
+        if name is not None:
+            where["name"] = {"_eq": name}
+        if project is not None:
+            where["project"] = {"name": {"_eq": project}}
+        return select(self._transport, "flow", _fields(), _flow, where=where, order_by={"name": Word("asc")})
+
+    def versions(self, flow: FlowView) -> list[tuple[int, datetime | None]]:
+        """Return the versions of a flow with the times at which they were registered, the newest first."""
+        where = {"name": {"_eq": flow.name}, "project": {"name": {"_eq": flow.project}}}
+        return select(
+            self._transport,
+            "flow",
+            "version created",
+            lambda row: (integer(row["version"]), parsed_time(row["created"])),
+            where=where,
+            order_by={"version": Word("desc")},
+        )
+
+
+def _fields() -> str:
+    started, desc = {"start_time": {"_is_null": False}}, {"start_time": Word("desc")}
+    good = {"state": {"_in": sorted(SUCCESSFUL - {RunState.SKIPPED})}, **started}
+    recent = arguments(where=started, order_by=desc, limit=RECENT)
+    usual = arguments(where=good, order_by=desc, limit=LOOKED_AT)
+    waiting = arguments(
+        where={"state": {"_in": sorted(WAITING)}}, order_by={"scheduled_start_time": Word("asc")}, limit=1
+    )
+    running = arguments(where={"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}})
+    versions = arguments(order_by={"version": Word("desc")}, limit=_VERSIONS)
+    past = "{ id state start_time end_time }"
+    return (
+        "id name version created project { name } storage run_config settings parameters schedule is_schedule_active "
+        f"waiting: flow_runs{waiting} {{ id state scheduled_start_time state_start_time }} "
+        f"flow_group {{ labels schedule flows{versions} {{ recent: flow_runs{recent} {past} "
+        f"good: flow_runs{usual} {past} running: flow_runs_aggregate{running} {{ aggregate {{ count }} }} }} }}"
+    )
+
+
+def _flow(row: Mapping[str, Any]) -> FlowView:
+    group, project = mapping_or_none(row["flow_group"]) or {}, mapping_or_none(row["project"])
+    run_config, storage = mapping_or_none(row["run_config"]) or {}, mapping_or_none(row["storage"]) or {}
+    versions = mappings_not_null(group["flows"]) if "flows" in group else []
+    labels = group.get("labels") if group.get("labels") is not None else run_config.get("labels")
+    parameters = mappings(row["parameters"])
+    waiting = mappings_not_null(row["waiting"])
+    due = None
+    if waiting:
+        due = parsed_time(waiting[0]["state_start_time"]) or parsed_time(waiting[0]["scheduled_start_time"])
+    good = [run for run in _runs(versions, "good") if run.started is not None and run.ended is not None]
+    schedule = mapping_or_none(group.get("schedule")) or mapping_or_none(row["schedule"])
+    return FlowView(
+        id=text(row["id"]),
+        name=text(row["name"]),
+        version=integer(row["version"]),
+        project="" if project is None else text_or_none(project["name"]) or "",
+        created=parsed_time(row["created"]),
+        storage=storage,
+        run_config=run_config,
+        settings=mapping_or_none(row["settings"]) or {},
+        labels=tuple(map(text, sequence(labels or []))),
+        defaults={text(one["name"]): one.get("default") for one in parameters},
+        parameters=parameter_names(storage, parameters),
+        required=frozenset(text(one["name"]) for one in parameters if one.get("required") is True),
+        schedule=schedule,
+        is_schedule_active=schedule is not None and row["is_schedule_active"] is True,
+        next_due=due,
+        next_id=text(waiting[0]["id"]) if waiting else None,
+        next_state=text(waiting[0]["state"]) if waiting else None,
+        recent=_runs(versions, "recent")[:RECENT],
+        running=sum(integer(mapping(mapping(one["running"])["aggregate"])["count"]) for one in versions),
+        usual_s=usual_s([(run.ended - run.started).total_seconds() for run in good if run.ended and run.started]),
+    )
+
+
+def _runs(versions: Sequence[Mapping[str, Any]], name: str) -> list[PastRun]:
+    found = [
+        PastRun(
+            id=text(run["id"]),
+            state=text(run["state"]),
+            started=parsed_time(run["start_time"]),
+            ended=parsed_time(run["end_time"]),
+        )
+        for version in versions
+        for run in mappings_not_null(version[name])
+    ]
+    return sorted(found, key=lambda run: 0.0 if run.started is None else run.started.timestamp(), reverse=True)
