@@ -1,4 +1,4 @@
-"""The status page: agents and recent runs as plain HTML, without scripts."""
+"""The status page: agents and runs as plain HTML, without scripts. What runs comes first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from sqlalchemy import Connection, RowMapping, select
 from flowherd import __version__
 from flowherd.shown_text import one_line
 from flowherd.states import ACTIVE, FINISHED, SUCCESSFUL, RunState
+from flowherd.story.order import Group, Line
+from flowherd_server.runs.runs_in_order import runs_in_order
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
-from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, TEXT_SO_FAR
+from flowherd_server.store.tables import AGENT, TEXT_SO_FAR
 
 #: Nothing is loaded or run, even if a name or message contains markup, and no page shows it in a frame.
 CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'"
-#: Maximum number of agents and of runs.
+#: Maximum number of agents.
 _MAX_ROWS = 50
 #: The end of a longer unfinished line is shown.
 _MAX_TEXT_CHARS = 200
@@ -37,26 +39,21 @@ def status_page(core: ServerCore) -> str:
     """Return the page as HTML."""
     core.contacts.store()
     with core.database.reading() as connection:
-        agents, runs = _agents(connection), _runs(connection)
-        texts = _texts_so_far(connection, [run["id"] for run in runs if run["state"] in ACTIVE])
+        agents, runs = _agents(connection), runs_in_order(connection)
+        going = [line.run["id"] for line in runs.lines if line.group is Group.RUNNING]
+        texts = _texts_so_far(connection, going)
     return _template().substitute(
         version=escape(__version__),
         now=_time(now_us()),
         agents=_rows((_agent_cells(agent, core) for agent in agents), "No agent has been connected in the last day."),
-        runs=_rows((_run_cells(run, texts) for run in runs), "There are no flow runs yet."),
+        runs=_rows((_run_cells(line, texts) for line in runs.lines), "There are no flow runs yet."),
+        more=escape(_more(runs.hidden)),
     )
 
 
 def _agents(connection: Connection) -> list[RowMapping]:
     query = select(AGENT).where(AGENT.c.last_queried > now_us() - _AGENT_AGE_US)
     return list(connection.execute(query.order_by(AGENT.c.last_queried.desc()).limit(_MAX_ROWS)).mappings())
-
-
-def _runs(connection: Connection) -> list[RowMapping]:
-    columns = ("id", "name", "state", "state_message", "labels", "scheduled_start_time", "start_time", "end_time")
-    query = select(*(FLOW_RUN.c[name] for name in columns), FLOW.c.name.label("flow_name"))
-    query = query.join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).order_by(FLOW_RUN.c.created.desc(), FLOW_RUN.c.seq.desc())
-    return list(connection.execute(query.limit(_MAX_ROWS)).mappings())
 
 
 def _texts_so_far(connection: Connection, run_ids: Sequence[str]) -> dict[str, str]:
@@ -77,17 +74,28 @@ def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:
     ]
 
 
-def _run_cells(run: RowMapping, texts: Mapping[str, str]) -> list[str]:
-    so_far = texts.get(run["id"])
+def _run_cells(line: Line[RowMapping], texts: Mapping[str, str]) -> list[str]:
+    run = line.run
+    so_far, state = texts.get(run["id"]), RunState(run["state"])
+    word = "Late" if line.group is Group.DUE else state.value
+    if line.group is Group.FAILED and line.count > 1:
+        word += f" \N{MULTIPLICATION SIGN}{line.count}"
     return [
         f'<span title="{escape(run["id"])}">{_text(run["name"])}</span>',
         _text(run["flow_name"]),
-        f'<b class="{_class(RunState(run["state"]))}">{_text(run["state"])}</b>',
+        f'<b class="{"bad" if line.group is Group.DUE else _class(state)}">{_text(word)}</b>',
         _text(run["state_message"]) + (f"<br><code>{_text(so_far)}</code>" if so_far else ""),
         _text(", ".join(run["labels"])),
         _time(run["start_time"] or run["scheduled_start_time"]),
         _time(run["end_time"]),
     ]
+
+
+def _more(hidden: Mapping[Group, int]) -> str:
+    """Return how many runs are not on the page; empty if all are."""
+    words = {Group.DUE: "due", Group.FAILED: "failed lately", Group.NEXT: "scheduled", Group.ENDED: "ended"}
+    parts = [f"{hidden[group]:,} more {word}" for group, word in words.items() if group in hidden]
+    return f"{', '.join(parts)}: flowherd ps --all" if parts else ""
 
 
 def _class(state: RunState) -> str:

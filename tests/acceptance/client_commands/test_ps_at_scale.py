@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from flowherd.cli.tables.cells import width_of
 from tests.support.commands import CommandLine
 from tests.support.leftovers import none_left
 from tests.support.many_runs import LONG_NAME, busy_host
-from tests.support.server import running_server
+from tests.support.server import ServerProcess, running_server
 from tests.support.terminal import on_terminal, screen
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
@@ -20,11 +21,16 @@ RUNNING, SCHEDULED = 50, 5000
 
 
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     data = tmp_path_factory.mktemp("busy") / "data"
     busy_host(data, scheduled=SCHEDULED, running=RUNNING)
     with none_left(), running_server(data) as server:
-        yield CommandLine(server.home)
+        yield server
+
+
+@pytest.fixture
+def busy(server: ServerProcess) -> CommandLine:
+    return CommandLine(server.home)
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 50)])
@@ -126,3 +132,13 @@ def test_json_of_a_run_keeps_the_fields_that_scripts_know(busy: CommandLine) -> 
         *("id", "name", "flow", "state", "group", "message", "labels", "agent", "pid", "reason", "parameters"),
         *("scheduled_start_time", "start_time", "end_time"),
     ]
+
+
+def test_the_page_of_the_server_has_the_same_order(server: ServerProcess, busy: CommandLine) -> None:
+    page = server.get("/").text
+    states = re.findall(r'<b class="\w+">(\w+)( \u00d7\d+)?</b>', page)
+    assert states[:RUNNING] == [("Running", "")] * RUNNING
+    assert states[RUNNING : RUNNING + 2] == [("Late", ""), ("Failed", " \N{MULTIPLICATION SIGN}3")]
+    assert [state for state, _ in states[RUNNING + 2 :]] == ["Scheduled"] * 10 + ["Success"] * 20
+    scheduled = sum(run["group"] == "next" for run in busy.json("ps", "--limit", "10000"))
+    assert f"{scheduled - 10:,} more scheduled, 180 more ended: flowherd ps --all" in page

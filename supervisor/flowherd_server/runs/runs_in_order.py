@@ -1,0 +1,113 @@
+"""The flow runs that a page lists, in the one order (flowherd/story/order.py), and how many it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, not_, select
+
+from flowherd.states import ACTIVE, CLAIMABLE, FINISHED, SUCCESSFUL, WAITING, RunState
+from flowherd.story.order import BAD, LATE_AFTER, LATELY, MOST_FAILED, MOST_NEXT, Group, Line, RunFacts, cut, in_order
+from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
+from flowherd_server.store.run_counts import RUN_COUNT
+from flowherd_server.store.tables import FLOW, FLOW_RUN
+
+#: Maximum number of running runs that are read; of due ones and of those that ended otherwise, that are shown.
+_MOST_RUNNING, _MOST_DUE, _MOST_ENDED = 1000, 50, 20
+#: Maximum number of failed runs of which is found out which are in a row.
+_MOST_READ = 200
+
+_COLUMNS = (
+    *("id", "name", "state", "state_message", "labels", "scheduled_start_time", "state_start_time", "start_time"),
+    "end_time",
+)
+_RUNNING = FLOW_RUN.c.state.in_(sorted(ACTIVE | {RunState.SUBMITTED}))
+_ENDED = FLOW_RUN.c.state.in_(sorted(FINISHED | BAD))
+
+
+@dataclass(frozen=True)
+class RunsInOrder:
+    """The lines of a page, and what it leaves out."""
+
+    lines: Sequence[Line[RowMapping]]
+    #: Number of runs that are due, failed lately, wait and have ended, and are not shown.
+    hidden: dict[Group, int]
+
+
+def runs_in_order(connection: Connection) -> RunsInOrder:
+    """Return what runs, is due, failed lately and comes next, then the newest of the others that have ended."""
+    now = now_us()
+    late = and_(
+        FLOW_RUN.c.state.in_(sorted(CLAIMABLE - {RunState.PAUSED})),
+        FLOW_RUN.c.state_start_time < now - round(LATE_AFTER.total_seconds() * SECOND_US),
+    )
+    failed = and_(
+        FLOW_RUN.c.state.in_(sorted(BAD)),
+        FLOW_RUN.c.end_time >= now - round(LATELY.total_seconds() * SECOND_US),
+    )
+    newest = FLOW_RUN.c.end_time.desc()
+    failures = _rows(connection, _select(failed).order_by(newest).limit(_MOST_READ))
+    rows = [
+        *_rows(connection, _select(_RUNNING).limit(_MOST_RUNNING)),
+        *_rows(connection, _select(late).order_by(FLOW_RUN.c.state_start_time).limit(_MOST_DUE)),
+        *failures,
+        *_rows(connection, _next_of_each_flow(late)),
+    ]
+    # Good runs between failures tell which of these are in a row.
+    between = _rows(connection, _good_since(failures)) if failures else []
+    ended = _rows(connection, _select(_ENDED, not_(failed)).order_by(newest).limit(_MOST_ENDED))
+    by_id = {row["id"]: row for row in (*rows, *between, *ended)}
+    lines = in_order(by_id.values(), _facts, to_datetime(now))
+    totals = _totals(connection, late, failed)
+    most = {Group.DUE: _MOST_DUE, Group.FAILED: MOST_FAILED, Group.NEXT: MOST_NEXT, Group.ENDED: _MOST_ENDED}
+    shown = cut(lines, most, totals)
+    return RunsInOrder(shown.shown, {group: n for group, n in shown.hidden.items() if group is not Group.RUNNING})
+
+
+def _select(*conditions: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    columns = [FLOW_RUN.c[name] for name in _COLUMNS]
+    query = select(*columns, FLOW.c.name.label("flow_name"), FLOW.c.flow_group_id)
+    return query.join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).where(*conditions)
+
+
+def _rows(connection: Connection, query: Select[tuple[object, ...]]) -> list[RowMapping]:
+    return list(connection.execute(query).mappings())
+
+
+def _next_of_each_flow(late: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    place = func.row_number().over(partition_by=FLOW_RUN.c.flow_id, order_by=FLOW_RUN.c.scheduled_start_time)
+    waits = and_(FLOW_RUN.c.state.in_(sorted(WAITING)), func.coalesce(not_(late), True))
+    ranked = select(FLOW_RUN.c.seq, place.label("place")).where(waits).subquery()
+    first = select(ranked.c.seq).where(ranked.c.place == 1)
+    return _select(FLOW_RUN.c.seq.in_(first))
+
+
+def _good_since(failures: Sequence[RowMapping]) -> Select[tuple[object, ...]]:
+    since = min(row["end_time"] for row in failures)
+    flows = {row["flow_group_id"] for row in failures}
+    good = and_(FLOW_RUN.c.state.in_(sorted(SUCCESSFUL)), FLOW_RUN.c.end_time >= since)
+    return _select(good, FLOW.c.flow_group_id.in_(flows)).limit(_MOST_READ)
+
+
+def _totals(connection: Connection, late: ColumnElement[bool], failed: ColumnElement[bool]) -> dict[Group, int]:
+    def number(condition: ColumnElement[bool]) -> int:
+        return connection.execute(select(func.count()).select_from(FLOW_RUN).where(condition)).scalar() or 0
+
+    kept = select(RUN_COUNT.c.state, func.sum(RUN_COUNT.c.runs).label("runs")).group_by(RUN_COUNT.c.state)
+    by_state = {row.state: row.runs for row in connection.execute(kept)}
+    due, bad = number(late), number(failed)
+    return {
+        Group.DUE: due,
+        Group.FAILED: bad,
+        Group.NEXT: sum(by_state.get(state.value, 0) for state in WAITING) - due,
+        Group.ENDED: sum(by_state.get(state.value, 0) for state in FINISHED | BAD) - bad,
+    }
+
+
+def _facts(row: RowMapping) -> RunFacts:
+    due = row["state_start_time"] if row["state_start_time"] is not None else row["scheduled_start_time"]
+    due_at, started, ended = (
+        None if at is None else to_datetime(at) for at in (due, row["start_time"], row["end_time"])
+    )
+    return RunFacts(flow=row["flow_group_id"], state=row["state"], due=due_at, started=started, ended=ended)
