@@ -1,95 +1,55 @@
-"""flowherd on a terminal of a given size, as a person sees it."""
+"""The real command line on a terminal of its own (pty(7)), as a person has it."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import pty
-import re
-import select
-import signal
-import struct
-import subprocess
-import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.commands import FLOWHERD, CommandLine
-
-#: Sequences that change colours, move the cursor or erase.
-_CONTROLS = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
+from tests.support.waiting import wait_until
 
 
 class Terminal:
-    """A terminal on which one command runs."""
+    """flowherd on a terminal of its own."""
 
-    def __init__(self, command: CommandLine, *arguments: str, width: int = 80, height: int = 24) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-        env = {name: value for name, value in command.environment().items() if name not in ("COLUMNS", "LINES")}
-        self._process = subprocess.Popen(
-            [*FLOWHERD, *arguments],
-            env={**env, "TERM": "xterm"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        #: What the command has written so far.
-        self.raw = ""
+    def __init__(self, command: CommandLine, *arguments: str, columns: int, lines: int) -> None:
+        environment = {**command.environment(), "COLUMNS": str(columns), "LINES": str(lines), "NO_COLOR": "1"}
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execve(FLOWHERD[0], [*FLOWHERD, *arguments], environment)
+        self.text = ""
 
-    def read_until(self, found: Callable[[str], bool], timeout_s: float = 30.0) -> str:
-        """Read until `found` holds for all that was written, or the command has ended; return that as text."""
-        deadline_s = time.monotonic() + timeout_s
-        while not found(self.raw):
-            ready, _, _ = select.select([self._ours], [], [], max(0.0, deadline_s - time.monotonic()))
-            assert ready, f"not within {timeout_s} s:\n{self.text}"
-            with contextlib.suppress(OSError):  # EIO: the other side is closed
-                if part := os.read(self._ours, 65536):
-                    self.raw += part.decode(errors="replace")
-                    continue
-            break
-        return self.text
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: self._read() and text in self.text, timeout_s=60, what=lambda: self.text)
 
-    @property
-    def text(self) -> str:
-        """What was written, without colours and movements of the cursor."""
-        return _CONTROLS.sub("", self.raw).replace("\r\n", "\n")
-
-    def interrupt(self) -> int:
-        """End the command as Ctrl-C does; return its exit code."""
-        self._process.send_signal(signal.SIGINT)
-        self.read_until(lambda raw: False)
-        return self._process.wait(30)
+    def write(self, text: str) -> None:
+        os.write(self._fd, text.encode())
 
     def end(self) -> int:
-        """Read all and return the exit code."""
-        self.read_until(lambda raw: False)
-        return self._process.wait(30)
+        """Wait for the end of the command and return its exit code."""
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(30)
-        os.close(self._ours)
+        os.close(self._fd)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._fd, 4096)
+        except OSError:  # the last process with the terminal has ended
+            return False
+        self.text += data.decode().replace("\r\n", "\n")
+        return bool(data)
 
 
 @contextmanager
-def on_terminal(command: CommandLine, *arguments: str, width: int = 80, height: int = 24) -> Iterator[Terminal]:
-    """Run a command on a terminal; it has ended at the end of the block."""
-    terminal = Terminal(command, *arguments, width=width, height=height)
+def terminal(command: CommandLine, *arguments: str, columns: int = 80, lines: int = 24) -> Iterator[Terminal]:
+    """Start flowherd on a terminal of this size; the terminal is closed at the end of the block."""
+    one = Terminal(command, *arguments, columns=columns, lines=lines)
     try:
-        yield terminal
+        yield one
     finally:
-        terminal.close()
-
-
-def screen(command: CommandLine, *arguments: str, width: int = 80, height: int = 24) -> list[str]:
-    """Run a command to its end, which must be good, and return the lines that a person sees."""
-    with on_terminal(command, *arguments, width=width, height=height) as terminal:
-        code = terminal.end()
-        assert code == 0, terminal.text
-        return terminal.text.splitlines()
+        one.close()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import FLOWHERD, CommandLine
 from tests.support.server import ServerProcess
-from tests.support.waiting import wait_until
+from tests.support.terminal import terminal
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
@@ -48,48 +44,6 @@ def with_input(command: CommandLine, text: str, *arguments: str) -> subprocess.C
         timeout=60,
         check=False,
     )
-
-
-class Terminal:
-    """flowherd on a terminal of its own."""
-
-    def __init__(self, command: CommandLine, *arguments: str) -> None:
-        self._pid, self._fd = pty.fork()
-        if self._pid == 0:
-            os.execve(FLOWHERD[0], [*FLOWHERD, *arguments], command.environment())
-        self.text = ""
-
-    def wait_for(self, text: str) -> None:
-        wait_until(lambda: self._read() and text in self.text, timeout_s=60, what=lambda: self.text)
-
-    def write(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def end(self) -> int:
-        """Wait for the end of the command and return its exit code."""
-        while self._read():
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _read(self) -> bool:
-        try:
-            data = os.read(self._fd, 4096)
-        except OSError:  # the last process with the terminal has ended
-            return False
-        self.text += data.decode().replace("\r\n", "\n")
-        return bool(data)
-
-
-@contextmanager
-def terminal(command: CommandLine, *arguments: str) -> Iterator[Terminal]:
-    one = Terminal(command, *arguments)
-    try:
-        yield one
-    finally:
-        one.close()
 
 
 def test_a_registered_flow_runs_here_with_its_environment_and_input(command: CommandLine, place: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,11 +30,13 @@ def doctor(
     state_dir: StateDirOption = None,
     api: AgentApiOption = None,
     pool: PoolOption = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every finding, also those that are well.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check all that an agent needs: API, token, clock, disk, limits, kernel, supervisor, fork server, leftovers.
 
-    Exits 1 if something is bad; a warning does not count as bad.
+    Exits 1 if something is bad; a warning does not count as bad. A terminal shows what is to be done, and of the rest
+    only the names; in a pipe nothing is cut.
     """
     from loguru import logger
 
@@ -44,6 +46,8 @@ def doctor(
     good = all(finding.grade != "bad" for finding in findings)
     if as_json:
         print_json({"ok": good, "checks": [asdict(finding) for finding in findings]})
+    elif is_terminal() and not show_all:
+        _print_short(findings)
     else:
         _print(findings)
     raise typer.Exit(exit_codes.OK if good else exit_codes.FAILED)
@@ -81,6 +85,15 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield from check_host.check_limits(pid)
     yield from check_host.check_kernel()
     yield check_host.check_cgroup(pid)
+
+
+def _print_short(findings: list[Finding]) -> None:
+    from flowherd.cli.doctor.short_view import short_view
+    from flowherd.cli.tables.fold import Screen
+
+    screen = Screen()
+    short_view(findings, screen)
+    print("\n".join(screen.lines()), flush=True)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -14,7 +14,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.failures import exit_code_of
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
-from flowherd.cli.printing import print_json, print_line, print_note, print_table
+from flowherd.cli.printing import is_terminal, print_json, print_line, print_note, print_table
 from flowherd.errors import FlowherdError
 from flowherd.states import RunState
 
@@ -58,13 +58,17 @@ def explain(
     phases: Annotated[
         bool, typer.Option("--phases", help="Show only the steps of the run, with the milliseconds between them.")
     ] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show every entry and whole sentences, also if they need several screens.")
+    ] = False,
     state_dir: RunsDirOption = None,
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a run's story: why it waits, who claimed it, its processes, how far its log was sent, why it ended.
 
-    The story comes from the backend, and on the host where the run was also from its directory.
+    The story comes from the backend, and on the host where the run was also from its directory. A terminal shows as
+    much as fits on its screen, the most important first; in a pipe nothing is cut.
     """
     if phases:
         _show_phases(run, api, state_dir, as_json)
@@ -72,8 +76,10 @@ def explain(
     story = _story(run, api, state_dir)
     if as_json:
         print_json(story)
-    else:
+    elif show_all or not is_terminal():
         _print(story)
+    else:
+        _print_short(story)
 
 
 def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
@@ -244,6 +250,19 @@ def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]
         "message": None,
         "labels": None,
     }
+
+
+def _print_short(story: dict[str, Any]) -> None:
+    from flowherd.cli.explain.explanation import TimelineEntry
+    from flowherd.cli.explain.short_view import short_view
+    from flowherd.cli.tables.fold import Screen
+
+    screen = Screen()
+    if story["backend_error"]:
+        screen.add(f"only from {story['directory']}, because {story['backend_error']}", most=3)
+    entries = [TimelineEntry(**item) for item in story["timeline"]]
+    short_view(story, entries, datetime.now(timezone.utc), screen)
+    print("\n".join(screen.lines()), flush=True)
 
 
 def _print(story: dict[str, Any]) -> None:
