@@ -1,6 +1,7 @@
-"""What the shell completes: flows, run ids, work pools, queues. Completes nothing if the server is slow to answer.
+"""What the shell completes: names at the server and on this host, ids, and words of a list.
 
-A name with a control character is not completed: a shell would put it on the command line as it is.
+Completes nothing if the server is slow to answer. A name with a control character is not completed: a shell would put
+it on the command line as it is.
 """
 
 from __future__ import annotations
@@ -22,22 +23,36 @@ _TIMEOUT_S = 1.5
 _RUNS = 50
 
 
-def flows(incomplete: str) -> list[str]:
-    """Complete the names of registered flows."""
+def flows(incomplete: str) -> list[tuple[str, str]]:
+    """Complete the names of registered flows; each is described by its project and version."""
     try:
-        names = {flow.name for flow in _client().flows.find()}
+        found = {flow.name: one_line(f"{flow.project}, version {flow.version}") for flow in _client().flows.find()}
     except FlowherdError:
         return []
-    return _completions(names, incomplete)
+    return [(name, found[name]) for name in _completions(found, incomplete)]
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
-    """Complete the ids of the newest runs; each is described by its flow and state."""
+    """Complete the ids of the newest runs, described by name, flow and state; and their names once one is begun."""
     try:
         found = _client().runs.newest(limit=_RUNS)
     except FlowherdError:
         return []
-    return [(run.id, one_line(f"{run.flow} {run.state}")) for run in found if run.id.startswith(incomplete)]
+    ids = [(run.id, one_line(f"{run.name} {run.flow} {run.state}")) for run in found if run.id.startswith(incomplete)]
+    if not incomplete:
+        return ids
+    described = {run.name: one_line(f"{run.id} {run.flow} {run.state}") for run in reversed(found)}
+    return ids + [(name, described[name]) for name in _completions(described, incomplete)]
+
+
+def local_agents(incomplete: str) -> list[str]:
+    """Complete the names of the agents that have a state directory in the home."""
+    from flowherd.config import load_settings
+
+    try:
+        return _completions((path.name for path in load_settings().paths.agents_dir.glob("*")), incomplete)
+    except (FlowherdError, OSError):
+        return []
 
 
 def projects(incomplete: str) -> list[str]:

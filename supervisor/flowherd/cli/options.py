@@ -132,7 +132,13 @@ WorkQueueOption = Annotated[
 
 NameOption = Annotated[
     str | None,
-    _overrides("cloud.agent.name", "-n", "--name", help="The agent's name (default: from the settings, else agent)"),
+    _overrides(
+        "cloud.agent.name",
+        "-n",
+        "--name",
+        help="The agent's name (default: from the settings, else agent)",
+        autocompletion=completion.local_agents,
+    ),
 ]
 StateDirOption = Annotated[
     str | None,

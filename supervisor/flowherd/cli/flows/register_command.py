@@ -140,7 +140,12 @@ def register(
     retry_delay: RetryDelayOption = None,
     retry_backoff: RetryBackoffOption = None,
     retry_on: RetryOnOption = None,
-    project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flow; created if missing.")] = "default",
+    project: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Project of the flow; created if missing.", autocompletion=completion.projects
+        ),
+    ] = "default",
     check: Annotated[
         bool,
         typer.Option("--check/--no-check", help="Check first whether its runs could be started on this host."),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flowherd.cli import completion
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note
@@ -18,7 +19,9 @@ def add_to(app: typer.Typer) -> None:
 
 def unregister(
     name: FlowArgument,
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Project of the flow.", autocompletion=completion.projects)
+    ] = None,
     api: ApiOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -87,7 +87,9 @@ def delete_run(
 
 def delete_flow(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The flow's name.", autocompletion=completion.flows)],
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Project of the flow.", autocompletion=completion.projects)
+    ] = None,
     yes: YesOption = False,
     api: ApiOption = None,
     as_json: JsonOption = False,

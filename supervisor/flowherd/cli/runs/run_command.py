@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowherd.cli import exit_codes, parse_options
+from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.format_times import span
 from flowherd.cli.open_client import open_public_client
@@ -65,7 +65,9 @@ def run(
     run_name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the run (default: two random words).")
     ] = None,
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")] = None,
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Project of the flow.", autocompletion=completion.projects)
+    ] = None,
     wait: Annotated[
         bool,
         typer.Option(

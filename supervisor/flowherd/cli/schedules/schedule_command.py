@@ -33,7 +33,9 @@ FlowsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FLOW...]", help="Names of flows.", autocompletion=completion.flows),
 ]
-ProjectOption = Annotated[str | None, typer.Option(metavar="NAME", help="Project of the flow.")]
+ProjectOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Project of the flow.", autocompletion=completion.projects)
+]
 AllOption = Annotated[bool, typer.Option("--all", help="All schedules; with --project those of the project.")]
 
 
@@ -50,7 +52,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def ls(
-    project: Annotated[str | None, typer.Option(metavar="NAME", help="Only flows of this project.")] = None,
+    project: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only flows of this project.", autocompletion=completion.projects),
+    ] = None,
     wide: WideOption = False,
     api: ApiOption = None,
     as_json: JsonArrayOption = False,
