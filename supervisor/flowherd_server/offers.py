@@ -137,13 +137,19 @@ class OfferBook:
             return self._release(key)
 
     def ask(
-        self, key: str, labels: Collection[str], room: int | None, due: Sequence[DueRun], busy: Collection[str] = ()
+        self,
+        key: str,
+        labels: Collection[str],
+        room: int | None,
+        due: Sequence[DueRun],
+        busy: Collection[str] = (),
+        passed: list[Passed] | None = None,
     ) -> list[str]:
         """Return the ids of the runs that are offered to an agent with room for `room` more; None means any number.
 
         `due` are the first runs that are due for it, soonest first. Those that nobody was offered yet are shared with
         the other living agents that can take them. It is claiming those in `busy` already; what else it was offered
-        and does not get now is free again.
+        and does not get now, because it takes none with such labels at present, is free again and added to `passed`.
         """
         with self._lock:
             holder = self._heard_of(key, labels)
@@ -160,6 +166,8 @@ class OfferBook:
             ids = [run.run_id for run in chosen]
             for run_id in [each for each in self._offers if self._is_held_by(each, key)]:
                 if run_id not in ids and run_id not in busy:
+                    if passed is not None:
+                        passed.append(Passed(run=self._offers[run_id].run, holder=key))
                     self._drop(run_id)
             return ids
 

@@ -12,6 +12,7 @@ import pytest
 from flowherd import LocalAgent
 from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.config import load_settings
 from flowherd.states import FINISHED
 from tests.support.agents import going
 from tests.support.dialect import Client
@@ -119,3 +120,42 @@ def test_the_last_attempt_fails_with_its_cause(client: Client) -> None:
         "state_message": "The flow process exited with code 4.",
         "attempt": 2,
     }
+
+
+def labelled(client: Client, label: str, script: str, count: int) -> list[str]:
+    storage = {"type": "Command", "argv": ["sh", "-c", script]}
+    flow = client.flow(storage=storage, run_config={"type": "LocalRun", "labels": ["limited", label]})
+    return [client.create_run(flow) for _ in range(count)]
+
+
+def limited_agent(server: ServerProcess, **limits: int) -> LocalAgent:
+    loaded = load_settings({"agent.label_limits": limits})
+    backend = LaneBackend(GraphQLTransport(server.url), 15)
+    labels = ["limited", *limits, "free"]
+    return LocalAgent(name="limited", labels=labels, hostname_label=False, backend=backend, settings=loaded)
+
+
+def test_a_label_limits_the_runs_of_several_flows_and_no_others(server: ServerProcess, tmp_path: Path) -> None:
+    client, seen, go = Client(server), tmp_path / "seen", tmp_path / "go"
+    with going(limited_agent(server, db=2)):
+        held = labelled(client, "db", f"while [ ! -e {go} ]; do sleep 0.02; done", 2)
+        wait_until(lambda: all(client.run(run_id)["state"] == "Running" for run_id in held))
+        waits = [*labelled(client, "db", COUNTED.format(file=seen), 3), *labelled(client, "db", "true", 1)]
+        assert ended(client, labelled(client, "free", "true", 2)) == ["Success"] * 2
+        assert {client.run(run_id)["state"] for run_id in waits} == {"Scheduled"}
+        go.touch()
+        assert ended(client, [*held, *waits]) == ["Success"] * 6
+    assert most_at_once(seen) <= 2
+
+
+def test_runs_that_an_earlier_agent_has_left_count_too(server: ServerProcess, tmp_path: Path) -> None:
+    client, go = Client(server), tmp_path / "go"
+    with going(limited_agent(server, one=1)):
+        [first] = labelled(client, "one", f"while [ ! -e {go} ]; do sleep 0.02; done", 1)
+        wait_until(lambda: client.run(first)["state"] == "Running")
+    with going(limited_agent(server, one=1)):
+        [second] = labelled(client, "one", "true", 1)
+        assert ended(client, labelled(client, "free", "true", 1)) == ["Success"]
+        assert client.run(second)["state"] == "Scheduled"
+        go.touch()
+        assert ended(client, [first, second]) == ["Success", "Success"]

@@ -40,17 +40,15 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
 The object `agent` is the agent's own; no runner reads it:
 
     claim                  str: the token that the claim carries
-    attempt                str: distinguishes this start of the flow run from earlier ones
+    attempt, labels        str, [str]: distinguishes this start of the flow run from earlier ones; the run's labels
     claimed_version        int | null: version of the flow run's state that was claimed; agents of 0.1.0 wrote none
-    claimed_via_task_run   str: id of the task run that carries the claim, for a flow run that was Running and waited;
-                           empty when the flow run itself carries it
+    claimed_via_task_run   str: id of the task run that carries the claim; empty when the flow run itself carries it
     interpreter, preload   str, [str]: the Python of the fork server, and the modules that it has imported
     has_engine             bool: the flow's own engine reports its states
     reports_start          bool: the agent reports where the process is, although an engine may report Running itself
-    send_logs              bool: the journal is forwarded to the backend
-    show_output            bool: --show-flow-logs shows the output
-    after_end              bool: this is a second start of the directory, for what the flow's engine wants to be done
-                           once the end of the first was reported (after_end.json); the backend's state does not end it
+    send_logs, show_output bool: the journal is forwarded to the backend; --show-flow-logs shows the output
+    after_end              bool: a second start of the directory, for what the flow's engine wants to be done once the
+                           first end was reported (after_end.json); the backend's state does not end it
     warnings               [str]: what was noticed when the run was planned; written into its log when it is started
 
 Agents of release 0.1.0 wrote the keys of `agent` at the top level, some of them under other names, and named modules
@@ -108,6 +106,7 @@ class AgentKeys(NamedTuple):
     warnings: Tuple[str, ...] = ()
     after_end: bool = False
     claimed_version: Optional[int] = None
+    labels: Tuple[str, ...] = ()
 
 
 class RunSpec(NamedTuple):
@@ -270,6 +269,7 @@ def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
         show_output=fields.value("show_output", bool, True),
         after_end=fields.value("after_end", bool, False),
         warnings=tuple(map(_sendable, fields.strings("warnings"))),
+        labels=fields.strings("labels"),
     )
 
 

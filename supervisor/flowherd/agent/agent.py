@@ -23,6 +23,7 @@ from flowherd.agent.control import PAUSE_FILE, Control
 from flowherd.agent.deploy_many import CLAIMING, LOOKING, DeployMany, in_batches, overrides
 from flowherd.agent.direct_reports import report_failure, write_line
 from flowherd.agent.intake import Intake
+from flowherd.agent.label_limits import LabelLimits
 from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
@@ -102,8 +103,10 @@ class Agent(LaterNames, AgentParts):
         self._own_claim_gate = ClaimGate(self.logger, *reasons)
         self._own_report = self._own_make_report()
         hooks = (self._own_is_held_back, self._own_deploy_claimed, self._own_not_won)
-        deploy_many = DeployMany(self._own_claims, lambda: self._own_platform, *hooks)
-        intake = (self._own_connection, self.submitting_flow_runs, lambda: self._own_platform, deploy_many)
+        platform = lambda: self._own_platform  # noqa: E731
+        deploy_many = DeployMany(self._own_claims, platform, *hooks)
+        self._own_label_limits = LabelLimits(self.loaded.settings.agent.label_limits, platform)
+        intake = (self._own_connection, self.submitting_flow_runs, platform, deploy_many, self._own_label_limits)
         self._own_intake = Intake(*intake, lambda fut, one: self.on_flow_run_deploy_attempt(fut, flow_run_id=one))
         offered = (self._own_loop, self._own_intake, self._own_claims, self.query_flow_runs, self._own_may_take)
         self._own_offered = OfferedRuns(*offered, self.logger)
@@ -164,8 +167,9 @@ class Agent(LaterNames, AgentParts):
     def query_flow_runs(self) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, that it does not have already, and for which it has room."""
         room = self._own_platform.room(self.submitting_flow_runs)
-        asked = 0 if self._own_claim_gate.pause() is not None else room
-        found = self._own_connection.due_runs(self.labels, set(self.submitting_flow_runs), asked)
+        labels = self._own_label_limits.open_labels(self.labels, self.submitting_flow_runs)
+        asked = 0 if self._own_claim_gate.pause() is not None or labels is None else room
+        found = self._own_connection.due_runs(labels or (), set(self.submitting_flow_runs), asked)
         found = [flow_run for flow_run in found if not self._own_platform.holds(flow_run.id)]
         if room is not None and len(found) > room:
             self.logger.debug("%s flow runs are due, there is room for %s", len(found), room)

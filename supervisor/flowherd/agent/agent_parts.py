@@ -13,10 +13,11 @@ from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.http_api import ApiFacts
+from flowherd.agent.label_limits import LabelLimits
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.own_report import OwnReport
-from flowherd.agent.platform import Platform
+from flowherd.agent.platform import Figures, Platform
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.agent.systemd import notify_stopping
 from flowherd.backends.protocol import Backend
@@ -46,6 +47,7 @@ class AgentParts:
     _own_api_servers: ApiServers
     _own_claim_gate: ClaimGate
     _own_platform: Platform
+    _own_label_limits: LabelLimits
     _own_waker: Waker
     _own_offered: OfferedRuns
     _own_report: OwnReport
@@ -136,4 +138,8 @@ class AgentParts:
 
     def _own_api_facts(self) -> ApiFacts:
         platform = self._own_platform
-        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, platform.figures)
+        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, self._own_figures)
+
+    def _own_figures(self) -> Figures:
+        full = self._own_label_limits.full(self.submitting_flow_runs)
+        return replace(self._own_platform.figures(), full_labels=full)

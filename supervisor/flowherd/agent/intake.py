@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future
 
 from flowherd.agent.connection import Connection
 from flowherd.agent.deploy_many import DeployMany, in_batches
+from flowherd.agent.label_limits import LabelLimits
 from flowherd.agent.platform import Platform
 from flowherd.agent.worker_threads import WorkerThreads
 from flowherd.values import FlowRun, deciding_task_run
@@ -34,12 +35,14 @@ class Intake:
         deploying: set[str],
         platform: Callable[[], Platform],
         deploy_many: DeployMany,
+        label_limits: LabelLimits,
         ended: Callable[[Future[None], str], None],
     ) -> None:
         self._connection = connection
         self._deploying = deploying
         self._platform = platform
         self._deploy_many = deploy_many
+        self._label_limits = label_limits
         self._ended = ended
         self._lock = threading.Lock()
         #: The versions at which flow runs, or the task runs that decide, were claimed, each with the server's life, as
@@ -61,7 +64,7 @@ class Intake:
         """
         with self._lock:
             room = self._platform().room(self._deploying)
-            admitted = [one for one in flow_runs if self.is_new(one)][:room]
+            admitted = self._label_limits.admit([one for one in flow_runs if self.is_new(one)][:room], self._deploying)
             self._deploying.update(one.id for one in admitted)
             return admitted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,8 @@ class Figures:
     runs: int
     #: Highest number of runs at the same time; None means no limit.
     limit: int | None = None
+    #: Labels of which no more runs are taken now (agent.label_limits), each with its limit.
+    full_labels: Mapping[str, int] = field(default_factory=dict)
     #: Bytes of output that the backend does not have yet.
     spool_bytes: int = 0
     #: What fork servers are importing: interpreter, module, seconds, and the ids of the runs that wait for it.
@@ -106,6 +108,10 @@ class Platform(Protocol):
 
     def room(self, deploying: Collection[str]) -> int | None:
         """Return for how many more runs there is room, besides those that are being deployed; None means any number."""
+        ...
+
+    def labels_of_living(self) -> Mapping[str, Sequence[str]]:
+        """Return the labels of the runs that live here, by their ids."""
         ...
 
     def pause_reason(self) -> ClaimPause | None:
@@ -193,6 +199,10 @@ class Elsewhere:
     def room(self, deploying: Collection[str]) -> int | None:
         """Return None: the other platform queues what it cannot run yet."""
         return None
+
+    def labels_of_living(self) -> Mapping[str, Sequence[str]]:
+        """Return nothing: nothing is kept."""
+        return {}
 
     def pause_reason(self) -> ClaimPause | None:
         """Return None."""

@@ -106,7 +106,7 @@ def _values(setting: SettingInfo) -> str:
     if setting.shape is Shape.LIST:
         return "list of texts"
     if setting.shape is Shape.MAPPING:
-        return "pairs of names and texts"
+        return f"pairs of names and {'whole numbers' if setting.kind is int else 'texts'}"
     if setting.choices:
         return " or ".join(f"`{choice}`" for choice in setting.choices)
     if setting.secret:

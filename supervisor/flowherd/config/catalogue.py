@@ -41,7 +41,7 @@ class SettingInfo:
 
     dotted: str
     shape: Shape
-    #: The type of a scalar, without None: str, int, float, bool. str for lists and mappings.
+    #: The type of a scalar, without None, or of a mapping's values: str, int, float, bool. str for lists.
     kind: type
     #: The allowed values, if there are only a few.
     choices: tuple[str, ...]
@@ -72,10 +72,11 @@ _SHAPES: dict[type, Shape] = {list: Shape.LIST, dict: Shape.MAPPING}
 
 def _setting(dotted: str, field: SectionField) -> SettingInfo:
     kind, text = field.type.kind, field.text
+    values = field.type.item.kind if kind is dict and field.type.item is not None else kind
     return SettingInfo(
         dotted=dotted,
         shape=_SHAPES.get(kind, Shape.SCALAR),
-        kind=kind if kind in (bool, int, float) else str,
+        kind=values if values in (bool, int, float) else str,
         choices=field.type.choices,
         bounds=field.bounds,
         optional=field.type.optional,

@@ -51,6 +51,12 @@ def _checked_secret_source(source: str) -> str:
     return source
 
 
+def _checked_at_least_one(number: int) -> int:
+    if number < 1:
+        raise ValueError("it should be at least 1")
+    return number
+
+
 def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not all(" " <= character <= "ÿ" for character in value):
@@ -62,6 +68,8 @@ def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
 Token = Annotated[str, Check(_checked_token), Field(repr=False, secret=True)]
 #: Where a secret is read from when a run starts.
 SecretSource = Annotated[str, Check(_checked_secret_source)]
+#: A number of things of which there must be one.
+AtLeastOne = Annotated[int, Check(_checked_at_least_one)]
 #: A name that becomes part of a path of Prefect 3's API, or empty.
 PoolName = Annotated[str, Check(_checked_pool_name)]
 #: The address of an API, or empty.

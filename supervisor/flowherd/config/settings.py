@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from flowherd.config.field_types import AbsolutePath, ApiAddress, Headers, PoolName, SecretSource, Token
+from flowherd.config.field_types import AbsolutePath, ApiAddress, AtLeastOne, Headers, PoolName, SecretSource, Token
 from flowherd.config.runtime_option import runtime_from_text
 from flowherd.config.sections import Field, Section
 
@@ -112,6 +112,9 @@ class AgentSection(Section):
     )
     limit: int | None = Field(
         default=None, gt=0, description="Maximum number of runs at the same time. Not set: no limit."
+    )
+    label_limits: dict[str, AtLeastOne] = Field(
+        default={}, description="Maximum number of runs with a label at the same time, by label: {db = 2}."
     )
     on_stop: OnStop | None = Field(
         default=None,

@@ -114,6 +114,7 @@ def outline(flow_run: FlowRun, claim: str) -> RunSpec:
             attempt=uuid.uuid4().hex[:12],
             claimed_version=flow_run.version,
             claimed_via_task_run="" if deciding is None else deciding.id,
+            labels=tuple(flow_run.labels or ()),
         ),
     )
 

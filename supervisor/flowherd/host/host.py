@@ -91,16 +91,14 @@ class Host:
 
     @functools.cached_property
     def _watcher(self) -> Watcher:
-        return Watcher(
-            self._registry, self._loaded.settings.agent.watch_interval, self._run_ended, self._upkeep.survivors.add
-        )
+        interval_s = self._loaded.settings.agent.watch_interval
+        return Watcher(self._registry, interval_s, self._run_ended, self._upkeep.survivors.add)
 
     @functools.cached_property
     def _courier(self) -> Courier:
-        options = self._options
+        options, ended = self._options, self._run_delivered
         settings = CourierSettings.of(self._loaded.settings, send_logs=options.send_logs, mirror=options.mirror)
-        ends = (self._run_delivered, self._is_in_use, self._state.path)
-        return Courier(self._registry, self._connection, settings, *ends)
+        return Courier(self._registry, self._connection, settings, ended, self._is_in_use, self._state.path)
 
     def defaults(self) -> AgentDefaults:
         """Return what the agent gives to every run whose flow does not choose otherwise."""
@@ -170,6 +168,10 @@ class Host:
             return None
         busy = len({run.id for run in self._registry.living()} | set(deploying))
         return max(0, self._options.limit - busy)
+
+    def labels_of_living(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of the runs that have not ended, by their ids."""
+        return self._registry.labels_of_living()
 
     def pause_reason(self) -> ClaimPause | None:
         """Pause when the state directory was lost, or when the output that the backend lacks fills the disk."""
@@ -321,8 +323,7 @@ class Host:
                 self._registry.remove(run)
 
     def _fail(self, run: Run, error: BaseException) -> None:
-        intent = self._unstarted.take(run.id)
-        if intent is not None:
+        if (intent := self._unstarted.take(run.id)) is not None:
             intent.release()
         run.fail_to_start(error)
         self._watcher.wake()
@@ -335,7 +336,7 @@ class Host:
     def _run_ended(self, run: Run) -> None:
         self._courier.wake()
         self._ended.ended(run)
-        if self._options.limit is not None:
+        if self._options.limit is not None or self._options.limits_labels:
             self._ties.has_room()
 
     def _run_delivered(self, run: Run) -> None:

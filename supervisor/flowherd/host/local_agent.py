@@ -178,6 +178,7 @@ class LocalAgent(Agent):
             env_vars=self.env_vars,
             import_paths=self.import_paths,
             limit=self.limit,
+            limits_labels=bool(self.loaded.settings.agent.label_limits),
             send_logs=self.log_to_cloud,
             mirror=self.show_flow_logs,
             api_key=lambda: self.flow_run_api_key,

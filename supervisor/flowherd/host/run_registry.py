@@ -40,6 +40,10 @@ class RunRegistry:
         """Return the runs that have not ended."""
         return [run for run in self if not run.ended]
 
+    def labels_of_living(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of the runs that have not ended, by their ids."""
+        return {run.id: run.spec.agent.labels for run in self.living()}
+
     def unsent_bytes(self, send_logs: bool) -> int:
         """Return how much of the journals the backend does not have yet, bytes; 0 if the agent sends no logs."""
         return sum(run.directory.unsent_bytes() for run in self if run.sends_logs) if send_logs else 0

@@ -52,6 +52,8 @@ class HostOptions:
     import_paths: Sequence[str] = ()
     #: Highest number of runs at the same time; None means no limit.
     limit: int | None = None
+    #: Whether there are limits for runs with some label.
+    limits_labels: bool = False
     #: Whether logs go to the backend.
     send_logs: bool = True
     #: Whether the runs' output is shown on standard output.

@@ -50,7 +50,8 @@ def offer_runs(call: Call, given: Input) -> Mapping[str, Any]:
     # Without those of others, so that what can be offered is among the first.
     left_out, tasks_before = [*busy, *unavailable], call.now - HANDED_OUT_AFTER_US
     due = due_flow_runs(call.connection, tenant_id, labels, call.now, most, tasks_before, left_out)
-    return {"flow_runs": run_details(call.connection, call.now, call.offers.ask(holder, labels, room, due, busy))}
+    offered = call.offers.ask(holder, labels, room, due, busy, call.effects.passed)
+    return {"flow_runs": run_details(call.connection, call.now, offered)}
 
 
 OPERATIONS = (

@@ -55,6 +55,11 @@ def test_a_run_that_starts_later_is_not_due() -> None:
     assert "in 1h00m" in sentences(run(due_s=3600), agent())
 
 
+def test_a_run_that_is_held_back_says_for_what_it_waits() -> None:
+    why = "Waits for room: first of the same flow is still running (overlap: queue)."
+    assert sentences(run("Queued", message=why), agent()) == why
+
+
 def test_without_a_running_agent_the_sentence_says_so() -> None:
     assert sentences(run()) == "No agent with the labels x is running; start one with `flowherd start`."
     assert "No agent with the labels x is running" in sentences(run(), agent(alive=False))
@@ -71,6 +76,12 @@ def test_a_run_without_labels_needs_an_agent_without_labels() -> None:
 def test_the_reason_why_an_agent_claims_nothing_is_shown() -> None:
     facts = {"agent": "a", "status": "paused", "reason": "paused: claims nothing", "runs": 0}
     assert sentences(run(), agent(), a=facts) == "Agent 'a' claims nothing: paused: claims nothing."
+
+
+def test_an_agent_has_no_room_for_a_label_of_which_as_many_run_as_may() -> None:
+    facts = {"agent": "a", "status": "ok", "reason": "", "runs": 2, "limit": None, "full_labels": {"x": 2, "y": 1}}
+    expected = "Agent 'a' has no room for the label x: 2 of its runs are running (agent.label_limits)."
+    assert sentences(run(), agent(), a=facts) == expected
 
 
 def test_an_agent_at_its_limit_has_no_room() -> None:

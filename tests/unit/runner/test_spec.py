@@ -70,7 +70,9 @@ WHOLE = RunSpec(
     max_journal_bytes=20000,
     log_level=10,
     cgroup="/sys/fs/cgroup/x",
-    agent=AgentKeys("claim", "attempt", "task", "/python", ("json",), True, False, False, False, ("odd",), True, 7),
+    agent=AgentKeys(
+        "claim", "attempt", "task", "/python", ("json",), True, False, False, False, ("odd",), True, 7, ("db",)
+    ),
 )
 WRITTEN = json.loads(json.dumps(spec_to_json(WHOLE)))
 #: As an agent of 0.1.0 wrote the keys that only agents read.

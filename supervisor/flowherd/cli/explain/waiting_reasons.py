@@ -72,7 +72,7 @@ def _unclaimed(
     else:
         matching = [agent for agent in living if missing_labels(run.labels, [agent]) is None]
         facts = [local.get(agent.name) or _as_reported(agent) for agent in matching]
-        sentences += [sentence for each in facts for sentence in _why_agent_claims_nothing(each)]
+        sentences += [sentence for each in facts for sentence in _why_agent_claims_nothing(each, run.labels)]
         if not sentences:
             sentences.append(_about_to_be_claimed(due, matching, now))
     return sentences
@@ -94,8 +94,8 @@ def _as_reported(agent: AgentView) -> Mapping[str, Any] | None:
     return {**facts, "limit": report.limit, "runs": report.runs if agent.runs is None else agent.runs}
 
 
-def _why_agent_claims_nothing(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return why an agent with the right labels claims nothing; `facts` is what it reports."""
+def _why_agent_claims_nothing(facts: Mapping[str, Any] | None, labels: Sequence[str]) -> list[str]:
+    """Return why an agent with these labels claims no run that has them; `facts` is what it reports."""
     if facts is None:
         return []
     name, status = facts.get("agent"), facts.get("status")
@@ -104,7 +104,13 @@ def _why_agent_claims_nothing(facts: Mapping[str, Any] | None) -> list[str]:
     limit, runs = facts.get("limit"), facts.get("runs")
     if isinstance(limit, int) and isinstance(runs, int) and runs >= limit:
         return [f"Agent {name!r} has no room: {runs} of {limit} runs are running (--limit)."]
-    return []
+    full = facts.get("full_labels") or {}
+    room = f"Agent {name!r} has no room for the label"
+    return [
+        f"{room} {label}: {full[label]} of its runs are running (agent.label_limits)."
+        for label in labels
+        if label in full
+    ]
 
 
 def _imports(run: RunView, local: Iterable[Mapping[str, Any]]) -> list[str]:
