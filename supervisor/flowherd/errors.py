@@ -48,7 +48,7 @@ class IllegalTransition(FlowherdError):
 
 
 class NotFound(FlowherdError, LookupError):
-    """The server has no such flow or run."""
+    """There is no such flow or run at the server, or no such file or function to be registered."""
 
 
 class InvalidRequest(FlowherdError, ValueError):

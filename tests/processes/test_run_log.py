@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.cli.flows.flow_document import HowToRun, command_storage, flow_document
+from flowherd.client.flow_document import HowToRun, command_storage, flow_document
 from flowherd.client.logs import PAGE, RunLog
 from flowherd.client.user_client import UserClient
 from tests.support.server import running_server

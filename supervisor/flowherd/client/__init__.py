@@ -4,6 +4,7 @@ client       flowherd.Client, what programs use; connect finds its server
 user_client  one connection of a person, with all that follows
 flows        projects and registered flows
 flow_list    registered flows with their last runs, next run and schedule
+registration Client.register, from new_flow; the document of a flow: flow_document, flow_schedule, signature
 removal      taking flows away
 runs         flow runs: create and find
 run_list     lists of runs: all that match a filter (run_filter), or what runs, is due, failed lately and is next

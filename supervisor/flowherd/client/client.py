@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowherd.client import lookup
 from flowherd.client.ends import ends_of
 from flowherd.client.flows import falsy_defaults
+from flowherd.client.registration import Registration
 from flowherd.errors import BackendUnavailable, ConfigurationError, InvalidRequest, NotFound, WaitTimeout
 from flowherd.parameter_names import complaints
 
@@ -31,7 +32,7 @@ NOT_LATE_S = 60.0
 _LOG_POLL_S = 0.25
 
 
-class Client:
+class Client(Registration):
     """What a person can ask of a server: register flows, start and follow runs, cancel and remove them.
 
     `api` is the server's address; without it the settings decide as for the commands, and without those the embedded
@@ -69,7 +70,7 @@ class Client:
         return client
 
     def _init(self, connection: UserClient, loaded: LoadedSettings) -> None:
-        #: For the command line; these two are not public.
+        # These two are for the command line, and not public.
         self.connection = connection
         self.loaded = loaded
         self._has_asked = False

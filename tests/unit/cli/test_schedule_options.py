@@ -9,7 +9,8 @@ import pytest
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.schedule_options import ChosenSchedule, chosen_schedule
+from flowherd.cli.flows.schedule_options import chosen_schedule
+from flowherd.client.flow_schedule import ChosenSchedule
 
 NOW = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
 

@@ -22,12 +22,12 @@ from flowherd.cli.flows.rule_options import (
     RetryOnOption,
     chosen_rules,
 )
-from flowherd.cli.open_client import open_client
+from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
 
 if TYPE_CHECKING:
-    from flowherd.cli.flows.schedule_options import ChosenSchedule
+    from flowherd.client.flow_schedule import ChosenSchedule
     from flowherd.client.flows import RegisteredFlow
     from flowherd.client.user_client import UserClient
 
@@ -159,9 +159,9 @@ def register(
     imported by its interpreter, its function exists and takes the parameters. A module is imported for that.
     """
     from flowherd.cli.flows.check_document import check_document
-    from flowherd.cli.flows.flow_document import HowToRun, flow_document, is_file_reference, python_storage
     from flowherd.cli.flows.schedule_options import chosen_schedule
     from flowherd.cli.here.kept_definitions import keep_definition
+    from flowherd.client.flow_document import HowToRun, flow_document, is_file_reference, python_storage
 
     now = datetime.now(timezone.utc)
     rules = chosen_rules(overlap, max_running, catch_up, retries, retry_delay, retry_backoff, retry_on)
@@ -183,13 +183,14 @@ def register(
         user=user,
         log_level=_log_level(log_level, command),
     )
-    client, loaded = open_client(api)
-    rules_document = rules.document(client)
-    times = None if schedule is None else _schedule_document(schedule, parameters, client)
+    client = open_public_client(api)
+    loaded = client.loaded
+    rules_document = rules.document(client.connection)
+    times = None if schedule is None else _schedule_document(schedule, parameters, client.connection)
     document = flow_document(name, storage, how, parameters, times) | rules_document
     if check:
         check_document(document, loaded)
-    flow = client.flows.register(client.flows.ensure_project(project), document)
+    flow = client.register_document(document, project=project)
     keep_definition(loaded.paths.home, project, document)
     _print_flow(flow, document["run_config"]["labels"], schedule, rules, now, as_json)
 
@@ -203,7 +204,7 @@ def _checked_ref(python: str | None, argv: list[str] | None) -> str:
 
 
 def _command_storage(argv: list[str] | None, python: str | None) -> dict[str, Any]:
-    from flowherd.cli.flows.flow_document import command_storage
+    from flowherd.client.flow_document import command_storage
 
     if python is not None:
         raise CommandError("--python and --command exclude each other", exit_codes.USAGE)

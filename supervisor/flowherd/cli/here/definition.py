@@ -6,11 +6,11 @@ from pathlib import Path
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.flow_document import python_storage
 from flowherd.cli.here.kept_definitions import Definition, kept_definition
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import settings_from
 from flowherd.cli.printing import print_note
+from flowherd.client.flow_document import python_storage
 from flowherd.client.lookup import find_flow
 from flowherd.config import LoadedSettings
 from flowherd.errors import BackendUnavailable

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.cli import exit_codes
-from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.flow_document import (
+from flowherd.client.flow_document import (
     HowToRun,
     command_storage,
     flow_document,
     python_storage,
 )
 from flowherd.client.flows import falsy_defaults
+from flowherd.errors import InvalidRequest, NotFound
 
 SOURCE = """
 from elsewhere import imported as renamed
@@ -70,9 +69,8 @@ def test_the_parameters_of_a_function_are_named_if_its_signature_is_certain(
 
 @pytest.mark.parametrize("name", ["inner", "nothing"])
 def test_a_function_that_the_file_does_not_define_is_refused(directory: Path, name: str) -> None:
-    with pytest.raises(CommandError, match=name) as caught:
+    with pytest.raises(NotFound, match=name):
         python_storage(f"./flows.py:{name}", directory)
-    assert caught.value.exit_code == exit_codes.NOT_FOUND
 
 
 def test_checking_a_file_does_not_run_it(tmp_path: Path) -> None:
@@ -83,7 +81,7 @@ def test_checking_a_file_does_not_run_it(tmp_path: Path) -> None:
 def test_a_file_that_does_not_exist_or_is_not_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def main(:\n")
     for ref in ("missing.py:main", "broken.py:main"):
-        with pytest.raises(CommandError, match=ref.partition(":")[0]):
+        with pytest.raises((NotFound, InvalidRequest), match=ref.partition(":")[0]):
             python_storage(ref, tmp_path)
 
 
@@ -91,7 +89,7 @@ def test_a_file_without_a_function_is_run_as_a_whole(directory: Path) -> None:
     assert python_storage("./flows.py", directory) == {"type": "Python", "ref": f"{directory}/flows.py"}
     for ref in ("missing.py", "broken.py"):
         (directory / "broken.py").write_text("def main(:\n")
-        with pytest.raises(CommandError, match=ref):
+        with pytest.raises((NotFound, InvalidRequest), match=ref):
             python_storage(ref, directory)
 
 
@@ -102,7 +100,7 @@ def test_a_module_reference_stays_as_it_is(tmp_path: Path, ref: str) -> None:
 
 @pytest.mark.parametrize("ref", ["main", "module:", ":main", "mod-ule:main", "module:a.b", "module:ma in", "a..b:c"])
 def test_what_is_not_a_reference_is_refused(tmp_path: Path, ref: str) -> None:
-    with pytest.raises(CommandError, match="--python"):
+    with pytest.raises(InvalidRequest, match="not a reference to Python code"):
         python_storage(ref, tmp_path)
 
 

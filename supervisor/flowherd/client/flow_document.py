@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flowherd import __version__
-from flowherd.cli import exit_codes
-from flowherd.cli.failures import CommandError
-from flowherd.cli.flows.signature import keyword_names
+from flowherd.client.signature import keyword_names
+from flowherd.errors import InvalidRequest, NotFound
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -71,8 +70,8 @@ def python_storage(ref: str, directory: Path, *, check: bool = True) -> dict[str
     """Return the storage of a Python callable, "module:function" or "path/file.py:function", or of a file to run.
 
     It names the parameters of a function in a file, unless it takes any (parameter_names.py). A path is relative to
-    `directory`. Raises CommandError if the reference is malformed, and with `check` if the file does not exist, is not
-    Python, or has no such function.
+    `directory`. Raises InvalidRequest if the reference is malformed, and with `check` if the file is not Python;
+    NotFound with `check` if there is no such file, or no such function in it.
     """
     if ref.endswith(".py"):
         path = directory / ref
@@ -82,14 +81,16 @@ def python_storage(ref: str, directory: Path, *, check: bool = True) -> dict[str
     place, colon, function = ref.rpartition(":")
     if not colon or not function.isidentifier():
         forms = "module:function, path/to/file.py:function or path/to/file.py"
-        raise _wrong(f"--python {ref!r} is not a reference; write it as {forms}")
+        raise InvalidRequest(f"{ref!r} is not a reference to Python code; write it as {forms}")
     if "/" in place or place.endswith(".py"):
         path = directory / place
         names = _names(path, function, check)
         known = {} if names is None else {"parameters": names}
         return {"type": "Python", "ref": f"{path}:{function}", **known}
     if not _MODULE.fullmatch(place):
-        raise _wrong(f"--python {ref!r}: {place!r} is neither the name of a module nor the path of a .py file")
+        raise InvalidRequest(
+            f"{ref!r} is not a reference to Python code: {place!r} is neither the name of a module nor a .py file"
+        )
     return {"type": "Python", "ref": ref}
 
 
@@ -135,7 +136,7 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
 def _names(path: Path, function: str, check: bool) -> list[str] | None:
     try:
         return keyword_names(_checked_file(path, function), function)
-    except CommandError:
+    except (NotFound, InvalidRequest):
         if check:
             raise
         return None
@@ -144,7 +145,7 @@ def _names(path: Path, function: str, check: bool) -> list[str] | None:
 def _checked_file(path: Path, function: str) -> ast.Module:
     module = _parse_file(path)
     if function not in _top_level_names(module.body):
-        raise CommandError(f"--python: {path} defines no function {function}", exit_codes.NOT_FOUND)
+        raise NotFound(f"{path} defines no function {function}")
     return module
 
 
@@ -152,9 +153,9 @@ def _parse_file(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), str(path))
     except OSError as error:
-        raise CommandError(f"--python: {path} cannot be read: {error.strerror}", exit_codes.NOT_FOUND) from error
+        raise NotFound(f"{path} cannot be read: {error.strerror}") from error
     except (SyntaxError, ValueError) as error:
-        raise _wrong(f"--python: {path} is not Python: {error}") from error
+        raise InvalidRequest(f"{path} is not Python: {error}") from error
 
 
 def _top_level_names(body: Sequence[ast.stmt]) -> Iterator[str]:
@@ -171,7 +172,3 @@ def _top_level_names(body: Sequence[ast.stmt]) -> Iterator[str]:
                 yield from _top_level_names(getattr(statement, block, []))
             for handler in getattr(statement, "handlers", []):
                 yield from _top_level_names(handler.body)
-
-
-def _wrong(message: str) -> CommandError:
-    return CommandError(message, exit_codes.USAGE)
