@@ -23,7 +23,6 @@ from flowherd.agent.control import PAUSE_FILE, Control
 from flowherd.agent.deploy_many import CLAIMING, LOOKING, DeployMany, in_batches, overrides
 from flowherd.agent.direct_reports import report_failure, write_line
 from flowherd.agent.intake import Intake
-from flowherd.agent.label_limits import LabelLimits
 from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
@@ -101,11 +100,9 @@ class Agent(LaterNames, AgentParts):
         self._own_api_servers = ApiServers(self.loaded.settings.agent.api_token)
         reasons = (self.control.claim_pause, lambda: self._own_platform.pause_reason())
         self._own_claim_gate = ClaimGate(self.logger, *reasons)
-        self._own_report = self._own_make_report()
         hooks = (self._own_is_held_back, self._own_deploy_claimed, self._own_not_won)
-        platform = lambda: self._own_platform  # noqa: E731
+        platform = self._own_platform_now
         deploy_many = DeployMany(self._own_claims, platform, *hooks)
-        self._own_label_limits = LabelLimits(self.loaded.settings.agent.label_limits, platform)
         intake = (self._own_connection, self.submitting_flow_runs, platform, deploy_many, self._own_label_limits)
         self._own_intake = Intake(*intake, lambda fut, one: self.on_flow_run_deploy_attempt(fut, flow_run_id=one))
         offered = (self._own_loop, self._own_intake, self._own_claims, self.query_flow_runs, self._own_may_take)

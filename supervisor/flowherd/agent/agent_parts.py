@@ -47,10 +47,8 @@ class AgentParts:
     _own_api_servers: ApiServers
     _own_claim_gate: ClaimGate
     _own_platform: Platform
-    _own_label_limits: LabelLimits
     _own_waker: Waker
     _own_offered: OfferedRuns
-    _own_report: OwnReport
     submitting_flow_runs: set[str]
 
     @functools.cached_property
@@ -108,7 +106,15 @@ class AgentParts:
 
     # -- inside
 
-    def _own_make_report(self) -> OwnReport:
+    def _own_platform_now(self) -> Platform:
+        return self._own_platform
+
+    @functools.cached_property
+    def _own_label_limits(self) -> LabelLimits:
+        return LabelLimits(self.loaded.settings.agent.label_limits, self._own_platform_now)
+
+    @functools.cached_property
+    def _own_report(self) -> OwnReport:
         figures, pause = (lambda: self._own_platform.figures()), self._own_claim_gate.pause
         report = OwnReport(self._own_connection, self.control.instance, figures, pause)
         self._own_connection.before_last_request = report.before_request
