@@ -44,12 +44,9 @@ def be_born(
 
 def enter_cgroup(newborn: Newborn, cgroup: Optional[str]) -> Optional[str]:
     """Be in the run's cgroup, with the flow process; return it, or None as osapi.enter_cgroup does."""
-    if cgroup is not None and cgroup == newborn.cgroup:
-        return cgroup
-    entered = osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
-    if newborn.cgroup is not None and entered is not None:
-        osapi.remove_cgroup(newborn.cgroup)
-    return entered
+    if newborn.cgroup is not None:  # only a run with this cgroup gets such a spare
+        return newborn.cgroup
+    return osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
 
 
 def _detach() -> None:

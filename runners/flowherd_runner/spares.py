@@ -97,11 +97,12 @@ class Spares:
         self._spares[pid] = _Spare(ours, cgroup)
 
     def hand_over(self, directory: str, fds: List[int], cgroup: Optional[str] = None) -> Optional[int]:
-        """Give a run to a spare and return its pid; None if there is none.
+        """Give a run to a spare and return its pid; None if there is none for it.
 
-        `cgroup` is that of the run; a spare that is in another one leaves it.
+        `cgroup` is that of the run. A spare that is in another one is left for the run that was promised that one: two
+        runs in one cgroup would end together.
         """
-        for pid in sorted(self.pids, key=lambda one: self._spares[one].cgroup != cgroup):
+        for pid in [one for one in self.pids if self._spares[one].cgroup in (None, cgroup)]:
             channel = self._spares[pid].channel
             assert channel is not None
             try:

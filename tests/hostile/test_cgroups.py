@@ -168,3 +168,25 @@ def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_
         wait_until(lambda: not Path(spare).exists())
         (other,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
     assert other != spare and not Path(other).exists()
+
+
+def test_a_spare_in_a_cgroup_that_was_promised_to_another_run_is_left_for_that_run(
+    delegated: cgroups.Cgroups, tmp_path: Path
+) -> None:
+    backend = MemoryBackend()
+    flow = tmp_path / "flow.py"
+    flow.write_text("import time\ndef main(): time.sleep(100)")
+    with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
+        servers = agent._own_host._surroundings.fork_servers._servers
+        wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
+        (promised,) = [path for one in servers.values() if (path := one.spare_cgroups.reserve()) is not None]
+        spare = wait_until(lambda: (Path(promised) / "cgroup.procs").read_text().split())
+        run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
+        wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
+        run = agent._own_host._registry.get(run_id)
+        assert run is not None and run.cgroup is not None and run.runner is not None
+        assert cgroup_line(run.runner.pid).endswith(run.cgroup.name)
+        assert run.cgroup != Path(promised)
+        assert set(spare) <= set((Path(promised) / "cgroup.procs").read_text().split())
+        backend.cancel(run_id)
+        assert wait_for_end(backend, run_id) is RunState.CANCELLED
