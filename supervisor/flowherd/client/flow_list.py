@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from flowherd.backends.graphql.literals import Word, arguments
@@ -20,13 +20,16 @@ from flowherd.backends.json_values import (
     text,
     text_or_none,
 )
-from flowherd.client.queries import select
+from flowherd.client.queries import select, understanding
 from flowherd.parameter_names import parameter_names
 from flowherd.states import ACTIVE, SUCCESSFUL, WAITING, RunState
 from flowherd.story.usual import LOOKED_AT, usual_s
 
 #: Number of a flow's newest versions whose runs are looked at.
 _VERSIONS = 3
+#: Maximum number of runs that are read of those which wait for something else than a time to come.
+_MAX_WAITING = 1000
+_WAITING = "id state scheduled_start_time state_start_time"
 #: Number of a flow's newest runs that are read.
 RECENT = 10
 
@@ -89,7 +92,20 @@ class FlowList:
             where["name"] = {"_eq": name}
         if project is not None:
             where["project"] = {"name": {"_eq": project}}
-        return select(self._transport, "flow", _fields(), _flow, where=where, order_by={"name": Word("asc")})
+        now = datetime.now(timezone.utc).isoformat()
+        given = arguments(where=where, order_by={"name": Word("asc")})
+        # Of the runs that are scheduled for later, an index leads to the first; the other waiting ones are few.
+        scheduled = {"state": {"_eq": RunState.SCHEDULED.value}}
+        others = {"_or": [_in(WAITING - {RunState.SCHEDULED}), {**scheduled, "scheduled_start_time": {"_lt": now}}]}
+        waiting = arguments(where=others, order_by={"scheduled_start_time": Word("asc")}, limit=_MAX_WAITING)
+        data = self._transport.execute(
+            f"query {{ flow{given} {{ {_fields(now)} }} waiting: flow_run{waiting} {{ {_WAITING} flow_id }} }}"
+        )
+        with understanding(self._transport, "the flows"):
+            others_of: dict[str, Mapping[str, Any]] = {}
+            for row in mappings_not_null(data["waiting"]):
+                others_of.setdefault(text(row["flow_id"]), row)
+            return [_flow(row, others_of.get(row["id"])) for row in mappings_not_null(data["flow"])]
 
     def versions(self, flow: FlowView) -> list[tuple[int, datetime | None]]:
         """Return the versions of a flow with the times at which they were registered, the newest first."""
@@ -104,35 +120,39 @@ class FlowList:
         )
 
 
-def _fields() -> str:
+def _in(states: Collection[RunState]) -> dict[str, Any]:
+    return {"state": {"_in": sorted(states)}}
+
+
+def _fields(now: str) -> str:
     started, desc = {"start_time": {"_is_null": False}}, {"start_time": Word("desc")}
     good = {"state": {"_in": sorted(SUCCESSFUL - {RunState.SKIPPED})}, **started}
     recent = arguments(where=started, order_by=desc, limit=RECENT)
     usual = arguments(where=good, order_by=desc, limit=LOOKED_AT)
-    waiting = arguments(
-        where={"state": {"_in": sorted(WAITING)}}, order_by={"scheduled_start_time": Word("asc")}, limit=1
-    )
+    to_come = {"state": {"_eq": RunState.SCHEDULED.value}, "scheduled_start_time": {"_gte": now}}
+    coming = arguments(where=to_come, order_by={"scheduled_start_time": Word("asc")}, limit=1)
     running = arguments(where={"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}})
     versions = arguments(order_by={"version": Word("desc")}, limit=_VERSIONS)
     past = "{ id state start_time end_time }"
     return (
         "id name version created project { name } storage run_config settings parameters schedule is_schedule_active "
-        f"waiting: flow_runs{waiting} {{ id state scheduled_start_time state_start_time }} "
+        f"coming: flow_runs{coming} {{ {_WAITING} }} "
         f"flow_group {{ labels schedule flows{versions} {{ recent: flow_runs{recent} {past} "
         f"good: flow_runs{usual} {past} running: flow_runs_aggregate{running} {{ aggregate {{ count }} }} }} }}"
     )
 
 
-def _flow(row: Mapping[str, Any]) -> FlowView:
+def _flow(row: Mapping[str, Any], waiting: Mapping[str, Any] | None) -> FlowView:
+    """Return the flow of a row; `waiting` is its first run that waits and is not only scheduled for later."""
     group, project = mapping_or_none(row["flow_group"]) or {}, mapping_or_none(row["project"])
     run_config, storage = mapping_or_none(row["run_config"]) or {}, mapping_or_none(row["storage"]) or {}
     versions = mappings_not_null(group["flows"]) if "flows" in group else []
     labels = group.get("labels") if group.get("labels") is not None else run_config.get("labels")
     parameters = mappings(row["parameters"])
-    waiting = mappings_not_null(row["waiting"])
+    first = waiting or next(iter(mappings_not_null(row["coming"])), None)
     due = None
-    if waiting:
-        due = parsed_time(waiting[0]["state_start_time"]) or parsed_time(waiting[0]["scheduled_start_time"])
+    if first is not None:
+        due = parsed_time(first["state_start_time"]) or parsed_time(first["scheduled_start_time"])
     good = [run for run in _runs(versions, "good") if run.started is not None and run.ended is not None]
     schedule = mapping_or_none(group.get("schedule")) or mapping_or_none(row["schedule"])
     return FlowView(
@@ -151,8 +171,8 @@ def _flow(row: Mapping[str, Any]) -> FlowView:
         schedule=schedule,
         is_schedule_active=schedule is not None and row["is_schedule_active"] is True,
         next_due=due,
-        next_id=text(waiting[0]["id"]) if waiting else None,
-        next_state=text(waiting[0]["state"]) if waiting else None,
+        next_id=None if first is None else text(first["id"]),
+        next_state=None if first is None else text(first["state"]),
         recent=_runs(versions, "recent")[:RECENT],
         running=sum(integer(mapping(mapping(one["running"])["aggregate"])["count"]) for one in versions),
         usual_s=usual_s([(run.ended - run.started).total_seconds() for run in good if run.ended and run.started]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -85,47 +85,64 @@ class RunList:
     def overview(self, wanted: RunFilter, now: datetime, limit: int) -> Overview:
         """Return what matches of what runs, is due, failed lately and comes next; at most `limit` that are due."""
         asc, desc = Word("asc"), Word("desc")
-        soon = {"_and": [{"state": {"_in": sorted(WAITING)}}, {"scheduled_start_time": {"_lte": _text(now + _SOON)}}]}
+        conditions = _Conditions(wanted.where(), now)
+        soon = {"_and": [*conditions.coming, {"scheduled_start_time": {"_lte": _text(now + _SOON)}}]}
         more = (
             "flow { schedule is_schedule_active flow_group { schedule } "
             f"flow_runs_aggregate{arguments(where=soon)} {{ aggregate {{ count }} }} }}"
         )
-        following = _Part([{"flow_id": asc}, {"scheduled_start_time": asc}], None, [Word("flow_id")], more)
-        failed = _Part([{"end_time": desc}], _MAX_FAILED)
-        found, totals, data = self._groups(
-            wanted, now, {**_first_groups(limit), Group.FAILED: failed, Group.NEXT: following}
-        )
+        following = [{"flow_id": asc}, {"scheduled_start_time": asc}]
+        parts = [
+            *_first_parts(limit),
+            _Part("failed", Group.FAILED, [{"end_time": desc}], _MAX_FAILED),
+            _Part("next", Group.NEXT, following, None, [Word("flow_id")], more),
+            _Part("waiting", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
+        ]
+        # All that ended are counted by reading each of them if a text is looked for.
+        counted = [Group.NEXT, *([] if wanted.search else [Group.ENDED])]
+        found, totals, data = self._read(parts, conditions, counted)
         with understanding(self._transport, "the next runs"):
-            coming = {text(row["id"]): _coming(row) for row in mappings_not_null(data[Group.NEXT.value])}
-        runs = [run for part in found.values() for run in part]
-        return Overview(runs, self._between(found[Group.FAILED]), totals, coming)
+            coming = {text(row["id"]): _coming(row) for row in mappings_not_null(data["next"])}
+        failed = [run for part, runs in found for run in runs if part.group is Group.FAILED]
+        return Overview([run for _, runs in found for run in runs], self._between(failed), totals, coming)
 
     def groups(self, wanted: RunFilter, now: datetime, limit: int) -> Overview:
         """Return all that matches: of each group at most `limit`, those that come first; what runs is whole."""
         asc, desc = Word("asc"), Word("desc")
-        parts = {
-            **_first_groups(limit),
-            Group.FAILED: _Part([{"end_time": desc}], limit),
-            Group.NEXT: _Part([{"scheduled_start_time": asc}], limit),
-            Group.ENDED: _Part([{"end_time": desc}], limit),
-        }
-        found, totals, _ = self._groups(wanted, now, parts)
-        return Overview([run for part in found.values() for run in part], (), totals)
-
-    def _groups(
-        self, wanted: RunFilter, now: datetime, parts: Mapping[Group, _Part]
-    ) -> tuple[dict[Group, list[RunView]], dict[Group, int], Mapping[str, Any]]:
-        conditions = _conditions(wanted.where(), now)
-        fields = [
-            *(part.text(group.value, conditions[group]) for group, part in parts.items()),
-            *(_count(f"all_{group.value}", condition) for group, condition in _counted(wanted, conditions).items()),
+        parts = [
+            *_first_parts(limit),
+            _Part("failed", Group.FAILED, [{"end_time": desc}], limit),
+            _Part("next", Group.NEXT, [{"scheduled_start_time": asc}], limit),
+            _Part("waiting", Group.NEXT, [{"state_start_time": asc}], limit),
+            _Part("ended", Group.ENDED, [{"end_time": desc}], limit),
         ]
-        data = self._transport.execute(f"query {{ {' '.join(fields)} }}")
+        found, totals, _ = self._read(parts, _Conditions(wanted.where(), now), [])
+        return Overview([run for _, runs in found for run in runs], (), totals)
+
+    def _read(
+        self, parts: Sequence[_Part], conditions: _Conditions, counted: Sequence[Group]
+    ) -> tuple[list[tuple[_Part, list[RunView]]], dict[Group, int], Mapping[str, Any]]:
+        """Return the runs of each part, how many there are of each group, and the whole answer.
+
+        Counted are the groups that have to be, and those of which a part is cut.
+        """
+        fields = [part.text(conditions.of(part.name)) for part in parts]
+        data = self._transport.execute(f"query {{ {' '.join([*fields, *map(conditions.count, counted)])} }}")
         with understanding(self._transport, "the runs"):
-            found = {group: [run_of(row) for row in mappings_not_null(data[group.value])] for group in parts}
-            totals = {group: _number(data[f"all_{group.value}"]) for group in Group}
-        totals[Group.ENDED] -= totals[Group.FAILED]
-        return found, totals, data
+            found = [(part, [run_of(row) for row in mappings_not_null(data[part.name])]) for part in parts]
+            counts = {group: _number(data[f"all_{group.value}"]) for group in counted}
+        cut = {part.group for part, runs in found if len(runs) == part.limit} - set(counted)
+        if cut:
+            more = self._transport.execute(f"query {{ {' '.join(map(conditions.count, sorted(cut)))} }}")
+            with understanding(self._transport, "the numbers of runs"):
+                counts.update({group: _number(more[f"all_{group.value}"]) for group in cut})
+        totals = dict.fromkeys([part.group for part in parts], 0)
+        for part, runs in found:
+            totals[part.group] += len(runs)
+        for group, others in ((Group.NEXT, Group.DUE), (Group.ENDED, Group.FAILED)):
+            if group in counts:
+                counts[group] = max(totals.get(group, 0), counts[group] - counts.get(others, totals.get(others, 0)))
+        return found, {**totals, **counts}, data
 
     def _between(self, failed: Sequence[RunView]) -> list[RunView]:
         """Return the runs that ended well since the earliest of these failures, of flows that failed more than once."""
@@ -142,46 +159,69 @@ class RunList:
 
 @dataclass(frozen=True)
 class _Part:
-    """How the rows of a group are asked for."""
+    """How some rows of a group are asked for."""
 
+    name: str
+    group: Group
     order_by: Sequence[Mapping[str, Any]]
     limit: int | None
     distinct_on: Sequence[Word] | None = None
     more: str = ""
 
-    def text(self, name: str, where: Mapping[str, Any] | None) -> str:
+    def text(self, where: Mapping[str, Any] | None) -> str:
         given = arguments(where=where, order_by=self.order_by, limit=self.limit, distinct_on=self.distinct_on)
-        return f"{name}: flow_run{given} {{ {RUN_FIELDS} {self.more} }}"
+        return f"{self.name}: flow_run{given} {{ {RUN_FIELDS} {self.more} }}"
 
 
-def _first_groups(limit: int) -> dict[Group, _Part]:
+def _first_parts(limit: int) -> list[_Part]:
     asc = Word("asc")
-    return {
-        Group.RUNNING: _Part([{"start_time": asc}], _MAX_ROWS),
-        Group.DUE: _Part([{"state_start_time": asc}], limit),
-    }
+    return [
+        _Part("running", Group.RUNNING, [{"start_time": asc}], _MAX_ROWS),
+        _Part("due", Group.DUE, [{"state_start_time": asc}], limit),
+    ]
 
 
-def _conditions(wanted: dict[str, Any] | None, now: datetime) -> dict[Group, dict[str, Any] | None]:
-    """Return the conditions of the groups; the same as story/order.py decides them."""
-    late = {"state_start_time": {"_lt": _text(now - LATE_AFTER)}}
-    can_be_late = {"state": {"_in": sorted(_CAN_BE_LATE)}}
-    failed: list[dict[str, Any]] = [{"state": {"_in": sorted(BAD)}}, {"end_time": {"_gte": _text(now - LATELY)}}]
-    groups: dict[Group, list[dict[str, Any]]] = {
-        Group.RUNNING: [{"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}}],
-        Group.DUE: [can_be_late, late],
-        Group.FAILED: failed,
-        Group.NEXT: [{"state": {"_in": sorted(WAITING)}}, {"_not": {"_and": [can_be_late, late]}}],
-        Group.ENDED: [{"state": {"_in": sorted(FINISHED | BAD)}}, {"_not": {"_and": failed}}],
-    }
-    return {group: all_of(wanted, *parts) for group, parts in groups.items()}
+class _Conditions:
+    """The conditions of the groups, the same as story/order.py decides them, and of what they are counted by."""
+
+    def __init__(self, wanted: dict[str, Any] | None, now: datetime) -> None:
+        self._wanted = wanted
+        recent, lately = _text(now - LATE_AFTER), _text(now - LATELY)
+        scheduled = {"state": {"_eq": RunState.SCHEDULED.value}}
+        late = {"_and": [_in(_CAN_BE_LATE), {"state_start_time": {"_lt": recent}}]}
+        failed = {"_and": [_in(BAD), {"end_time": {"_gte": lately}}]}
+        #: Nearly all that waits: scheduled for a time to come, to which an index leads past all that has ended.
+        self.coming: list[dict[str, Any]] = [scheduled, {"scheduled_start_time": {"_gte": recent}}]
+        missed = {"_and": [scheduled, {"scheduled_start_time": {"_lt": recent}}]}
+        others = {"_or": [_in(WAITING - {RunState.SCHEDULED}), missed]}
+        self._parts: dict[str, list[dict[str, Any]]] = {
+            "running": [_in(ACTIVE | {RunState.SUBMITTED})],
+            "due": [late],
+            "failed": [failed],
+            "next": [*self.coming, {"_not": late}],
+            "waiting": [others, {"_not": late}],
+            "ended": [_in(FINISHED | BAD), {"_not": failed}],
+        }
+        # Together with those that are due or failed lately: of all in some states flowherd's server has the number.
+        self._counted: dict[Group, dict[str, Any]] = {
+            Group.RUNNING: _in(ACTIVE | {RunState.SUBMITTED}),
+            Group.DUE: late,
+            Group.FAILED: failed,
+            Group.NEXT: _in(WAITING),
+            Group.ENDED: _in(FINISHED | BAD),
+        }
+
+    def of(self, part: str) -> dict[str, Any] | None:
+        """Return the condition of a part of a list."""
+        return all_of(self._wanted, *self._parts[part])
+
+    def count(self, group: Group) -> str:
+        """Return the field that counts the runs of a group, of NEXT and ENDED with those of DUE and FAILED."""
+        return _count(f"all_{group.value}", all_of(self._wanted, self._counted[group]))
 
 
-def _counted(
-    wanted: RunFilter, conditions: Mapping[Group, dict[str, Any] | None]
-) -> dict[Group, dict[str, Any] | None]:
-    """Return the conditions by which runs are counted: of all that ended, of which flowherd's server has the number."""
-    return {**conditions, Group.ENDED: all_of(wanted.where(), {"state": {"_in": sorted(FINISHED | BAD)}})}
+def _in(states: Collection[RunState]) -> dict[str, Any]:
+    return {"state": {"_in": sorted(states)}}
 
 
 def _count(name: str, where: dict[str, Any] | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, not_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, not_, or_, select
 
 from flowherd.states import ACTIVE, CLAIMABLE, FINISHED, SUCCESSFUL, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, MOST_FAILED, MOST_NEXT, Group, Line, RunFacts, cut, in_order
@@ -52,7 +52,8 @@ def runs_in_order(connection: Connection) -> RunsInOrder:
         *_rows(connection, _select(_RUNNING).limit(_MOST_RUNNING)),
         *_rows(connection, _select(late).order_by(FLOW_RUN.c.state_start_time).limit(_MOST_DUE)),
         *failures,
-        *_rows(connection, _next_of_each_flow(late)),
+        *_rows(connection, _next_of_each_flow(now, late)),
+        *_rows(connection, _waiting_otherwise(now, late)),
     ]
     # Good runs between failures tell which of these are in a row.
     between = _rows(connection, _good_since(failures)) if failures else []
@@ -75,12 +76,26 @@ def _rows(connection: Connection, query: Select[tuple[object, ...]]) -> list[Row
     return list(connection.execute(query).mappings())
 
 
-def _next_of_each_flow(late: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+def _next_of_each_flow(now: int, late: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    """Select of the runs that are scheduled for a time to come the first of each flow."""
     place = func.row_number().over(partition_by=FLOW_RUN.c.flow_id, order_by=FLOW_RUN.c.scheduled_start_time)
-    waits = and_(FLOW_RUN.c.state.in_(sorted(WAITING)), func.coalesce(not_(late), True))
-    ranked = select(FLOW_RUN.c.seq, place.label("place")).where(waits).subquery()
-    first = select(ranked.c.seq).where(ranked.c.place == 1)
-    return _select(FLOW_RUN.c.seq.in_(first))
+    # Past all that has ended, in the order of an index.
+    coming = and_(FLOW_RUN.c.state == RunState.SCHEDULED.value, FLOW_RUN.c.scheduled_start_time >= now)
+    ranked = select(FLOW_RUN.c.seq, place.label("place")).where(coming, _is_not(late)).subquery()
+    return _select(FLOW_RUN.c.seq.in_(select(ranked.c.seq).where(ranked.c.place == 1)))
+
+
+def _waiting_otherwise(now: int, late: ColumnElement[bool]) -> Select[tuple[object, ...]]:
+    """Select the runs that wait for a retry or a person, and those that are about to be taken."""
+    scheduled = FLOW_RUN.c.state == RunState.SCHEDULED.value
+    others = FLOW_RUN.c.state.in_(sorted(WAITING - {RunState.SCHEDULED}))
+    wanted = or_(others, and_(scheduled, FLOW_RUN.c.scheduled_start_time < now))
+    return _select(wanted, _is_not(late)).order_by(FLOW_RUN.c.state_start_time).limit(_MOST_READ)
+
+
+def _is_not(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return that a condition does not hold, be it false or null."""
+    return func.coalesce(not_(condition), True)
 
 
 def _good_since(failures: Sequence[RowMapping]) -> Select[tuple[object, ...]]:
