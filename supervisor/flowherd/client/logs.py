@@ -1,14 +1,16 @@
 """The log of one flow run at a server, read as it grows: each line once.
 
 Lines do not always arrive in the order of their times: a line of the agent can be stored before a line that the run
-printed earlier. flowherd's server numbers lines as they arrive, so lines that are there at the first look are read by
-time, and later ones by number. Other servers do not number lines; there the last seconds are read again every time.
+printed earlier. flowherd's server numbers the lines of a run as they arrive, so they are read by number, which it finds
+at once in a log of any length, and ordered by time here. Other servers do not number lines; there they are read by
+time, and the last seconds again every time.
 
 Of a part of the log (WantedLines) a server sends little more than that, and of its last lines only the last pages.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,8 +27,10 @@ from flowherd.client.wanted_lines import WantedLines
 PAGE = 1000
 #: Without numbers, a line is missed if it arrives more than this many seconds after a line with a later time.
 OVERLAP_S = 10.0
-#: Number of lines on the first page from the end of a log, if no more are wanted.
-_SHORT_PAGE = 100
+#: With numbers: how many lines are held back, so that one that arrived late can still be put in its place.
+REORDERED = 10 * PAGE
+#: Number of lines beyond the wanted last ones that are looked at, because one of them may have arrived late.
+_MORE_LAST = 100
 
 _FIELDS = "id timestamp name level message info"
 _SO_FAR_FIELDS = "id timestamp name level message stream"
@@ -65,11 +69,10 @@ class RunLog:
         self._wanted = wanted
         self._numbered = numbered
         self._keeps_text_so_far = keeps_text_so_far
-        #: With numbers: number of the last line at the first look. Lines after it are read by number.
-        self._snapshot: int | None = None
-        #: Number of the last line that was read by number; None while lines are read by time.
-        self._last_number: int | None = None
-        #: Latest time of a line that was read, and the ids and times of the lines near it.
+        #: With numbers: number of the last line that was read, and the lines that wait for earlier ones.
+        self._last_number = 0
+        self._waiting: list[tuple[datetime, int, LogView]] = []
+        #: Without: latest time of a line that was read, and the ids and times of the lines near it.
         self._at: datetime | None = None
         self._near: dict[str, datetime] = {}
 
@@ -81,40 +84,18 @@ class RunLog:
         return []
 
     def last_lines(self, count: int) -> list[LogView]:
-        """Return the last wanted lines, at most `count`; `next_lines` then returns only lines that are written later.
+        """Return the last wanted lines, at most `count`; `next_lines` then returns only lines that arrive later.
 
         Reads the log from its end. Call it before `next_lines`.
         """
-        if self._numbered:
-            self._snapshot = self._last_number = self._newest_number()
-        found: list[LogView] = []
-        overlapping: dict[str, datetime] = {}
-        for page in self._pages_from_the_end(max(count, _SHORT_PAGE)):
-            self._at = self._at or page[0].at
-            since = self._at - timedelta(seconds=OVERLAP_S)
-            overlapping |= {line.id: line.at for line in page if line.at >= since}
-            found += filter(self._wanted.include, page)
-            # Without numbers, the lines of the last seconds must be known to be recognised.
-            if len(found) >= count and (self._numbered or page[-1].at < since):
-                break
-        if not self._numbered:
-            self._near = overlapping
-        return found[:count][::-1]
+        return self._last_by_number(count) if self._numbered else self._last_by_time(count)
 
     def is_empty(self) -> bool:
         """Return whether the server has no line of the run, wanted or not."""
         return not select(self._transport, "log", "id", _id, where={"flow_run_id": {"_eq": self._run_id}}, limit=1)
 
     def _next_page(self) -> list[LogView]:
-        if self._last_number is not None:
-            return self._by_number(self._last_number)
-        if self._numbered and self._snapshot is None:
-            self._snapshot = self._newest_number()
-        lines = self._by_time()
-        if not lines and self._snapshot is not None:
-            self._last_number, self._near = self._snapshot, {}
-            return self._by_number(self._last_number)
-        return lines
+        return self._next_by_number() if self._numbered else self._next_by_time()
 
     def text_so_far(self) -> list[LogView]:
         """Return what the run's streams have of unfinished lines, if the server keeps that."""
@@ -124,12 +105,68 @@ class RunLog:
         found = select(self._transport, "text_so_far", _SO_FAR_FIELDS, _so_far, where=where, order_by=order)
         return list(filter(self._wanted.include, found))
 
+    def _next_by_number(self) -> list[LogView]:
+        where = self._times(self._wanted.since, self._wanted.until)
+        while True:
+            found = self._rows({**where, "id": {"_gt": self._last_number}}, {"id": Word("asc")}, PAGE)
+            # A server that ignores the condition must not be asked for ever.
+            rows = [row for row in found if int(row.id) > self._last_number]
+            for row in rows:
+                heapq.heappush(self._waiting, (row.at, int(row.id), row))
+            if rows:
+                self._last_number = int(rows[-1].id)
+            count = len(self._waiting) if len(rows) < PAGE else len(self._waiting) - REORDERED
+            if count > 0 or not rows:
+                return [heapq.heappop(self._waiting)[-1] for _ in range(count)]
+
+    def _last_by_number(self, count: int) -> list[LogView]:
+        self._last_number = last = self._newest_number()
+        where, order = self._times(self._wanted.since, self._wanted.until), {"id": Word("desc")}
+        found: list[LogView] = []
+        size = min(count + _MORE_LAST, PAGE)
+        while True:
+            rows = self._rows({**where, "id": {"_lte": last}}, order, size)
+            found += filter(self._wanted.include, rows)
+            if len(rows) < size or len(found) >= count + _MORE_LAST or int(rows[-1].id) > last:
+                break
+            size, last = PAGE, int(rows[-1].id) - 1
+        found.sort(key=lambda line: (line.at, int(line.id)))
+        return found[max(0, len(found) - count) :]
+
+    def _newest_number(self) -> int:
+        where, order = {"flow_run_id": {"_eq": self._run_id}}, {"id": Word("desc")}
+        found = select(self._transport, "log", "id", _number, where=where, order_by=order, limit=1)
+        return found[0] if found else 0
+
+    def _next_by_time(self) -> list[LogView]:
+        overlap = timedelta(seconds=OVERLAP_S)
+        where = self._times(self._wanted.since if self._at is None else self._at - overlap, self._wanted.until)
+        rows = self._rows(where, {"timestamp": Word("asc")}, PAGE + len(self._near))
+        lines = [view for view in rows if view.id not in self._near]
+        self._near |= {line.id: line.at for line in lines}
+        self._at = max([line.at for line in lines] + ([self._at] if self._at else []), default=None)
+        if self._at is not None:
+            since = self._at - overlap
+            self._near = {line: at for line, at in self._near.items() if at >= since}
+        return lines
+
+    def _last_by_time(self, count: int) -> list[LogView]:
+        found: list[LogView] = []
+        for page in self._pages_from_the_end(max(count, _MORE_LAST)):
+            self._at = self._at or page[0].at
+            since = self._at - timedelta(seconds=OVERLAP_S)
+            # The lines of the last seconds must be known to be recognised.
+            self._near |= {line.id: line.at for line in page if line.at >= since}
+            found += filter(self._wanted.include, page)
+            if len(found) >= count and page[-1].at < since:
+                break
+        return found[:count][::-1]
+
     def _pages_from_the_end(self, first_size: int) -> Iterator[list[LogView]]:
         """Yield pages of lines, the last line first."""
         size, near, before = min(first_size, PAGE), dict[str, datetime](), self._wanted.until
         while True:
-            where = {**self._times(self._wanted.since, before), **self._up_to_snapshot()}
-            rows = self._rows(where, {"timestamp": Word("desc")}, size + len(near))
+            rows = self._rows(self._times(self._wanted.since, before), {"timestamp": Word("desc")}, size + len(near))
             page = [row for row in rows if row.id not in near]
             if not page:
                 return
@@ -138,45 +175,11 @@ class RunLog:
             size, before = PAGE, page[-1].at
             near = {row.id: row.at for row in rows if row.at == before}
 
-    def _newest_number(self) -> int:
-        where, order = {"flow_run_id": {"_eq": self._run_id}}, {"id": Word("desc")}
-        found = select(self._transport, "log", "id", _number, where=where, order_by=order, limit=1)
-        return found[0] if found else 0
-
     @staticmethod
     def _times(since: datetime | None, until: datetime | None) -> dict[str, Any]:
         given = {"_gte": since and since.isoformat(), "_lte": until and until.isoformat()}
         times = {name: time for name, time in given.items() if time is not None}
         return {"timestamp": times} if times else {}
-
-    def _up_to_snapshot(self) -> dict[str, Any]:
-        return {"id": {"_lte": self._snapshot}} if self._snapshot is not None else {}
-
-    def _by_number(self, last: int) -> list[LogView]:
-        found = self._rows({"id": {"_gt": last}}, {"id": Word("asc")}, PAGE)
-        rows = [
-            row for row in found if int(row.id) > last
-        ]  # a server that ignores the condition must not be asked for ever
-        if rows:
-            self._last_number = int(rows[-1].id)
-        return rows
-
-    def _by_time(self) -> list[LogView]:
-        # A snapshot does not change any more, so only lines with exactly the same time can be on two pages.
-        overlap = timedelta() if self._snapshot is not None else timedelta(seconds=OVERLAP_S)
-        since = self._wanted.since if self._at is None else self._at - overlap
-        where = {**self._times(since, self._wanted.until), **self._up_to_snapshot()}
-        rows = self._rows(where, {"timestamp": Word("asc")}, PAGE + len(self._near))
-        lines = [view for view in rows if view.id not in self._near]
-        self._remember(lines, overlap)
-        return lines
-
-    def _remember(self, lines: list[LogView], overlap: timedelta) -> None:
-        self._near |= {line.id: line.at for line in lines}
-        self._at = max([line.at for line in lines] + ([self._at] if self._at else []), default=None)
-        if self._at is not None:
-            since = self._at - overlap
-            self._near = {line: at for line, at in self._near.items() if at >= since}
 
     def _rows(self, where: Mapping[str, Any], order: Mapping[str, Any], limit: int) -> list[LogView]:
         where = {"flow_run_id": {"_eq": self._run_id}, **self._wanted.conditions(), **where}
