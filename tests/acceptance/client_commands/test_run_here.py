@@ -76,7 +76,10 @@ def test_without_a_server_what_was_registered_last_runs(
 ) -> None:
     own_command("register", "one/..", "--project", "a.b", "--command", "--", "echo", "first")
     own_command("register", "one/..", "--project", "a.b", "--command", "--", "echo", "second")
+    own_command("register", "gone", "--command", "--", "true")
+    own_command("unregister", "gone")
     own_server.stop()
+    assert with_input(own_command, "", "gone").returncode == 3
     done = with_input(own_command, "", "one/..")
     assert done.stdout == "second\n" and "as it was last registered" in done.stderr
     assert with_input(own_command, "", "one/..", "--project", "other").returncode == 3

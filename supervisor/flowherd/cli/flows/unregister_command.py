@@ -30,9 +30,12 @@ def unregister(
     Runs that agents have go on. Registering the flow again makes its next version; `flowherd delete flow` also deletes
     what has run.
     """
+    from flowherd.cli.here.kept_definitions import forget_definition
+
     client = open_public_client(api)
     done = client.unregister(name, project=project)
     flow = done.flow
+    forget_definition(client.loaded.paths.home, flow.project, flow.name)
     if as_json:
         print_json(
             {

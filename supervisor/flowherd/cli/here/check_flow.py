@@ -22,6 +22,7 @@ from flowherd.config import LoadedSettings
 from flowherd.engines.run_config import strings_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.parameter_names import complaints
+from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN
 
 #: How long an import may take, seconds.
 IMPORT_S = 60.0
@@ -137,8 +138,10 @@ def _understood(answer: bytes, errors: BinaryIO, code: int) -> Mapping[str, Any]
     if answer:
         return json.loads(answer)  # type: ignore[no-any-return]
     errors.seek(0)
-    lines = errors.read(_MAX_ANSWER).decode("utf-8", "replace").strip().splitlines()
-    return {"problem": f"its import ended the interpreter (exit code {code}): {lines[-1] if lines else 'no message'}"}
+    lines = errors.read(_MAX_ANSWER).decode("utf-8", "replace").strip().splitlines() or ["no message"]
+    if code == FORK_SERVER_BROKEN:
+        return {"problem": lines[-1]}
+    return {"problem": f"its import ended the interpreter (exit code {code}): {lines[-1]}"}
 
 
 def _is_readable(source: str) -> bool:

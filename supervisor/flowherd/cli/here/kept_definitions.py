@@ -31,7 +31,7 @@ class Definition:
 
 def keep_definition(home: Path, project: str, document: Mapping[str, Any]) -> None:
     """Keep a copy of a flow's document, in the place of an earlier one; none if it cannot be written."""
-    path = home / _DIRECTORY / _name(project) / f"{_name(document['name'])}.json"
+    path = _path(home, project, document["name"])
     kept = {name: document[name] for name in ("name", "storage", "run_config")}
     kept["defaults"] = {one["name"]: one["default"] for one in document["parameters"]}
     with contextlib.suppress(OSError, ConfigurationError):
@@ -39,17 +39,28 @@ def keep_definition(home: Path, project: str, document: Mapping[str, Any]) -> No
         replace_private_file(path, json.dumps(kept))
 
 
+def forget_definition(home: Path, project: str, name: str) -> None:
+    """Remove the copy of a flow, if there is one."""
+    with contextlib.suppress(OSError):
+        _path(home, project, name).unlink()
+
+
 def kept_definition(home: Path, name: str, project: str | None) -> Definition | None:
     """Return the copy of a flow; None if none was kept. Raises CommandError if several projects have one."""
     projects = "*" if project is None else _name(project)
-    found = [path for path in (home / _DIRECTORY).glob(projects) if (path / f"{_name(name)}.json").is_file()]
+    found = [path for path in (home / _DIRECTORY).glob(f"{projects}/{_name(name)}.json") if path.is_file()]
     if len(found) > 1:
         raise CommandError(f"{name!r} was registered in several projects; choose one with --project", exit_codes.USAGE)
     try:
-        return Definition(**json.loads((found[0] / f"{_name(name)}.json").read_bytes())) if found else None
+        return Definition(**json.loads(found[0].read_bytes())) if found else None
     except (OSError, ValueError, TypeError):  # damaged: as if it had not been kept
         return None
 
 
+def _path(home: Path, project: str, name: str) -> Path:
+    return home / _DIRECTORY / _name(project) / f"{_name(name)}.json"
+
+
 def _name(text: str) -> str:
+    """Return a name as it can be that of a file; none of a pattern's characters are left in it."""
     return quote(text, safe="").replace(".", "%2E")

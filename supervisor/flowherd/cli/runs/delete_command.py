@@ -98,6 +98,7 @@ def delete_flow(
 
     Refused while an agent has one of its runs. `flowherd unregister` keeps what has run.
     """
+    from flowherd.cli.here.kept_definitions import forget_definition
     from flowherd.client.lookup import find_flow
 
     client = open_public_client(api)
@@ -109,6 +110,7 @@ def delete_flow(
             "This cannot be undone."
         )
     versions = client.delete_flow(name, project=flow.project)
+    forget_definition(client.loaded.paths.home, flow.project, flow.name)
     if as_json:
         print_json({"name": flow.name, "project": flow.project, "versions": versions, "runs": runs})
     else:

@@ -14,7 +14,7 @@ from flowherd.errors import BackendUnavailable
 #: How long to wait for a backend that does not answer, seconds.
 PATIENCE_S = 120.0
 #: The same for a server that was stopped in an orderly way: one that is restarted is back by then.
-STOPPED_PATIENCE_S = 5.0
+STOPPED_PATIENCE_S = 10.0
 
 
 class Silence:
