@@ -6,15 +6,9 @@ import pytest
 
 from tests.acceptance.client_commands.helpers import FakeAgent, register
 from tests.support.commands import CommandLine
-from tests.support.terminal import terminal
+from tests.support.terminal import screen
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
-
-
-def shown(command: CommandLine, *arguments: str) -> list[str]:
-    with terminal(command, *arguments) as screen:
-        screen.end()
-        return screen.text.splitlines()
 
 
 def test_a_story_fits_the_screen_and_all_of_it_is_there_with_all(command: CommandLine, agent: FakeAgent) -> None:
@@ -23,17 +17,17 @@ def test_a_story_fits_the_screen_and_all_of_it_is_there_with_all(command: Comman
     agent.log(run_id, *[("flowherd", f"notice {number} {'with words ' * 20}") for number in range(40)])
     agent.state(run_id, "Running")
     agent.state(run_id, "Failed", "all the words " * 200, reason="exited", grade="proven")
-    lines = shown(command, "explain", run_id)
+    lines = screen(command, "explain", run_id)
     assert len(lines) <= 22 and max(map(len, lines)) <= 80
     assert "Reason: exited, proven." in lines and lines[-1].endswith("--all")
-    whole = " ".join(shown(command, "explain", run_id, "--all"))
+    whole = " ".join(screen(command, "explain", run_id, "--all"))
     assert all(f"notice {number} " in whole for number in range(40))
     assert "notice 39" in command("explain", run_id).stdout
 
 
 def test_what_the_doctor_finds_fits_the_screen(command: CommandLine) -> None:
-    lines = shown(command, "doctor")
+    lines = screen(command, "doctor")
     assert len(lines) <= 22 and max(map(len, lines)) <= 80
     assert " ok, " in lines[-1] and "--all" in lines[-1]
     assert any(line.startswith("ok    ") and "backend" in line for line in lines)
-    assert len(shown(command, "doctor", "--all")) > len(lines)
+    assert len(screen(command, "doctor", "--all")) > len(lines)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.commands import FLOWHERD, CommandLine
 from tests.support.server import ServerProcess
-from tests.support.terminal import terminal
+from tests.support.terminal import on_terminal
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
@@ -88,16 +88,16 @@ def test_without_a_server_what_was_registered_last_runs(
 
 def test_the_debugger_works_and_an_interrupt_ends_the_flow(tmp_path: Path, place: Path) -> None:
     command = CommandLine(tmp_path / "home")
-    with terminal(command, "run", "here.py:debug", "-p", "secret=41", "--here") as screen:
-        screen.wait_for("(Pdb) ")
+    with on_terminal(command, "run", "here.py:debug", "-p", "secret=41", "--here") as screen:
+        screen.read_until(lambda raw: "(Pdb) " in raw)
         screen.write("p secret + 1\n")
-        screen.wait_for("\n42\n")
+        screen.read_until(lambda raw: "\n42\r\n" in raw)
         screen.write("c\n")
         assert screen.end() == 0
         assert "went on" in screen.text and screen.text.endswith("Success\n")
     (place / "slow.py").write_text("import time\nprint('begun')\ntime.sleep(1000)\n")
-    with terminal(command, "run", "slow.py", "--here") as screen:
-        screen.wait_for("begun")
+    with on_terminal(command, "run", "slow.py", "--here") as screen:
+        screen.read_until(lambda raw: "begun" in raw)
         screen.write("\x03")
         assert screen.end() == 128 + signal.SIGINT
         assert "KeyboardInterrupt" in screen.text and screen.text.endswith("interrupted\n")
