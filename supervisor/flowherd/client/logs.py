@@ -99,7 +99,7 @@ class RunLog:
 
     def text_so_far(self) -> list[LogView]:
         """Return what the run's streams have of unfinished lines, if the server keeps that."""
-        if not self._keeps_text_so_far:
+        if not self._keeps_text_so_far or self._wanted.journals is not None:
             return []
         where, order = {"flow_run_id": {"_eq": self._run_id}}, {"timestamp": Word("asc")}
         found = select(self._transport, "text_so_far", _SO_FAR_FIELDS, _so_far, where=where, order_by=order)

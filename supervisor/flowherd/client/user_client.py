@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flowherd.backends.graphql.transport import FLOW_RULES, SCHEDULES, TEXT_SO_FAR, GraphQLTransport
 from flowherd.client.agents import KnownAgents
+from flowherd.client.attempts import Attempts, attempts_of
 from flowherd.client.flow_list import FlowList
 from flowherd.client.flows import Flows
 from flowherd.client.history import RunHistory
@@ -59,6 +60,10 @@ class UserClient:
     def started_runs(self, flow: str, project: str | None = None) -> StartedRuns:
         """Return the runs of a flow as they start."""
         return StartedRuns(self._transport, flow, project)
+
+    def attempts(self, run_id: str) -> Attempts:
+        """Return the attempts of a run."""
+        return attempts_of(self._transport, run_id)
 
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""

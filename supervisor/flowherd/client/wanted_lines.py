@@ -50,6 +50,8 @@ class WantedLines:
     streams: Collection[str] | None = None
     errors: bool = False
     pattern: re.Pattern[str] | None = None
+    #: Journals of the run, above the first number and up to the second, if there is one; only at flowherd's server.
+    journals: tuple[int, int | None] | None = None
 
     @property
     def are_all(self) -> bool:
@@ -74,6 +76,9 @@ class WantedLines:
             where["level"] = {"_nin": below}
         if self.streams is not None and "log" not in self.streams:
             where["name"] = {"_in": sorted(self.streams)}
+        if self.journals is not None:
+            above, up_to = self.journals
+            where["journal"] = {"_gt": above} if up_to is None else {"_gt": above, "_lte": up_to}
         if self.errors:
             where["_or"] = [{"name": {"_eq": "stderr"}}, {"level": {"_nin": _below("ERROR")}}]
         return where

@@ -22,6 +22,8 @@ from flowherd_server.store.microseconds import SECOND_US, now_us
 
 #: Longest pause between two looks, seconds, because the wall clock may be set meanwhile; and shortest one.
 _LONGEST_PAUSE_S = 60.0
+#: Longest pause while a run is held back: what it waits for may end without rules of its own, or be deleted.
+_HOLDING_PAUSE_S = 2.0
 _SHORTEST_PAUSE_S = 0.001
 
 
@@ -35,12 +37,9 @@ class Gatekeeper:
         self._until_us = 0
         #: When the next look is due.
         self._next_us = 0
-        self._holds_runs = True
 
     def is_waited_for(self, effects: Effects) -> bool:
         """Return whether a look is due sooner than planned because of the effects of a transaction."""
-        if self._holds_runs and (effects.ended or effects.taken):  # a run that was deleted makes room too
-            return True
         return bool(effects.ruled) and min(effects.ruled) < self._next_us
 
     def look(self) -> tuple[Effects, float]:
@@ -55,9 +54,10 @@ class Gatekeeper:
             self._settle(flow_id, effects)
         self._until_us = now
         with self._database.reading() as connection:
-            self._holds_runs = bool(flows_with_held_runs(connection))
+            holds_runs = bool(flows_with_held_runs(connection))
             next_us = next_look(connection, now)
-        self._next_us = min(self._next_us, self._next_us if next_us is None else next_us)
+        latest_us = now + round((_HOLDING_PAUSE_S if holds_runs else _LONGEST_PAUSE_S) * SECOND_US)
+        self._next_us = latest_us if next_us is None else min(latest_us, next_us)
         return effects, max((self._next_us - now_us()) / SECOND_US, _SHORTEST_PAUSE_S)
 
     def _settle(self, flow_id: str, effects: Effects) -> None:

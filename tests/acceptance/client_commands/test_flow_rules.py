@@ -108,3 +108,30 @@ def test_a_failed_run_shows_its_attempts(command: CommandLine, transport: GraphQ
     )
     assert "The next one starts in 3600 s." in command("logs", run_id).stdout
     assert "Attempt 1 of 3 ended" in command("explain", run_id).stdout
+
+
+def write_line(transport: GraphQLTransport, run_id: str, token: str, message: str) -> None:
+    """Write a line of a run's journal, as an agent does; each attempt has a journal with a token of its own."""
+    log = {"flow_run_id": run_id, "name": "stdout", "level": "INFO", "message": message, "line_id": f"{token}:0"}
+    transport.mutate("write_run_logs", {"logs": [log]}, "success")
+
+
+def test_the_log_of_one_attempt(command: CommandLine, transport: GraphQLTransport, agent: FakeAgent) -> None:
+    register(command, "in parts", "--retries", "2")
+    run_id = command.run("in parts")
+    for number in (1, 2, 3):
+        agent.state(run_id, "Submitted", claim="a")
+        write_line(transport, run_id, f"token{number}", f"line of attempt {number}")
+        if number < 3:
+            agent.state(run_id, "Failed", claim="a", at=f"2026-01-01T00:00:0{number}+00:00", reason="exited")
+        assert (
+            command("logs", run_id, "--attempt", str(number), "--timestamps", "none")
+            .stdout.split("\n")[0]
+            .endswith(f"line of attempt {number}")
+        )
+    for number in (1, 2, 3):
+        lines = command("logs", run_id, "--attempt", str(number), "--timestamps", "none").stdout.splitlines()
+        assert len(lines) == 1 and lines[0].endswith(f"line of attempt {number}")
+    assert "its latest is 3" in command("logs", run_id, "--attempt", "4", code=4).stderr
+    assert "for the log of one run" in command("logs", run_id, "-f", "--attempt", "1", code=2).stderr
+    assert len(command("logs", run_id).stdout.splitlines()) == 5

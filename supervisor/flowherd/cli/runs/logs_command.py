@@ -7,7 +7,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +40,8 @@ Examples:
   flowherd logs 3f2a 9c01 --since 2h --level WARNING --grep 'timed? out'
 
   flowherd logs --flow nightly -f
+
+  flowherd logs 3f2a --attempt 1
 """
 #: After an error with one of these codes, the journal on this host may still have the log.
 _TRY_JOURNAL = (exit_codes.UNREACHABLE, exit_codes.NOT_FOUND)
@@ -59,6 +61,7 @@ class _Request:
     wanted: WantedLines
     tail: int | None
     head: int | None
+    attempt: int | None
     follow: bool
     state_dir: str | None
 
@@ -88,6 +91,10 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the runs are finished.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the last N lines.")] = None,
     head: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N lines.")] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the lines of the run's attempt N (`register --retries`)."),
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only lines from then on: 2h (ago) or ISO 8601, local time.")
     ] = None,
@@ -133,6 +140,8 @@ def logs(
     from flowherd.client.wanted_lines import LEVELS, STREAMS, WantedLines
 
     _check(runs, flow, project, follow, tail, head, until)
+    if attempt is not None and (follow or len(runs or ()) != 1):
+        raise CommandError("--attempt is for the log of one run, without -f", exit_codes.USAGE)
     now = datetime.now(timezone.utc)
     wanted = WantedLines(
         since=parse_options.moment_or_ago(since, "--since", now) if since is not None else None,
@@ -150,6 +159,7 @@ def logs(
         wanted=wanted,
         tail=tail,
         head=head,
+        attempt=attempt,
         follow=follow,
         state_dir=state_dir,
     )
@@ -200,8 +210,10 @@ def _print(request: _Request, api: str | None, emit: Emit) -> None:
     try:
         client, loaded = open_client(api)
         found = _found(client, request)
+        if request.attempt is not None:
+            request = replace(request, wanted=_of_attempt(client, found[0], request.attempt, request.wanted))
     except FlowherdError as error:
-        if request.flow is not None or exit_code_of(error) not in _TRY_JOURNAL:
+        if request.flow is not None or request.attempt is not None or exit_code_of(error) not in _TRY_JOURNAL:
             raise
         _print_journals(request, error, emit)
         return
@@ -209,6 +221,16 @@ def _print(request: _Request, api: str | None, emit: Emit) -> None:
         _follow(client, loaded, request, found, emit)
     else:
         _print_logs(client, loaded, request, found, emit)
+
+
+def _of_attempt(client: UserClient, run: RunSummary, number: int, wanted: WantedLines) -> WantedLines:
+    attempts = client.attempts(run.id)
+    journals = attempts.journals(number)
+    if journals is None:
+        raise CommandError(
+            f"run {run.name} has no attempt {number}; its latest is {attempts.latest}", exit_codes.NOT_FOUND
+        )
+    return replace(wanted, journals=journals)
 
 
 def _found(client: UserClient, request: _Request) -> list[RunSummary]:
@@ -247,7 +269,8 @@ def _batches(
 
     log = BackendLog(client, run.id, wanted=request.wanted, tail=request.tail, run=shown)
     yield from log.new_batches()
-    local = None if log.has_lines else find_local_run(run.id, loaded, request.state_dir)
+    has_lines = log.has_lines or request.attempt is not None
+    local = None if has_lines else find_local_run(run.id, loaded, request.state_dir)
     if local is not None:
         yield from journal_batches(JournalTail(local), wanted=request.wanted, tail=request.tail, run=shown)
 
