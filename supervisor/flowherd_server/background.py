@@ -74,7 +74,7 @@ class Background:
 
     def has_news_of(self, effects: Effects) -> bool:
         """Return whether the rules of flows have to be looked at because of these effects. For any thread."""
-        return self._gatekeeper.is_waited_for(effects)
+        return self._gatekeeper.has_news(effects)
 
     def look_at_rules(self) -> None:
         """Look now at the runs whose flows have rules."""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from flowherd_server.call import Call, Caller, Effects
 from flowherd_server.mutations import OPERATIONS
-from flowherd_server.rules.settle import flows_to_settle, settle_flow
+from flowherd_server.rules.gatekeeper import Gatekeeper
 from flowherd_server.schedules.auto_runs import active_flow, create_auto_runs, due_flow_ids
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import SECOND_US, format_time
@@ -28,8 +28,8 @@ class World:
         self.database = database
         self.now = NOON_US
         self.effects = Effects()
+        self.gatekeeper = Gatekeeper(database, AHEAD, lambda: self.now)
         self._project = self.do("create_project", name="p")["id"]
-        self._settled_us = 0
 
     def do(self, name: str, /, **given: Any) -> Mapping[str, Any]:
         operation = _OPERATIONS[name]
@@ -37,8 +37,12 @@ class World:
         with self.database.writing(durable=False) as connection:
             call = Call(connection, Caller(), self.now, AHEAD)
             answer = operation.handle(call, prepared)
-        self.effects.add(call.effects)
+        self._announce(call.effects)
         return answer
+
+    def _announce(self, effects: Effects) -> None:
+        self.effects.add(effects)
+        self.gatekeeper.has_news(effects)
 
     def flow(self, *, name: str = "f", every_us: int | None = None, **rules: Any) -> str:
         schedule = None
@@ -91,15 +95,15 @@ class World:
             self.look()
 
     def look(self) -> None:
+        """Do what the server does by itself: create the runs of schedules, and apply the rules."""
         with self.database.writing() as connection:
             call = Call(connection, Caller(), self.now, AHEAD)
             for flow_id in due_flow_ids(connection, self.now):
                 flow = active_flow(connection, flow_id)
                 assert flow is not None
                 create_auto_runs(call, flow, make_up=True)
-            for flow_id in flows_to_settle(connection, self._settled_us, self.now):
-                settle_flow(call, flow_id)
-        self._settled_us = self.now
+        self._announce(call.effects)
+        self._announce(self.gatekeeper.look()[0])
 
     def scheduled(self, flow_id: str) -> list[tuple[int, str]]:
         """Return minute and state of the flow's runs that were due by now, in order."""

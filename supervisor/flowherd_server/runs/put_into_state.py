@@ -60,7 +60,8 @@ def _note_effects(call: Call, run: StoredRow, state: NewState) -> None:
         call.effects.taken.add(run["id"])
     else:
         call.effects.due.append((state.start_us, DueRun(run["id"], run["version"] + 1, run["labels"])))
-        if run.get("rules") is not None:
+        # One that is due now and no schedule's is decided about in this transaction.
+        if run.get("rules") is not None and (run["auto_scheduled"] or state.start_us > call.now):
             call.effects.ruled.append(state.start_us)
     if state.type in _CANCEL_STATES and run["agent_id"] not in (None, call.caller.agent_id):
         call.effects.agents.add(run["agent_id"])

@@ -124,11 +124,6 @@ def test_the_log_of_one_attempt(command: CommandLine, transport: GraphQLTranspor
         write_line(transport, run_id, f"token{number}", f"line of attempt {number}")
         if number < 3:
             agent.state(run_id, "Failed", claim="a", at=f"2026-01-01T00:00:0{number}+00:00", reason="exited")
-        assert (
-            command("logs", run_id, "--attempt", str(number), "--timestamps", "none")
-            .stdout.split("\n")[0]
-            .endswith(f"line of attempt {number}")
-        )
     for number in (1, 2, 3):
         lines = command("logs", run_id, "--attempt", str(number), "--timestamps", "none").stdout.splitlines()
         assert len(lines) == 1 and lines[0].endswith(f"line of attempt {number}")

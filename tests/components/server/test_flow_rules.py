@@ -158,10 +158,23 @@ def test_after_an_hour_without_the_server(world: World, catch_up: str, left: lis
     assert len(early) == AHEAD
     if catch_up != "all":  # before the server has looked at anything, a claim gets none of those that are too late
         assert world.wins(*early) == [False] * AHEAD
+    world.gatekeeper.look()  # before the latest run is created, and again after that
     world.look()
     assert [minute for minute, state in world.scheduled(flow_id) if state == "Scheduled"] == left
     assert len(world.due()) == len(left)
     assert all(world.wins(*world.due()))
+
+
+def test_the_server_looks_when_the_next_run_is_due_and_soon_while_it_holds_one(world: World) -> None:
+    assert world.gatekeeper.look()[1] == 60.0
+    flow_id = world.flow(every_us=5 * MINUTE_US, overlap="queue")
+    assert world.gatekeeper.has_news(world.effects) is False  # in five minutes, and it looks again before that
+    world.pass_time(seconds=295)
+    assert world.gatekeeper.look()[1] == 5.0
+    run_id = world.run(flow_id, "first")
+    world.start(run_id)
+    world.run(flow_id, "second")
+    assert world.gatekeeper.look()[1] == 2.0
 
 
 def test_a_flow_of_an_earlier_release_runs_what_was_created_ahead_and_no_more(world: World) -> None:
