@@ -18,7 +18,7 @@ from flowherd_server.call import Call
 from flowherd_server.rules.decide import IN_TIME_US, Decision, DueRunOfFlow, RunUnderWay, Verb, decide, missed
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.runs.put_into_state import put_into_state
-from flowherd_server.store.indexes import HAS_RULES_AND_WAITS
+from flowherd_server.store.indexes import HAS_RULES_AND_WAITS, IS_HELD
 from flowherd_server.store.microseconds import format_time
 from flowherd_server.store.plain import StoredRow, plain
 from flowherd_server.store.row_lookup import row_by_id
@@ -38,13 +38,13 @@ _DUE = (
     f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time <= ? "
     f"AND state <> '{RunState.RETRYING}' AND +{_OF_FLOW}"
 )
-_HELD = f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time IS NULL AND +{_OF_FLOW}"
+_HELD = f"SELECT {_COLUMNS} FROM flow_run WHERE {IS_HELD} AND +{_OF_FLOW}"
 _TAKES_ROOM = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(TAKES_ROOM)))
 _UNDER_WAY = f"SELECT seq, id, name, state FROM flow_run WHERE {_TAKES_ROOM} AND +{_OF_FLOW}"
 #: Which flows have such a run, one flow of a group at least.
 _FLOWS = f"SELECT DISTINCT flow_id FROM flow_run WHERE {HAS_RULES_AND_WAITS}"
 _FLOWS_BETWEEN = f"{_FLOWS} AND state_start_time > ? AND state_start_time <= ?"
-_FLOWS_WITH_HELD = f"{_FLOWS} AND state_start_time IS NULL"
+_FLOWS_WITH_HELD = f"SELECT DISTINCT flow_id FROM flow_run WHERE {IS_HELD}"
 _NEXT = f"SELECT min(state_start_time) FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time > ?"
 
 

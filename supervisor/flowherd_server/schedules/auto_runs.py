@@ -21,7 +21,7 @@ from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.schedules.make_up import missed_firings, rules_of_flow
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
-from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SCHEDULED
+from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_HELD, IS_SCHEDULED
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
 from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
@@ -155,17 +155,18 @@ def _key(firing: Firing) -> str:
 
 
 def delete_auto_runs(call: Call, flow_id: str) -> None:
-    """Delete the scheduled runs of a flow that its schedule created and that have not started."""
-    call.connection.execute(
-        delete(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled, text(IS_SCHEDULED))
-    )
+    """Delete the runs of a flow that its schedule created and that have not started."""
+    for condition in (IS_SCHEDULED, IS_HELD):  # each has an index
+        call.connection.execute(
+            delete(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled, text(condition))
+        )
 
 
 def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> None:
-    """Cancel all Scheduled runs of a flow."""
-    waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, text(IS_SCHEDULED))
-    for flow_run_id in call.connection.execute(waiting).scalars().all():
-        target = after(RunState.SCHEDULED, Event.REQUEST_CANCEL)
-        enter_flow_run_state(
-            call, row_by_id(call.connection, FLOW_RUN, flow_run_id), plain_state(target, message, call.now)
-        )
+    """Cancel all runs of a flow that are Scheduled or held back."""
+    for condition in (IS_HELD, IS_SCHEDULED):
+        waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, text(condition))
+        for flow_run_id in call.connection.execute(waiting).scalars().all():
+            run = row_by_id(call.connection, FLOW_RUN, flow_run_id)
+            target = after(RunState(run["state"]), Event.REQUEST_CANCEL)
+            enter_flow_run_state(call, run, plain_state(target, message, call.now))

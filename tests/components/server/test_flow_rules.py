@@ -194,6 +194,32 @@ def test_a_schedule_that_was_switched_off_is_not_made_up_for(world: World) -> No
     assert world.due() == []
 
 
+def test_a_schedule_that_is_switched_off_takes_its_held_run_with_it(world: World) -> None:
+    flow_id = world.flow(every_us=5 * MINUTE_US, overlap="queue")
+    by_hand = world.run(flow_id, "by hand")
+    world.start(by_hand)
+    world.pass_time(seconds=300)
+    assert world.scheduled(flow_id) == [(0, "Running"), (5, "Queued")]
+    world.do("set_schedule_inactive", flow_id=flow_id)
+    assert world.scheduled(flow_id) == [(0, "Running")]
+
+
+def test_a_run_that_a_person_has_paused_is_left_alone(world: World) -> None:
+    run_id = world.run(world.flow(overlap="queue"), "paused")
+    world.do("set_flow_run_states", states=[{"flow_run_id": run_id, "state": {"type": "Paused"}}])
+    world.look()
+    assert world.states(run_id) == ["Paused"]
+
+
+def test_an_archived_flow_keeps_no_run_waiting(world: World) -> None:
+    flow_id = world.flow(overlap="queue")
+    runs = [world.run(flow_id, name) for name in "ab"]
+    world.start(runs[0])
+    assert world.states(*runs) == ["Running", "Queued"]
+    world.do("archive_flow", flow_id=flow_id)
+    assert world.states(*runs) == ["Running", "Cancelled"]
+
+
 def test_an_hour_of_pause_with_overlap_queue_leaves_one_run_and_no_crowd(world: World) -> None:
     flow_id = world.flow(every_us=5 * MINUTE_US, overlap="queue", catch_up="all")
     world.pass_time(seconds=62 * 60)
