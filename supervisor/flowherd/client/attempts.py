@@ -13,7 +13,9 @@ from flowherd.backends.graphql.transport import FLOW_RULES, GraphQLTransport
 from flowherd.backends.json_values import integer, integer_or_none, text, text_or_none
 from flowherd.client.queries import is_flowherd_server, select
 
-_FIELDS = "number state message reason grade exit_code peak_memory_bytes start_time end_time next_start_time journal"
+_FIELDS = (
+    "number state message reason grade exit_code cpu_time peak_memory_bytes start_time end_time next_start_time journal"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class AttemptView:
     reason: str | None
     grade: str | None
     exit_code: int | None
+    cpu_time_s: float | None
     peak_memory_bytes: int | None
     start_time: datetime | None
     end_time: datetime | None
@@ -70,6 +73,14 @@ def _latest(row: Mapping[str, Any]) -> int:
     return integer_or_none(row["attempt"]) or 1
 
 
+def _seconds(interval: str | None) -> float | None:
+    """Return the seconds of HH:MM:SS.ffffff."""
+    if interval is None:
+        return None
+    hours, minutes, seconds = interval.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
 def _attempt(row: Mapping[str, Any]) -> AttemptView:
     return AttemptView(
         number=integer(row["number"]),
@@ -78,6 +89,7 @@ def _attempt(row: Mapping[str, Any]) -> AttemptView:
         reason=text_or_none(row["reason"]),
         grade=text_or_none(row["grade"]),
         exit_code=integer_or_none(row["exit_code"]),
+        cpu_time_s=_seconds(text_or_none(row["cpu_time"])),
         peak_memory_bytes=integer_or_none(row["peak_memory_bytes"]),
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),

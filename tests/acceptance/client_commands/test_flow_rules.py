@@ -100,14 +100,20 @@ def test_a_failed_run_shows_its_attempts(command: CommandLine, transport: GraphQ
     register(command, "again", "--retries", "2", "--retry-delay", "1h")
     run_id = command.run("again")
     agent.state(run_id, "Submitted", claim="a")
-    agent.state(run_id, "Failed", "The flow process exited with code 3.", claim="a", reason="exited", grade="proven")
+    figures = {"exit_code": 3, "cpu_time_s": 1.5, "peak_memory_bytes": 3 * 2**20}
+    marks = {"claim": "a", "reason": "exited", "grade": "proven", "figures": figures}
+    agent.state(run_id, "Failed", "The flow process exited with code 3.", **marks)
     state, message = state_of(transport, run_id)
     assert (state, message.partition(" The next")[0]) == (
         "Retrying",
         "Attempt 1 of 3 ended: Failed: The flow process exited with code 3.",
     )
     assert "The next one starts in 3600 s." in command("logs", run_id).stdout
-    assert "Attempt 1 of 3 ended" in command("explain", run_id).stdout
+    explained = command("explain", run_id).stdout
+    assert "attempt 1: Failed, exit code 3, CPU 1.5s, peak memory 3.0 MiB" in explained
+    assert "Attempt 1 of 3 ended: Failed: The flow process exited with code 3." in explained
+    [first] = command.json("explain", run_id)["attempts"]
+    assert (first["exit_code"], first["cpu_time_s"], first["reason"]) == (3, 1.5, "exited")
 
 
 def write_line(transport: GraphQLTransport, run_id: str, token: str, message: str) -> None:

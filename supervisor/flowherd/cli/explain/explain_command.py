@@ -21,6 +21,7 @@ from flowherd.states import RunState
 if TYPE_CHECKING:
     from flowherd.cli.explain.explanation import LocalFacts, TimelineEntry
     from flowherd.client.agents import AgentView
+    from flowherd.client.attempts import AttemptView
     from flowherd.client.history import NoticeView, StateView, WaitingTaskView
     from flowherd.client.runs import RunView
     from flowherd.config import LoadedSettings
@@ -37,6 +38,7 @@ class _AtBackend:
     states: Sequence[StateView] = ()
     notices: Sequence[NoticeView] = ()
     agents: Sequence[AgentView] = ()
+    attempts: Sequence[AttemptView] = ()
     tasks: Sequence[WaitingTaskView] = ()
     first_line: datetime | None = None
     changed: datetime | None = None
@@ -99,6 +101,7 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
         "grade": last.grade if last else None,
         "evidence": _evidence(backend.run, backend.notices, local),
         "waiting": _waiting(backend, loaded, state_dir),
+        "attempts": _attempts(backend),
         **_happened(backend, local),
         **_local_facts(local),
         "survivors": _survivors(run_id, loaded, state_dir),
@@ -136,6 +139,12 @@ def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None)
     return [*run, *tasks_wait(backend.tasks, now)]
 
 
+def _attempts(backend: _AtBackend) -> list[dict[str, Any]]:
+    from flowherd.cli.explain.attempt_lines import attempts_as_json
+
+    return attempts_as_json(backend.attempts)
+
+
 def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     from flowherd.cli.explain.explanation import log_progress, timeline
 
@@ -169,9 +178,12 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
         found = find_run(client, text)
         history = client.history(found.id)
         tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
+        states = history.states()
+        was_tried_again = any(state.state == RunState.RETRYING for state in states)
         return _AtBackend(
             run=found,
-            states=history.states(),
+            states=states,
+            attempts=client.attempts(found.id).ended if was_tried_again else [],
             notices=history.notices(),
             agents=client.agents.all(),
             tasks=tasks,
@@ -266,6 +278,7 @@ def _print_short(story: dict[str, Any]) -> None:
 
 
 def _print(story: dict[str, Any]) -> None:
+    from flowherd.cli.explain.attempt_lines import attempt_line
     from flowherd.cli.explain.explanation import TimelineEntry, shown_time
 
     state = story["state"] or "state not known"
@@ -274,6 +287,8 @@ def _print(story: dict[str, Any]) -> None:
         print_note(f"only from {story['directory']}, because {story['backend_error']}")
     for sentence in story["waiting"]:
         print_line(sentence)
+    for attempt in story["attempts"]:
+        print_line(attempt_line(attempt))
     now = datetime.now(timezone.utc)
     entries: list[TimelineEntry] = [TimelineEntry(**item) for item in story["timeline"]]
     print_table(("TIME", "WHAT", "DETAIL"), [(shown_time(entry, now), entry.what, entry.detail) for entry in entries])
