@@ -27,6 +27,8 @@ from flowherd_server.store.pruning import prune
 _PRUNE_INTERVAL_S = 3600.0
 #: Pause after the scheduler failed, seconds.
 _RETRY_S = 10.0
+#: Pause between two looks whether runs are handed out again after a restore, seconds.
+_HELD_BACK_PAUSE_S = 0.5
 
 
 class Background:
@@ -42,6 +44,7 @@ class Background:
         keep_finished_s: float,
         rescue: RescueOptions,
         restored_us: int | None = None,
+        offers_runs: Callable[[], bool] = lambda: True,
     ) -> None:
         self._database = database
         self._announce = announce
@@ -50,14 +53,18 @@ class Background:
         self._keep_finished_s = keep_finished_s
         self._rescue_options = rescue
         self._restored_us = restored_us
+        self._offers_runs = offers_runs
+        #: Whether runs are made up for that came due while no server ran.
+        self._makes_up = True
         self._schedules_changed = asyncio.Event()
         self._gatekeeper = Gatekeeper(database, schedule_ahead)
         self._runs_due = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the tasks."""
+    def start(self, *, restored: bool = False) -> None:
+        """Start the tasks. On an older copy of the database nothing is made up for: it ran before the restore."""
+        self._makes_up = not restored
         tasks = (self._schedule(), self._keep_gate(), self._prune(), self._store_contacts(), *self._rescues())
         self._tasks = [asyncio.create_task(each) for each in tasks]
 
@@ -85,11 +92,15 @@ class Background:
         self._schedules_changed.set()
 
     async def _schedule(self) -> None:
-        look = partial(schedule_due, self._database, self._schedule_ahead)
+        look = partial(schedule_due, self._database, self._schedule_ahead, make_up=self._makes_up)
         await self._repeat(look, self._schedules_changed, "create the runs of schedules")
 
     async def _keep_gate(self) -> None:
-        await self._repeat(self._gatekeeper.look, self._runs_due, "apply the rules of flows")
+        await self._repeat(self._apply_rules, self._runs_due, "apply the rules of flows")
+
+    def _apply_rules(self) -> tuple[Effects, float]:
+        # After a restore only once the agents have told what has run already.
+        return self._gatekeeper.look() if self._offers_runs() else (Effects(), _HELD_BACK_PAUSE_S)
 
     async def _repeat(self, look: Callable[[], tuple[Effects, float]], is_due: asyncio.Event, what: str) -> None:
         """Do `look` again and again, after the pause that it returns or as soon as `is_due`."""

@@ -87,13 +87,14 @@ class ServerCore:
             keep_finished_s=keep_finished_s,
             rescue=rescue,
             restored_us=restored_us,
+            offers_runs=lambda: self.offers_runs,
         )
         self._stopping = False
 
     def start(self) -> None:
         """Start the background tasks, and wake agents for runs that an earlier server left waiting."""
         self.board.apply(startup_wakes(self.database))
-        self._background.start()
+        self._background.start(restored=self.restored)
 
     def hold_back(self, seconds: float) -> None:
         """Hand out no runs for some time, because the database is an older copy."""

@@ -28,6 +28,8 @@ class World:
         self.database = database
         self.now = NOON_US
         self.effects = Effects()
+        #: Whether the server hands out runs; not in the first seconds after an older copy was restored.
+        self.offers_runs = True
         self.gatekeeper = Gatekeeper(database, AHEAD, lambda: self.now)
         self._project = self.do("create_project", name="p")["id"]
 
@@ -35,7 +37,7 @@ class World:
         operation = _OPERATIONS[name]
         prepared = operation.prepare(given)
         with self.database.writing(durable=False) as connection:
-            call = Call(connection, Caller(), self.now, AHEAD)
+            call = Call(connection, Caller(), self.now, AHEAD, self.offers_runs)
             answer = operation.handle(call, prepared)
         self._announce(call.effects)
         return answer

@@ -90,6 +90,8 @@ def _check_version(call: Call, run: StoredRow, report: Report) -> None:
 
 def _check_rules(call: Call, run: StoredRow, report: Report) -> None:
     """Refuse a claim that the rules of the run's flow do not allow now. What becomes of the run is decided apart."""
+    if not call.offers_runs:  # a claim from before the database was restored
+        return
     why = why_not_now(call, run)
     if why is None and lacks_a_later_run(call, run):
         why = "a later run of its schedule was missed too, and is about to be created (catch-up: last)"

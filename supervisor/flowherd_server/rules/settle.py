@@ -61,7 +61,12 @@ def limits_runs(rules: Mapping[str, Any] | None) -> bool:
 
 
 def settle_flow(call: Call, flow_id: str) -> None:
-    """Decide about all runs of the flow that are due, and carry that out."""
+    """Decide about all runs of the flow that are due, and carry that out.
+
+    Not while runs are held back after a restore: agents are telling what has run already.
+    """
+    if not call.offers_runs:
+        return
     for _ in range(_MOST_ROUNDS):
         makes_room = [_carry_out(call, decision) for decision in decisions_for(call.connection, flow_id, call.now)]
         if not any(makes_room):

@@ -120,8 +120,8 @@ def lacks_a_later_run(call: Call, run: StoredRow) -> bool:
         return False
     flow = active_flow(call.connection, run["flow_id"])
     schedule = None if flow is None else schedule_of(call.connection, flow)
-    if schedule is None:
-        return False
+    if flow is None or schedule is None or (flow["schedule_due"] or 0) > call.now:
+        return False  # the scheduler has nothing to create at present
     return bool(missed_firings(schedule, rules, _latest_auto_run(call, run["flow_id"]), call.now))
 
 

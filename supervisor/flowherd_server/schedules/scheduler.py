@@ -23,8 +23,10 @@ _LONGEST_PAUSE_S = 150.0
 _SHORTEST_PAUSE_S = 0.5
 
 
-def schedule_due(database: Database, ahead: int) -> tuple[Effects, float]:
-    """Create the next runs of all schedules that are due. Returns whom to wake, and seconds until the next pass.
+def schedule_due(database: Database, ahead: int, *, make_up: bool = True) -> tuple[Effects, float]:
+    """Create the next runs of all schedules that are due, with `make_up` also those that were missed (make_up.py).
+
+    Returns whom to wake, and seconds until the next pass.
 
     A schedule that cannot be followed is logged, and the others are followed all the same.
     """
@@ -33,7 +35,7 @@ def schedule_due(database: Database, ahead: int) -> tuple[Effects, float]:
         flow_ids = due_flow_ids(connection, now_us())
     for flow_id in flow_ids:
         try:
-            _schedule_one(database, flow_id, ahead, effects)
+            _schedule_one(database, flow_id, ahead, effects, make_up=make_up)
         except Refused as error:
             logger.warning("the schedule of flow {} cannot be followed: {}", flow_id, error)
             with database.writing() as connection:
@@ -44,12 +46,12 @@ def schedule_due(database: Database, ahead: int) -> tuple[Effects, float]:
     return effects, min(max(pause_s, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
 
 
-def _schedule_one(database: Database, flow_id: str, ahead: int, effects: Effects) -> None:
+def _schedule_one(database: Database, flow_id: str, ahead: int, effects: Effects, *, make_up: bool) -> None:
     """Create one flow's next runs in a transaction of their own."""
     with database.writing() as connection:
         call = Call(connection, Caller(), now_us(), ahead)
         # None if it was archived or switched off since the list was made; its runs were deleted then and must stay so.
         flow = active_flow(connection, flow_id)
         if flow is not None:
-            create_auto_runs(call, flow, make_up=True)
+            create_auto_runs(call, flow, make_up=make_up)
     effects.add(call.effects)

@@ -230,6 +230,23 @@ def test_an_hour_of_pause_with_overlap_queue_leaves_one_run_and_no_crowd(world: 
     assert states == ["Submitted", "Queued"] + ["Skipped"] * 10
 
 
+def test_after_a_restore_agents_may_first_tell_what_has_run(world: World) -> None:
+    world.flow(every_us=5 * MINUTE_US, catch_up="none", overlap="skip")
+    world.pass_time(seconds=301)
+    world.offers_runs = False  # in the copy nothing has run yet, and the times of two runs are long over
+    world.pass_time(scheduler=False, seconds=600)
+    with world.database.reading() as connection:
+        query = select(FLOW_RUN.c.id).where(FLOW_RUN.c.scheduled_start_time <= world.now)
+        first, second, third = connection.execute(query.order_by(FLOW_RUN.c.scheduled_start_time)).scalars()
+    assert world.wins(first, second) == [True, True]
+    world.report(first, "Success")
+    world.report(second, "Running")
+    assert world.states(first, second, third) == ["Success", "Running", "Scheduled"]
+    world.offers_runs = True
+    world.look()
+    assert world.states(first, second, third) == ["Success", "Running", "Skipped"]
+
+
 def test_clocks_with_parameters_of_their_own_do_not_push_each_other_out(world: World) -> None:
     clocks = [{"type": "IntervalClock", "interval": 5 * MINUTE_US, "parameter_defaults": {"n": n}} for n in (1, 2)]
     document = {"name": "two", "schedule": {"clocks": clocks}, "flowherd": {"catch_up": "last"}}
