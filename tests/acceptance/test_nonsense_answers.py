@@ -38,6 +38,7 @@ ASKING_SERVER: Mapping[str, list[list[str]]] = {
     "cancel": [[RUN]],
     "retry": [[RUN]],
     "delete": [["run", RUN, "--yes"], ["flow", "a-flow", "--yes"]],
+    "schedule": [["ls"], ["pause", "a-flow"], ["next", "a-flow"], ["run-now", "a-flow"]],
     "logs": [[RUN], [RUN, "-f"]],
     "explain": [[RUN], ["a-name"]],
     "poke": [[]],
@@ -150,7 +151,7 @@ def shaped(field: FieldNode, leaf: Any) -> Any:
 
 def rows(field: FieldNode, leaf: Any) -> Any:
     is_operation = (
-        field.name.value.startswith(("create_", "cancel_", "delete_", "archive_", "retry_"))
+        field.name.value.startswith(("create_", "cancel_", "delete_", "archive_", "retry_", "set_"))
         or field.selection_set is None
     )
     return shaped(field, leaf) if is_operation else [shaped(field, leaf)]
