@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.client_commands.helpers import FakeAgent, next_line, register, running, shown
 from tests.support.commands import FLOWHERD, CommandLine
+from tests.support.server import ServerProcess
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
@@ -97,6 +98,23 @@ def test_wait_ends_with_the_last_run_and_says_how_they_ended(command: CommandLin
         assert process.wait(20) == 5
     assert command("wait", late, bad, good, code=1).stdout.count("\n") == 3
     assert "no run" in command("wait", str(uuid.uuid4()), code=4).stderr
+
+
+def test_wait_goes_on_over_a_restart_of_the_server(
+    own_command: CommandLine, own_server: ServerProcess, own_agent: FakeAgent
+) -> None:
+    register(own_command, "patient")
+    first, second = own_command.run("patient"), own_command.run("patient")
+    with running(own_command, "wait", first, second) as process:
+        own_agent.state(first, "Running")
+        own_agent.state(first, "Success")
+        assert first in next_line(process)
+        own_server.kill()
+        own_server.start()
+        own_agent.state(second, "Running")
+        own_agent.state(second, "Success")
+        assert second in next_line(process)
+        assert process.wait(20) == 0
 
 
 def test_deleting_asks_and_spares_what_an_agent_has(command: CommandLine, agent: FakeAgent) -> None:
