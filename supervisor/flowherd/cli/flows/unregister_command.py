@@ -10,6 +10,7 @@ from flowherd.cli import completion
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd.cli.runs.selection import counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,6 +49,8 @@ def unregister(
             }
         )
         return
-    print_line(f"unregistered {flow.name} of project {flow.project}; {done.cancelled} waiting runs were cancelled")
+    runs = "" if not done.cancelled else f"; {counted(done.cancelled, 'waiting run')} cancelled"
+    print_line(f"unregistered {flow.name} of project {flow.project}{runs}")
     if done.going_on:
-        print_note(f"{len(done.going_on)} of its runs go on: `flowherd cancel {' '.join(done.going_on[:3])}`")
+        some = " ".join(done.going_on[:3])
+        print_note(f"{counted(len(done.going_on), 'run')} of it still being run: `flowherd cancel {some}`")

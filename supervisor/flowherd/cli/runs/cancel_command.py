@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     from flowherd.client.run_changes import RunChange
     from flowherd.client.runs import RunView
 
-_EPILOG = (
-    "Examples:  flowherd cancel 3f2a   |   flowherd cancel --flow 'price-*' --state waiting --yes   |   "
-    "flowherd ps -q --agent web-1 | flowherd cancel -"
-)
+_EXAMPLES = """
+Examples:
+
+  flowherd cancel 3f2a 9c01
+
+  flowherd cancel --flow 'price-*' --state waiting
+
+  flowherd ps -q --agent web-1 | flowherd cancel -
+"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("cancel", epilog=_EPILOG)(cancel)
+    app.command("cancel", epilog=_EXAMPLES)(cancel)
 
 
 def cancel(
@@ -51,8 +56,8 @@ def cancel(
 ) -> None:
     """Cancel runs: the whole process tree of each is asked to end, and killed if it does not.
 
-    Filters choose among the runs that wait or run, and it is asked before these are cancelled. Exits 1 if one of the
-    runs was finished already. --json prints an object for one RUN, else an array of objects.
+    With filters instead of RUN, asks before it cancels what matches; without --state that is what waits or runs. Exits
+    1 if one of the runs was finished already. --json prints an object for one RUN, else an array of objects.
     """
     from flowherd.states import UNFINISHED
 

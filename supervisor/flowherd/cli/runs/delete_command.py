@@ -22,6 +22,13 @@ from flowherd.cli.runs.run_filters import (
 from flowherd.cli.runs.selection import RunsArgument, YesOption, ask, chosen_runs, confirm, counted, is_one
 
 _EPILOG = "Examples:  flowherd delete run 3f2a   |   flowherd delete flow nightly --yes"
+_RUN_EXAMPLES = """
+Examples:
+
+  flowherd delete run 3f2a 9c01
+
+  flowherd delete run --flow hello --until 30d
+"""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,9 +38,7 @@ def add_to(app: typer.Typer) -> None:
         epilog=_EPILOG,
         no_args_is_help=True,
     )
-    delete.command(
-        "run", epilog="Examples:  flowherd delete run 3f2a 9c01   |   flowherd delete run --flow hello --until 30d"
-    )(delete_run)
+    delete.command("run", epilog=_RUN_EXAMPLES)(delete_run)
     delete.command("flow", epilog="Example:  flowherd delete flow nightly --yes")(delete_flow)
     app.add_typer(delete, name="delete")
 
@@ -53,8 +58,9 @@ def delete_run(
 ) -> None:
     """Delete runs with their logs and their history; asks first.
 
-    Filters choose among the runs that have ended. A run that an agent has is not deleted: cancel it first. Exits 1 if
-    one of the runs was not deleted. --json prints an object for one RUN, else an array of objects.
+    With filters instead of RUN, deletes what matches; without --state that is what has ended. A run that an agent has
+    is not deleted: cancel it first. Exits 1 if one of the runs was not deleted. --json prints an object for one RUN,
+    else an array of objects.
     """
     from flowherd.states import FINISHED
 

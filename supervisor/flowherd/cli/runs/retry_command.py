@@ -22,15 +22,20 @@ from flowherd.cli.runs.run_filters import (
 from flowherd.cli.runs.selection import RunsArgument, YesOption, chosen_runs, confirm, counted, is_one
 from flowherd.errors import BackendUnavailable, FlowherdError
 
-_EPILOG = (
-    "Examples:  flowherd retry 3f2a   |   flowherd retry --flow nightly --since 12h   |   "
-    "flowherd wait $(flowherd retry --latest 3f2a)"
-)
+_EXAMPLES = """
+Examples:
+
+  flowherd retry 3f2a
+
+  flowherd retry --flow nightly --since 12h
+
+  flowherd wait $(flowherd retry --latest 3f2a)
+"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("retry", epilog=_EPILOG)(retry)
+    app.command("retry", epilog=_EXAMPLES)(retry)
 
 
 def retry(
@@ -53,8 +58,9 @@ def retry(
     """Repeat runs that have ended: start a new run of each with the same parameters, and print its id.
 
     The new run has the labels and the version of the flow that the earlier one had, and `flowherd explain` says which
-    run it repeats. Filters choose among the runs that failed or were cancelled, and it is asked before these are
-    repeated. Exits 1 if a run was not repeated. --json prints an object for one RUN, else an array of objects.
+    run it repeats. With filters instead of RUN, asks before it repeats what matches; without --state that is what
+    failed or was cancelled. Exits 1 if a run was not repeated. --json prints an object for one RUN, else an array of
+    objects.
     """
     from flowherd.states import UNSUCCESSFUL, RunState
 

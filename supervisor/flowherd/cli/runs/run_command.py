@@ -11,7 +11,7 @@ import typer
 
 from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
-from flowherd.cli.format_times import span
+from flowherd.cli.format_times import short_span, span
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, FlowArgument, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
@@ -150,7 +150,7 @@ def _start_time(at: str | None, after: str | None, late: bool) -> datetime | Non
         return None
     start = parse_options.moment(at, "--at")
     if start < now - timedelta(seconds=NOT_LATE_S) and not late:
-        ago = span((now - start).total_seconds())
+        ago = short_span((now - start).total_seconds())
         raise CommandError(
             f"no run was created: --at {at!r} was {ago} ago; give a later time, or --late to start the run at once",
             exit_codes.USAGE,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RunsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="RUN...",
+        metavar="RUN",
         help="Each run's id, the beginning of it, or its name; - reads ids from standard input, one a line.",
         autocompletion=completion.runs,
     ),
@@ -109,7 +109,9 @@ def ask(question: str) -> None:
     Raises CommandError if it is not, or if there is no terminal to ask at.
     """
     if not sys.stdin.isatty():
-        raise CommandError(f"{question} There is no terminal to ask at: --yes does it", exit_codes.USAGE)
+        raise CommandError(
+            f"nothing was changed, because there is no terminal to ask at: {question} --yes says yes", exit_codes.USAGE
+        )
     print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was changed")

@@ -17,12 +17,18 @@ from flowherd.cli.runs.selection import RunsArgument, chosen_runs
 if TYPE_CHECKING:
     from flowherd.client.runs import RunSummary
 
-_EPILOG = "Examples:  flowherd wait 3f2a 9c01   |   flowherd wait --timeout 10m $(flowherd run nightly)"
+_EXAMPLES = """
+Examples:
+
+  flowherd wait 3f2a 9c01
+
+  flowherd wait --timeout 10m $(flowherd run nightly)
+"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("wait", epilog=_EPILOG)(wait)
+    app.command("wait", epilog=_EXAMPLES)(wait)
 
 
 def wait(
