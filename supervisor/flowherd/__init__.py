@@ -55,6 +55,7 @@ __all__ = [
     "OverrideNeverCalled",
     "RegisteredFlow",
     "RunChange",
+    "RunRepeat",
     "RunSummary",
     "RunView",
     "ScheduleView",
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
     from flowherd.client.flows import RegisteredFlow
     from flowherd.client.logs import LogView
     from flowherd.client.removal import Unregistered
-    from flowherd.client.run_changes import RunChange
+    from flowherd.client.run_changes import RunChange, RunRepeat
     from flowherd.client.runs import RunSummary, RunView
     from flowherd.client.schedules import ScheduleView
     from flowherd.flow_rules import FlowRules
@@ -91,6 +92,7 @@ _MODULES = {
     "LogView": "client.logs",
     "RegisteredFlow": "client.flows",
     "RunChange": "client.run_changes",
+    "RunRepeat": "client.run_changes",
     "RunSummary": "client.runs",
     "RunView": "client.runs",
     "ScheduleView": "client.schedules",

@@ -21,6 +21,7 @@ _SELECTIONS = {
     "cancel_flow_run": "state",
     "cancel_flow_runs": "flow_runs { flow_run_id state done }",
     "delete_flow_runs": "flow_runs { flow_run_id state done }",
+    "retry_flow_runs": "flow_runs { flow_run_id id message }",
     **dict.fromkeys(
         (
             "write_run_logs",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flowherd.client.flows import RegisteredFlow
     from flowherd.client.logs import LogView
     from flowherd.client.removal import Unregistered
-    from flowherd.client.run_changes import RunChange
+    from flowherd.client.run_changes import RunChange, RunRepeat
     from flowherd.client.runs import RunSummary, RunView
     from flowherd.client.schedules import ScheduleView
     from flowherd.client.user_client import UserClient
@@ -245,19 +245,39 @@ class Client(Registration):
         """Ask for the ends of runs and return what became of each; nothing is raised for one that does not exist."""
         return self.connection.run_changes.cancel(run_ids)
 
-    def retry(self, run: str | RunView, *, latest: bool = False) -> str:
+    def retry(self, run_id: str, *, latest: bool = False) -> str:
         """Create a run with the parameters, labels and version of one that has ended; return the new run's id.
 
         With `latest` it is of the newest version. flowherd's server remembers which run it repeats
-        (`RunView.repeats`). Raises NotFound if there is no such run, InvalidRequest if it has not ended or the newest
-        version does not take its parameters.
+        (`RunView.repeats`). Raises NotFound if there is no such run, InvalidRequest if it cannot be repeated.
         """
-        run = self.get(run) if isinstance(run, str) else run
-        if latest:
-            unknown = complaints(run.parameters, self.flow(run.flow).parameters)
-            if unknown:
-                raise InvalidRequest(f"{run.name} ({run.id}) is not repeated: {'; '.join(unknown)}")
-        return self.connection.run_changes.repeat(run, latest=latest)
+        (repeat,) = self.retry_all([self.get(run_id)], latest=latest)
+        if repeat.id is None:
+            raise InvalidRequest(f"the run {run_id} was not repeated: {repeat.problem}")
+        return repeat.id
+
+    def retry_all(self, runs: Sequence[RunView], *, latest: bool = False) -> list[RunRepeat]:
+        """Repeat runs as `retry` does, and return what became of each."""
+        unfit = self._unfit_for_newest(runs) if latest else {}
+        fit = [run for run in runs if run.id not in unfit]
+        repeats = {repeat.repeats: repeat for repeat in self.connection.run_changes.repeat(fit, latest=latest)}
+        repeats |= unfit
+        return [repeats[run.id] for run in runs]
+
+    def _unfit_for_newest(self, runs: Sequence[RunView]) -> dict[str, RunRepeat]:
+        """Return the runs with parameters that the newest version of their flow does not take."""
+        from flowherd.client.run_changes import RunRepeat
+
+        newest: dict[str, list[RegisteredFlow]] = {}
+        unfit = {}
+        for run in runs:
+            if run.flow not in newest:
+                newest[run.flow] = self.flows(run.flow)
+            # Flows of this name in several projects are not told apart here.
+            known = newest[run.flow][0].parameters if len(newest[run.flow]) == 1 else None
+            if unknown := complaints(run.parameters, known):
+                unfit[run.id] = RunRepeat(repeats=run.id, id=None, problem="; ".join(unknown))
+        return unfit
 
     def delete_all(self, run_ids: Sequence[str]) -> list[RunChange]:
         """Delete runs with their logs and return what became of each; one that an agent has is not deleted."""

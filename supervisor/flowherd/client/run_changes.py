@@ -13,7 +13,7 @@ from flowherd.backends.graphql.transport import RETRY, SEVERAL_RUNS, GraphQLTran
 from flowherd.backends.json_values import mapping, mapping_or_none, mappings_not_null, text, text_or_none
 from flowherd.client.queries import create, is_flowherd_server, select, understanding
 from flowherd.client.runs import Runs, RunView
-from flowherd.errors import InvalidRequest, NotFound
+from flowherd.errors import BackendRefused, InvalidRequest, NotFound
 from flowherd.states import ACTIVE, RunState
 
 #: Number of runs in one request, the server's limit.
@@ -31,6 +31,18 @@ class RunChange:
     state: str | None
     #: Whether the run was changed: False for one that had ended before it was cancelled, or that was not deleted.
     done: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRepeat:
+    """What became of the repetition of one run."""
+
+    #: Id of the run that is repeated.
+    repeats: str
+    #: Id of the new run; None if there is none.
+    id: str | None
+    #: Why there is none.
+    problem: str | None = None
 
 
 class RunChanges:
@@ -56,18 +68,39 @@ class RunChanges:
         """Return whether the server stores which run a run repeats."""
         return self._has(RETRY)
 
-    def repeat(self, run: RunView, *, latest: bool) -> str:
-        """Create a run with the parameters of one that has ended and return its id.
+    def repeat(self, runs: Sequence[RunView], *, latest: bool) -> list[RunRepeat]:
+        """Create a run with the parameters of each of these runs, which must have ended.
 
         It has the same version, labels and run config, or with `latest` the newest version. Another server than
-        flowherd's gives it the flow's run config, and creates none of a version that was replaced. Raises
-        InvalidRequest if the run has not ended.
+        flowherd's gives it the flow's run config, and creates none of a version that was replaced.
         """
-        if not run.finished:
-            raise InvalidRequest(f"{run.name} ({run.id}) is {run.state}; only a run that has ended can be repeated")
         if self._has(RETRY):
-            return create(self._transport, "retry_flow_run", {"flow_run_id": run.id, "latest": latest})
-        return self._create_like(run, latest)
+            return self._repeat_in_batches([run.id for run in runs], latest)
+        return [self._repeat_one(run, latest) for run in runs]
+
+    def _repeat_in_batches(self, run_ids: Sequence[str], latest: bool) -> list[RunRepeat]:
+        found: list[RunRepeat] = []
+        for start in range(0, len(run_ids), _AT_ONCE):
+            given = {"flow_run_ids": list(run_ids[start : start + _AT_ONCE]), "latest": latest}
+            answer = self._transport.mutate("retry_flow_runs", given, "flow_runs { flow_run_id id message }")
+            with understanding(self._transport, "the answer to retry_flow_runs"):
+                found += [
+                    RunRepeat(
+                        repeats=text(row["flow_run_id"]),
+                        id=text_or_none(row["id"]),
+                        problem=text_or_none(row["message"]),
+                    )
+                    for row in mappings_not_null(answer["flow_runs"])
+                ]
+        return found
+
+    def _repeat_one(self, run: RunView, latest: bool) -> RunRepeat:
+        try:
+            if not run.finished:
+                raise InvalidRequest(f"flow run {run.id} is {run.state}; only a run that has ended can be repeated")
+            return RunRepeat(repeats=run.id, id=self._create_like(run, latest))
+        except (InvalidRequest, NotFound, BackendRefused) as error:
+            return RunRepeat(repeats=run.id, id=None, problem=str(error))
 
     def _create_like(self, run: RunView, latest: bool) -> str:
         fields = "context flow { id version_group_id archived }"

@@ -24,7 +24,7 @@ MAX_RUNS = 100
 _TAKEN = ACTIVE | {RunState.SUBMITTED}
 
 
-def _checked(given: Input) -> Input:
+def not_too_many(given: Input) -> Input:
     """Return the input. Raises Refused if it names too many runs."""
     if len(given["flow_run_ids"]) > MAX_RUNS:
         raise Refused(f"{len(given['flow_run_ids'])} flow runs in one request; {MAX_RUNS} are allowed")
@@ -72,7 +72,7 @@ def _operation(name: str, act: Callable[[Call, StoredRow], Mapping[str, Any]]) -
         arguments={"flow_run_ids": GraphQLNonNull(GraphQLList(GraphQLNonNull(UUID_INPUT)))},
         answer={"flow_runs": GraphQLList(GraphQLNonNull(_ANSWER))},
         handle=_each(act),
-        prepare=_checked,
+        prepare=not_too_many,
     )
 
 

@@ -1,4 +1,4 @@
-"""cancel_flow_runs, delete_flow_runs and retry_flow_run, the extensions by which people deal with many runs."""
+"""cancel_flow_runs, delete_flow_runs and retry_flow_runs, the extensions by which people deal with many runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def answers(client: Client, operation: str, *run_ids: str) -> dict[str, tuple[st
     """Carry out the operation; return state and whether it was done, by run id."""
     found = client.do(operation, flow_run_ids=list(run_ids))["flow_runs"]
     return {one["flow_run_id"]: (one["state"], one["done"]) for one in found}
+
+
+def retried(client: Client, *run_ids: str, **given: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.do("retry_flow_runs", flow_run_ids=list(run_ids), **given)["flow_runs"]
+    return found
 
 
 def run_in(client: Client, state: str, flow_id: str | None = None, **given: Any) -> str:
@@ -54,7 +59,7 @@ def test_a_run_that_is_repeated_has_the_same_version_parameters_and_labels(clien
     fields = "repeats flow_id state parameters context labels run_config"
 
     def repeated(run_id: str, **given: Any) -> Any:
-        return client.run(client.do("retry_flow_run", flow_run_id=run_id, **given)["id"], fields)
+        return client.run(retried(client, run_id, **given)[0]["id"], fields)
 
     same = repeated(by_default)
     assert (same["repeats"], same["flow_id"], same["state"]) == (by_default, first, "Scheduled")
@@ -65,17 +70,20 @@ def test_a_run_that_is_repeated_has_the_same_version_parameters_and_labels(clien
     assert repeated(chosen, latest=True)["labels"] == ["mine"]
 
 
-def test_what_has_not_ended_or_is_no_longer_registered_is_not_repeated(client: Client) -> None:
+def test_of_several_runs_those_are_repeated_that_can_be(client: Client) -> None:
     going, flow = run_in(client, "Running"), client.flow()
-    ended = run_in(client, "Failed", flow)
-    assert "is Running; only a run that has ended" in client.refused("retry_flow_run", flow_run_id=going)
+    gone, ended, unknown = run_in(client, "Failed", flow), run_in(client, "Failed"), str(uuid.uuid4())
     client.do("archive_flow", flow_id=flow)
-    assert "no longer registered" in client.refused("retry_flow_run", flow_run_id=ended)
+    first, second, third, fourth = retried(client, going, gone, ended, unknown)
+    assert first["id"] is None and "is Running; only a run that has ended" in first["message"]
+    assert second["id"] is None and "no longer registered" in second["message"]
+    assert third["message"] is None and client.run(third["id"], "repeats")["repeats"] == ended
+    assert fourth["id"] is None and "not found" in fourth["message"]
 
 
 def test_a_run_that_repeats_another_outlives_it(client: Client) -> None:
     ended = run_in(client, "Failed")
-    again = client.do("retry_flow_run", flow_run_id=ended)["id"]
+    again = retried(client, ended)[0]["id"]
     client.do("delete_flow_run", flow_run_id=ended)
     assert client.run(again, "repeats")["repeats"] == ended
     found = client.ask(f"{{ flow_run(where: {{repeats: {{_eq: {json.dumps(ended)}}}}}) {{ id }} }}")

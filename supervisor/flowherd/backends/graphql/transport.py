@@ -49,7 +49,7 @@ AGENT_REPORTS = "agent-reports"
 WAIT_FOR_END = "wait-for-end"
 #: The extension of schedules: flowherd's own clock, and the query `schedule_times`.
 SCHEDULES = "schedules"
-#: The extensions for many runs in one request, `cancel_flow_runs` and `delete_flow_runs`, and `retry_flow_run`.
+#: The extensions for many runs in one request, `cancel_flow_runs` and `delete_flow_runs`, and `retry_flow_runs`.
 SEVERAL_RUNS = "several-runs"
 RETRY = "retry"
 #: The extension by which a flow says how many of its runs may overlap, which missed ones still run, and how often a

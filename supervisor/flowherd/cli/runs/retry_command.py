@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flowherd.cli.failures import CommandError
+from flowherd.cli import exit_codes
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
-from flowherd.cli.printing import print_json, print_line, print_note, print_warning
+from flowherd.cli.printing import print_error, print_json, print_line, print_note, print_warning
 from flowherd.cli.runs.run_filters import (
     AgentsOption,
     FlowsOption,
@@ -20,7 +20,6 @@ from flowherd.cli.runs.run_filters import (
     UntilOption,
 )
 from flowherd.cli.runs.selection import RunsArgument, YesOption, chosen_runs, confirm, counted, is_one
-from flowherd.errors import BackendUnavailable, FlowherdError
 
 _EXAMPLES = """
 Examples:
@@ -78,26 +77,16 @@ def retry(
     if not run:
         confirm(f"Repeat {counted(len(found), 'run')}?", found, yes)
         found.reverse()  # the oldest first
-    created: list[dict[str, Any]] = []
-    failed = 0
-    for one in found:
-        try:
-            run_id = client.retry(one, latest=latest)
-        except BackendUnavailable:
-            raise
-        except FlowherdError as error:
-            if len(found) == 1:
-                raise
-            failed += 1
-            print_warning(f"{one.name} ({one.id}) was not repeated: {error}")
-            continue
-        created.append({"id": run_id, "repeats": one.id})
-        if not as_json:
-            print_line(run_id)
+    repeats = client.retry_all(found, latest=latest)
+    created = [{"id": repeat.id, "repeats": repeat.repeats} for repeat in repeats if repeat.id is not None]
+    for one, repeat in zip(found, repeats, strict=True):
+        if repeat.id is None:
+            print_error(f"{one.name} ({one.id}) was not repeated: {repeat.problem}")
+        elif not as_json:
+            print_line(repeat.id)
             print_note(f"repeats {one.name} ({one.id}) of {one.flow}")
-    if not client.connection.run_changes.remembers_repeats():
+    if created and not client.connection.run_changes.remembers_repeats():
         print_warning(f"{client.address} does not remember which run a run repeats; this needs flowherd's own server")
-    if as_json:
+    if as_json and (created or not is_one(run)):
         print_json(created[0] if is_one(run) else created)
-    if failed:
-        raise CommandError(f"{failed} of {len(found)} runs were not repeated")
+    raise typer.Exit(exit_codes.OK if len(created) == len(found) else exit_codes.FAILED)
