@@ -1,23 +1,31 @@
-"""One person's connection to a server: flows, runs and agents, and a run's log and history."""
+"""One person's connection to a server: flows, runs and agents, and a run's log and history.
+
+Its parts are imported when they are first used: a command needs two or three of them, and starts in less time so.
+"""
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from flowherd.backends.graphql.transport import FLOW_RULES, SCHEDULES, TEXT_SO_FAR, GraphQLTransport
-from flowherd.client.agents import KnownAgents
-from flowherd.client.attempts import Attempts, attempts_of
-from flowherd.client.flow_list import FlowList
-from flowherd.client.flows import Flows
-from flowherd.client.history import RunHistory
-from flowherd.client.logs import RunLog
 from flowherd.client.queries import is_flowherd_server
-from flowherd.client.removal import FlowRemoval
-from flowherd.client.run_changes import RunChanges
-from flowherd.client.run_end import EndWait
-from flowherd.client.run_list import RunList
-from flowherd.client.runs import Runs
-from flowherd.client.schedules import Schedules
-from flowherd.client.started_runs import StartedRuns
-from flowherd.client.wanted_lines import WantedLines
+
+if TYPE_CHECKING:
+    from flowherd.client.agents import KnownAgents
+    from flowherd.client.attempts import Attempts
+    from flowherd.client.flow_list import FlowList
+    from flowherd.client.flows import Flows
+    from flowherd.client.history import RunHistory
+    from flowherd.client.logs import RunLog
+    from flowherd.client.removal import FlowRemoval
+    from flowherd.client.run_changes import RunChanges
+    from flowherd.client.run_end import EndWait
+    from flowherd.client.run_list import RunList
+    from flowherd.client.runs import Runs
+    from flowherd.client.schedules import Schedules
+    from flowherd.client.started_runs import StartedRuns
+    from flowherd.client.wanted_lines import WantedLines
 
 
 class UserClient:
@@ -25,14 +33,62 @@ class UserClient:
 
     def __init__(self, transport: GraphQLTransport) -> None:
         self._transport = transport
-        self.flows = Flows(transport)
-        self.flow_list = FlowList(transport)
-        self.runs = Runs(transport)
-        self.run_list = RunList(transport)
-        self.schedules = Schedules(transport)
-        self.agents = KnownAgents(transport)
-        self.run_changes = RunChanges(transport, self.runs)
-        self.removal = FlowRemoval(transport)
+
+    @cached_property
+    def flows(self) -> Flows:
+        """Projects and registered flows."""
+        from flowherd.client.flows import Flows
+
+        return Flows(self._transport)
+
+    @cached_property
+    def flow_list(self) -> FlowList:
+        """Registered flows with their last runs."""
+        from flowherd.client.flow_list import FlowList
+
+        return FlowList(self._transport)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """Flow runs: create and find."""
+        from flowherd.client.runs import Runs
+
+        return Runs(self._transport)
+
+    @cached_property
+    def run_list(self) -> RunList:
+        """Lists of runs."""
+        from flowherd.client.run_list import RunList
+
+        return RunList(self._transport)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The schedules of flows."""
+        from flowherd.client.schedules import Schedules
+
+        return Schedules(self._transport)
+
+    @cached_property
+    def agents(self) -> KnownAgents:
+        """The agents that the server knows."""
+        from flowherd.client.agents import KnownAgents
+
+        return KnownAgents(self._transport)
+
+    @cached_property
+    def run_changes(self) -> RunChanges:
+        """Changes of runs that exist."""
+        from flowherd.client.run_changes import RunChanges
+
+        return RunChanges(self._transport, self.runs)
+
+    @cached_property
+    def removal(self) -> FlowRemoval:
+        """Taking flows away."""
+        from flowherd.client.removal import FlowRemoval
+
+        return FlowRemoval(self._transport)
 
     @property
     def address(self) -> str:
@@ -51,26 +107,43 @@ class UserClient:
         """Ask whether the server applies the rules of flows (flow_rules.py)."""
         return self.is_flowherd_server() and FLOW_RULES in self._transport.server_extensions
 
-    def log(self, run_id: str, wanted: WantedLines = WantedLines()) -> RunLog:
+    def log(self, run_id: str, wanted: WantedLines | None = None) -> RunLog:
         """Return a reader of a run's log, or of a part of it, which starts at its beginning."""
+        from flowherd.client.logs import RunLog
+        from flowherd.client.wanted_lines import WantedLines
+
         numbered = self.is_flowherd_server()
         keeps_text_so_far = TEXT_SO_FAR in self._transport.server_extensions
-        return RunLog(self._transport, run_id, numbered=numbered, keeps_text_so_far=keeps_text_so_far, wanted=wanted)
+        return RunLog(
+            self._transport,
+            run_id,
+            numbered=numbered,
+            keeps_text_so_far=keeps_text_so_far,
+            wanted=wanted or WantedLines(),
+        )
 
     def started_runs(self, flow: str, project: str | None = None) -> StartedRuns:
         """Return the runs of a flow as they start."""
+        from flowherd.client.started_runs import StartedRuns
+
         return StartedRuns(self._transport, flow, project)
 
     def attempts(self, run_id: str) -> Attempts:
         """Return the attempts of a run."""
+        from flowherd.client.attempts import attempts_of
+
         return attempts_of(self._transport, run_id)
 
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""
+        from flowherd.client.history import RunHistory
+
         return RunHistory(self._transport, run_id)
 
     def end_of(self, run_id: str) -> EndWait:
         """Begin to wait for the end of a run."""
+        from flowherd.client.run_end import EndWait
+
         return EndWait(self._transport, run_id)
 
     def close(self) -> None:
