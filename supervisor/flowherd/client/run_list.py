@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flowherd.backends.graphql.literals import Word, arguments
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, mapping_or_none, mappings_not_null, text
 from flowherd.client.queries import select, understanding
 from flowherd.client.run_filter import RunFilter, all_of
@@ -47,6 +47,8 @@ class Overview:
     totals: Mapping[Group, int]
     #: What follows the next run of a flow, by the id of that run.
     coming: Mapping[str, Coming] = field(default_factory=dict)
+    #: The last line of the log of each run that runs, by its id, as far as the server tells it.
+    last_lines: Mapping[str, str] = field(default_factory=dict)
 
 
 def facts_of(run: RunView) -> RunFacts:
@@ -93,7 +95,7 @@ class RunList:
         )
         following = [{"flow_id": asc}, {"scheduled_start_time": asc}]
         parts = [
-            *_first_parts(limit),
+            *self._first_parts(limit),
             _Part("failed", Group.FAILED, [{"end_time": desc}], _MAX_FAILED),
             _Part("next", Group.NEXT, following, None, [Word("flow_id")], more),
             _Part("waiting", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
@@ -104,20 +106,34 @@ class RunList:
         with understanding(self._transport, "the next runs"):
             coming = {text(row["id"]): _coming(row) for row in mappings_not_null(data["next"])}
         failed = [run for part, runs in found for run in runs if part.group is Group.FAILED]
-        return Overview([run for _, runs in found for run in runs], self._between(failed), totals, coming)
+        runs = [run for _, part in found for run in part]
+        return Overview(runs, self._between(failed), totals, coming, _last_lines(data["running"]))
 
     def groups(self, wanted: RunFilter, now: datetime, limit: int) -> Overview:
         """Return all that matches: of each group at most `limit`, those that come first; what runs is whole."""
         asc, desc = Word("asc"), Word("desc")
         parts = [
-            *_first_parts(limit),
+            *self._first_parts(limit),
             _Part("failed", Group.FAILED, [{"end_time": desc}], limit),
             _Part("next", Group.NEXT, [{"scheduled_start_time": asc}], limit),
             _Part("waiting", Group.NEXT, [{"state_start_time": asc}], limit),
             _Part("ended", Group.ENDED, [{"end_time": desc}], limit),
         ]
-        found, totals, _ = self._read(parts, _Conditions(wanted.where(), now), [])
-        return Overview([run for _, runs in found for run in runs], (), totals)
+        found, totals, data = self._read(parts, _Conditions(wanted.where(), now), [])
+        runs = [run for _, part in found for run in part]
+        return Overview(runs, (), totals, last_lines=_last_lines(data["running"]))
+
+    def _first_parts(self, limit: int) -> list[_Part]:
+        asc = Word("asc")
+        newest = arguments(order_by={"timestamp": Word("desc")}, limit=1)
+        own = self._transport.server_version is not None
+        lines = f"last_line: logs{newest} {{ message }}" if own else ""
+        if TEXT_SO_FAR in self._transport.server_extensions:
+            lines += f" so_far: texts_so_far{newest} {{ message }}"
+        return [
+            _Part("running", Group.RUNNING, [{"start_time": asc}], _MAX_ROWS, more=lines),
+            _Part("due", Group.DUE, [{"state_start_time": asc}], limit),
+        ]
 
     def _read(
         self, parts: Sequence[_Part], conditions: _Conditions, counted: Sequence[Group]
@@ -173,14 +189,6 @@ class _Part:
         return f"{self.name}: flow_run{given} {{ {RUN_FIELDS} {self.more} }}"
 
 
-def _first_parts(limit: int) -> list[_Part]:
-    asc = Word("asc")
-    return [
-        _Part("running", Group.RUNNING, [{"start_time": asc}], _MAX_ROWS),
-        _Part("due", Group.DUE, [{"state_start_time": asc}], limit),
-    ]
-
-
 class _Conditions:
     """The conditions of the groups, the same as story/order.py decides them, and of what they are counted by."""
 
@@ -230,6 +238,17 @@ def _count(name: str, where: dict[str, Any] | None) -> str:
 
 def _number(answer: Any) -> int:
     return integer(mapping(mapping(answer)["aggregate"])["count"])
+
+
+def _last_lines(rows: Any) -> dict[str, str]:
+    """Return what each of these running runs has written last: of a line that is not finished, else the last line."""
+    found = {}
+    for row in rows:
+        lines = [*(row.get("so_far") or ()), *(row.get("last_line") or ())]
+        message = next((line.get("message") for line in lines if line.get("message")), None)
+        if isinstance(message, str):
+            found[text(row["id"])] = message.strip()
+    return found
 
 
 def _coming(row: Mapping[str, Any]) -> Coming:

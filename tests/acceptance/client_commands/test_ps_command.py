@@ -8,6 +8,7 @@ import pytest
 
 from tests.acceptance.client_commands.helpers import HOST, FakeAgent, register, shown
 from tests.support.commands import CommandLine
+from tests.support.terminal import screen
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
@@ -35,3 +36,15 @@ def test_in_a_pipe_ps_prints_plain_columns(command: CommandLine, agent: FakeAgen
     assert head.split()[:4] == ["ID", "NAME", "FLOW", "STATE"]
     assert row.startswith(run_id)
     assert "\x1b" not in row
+
+
+def test_on_a_terminal_a_running_run_says_what_it_wrote_last(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "train")
+    run_id = command.run("train")
+    agent.state(run_id, "Running", "at work")
+    agent.log(run_id, ("stdout", "epoch 30 of 40"), ("stdout", "epoch 31 of 40"))
+    title, row = screen(command, "ps", "--flow", "train")
+    assert title.split() == ["ID", "STATE", "FLOW", "NAME", "TIME", "SAYS"]
+    assert row.startswith(run_id[:8]) and row.endswith("epoch 31 of 40")
+    agent.log(run_id, ("stdout", "epoch 32 [====> ]"), so_far=True)
+    assert screen(command, "ps", "--flow", "train")[1].endswith("epoch 32 [====> ]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ from flowherd.cli.options import (
     SupervisorUrlOption,
     settings_from,
 )
-from flowherd.cli.printing import print_json, print_line, print_note, print_table
+from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd.cli.tables import Column, Cut, show_table, state_style
 from flowherd.errors import BackendError
 
 if TYPE_CHECKING:
@@ -158,11 +160,16 @@ def _print_status(
     if agents is None:
         print_note(f"backend: {problem}")
         return
-    rows = [
-        (a["name"], "up" if a["alive"] else "away", ", ".join(a["labels"]), _ago(a["last_queried"])) for a in agents
-    ]
-    if rows:
-        print_table(("AGENT", "AT BACKEND", "LABELS", "LAST HEARD"), rows)
+    if agents:
+        show_table(_COLUMNS, agents)
+
+
+_COLUMNS: Sequence[Column[dict[str, Any]]] = (
+    Column("AGENT", lambda agent: agent["name"], cut=Cut.MIDDLE, best=30),
+    Column("AT BACKEND", lambda agent: "up" if agent["alive"] else "away", style=state_style),
+    Column("LABELS", lambda agent: ", ".join(agent["labels"]), cut=Cut.MIDDLE, rank=2),
+    Column("LAST HEARD", lambda agent: _ago(agent["last_queried"])),
+)
 
 
 def _ago(at: datetime | None) -> str:

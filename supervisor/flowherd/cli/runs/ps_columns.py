@@ -29,6 +29,8 @@ class PsRow:
     #: Why a run that is due has not started; empty if nothing is known.
     waits: str = ""
     coming: Coming | None = None
+    #: The last line of its log while it runs; empty if that is not known.
+    last_line: str = ""
 
     @property
     def run(self) -> RunView:
@@ -53,9 +55,9 @@ class PsRow:
         return short_time(run.end_time, self.now)
 
     def says(self) -> str:
-        """Return why it waits, what follows it, or its message."""
-        if self.waits:
-            return self.waits
+        """Return why it waits, what it wrote last, what follows it, or its message."""
+        if self.waits or self.last_line:
+            return self.waits or self.last_line
         if self.coming is None:
             return self.run.message or ""
         from flowherd.schedules.in_words import schedule_in_words

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowherd.cli.runs.ps_columns import ALL, PsRow
 from flowherd.cli.tables import sorted_by
-from flowherd.client.run_list import Coming, facts_of
+from flowherd.client.run_list import Overview, facts_of
 from flowherd.story.order import MOST_FAILED, MOST_NEXT, Group, Line, cut, group_of, in_order
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def overview(
         most = _shared(limit - count[Group.RUNNING], others)
     # Those that ended well only tell which failures are in a row.
     shown = cut(lines, {**most, Group.ENDED: 0}, found.totals)
-    return Listed(_rows(shown.shown, agents, now, found.coming), _more(shown.hidden, limit))
+    return Listed(_rows(shown.shown, agents, now, found), _more(shown.hidden, limit))
 
 
 def in_groups(client: UserClient, wanted: RunFilter, agents: Sequence[AgentView], *, limit: int) -> Listed:
@@ -71,7 +71,7 @@ def in_groups(client: UserClient, wanted: RunFilter, agents: Sequence[AgentView]
     count = _count(lines)
     others: dict[Group, int] = {group: count[group] for group in Group if group is not Group.RUNNING}
     shown = cut(lines, _shared(limit - count[Group.RUNNING], others), found.totals)
-    return Listed(_rows(shown.shown, agents, now, {}), _more(shown.hidden, limit))
+    return Listed(_rows(shown.shown, agents, now, found), _more(shown.hidden, limit))
 
 
 def newest(
@@ -89,7 +89,7 @@ def newest(
 
 def rows_of(runs: Sequence[RunView], agents: Sequence[AgentView], now: datetime) -> list[PsRow]:
     """Return a row for each of the runs, in their order."""
-    return _rows([Line(run, group_of(facts_of(run), now)) for run in runs], agents, now, {})
+    return _rows([Line(run, group_of(facts_of(run), now)) for run in runs], agents, now, None)
 
 
 def _count(lines: Sequence[Line[RunView]]) -> dict[Group, int]:
@@ -108,7 +108,7 @@ def _shared(room: int, wanted: Mapping[Group, int]) -> dict[Group, int]:
 
 
 def _rows(
-    lines: Sequence[Line[RunView]], agents: Sequence[AgentView], now: datetime, coming: Mapping[str, Coming]
+    lines: Sequence[Line[RunView]], agents: Sequence[AgentView], now: datetime, found: Overview | None
 ) -> list[PsRow]:
     names = {agent.id: agent.name for agent in agents}
     return [
@@ -117,7 +117,8 @@ def _rows(
             now=now,
             agent=names.get(line.run.agent_id or "", ""),
             waits=_waits(line.run, agents, now) if line.group is Group.DUE else "",
-            coming=coming.get(line.run.id),
+            coming=found.coming.get(line.run.id) if found is not None else None,
+            last_line=found.last_lines.get(line.run.id, "") if found is not None else "",
         )
         for line in lines
     ]
