@@ -35,6 +35,7 @@ from tests.support.server import ServerProcess, running_server
 
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.client.run_filter import RunFilter
 from flowherd.client.user_client import UserClient
 from flowherd.states import FINISHED, RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport
@@ -92,6 +93,11 @@ class Measured:
             "find by id": lambda: self._people.runs.get(self._id),
             "ps": lambda: self._people.runs.newest(states=UNFINISHED, limit=100),
             "ps --all": lambda: self._people.runs.newest(limit=100),
+            "ps on a terminal": lambda: self._people.run_list.overview(RunFilter(), datetime.now(timezone.utc), 100),
+            "ps --all on a terminal": lambda: self._people.run_list.groups(
+                RunFilter(), datetime.now(timezone.utc), 100
+            ),
+            "flows": lambda: self._people.flow_list.all(),
             "schedule ls": lambda: self._people.schedules.find(datetime.now(timezone.utc)),
             "names like": lambda: self._newest(f'name: {{_like: "{self._name[:-1]}%"}}'),
             "newest of each flow, created": lambda: self._query(each_flow("created")),
