@@ -127,7 +127,11 @@ class FlowRules:
         if self.retries:
             times = "one retry" if self.retries == 1 else f"up to {self.retries} retries"
             apart = f" after {self.retry_delay_s:g} s" if self.retry_delay_s else ""
-            longer = f", each pause {self.retry_backoff:g} times as long" if self.retry_backoff != 1 and apart else ""
+            longer = (
+                f", each further pause {self.retry_backoff:g} times as long"
+                if self.retry_backoff != 1 and apart
+                else ""
+            )
             causes = "" if self.retry_on == DEFAULT_RETRY_ON else f" (on {', '.join(self.retry_on)})"
             words.append(f"{times}{apart}{longer}{causes}")
         return words

@@ -117,7 +117,7 @@ def test_the_last_attempt_fails_with_its_cause(client: Client) -> None:
     [run_id] = runs(client, "exit 4", 1, retries=1, retry_delay_s=0.1)
     assert ended(client, [run_id]) == ["Failed"]
     assert client.run(run_id, "state_message attempt") == {
-        "state_message": "The flow process exited with code 4.",
+        "state_message": "The flow process exited with code 4. It was attempt 2 of 2.",
         "attempt": 2,
     }
 

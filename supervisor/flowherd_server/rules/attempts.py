@@ -7,7 +7,7 @@ answer was lost, from the end of the next attempt, which the same agent may have
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -91,9 +91,10 @@ def after_end(call: Call, run: StoredRow, end: End) -> tuple[NewState, dict[str,
     again = _is_tried_again(run, rules, end)
     next_us = call.now + round(rules.delay_s(number) * SECOND_US) if again else None
     insert_row(call.connection, FLOW_RUN_ATTEMPT, _row(call, run, end, next_us))
-    if next_us is None:
-        return end.state, {}
     most = rules.retries + 1
+    if next_us is None:
+        is_told = number > 1 and end.state.type in UNSUCCESSFUL
+        return _with_addition(end.state, f"It was attempt {number} of {most}.") if is_told else end.state, {}
     pause_s = (next_us - call.now) / SECOND_US
     when = f"in {pause_s:g} s" if pause_s else "now"
     message = f"Attempt {number} of {most} ended: {_sentence(end.state)} The next one starts {when}."
@@ -149,6 +150,12 @@ def _log(call: Call, run: StoredRow, text: str) -> None:
     line = NewLine(run["id"], None, call.now, "flowherd", "WARNING", text, None, "flowherd")
     store_lines(call.connection, [line], call.now)
     call.effects.logged.add(run["id"])
+
+
+def _with_addition(state: NewState, sentence: str) -> NewState:
+    text = state.message or ""
+    text = text if not text or text.endswith((".", "!", "?")) else f"{text}."
+    return replace(state, serialized={**state.serialized, "message": f"{text} {sentence}".strip()})
 
 
 def _sentence(state: NewState) -> str:

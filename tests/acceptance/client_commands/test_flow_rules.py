@@ -42,7 +42,7 @@ def test_rules_reach_the_server_and_new_flows_make_up_for_the_last_run_only(
         }
     }
     done = command("register", "said", *options, *retrying, "--command", "--", "true").stdout
-    assert "at most 2 at once; overlap: queue; catch-up: none; up to 3 retries after 30 s, each pause 2 times" in done
+    assert "at most 2 at once; overlap: queue; catch-up: none; up to 3 retries after 30 s, each further pause 2" in done
 
 
 @pytest.mark.parametrize(
