@@ -65,9 +65,8 @@ def test_an_attempt_keeps_its_cause_its_figures_and_its_times(world: World) -> N
     assert world.row(run_id)["start_time"] == begun
 
 
-@pytest.mark.parametrize(
-    ("retry_on", "marks", "state"),
-    [
+def test_what_is_tried_again(world: World) -> None:
+    cases: list[tuple[list[str] | None, dict[str, Any], str]] = [
         (None, {"reason": "exception"}, "Retrying"),
         (None, {"reason": "timeout"}, "Retrying"),
         (None, {"reason": "memory_limit"}, "Retrying"),
@@ -79,12 +78,11 @@ def test_an_attempt_keeps_its_cause_its_figures_and_its_times(world: World) -> N
         (["exit:75"], {"reason": "exited", "figures": {"exit_code": 75}}, "Retrying"),
         (["exit:75"], {"reason": "exited", "figures": {"exit_code": 1}}, "Failed"),
         (["exit:75"], {"reason": "exited"}, "Failed"),
-    ],
-)
-def test_what_is_tried_again(world: World, retry_on: Any, marks: dict[str, Any], state: str) -> None:
-    run_id = started(world, retries=1, retry_on=retry_on)
-    world.report(run_id, "Failed", **marks)
-    assert world.states(run_id) == [state]
+    ]
+    for retry_on, marks, state in cases:
+        run_id = started(world, retries=1, retry_on=retry_on)
+        world.report(run_id, "Failed", **marks)
+        assert (retry_on, marks, world.states(run_id)) == (retry_on, marks, [state])
 
 
 def test_a_run_that_was_to_be_cancelled_is_never_tried_again(world: World) -> None:

@@ -277,9 +277,9 @@ def test_runs_of_an_earlier_release_have_no_rules(world: World) -> None:
     assert world.wins(run_id) == [True]
 
 
-@pytest.mark.parametrize("name", ["_DUE", "_HELD", "_UNDER_WAY", "_FLOWS_BETWEEN", "_FLOWS_WITH_HELD", "_NEXT"])
-def test_what_is_asked_at_each_claim_and_each_time_reads_no_whole_table(world: World, name: str) -> None:
-    query = getattr(settle, name)
+def test_what_is_asked_at_each_claim_and_each_time_reads_no_whole_table(world: World) -> None:
     with world.database.reading() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?")).all()
-    assert not [row[3] for row in plan if row[3].startswith("SCAN")]
+        for name in ("_DUE", "_HELD", "_UNDER_WAY", "_FLOWS_BETWEEN", "_FLOWS_WITH_HELD", "_NEXT"):
+            query = getattr(settle, name)
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", (1,) * query.count("?")).all()
+            assert (name, [row[3] for row in plan if row[3].startswith("SCAN")]) == (name, [])
