@@ -115,26 +115,27 @@ class FlowRules:
         changed = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
         return {**changed, "overlap": self.overlap.value, "catch_up": self.catch_up.value}
 
-    def in_words(self) -> list[str]:
-        """Return what is not as usual, for people: "at most 2 at once", "up to 3 retries, 30 s apart"."""
-        words = []
+    def in_words(self, usual: FlowRules | None = None) -> list[str]:
+        """Return for people what is not as in `usual`, by default `NO_RULES`: "at most 2 at once", "overlap: skip"."""
+        usual, words = usual or NO_RULES, []
         if self.max_running is not None:
             words.append(f"at most {self.max_running} at once")
-        if self.overlap is not Overlap.ALLOW:
+        if self.overlap is not usual.overlap:
             words.append(f"overlap: {self.overlap.value}")
-        if self.catch_up is not CatchUp.LAST:
+        if self.catch_up is not usual.catch_up:
             words.append(f"catch-up: {self.catch_up.value}")
         if self.retries:
-            times = "one retry" if self.retries == 1 else f"up to {self.retries} retries"
-            apart = f" after {self.retry_delay_s:g} s" if self.retry_delay_s else ""
-            longer = (
-                f", each further pause {self.retry_backoff:g} times as long"
-                if self.retry_backoff != 1 and apart
-                else ""
-            )
-            causes = "" if self.retry_on == DEFAULT_RETRY_ON else f" (on {', '.join(self.retry_on)})"
-            words.append(f"{times}{apart}{longer}{causes}")
+            words.append(self._retries_in_words())
         return words
+
+    def _retries_in_words(self) -> str:
+        times = "one retry" if self.retries == 1 else f"up to {self.retries} retries"
+        apart = f" after {self.retry_delay_s:g} s" if self.retry_delay_s else ""
+        longer = (
+            f", each further pause {self.retry_backoff:g} times as long" if self.retry_backoff != 1 and apart else ""
+        )
+        causes = "" if self.retry_on == DEFAULT_RETRY_ON else f" (on {', '.join(self.retry_on)})"
+        return f"{times}{apart}{longer}{causes}"
 
 
 NO_RULES = FlowRules()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flowherd.cli.format_times import local_time, short_span, short_time
-from flowherd.flow_rules import NO_RULES, RULES_KEY, CatchUp, FlowRules, Overlap, read_rules
+from flowherd.flow_rules import NO_RULES, RULES_KEY, FlowRules, read_rules
 from flowherd.schedules.in_words import cron_lines, schedule_in_words, zones_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def facts(flow: FlowView, versions: Versions, times: Sequence[datetime], now: da
         *_run_config(flow.run_config),
         ("labels", " ".join(flow.labels)),
         ("limits", ", ".join(_limits(flow.run_config.get("limits")))),
-        ("rules", ", ".join(_rules(rules_of(flow)))),
+        ("rules", "; ".join(rules_of(flow).in_words())),
         ("parameters", _parameters(flow)),
         ("schedule", _schedule(flow)),
         ("next", ", ".join(local_time(at, now) for at in times)),
@@ -97,20 +97,6 @@ def _size(number: float) -> str:
         if number >= size:
             return f"{number / size:.4g}{unit}"
     return f"{number:.0f} bytes"
-
-
-def _rules(rules: FlowRules) -> list[str]:
-    words = []
-    if rules.overlap is not Overlap.ALLOW:
-        words.append(f"overlap {rules.overlap.value}")
-    if rules.catch_up is not CatchUp.ALL:
-        words.append(f"catch-up {rules.catch_up.value}")
-    if rules.max_running is not None:
-        words.append(f"at most {rules.max_running} at once")
-    if rules.retries:
-        pause = f" after {short_span(rules.retry_delay_s)}" if rules.retry_delay_s else ""
-        words.append(f"{rules.retries} {'retry' if rules.retries == 1 else 'retries'}{pause}")
-    return words
 
 
 def _parameters(flow: FlowView) -> str:

@@ -12,6 +12,7 @@ import typer
 from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.flows.rule_options import (
+    DEFAULT_RULES,
     CatchUpOption,
     ChosenRules,
     MaxRunningOption,
@@ -295,5 +296,5 @@ def _print_flow(
         print_line(f"  next    {', '.join(map(schedule.written, times))}")
         if schedule.until is not None:
             print_line(f"  until   {schedule.written(schedule.until)}")
-    if words := rules.rules.in_words():
+    if words := rules.rules.in_words(DEFAULT_RULES):
         print_line(f"  rules   {'; '.join(words)}")
