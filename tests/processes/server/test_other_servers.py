@@ -6,12 +6,14 @@ import json
 import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from flowherd import Client as PersonsClient
 from flowherd import InvalidRequest
+from tests.support.commands import CommandLine
 from tests.support.dialect import Client
 from tests.support.http_server import Answer, Request, http_server
 
@@ -80,3 +82,17 @@ def test_a_flow_is_unregistered(client: Client, person: PersonsClient) -> None:
     assert person.unregister(name).cancelled == 1
     assert client.run(waiting)["state"] == "Cancelled"
     assert person.flows(name) == []
+
+
+def test_a_flow_with_rules_is_not_registered_and_one_without_has_none(
+    client: Client, gate: Gate, tmp_path: Path
+) -> None:
+    command, name = CommandLine(tmp_path), f"flow-{uuid.uuid4()}"
+    with http_server(gate.answer) as url:
+        to_run = ["--command", "--", "true"]
+        refused = command("register", name, "--api", url, "--overlap", "skip", "--retries", "1", *to_run, code=1)
+        assert "does not follow --overlap, --retries: only flowherd's own server does" in refused.stderr
+        assert client.ask(f'{{ flow(where: {{name: {{_eq: "{name}"}}}}) {{ id }} }}')["flow"] == []
+        command("register", name, "--api", url, *to_run)
+    flows = client.ask(f'{{ flow(where: {{name: {{_eq: "{name}"}}}}) {{ settings }} }}')["flow"]
+    assert flows == [{"settings": {}}]
