@@ -33,18 +33,18 @@ _MOST_ROUNDS = 5
 
 _OF_FLOW = "flow_id IN (SELECT id FROM flow WHERE flow_group_id = (SELECT flow_group_id FROM flow WHERE id = ?))"
 _COLUMNS = "id, name, state, scheduled_start_time, state_start_time, auto_scheduled, idempotency_key, start_time, rules"
-# The plus keeps SQLite from going through all runs of the flow; few runs of all flows are in such a state.
 _DUE = (
-    f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time <= ? "
-    f"AND state <> '{RunState.RETRYING}' AND +{_OF_FLOW}"
+    f"SELECT {_COLUMNS} FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND {_OF_FLOW} AND state_start_time <= ? "
+    f"AND state <> '{RunState.RETRYING}'"
 )
-_HELD = f"SELECT {_COLUMNS} FROM flow_run WHERE {IS_HELD} AND +{_OF_FLOW}"
+_HELD = f"SELECT {_COLUMNS} FROM flow_run WHERE {IS_HELD} AND {_OF_FLOW}"
+# The plus keeps SQLite from going through all runs of the flow; few runs of all flows are in such a state.
 _TAKES_ROOM = "state IN ({})".format(", ".join(f"'{state}'" for state in sorted(TAKES_ROOM)))
 _UNDER_WAY = f"SELECT seq, id, name, state FROM flow_run WHERE {_TAKES_ROOM} AND +{_OF_FLOW}"
-#: Which flows have such a run, one flow of a group at least.
-_FLOWS = f"SELECT DISTINCT flow_id FROM flow_run WHERE {HAS_RULES_AND_WAITS}"
-_FLOWS_BETWEEN = f"{_FLOWS} AND state_start_time > ? AND state_start_time <= ?"
-_FLOWS_WITH_HELD = f"SELECT DISTINCT flow_id FROM flow_run WHERE {IS_HELD}"
+# Which flows have such a run, one flow of a group at least. By time, because few runs become due at once.
+_FLOWS = "SELECT DISTINCT flow_id FROM flow_run INDEXED BY flow_run_with_rules"
+_FLOWS_BETWEEN = f"{_FLOWS} WHERE {HAS_RULES_AND_WAITS} AND state_start_time > ? AND state_start_time <= ?"
+_FLOWS_WITH_HELD = f"{_FLOWS} WHERE {IS_HELD}"
 _NEXT = f"SELECT min(state_start_time) FROM flow_run WHERE {HAS_RULES_AND_WAITS} AND state_start_time > ?"
 
 
@@ -76,7 +76,8 @@ def settle_flow(call: Call, flow_id: str) -> None:
 def decisions_for(connection: Connection, flow_id: str, now_us: int) -> list[Decision]:
     """Return what is to be decided about the runs of a flow now."""
     due = _due_runs(connection, flow_id, now_us)
-    return decide(due, _runs_under_way(connection, flow_id), now_us) if due else []
+    has_limit = any(run.rules.limit is not None for run in due)
+    return decide(due, _runs_under_way(connection, flow_id) if has_limit else (), now_us)
 
 
 def why_not_now(call: Call, run: StoredRow) -> str | None:
@@ -117,7 +118,7 @@ def next_look(connection: Connection, now_us: int) -> int | None:
 
 def _due_runs(connection: Connection, flow_id: str, now_us: int) -> list[DueRunOfFlow]:
     execute = plain(connection).execute
-    return [_due_run(row) for row in (*execute(_DUE, (now_us, flow_id)), *execute(_HELD, (flow_id,)))]
+    return [_due_run(row) for row in (*execute(_DUE, (flow_id, now_us)), *execute(_HELD, (flow_id,)))]
 
 
 def _due_run(row: Sequence[Any]) -> DueRunOfFlow:

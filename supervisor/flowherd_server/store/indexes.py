@@ -39,7 +39,10 @@ def add_flow_run_indexes(flow_run: Table) -> None:
     waiting = columns.tenant_id, columns.labels, columns.state_start_time
     Index("flow_run_waiting", *waiting, sqlite_where=text(WAITS))
     Index("flow_run_scheduled", columns.flow_id, sqlite_where=text(IS_SCHEDULED))
+    # What has become due since a time, and what of one flow is due.
     Index("flow_run_with_rules", columns.state_start_time, sqlite_where=text(HAS_RULES_AND_WAITS))
+    of_flow = columns.flow_id, columns.state_start_time
+    Index("flow_run_of_flow_with_rules", *of_flow, sqlite_where=text(HAS_RULES_AND_WAITS))
     for counter in SEVERE_COUNTERS:
         Index(f"flow_run_with_{counter}", columns.created, sqlite_where=text(f"{counter} > 0"))
 
