@@ -84,7 +84,8 @@ def retry(
             print_error(f"{one.name} ({one.id}) was not repeated: {repeat.problem}")
         elif not as_json:
             print_line(repeat.id)
-            print_note(f"repeats {one.name} ({one.id}) of {one.flow}")
+    if len(created) == len(found) == 1 and not as_json:
+        print_note(f"repeats {found[0].name} ({found[0].id}) of {found[0].flow}")
     if created and not client.connection.run_changes.remembers_repeats():
         print_warning(f"{client.address} does not remember which run a run repeats; this needs flowherd's own server")
     if as_json and (created or not is_one(run)):
