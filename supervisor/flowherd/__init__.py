@@ -43,7 +43,6 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "DeployError",
-    "FlowRules",
     "FlowRun",
     "FlowherdError",
     "InvalidRequest",
@@ -76,7 +75,6 @@ if TYPE_CHECKING:
     from flowherd.client.run_changes import RunChange, RunRepeat
     from flowherd.client.runs import RunSummary, RunView
     from flowherd.client.schedules import ScheduleView
-    from flowherd.flow_rules import FlowRules
     from flowherd.flow_run import FlowRun
     from flowherd.host.local_agent import LocalAgent
 
@@ -86,7 +84,6 @@ _MODULES = {
     "Agent": "agent.agent",
     "AgentView": "client.agents",
     "Client": "client.client",
-    "FlowRules": "flow_rules",
     "FlowRun": "flow_run",
     "LocalAgent": "host.local_agent",
     "LogView": "client.logs",

@@ -139,6 +139,8 @@ class FlowRules:
 
 
 NO_RULES = FlowRules()
+#: What a flow that is registered now has unless it says otherwise.
+DEFAULT_RULES = FlowRules(catch_up=CatchUp.LAST)
 
 
 def read_rules(value: Any) -> FlowRules:

@@ -46,6 +46,8 @@ def test_what_cannot_be_registered_is_refused_before_anything_is_sent(server: Se
             "none of DEBUG": {"command": ["true"], "log_level": "loud"},
             "exclude each other": {"command": ["true"], "cron": "@daily", "interval_s": 60},
             "cannot be followed": {"command": ["true"], "cron": "every day"},
+            "no rule 'retry'": {"command": ["true"], "rules": {"retry": 2}},
+            "overlap must be one of": {"command": ["true"], "rules": {"overlap": "never"}},
             "at least one second": {"command": ["true"], "interval_s": 0.5},
         }
         for message, arguments in refused.items():

@@ -18,6 +18,7 @@ from flowherd.client.flow_document import (
 from flowherd.client.flow_schedule import ChosenSchedule, schedule_of
 from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import InvalidRequest
+from flowherd.flow_rules import DEFAULT_RULES, RULES_KEY, read_rules
 from flowherd.parameter_names import complaints, parameter_names
 
 _LIMITS = frozenset({"run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s"})
@@ -69,6 +70,23 @@ def document_of(
         raise InvalidRequest(f"{name} was not registered: {'; '.join(unknown)}")
     times = None if schedule is None else schedule.document(parameters, own_clocks=own_clocks)
     return flow_document(name, storage, how, parameters, times)
+
+
+def rules_of(given: Mapping[str, Any] | None, address: str, *, follows: bool) -> dict[str, Any]:
+    """Return what the rules of a new flow add to its document: nothing for a server that does not follow rules.
+
+    Raises InvalidRequest for unknown rules, and for any that are given to such a server.
+    """
+    unknown = sorted(set(given or ()) - vars(DEFAULT_RULES).keys())
+    if unknown:
+        raise InvalidRequest(f"there is no rule {unknown[0]!r}; rules are {', '.join(vars(DEFAULT_RULES))}")
+    try:
+        rules = read_rules({"catch_up": DEFAULT_RULES.catch_up.value, **(given or {})})
+    except ValueError as error:
+        raise InvalidRequest(f"rules: {error}") from error
+    if given and not follows:
+        raise InvalidRequest(f"{address} does not follow rules of flows; only flowherd's own server does")
+    return {RULES_KEY: rules.as_json()} if follows else {}
 
 
 def schedule_from_now(

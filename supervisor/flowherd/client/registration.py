@@ -40,6 +40,7 @@ class Registration:
         interval_s: float | None = None,
         timezone: str | None = None,
         until: datetime | None = None,
+        rules: Mapping[str, Any] | None = None,
         project: str = "default",
     ) -> RegisteredFlow:
         """Register a flow, or the next version of one, and return it; the project is created if it is missing.
@@ -48,7 +49,8 @@ class Registration:
         arguments. `parameters` are defaults. Its runs have this host's name as a label unless `any_host`, and what the
         other arguments give them; `limits` has run_time_s, memory_bytes, processes, open_files and cpu_time_s, and
         `secrets` names sources, "file:PATH" or "env:VARIABLE". A schedule is a `cron` expression in a `timezone`, by
-        default this host's, or an interval in seconds; `until` is its end.
+        default this host's, or an interval in seconds; `until` is its end. `rules` are those of flow_rules.py by name,
+        such as {"overlap": "skip", "max_running": 2, "retries": 3, "retry_delay_s": 30}; catch_up is "last" by default.
 
         Raises InvalidRequest for what is not possible, NotFound for a file or function that does not exist.
         """
@@ -72,8 +74,10 @@ class Registration:
             log_level=log_level,
         )
         own_clocks = schedule is not None and self.connection.follows_own_clocks()
+        follows = self.connection.follows_rules()
+        more = new_flow.rules_of(rules, self.connection.address, follows=follows)
         document = new_flow.document_of(name, storage, how, parameters or {}, schedule, own_clocks=own_clocks)
-        return self.register_document(document, project=project)
+        return self.register_document({**document, **more}, project=project)
 
     def register_document(self, document: Mapping[str, Any], *, project: str = "default") -> RegisteredFlow:
         """Register a flow by its document, as the dialect has it, and return it."""

@@ -12,6 +12,7 @@ import typer
 from flowherd.cli import exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.flow_rules import (
+    DEFAULT_RULES,
     LONGEST_DELAY_S,
     MOST_RETRIES,
     MOST_RUNNING,
@@ -65,8 +66,6 @@ RetryOnOption = Annotated[
         help="After which ends: failed, timeout, oom, signal (these are the default), lost, exit:75; with commas.",
     ),
 ]
-#: What a flow that is registered now has unless its options say otherwise.
-DEFAULT_RULES = FlowRules(catch_up=CatchUp.LAST)
 
 
 @dataclass(frozen=True)
