@@ -51,17 +51,22 @@ class FlowRemoval:
 
         Raises InvalidRequest if an agent has one of the runs.
         """
-        going_on = self._runs(flow, {"state": {"_in": _TAKEN}})
-        if going_on:
-            raise InvalidRequest(
-                f"{flow.name} was not deleted, because {len(going_on)} of its runs are being run, such as "
-                f"{going_on[0].id}; cancel them first, or wait for their ends"
-            )
+        self._refuse_if_taken(flow, "was not deleted")
+        self.unregister(flow)  # from here on agents take none of its scheduled runs
+        self._refuse_if_taken(flow, "was unregistered, but not deleted")
         versions = sorted(self._versions(flow), key=lambda version: version.number)
         # The newest one last: until then the flow is found again if this is interrupted.
         for version in versions:
             self._transport.mutate("delete_flow", {"flow_id": version.id}, "success")
         return len(versions)
+
+    def _refuse_if_taken(self, flow: RegisteredFlow, what: str) -> None:
+        going_on = self._runs(flow, {"state": {"_in": _TAKEN}})
+        if going_on:
+            raise InvalidRequest(
+                f"{flow.name} {what}, because {len(going_on)} of its runs are being run, such as {going_on[0].id}; "
+                "cancel them first, or wait for their ends"
+            )
 
     def count_runs(self, flow: RegisteredFlow) -> int:
         """Return the number of runs of all versions, at most 10,000."""

@@ -167,6 +167,9 @@ def test_an_unregistered_flow_keeps_its_history_until_it_is_deleted(command: Com
     assert "2 versions, 3 runs" in command("delete", "flow", "retired", "--yes").stdout
     assert not [run for run in command.runs().values() if run["flow"] == "retired"]
     assert register(command, "retired")["version"] == 1
+    command.run("retired")
+    assert "1 version, 1 run" in command("delete", "flow", "retired", "--yes").stdout
+    assert "no flow" in command("delete", "flow", "retired", "--yes", code=4).stderr
 
 
 def test_a_start_that_is_over_is_refused_unless_it_may_be_late(command: CommandLine) -> None:
