@@ -119,7 +119,7 @@ def test_wait_goes_on_over_a_restart_of_the_server(
 
 def test_deleting_asks_and_spares_what_an_agent_has(command: CommandLine, agent: FakeAgent) -> None:
     register(command, "deleted")
-    old, going = ended(command, agent, "deleted"), command.run("deleted")
+    old, going = ended(command, agent, "deleted", "Failed", "--run-name", "long-" * 40), command.run("deleted")
     agent.state(going, "Running")
     assert "--yes" in command("delete", "run", old, code=2).stderr
     assert at_terminal(command, "n\n", "delete", "run", old, shows=old[:8]) == 1
@@ -137,7 +137,7 @@ def at_terminal(command: CommandLine, answer: str, *arguments: str, shows: str) 
         os.write(ours, answer.encode())
         done = subprocess.run(
             [*FLOWHERD, *arguments],
-            env=command.environment(),
+            env={**command.environment(), "COLUMNS": "80"},
             stdin=theirs,
             capture_output=True,
             text=True,
@@ -147,7 +147,8 @@ def at_terminal(command: CommandLine, answer: str, *arguments: str, shows: str) 
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "[y/N]" in done.stderr and shows in done.stderr
+    *listed, question = done.stderr.split("\n", done.stderr[: done.stderr.index("[y/N]")].count("\n"))
+    assert any(shows in line for line in listed) and all(len(line) <= 80 for line in listed), question
     return done.returncode
 
 

@@ -91,10 +91,21 @@ def confirm(question: str, runs: Sequence[RunView], yes: bool) -> None:
     """
     if yes or not runs:
         return
-    for run in runs[:_MAX_LISTED]:
-        print_note(f"  {run.id[:_SHORT_ID]}  {run.state:<9}  {run.flow}  {run.name}")
+    _check_terminal(question)
+    from shutil import get_terminal_size
+
+    from flowherd.cli.tables import Column, Cut, table_lines
+
+    columns: list[Column[RunView]] = [
+        Column("ID", lambda run: run.id[:_SHORT_ID]),
+        Column("STATE", lambda run: run.state),
+        Column("FLOW", lambda run: run.flow, cut=Cut.MIDDLE),
+        Column("NAME", lambda run: run.name, cut=Cut.MIDDLE),
+    ]
+    lines = table_lines(columns, runs[:_MAX_LISTED], get_terminal_size().columns)
     if len(runs) > _MAX_LISTED:
-        print_note(f"  … {len(runs) - _MAX_LISTED} more")
+        lines.append(f"… {len(runs) - _MAX_LISTED:,} more")
+    print("\n".join(lines), file=sys.stderr)
     ask(question)
 
 
@@ -108,13 +119,17 @@ def ask(question: str) -> None:
 
     Raises CommandError if it is not, or if there is no terminal to ask at.
     """
+    _check_terminal(question)
+    print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError("nothing was changed")
+
+
+def _check_terminal(question: str) -> None:
     if not sys.stdin.isatty():
         raise CommandError(
             f"nothing was changed, because there is no terminal to ask at: {question} --yes says yes", exit_codes.USAGE
         )
-    print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError("nothing was changed")
 
 
 def _ids_read() -> list[str]:
