@@ -22,6 +22,10 @@ COMMANDS = {
         "flows.unregister_command",
         "Unregister a flow: its schedule ends, its waiting runs are cancelled, and what has run stays.",
     ),
+    "apply": (
+        "apply.apply_command",
+        "Make the flows of a project what a file says, flows.toml, and show what has changed.",
+    ),
     "run": ("runs.run_command", "Start a run of a flow, now or later, and print its id."),
     "ps": (
         "runs.ps_command",

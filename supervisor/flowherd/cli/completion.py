@@ -108,6 +108,19 @@ def timezones(incomplete: str) -> list[str]:
     return _completions(available_timezones(), incomplete)
 
 
+def toml_files(incomplete: str) -> list[str]:
+    """Complete the paths of TOML files, and of directories on the way."""
+    from pathlib import Path
+
+    directory, slash, _ = incomplete.rpartition("/")
+    try:
+        found = list(Path(directory + slash or ".").iterdir())
+    except OSError:
+        return []
+    names = [f"{directory}{slash}{path.name}" + ("/" if path.is_dir() else "") for path in found]
+    return _completions((name for name in names if name.endswith((".toml", "/"))), incomplete)
+
+
 def pools(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the names of the process work pools of the Prefect 3 server."""
     return _names_at_prefect3(context, "/work_pools/filter", incomplete, of_type="process")

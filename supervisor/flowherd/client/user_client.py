@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowherd.client.attempts import Attempts
     from flowherd.client.flow_list import FlowList
     from flowherd.client.flows import Flows
+    from flowherd.client.flows_of_project import FlowsOfProject
     from flowherd.client.history import RunHistory
     from flowherd.client.logs import RunLog
     from flowherd.client.removal import FlowRemoval
@@ -89,6 +90,13 @@ class UserClient:
         from flowherd.client.removal import FlowRemoval
 
         return FlowRemoval(self._transport)
+
+    @cached_property
+    def flows_of_project(self) -> FlowsOfProject:
+        """The flows that an `apply` of a project made."""
+        from flowherd.client.flows_of_project import FlowsOfProject
+
+        return FlowsOfProject(self._transport)
 
     @property
     def address(self) -> str:

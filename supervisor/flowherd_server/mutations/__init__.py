@@ -10,6 +10,7 @@ from flowherd_server.graphql.operations import Operation
 from flowherd_server.mutations import (
     agent_configs,
     agents,
+    apply_flows,
     artifacts,
     cancel,
     claim_runs,
@@ -38,6 +39,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *flows.OPERATIONS,
     *flow_graph_batches.OPERATIONS,
     *flow_groups.OPERATIONS,
+    *apply_flows.OPERATIONS,
     *schedule_switches.OPERATIONS,
     *flow_runs.OPERATIONS,
     *queue.OPERATIONS,

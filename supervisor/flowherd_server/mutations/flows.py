@@ -60,6 +60,13 @@ def _create_flow(call: Call, registration: _Registration) -> Mapping[str, Any]:
     return {"id": flow_id}
 
 
+def register_flow(call: Call, project_id: str, document: FlowDocument, *, activate: bool) -> StoredRow:
+    """Register a flow, or its next version, and return its row; `activate` switches its schedule on."""
+    given = {"project_id": project_id, "set_schedule_active": activate}
+    flow_id = _create_flow(call, _Registration(given, document))["id"]
+    return row_by_id(call.connection, FLOW, flow_id, ("serialized_flow",))
+
+
 def _version_group(call: Call, project_id: str, name: str) -> str:
     """Return the version group of the flow of this name in the project, or a new one."""
     newest = (
@@ -146,10 +153,14 @@ def _archive(call: Call, flow_id: str) -> None:
 
 def _archive_flow(call: Call, given: Input) -> Mapping[str, Any]:
     """Archive the flow and cancel its Scheduled runs; active runs go on."""
-    flow_id = row_by_id(call.connection, FLOW, given["flow_id"])["id"]
-    _archive(call, flow_id)
-    cancel_waiting_runs(call, flow_id, "Cancelled because its flow was archived.")
+    archive_flow(call, row_by_id(call.connection, FLOW, given["flow_id"])["id"])
     return {"success": True}
+
+
+def archive_flow(call: Call, flow_id: str) -> int:
+    """Archive a flow and cancel its Scheduled runs. Returns how many these were."""
+    _archive(call, flow_id)
+    return cancel_waiting_runs(call, flow_id, "Cancelled because its flow was archived.")
 
 
 def _delete_flow(call: Call, given: Input) -> Mapping[str, Any]:

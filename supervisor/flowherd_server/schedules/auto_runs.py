@@ -162,11 +162,14 @@ def delete_auto_runs(call: Call, flow_id: str) -> None:
         )
 
 
-def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> None:
-    """Cancel all runs of a flow that are Scheduled or held back."""
+def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> int:
+    """Cancel all runs of a flow that are Scheduled or held back. Returns how many these were."""
+    cancelled = 0
     for condition in (IS_HELD, IS_SCHEDULED):
         waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, text(condition))
         for flow_run_id in call.connection.execute(waiting).scalars().all():
             run = row_by_id(call.connection, FLOW_RUN, flow_run_id)
             target = after(RunState(run["state"]), Event.REQUEST_CANCEL)
             enter_flow_run_state(call, run, plain_state(target, message, call.now))
+            cancelled += 1
+    return cancelled

@@ -43,6 +43,7 @@ _EXTENSIONS = ", ".join(
         "schedules",
         "agent-reports",
         "flow-rules",
+        "apply",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

@@ -23,6 +23,7 @@ COMMANDS = [
     ["server", "check"],
     ["register"],
     ["unregister"],
+    ["apply"],
     ["run"],
     ["ps"],
     ["flows"],

@@ -55,6 +55,8 @@ RETRY = "retry"
 #: The extension by which a flow says how many of its runs may overlap, which missed ones still run, and how often a
 #: failed one is tried again (flow_rules.py).
 FLOW_RULES = "flow-rules"
+#: The extension that makes the flows of a project what a project file says, `apply_flows`.
+APPLY = "apply"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

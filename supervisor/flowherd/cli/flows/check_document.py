@@ -18,10 +18,25 @@ if TYPE_CHECKING:
 
 
 def check_document(document: dict[str, Any], loaded: LoadedSettings) -> None:
-    """Check the flow of a document, and add the names of its parameters if they were found.
+    """Check the flow of a document as `problems_of` does.
 
-    Only what can be known anywhere, if it is not for this host; a note says what was not checked. Raises CommandError
-    if its runs would fail, after an error for each reason.
+    Raises CommandError if its runs would fail, after an error for each reason.
+    """
+    problems = problems_of(document, loaded)
+    for problem in problems:
+        print_error(problem)
+    if problems:
+        raise CommandError(
+            f"{document['name']} was not registered; correct this, or register it with --no-check if the agent has "
+            "what is missing here",
+            exit_codes.USAGE,
+        )
+
+
+def problems_of(document: dict[str, Any], loaded: LoadedSettings) -> Sequence[str]:
+    """Return why the runs of a flow would fail, a sentence each; add the names of its parameters if they were found.
+
+    Only what can be known anywhere, if it is not for this host; a note says what was not checked.
     """
     storage, config = document["storage"], document["run_config"]
     defaults = {one["name"]: one["default"] for one in document["parameters"]}
@@ -40,14 +55,7 @@ def check_document(document: dict[str, Any], loaded: LoadedSettings) -> None:
             print_note(f"not checked, because {checked.unchecked}: {_subject(storage)}")
         if checked.parameters is not None:
             storage.setdefault("parameters", list(checked.parameters))
-    for problem in problems:
-        print_error(problem)
-    if problems:
-        raise CommandError(
-            f"{document['name']} was not registered; correct this, or register it with --no-check if the agent has "
-            "what is missing here",
-            exit_codes.USAGE,
-        )
+    return problems
 
 
 def _subject(storage: dict[str, Any]) -> str:

@@ -24,11 +24,18 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def chosen_schedule(
-    cron: str | None, interval: str | None, zone_name: str | None, until: str | None, now: datetime
+    cron: str | None,
+    interval: str | None,
+    zone_name: str | None,
+    until: str | None,
+    now: datetime,
+    *,
+    may_be_over: bool = False,
 ) -> ChosenSchedule | None:
     """Return the schedule that the options ask for; None if they ask for none.
 
-    Raises CommandError for options that exclude or miss each other, and for a schedule that never fires.
+    Raises CommandError for options that exclude or miss each other, for a schedule that never fires, and unless
+    `may_be_over` for one whose end is past.
     """
     if cron is not None and interval is not None:
         raise _wrong("--cron and --interval exclude each other")
@@ -47,7 +54,7 @@ def chosen_schedule(
         until=None if until is None else _end(until, zone),
         begin=now,
     )
-    if not schedule.next_times(now, 1):
+    if not may_be_over and not schedule.next_times(now, 1):
         raise _wrong(f"--until {until!r} is over before the first run of the schedule")
     return schedule
 
