@@ -24,7 +24,7 @@ LONGEST = (
     "prefect3/test_server_away.py",
     "acceptance/test_front_door.py",
     "prefect3/test_fleet.py",
-    "acceptance/test_tutorial.py",
+    "acceptance/test_pages.py",
     "acceptance/test_control.py",
     "prefect3/test_weaknesses.py",
     "prefect1/test_ends.py",

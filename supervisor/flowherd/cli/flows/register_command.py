@@ -12,7 +12,6 @@ import typer
 from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.cli.flows.rule_options import (
-    DEFAULT_RULES,
     CatchUpOption,
     ChosenRules,
     MaxRunningOption,
@@ -26,6 +25,7 @@ from flowherd.cli.flows.rule_options import (
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
+from flowherd.flow_rules import DEFAULT_RULES
 
 if TYPE_CHECKING:
     from flowherd.client.flow_schedule import ChosenSchedule

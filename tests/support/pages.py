@@ -1,0 +1,199 @@
+"""Runs the commands of a page of docs/ as a reader would paste them, and compares what they print with the page.
+
+    python -m tests.support.pages docs/how-to/uninstall.md ...     run pages and print what differs
+
+Of a page's blocks, those marked `sh` are run by one bash, in their order; a command that fails ends the page, except in
+blocks that print an exit code. A block marked `text` shows lines of the output of the commands before it, in their
+order and perhaps with others between them; ids, numbers and the widths of gaps may differ, and `...` is any text. All
+other blocks are not run. A page that does not start an agent is for readers who have one, so one is started before it,
+with the embedded server; what is running at the end is drained.
+
+The directories that a page names (`STAND_INS`) are replaced by directories of the test, and the code of this checkout
+is what `pip install` installs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+#: Directories that belong to the reader's host; each becomes one of the test's.
+STAND_INS = ("/tmp/herd", "/opt/flowherd", "/var/backups", "/srv", "/etc/supervisor")
+#: Parts of a line that differ from one execution to the next.
+_CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?")
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_INSTALL = re.compile(r"python3 -m venv (\S+) && \S+/pip install .*")
+_UPGRADE = re.compile(r"\S+/pip install .*")
+_START = "flowherd start > ~/agent.log 2>&1 &\nuntil flowherd status > ~/status.txt 2>&1; do sleep 0.2; done"
+_DRAIN = "flowherd drain --wait"
+_MARK = "@@ block {} is done"
+_TIMEOUT_S = 120
+#: How long a drained agent's server may take to end.
+_LAST_MOMENTS_S = 10.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands of a page, with the lines that it shows of their output."""
+
+    commands: str
+    shown: tuple[str, ...]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of commands of a page."""
+    found: list[Block] = []
+    for indent, language, text in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        lines = [line.removeprefix(indent) for line in text.splitlines()]
+        if language == "sh":
+            found.append(Block("\n".join(lines), ()))
+        elif language == "text" and found:
+            found[-1] = Block(found[-1].commands, (*found[-1].shown, *filter(None, lines)))
+    return found
+
+
+def differences(page: Path, place: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run the commands of a page; return what failed or differed, and an empty text if nothing did.
+
+    `place` is an empty directory, which becomes the home and holds the stand-ins; processes that were started in it are
+    ended, and count as a difference if the page has left them.
+    """
+    parts = blocks(page)
+    process = subprocess.Popen(
+        ["bash", "-c", _script(parts, place)],
+        cwd=_made(place / "work"),
+        env={**_environment(place), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output = f"{process.communicate()[0]}\nnot finished after {_TIMEOUT_S} seconds"
+    left = _end_what_is_left(place, 0 if process.returncode else _LAST_MOMENTS_S)
+    for name in STAND_INS:
+        output = output.replace(_stand_in(place, name), name)
+    output = output.replace(str(place / "home"), "~")
+    found = list(_compared(parts, output))
+    if process.returncode and not found:
+        found = ["a command failed"]
+    if left:
+        found.append(f"left running: {left}")
+    return f"{page.relative_to(DOCS)}: {'; '.join(found)}\n{output}" if found else ""
+
+
+def _script(parts: Sequence[Block], place: Path) -> str:
+    text = "\n".join(_until_failed(part, shlex.quote(_MARK.format(n))) for n, part in enumerate(parts))
+    if "flowherd start" not in text:
+        text = f"{_START}\n{text}"
+    if "flowherd drain" not in text:
+        text = f"{text}\n{_DRAIN}"
+    for name in STAND_INS:
+        text = re.sub(rf"(?<![\w/.]){name}\b", _stand_in(place, name), text)
+    program = place / "bin" / "flowherd"
+    text = _INSTALL.sub(
+        rf"{sys.executable} -m venv --without-pip \1 && install -m 755 {program} \1/bin/flowherd && touch \1/bin/pip",
+        text,
+    )
+    return _UPGRADE.sub("true", text)
+
+
+def _until_failed(part: Block, mark: str) -> str:
+    """Return commands that end the shell if one of them fails, except where the page prints an exit code."""
+    return f"set {'+' if '$?' in part.commands else '-'}e\n{part.commands}\necho {mark}"
+
+
+def _environment(place: Path) -> dict[str, str]:
+    """Return the environment of a reader whose home is new and whose `flowherd` is this checkout's."""
+    binaries = _made(place / "bin")
+    program = binaries / "flowherd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowherd "$@"\n')
+    program.chmod(0o755)
+    for name in STAND_INS:
+        if name != "/tmp/herd":  # which the tutorial makes
+            _made(Path(_stand_in(place, name)))
+    inherited = {name: value for name, value in os.environ.items() if name != "FLOWHERD_HOME"}
+    port = {"FLOWHERD__SERVER__BIND_PORT": "0"}
+    path = f"{binaries}:{inherited['PATH']}"
+    return {**inherited, "HOME": str(_made(place / "home")), "PATH": path, "TZ": "UTC", **port}
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _stand_in(place: Path, name: str) -> str:
+    return f"{place}/stands-for{name}"
+
+
+def _compared(parts: Sequence[Block], output: str) -> Iterator[str]:
+    """Yield what differs: the first block that was not finished, and shown lines that were not printed."""
+    for number, part in enumerate(parts):
+        printed, mark, output = output.partition(_MARK.format(number) + "\n")
+        lines = iter([_normalised(line) for line in printed.splitlines()])
+        missing = next((line for line in part.shown if not _is_in(line, lines)), None)
+        if not mark:
+            yield f"failed in: {part.commands!r}"
+            return
+        if missing is not None:
+            yield f"not printed, or not in this order: {missing!r}"
+
+
+def _is_in(shown: str, lines: Iterator[str]) -> bool:
+    """Advance to the line that a page shows; return whether there is one."""
+    pattern = ".*".join(map(re.escape, _normalised(shown).split("...")))
+    return any(re.fullmatch(pattern, line) for line in lines)
+
+
+def _normalised(line: str) -> str:
+    return " ".join(_CHANGING.sub("#", line).split())
+
+
+def _end_what_is_left(place: Path, patience_s: float) -> list[str]:
+    """Kill the processes with a home in `place` that do not end by themselves in time; return their commands."""
+    deadline = time.monotonic() + patience_s
+    while _processes_of(place) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = _processes_of(place)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return [" ".join(process.info["cmdline"] or []) for process in left]
+
+
+def _processes_of(place: Path) -> list[psutil.Process]:
+    home = str(place / "home")
+    return [
+        process
+        for process in psutil.process_iter(["environ", "cmdline", "status"])
+        if (process.info["environ"] or {}).get("HOME") == home and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def main() -> None:
+    """Run the pages that are named, and print what differs."""
+    found = []
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as place:
+            found.append(differences(Path(name).resolve(), Path(place)))
+    sys.exit("\n".join(filter(None, found)))
+
+
+if __name__ == "__main__":
+    main()
