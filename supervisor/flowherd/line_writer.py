@@ -105,6 +105,8 @@ class LineWriter:
         self._thread: threading.Thread | None = None
         #: Whether the thread waits for lines.
         self._is_waiting = False
+        #: Set while somebody waits for the last lines: nothing more is collected then.
+        self._is_urgent = threading.Event()
 
     def write(self, text: str, encoding: str = "utf-8") -> None:
         """Queue whole lines. Never waits; drops them if the queue is full."""
@@ -136,12 +138,16 @@ class LineWriter:
     def flush(self, timeout_s: float = LAST_LINES_S) -> bool:
         """Wait until everything is written. Returns False after `timeout_s`, or at once if the reader is stuck."""
         deadline_s = time.monotonic() + timeout_s
-        with self._changed:
-            while self._queue or self._lost:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0 or self._is_stuck():
-                    return False
-                self._changed.wait(min(left_s, _LOOK_S))
+        self._is_urgent.set()
+        try:
+            with self._changed:
+                while self._queue or self._lost:
+                    left_s = deadline_s - time.monotonic()
+                    if left_s <= 0 or self._is_stuck():
+                        return False
+                    self._changed.wait(min(left_s, _LOOK_S))
+        finally:
+            self._is_urgent.clear()
         return True
 
     # -- inside; with the lock held
@@ -195,14 +201,13 @@ class LineWriter:
         """Wait until there is something to write. For a moment after the last line nobody needs to wake this thread."""
         until_s = time.monotonic() + _ATTENTIVE_S
         while not (self._queue or self._lost):
-            if time.monotonic() < until_s:
-                time.sleep(_COLLECT_S)
+            if time.monotonic() < until_s and not self._is_urgent.wait(_COLLECT_S):
                 continue
             with self._changed:
                 self._is_waiting = not (self._queue or self._lost)
                 if self._is_waiting:
                     self._changed.wait()
-            time.sleep(_COLLECT_S)
+            self._is_urgent.wait(_COLLECT_S)
 
     def _next_lines(self) -> bytes:
         """Return some of the lines, which stay in the queue until they are written."""
