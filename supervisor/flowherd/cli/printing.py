@@ -33,8 +33,6 @@ STATE_STYLES = {
 LEVEL_STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 #: Number of blanks between two columns.
 _COLUMN_GAP = 2
-#: Minimum width of the last column, characters.
-_MIN_LAST_COLUMN = 12
 
 
 def is_terminal() -> bool:
@@ -94,28 +92,18 @@ def print_table(
     rows: Iterable[Sequence[str]],
     *,
     styles: Sequence[str] | None = None,
-    one_line_each: bool = False,
 ) -> None:
     """Print a table: drawn by rich on a terminal, columns separated by blanks in a pipe.
 
     `styles` holds the rich style of each row's STATE cell. On a terminal the last column is folded to the remaining
-    width, or with `one_line_each` cut to it.
+    width. Lists are drawn by cli/tables instead.
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
     if not is_terminal():
         for line in plain_table(columns, rows):
             print(line, flush=True)
         return
-    screen = console()
-    shown = _cut_to_width(columns, rows, screen.width) if one_line_each else rows
-    screen.print(rich_table(columns, shown, styles))
-
-
-def _cut_to_width(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
-    """Cut the last cell of each row so that the row fits on one line; rich would shrink the other columns too."""
-    others = [max(len(line[place]) for line in [columns, *rows]) for place in range(len(columns) - 1)]
-    room = max(_MIN_LAST_COLUMN, width - sum(others) - _COLUMN_GAP * len(others))
-    return [[*row[:-1], row[-1] if len(row[-1]) <= room else row[-1][: room - 1] + "…"] for row in rows]
+    console().print(rich_table(columns, rows, styles))
 
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] | None = None) -> Any:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.acceptance.client_commands.helpers import HOST, FakeAgent, register, shown
 from tests.support.commands import CommandLine
-from tests.support.terminal import screen
+from tests.support.server import ServerProcess
+from tests.support.terminal import on_terminal, screen
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
@@ -48,3 +49,19 @@ def test_on_a_terminal_a_running_run_says_what_it_wrote_last(command: CommandLin
     assert row.startswith(run_id[:8]) and row.endswith("epoch 31 of 40")
     agent.log(run_id, ("stdout", "epoch 32 [====> ]"), so_far=True)
     assert screen(command, "ps", "--flow", "train")[1].endswith("epoch 32 [====> ]")
+
+
+def test_watch_keeps_the_list_while_the_server_is_away_and_goes_on_when_it_is_back(
+    own_server: ServerProcess, own_command: CommandLine, own_agent: FakeAgent
+) -> None:
+    register(own_command, "steady")
+    own_agent.state(own_command.run("steady"), "Running")
+    with on_terminal(own_command, "ps", "--watch", "--interval", "200ms") as shown:
+        shown.read_until(lambda raw: "steady" in raw)
+        own_server.stop()
+        shown.read_until(lambda raw: "no answer since" in raw and raw.endswith("\x1b[J"))
+        assert "steady" in shown.raw.rpartition("no answer since")[2], "the last list stays"
+        own_server.start()
+        seen = len(shown.raw)
+        shown.read_until(lambda raw: "Ctrl-C ends it" in raw[seen:])
+        assert shown.interrupt() == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -9,6 +10,7 @@ from flowherd.cli.explain.waiting_reasons import run_waits, tasks_wait
 from flowherd.client.agents import AgentView
 from flowherd.client.history import WaitingTaskView
 from flowherd.client.runs import RunView
+from flowherd.story.agent_report import AgentReport
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -101,3 +103,15 @@ def test_a_claimed_run_belongs_to_its_agent_also_if_that_is_away_or_was_restarte
     assert "is not running" in sentences(claimed, agent(alive=False))
     restarted = AgentView(id="b", name="a", labels=("x",), last_queried=None, connected=True)
     assert "was restarted since" in sentences(claimed, agent(alive=False), restarted)
+
+
+def test_an_agent_of_another_host_says_through_the_server_why_it_claims_nothing() -> None:
+    paused = AgentReport(hold="paused", hold_reason="paused: claims nothing until `flowherd resume`", limit=8)
+    assert "'a' claims nothing: paused" in sentences(run(), replace(agent(), report=paused))
+    full = replace(agent(), report=AgentReport(limit=2, runs=1), runs=2)
+    assert "'a' has no room: 2 of 2" in sentences(run(), full)
+    assert "takes it at the next poll" in sentences(run(), replace(agent(), report=AgentReport(limit=2), runs=1))
+    # What an agent of this host says itself is newer.
+    assert "takes it at the next poll" in sentences(
+        run(), replace(agent(), report=paused), a={"agent": "a", "status": "ok"}
+    )
