@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flowherd import __version__
+from flowherd.agent.platform import Figures
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
@@ -36,6 +37,10 @@ def stored(server: ServerProcess, name: str) -> dict[str, Any]:
     return dict(found[0]) if found else {"report": None}
 
 
+def transport(server: ServerProcess) -> GraphQLTransport:
+    return GraphQLTransport(server.url)
+
+
 class Asks:
     """Counts the requests for runs, and those that carry a report."""
 
@@ -59,8 +64,7 @@ def counted(backend: GraphQLBackend) -> Asks:
 
 @pytest.mark.parametrize("over", ["lane", "http"])
 def test_an_agent_reports_itself_once_and_again_when_it_is_paused(server: ServerProcess, over: str) -> None:
-    transport = GraphQLTransport(server.url)
-    backend = GraphQLBackend(transport) if over == "http" else LaneBackend(transport, 15.0)
+    backend = GraphQLBackend(transport(server)) if over == "http" else LaneBackend(transport(server), 15.0)
     asks = counted(backend)
     agent = RecordingAgent(name=over, labels=["reports"], no_cloud_logs=True, backend=backend)
     with going(agent):
@@ -82,6 +86,22 @@ def test_an_agent_reports_itself_once_and_again_when_it_is_paused(server: Server
     wait_until(lambda: stored(server, over)["report"]["hold"] == "stopping", what="the farewell")
 
 
+def test_an_agent_that_cannot_report_itself_polls_all_the_same(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = RecordingAgent(name="odd", labels=["odd"], no_cloud_logs=True, backend=GraphQLBackend(transport(server)))
+
+    def figures() -> Figures:
+        raise OSError("no such directory")
+
+    monkeypatch.setattr(agent._own_platform, "figures", figures)
+    client = Client(server)
+    with going(agent):
+        run_id = client.create_run(labels=["odd"])
+        wait_until(lambda: run_id in agent.deployed, what="the run")
+    assert stored(server, "odd")["report"] is None
+
+
 class ThatKeepsNone(GraphQLBackend):
     """What a server lets an agent know that shares runs and keeps no reports."""
 
@@ -90,7 +110,7 @@ class ThatKeepsNone(GraphQLBackend):
 
 
 def test_a_server_that_keeps_no_reports_is_sent_none(server: ServerProcess) -> None:
-    backend = ThatKeepsNone(GraphQLTransport(server.url))
+    backend = ThatKeepsNone(transport(server))
     asks = counted(backend)
     with going(RecordingAgent(name="old", labels=["old"], no_cloud_logs=True, backend=backend)):
         wait_until(lambda: asks.requests > 3, what="some polls")

@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 
+from loguru import logger
+
 from flowherd import __version__
 from flowherd.agent.connection import Connection
 from flowherd.agent.health import ClaimPause
@@ -49,10 +51,13 @@ class OwnReport:
         now_s = time.monotonic()
         if self._last == present and self._reported_s is not None and now_s - self._reported_s < _REPORT_S:
             return
+        self._last, self._reported_s = present, now_s
         backend = connection.backend
         if isinstance(backend, ReportingBackend):
-            backend.report_agent(self._report(pause).as_json())
-            self._last, self._reported_s = present, now_s
+            try:
+                backend.report_agent(self._report(pause).as_json())
+            except Exception as error:  # what is only for a list must not keep the agent from polling
+                logger.debug("The agent cannot report itself: {!r}", error)
 
     def _report(self, pause: ClaimPause | None) -> AgentReport:
         figures = self._figures()
