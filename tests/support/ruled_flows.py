@@ -73,7 +73,8 @@ class World:
 
     def report(self, run_id: str, state: str, agent: str = "a", **marks: Any) -> None:
         marks = {"claim": f"{agent}/{run_id}", "at": format_time(self.now), **marks}
-        serialized = {"type": state, "message": f"now {state}", "context": {"flowherd": marks}}
+        message = marks.pop("message", f"now {state}")
+        serialized = {"type": state, "message": message, "context": {"flowherd": marks}}
         self.do("set_flow_run_states", states=[{"flow_run_id": run_id, "state": serialized}])
 
     def row(self, run_id: str) -> Any:

@@ -6,6 +6,7 @@ answer was lost, from the end of the next attempt, which the same agent may have
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,8 @@ from flowherd_server.store.microseconds import SECOND_US, format_time
 from flowherd_server.store.plain import StoredRow, insert_row, plain
 from flowherd_server.store.tables import FLOW_RUN_ATTEMPT
 
+#: Where agents of 0.1.0 say the exit code.
+_EXITED = re.compile(r"exited with code (\d{1,3})\b")
 _KNOWN = "SELECT 1 FROM flow_run_attempt WHERE flow_run_id = ? AND claim = ? AND reported_end = ?"
 #: When the flow process of the present attempt was reported to run.
 _STARTED = (
@@ -58,12 +61,15 @@ def reported_end(state: NewState, reported_us: int | None) -> End:
     context = state.serialized.get("context")
     marks = context.get("flowherd") if isinstance(context, dict) else None
     marks = marks if isinstance(marks, dict) else {}
+    figures, reason = dict(known_figures(marks.get("figures"))), _text(marks.get("reason"))
+    if reason == reasons.REASON_EXITED and (code := _EXITED.search(state.message or "")) is not None:
+        figures.setdefault("exit_code", int(code[1]))
     return End(
         state=state,
         reported_us=reported_us,
-        reason=_text(marks.get("reason")),
+        reason=reason,
         grade=_text(marks.get("grade")),
-        figures=dict(known_figures(marks.get("figures"))),
+        figures=figures,
         code_s=dict(known_phases(marks.get("phases"))).get("code"),
     )
 

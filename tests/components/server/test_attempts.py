@@ -78,6 +78,8 @@ def test_what_is_tried_again(world: World) -> None:
         (["exit:75"], {"reason": "exited", "figures": {"exit_code": 75}}, "Retrying"),
         (["exit:75"], {"reason": "exited", "figures": {"exit_code": 1}}, "Failed"),
         (["exit:75"], {"reason": "exited"}, "Failed"),
+        # As an agent of 0.1.0 says it.
+        (["exit:75"], {"reason": "exited", "message": "The flow process exited with code 75."}, "Retrying"),
     ]
     for retry_on, marks, state in cases:
         run_id = started(world, retries=1, retry_on=retry_on)
