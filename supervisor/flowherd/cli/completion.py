@@ -78,6 +78,28 @@ def streams(incomplete: str) -> list[str]:
     return _completions(STREAMS, incomplete)
 
 
+def overlaps(incomplete: str) -> list[str]:
+    """Complete what happens to a run that is due while another runs."""
+    from flowherd.flow_rules import Overlap
+
+    return _completions([word.value for word in Overlap], incomplete)
+
+
+def catch_ups(incomplete: str) -> list[str]:
+    """Complete which missed runs still run."""
+    from flowherd.flow_rules import CatchUp
+
+    return _completions([word.value for word in CatchUp], incomplete)
+
+
+def causes(incomplete: str) -> list[str]:
+    """Complete the causes after which a run is tried again, also after commas."""
+    from flowherd.flow_rules import CAUSES
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{cause}" for cause in _completions([*CAUSES, "exit:"], last)]
+
+
 def timestamps(incomplete: str) -> list[str]:
     """Complete how the times of log lines can be printed."""
     from flowherd.cli.runs.log_view import TIMESTAMPS

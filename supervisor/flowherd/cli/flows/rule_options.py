@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowherd.cli import exit_codes, parse_options
+from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError
 from flowherd.flow_rules import (
     DEFAULT_RULES,
@@ -31,6 +31,7 @@ OverlapOption = Annotated[
     str | None,
     typer.Option(
         metavar="WHAT",
+        autocompletion=completion.overlaps,
         help="If a run is due while another runs: allow (it runs too, the default), skip, queue (one waits), "
         "or replace (the other is cancelled).",
     ),
@@ -45,6 +46,7 @@ CatchUpOption = Annotated[
     str | None,
     typer.Option(
         metavar="WHICH",
+        autocompletion=completion.catch_ups,
         help="Which runs of the schedule still run if nobody could start them in time: none, last (the default) or "
         "all.",
     ),
@@ -63,6 +65,7 @@ RetryOnOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CAUSES",
+        autocompletion=completion.causes,
         help="After which ends: failed, timeout, oom, signal (these are the default), lost, exit:75; with commas.",
     ),
 ]
