@@ -87,7 +87,9 @@ setup(
             "types-requests",
             "build>=1.2",
             "docker>=7",
-        ]
+        ],
+        # The site: docs/conf.py
+        "docs": ["sphinx>=8.1", "myst-parser>=4", "furo>=2025.9.25"],
     },
     entry_points={"console_scripts": ["flowherd = flowherd.cli.main:main"]},
 )

@@ -29,8 +29,9 @@ STYLE = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."]),
 ]
 TYPES = ("types", [PYTHON, "-m", "mypy", "supervisor", "runners"])
-# Both beside the other checks and before the tests, because installing takes longer than one test may.
+# All beside the other checks and before the tests, because installing takes longer than one test may.
 ENVIRONMENTS = ("environments with the real Prefects", [PYTHON, "-m", "tests.peers.environments"])
+SITE = ("environment for the site", [PYTHON, "-m", "tests.support.docs_site"])
 LOWEST = ("lowest versions of what is required", [PYTHON, "-m", "tests.lowest_versions"])
 LOWEST_EVERYWHERE = (LOWEST[0], [*LOWEST[1], "--full"])
 
@@ -96,7 +97,7 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
     whole = not (options.quick or options.types)
-    beside = [ENVIRONMENTS, LOWEST_EVERYWHERE if options.full else LOWEST] if whole else []
+    beside = [ENVIRONMENTS, SITE, LOWEST_EVERYWHERE if options.full else LOWEST] if whole else []
     background = [(name, Step(name, command, in_background=True)) for name, command in beside]
     steps = [TYPES] if options.types else STYLE if options.quick else [*STYLE, TYPES]
     failed = [name for name, command in steps if not Step(name, command).passed()]
