@@ -29,6 +29,8 @@ _HOW = {
 }
 _LIMITS = {"memory_bytes": "memory", "run_time_s": "timeout", "cpu_time_s": "cpu_time"}
 _UNITS = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
+#: Greater numbers of a document stay as they are.
+_MOST = 1e18
 _DURATIONS = ((86_400, "d"), (3600, "h"), (60, "m"))
 
 
@@ -90,7 +92,7 @@ def _when(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "cron", clock.get("cron")
         yield "timezone", clock.get("timezone")
         yield "until", clock.get("end")
-    elif clock.get("type") == "IntervalClock" and isinstance(clock.get("interval"), int | float):
+    elif clock.get("type") == "IntervalClock" and _is_number(clock.get("interval")):
         yield "interval", _duration(clock["interval"] / 1e6)
         yield "until", _mapping(clock.get("end_date")).get("dt")
     else:
@@ -128,12 +130,17 @@ def _limit(name: str, value: Any) -> Any:
 
 
 def _duration(seconds: Any) -> Any:
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+    if not _is_number(seconds):
         return seconds
     for size, unit in _DURATIONS:
         if seconds >= size and seconds % size == 0:
             return f"{seconds // size:.0f}{unit}"
-    return f"{seconds:g}s"
+    return f"{int(seconds) if seconds == int(seconds) else seconds}s"
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number with which floats can reckon."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
 from sqlalchemy import select
 
+from flowherd.flow_description import differences
 from flowherd_server.errors import Refused
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import FLOW, FLOW_RUN, PROJECT
+from tests.support.mutations import fuzz, mutated
 from tests.support.ruled_flows import AHEAD, MINUTE_US, World
 
 
@@ -159,3 +162,36 @@ def test_an_interval_goes_on_from_where_it_began(world: World) -> None:
     ]
     assert starts[0] == [] and len(starts[1]) == AHEAD
     assert {start % MINUTE_US for start in starts[1]} == {MINUTE_US // 2}
+
+
+WHOLE = {
+    "name": "f",
+    "storage": {"type": "Python", "ref": "m:f", "parameters": ["n"], "__version__": "1"},
+    "run_config": {
+        "type": "LocalRun",
+        "env": {"A": "1"},
+        "labels": ["a"],
+        "limits": {"memory_bytes": 1024, "run_time_s": 60.5},
+        "grace_s": 3,
+        "secrets": {"S": "env:S"},
+    },
+    "parameters": [{"name": "n", "default": 1}],
+    "schedule": {"clocks": [{"type": "IntervalClock", "interval": 60_000_000, "end_date": {"dt": "2030-01-01"}}]},
+    "flowherd": {"overlap": "skip", "retries": 2, "retry_delay_s": 5},
+    "tasks": [],
+}
+
+
+@fuzz(60)
+@given(mutated(WHOLE))
+def test_every_document_that_is_stored_can_be_compared(document: Any) -> None:
+    if isinstance(document, dict):
+        named = {**document, "name": "f"}
+        assert differences(named, named) == []
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(3, "3s"), (0.5, "0.5s"), (1234567, "1234567s"), (7200.0, "2h")])
+def test_durations_are_compared_to_the_last_digit(seconds: float, written: str) -> None:
+    before, after = ({**WHOLE, "run_config": {"grace_s": value}} for value in (seconds + 0.25, seconds))
+    (found,) = [each for each in differences(before, after) if each["key"] == "grace"]
+    assert (found["before"], found["after"]) == (f"{seconds + 0.25}s", written)
