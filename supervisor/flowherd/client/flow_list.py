@@ -95,15 +95,19 @@ class FlowList:
         now = datetime.now(timezone.utc).isoformat()
         given = arguments(where=where, order_by={"name": Word("asc")})
         # Of the runs that are scheduled for later, an index leads to the first; the other waiting ones are few.
-        scheduled = {"state": {"_eq": RunState.SCHEDULED.value}}
-        others = {"_or": [_in(WAITING - {RunState.SCHEDULED}), {**scheduled, "scheduled_start_time": {"_lt": now}}]}
-        waiting = arguments(where=others, order_by={"scheduled_start_time": Word("asc")}, limit=_MAX_WAITING)
+        # In an order that no index has: one would be read past all that has ended.
+        order = {"state_start_time": Word("asc")}
+        missed = {"state": {"_eq": RunState.SCHEDULED.value}, "scheduled_start_time": {"_lt": now}}
+        waiting = arguments(where=_in(WAITING - {RunState.SCHEDULED}), order_by=order, limit=_MAX_WAITING)
+        due = arguments(where=missed, order_by=order, limit=_MAX_WAITING)
         data = self._transport.execute(
-            f"query {{ flow{given} {{ {_fields(now)} }} waiting: flow_run{waiting} {{ {_WAITING} flow_id }} }}"
+            f"query {{ flow{given} {{ {_fields(now)} }} waiting: flow_run{waiting} {{ {_WAITING} flow_id }} "
+            f"due: flow_run{due} {{ {_WAITING} flow_id }} }}"
         )
         with understanding(self._transport, "the flows"):
             others_of: dict[str, Mapping[str, Any]] = {}
-            for row in mappings_not_null(data["waiting"]):
+            rows = [*mappings_not_null(data["waiting"]), *mappings_not_null(data["due"])]
+            for row in sorted(rows, key=lambda one: text(one["scheduled_start_time"])):
                 others_of.setdefault(text(row["flow_id"]), row)
             return [_flow(row, others_of.get(row["id"])) for row in mappings_not_null(data["flow"])]
 

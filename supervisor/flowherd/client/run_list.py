@@ -99,6 +99,7 @@ class RunList:
             _Part("failed", Group.FAILED, [{"end_time": desc}], _MAX_FAILED),
             _Part("next", Group.NEXT, following, None, [Word("flow_id")], more),
             _Part("waiting", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
+            _Part("missed", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
         ]
         # All that ended are counted by reading each of them if a text is looked for.
         counted = [Group.NEXT, *([] if wanted.search else [Group.ENDED])]
@@ -117,6 +118,7 @@ class RunList:
             _Part("failed", Group.FAILED, [{"end_time": desc}], limit),
             _Part("next", Group.NEXT, [{"scheduled_start_time": asc}], limit),
             _Part("waiting", Group.NEXT, [{"state_start_time": asc}], limit),
+            _Part("missed", Group.NEXT, [{"state_start_time": asc}], limit),
             _Part("ended", Group.ENDED, [{"end_time": desc}], limit),
         ]
         found, totals, data = self._read(parts, _Conditions(wanted.where(), now), [])
@@ -200,14 +202,14 @@ class _Conditions:
         failed = {"_and": [_in(BAD), {"end_time": {"_gte": lately}}]}
         #: Nearly all that waits: scheduled for a time to come, to which an index leads past all that has ended.
         self.coming: list[dict[str, Any]] = [scheduled, {"scheduled_start_time": {"_gte": recent}}]
-        missed = {"_and": [scheduled, {"scheduled_start_time": {"_lt": recent}}]}
-        others = {"_or": [_in(WAITING - {RunState.SCHEDULED}), missed]}
+        missed = [scheduled, {"scheduled_start_time": {"_lt": recent}}]
         self._parts: dict[str, list[dict[str, Any]]] = {
             "running": [_in(ACTIVE | {RunState.SUBMITTED})],
             "due": [late],
             "failed": [failed],
             "next": [*self.coming, {"_not": late}],
-            "waiting": [others, {"_not": late}],
+            "waiting": [_in(WAITING - {RunState.SCHEDULED}), {"_not": late}],
+            "missed": [*missed, {"_not": late}],
             "ended": [_in(FINISHED | BAD), {"_not": failed}],
         }
         # Together with those that are due or failed lately: of all in some states flowherd's server has the number.

@@ -23,7 +23,6 @@ _COLUMNS = (
     "end_time",
 )
 _RUNNING = FLOW_RUN.c.state.in_(sorted(ACTIVE | {RunState.SUBMITTED}))
-_ENDED = FLOW_RUN.c.state.in_(sorted(FINISHED | BAD))
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,9 @@ def runs_in_order(connection: Connection) -> RunsInOrder:
     ]
     # Good runs between failures tell which of these are in a row.
     between = _rows(connection, _good_since(failures)) if failures else []
-    ended = _rows(connection, _select(_ENDED, not_(failed)).order_by(newest).limit(_MOST_ENDED))
+    # Without a condition, because the index would be read past all of the failures.
+    newly = _rows(connection, _select().order_by(newest).limit(_MOST_ENDED + len(failures)))
+    ended = [row for row in newly if row["end_time"] is not None]
     by_id = {row["id"]: row for row in (*rows, *between, *ended)}
     lines = in_order(by_id.values(), _facts, to_datetime(now))
     totals = _totals(connection, late, failed)

@@ -110,6 +110,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Measured, 
         yield Measured(server), database
 
 
+#: What lists that which waits, of which there is little beside what has ended, and what finds few rows by its nature.
+FIND_FEW = ("names like", "ps on a terminal", "ps --all on a terminal", "flows", "status page")
+
+
 def faults(database: Database, statements: Statements, may_sort: bool = False) -> list[str]:
     """Return the statements that read a large table from end to end, or sort more of it than one run's rows.
 
@@ -131,7 +135,9 @@ def scans(step: str, statement: str) -> bool:
         return False
     # The first rows of an index, without a condition that could pass over many; or an index of the wanted rows only.
     first_rows = " USING " in step and "LIMIT" in statement and not re.search(r"WHERE (?!1 = 1\s)", statement)
-    return not first_rows and not re.search("INDEX flow_run_(waiting|with_log)", step)
+    # The newest ends, which passes over those of the last day that are listed elsewhere.
+    newest_ends = "USING INDEX flow_run_by_end_time" in step and "LIMIT" in statement
+    return not first_rows and not newest_ends and not re.search("INDEX flow_run_(waiting|with_log)", step)
 
 
 def sorts(plan: list[tuple[int, str]]) -> bool:
@@ -153,7 +159,7 @@ def test_no_operation_scans_or_sorts_a_large_table(world: tuple[Measured, Databa
             measured.prepare(name)
             operation()
         assert statements or name == "health", name
-        wrong[name] = faults(database, statements, may_sort=name == "names like")
+        wrong[name] = faults(database, statements, may_sort=name in FIND_FEW)
     assert not any(wrong.values()), "\n\n".join(f"{name}: {each}" for name, found in wrong.items() for each in found)
 
 
