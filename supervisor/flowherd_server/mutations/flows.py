@@ -137,17 +137,17 @@ def _replace_others(call: Call, version_group_id: str, flow_id: str) -> None:
     """Archive the earlier versions. Their waiting runs that people created are kept and run with their own version.
 
     The dialect's real server cancels these runs; here a run that is scheduled for tonight is not lost if the flow is
-    registered again.
+    registered again, nor is one of the schedule that is due and that no agent has taken yet.
     """
     others = select(FLOW.c.id).where(
         FLOW.c.version_group_id == version_group_id, FLOW.c.id != flow_id, ~FLOW.c.archived
     )
     for other in call.connection.execute(others).scalars().all():
-        _archive(call, other)
+        _archive(call, other, keep_due=True)
 
 
-def _archive(call: Call, flow_id: str) -> None:
-    deactivate_schedule(call, flow_id)
+def _archive(call: Call, flow_id: str, *, keep_due: bool = False) -> None:
+    deactivate_schedule(call, flow_id, keep_due=keep_due)
     call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), {"archived": True, "updated": call.now})
 
 

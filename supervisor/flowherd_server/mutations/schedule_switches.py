@@ -34,10 +34,13 @@ def activate_schedule(call: Call, flow: StoredRow) -> bool:
     return True
 
 
-def deactivate_schedule(call: Call, flow_id: str) -> None:
-    """Switch the flow's schedule off and delete its runs that have not started."""
+def deactivate_schedule(call: Call, flow_id: str, *, keep_due: bool = False) -> None:
+    """Switch the flow's schedule off and delete its runs that have not started; `keep_due`: except those that are due.
+
+    A run that is due when another version replaces the flow would be lost: that version's schedule begins now.
+    """
     _set_active(call, flow_id, False)
-    delete_auto_runs(call, flow_id)
+    delete_auto_runs(call, flow_id, keep_due=keep_due)
 
 
 def _set_active(call: Call, flow_id: str, active: bool) -> None:

@@ -154,12 +154,15 @@ def _key(firing: Firing) -> str:
     return f"{key}:{md5(settings, usedforsecurity=False).hexdigest()}"
 
 
-def delete_auto_runs(call: Call, flow_id: str) -> None:
-    """Delete the runs of a flow that its schedule created and that have not started."""
+def delete_auto_runs(call: Call, flow_id: str, *, keep_due: bool = False) -> None:
+    """Delete the runs of a flow that its schedule created and that have not started; `keep_due`: only later ones."""
+    of_schedule = FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled
+    if keep_due:
+        later = text(IS_SCHEDULED), FLOW_RUN.c.state_start_time > call.now
+        call.connection.execute(delete(FLOW_RUN).where(*of_schedule, *later))
+        return
     for condition in (IS_SCHEDULED, IS_HELD):  # each has an index
-        call.connection.execute(
-            delete(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow_id, FLOW_RUN.c.auto_scheduled, text(condition))
-        )
+        call.connection.execute(delete(FLOW_RUN).where(*of_schedule, text(condition)))
 
 
 def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> int:

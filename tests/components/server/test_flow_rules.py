@@ -113,6 +113,15 @@ def test_a_switch_of_the_flow_leaves_its_rules(world: World) -> None:
     assert settings == {"heartbeat_enabled": False, "flowherd": {"overlap": "skip", "catch_up": "all"}}
 
 
+def test_a_run_that_is_due_is_not_lost_when_the_flow_is_registered_again(world: World) -> None:
+    world.flow(every_us=5 * MINUTE_US, overlap="skip", catch_up="last")
+    world.pass_time(seconds=300)
+    [late] = world.due()
+    world.flow(every_us=5 * MINUTE_US, overlap="skip", catch_up="last")
+    assert world.due() == [late]
+    assert world.wins(late) == [True]
+
+
 def test_a_scheduled_run_is_skipped_at_its_time_though_no_agent_asks(world: World) -> None:
     flow_id = world.flow(every_us=5 * MINUTE_US, overlap="skip", catch_up="last")
     world.pass_time(seconds=300)
