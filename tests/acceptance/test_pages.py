@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pyte
 PAGES = [
     "tutorial/first-flow-run.md",
     "tutorial/two-minutes.md",
+    "how-to/move-from-cron.md",
+    "how-to/declare-flows.md",
     "how-to/move-from-supervisord.md",
     "how-to/upgrade-without-losing-runs.md",
     "how-to/back-up-the-server.md",

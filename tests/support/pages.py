@@ -4,9 +4,10 @@
 
 Of a page's blocks, those marked `sh` are run by one bash, in their order; a command that fails ends the page, except in
 blocks that print an exit code. A block marked `text` shows lines of the output of the commands before it, in their
-order and perhaps with others between them; ids, numbers and the widths of gaps may differ, and `...` is any text. All
-other blocks are not run. A page that does not start an agent is for readers who have one, so one is started before it,
-with the embedded server; what is running at the end is drained.
+order and perhaps with others between them; ids, numbers and the widths of gaps may differ, and `...` is any text. A
+block after "Save this as `NAME`" becomes that file. All other blocks are not run. A page that does not start an agent
+is for readers who have one, so one is started before it, with the embedded server; what is running at the end is
+drained.
 
 The directories that a page names (`STAND_INS`) are replaced by directories of the test, and the code of this checkout
 is what `pip install` installs.
@@ -34,6 +35,7 @@ STAND_INS = ("/tmp/herd", "/opt/flowherd", "/var/backups", "/srv", "/etc/supervi
 #: Parts of a line that differ from one execution to the next.
 _CHANGING = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?")
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"Save this as `([\w.-]+)`(?:(?!```).)*```\w+\n(.*?)```", re.DOTALL)
 _INSTALL = re.compile(r"python3 -m venv (\S+) && \S+/pip install .*")
 _UPGRADE = re.compile(r"\S+/pip install .*")
 _START = "flowherd start > ~/agent.log 2>&1 &\nuntil flowherd status > ~/status.txt 2>&1; do sleep 0.2; done"
@@ -64,6 +66,11 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def files(page: Path) -> dict[str, str]:
+    """Return the files that the page has its reader save, by name."""
+    return dict(_FILE.findall(page.read_text(encoding="utf-8")))
+
+
 def differences(page: Path, place: Path, env: Mapping[str, str] | None = None) -> str:
     """Run the commands of a page; return what failed or differed, and an empty text if nothing did.
 
@@ -71,9 +78,12 @@ def differences(page: Path, place: Path, env: Mapping[str, str] | None = None) -
     ended, and count as a difference if the page has left them.
     """
     parts = blocks(page)
+    work = _made(place / "work")
+    for name, text in files(page).items():
+        (work / name).write_text(text, encoding="utf-8")
     process = subprocess.Popen(
         ["bash", "-c", _script(parts, place)],
-        cwd=_made(place / "work"),
+        cwd=work,
         env={**_environment(place), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -192,7 +202,7 @@ def main() -> None:
     for name in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as place:
             found.append(differences(Path(name).resolve(), Path(place)))
-    sys.exit("\n".join(filter(None, found)))
+    sys.exit("\n".join(filter(None, found)) or 0)
 
 
 if __name__ == "__main__":
