@@ -56,7 +56,7 @@ def _add_navigation(app: Any, document: str, source: list[str]) -> None:
 
 def _navigation(index: str) -> str:
     """Return a table of contents with a part for each part of the index. A page that is linked twice is listed once."""
-    trees, seen = [_tree("All pages", [_INDEX.removesuffix(".md")])], set()
+    trees, seen = [_tree("All pages", [_INDEX.removesuffix(".md")])], set[str]()
     _, *parts = _PARTS.split(index)
     for title, text in zip(parts[::2], parts[1::2], strict=True):
         names = dict.fromkeys(f"docs/{name}".replace("docs/../", "") for name in _LINK.findall(text))
