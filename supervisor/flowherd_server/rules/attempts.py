@@ -33,6 +33,9 @@ _STARTED = (
     "SELECT min(timestamp) FROM run_state WHERE run = ? AND state = 'Running' AND version > "
     "(SELECT coalesce(max(version), 0) FROM flow_run_attempt WHERE flow_run_id = ?)"
 )
+_REGISTERED = (
+    "SELECT 1 FROM flow WHERE NOT archived AND version_group_id = (SELECT version_group_id FROM flow WHERE id = ?)"
+)
 #: The number of the latest journal of the run.
 _JOURNAL = "SELECT max(attempt) FROM log_attempt WHERE run = ?"
 
@@ -95,12 +98,15 @@ def after_end(call: Call, run: StoredRow, end: End) -> tuple[NewState, dict[str,
     """Store the end of the present attempt. Returns the run's next state, and the columns to set with it."""
     rules, number = rules_of(run["rules"]), run["attempt"]
     again = _is_tried_again(run, rules, end)
+    is_over = again and not _is_registered(call, run)
+    again = again and not is_over
     next_us = call.now + round(rules.delay_s(number) * SECOND_US) if again else None
     insert_row(call.connection, FLOW_RUN_ATTEMPT, _row(call, run, end, next_us))
     most = rules.retries + 1
     if next_us is None:
-        is_told = number > 1 and end.state.type in UNSUCCESSFUL
-        return _with_addition(end.state, f"It was attempt {number} of {most}.") if is_told else end.state, {}
+        why = ", and its flow is registered no more" if is_over else ""
+        is_told = (number > 1 and end.state.type in UNSUCCESSFUL) or is_over
+        return _with_addition(end.state, f"It was attempt {number} of {most}{why}.") if is_told else end.state, {}
     pause_s = (next_us - call.now) / SECOND_US
     when = f"in {pause_s:g} s" if pause_s else "now"
     message = f"Attempt {number} of {most} ended: {_sentence(end.state)} The next one starts {when}."
@@ -121,6 +127,11 @@ def _is_tried_again(run: StoredRow, rules: FlowRules, end: End) -> bool:
         and run["attempt"] <= rules.retries
         and rules.tries_again_after(end.state.type, end.reason, end.exit_code)
     )
+
+
+def _is_registered(call: Call, run: StoredRow) -> bool:
+    """Return whether the flow has not been unregistered since; a version that was replaced goes on."""
+    return plain(call.connection).execute(_REGISTERED, (run["flow_id"],)).fetchone() is not None
 
 
 def _row(call: Call, run: StoredRow, end: End, next_us: int | None) -> dict[str, Any]:

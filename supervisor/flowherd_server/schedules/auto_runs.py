@@ -21,7 +21,7 @@ from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.new_state import plain_state
 from flowherd_server.schedules.make_up import missed_firings, rules_of_flow
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
-from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_HELD, IS_SCHEDULED
+from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_HELD, IS_SCHEDULED, IS_TRIED_AGAIN
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
 from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
@@ -166,9 +166,9 @@ def delete_auto_runs(call: Call, flow_id: str, *, keep_due: bool = False) -> Non
 
 
 def cancel_waiting_runs(call: Call, flow_id: str, message: str) -> int:
-    """Cancel all runs of a flow that are Scheduled or held back. Returns how many these were."""
+    """Cancel all runs of a flow that are Scheduled, held back, or wait for their next attempt. Returns how many."""
     cancelled = 0
-    for condition in (IS_HELD, IS_SCHEDULED):
+    for condition in (IS_HELD, IS_TRIED_AGAIN, IS_SCHEDULED):
         waiting = select(FLOW_RUN.c.id).where(FLOW_RUN.c.flow_id == flow_id, text(condition))
         for flow_run_id in call.connection.execute(waiting).scalars().all():
             run = row_by_id(call.connection, FLOW_RUN, flow_run_id)

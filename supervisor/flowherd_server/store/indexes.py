@@ -18,6 +18,8 @@ IS_SCHEDULED = f"state = '{RunState.SCHEDULED}'"
 HAS_RULES_AND_WAITS = f"rules IS NOT NULL AND {WAITS}"
 #: Condition that a flow run is held back by its flow's rules; also one of that index.
 IS_HELD = f"{HAS_RULES_AND_WAITS} AND state = '{RunState.QUEUED}' AND state_start_time IS NULL"
+#: Condition that a flow run waits for its next attempt; also one of that index.
+IS_TRIED_AGAIN = f"{HAS_RULES_AND_WAITS} AND state = '{RunState.RETRYING}'"
 #: Condition of the index of flows whose schedule is followed.
 FOLLOWS_SCHEDULE = "is_schedule_active AND NOT archived"
 #: Condition of the index of log lines; those of lower levels are too many to be worth one.

@@ -184,3 +184,23 @@ def test_a_pause_is_never_longer_than_a_day(world: World) -> None:
     world.start(run_id)
     world.report(run_id, "Failed", **FAILED)
     assert world.row(run_id)["state_start_time"] - world.now == 86_400 * SECOND_US
+
+
+def test_a_flow_that_is_unregistered_is_not_tried_again(world: World) -> None:
+    flow_id = world.flow(retries=3, retry_delay_s=60)
+    waits, runs = (world.run(flow_id, name) for name in ("waits", "runs"))
+    for run_id in (waits, runs):
+        world.start(run_id)
+    world.report(waits, "Failed", **FAILED)
+    world.do("archive_flow", flow_id=flow_id)
+    assert world.states(waits, runs) == ["Cancelled", "Running"]
+    world.report(runs, "Failed", message="It broke.", **FAILED)
+    assert world.states(runs) == ["Failed"]
+    assert world.message(runs) == "It broke. It was attempt 1 of 4, and its flow is registered no more."
+
+
+def test_a_run_of_a_version_that_was_replaced_is_tried_again(world: World) -> None:
+    run_id = started(world, retries=1)
+    world.flow()
+    world.report(run_id, "Failed", **FAILED)
+    assert world.states(run_id) == ["Retrying"]
