@@ -66,6 +66,7 @@ LINES: dict[str, list[list[str]]] = {
     "restart": [["-n", EVIL]],
     "doctor": [["-n", "watcher"]],
     "config": [[]],
+    "apply": [["/none/" + EVIL]],
     "import crontab": [["/none/" + EVIL]],
     "install systemd": [["-l", EVIL]],
     "install supervisord": [["-n", EVIL]],

@@ -28,9 +28,15 @@ MOST_REQUESTS = 40
 #: Largest answer that is read here, bytes; usually it is some megabytes.
 MOST_BYTES = 100_000
 
+FLOWS = Path(__file__).parents[1] / "fixtures" / "flows.toml"
 #: Ways to use each command that asks the server.
 ASKING_SERVER: Mapping[str, list[list[str]]] = {
     "ps": [["--all"], ["--json"]],
+    "flows": [[]],
+    "flow": [["a-flow"]],
+    "schedules": [[]],
+    "agents": [["--all"]],
+    "apply": [[str(FLOWS), "--dry-run"], [str(FLOWS)]],
     "register": [["a-flow", "--command", "--", "true"]],
     "run": [["a-flow"], ["a-flow", "--wait", "--timeout", "0.1s"]],
     "unregister": [["a-flow"]],
@@ -54,7 +60,7 @@ ASKING_AGENT: Mapping[str, list[list[str]]] = {
     "poke": [[]],
 }
 #: Commands that ask no server, or start their own one; `start` is tested below.
-ASKING_NOTHING = {"start", "server", "config", "install", "demo"}
+ASKING_NOTHING = {"start", "server", "config", "install", "import", "demo"}
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 #: Whole answers, as they are sent; the connection is closed after each.
@@ -151,7 +157,7 @@ def shaped(field: FieldNode, leaf: Any) -> Any:
 
 def rows(field: FieldNode, leaf: Any) -> Any:
     is_operation = (
-        field.name.value.startswith(("create_", "cancel_", "delete_", "archive_", "retry_", "set_"))
+        field.name.value.startswith(("create_", "cancel_", "delete_", "archive_", "retry_", "set_", "apply_"))
         or field.selection_set is None
     )
     return shaped(field, leaf) if is_operation else [shaped(field, leaf)]
