@@ -2,12 +2,11 @@
 
     python -m tests.support.pages docs/how-to/uninstall.md ...     run pages and print what differs
 
-Of a page's blocks, those marked `sh` are run by one bash, in their order; a command that fails ends the page, except in
-blocks that print an exit code. A block marked `text` shows lines of the output of the commands before it, in their
+Blocks of a page that are marked `sh` are run by one bash, in their order; a command that fails ends it, except in
+blocks that print an exit code. Blocks marked `text` show lines of the output of the commands before them, in their
 order and perhaps with others between them; ids, numbers and the widths of gaps may differ, and `...` is any text. A
-block after "Save this as `NAME`" becomes that file. All other blocks are not run. A page that does not start an agent
-is for readers who have one, so one is started before it, with the embedded server; what is running at the end is
-drained.
+block after "Save this as `NAME`" becomes that file. All other blocks are not run. Pages that do not start an agent are
+for readers who have one, so one is started before them, with the embedded server; what is running at the end is drained.
 
 The directories that a page names (`STAND_INS`) are replaced by directories of the test, and the code of this checkout
 is what `pip install` installs.
@@ -23,8 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -50,19 +49,21 @@ _LAST_MOMENTS_S = 10.0
 class Block:
     """Commands of a page, with the lines that it shows of their output."""
 
+    page: str
     commands: str
     shown: tuple[str, ...]
 
 
 def blocks(page: Path) -> list[Block]:
     """Return the blocks of commands of a page."""
+    name = str(page.relative_to(DOCS))
     found: list[Block] = []
     for indent, language, text in _BLOCK.findall(page.read_text(encoding="utf-8")):
         lines = [line.removeprefix(indent) for line in text.splitlines()]
         if language == "sh":
-            found.append(Block("\n".join(lines), ()))
+            found.append(Block(name, "\n".join(lines), ()))
         elif language == "text" and found:
-            found[-1] = Block(found[-1].commands, (*found[-1].shown, *filter(None, lines)))
+            found[-1] = replace(found[-1], shown=(*found[-1].shown, *filter(None, lines)))
     return found
 
 
@@ -71,20 +72,20 @@ def files(page: Path) -> dict[str, str]:
     return dict(_FILE.findall(page.read_text(encoding="utf-8")))
 
 
-def differences(page: Path, place: Path, env: Mapping[str, str] | None = None) -> str:
-    """Run the commands of a page; return what failed or differed, and an empty text if nothing did.
+def differences(pages: Sequence[Path], place: Path) -> str:
+    """Run the commands of pages; return what failed or differed, and an empty text if nothing did.
 
     `place` is an empty directory, which becomes the home and holds the stand-ins; processes that were started in it are
-    ended, and count as a difference if the page has left them.
+    ended, and count as a difference if the pages have left them.
     """
-    parts = blocks(page)
+    parts = [part for page in pages for part in blocks(page)]
     work = _made(place / "work")
-    for name, text in files(page).items():
+    for name, text in [file for page in pages for file in files(page).items()]:
         (work / name).write_text(text, encoding="utf-8")
     process = subprocess.Popen(
         ["bash", "-c", _script(parts, place)],
         cwd=work,
-        env={**_environment(place), **(env or {})},
+        env=_environment(place),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -104,7 +105,7 @@ def differences(page: Path, place: Path, env: Mapping[str, str] | None = None) -
         found = ["a command failed"]
     if left:
         found.append(f"left running: {left}")
-    return f"{page.relative_to(DOCS)}: {'; '.join(found)}\n{output}" if found else ""
+    return "\n".join([*found, output]) if found else ""
 
 
 def _script(parts: Sequence[Block], place: Path) -> str:
@@ -159,10 +160,10 @@ def _compared(parts: Sequence[Block], output: str) -> Iterator[str]:
         lines = iter([_normalised(line) for line in printed.splitlines()])
         missing = next((line for line in part.shown if not _is_in(line, lines)), None)
         if not mark:
-            yield f"failed in: {part.commands!r}"
+            yield f"{part.page}: failed in {part.commands!r}"
             return
         if missing is not None:
-            yield f"not printed, or not in this order: {missing!r}"
+            yield f"{part.page}: not printed, or not in this order: {missing!r}"
 
 
 def _is_in(shown: str, lines: Iterator[str]) -> bool:
@@ -201,7 +202,7 @@ def main() -> None:
     found = []
     for name in sys.argv[1:]:
         with tempfile.TemporaryDirectory() as place:
-            found.append(differences(Path(name).resolve(), Path(place)))
+            found.append(differences([Path(name).resolve()], Path(place)))
     sys.exit("\n".join(filter(None, found)) or 0)
 
 
