@@ -64,8 +64,10 @@ class ChosenSchedule:
         return [at.astimezone(zone) for at in islice(kept, count)]
 
     def written(self, at: datetime) -> str:
-        """Return a time for people, in the schedule's zone."""
-        return at.astimezone(zone_named(self.zone)).strftime(_MINUTES if self.cron is not None else _SECONDS)
+        """Return a time for people: in the zone of the cron expression; of an interval, which names none, in the host's."""
+        if self.cron is None:
+            return at.astimezone().strftime(_SECONDS)
+        return at.astimezone(zone_named(self.zone)).strftime(_MINUTES)
 
     def in_words(self) -> str:
         """Return when it fires: "daily at 02:30 (30 2 * * *), Europe/Berlin"."""

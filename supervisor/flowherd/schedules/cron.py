@@ -145,7 +145,9 @@ def _alias(text: str) -> str:
     if text.lower() == "@reboot":
         raise ScheduleError(f"@reboot is not a time, and a schedule follows the clock; the aliases are {known}")
     if text.lower().startswith("@every"):
-        raise ScheduleError(f"@every is an interval and not a cron expression; the aliases are {known}")
+        raise ScheduleError(
+            f"@every is no cron expression; the aliases are {known}; for times between runs use an interval"
+        )
     raise ScheduleError(f"there is no {text.split()[0]}; the aliases are {known}")
 
 

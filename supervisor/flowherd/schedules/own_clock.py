@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import takewhile
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from flowherd.schedules.cron import read_cron
 from flowherd.schedules.cron_fields import ScheduleError
@@ -20,6 +20,8 @@ from flowherd.schedules.cron_times import cron_times
 from flowherd.times import read_time
 
 FLOWHERD_CRON = "FlowherdCron"
+#: No zone has a longer name, characters.
+_LONGEST_ZONE = 64
 
 
 def own_clock(cron: str, zone: str, end: datetime | None = None) -> dict[str, Any]:
@@ -50,9 +52,17 @@ def zone_named(name: Any) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, TypeError, OSError) as error:
-        raise ScheduleError(
-            f"there is no time zone {name!r}; write an IANA name such as Europe/Berlin or UTC"
-        ) from error
+        raise ScheduleError(f"there is no time zone {name!r}; {_instead_of(name)}") from error
+
+
+def _instead_of(name: Any) -> str:
+    """Return what to write in place of the name of a zone that does not exist."""
+    from difflib import get_close_matches
+
+    is_name = isinstance(name, str) and len(name) <= _LONGEST_ZONE
+    known = {zone.lower(): zone for zone in available_timezones()} if is_name else {}
+    meant = get_close_matches(str(name).strip().lower().replace(" ", "_"), known, 1)
+    return f"did you mean {known[meant[0]]}?" if meant else "write an IANA name such as Europe/Berlin or UTC"
 
 
 def _time(clock: Mapping[str, Any], key: str) -> datetime | None:

@@ -84,6 +84,27 @@ def test_flow_shows_definition_schedule_parameters_versions_and_last_runs(host: 
     assert "did you mean nightly?" in host("flow", "nigtly", code=4).stderr
 
 
+def test_flow_shows_times_in_the_zone_of_the_schedule_and_its_end(host: CommandLine) -> None:
+    """As register does: the times of a schedule of Tokyo at 09:00 are not those of this host."""
+    host(
+        "register",
+        "tokyo",
+        "--cron",
+        "0 9 * * *",
+        "--timezone",
+        "Asia/Tokyo",
+        "--until",
+        "2040-12-01",
+        "--command",
+        "--",
+        "true",
+    )
+    lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in host("flow", "tokyo").stdout.splitlines()}
+    assert [at[-5:] for at in lines["next"].split(", ")] == ["09:00"] * 5
+    assert lines["until"] == "Sat 2040-12-01 23:59"
+    host("delete", "flow", "tokyo", "--yes")
+
+
 def test_schedules_lists_what_schedule_ls_lists(host: CommandLine) -> None:
     host("register", "hourly", "--interval", "1h", "--command", "--", "true")
     assert "hourly" in {schedule["flow"] for schedule in host.json("schedules")}

@@ -84,6 +84,15 @@ def test_each_reason_for_which_its_runs_would_fail_is_found(
     assert here(words) in problem
 
 
+def test_a_module_that_is_a_file_here_is_told_how_to_be_written(
+    settings: LoadedSettings, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    definition = Definition(name="x", storage={"type": "Python", "ref": "checked:plain"}, run_config={}, defaults={})
+    (problem,) = check_flow(definition, settings, is_scheduled=False).problems
+    assert problem.endswith("no module named checked on its path; to run the file checked.py write checked.py:plain")
+
+
 def test_what_would_fail_here_is_not_registered(command: CommandLine, place: Path) -> None:
     for arguments in (["--python", f"{place}/broken.py:f"], ["--command", "--", "no-such-program"]):
         done = command("register", "bad", *arguments, code=2)

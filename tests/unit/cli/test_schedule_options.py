@@ -65,6 +65,12 @@ def test_an_interval_counts_elapsed_time_from_its_registration() -> None:
     ]
 
 
+def test_the_times_of_an_interval_are_shown_in_this_hosts_zone_whichever_was_named() -> None:
+    """The words name no zone: every 90 minutes."""
+    (at,) = (schedule := chosen(every="90m")).next_times(NOW, 1)
+    assert schedule.written(at) == at.astimezone().strftime("%a %Y-%m-%d %H:%M:%S")
+
+
 def test_the_zone_is_that_of_the_host_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     assert (chosen("@daily", zone=None).zone, chosen("@daily", zone=None).zone_is_guess) == ("Asia/Tokyo", False)
@@ -80,7 +86,9 @@ def test_the_zone_is_that_of_the_host_by_default(monkeypatch: pytest.MonkeyPatch
         ({"until": "2030-01-01", "zone": None}, "--until is about a schedule"),
         ({"cron": "every day"}, "--cron 'every day': it has 2 fields"),
         ({"cron": "@every 5m"}, "--interval"),
-        ({"cron": "@daily", "zone": "Europe/Nowhere"}, "--timezone.*Europe/Nowhere"),
+        ({"cron": "@daily", "zone": "Mars"}, "--timezone.*'Mars'; write an IANA name"),
+        ({"cron": "@daily", "zone": "europe/berlin"}, "did you mean Europe/Berlin"),
+        ({"cron": "@daily", "zone": "new york"}, "did you mean America/New_York"),
         ({"cron": "@daily", "until": "tomorrow"}, "--until 'tomorrow'"),
         ({"cron": "@daily", "until": "2026-03-28"}, "over before the first run"),
         ({"every": "0.1s"}, "one second"),

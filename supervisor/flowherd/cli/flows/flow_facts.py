@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from flowherd.cli.format_times import local_time, short_span, short_time
+from flowherd.cli.format_times import short_span, short_time
 from flowherd.flow_rules import NO_RULES, RULES_KEY, FlowRules, read_rules
-from flowherd.schedules.in_words import cron_lines, schedule_in_words, zones_of
+from flowherd.schedules.cron_fields import ScheduleError
+from flowherd.schedules.in_words import clocks_of, cron_lines, schedule_in_words, zones_of
+from flowherd.schedules.own_clock import zone_named
+from flowherd.times import read_time
 
 if TYPE_CHECKING:
     from flowherd.client.flow_list import FlowView
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 Facts = Sequence[tuple[str, str]]
 Versions = Sequence[tuple[int, datetime | None]]
 
+_MINUTES = "%a %Y-%m-%d %H:%M"
 #: Number of versions that are named.
 _VERSIONS = 5
 #: Binary units of sizes, the largest first.
@@ -34,7 +38,8 @@ def facts(flow: FlowView, versions: Versions, times: Sequence[datetime], now: da
         ("rules", "; ".join(rules_of(flow).in_words())),
         ("parameters", _parameters(flow)),
         ("schedule", _schedule(flow)),
-        ("next", ", ".join(local_time(at, now) for at in times)),
+        ("next", _next(flow, times)),
+        ("until", _until(flow)),
         ("usually", "" if flow.usual_s is None else short_span(flow.usual_s)),
         ("versions", _versions(versions, now)),
     ]
@@ -118,6 +123,33 @@ def _schedule(flow: FlowView) -> str:
     more = [part for part in (cron if cron != words else "", *zones_of(flow.schedule)) if part]
     paused = "" if flow.is_schedule_active else "; paused: `flowherd schedule resume`"
     return words + (f" ({', '.join(more)})" if more else "") + paused
+
+
+def _next(flow: FlowView, times: Sequence[datetime]) -> str:
+    """Return the next times in the schedule's zone, which stands beside the schedule, else in this host's."""
+    zone = _zone(flow)
+    return ", ".join(_written(at.astimezone(zone)) for at in times)
+
+
+def _until(flow: FlowView) -> str:
+    """Return the end of the schedule, if all its clocks have the same."""
+    ends = {clock.get("end") for clock in clocks_of(flow.schedule)}
+    end = ends.pop() if len(ends) == 1 else None
+    if not isinstance(end, str):
+        return ""
+    return f"{read_time(end, naive='refuse').astimezone(_zone(flow)):{_MINUTES}}"
+
+
+def _zone(flow: FlowView) -> tzinfo | None:
+    zones = zones_of(flow.schedule)
+    try:
+        return zone_named(zones[0]) if len(zones) == 1 else None
+    except ScheduleError:  # a zone that this host does not know
+        return None
+
+
+def _written(at: datetime) -> str:
+    return at.strftime(f"{_MINUTES}:%S" if at.second else _MINUTES)
 
 
 def _versions(versions: Versions, now: datetime) -> str:

@@ -56,7 +56,7 @@ def check_flow(
         return Checked(unchecked=f"only root can import it as user {user}")
     found = _ask(definition, loaded, import_s)
     if found["problem"]:
-        return Checked(problems=[f"{definition.storage['ref']}: {found['problem']}"])
+        return Checked(problems=[_about(definition.storage["ref"], found["problem"])])
     names: Sequence[str] | None = found["parameters"]
     missing = [name for name in found["required"] if name not in definition.defaults] if is_scheduled else []
     needed = [
@@ -92,6 +92,16 @@ def _program_problems(definition: Definition, directory: str | None) -> list[str
     chosen = strings_by_name((definition.run_config or {}).get("env")).get("PATH")
     where = "this PATH" if chosen is None else f"the PATH {chosen}"
     return [] if shutil.which(program, path=chosen) else [f"there is no program {program} on {where}"]
+
+
+def _about(ref: str, problem: str) -> str:
+    """Return what is wrong with a reference, and for a module that is a file here what to write."""
+    problem, is_missing, _ = problem.partition(" on [")  # the whole sys.path of the child, which is not this one
+    where, _, name = ref.partition(":")
+    file = Path(where.replace(".", "/") + ".py")
+    if is_missing and file.is_file():
+        return f"{ref}: {problem} on its path; to run the file {file} write {file}:{name}"
+    return problem if problem.startswith(ref) else f"{ref}: {problem}" + (" on its path" if is_missing else "")
 
 
 def _ask(definition: Definition, loaded: LoadedSettings, import_s: float) -> Mapping[str, Any]:
