@@ -45,12 +45,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _carry_out(arguments: list[str]) -> object:
-    if arguments in (["--help"], ["-h"]) and "_FLOWHERD_COMPLETE" not in os.environ:
+    if arguments in ([], ["--help"], ["-h"]) and "_FLOWHERD_COMPLETE" not in os.environ:
         from flowherd.cli import help_screen
 
         if help_screen.can_be_drawn():
             print(help_screen.help_screen(), flush=True)
-            return exit_codes.OK
+            return exit_codes.OK if arguments else exit_codes.USAGE
     from flowherd.cli.program import carry_out
 
     return carry_out(arguments)

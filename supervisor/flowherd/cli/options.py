@@ -189,8 +189,8 @@ SecretOption = Annotated[
         "runs.secrets",
         "--secret",
         read=parse_options.secret_sources,
-        metavar="NAME=file:PATH|env:VAR",
-        help="Secret variable for every run, read on this host when the run starts; repeatable.",
+        metavar="NAME=SOURCE",
+        help="Secret variable for every run, read on this host when it starts: NAME=file:PATH or NAME=env:VAR.",
     ),
 ]
 EnvFileOption = Annotated[

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from flowherd.cli.plain_help import simplify_command, simplify_parameter
+
 
 class _Parameter(Protocol):
     """What is used of a parameter of Typer's."""
@@ -22,7 +24,8 @@ class _Parameter(Protocol):
 
 
 def ease(command: Any) -> None:
-    """Handle the simple parameters of a command and of all its own commands here."""
+    """Handle the simple parameters of a command and of all its own commands here; show all in plain words."""
+    simplify_command(command)
     for parameter in getattr(command, "params", ()):
         _ease(parameter)
     make_help_option = command.get_help_option  # made when it is needed, and not among the parameters
@@ -32,6 +35,7 @@ def ease(command: Any) -> None:
 
 
 def _ease(parameter: Any) -> Any:
+    simplify_parameter(parameter)
     if hasattr(parameter, "get_runtime_param") and hasattr(parameter, "type_descriptor"):
         parameter._runtime_param = _PlainValues(parameter)
     return parameter

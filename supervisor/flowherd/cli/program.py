@@ -62,6 +62,10 @@ def carry_out(arguments: list[str]) -> object:
         return _usage_error(error)
     except typer.Abort:
         return exit_codes.INTERRUPTED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # Typer makes it an exit with 1
+            raise end.__context__ from None
+        raise
 
 
 def _needed(arguments: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import subprocess
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from flowherd.cli import help_screen
+from flowherd.cli import help_screen, plain_parameters
 from flowherd.cli.commands import COMMANDS as LINES
 from flowherd.cli.main import run
 from flowherd.cli.program import make_app
@@ -70,6 +71,13 @@ def test_each_command_explains_itself_with_an_example(command: list[str]) -> Non
     assert f"flowherd {command[0]}" in done.stdout
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_no_help_shows_the_types_of_the_source(command: list[str]) -> None:
+    """A flag takes no <bool>, a number has no [x>=1], and the usage line has no braces."""
+    done = flowherd(*command, "--help")
+    assert not re.search(r"<\w+(\[\w+\])?>|\[x|<=|\{|\[\[", done.stdout), done.stdout
+
+
 def test_the_help_lists_every_command() -> None:
     done = flowherd("--help")
     assert done.returncode == 0
@@ -77,10 +85,20 @@ def test_the_help_lists_every_command() -> None:
         assert f" {command[0]} " in done.stdout
 
 
-def test_no_arguments_show_the_help() -> None:
+def test_no_arguments_show_the_help_and_are_no_success() -> None:
     done = flowherd()
-    assert "Usage" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (2, "")
+    assert words(done.stdout) == words(flowherd("--help").stdout)
+
+
+def test_a_command_whose_reader_has_ended_exits_as_the_shell_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `flowherd ... | head -1`: 128 + SIGPIPE, and not the 1 of a command that could not do its work."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", closefd=False) as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert run(["schedule", "next", "--cron", "@daily"]) == 141
+    os.close(writer)
 
 
 def test_a_wrong_command_line_is_one_line_that_says_where_to_look() -> None:
@@ -99,12 +117,13 @@ def test_the_version_is_told() -> None:
 
 
 def words(screen: str) -> list[str]:
-    """Return the words of a help text, without frames and the column with the types."""
-    return re.sub(r"[╭╮╰╯│─]|<bool>|\x1b\[[0-9;]*m", " ", screen).split()
+    """Return the words of a help text, without frames."""
+    return re.sub(r"[╭╮╰╯│─]|\x1b\[[0-9;]*m", " ", screen).split()
 
 
 def test_the_screen_of_the_program_says_what_typer_says(monkeypatch: pytest.MonkeyPatch) -> None:
     program: Any = typer.main.get_command(make_app())
+    plain_parameters.ease(program)
     with contextlib.redirect_stdout(io.StringIO()) as out:
         program(["--help"], standalone_mode=False, prog_name="flowherd")
     for width in ("60", "80", "200"):

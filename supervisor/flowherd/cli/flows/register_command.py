@@ -83,8 +83,8 @@ def register(
     secret: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=file:PATH|env:VAR",
-            help="Secret variable, read on the host when a run starts, from a file or the agent's environment.",
+            metavar="NAME=SOURCE",
+            help="Secret variable, read on the host when a run starts: NAME=file:PATH, or NAME=env:VAR of the agent.",
         ),
     ] = None,
     working_dir: Annotated[
