@@ -80,6 +80,21 @@ def test_start_uses_a_server_that_is_running(command: CommandLine) -> None:
         assert server.stop() == 0
 
 
+def test_of_two_agents_that_start_at_the_same_time_one_brings_up_the_server_for_both(command: CommandLine) -> None:
+    with (
+        background(command, "start", "-n", "one", until="") as one,
+        background(command, "start", "-n", "two", until="") as two,
+    ):
+        agents = one, two
+        wait_until(
+            lambda: all(READY in agent.text() for agent in agents),
+            what=lambda: "\n".join(agent.text() for agent in agents),
+            timeout_s=60,
+        )
+        assert sorted("brought up the embedded server" in agent.text() for agent in agents) == [False, True]
+        assert {agent["name"] for agent in command.json("agents")} == {"one", "two"}
+
+
 def test_the_server_beside_an_agent_ends_when_the_agent_is_killed(command: CommandLine) -> None:
     with background(command, "start", until=READY) as agent:
         pid = int(str(announced(command)["pid"]))

@@ -160,13 +160,14 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
         return loaded
     if not is_embedded:
         return _with_own_servers_token(loaded, overrides)
-    found = running_server(loaded.paths.server_file)
-    if found is not None:
+    found, is_own = running_server(loaded.paths.server_file), False
+    if found is None:
+        found, is_own = stack.enter_context(embedded_server(loaded))
+    if not is_own:
         other = "" if overrides["server.bind_port"] is None else ", so --server-port has no effect"
         print_note(f"using the embedded server that runs at {found.address}{other}")
         on_stop = None
     else:
-        found = stack.enter_context(embedded_server(loaded))
         print_note(f"no API is set: brought up the embedded server at {found.address}")
         on_stop = loaded.settings.agent.on_stop or "cancel"
     token = loaded.settings.cloud.agent.auth_token or loaded.settings.server.token

@@ -5,11 +5,13 @@ The child reads from a pipe whose writing end is in this process, so it ends whe
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flowherd.backends.discovery import Api, running_server
@@ -27,6 +29,8 @@ READY_S = 30.0
 #: Pause between the steps of stopping it; at this point it has nothing to lose except open connections.
 STOP_S = 3.0
 _POLL_S = 0.05
+#: A server locks this file in its data directory as long as it runs (flowherd_server/server_files.py).
+_LOCK_FILE = "lock"
 #: Pause before a server that has ended by itself is started again, and the longest one if it ends again soon, seconds.
 _AGAIN_S = 1.0
 _LONGEST_AGAIN_S = 60.0
@@ -37,10 +41,11 @@ _LOOK_S = 0.5
 
 
 @contextmanager
-def embedded_server(loaded: LoadedSettings) -> Iterator[Api]:
+def embedded_server(loaded: LoadedSettings) -> Iterator[tuple[Api, bool]]:
     """Start the server, wait until it is ready, and end it on leaving the block.
 
-    Raises CommandError if it does not become ready.
+    If another one was started for the same home at the same time, that one is used and left alone. Raises CommandError
+    if none becomes ready.
     """
     child = _start(loaded)
     try:
@@ -48,9 +53,12 @@ def embedded_server(loaded: LoadedSettings) -> Iterator[Api]:
     except BaseException:
         _stop(child)
         raise
+    if api.embedded_pid != child.pid:
+        yield api, False
+        return
     keeper = _Keeper(loaded, child, urlsplit(api.address).port)
     try:
-        yield api
+        yield api, True
     finally:
         keeper.close()
 
@@ -113,10 +121,11 @@ def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) ->
     while time.monotonic() < deadline:
         if converting.exists():
             deadline = time.monotonic() + READY_S
+        has_ended = child.poll() is not None
         found = running_server(loaded.paths.server_file)
-        if found is not None and found.embedded_pid == child.pid:
+        if found is not None and (found.embedded_pid == child.pid or has_ended):
             return found
-        if child.poll() is not None:
+        if has_ended and not _has_server(loaded.paths.data_dir):
             raise CommandError(
                 f"the embedded server did not start (exit code {child.returncode}), see above; with -a the agent uses "
                 "another server",
@@ -124,6 +133,18 @@ def _wait_until_ready(child: subprocess.Popen[bytes], loaded: LoadedSettings) ->
             )
         time.sleep(_POLL_S)
     raise CommandError(f"the embedded server was not ready after {READY_S:.0f} s", exit_codes.UNREACHABLE)
+
+
+def _has_server(data_dir: Path) -> bool:
+    """Return whether a server, which may still be starting, holds the lock of the data directory."""
+    try:
+        with (data_dir / _LOCK_FILE).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
