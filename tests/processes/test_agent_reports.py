@@ -83,6 +83,7 @@ def test_an_agent_reports_itself_once_and_again_when_it_is_paused(server: Server
         agent.control.pause()
         wait_until(lambda: stored(server, over)["report"]["hold"] == "paused", what="the pause")
         assert "flowherd resume" in stored(server, over)["report"]["hold_reason"]
+        assert "flowherd resume" in server.get("/").text, "the status page says why an agent claims nothing"
     wait_until(lambda: stored(server, over)["report"]["hold"] == "stopping", what="the farewell")
 
 

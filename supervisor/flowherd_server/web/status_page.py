@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, select
 from flowherd import __version__
 from flowherd.shown_text import one_line
 from flowherd.states import ACTIVE, FINISHED, SUCCESSFUL, RunState
+from flowherd.story.agent_report import AgentReport, read_agent_report
 from flowherd.story.order import Group, Line
 from flowherd_server.runs.runs_in_order import runs_in_order
 from flowherd_server.service import ServerCore
@@ -26,6 +27,8 @@ CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors
 _MAX_ROWS = 50
 #: The end of a longer unfinished line is shown.
 _MAX_TEXT_CHARS = 200
+#: Of longer names the beginning and the end are shown, this many characters; the rest is in the title.
+_NAME_CHARS = 17, 13
 #: Agents without a request for this time are not listed.
 _AGENT_AGE_US = 24 * 3600 * SECOND_US
 
@@ -66,10 +69,10 @@ def _texts_so_far(connection: Connection, run_ids: Sequence[str]) -> dict[str, s
 def _agent_cells(agent: RowMapping, core: ServerCore) -> list[str]:
     connected = core.board.is_connected(agent["id"])
     return [
-        _text(agent["name"]),
+        _name(agent["name"]),
         _text(agent["type"]),
-        _text(", ".join(agent["labels"])),
-        '<b class="good">connected</b>' if connected else "not connected",
+        _labels(agent["labels"]),
+        _connection(read_agent_report(agent["report"])) if connected else "not connected",
         _time(agent["last_queried"]),
     ]
 
@@ -81,11 +84,11 @@ def _run_cells(line: Line[RowMapping], texts: Mapping[str, str]) -> list[str]:
     if line.group is Group.FAILED and line.count > 1:
         word += f" \N{MULTIPLICATION SIGN}{line.count}"
     return [
-        f'<span title="{escape(run["id"])}">{_text(run["name"])}</span>',
-        _text(run["flow_name"]),
+        _name(run["name"], run["id"]),
+        _name(run["flow_name"]),
         f'<b class="{"bad" if line.group is Group.DUE else _class(state)}">{_text(word)}</b>',
         _text(run["state_message"]) + (f"<br><code>{_text(so_far)}</code>" if so_far else ""),
-        _text(", ".join(run["labels"])),
+        _labels(run["labels"]),
         _time(run["start_time"] or run["scheduled_start_time"]),
         _time(run["end_time"]),
     ]
@@ -113,6 +116,25 @@ def _rows(rows: Iterable[list[str]], nothing: str) -> str:
 
 def _text(value: Any) -> str:
     return escape(one_line(str(value or "")))
+
+
+def _name(value: Any, more: str = "") -> str:
+    """Return a name that is cut in the middle, with the whole of it and `more` where the mouse points at it."""
+    whole = one_line(str(value or ""))
+    first, last = _NAME_CHARS
+    shown = whole if len(whole) <= first + last + 1 else f"{whole[:first]}\N{HORIZONTAL ELLIPSIS}{whole[-last:]}"
+    title = " ".join(part for part in ("" if shown == whole else whole, more) if part)
+    return f'<span title="{escape(title)}">{escape(shown)}</span>' if title else escape(shown)
+
+
+def _labels(labels: Iterable[str]) -> str:
+    return ", ".join(map(_name, labels))
+
+
+def _connection(report: AgentReport | None) -> str:
+    if report is None or not report.hold:
+        return '<b class="good">connected</b>'
+    return f'<b class="waiting">{_text(report.hold)}</b><br>{_text(report.hold_reason)}'
 
 
 def _time(at_us: int | None) -> str:

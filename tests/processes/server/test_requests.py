@@ -210,3 +210,11 @@ def test_the_status_page_shows_agents_and_runs_and_escapes_their_names(client: C
     assert evil not in response.text
     assert response.text.count(evil.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;")) == 3
     assert "Failed" in response.text
+
+
+def test_long_names_are_cut_on_the_status_page(client: Client) -> None:
+    name = "nightly-" + "x" * 180 + "-of-the-month"
+    client.create_run(client.flow(name=name))
+    text = client.server.get("/").text
+    assert f'<span title="{name}">nightly-xxxxxxxxx…-of-the-month</span>' in text
+    assert text.count(name) == 1
