@@ -14,7 +14,8 @@ from flowherd.backends.json_values import integer, integer_or_none, text, text_o
 from flowherd.client.queries import is_flowherd_server, select
 
 _FIELDS = (
-    "number state message reason grade exit_code cpu_time peak_memory_bytes start_time end_time next_start_time journal"
+    "number state message reason grade exit_code cpu_time peak_memory_bytes agent_id start_time end_time "
+    "next_start_time journal"
 )
 
 
@@ -31,6 +32,8 @@ class AttemptView:
     exit_code: int | None
     cpu_time_s: float | None
     peak_memory_bytes: int | None
+    #: Id of the agent that had claimed it.
+    agent_id: str | None
     start_time: datetime | None
     end_time: datetime | None
     #: When the next one was to start; None for the last one.
@@ -91,6 +94,7 @@ def _attempt(row: Mapping[str, Any]) -> AttemptView:
         exit_code=integer_or_none(row["exit_code"]),
         cpu_time_s=_seconds(text_or_none(row["cpu_time"])),
         peak_memory_bytes=integer_or_none(row["peak_memory_bytes"]),
+        agent_id=text_or_none(row["agent_id"]),
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),
         next_start_time=parsed_time(row["next_start_time"]),

@@ -15,6 +15,11 @@ from flowherd.states import ACTIVE, RunState
 
 #: States in which an agent may be working on the run.
 _TAKEN = sorted(ACTIVE | {RunState.SUBMITTED})
+#: Which runs are cancelled with their flow; of those that a schedule has created the others are deleted.
+_CANCELLED_WITH_ITS_FLOW = [
+    {"state": {"_in": [RunState.SCHEDULED.value, RunState.QUEUED.value]}, "auto_scheduled": {"_eq": False}},
+    {"state": {"_eq": RunState.RETRYING.value}},
+]
 #: Number of runs that a message counts; beyond that it says "at least".
 _MOST_COUNTED = 10_000
 
@@ -38,7 +43,7 @@ class FlowRemoval:
 
     def unregister(self, flow: RegisteredFlow) -> Unregistered:
         """End a flow's schedule and cancel its waiting runs, of all versions; what has run stays."""
-        waiting = self._runs(flow, {"state": {"_eq": RunState.SCHEDULED.value}, "auto_scheduled": {"_eq": False}})
+        waiting = self._runs(flow, {"_or": _CANCELLED_WITH_ITS_FLOW})
         with_waiting = {run.flow_id for run in waiting}
         for version in self._versions(flow):
             if version.id == flow.id or version.id in with_waiting:

@@ -194,9 +194,9 @@ def test_a_flow_that_is_unregistered_is_not_tried_again(world: World) -> None:
     world.report(waits, "Failed", **FAILED)
     world.do("archive_flow", flow_id=flow_id)
     assert world.states(waits, runs) == ["Cancelled", "Running"]
-    world.report(runs, "Failed", message="It broke.", **FAILED)
+    world.report(runs, "Failed", **FAILED)
     assert world.states(runs) == ["Failed"]
-    assert world.message(runs) == "It broke. It was attempt 1 of 4, and its flow is registered no more."
+    assert world.message(runs) == "now Failed. It was attempt 1 of 4, and its flow is registered no more."
 
 
 def test_a_run_of_a_version_that_was_replaced_is_tried_again(world: World) -> None:

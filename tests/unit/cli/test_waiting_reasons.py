@@ -57,6 +57,17 @@ def test_a_run_that_starts_later_is_not_due() -> None:
     assert "in 1h00m" in sentences(run(due_s=3600), agent())
 
 
+def test_a_run_that_waits_for_its_next_attempt_is_not_due_before_that() -> None:
+    waits = run("Retrying", due_s=-60, state_start_time=NOW + timedelta(seconds=20))
+    assert "not due before" in sentences(waits, agent()) and "in 20" in sentences(waits, agent())
+
+
+def test_an_agent_that_is_full_does_not_matter_while_another_has_room() -> None:
+    full = {"agent": "a", "status": "ok", "reason": "", "runs": 2, "limit": 2}
+    assert sentences(run(), agent(), agent("b"), a=full) == "It is due, and b takes it at the next poll."
+    assert "and a, b or c takes it" in sentences(run(), *map(agent, "abc"))
+
+
 def test_a_run_that_is_held_back_says_for_what_it_waits() -> None:
     why = "Waits for room: first of the same flow is still running (overlap: queue)."
     assert sentences(run("Queued", message=why), agent()) == why

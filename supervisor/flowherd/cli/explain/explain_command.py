@@ -47,7 +47,15 @@ class _AtBackend:
     @property
     def agent_name(self) -> str | None:
         """The name of the agent that claimed the run last."""
-        return next((a.name for a in self.agents if self.run is not None and a.id == self.run.agent_id), None)
+        return None if self.run is None else self._name_of(self.run.agent_id)
+
+    @property
+    def earlier_agents(self) -> dict[datetime, str | None]:
+        """The names of the agents that had the attempts that have ended, by the times of these ends."""
+        return {each.end_time: self._name_of(each.agent_id) for each in self.attempts if each.end_time is not None}
+
+    def _name_of(self, agent_id: str | None) -> str | None:
+        return next((agent.name for agent in self.agents if agent.id == agent_id), None)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -148,7 +156,7 @@ def _attempts(backend: _AtBackend) -> list[dict[str, Any]]:
 def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     from flowherd.cli.explain.explanation import log_progress, timeline
 
-    entries = timeline(backend.run, backend.states, backend.notices, local, backend.agent_name)
+    entries = timeline(backend.run, backend.states, backend.notices, local, backend.agent_name, backend.earlier_agents)
     return {"timeline": [asdict(entry) for entry in entries], "log": log_progress(local)}
 
 

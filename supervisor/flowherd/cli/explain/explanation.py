@@ -95,17 +95,26 @@ def timeline(
     notices: Sequence[NoticeView],
     local: LocalFacts | None,
     agent: str | None,
+    earlier: Mapping[datetime, str | None] | None = None,
 ) -> list[TimelineEntry]:
     """Return everything that happened to the run, ordered by time; entries without a time come last.
 
+    `agent` has claimed the run last, and `earlier` has the agents of the attempts before by the times of their ends.
+
     States are dated by what the runner wrote down, which stands before the state of the same time.
     """
-    found = [*(_from_directory(local) if local else ()), *_from_backend(run, states, agent), *_from_log(notices)]
+    found = [
+        *(_from_directory(local) if local else ()),
+        *_from_backend(run, states, agent, earlier or {}),
+        *_from_log(notices),
+    ]
     latest = datetime.max.replace(tzinfo=timezone.utc)
     return sorted(found, key=lambda entry: entry.at or latest)
 
 
-def _from_backend(run: RunView | None, states: Sequence[StateView], agent: str | None) -> Iterator[TimelineEntry]:
+def _from_backend(
+    run: RunView | None, states: Sequence[StateView], agent: str | None, earlier: Mapping[datetime, str | None]
+) -> Iterator[TimelineEntry]:
     if run is not None:
         labels = ", ".join(run.labels) or "none"
         repeats = f", repeats {run.repeats}" if run.repeats else ""
@@ -113,8 +122,28 @@ def _from_backend(run: RunView | None, states: Sequence[StateView], agent: str |
         yield TimelineEntry(at=run.created, what="created", detail=detail, source="backend")
         if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
             yield TimelineEntry(at=run.scheduled_start_time, what="due", detail="", source="backend")
-    for state in states:
-        yield TimelineEntry(at=state.at, what=_word(state), detail=_detail(state, agent), source="backend")
+    claimants = _claimants(states, agent, earlier)
+    for state, claimant in zip(states, claimants, strict=True):
+        yield TimelineEntry(at=state.at, what=_word(state), detail=_detail(state, claimant), source="backend")
+
+
+def _claimants(
+    states: Sequence[StateView], agent: str | None, earlier: Mapping[datetime, str | None]
+) -> list[str | None]:
+    """Return for each state which agent claimed the run with it; None if it is none of a claim, or not known.
+
+    Of several claims of one attempt only the last one's agent is known.
+    """
+    found, known = list[str | None](), set[datetime | None]()
+    for state in reversed(states):
+        claimant = None
+        if state.state == "Submitted" and state.at is not None:
+            end = min((end for end in earlier if end >= state.at), default=None)
+            if end not in known:
+                known.add(end)
+                claimant = agent if end is None else earlier[end]
+        found.append(claimant)
+    return found[::-1]
 
 
 def _word(state: StateView) -> str:
@@ -125,11 +154,12 @@ def _word(state: StateView) -> str:
 
 def _detail(state: StateView, agent: str | None) -> str:
     parts = [f"{state.state}: {state.message}" if state.message and state.message != state.state else state.state]
-    if state.state == "Submitted" and agent:
+    if agent:
         parts.append(f"by agent {agent}")
     if state.pid is not None and state.state not in FINISHED:
         parts.append(f"pid {state.pid}")
     if state.reason is not None:
+        parts[0] = parts[0].removesuffix(".")
         parts.append(f"reason {state.reason}" + (f", {state.grade}" if state.grade else ""))
     return "; ".join(parts)
 

@@ -56,7 +56,7 @@ def _unclaimed(
     run: RunView, agents: Sequence[AgentView], local: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> list[str]:
     sentences = []
-    due = run.scheduled_start_time
+    due = run.due
     if due is not None and due > now:
         sentences.append(f"It is not due before {local_time(due, now)}, in {span((due - now).total_seconds())}.")
     living = [agent for agent in agents if agent.alive(now)]
@@ -71,15 +71,18 @@ def _unclaimed(
         sentences.append("It has no labels, so only an agent without labels takes it (--no-hostname-label).")
     else:
         matching = [agent for agent in living if missing_labels(run.labels, [agent]) is None]
-        facts = [local.get(agent.name) or _as_reported(agent) for agent in matching]
-        sentences += [sentence for each in facts for sentence in _why_agent_claims_nothing(each, run.labels)]
-        if not sentences:
-            sentences.append(_about_to_be_claimed(due, matching, now))
+        why = [_why_agent_claims_nothing(local.get(a.name) or _as_reported(a), run.labels) for a in matching]
+        free = [agent for agent, reasons in zip(matching, why, strict=True) if not reasons]
+        if not free:
+            sentences += [sentence for reasons in why for sentence in reasons]
+        elif not sentences:
+            sentences.append(_about_to_be_claimed(due, free, now))
     return sentences
 
 
 def _about_to_be_claimed(due: datetime | None, agents: Sequence[AgentView], now: datetime) -> str:
-    names = ", ".join(agent.name for agent in agents)
+    *others, last = [agent.name for agent in agents]
+    names = f"{', '.join(others)} or {last}" if others else last
     waited_s = (now - due).total_seconds() if due is not None else 0.0
     late = f"; it has waited {span(waited_s)}, see that agent's log" if waited_s > _POLL_S else ""
     return f"It is due, and {names} takes it at the next poll{late}."
