@@ -6,7 +6,7 @@ Blocks of a page that are marked `sh` are run by one bash, in their order; a com
 blocks that print an exit code. Blocks marked `text` show lines of the output of the commands before them, in their
 order and perhaps with others between them; ids, numbers and the widths of gaps may differ, and `...` is any text. A
 block after "Save this as `NAME`" becomes that file. All other blocks are not run. Pages that do not start an agent are
-for readers who have one, so one is started before them, with the embedded server; what runs at the end is drained.
+for readers who have one, so one is started before them, with its embedded server, and drained at the end.
 
 The directories that a page names (`STAND_INS`) are replaced by directories of the test, and the code of this checkout
 is what `pip install` installs.
