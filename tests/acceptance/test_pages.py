@@ -11,16 +11,15 @@ from tests.support.pages import DOCS, blocks, differences
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(300)]
 
-#: Pages with one home each, and one with the pages for readers who have an agent; the last of them drains it.
+#: Pages that share a home and an agent. A page that drains the agent is the last one of its home.
 HOMES = [
     ["tutorial/first-flow-run.md"],
     [
         "how-to/declare-flows.md",
         "how-to/move-from-supervisord.md",
         "how-to/back-up-the-server.md",
-        "how-to/move-from-cron.md",
-        "how-to/upgrade-without-losing-runs.md",
     ],
+    ["how-to/move-from-cron.md", "how-to/upgrade-without-losing-runs.md"],
     ["tutorial/two-minutes.md"],
     ["how-to/uninstall.md"],
 ]
