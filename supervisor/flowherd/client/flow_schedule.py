@@ -64,7 +64,7 @@ class ChosenSchedule:
         return [at.astimezone(zone) for at in islice(kept, count)]
 
     def written(self, at: datetime) -> str:
-        """Return a time for people: in the zone of the cron expression, or the host's, as an interval names none."""
+        """Return a time for people: of a cron expression in its zone, of an interval in this host's."""
         if self.cron is None:
             return at.astimezone().strftime(_SECONDS)
         return at.astimezone(zone_named(self.zone)).strftime(_MINUTES)

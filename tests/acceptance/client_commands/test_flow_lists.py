@@ -84,6 +84,12 @@ def test_flow_shows_definition_schedule_parameters_versions_and_last_runs(host: 
     assert "did you mean nightly?" in host("flow", "nigtly", code=4).stderr
 
 
+def test_flows_counts_digits_in_a_name_as_a_number(host: CommandLine) -> None:
+    for name in ("step10", "step2", "step"):
+        host("register", name, "--command", "--", "true")
+    assert [flow["name"] for flow in host.json("flows", "step*")] == ["step", "step2", "step10"]
+
+
 def test_flow_shows_times_in_the_zone_of_the_schedule_and_its_end(host: CommandLine) -> None:
     """As register does: the times of a schedule of Tokyo at 09:00 are not those of this host."""
     host(

@@ -123,6 +123,7 @@ def test_deleting_asks_and_spares_what_an_agent_has(command: CommandLine, agent:
     agent.state(going, "Running")
     assert "--yes" in command("delete", "run", old, code=2).stderr
     assert at_terminal(command, "n\n", "delete", "run", old, shows=old[:8]) == 1
+    assert at_terminal(command, "\x04", "delete", "run", old, shows=old[:8]) == 1  # Ctrl-D
     assert old in command.runs()
     assert at_terminal(command, "y\n", "delete", "run", old, shows=old[:8]) == 0
     done = command("delete", "run", going, "--yes", code=1)
@@ -147,6 +148,7 @@ def at_terminal(command: CommandLine, answer: str, *arguments: str, shows: str) 
     finally:
         os.close(ours)
         os.close(theirs)
+    assert "[y/N] error" not in done.stderr
     *listed, question = done.stderr.split("\n", done.stderr[: done.stderr.index("[y/N]")].count("\n"))
     assert any(shows in line for line in listed) and all(len(line) <= 80 for line in listed), question
     return done.returncode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _GOOD, _BAD, _CANCELLED, _RUNNING, _WAITS = "\u2713", "\u2715", "\u2298", "\u25cf", "\u25cb"
 #: In this order flows are listed by how they are.
 _TROUBLE = ("failed", "late", "running", "")
+_DIGITS = re.compile(r"(\d+)", re.ASCII)
 #: A next run that is not further away is shown by how long it is until then, seconds.
 _SOON_S = 6 * 3600.0
 
@@ -82,9 +84,15 @@ class FlowRow:
         """Return its schedule in words."""
         return schedule_in_words(self.flow.schedule)
 
-    def order(self) -> tuple[int, str, str]:
-        """Return the sort key: trouble first, then by name."""
-        return _TROUBLE.index(self.trouble()), self.flow.name, self.flow.project
+    def order(self) -> tuple[int, Sequence[tuple[int, str]], str]:
+        """Return the sort key: trouble first, then by name, step2 before step10."""
+        return _TROUBLE.index(self.trouble()), _by_numbers(self.flow.name), self.flow.project
+
+
+def _by_numbers(name: str) -> Sequence[tuple[int, str]]:
+    """Return a sort key in which digits count as a number: a longer one is greater."""
+    parts = [part.lstrip("0") if n % 2 else part for n, part in enumerate(_DIGITS.split(name))]
+    return [*((len(part) if n % 2 else 0, part) for n, part in enumerate(parts)), (0, name)]
 
 
 def _mark(state: str) -> str:

@@ -38,7 +38,7 @@ def run_here(
             "Prefect's with Prefect itself",
             exit_codes.USAGE,
         ) from error
-    print_note(f"{definition.name} runs here: it is recorded nowhere, and not limited in memory, time and processes")
+    print_note(f"{definition.name} runs here: without limits, and recorded nowhere")
     with child_program(spec, "here") as (argv, environment):
         code = _wait(argv, environment)
     return _report(definition.name, code)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Number of an id's first characters that a terminal shows.
 SHORT_ID = 8
+#: The message of every run that was only created, which says no more than its state.
+_SCHEDULED = "Flow run scheduled."
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class PsRow:
         if self.waits or self.last_line:
             return self.waits or self.last_line
         if self.coming is None:
-            return self.run.message or ""
+            return "" if self.run.message == _SCHEDULED else self.run.message or ""
         from flowherd.schedules.in_words import schedule_in_words
 
         more = self.coming.within_hour - 1

@@ -199,7 +199,9 @@ def _wait(
         ended = follow_run(client, loaded, run_id, None if quiet else view, end=end, wait_s=left_s)
     except KeyboardInterrupt:
         print_note("")
-        print_note(f"no longer waiting; the run goes on: `flowherd logs -f {run_id}`, `flowherd cancel {run_id}`")
+        print_note("no longer waiting; the run goes on. To follow or to end it:")
+        print_note(f"  flowherd logs -f {run_id}")
+        print_note(f"  flowherd cancel {run_id}")
         raise
     finally:
         view.end()

@@ -119,16 +119,28 @@ def ask(question: str) -> None:
 
     Raises CommandError if it is not, or if there is no terminal to ask at.
     """
+    from shutil import get_terminal_size
+    from textwrap import fill
+
     _check_terminal(question)
-    print(f"{one_line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    text = fill(f"{one_line(question)} [y/N]", max(20, get_terminal_size().columns - 1), break_on_hyphens=False)
+    print(text, end=" ", file=sys.stderr, flush=True)
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise
+    if not answer.endswith("\n"):  # Ctrl-D
+        print(file=sys.stderr)
+    if answer.strip().lower() not in ("y", "yes"):
         raise CommandError("nothing was changed")
 
 
 def _check_terminal(question: str) -> None:
     if not sys.stdin.isatty():
         raise CommandError(
-            f"nothing was changed, because there is no terminal to ask at: {question} --yes says yes", exit_codes.USAGE
+            f"nothing was changed, because there is no terminal to ask at: {question} Give --yes to say yes",
+            exit_codes.USAGE,
         )
 
 
