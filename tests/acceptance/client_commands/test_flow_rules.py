@@ -80,6 +80,7 @@ def test_a_run_that_waits_for_room_says_for_what(
     assert state_of(transport, second)[0] == "Queued"
     why = "Waits for room: first of them of the same flow is still running (overlap: queue)."
     assert command.json("explain", second)["waiting"] == [why]
+    assert [run["id"] for run in command.json("flow", "one by one")["last_runs"]] == [second, first]
     command("cancel", first)
     assert state_of(transport, second)[0] == "Scheduled"
 

@@ -110,7 +110,7 @@ def _why_agent_claims_nothing(facts: Mapping[str, Any] | None, labels: Sequence[
     full = facts.get("full_labels") or {}
     room = f"Agent {name!r} has no room for the label"
     return [
-        f"{room} {label}: {full[label]} of its runs are running (agent.label_limits)."
+        f"{room} {label}: {full[label]} of its runs {'is' if full[label] == 1 else 'are'} running (agent.label_limits)."
         for label in labels
         if label in full
     ]

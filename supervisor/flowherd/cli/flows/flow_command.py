@@ -58,9 +58,11 @@ def flow(
 
 def _last_runs(client: UserClient, found: FlowView, limit: int) -> Sequence[RunView]:
     from flowherd.client.run_filter import all_of, in_flow_group
-    from flowherd.states import WAITING
+    from flowherd.states import WAITING, RunState
 
-    begun = all_of(in_flow_group(found.name, found.project), {"state": {"_nin": sorted(WAITING)}})
+    # One that waits for its next attempt has begun, and one that is held back has met its time.
+    not_begun = WAITING - {RunState.RETRYING, RunState.QUEUED}
+    begun = all_of(in_flow_group(found.name, found.project), {"state": {"_nin": sorted(not_begun)}})
     return client.run_list.where(begun or {}, limit) if limit else ()
 
 

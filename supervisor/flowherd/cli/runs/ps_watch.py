@@ -76,7 +76,9 @@ def _draw(head: str, table: list[str], more: str, width: int, height: int) -> No
     rest = [f"… {more}"] if more else []
     fitting = table[: height - 1 - len(rest)]
     if len(fitting) < len(table):
-        rest = [f"… {len(table) - len(fitting)} rows that do not fit" + (f"; {more}" if more else "")]
+        rest = [
+            f"… {len(table) - len(fitting)} rows that do not fit: leave out --watch" + (f"; {more}" if more else "")
+        ]
         fitting = table[: height - 2]
     coloured = uses_colours()
     edge = [styled(cut_end(one_line(line), width), "dim" if coloured else "") for line in (head, *rest)]
