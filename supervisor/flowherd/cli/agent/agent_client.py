@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -16,6 +16,7 @@ from flowherd.cli import exit_codes
 from flowherd.cli.agent.lock_holder import agent_pid, missing_files
 from flowherd.cli.failures import CommandError
 from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd_runner.contract import identity
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
@@ -113,6 +114,19 @@ class AgentClient:
         found = self.look()
         return found is not None and found["instance"] == instance
 
+    def wait_for_end(self, facts: Mapping[str, Any]) -> None:
+        """Wait until the agent that described itself so has ended; one of this host with its process.
+
+        An agent at an address has ended when it does not answer any more.
+        """
+        pid: int = facts["pid"]
+        is_here = self._state_dir is not None and agent_pid(self._state_dir) == pid
+        ticks = _start_ticks(pid) if is_here else None
+        while self.is_running(facts["instance"]):
+            time.sleep(_LOOK_S)
+        while ticks is not None and _start_ticks(pid) == ticks:
+            time.sleep(_LOOK_S)
+
     def _answer(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
         self._wait_for_socket()
         try:
@@ -160,6 +174,12 @@ class AgentClient:
         if status not in (200, 503):
             raise CommandError(f"the agent refused: {body.get('error') or f'HTTP {status}'}")
         return body
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return the start ticks of a process; None if it has ended, whether or not its parent knows that."""
+    status = identity.process_status(pid)
+    return None if status is None or status[2] in ("Z", "X") else status[1]
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated
 
 import typer
 
 from flowherd.cli import parse_options
 from flowherd.cli.options import JsonOption, NameOption, RunningAgentOption, StateDirOption, settings_from
-
-_POLL_S = 0.1
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,9 +32,8 @@ def drain(
     given = {} if deadline is None else {"deadline_s": parse_options.duration_s(deadline, "--deadline")}
     agent = AgentClient.of_settings(settings_from(name=name, state_dir=state_dir), agent_address)
     facts = agent.post("drain", **given)
-    while wait and agent.is_running(facts["instance"]):
-        time.sleep(_POLL_S)
     if wait:
+        agent.wait_for_end(facts)
         text = f"{facts['agent']} was drained and has ended"
     else:
         text = f"{facts['agent']} is draining: {running_runs(facts)} still running; then it ends"
