@@ -28,7 +28,7 @@ _MAX_ROWS = 50
 #: The end of a longer unfinished line is shown.
 _MAX_TEXT_CHARS = 200
 #: Of longer names the beginning and the end are shown, this many characters; the rest is in the title.
-_NAME_CHARS = 17, 13
+_NAME_CHARS = 14, 10
 #: Agents without a request for this time are not listed.
 _AGENT_AGE_US = 24 * 3600 * SECOND_US
 
