@@ -7,6 +7,7 @@ import io
 import os
 import re
 import subprocess
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flowherd.cli.commands import COMMANDS as LINES
 from flowherd.cli.main import run
 from flowherd.cli.program import make_app
 
+TYPER = tuple(int(part) for part in version("typer").split(".")[:2])
 COMMANDS = [
     ["start"],
     ["server"],
@@ -71,6 +73,7 @@ def test_each_command_explains_itself_with_an_example(command: list[str]) -> Non
     assert f"flowherd {command[0]}" in done.stdout
 
 
+@pytest.mark.skipif(TYPER < (0, 28), reason="older releases of Typer draw the help in their own way")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_help_shows_the_types_of_the_source(command: list[str]) -> None:
     """A flag takes no <bool>, a number has no [x>=1], and the usage line has no braces."""
