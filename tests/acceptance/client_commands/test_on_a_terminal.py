@@ -1,4 +1,4 @@
-"""`explain` and `doctor` on a terminal: one screen, and everything with --all."""
+"""`explain` and `doctor` on a terminal: one screen, and everything with --all; `logs` where there are no lines."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ def test_what_the_doctor_finds_fits_the_screen(command: CommandLine) -> None:
     assert " ok, " in lines[-1] and "--all" in lines[-1]
     assert any(line.startswith("ok    ") and "backend" in line for line in lines)
     assert len(screen(command, "doctor", "--all")) > len(lines)
+
+
+def test_a_log_without_lines_says_how_the_run_stands(command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "silent")
+    command.run("silent", "--run-name", "hush")
+    (line,) = screen(command, "logs", "hush", width=120)
+    assert line.startswith("no lines to show: hush is Scheduled; `flowherd explain")
+    assert command("logs", "hush").stderr == ""

@@ -124,3 +124,8 @@ def test_a_wrong_command_line_is_refused_before_a_server_is_asked(
     done = CommandLine(tmp_path / "home")("register", "x", *arguments, code=2)
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
+
+
+def test_a_flow_needs_a_name(tmp_path: Path) -> None:
+    done = CommandLine(tmp_path / "home")("register", " ", "--command", "--", "true", code=2)
+    assert done.stderr == "error: the name of a flow must not be empty\n"

@@ -164,6 +164,8 @@ def register(
     from flowherd.cli.here.kept_definitions import keep_definition
     from flowherd.client.flow_document import HowToRun, flow_document, is_file_reference, python_storage
 
+    if not name.strip():
+        raise CommandError("the name of a flow must not be empty", exit_codes.USAGE)
     now = datetime.now(timezone.utc)
     rules = chosen_rules(overlap, max_running, catch_up, retries, retry_delay, retry_backoff, retry_on)
     schedule = chosen_schedule(cron, interval, zone, until, now)

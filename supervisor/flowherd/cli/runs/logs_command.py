@@ -17,7 +17,7 @@ from flowherd.cli import completion, exit_codes, parse_options
 from flowherd.cli.failures import CommandError, exit_code_of
 from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonLinesOption, RunsDirOption
-from flowherd.cli.printing import print_note
+from flowherd.cli.printing import is_terminal, print_note
 from flowherd.errors import FlowherdError
 
 if TYPE_CHECKING:
@@ -253,11 +253,19 @@ def _print_logs(
     if not runs:
         print_note(f"no run of {request.flow} has started; `flowherd run {request.flow}` starts one")
     shown = runs if len(runs) > 1 else [None] * len(runs)
-    _emit_merged(
-        [_batches(client, loaded, request, run, name) for run, name in zip(runs, shown, strict=True)],
-        request.tail,
-        emit,
-    )
+    batches = [_batches(client, loaded, request, run, name) for run, name in zip(runs, shown, strict=True)]
+    empty = True
+
+    def notice(lines: Iterable[Line]) -> Iterator[Line]:
+        nonlocal empty
+        for line in lines:
+            empty = False
+            yield line
+
+    _emit_merged(batches, request.tail, lambda lines: emit(notice(lines)))
+    if empty and runs and request.tail != 0 and is_terminal():
+        about = ", ".join(f"{run.name} is {run.state}" for run in runs)
+        print_note(f"no lines to show: {about}; `flowherd explain RUN` tells more about a run")
 
 
 def _batches(
