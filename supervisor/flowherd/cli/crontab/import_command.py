@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowherd.cli import completion, exit_codes
+from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.printing import print_file, print_note, print_warning
+from flowherd.cli.zone_option import ZoneOption
 
 if TYPE_CHECKING:
     from flowherd.cli.crontab.convert import Surroundings
@@ -46,15 +47,7 @@ def crontab(
     with_users: Annotated[
         bool, typer.Option("--system", help="The lines name a user, as those of /etc/crontab and /etc/cron.d do.")
     ] = False,
-    zone: Annotated[
-        str | None,
-        typer.Option(
-            "--timezone",
-            metavar="ZONE",
-            help="Time zone of the times (default: this host's).",
-            autocompletion=completion.timezones,
-        ),
-    ] = None,
+    zone: ZoneOption = None,
     project: Annotated[str, typer.Option(metavar="NAME", help="Project of the flows.")] = "crontab",
 ) -> None:
     """Print the jobs of a crontab as a project file, flows.toml, with what differs from cron as comments.

@@ -25,6 +25,7 @@ from flowherd.cli.flows.rule_options import (
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
+from flowherd.cli.zone_option import ZoneOption
 from flowherd.flow_rules import DEFAULT_RULES
 
 if TYPE_CHECKING:
@@ -121,15 +122,7 @@ def register(
         str | None, typer.Option(metavar="EXPR", help="Create runs by this cron expression: '30 2 * * *', @daily.")
     ] = None,
     interval: Annotated[str | None, typer.Option(metavar="TIME", help="Create runs at this interval: 15m.")] = None,
-    zone: Annotated[
-        str | None,
-        typer.Option(
-            "--timezone",
-            metavar="ZONE",
-            help="Time zone of --cron (default: this host's): Europe/Berlin.",
-            autocompletion=completion.timezones,
-        ),
-    ] = None,
+    zone: ZoneOption = None,
     until: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Last day or time of the schedule, in its time zone: 2030-01-31."),

@@ -10,6 +10,7 @@ from flowherd.cli import completion, exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import ApiOption, FlowArgument, JsonArrayOption, JsonOption, WideOption
 from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd.cli.zone_option import ZoneOption
 
 _LIST_EXAMPLE = "Example:  flowherd schedule ls --json | jq -r '.[] | select(.paused).flow'"
 _PAUSE_EXAMPLES = """
@@ -119,15 +120,7 @@ def show_next(
     cron: Annotated[
         str | None, typer.Option(metavar="EXPR", help="In place of a flow: a cron expression; asks no server.")
     ] = None,
-    zone: Annotated[
-        str | None,
-        typer.Option(
-            "--timezone",
-            metavar="ZONE",
-            help="Time zone of --cron (default: this host's).",
-            autocompletion=completion.timezones,
-        ),
-    ] = None,
+    zone: ZoneOption = None,
     project: ProjectOption = None,
     wide: WideOption = False,
     api: ApiOption = None,
