@@ -42,6 +42,12 @@ def cgroup_line(pid: int) -> str:
     return next(line for line in lines if line.startswith("0::"))
 
 
+def processes_in(cgroup: str) -> list[str]:
+    """Return the pids in a cgroup, which its spare runner makes after it was reported."""
+    procs = Path(cgroup) / "cgroup.procs"
+    return procs.read_text().split() if procs.exists() else []
+
+
 def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_removed_afterwards(
     delegated: cgroups.Cgroups, tmp_path: Path
 ) -> None:
@@ -156,7 +162,7 @@ def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         servers = agent._own_host._surroundings.fork_servers._servers
         (spare,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
-        wait_until(lambda: (Path(spare) / "cgroup.procs").read_text().split())
+        wait_until(lambda: processes_in(spare))
         run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
         run = agent._own_host._registry.get(run_id)
@@ -180,13 +186,13 @@ def test_a_spare_in_a_cgroup_that_was_promised_to_another_run_is_left_for_that_r
         servers = agent._own_host._surroundings.fork_servers._servers
         wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
         (promised,) = [path for one in servers.values() if (path := one.spare_cgroups.reserve()) is not None]
-        spare = wait_until(lambda: (Path(promised) / "cgroup.procs").read_text().split())
+        spare = wait_until(lambda: processes_in(promised))
         run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
         run = agent._own_host._registry.get(run_id)
         assert run is not None and run.cgroup is not None and run.runner is not None
         assert cgroup_line(run.runner.pid).endswith(run.cgroup.name)
         assert run.cgroup != Path(promised)
-        assert set(spare) <= set((Path(promised) / "cgroup.procs").read_text().split())
+        assert set(spare) <= set(processes_in(promised))
         backend.cancel(run_id)
         assert wait_for_end(backend, run_id) is RunState.CANCELLED

@@ -230,6 +230,7 @@ class Agent(LaterNames, AgentParts):
             self._own_connection.close()
             if self._own_is_set_up:
                 self.logger.info("Stopped %s '%s'", type(self).__name__, self.name)
+                agent_log.flush()
 
     # -- inside
 

@@ -75,6 +75,11 @@ def _add_fields(record: Record) -> None:
     add_shown(record)
 
 
+def flush() -> None:
+    """Wait a moment for the last lines, but not for a reader that takes none."""
+    STANDARD_ERROR.flush()
+
+
 def close() -> None:
     """Stop logging, and wait a moment for the last lines: before this process becomes another program."""
     logger.remove()

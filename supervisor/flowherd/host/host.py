@@ -340,7 +340,7 @@ class Host:
             self._ties.has_room()
 
     def _run_delivered(self, run: Run) -> None:
-        if not self._unstarted.start_again(run, self._watch, self._courier.wake_soon):
+        if not self._unstarted.start_again(run, self._watch, self._courier.wake_soon, self._ended.starts_again):
             self._ended.delivered(run)
             self._registry.remove(run)
             self._ended.wake()

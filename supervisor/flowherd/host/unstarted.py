@@ -102,21 +102,26 @@ class UnstartedRuns:
         finally:
             self._starting.discard(run_id)
 
-    def start_again(self, run: Run, watch: Callable[[Run], None], changed: Callable[[], None]) -> bool:
+    def start_again(
+        self, run: Run, watch: Callable[[Run], None], changed: Callable[[], None], clear: Callable[[str], None]
+    ) -> bool:
         """Start the directory of a delivered run a second time, in a thread, if the run's engine wants that.
 
         Return whether it is. `watch` is called with the second run, `changed` when that has something for the backend.
+        `clear` is called in the thread with the run's id, to clear what is left of its first start: later, that would
+        end the second one, which has the same cgroup.
         """
         intent = None if self._closing else second_intent(run, changed)
         if intent is None:
             return False
         intent.run.begin_start()
         watch(intent.run)
-        threading.Thread(target=self._start_second, args=(intent,), name="second-start", daemon=True).start()
+        threading.Thread(target=self._start_second, args=(intent, clear), name="second-start", daemon=True).start()
         return True
 
-    def _start_second(self, intent: Intent) -> None:
+    def _start_second(self, intent: Intent, clear: Callable[[str], None]) -> None:
         try:
+            clear(intent.run.id)
             start(intent, self._fork_servers(), self._watcher().expect)
         except Exception as error:  # the boundary of one run
             intent.release()

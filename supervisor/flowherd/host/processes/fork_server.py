@@ -261,7 +261,7 @@ class ForkServer:
         report_ready(self.runtime, message, self._reported)
         self.used_s = time.monotonic()
         self.preloading.finish(message)
-        if self._keeps_spares:
+        if self._keeps_spares and self.is_ready:  # not if the wait for it was given up meanwhile
             self._ask_for_spares()
 
 

@@ -38,6 +38,7 @@ def part(name: str) -> None:
 
 
 def tell(flow, flow_run, state) -> None:  # type: ignore[no-untyped-def]
+    time.sleep(1)  # by then the agent has searched for what the run may have left behind
     flow_run_logger(flow_run, flow).info("hook of %s after %s", flow.name, state.name)
     print("printed by a hook", flush=True)
 
