@@ -143,7 +143,7 @@ def test_a_full_disk_is_named_and_the_server_goes_on_when_there_is_room(small_di
         ballast.unlink()
         wait_until(lambda: server.get("/health").status_code == 200)  # without any request that writes
         client.report(run_id, "Submitted", version=1)
-        log = server.stderr
+        log = wait_until(lambda: server.stderr if "Can write" in server.stderr else "")
         assert log.count("Cannot write") == log.count("Can write") == 1
         assert "Traceback" not in log
         with contextlib.suppress(OSError), ballast.open("ab", buffering=0) as file:
