@@ -41,7 +41,7 @@ class TerminalSender(RecordSender):
         super().__init__(2, b"")
 
     def send(self, message: Dict[str, Any]) -> bool:
-        """Print a notice; there is nobody who wants the rest."""
+        """Print a notice; nothing reads the rest."""
         if "notice" in message:
             self._print("flowherd: {}".format(message["notice"]))
         return False
@@ -89,7 +89,7 @@ def check(directory: str, fd: int) -> NoReturn:
         found: Dict[str, Any] = _look(directory)
     except NotStarted as error:
         found = {"problem": str(error)}
-    except BaseException as error:  # whatever the user's code raises, also SystemExit
+    except BaseException as error:  # any exception of the user's code, also SystemExit
         found = {"problem": _import_failed(error)}
     flush_streams()
     os.write(fd, json.dumps(dict({"parameters": None, "required": []}, **found)).encode())

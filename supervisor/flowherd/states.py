@@ -71,6 +71,8 @@ class Event(_Word):
 CLAIMABLE = frozenset({RunState.SCHEDULED, RunState.RETRYING, RunState.RESUME, RunState.PAUSED, RunState.QUEUED})
 #: States in which a process of the run may be alive.
 ACTIVE = frozenset({RunState.RUNNING, RunState.CANCELLING})
+#: States in which an agent has the run.
+TAKEN = ACTIVE | {RunState.SUBMITTED}
 #: Success and the states that the dialect derives from it.
 SUCCESSFUL = frozenset({RunState.SUCCESS, RunState.SKIPPED, RunState.CACHED, RunState.MAPPED})
 #: Failed and the states that the dialect derives from it.
@@ -103,7 +105,7 @@ TRANSITIONS: dict[tuple[RunState, Event], RunState] = {
     **_each(UNFINISHED, Event.CANCEL, RunState.CANCELLED),
     **_each(CLAIMABLE, Event.SKIP, RunState.SKIPPED),
     # A run that ends by itself while its cancellation is under way has ended by itself, and its state says so.
-    **_each(ACTIVE | {RunState.SUBMITTED}, Event.SUCCEED, RunState.SUCCESS),
+    **_each(TAKEN, Event.SUCCEED, RunState.SUCCESS),
     **_each(UNFINISHED, Event.FAIL, RunState.FAILED),
 }
 

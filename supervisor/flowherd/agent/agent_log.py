@@ -83,7 +83,7 @@ def flush() -> None:
 def close() -> None:
     """Stop logging, and wait a moment for the last lines: before this process becomes another program."""
     logger.remove()
-    STANDARD_ERROR.flush()
+    flush()
 
 
 def _write_json(message: Message) -> None:

@@ -11,8 +11,8 @@ from flowherd.backends.graphql.literals import arguments
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import AGENT_REPORTS, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, sequence, text, text_or_none
-from flowherd.client.queries import is_flowherd_server, select, understanding
-from flowherd.states import ACTIVE, RunState
+from flowherd.client.queries import is_flowherd_server, select, state_in, understanding
+from flowherd.states import TAKEN
 from flowherd.story.agent_report import AgentReport, read_agent_report
 
 #: An agent that asked for runs within this many seconds is alive; the dialect's own clients use the same number.
@@ -60,7 +60,7 @@ class KnownAgents:
         """Return all agents, with the number of runs that each has."""
         fields = self._fields()
         if self._transport.server_version is not None:
-            claimed = arguments(where={"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}})
+            claimed = arguments(where=state_in(TAKEN))
             fields += f" flow_runs_aggregate{claimed} {{ aggregate {{ count }} }}"
         return select(self._transport, "agent", fields, _agent)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 
+from flowherd.client.queries import batches
 from flowherd.client.run_end import EndWait
 from flowherd.client.runs import RunSummary
 from flowherd.client.user_client import UserClient
@@ -16,8 +17,6 @@ _TOLD_POLL_S = 1.0
 _POLL_S = 0.25
 #: How long to wait for a server that does not answer, seconds.
 PATIENCE_S = 120.0
-#: Number of ids in one request.
-_AT_ONCE = 100
 
 
 def ends_of(
@@ -92,8 +91,7 @@ class _Wait:
 
     def _ended(self) -> list[RunSummary]:
         ended: list[RunSummary] = []
-        ids = list(self._left)
-        for wanted in (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)):
+        for wanted in batches(list(self._left)):
             known = {run.id: run for run in self._client.runs.summaries(wanted)}
             gone = [run_id for run_id in wanted if run_id not in known]
             if gone:

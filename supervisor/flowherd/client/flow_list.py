@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -20,9 +20,9 @@ from flowherd.backends.json_values import (
     text,
     text_or_none,
 )
-from flowherd.client.queries import select, understanding
+from flowherd.client.queries import select, state_in, understanding
 from flowherd.parameter_names import parameter_names
-from flowherd.states import ACTIVE, SUCCESSFUL, WAITING, RunState
+from flowherd.states import SUCCESSFUL, TAKEN, WAITING, RunState
 from flowherd.story.usual import LOOKED_AT, usual_s
 
 #: Number of a flow's newest versions whose runs are looked at.
@@ -98,7 +98,7 @@ class FlowList:
         # In an order that no index has: one would be read past all that has ended.
         order = {"state_start_time": Word("asc")}
         missed = {"state": {"_eq": RunState.SCHEDULED.value}, "scheduled_start_time": {"_lt": now}}
-        waiting = arguments(where=_in(WAITING - {RunState.SCHEDULED}), order_by=order, limit=_MAX_WAITING)
+        waiting = arguments(where=state_in(WAITING - {RunState.SCHEDULED}), order_by=order, limit=_MAX_WAITING)
         due = arguments(where=missed, order_by=order, limit=_MAX_WAITING)
         data = self._transport.execute(
             f"query {{ flow{given} {{ {_fields(now)} }} waiting: flow_run{waiting} {{ {_WAITING} flow_id }} "
@@ -124,10 +124,6 @@ class FlowList:
         )
 
 
-def _in(states: Collection[RunState]) -> dict[str, Any]:
-    return {"state": {"_in": sorted(states)}}
-
-
 def _fields(now: str) -> str:
     started, desc = {"start_time": {"_is_null": False}}, {"start_time": Word("desc")}
     good = {"state": {"_in": sorted(SUCCESSFUL - {RunState.SKIPPED})}, **started}
@@ -135,7 +131,7 @@ def _fields(now: str) -> str:
     usual = arguments(where=good, order_by=desc, limit=LOOKED_AT)
     to_come = {"state": {"_eq": RunState.SCHEDULED.value}, "scheduled_start_time": {"_gte": now}}
     coming = arguments(where=to_come, order_by={"scheduled_start_time": Word("asc")}, limit=1)
-    running = arguments(where={"state": {"_in": sorted(ACTIVE | {RunState.SUBMITTED})}})
+    running = arguments(where=state_in(TAKEN))
     versions = arguments(order_by={"version": Word("desc")}, limit=_VERSIONS)
     past = "{ id state start_time end_time }"
     return (

@@ -8,13 +8,11 @@ from datetime import datetime, timezone
 from difflib import get_close_matches
 
 from flowherd.client.flows import RegisteredFlow
+from flowherd.client.queries import batches
 from flowherd.client.runs import RunView
 from flowherd.client.schedules import ScheduleView
 from flowherd.client.user_client import UserClient
 from flowherd.errors import InvalidRequest, NotFound
-
-#: Number of ids in one request.
-_AT_ONCE = 100
 
 
 def find_flow(client: UserClient, name: str, project: str | None, *, unregistered: bool = False) -> RegisteredFlow:
@@ -67,8 +65,8 @@ def find_runs(client: UserClient, texts: Sequence[str]) -> list[RunView]:
     wanted = list(ids.values())
     exact: dict[str, RunView] = {}
     if len(wanted) > 1:
-        for start in range(0, len(wanted), _AT_ONCE):
-            exact |= {run.id: run for run in client.runs.by_ids(wanted[start : start + _AT_ONCE])}
+        for some in batches(wanted):
+            exact |= {run.id: run for run in client.runs.by_ids(some)}
     found = [exact.get(ids.get(text, "")) or find_run(client, text) for text in texts]
     return list({run.id: run for run in found}.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flowherd.backends.graphql.literals import arguments
@@ -12,6 +12,9 @@ from flowherd.backends.json_values import DECODING_ERRORS, mappings_not_null, te
 from flowherd.errors import BackendUnavailable
 
 T = TypeVar("T")
+
+#: Number of ids in one request; of some operations flowherd's server takes no more.
+_IDS_AT_ONCE = 100
 
 
 def select(
@@ -26,6 +29,17 @@ def select(
     data = transport.execute(f"query {{ {table}{arguments(**given)} {{ {fields} }} }}")
     with understanding(transport, f"the rows of {table}"):
         return [read(row) for row in mappings_not_null(data[table])]
+
+
+def state_in(states: Collection[str]) -> dict[str, Any]:
+    """Return the condition that a run is in one of these states."""
+    return {"state": {"_in": sorted(states)}}
+
+
+def batches(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the ids, as many at a time as one request may name."""
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        yield list(ids[start : start + _IDS_AT_ONCE])
 
 
 def create(transport: GraphQLTransport, operation: str, values: Mapping[str, Any]) -> str:

@@ -9,12 +9,10 @@ from typing import Any
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, text
 from flowherd.client.flows import RegisteredFlow
-from flowherd.client.queries import select
+from flowherd.client.queries import select, state_in
 from flowherd.errors import InvalidRequest
-from flowherd.states import ACTIVE, RunState
+from flowherd.states import TAKEN, RunState
 
-#: States in which an agent may be working on the run.
-_TAKEN = sorted(ACTIVE | {RunState.SUBMITTED})
 #: Which runs are cancelled with their flow; of those that a schedule has created the others are deleted.
 _CANCELLED_WITH_ITS_FLOW = [
     {"state": {"_in": [RunState.SCHEDULED.value, RunState.QUEUED.value]}, "auto_scheduled": {"_eq": False}},
@@ -48,7 +46,7 @@ class FlowRemoval:
         for version in self._versions(flow):
             if version.id == flow.id or version.id in with_waiting:
                 self._transport.mutate("archive_flow", {"flow_id": version.id}, "success")
-        going_on = self._runs(flow, {"state": {"_in": _TAKEN}})
+        going_on = self._runs(flow, state_in(TAKEN))
         return Unregistered(flow=flow, cancelled=len(waiting), going_on=tuple(run.id for run in going_on))
 
     def delete(self, flow: RegisteredFlow) -> int:
@@ -66,7 +64,7 @@ class FlowRemoval:
         return len(versions)
 
     def _refuse_if_taken(self, flow: RegisteredFlow, what: str) -> None:
-        going_on = self._runs(flow, {"state": {"_in": _TAKEN}})
+        going_on = self._runs(flow, state_in(TAKEN))
         if going_on:
             raise InvalidRequest(
                 f"{flow.name} {what}, because {len(going_on)} of its runs are being run, such as {going_on[0].id}; "

@@ -11,15 +11,10 @@ from typing import Any
 
 from flowherd.backends.graphql.transport import RETRY, SEVERAL_RUNS, GraphQLTransport
 from flowherd.backends.json_values import mapping, mapping_or_none, mappings_not_null, text, text_or_none
-from flowherd.client.queries import create, is_flowherd_server, select, understanding
+from flowherd.client.queries import batches, create, is_flowherd_server, select, understanding
 from flowherd.client.runs import Runs, RunView
 from flowherd.errors import BackendRefused, InvalidRequest, NotFound
-from flowherd.states import ACTIVE, RunState
-
-#: Number of runs in one request, the server's limit.
-_AT_ONCE = 100
-#: States in which an agent may be working on the run.
-_TAKEN = ACTIVE | {RunState.SUBMITTED}
+from flowherd.states import TAKEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +75,8 @@ class RunChanges:
 
     def _repeat_in_batches(self, run_ids: Sequence[str], latest: bool) -> list[RunRepeat]:
         found: list[RunRepeat] = []
-        for start in range(0, len(run_ids), _AT_ONCE):
-            given = {"flow_run_ids": list(run_ids[start : start + _AT_ONCE]), "latest": latest}
+        for some in batches(run_ids):
+            given = {"flow_run_ids": some, "latest": latest}
             answer = self._transport.mutate("retry_flow_runs", given, "flow_runs { flow_run_id id message }")
             with understanding(self._transport, "the answer to retry_flow_runs"):
                 found += [
@@ -126,9 +121,8 @@ class RunChanges:
 
     def _in_batches(self, operation: str, run_ids: Sequence[str]) -> list[RunChange]:
         found: list[RunChange] = []
-        for start in range(0, len(run_ids), _AT_ONCE):
-            given = {"flow_run_ids": list(run_ids[start : start + _AT_ONCE])}
-            answer = self._transport.mutate(operation, given, "flow_runs { flow_run_id state done }")
+        for some in batches(run_ids):
+            answer = self._transport.mutate(operation, {"flow_run_ids": some}, "flow_runs { flow_run_id state done }")
             with understanding(self._transport, f"the answer to {operation}"):
                 found += [
                     RunChange(id=text(row["flow_run_id"]), state=text_or_none(row["state"]), done=bool(row["done"]))
@@ -147,7 +141,7 @@ class RunChanges:
 
     def _delete_one(self, run: RunView) -> RunChange:
         # At these servers an agent may take the run in this moment; it then finds that there is none.
-        may_be_deleted = run.state not in _TAKEN
+        may_be_deleted = run.state not in TAKEN
         if may_be_deleted:
             self._transport.mutate("delete_flow_run", {"flow_run_id": run.id}, "success")
         return RunChange(id=run.id, state=run.state, done=may_be_deleted)

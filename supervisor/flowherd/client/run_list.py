@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word, arguments
 from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, mapping_or_none, mappings_not_null, text
-from flowherd.client.queries import select, understanding
+from flowherd.client.queries import select, state_in, understanding
 from flowherd.client.run_filter import RunFilter, all_of
 from flowherd.client.runs import RUN_FIELDS, RunView, run_fields, run_of
-from flowherd.states import ACTIVE, CLAIMABLE, FINISHED, SUCCESSFUL, WAITING, RunState
+from flowherd.states import CLAIMABLE, FINISHED, SUCCESSFUL, TAKEN, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, Group, RunFacts
 
 #: Maximum number of runs of one group that are read.
@@ -169,7 +169,7 @@ class RunList:
         ends = [run.end_time for run in failed if run.end_time is not None]
         if not often or not ends:
             return []
-        well = {"state": {"_in": sorted(SUCCESSFUL)}}
+        well = state_in(SUCCESSFUL)
         where = all_of(well, {"flow": {"name": {"_in": often}}}, {"end_time": {"_gte": _text(min(ends))}})
         order = {"end_time": Word("desc")}
         return select(self._transport, "flow_run", RUN_FIELDS, run_of, where=where, order_by=order, limit=_MAX_ROWS)
@@ -198,27 +198,27 @@ class _Conditions:
         self._wanted = wanted
         recent, lately = _text(now - LATE_AFTER), _text(now - LATELY)
         scheduled = {"state": {"_eq": RunState.SCHEDULED.value}}
-        late = {"_and": [_in(_CAN_BE_LATE), {"state_start_time": {"_lt": recent}}]}
-        failed = {"_and": [_in(BAD), {"end_time": {"_gte": lately}}]}
+        late = {"_and": [state_in(_CAN_BE_LATE), {"state_start_time": {"_lt": recent}}]}
+        failed = {"_and": [state_in(BAD), {"end_time": {"_gte": lately}}]}
         #: Nearly all that waits: scheduled for a time to come, to which an index leads past all that has ended.
         self.coming: list[dict[str, Any]] = [scheduled, {"scheduled_start_time": {"_gte": recent}}]
         missed = [scheduled, {"scheduled_start_time": {"_lt": recent}}]
         self._parts: dict[str, list[dict[str, Any]]] = {
-            "running": [_in(ACTIVE | {RunState.SUBMITTED})],
+            "running": [state_in(TAKEN)],
             "due": [late],
             "failed": [failed],
             "next": [*self.coming, {"_not": late}],
-            "waiting": [_in(WAITING - {RunState.SCHEDULED}), {"_not": late}],
+            "waiting": [state_in(WAITING - {RunState.SCHEDULED}), {"_not": late}],
             "missed": [*missed, {"_not": late}],
-            "ended": [_in(FINISHED | BAD), {"_not": failed}],
+            "ended": [state_in(FINISHED | BAD), {"_not": failed}],
         }
         # Together with those that are due or failed lately: of all in some states flowherd's server has the number.
         self._counted: dict[Group, dict[str, Any]] = {
-            Group.RUNNING: _in(ACTIVE | {RunState.SUBMITTED}),
+            Group.RUNNING: state_in(TAKEN),
             Group.DUE: late,
             Group.FAILED: failed,
-            Group.NEXT: _in(WAITING),
-            Group.ENDED: _in(FINISHED | BAD),
+            Group.NEXT: state_in(WAITING),
+            Group.ENDED: state_in(FINISHED | BAD),
         }
 
     def of(self, part: str) -> dict[str, Any] | None:
@@ -228,10 +228,6 @@ class _Conditions:
     def count(self, group: Group) -> str:
         """Return the field that counts the runs of a group, of NEXT and ENDED with those of DUE and FAILED."""
         return _count(f"all_{group.value}", all_of(self._wanted, self._counted[group]))
-
-
-def _in(states: Collection[RunState]) -> dict[str, Any]:
-    return {"state": {"_in": sorted(states)}}
 
 
 def _count(name: str, where: dict[str, Any] | None) -> str:

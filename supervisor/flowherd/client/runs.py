@@ -13,7 +13,7 @@ from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import RETRY, GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
 from flowherd.client.marks import marks
-from flowherd.client.queries import create, select, understanding
+from flowherd.client.queries import create, select, state_in, understanding
 from flowherd.client.run_ids import ids_that_begin_with
 from flowherd.states import FINISHED, SUCCESSFUL, RunState
 
@@ -106,7 +106,7 @@ class Runs:
 
     def newest(self, *, states: Collection[str] | None = None, limit: int) -> list[RunView]:
         """Return the newest runs, newest first; with `states` only runs in one of these."""
-        return self._select(where={"state": {"_in": sorted(states)}} if states is not None else None, limit=limit)
+        return self._select(where=state_in(states) if states is not None else None, limit=limit)
 
     def get(self, run_id: str) -> RunView | None:
         """Return the run with this id, or None if the server has none."""

@@ -8,7 +8,7 @@ from typing import Any
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.json_values import text, text_or_none
-from flowherd.client.queries import select
+from flowherd.client.queries import select, state_in
 from flowherd.client.runs import RunSummary
 from flowherd.states import ACTIVE
 
@@ -35,7 +35,7 @@ class StartedRuns:
 
     def running(self) -> list[RunSummary]:
         """Return the runs that run now."""
-        return self._select({"state": {"_in": sorted(ACTIVE)}}, limit=None)
+        return self._select(state_in(ACTIVE), limit=None)
 
     def look(self, watched: Collection[str]) -> list[RunSummary]:
         """Return the runs with the ids in `watched`, and all that have started since the first look.

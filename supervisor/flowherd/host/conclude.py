@@ -58,7 +58,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         faults.point("before-settle")
         record, damage = _exit_record(run)
         if record is None and run.runner is not None and run.runner.alive:
-            return False  # the end is not recorded yet, whatever has freed the lock
+            return False  # the end is not recorded yet, although the lock is free
         started = _started(run)
         sign_of_life = last_sign_of_life(run, started)
         decided = _judged(run, record, damage, started)

@@ -1,4 +1,4 @@
-"""What is told of runs and agents, the same in the command line, on the server's page and wherever else.
+"""What people read about runs and agents, the same in the command line and on the server's page.
 
 order         which runs come first: running, due, failed lately, next
 agent_report  what an agent reports of itself

@@ -9,31 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import uuid4
 
 from graphql import GraphQLList, GraphQLNonNull
 from graphql.type import GraphQLBoolean, GraphQLString
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
 from flowherd.flow_description import differences
-from flowherd.states import ACTIVE, RunState
+from flowherd.states import TAKEN
 from flowherd_server.call import Call, Effects
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.operations import Input, Operation
 from flowherd_server.graphql.scalars import JSON_INPUT
 from flowherd_server.mutations.flow_document import FlowDocument, read_document
 from flowherd_server.mutations.flows import archive_flow, register_flow
+from flowherd_server.mutations.projects import add_project, project_named
 from flowherd_server.schedules.auto_runs import schedule_of
 from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id, tenant_id_of
-from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, PROJECT
+from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN
 
 #: Key in the settings of a flow group, and in it the name of the project to which the flow belongs.
 _OURS, _PROJECT = "flowherd", "project"
 #: Maximum number of flows in one request: others wait for its transaction.
 MAX_FLOWS = 1000
-#: States in which an agent may be working on a run.
-_TAKEN = sorted(state.value for state in (*ACTIVE, RunState.SUBMITTED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +76,8 @@ def _apply(call: Call, wanted: _Wanted) -> Mapping[str, Any]:
 
 def _changes(call: Call, wanted: _Wanted) -> Iterator[dict[str, Any]]:
     """Do what is wanted and return what was done, flow by flow."""
-    project_id = _project_id(call, wanted.project)
+    tenant_id = tenant_id_of(call.connection, call.caller)
+    project_id = project_named(call, tenant_id, wanted.project) or add_project(call, tenant_id, wanted.project)
     live = {flow["name"]: flow for flow in _live_flows(call, project_id)}
     groups = {flow["flow_group_id"]: _group_settings(call, flow["flow_group_id"]) for flow in live.values()}
     owned = {name for name, flow in live.items() if _owner(groups[flow["flow_group_id"]]) == wanted.project}
@@ -120,7 +119,7 @@ def _unregister(call: Call, flow: StoredRow) -> dict[str, Any]:
     """Archive a flow, and cancel the runs that wait, of all its versions. Runs that agents have go on."""
     versions = select(FLOW.c.id).where(FLOW.c.version_group_id == flow["version_group_id"])
     ids = call.connection.execute(versions).scalars().all()
-    going_on = select(func.count()).where(FLOW_RUN.c.flow_id.in_(ids), FLOW_RUN.c.state.in_(_TAKEN))
+    going_on = select(func.count()).where(FLOW_RUN.c.flow_id.in_(ids), FLOW_RUN.c.state.in_(sorted(TAKEN)))
     running = call.connection.execute(going_on).scalar_one()
     return {
         **_change(flow, "unregistered"),
@@ -172,19 +171,6 @@ def _live_flows(call: Call, project_id: str) -> list[StoredRow]:
     columns = [column for column in FLOW.c if column is not FLOW.c.serialized_flow]
     query = select(*columns).where(FLOW.c.project_id == project_id, ~FLOW.c.archived)
     return list(call.connection.execute(query.order_by(FLOW.c.created, FLOW.c.seq)).mappings())
-
-
-def _project_id(call: Call, name: str) -> str:
-    """Return the id of the project with this name, which is created if it is missing."""
-    tenant_id = tenant_id_of(call.connection, call.caller)
-    query = select(PROJECT.c.id).where(PROJECT.c.tenant_id == tenant_id, PROJECT.c.name == name)
-    found: str | None = call.connection.execute(query).scalar()
-    if found is not None:
-        return found
-    project_id = str(uuid4())
-    row = {"id": project_id, "tenant_id": tenant_id, "name": name, "created": call.now}
-    call.connection.execute(insert(PROJECT), row)
-    return project_id
 
 
 def _group_settings(call: Call, group_id: str) -> dict[str, Any]:

@@ -27,18 +27,24 @@ def _create_project(call: Call, given: Input) -> Mapping[str, Any]:
     name = given["name"]
     if not name.strip():
         raise Refused("a project's name cannot be empty")
-    same = select(PROJECT.c.id).where(PROJECT.c.tenant_id == tenant_id, PROJECT.c.name == name)
-    if call.connection.execute(same).first() is not None:
+    if project_named(call, tenant_id, name) is not None:
         raise Refused(_DUPLICATE)
-    row = {
-        "id": str(uuid4()),
-        "tenant_id": tenant_id,
-        "name": name,
-        "description": given.get("description"),
-        "created": call.now,
-    }
+    return {"id": add_project(call, tenant_id, name, given.get("description"))}
+
+
+def project_named(call: Call, tenant_id: str, name: str) -> str | None:
+    """Return the id of the tenant's project with this name; None if there is none."""
+    same = select(PROJECT.c.id).where(PROJECT.c.tenant_id == tenant_id, PROJECT.c.name == name)
+    found: str | None = call.connection.execute(same).scalar()
+    return found
+
+
+def add_project(call: Call, tenant_id: str, name: str, description: str | None = None) -> str:
+    """Store a new project and return its id."""
+    project_id = str(uuid4())
+    row = {"id": project_id, "tenant_id": tenant_id, "name": name, "description": description, "created": call.now}
     call.connection.execute(insert(PROJECT), row)
-    return row
+    return project_id
 
 
 def _delete_project(call: Call, given: Input) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from graphql import GraphQLList, GraphQLNonNull, GraphQLObjectType
 from graphql.type import GraphQLBoolean, GraphQLField, GraphQLString
 
-from flowherd.states import ACTIVE, FINISHED, RunState
+from flowherd.states import FINISHED, TAKEN, RunState
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
 from flowherd_server.graphql.operations import Input, Operation
@@ -20,8 +20,6 @@ from flowherd_server.store.tables import FLOW_RUN
 
 #: Maximum number of runs in one request: others wait for its transaction.
 MAX_RUNS = 100
-#: States in which a run has an agent that may be working on it.
-_TAKEN = ACTIVE | {RunState.SUBMITTED}
 
 
 def not_too_many(given: Input) -> Input:
@@ -48,7 +46,7 @@ def _cancel(call: Call, run: StoredRow) -> Mapping[str, Any]:
 
 def _delete(call: Call, run: StoredRow) -> Mapping[str, Any]:
     """Delete the run unless an agent has taken it and it has not ended."""
-    if RunState(run["state"]) in _TAKEN:
+    if RunState(run["state"]) in TAKEN:
         return {"state": run["state"], "done": False}
     delete_run(call, run)
     return {"state": run["state"], "done": True}

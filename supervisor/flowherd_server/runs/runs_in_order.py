@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, not_, or_, select
 
-from flowherd.states import ACTIVE, CLAIMABLE, FINISHED, SUCCESSFUL, WAITING, RunState
+from flowherd.states import CLAIMABLE, FINISHED, SUCCESSFUL, TAKEN, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, MOST_FAILED, MOST_NEXT, Group, Line, RunFacts, cut, in_order
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
 from flowherd_server.store.run_counts import RUN_COUNT
@@ -22,7 +22,7 @@ _COLUMNS = (
     *("id", "name", "state", "state_message", "labels", "scheduled_start_time", "state_start_time", "start_time"),
     "end_time",
 )
-_RUNNING = FLOW_RUN.c.state.in_(sorted(ACTIVE | {RunState.SUBMITTED}))
+_RUNNING = FLOW_RUN.c.state.in_(sorted(TAKEN))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
-from flowherd.states import ACTIVE, RunState
+from flowherd.states import ACTIVE, TAKEN, RunState
 from flowherd_server.runs.flow_switches import HEARTBEAT, LAZARUS
 from flowherd_server.runs.new_state import BY_PREFECTS_AGENT
 from flowherd_server.store.microseconds import SECOND_US, now_us
@@ -19,7 +19,7 @@ from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN, TASK_RUN
 #: A flow run with a task run in one of these states is not dead, whatever its heartbeat, because it will go on.
 _GOES_ON = sorted(ACTIVE | {RunState.SCHEDULED, RunState.PAUSED, RunState.RESUME, RunState.RETRYING})
 #: States of a run that an agent has claimed and that has not ended.
-_CLAIMED = sorted(ACTIVE | {RunState.SUBMITTED})
+_CLAIMED = sorted(TAKEN)
 
 
 @dataclass(frozen=True, kw_only=True)

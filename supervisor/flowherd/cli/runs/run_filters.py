@@ -64,10 +64,10 @@ SearchOption = Annotated[
 
 def states_named(names: Sequence[str] | None) -> list[str]:
     """Return the states that --state names, of which some names stand for several. Raises CommandError."""
-    from flowherd.states import ACTIVE, FINISHED, UNSUCCESSFUL, WAITING, RunState
+    from flowherd.states import FINISHED, TAKEN, UNSUCCESSFUL, WAITING, RunState
 
     groups = {
-        "running": ACTIVE | {RunState.SUBMITTED},
+        "running": TAKEN,
         "waiting": WAITING,
         "ended": FINISHED,
         "bad": UNSUCCESSFUL,

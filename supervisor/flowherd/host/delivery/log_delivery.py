@@ -114,7 +114,7 @@ class LogDelivery:
             self.note_sent(request)
         return bool(request)
 
-    def note_sent(self, request: LogRequest, is_removed: Callable[[Run], bool] = lambda _run: False) -> None:
+    def note_sent(self, request: LogRequest, is_removed: Callable[[Run], bool] = _never) -> None:
         """Remember how far the logs have come: the backend has what is in this request.
 
         `is_removed` says of which delivered runs nothing need be stored, because their directories are removed now.

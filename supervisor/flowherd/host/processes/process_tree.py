@@ -23,7 +23,7 @@ from flowherd_runner.contract import identity
 
 #: Time between two passes over the process table by a `TreeReader`, seconds.
 _FULL_PASS_S = 60.0
-#: A run that has slept for so many looks of a `TreeReader` in a row is then read only at every fourth look.
+#: After this many looks in a row at which a run slept, a `TreeReader` reads it only at every fourth look.
 _ASLEEP_LOOKS = 20
 _ASLEEP_EVERY = 4
 #: Longer parts of a list of children than this may be followed by others; the kernel hands out a page at most.

@@ -1,8 +1,8 @@
 """The cgroups in which the spare runners of a fork server are already, for runs to have one of them.
 
 To move a process into a cgroup takes the kernel some ten milliseconds: as long as all else between a run's creation and
-its first line. A spare enters one before there is a run for it. Whether the run gets that spare does not matter for
-what is right: a runner that is elsewhere enters the run's cgroup then.
+its first line. A spare enters one before there is a run for it, and only the run that was promised this cgroup gets the
+spare. If the spare has ended by then, another runner enters the run's cgroup.
 """
 
 from __future__ import annotations
