@@ -37,8 +37,9 @@ LOWEST_EVERYWHERE = (LOWEST[0], [*LOWEST[1], "--full"])
 
 #: Tests mostly wait for processes, so more run at once than there are processors (tests/scheduling.py).
 _AT_ONCE = ["-n", "4"]
-#: Fewer examples, and no search through all garbage at the end for errors that nobody saw, which takes half a second.
-_QUICKLY = ["--hypothesis-profile", "quick", "-p", "no:unraisableexception"]
+#: Fewer examples, no search through all garbage at the end for errors that nobody saw, which takes half a second, and
+#: no record of log messages for each phase of each test.
+_QUICKLY = ["--hypothesis-profile", "quick", "-p", "no:unraisableexception", "-p", "no:logging"]
 #: Without a record of failed tests (when nothing could be collected, say) the second run fails too.
 _ONLY_FAILED = ["--verbose", "--last-failed", "--last-failed-no-failures", "none"]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import flowherd_server
+from tests.unit.test_architecture import imported
 
 ROOT = Path(flowherd_server.__file__).parent
 #: Folders and top modules, lowest first.
@@ -33,17 +32,13 @@ def top(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
-def imported(path: Path) -> Iterator[str]:
+def of_server(path: Path) -> set[str]:
     """Return the folders and top modules of flowherd_server that a file imports from."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module is not None:
-            package, _, rest = node.module.partition(".")
-            if package == "flowherd_server":
-                yield from [rest.partition(".")[0]] if rest else [alias.name for alias in node.names]
+    return {name.split(".")[1] for name in imported(path) if name.startswith("flowherd_server.")} & RANK.keys()
 
 
 def test_every_module_has_a_layer_and_imports_nothing_above_it() -> None:
     modules = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
     assert {top(path) for path in modules} == RANK.keys()
-    wrong = [f"{path}: {name}" for path in modules for name in imported(path) if RANK[name] > RANK[top(path)]]
+    wrong = [f"{path}: {name}" for path in modules for name in of_server(path) if RANK[name] > RANK[top(path)]]
     assert wrong == []
