@@ -30,11 +30,14 @@ from flowherd_server.mutations import OPERATIONS
 from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.runs.followers import Followers
+from flowherd_server.runs.live_board import LiveBoard
+from flowherd_server.runs.live_fields import LIVE_FIELDS, WATCHING_WORDS, LiveFields
 from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.run_ends import RunEnds
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
 from flowherd_server.runs.subscribers import Subscribers
+from flowherd_server.runs.usual_durations import UsualDurations
 from flowherd_server.runs.wake_board import WakeBoard
 from flowherd_server.schedules.schedule_fields import SCHEDULE_FIELDS
 from flowherd_server.store.database import Database
@@ -44,7 +47,7 @@ from flowherd_server.store.tables import AGENT
 SCHEMA = build_schema(
     OPERATIONS,
     {**ROOT_FIELDS, **SCHEDULE_FIELDS},
-    [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",))],
+    [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",)), *LIVE_FIELDS],
 )
 
 
@@ -77,6 +80,10 @@ class ServerCore:
         self.followers = Followers(self.subscribers.tell_followed)
         self.listeners.append(self.followers.announce)
         self.contacts = AgentContacts(database)
+        #: What agents report of the runs that go on, in memory.
+        self.live = LiveBoard()
+        self.listeners.append(lambda effects: self.live.forget(effects.ended))
+        self.usual = UsualDurations()
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
         self._background = Background(
@@ -136,6 +143,8 @@ class ServerCore:
         """Execute one GraphQL request. Returns status and JSON text, in pieces. For worker threads."""
         if "last_queried" in text or "reported" in text:
             self.contacts.store()
+        if any(word in text for word in WATCHING_WORDS):
+            self.live.watch()
         with self.turns.turn() as turn:
             context = RequestContext(self, caller, variables or {}, turn)
             answer = execute(SCHEMA, text, variables, operation_name, context)
@@ -154,6 +163,12 @@ class ServerCore:
         if labels is not None:
             self.contacts.note(agent_id, now_us())
         return labels
+
+    def note_request(self, agent_id: str | None, report: Any = None) -> None:
+        """Note that an agent has made a request, and what it reports of itself with it. For any thread."""
+        self.contacts.note(agent_id, now_us(), report)
+        if report is not None:
+            self.live.note(agent_id, report)
 
     def announce(self, effects: Effects) -> None:
         """Wake those whom an operation concerns, after it is stored. For any thread that may read the database."""
@@ -208,7 +223,7 @@ class ServerCore:
 
 
 @dataclass
-class RequestContext:
+class RequestContext(LiveFields):
     """What resolvers find as info.context."""
 
     core: ServerCore
@@ -218,6 +233,9 @@ class RequestContext:
     turn: Turn
     connection: Connection | None = None
     budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        self.live, self.usual = self.core.live, self.core.usual
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -232,7 +250,7 @@ class RequestContext:
         prepared = operation.prepare(given)
         core = self.core
         if operation.asks_for_work:
-            core.contacts.note(self.caller.agent_id, now_us(), given.get("report"))
+            core.note_request(self.caller.agent_id, given.get("report"))
             transaction = core.database.reading()
         else:
             transaction = core.database.writing(operation.durable)

@@ -138,3 +138,15 @@ def test_of_a_report_that_is_none_only_what_can_be_read_is_kept(server: ServerPr
         assert row == {"report": None, "reported": None}
     else:
         assert {name: value for name, value in row["report"].items() if value not in (None, "")} == kept
+
+
+def test_figures_of_runs_are_shown_with_the_runs_and_not_stored(server: ServerProcess) -> None:
+    client = Client(server)
+    agent = client.agent("figures")
+    run_id = client.create_run(labels=["figures"])
+    figures = {"id": run_id, "at": 1000.0, "memory_bytes": 5, "cpu_share": 0.5, "tree": [{"pid": 7, "command": "x"}]}
+    agent.do("offer_runs", holder="f", labels=["none"], room=1, report={"instance": "f", "run_figures": [figures]})
+    row = client.ask(f'{{ flow_run_by_pk(id: "{run_id}") {{ figures curve processes stuck }} }}')["flow_run_by_pk"]
+    assert row == {"figures": figures, "curve": [[1000.0, 5, 0.5]], "processes": figures["tree"], "stuck": None}
+    report = client.ask(f'{{ agent_by_pk(id: "{agent.agent_id}") {{ report reported }} }}')["agent_by_pk"]["report"]
+    assert report["instance"] == "f" and "run_figures" not in report

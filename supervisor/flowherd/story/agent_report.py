@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flowherd.story.sent_values import NUMBER, WHOLE, Kind, readable
+
 
 @dataclass(frozen=True, kw_only=True)
 class AgentReport:
@@ -39,24 +41,14 @@ class AgentReport:
         return asdict(self)
 
 
-#: Numbers from here on, which are none of an agent, are left out; so are infinity and NaN.
-_MOST = 1 << 63
 #: Types of the fields' values.
-_KINDS: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
+_KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("instance", "host", "version", "python", "hold", "hold_reason"), str),
-    **dict.fromkeys(("pid", "limit", "runs", "unsent_bytes", "cpus"), int),
-    **dict.fromkeys(("since", "load"), (int, float)),
+    **dict.fromkeys(("pid", "limit", "runs", "unsent_bytes", "cpus"), WHOLE),
+    **dict.fromkeys(("since", "load"), NUMBER),
 }
 
 
 def read_agent_report(value: Any) -> AgentReport | None:
     """Return the report in a value that was sent or stored; None if it is none. What cannot be read is left out."""
-    if not isinstance(value, Mapping):
-        return None
-    return AgentReport(**{name: value[name] for name, kind in _KINDS.items() if _is_readable(value.get(name), kind)})
-
-
-def _is_readable(value: Any, kind: type[Any] | tuple[type[Any], ...]) -> bool:
-    if isinstance(value, bool) or not isinstance(value, kind):
-        return False
-    return isinstance(value, str) or abs(value) < _MOST
+    return AgentReport(**readable(value, _KINDS)) if isinstance(value, Mapping) else None

@@ -68,7 +68,7 @@ def _together(core: ServerCore, requests: Sequence[Request], *, is_writing: bool
             core.announce(call.effects)
             if operation.asks_for_work:
                 core.board.offered(call.effects.passed)
-                core.contacts.note(request.connection.caller.agent_id, now, request.given.get("report"))
+                core.note_request(request.connection.caller.agent_id, request.given.get("report"))
         _answer(outcome)
 
 

@@ -1,0 +1,57 @@
+"""Fields of flow runs that are computed from what agents report (live_board.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphql.type import GraphQLString
+from sqlalchemy import Connection
+
+from flowherd.story.stuck import may_be_stuck, stuck_reason
+from flowherd_server.graphql.scalars import TABLE_JSON
+from flowherd_server.graphql.schema import ComputedField
+from flowherd_server.runs.live_board import LiveBoard
+from flowherd_server.runs.usual_durations import UsualDurations
+from flowherd_server.store.microseconds import now_us, to_datetime
+
+#: The newest figures of the run; its curve, as [seconds since the epoch, bytes, share of a processor]; its processes,
+#: which the agent is asked for when somebody asks; and why it counts as stuck, in words.
+LIVE_FIELDS = (
+    ComputedField("flow_run", "figures", TABLE_JSON, ("id",)),
+    ComputedField("flow_run", "curve", TABLE_JSON, ("id",)),
+    ComputedField("flow_run", "processes", TABLE_JSON, ("id",)),
+    ComputedField("flow_run", "stuck", GraphQLString, ("id", "state", "state_timestamp", "flow_id")),
+)
+#: Words in the text of a request that asks for figures.
+WATCHING_WORDS = ("figures", "curve", "processes")
+
+
+class LiveFields:
+    """Computes these fields for one request, which reads over `connection`."""
+
+    connection: Connection | None
+    live: LiveBoard
+    usual: UsualDurations
+
+    def figures(self, run_id: str) -> dict[str, Any] | None:
+        """Return the newest figures of a run that goes on."""
+        found = self.live.figures(run_id)
+        return None if found is None else found.as_json()
+
+    def curve(self, run_id: str) -> list[Any]:
+        """Return the memory and the CPU of a run that goes on, over the last hour."""
+        return [list(sample) for sample in self.live.history(run_id)]
+
+    def processes(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the processes of a run, and have its agent report them from now on."""
+        self.live.watch(run_id)
+        found = self.live.figures(run_id)
+        return [] if found is None else found.as_json().get("tree", [])
+
+    def stuck(self, run_id: str, state: str, since_us: int, flow_id: str) -> str | None:
+        """Return why a run counts as stuck; None if it does not."""
+        figures = self.live.figures(run_id)
+        if not may_be_stuck(state, figures):
+            return None
+        usual_s = None if self.connection is None else self.usual.of_flow(self.connection, flow_id)
+        return stuck_reason(state, to_datetime(since_us), figures, usual_s, to_datetime(now_us())) or None
