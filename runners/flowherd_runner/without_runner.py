@@ -6,6 +6,7 @@
     problem      why it cannot be reached, or null
     parameters   names of the parameters that can be given; null if any can, or they are not known
     required     names of those that have no default
+    signature    what is known of each: name, annotation as text, required, default if it is a short scalar of JSON
 
 Directory, user, environment, limits of a process and import paths are those of a run. There is no journal, nothing is
 masked, and there is no limit of time, memory or processes. The process ends with the one that started it.
@@ -16,6 +17,7 @@ import logging
 import os
 import sys
 import traceback
+from enum import Enum
 from functools import partial
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
@@ -30,6 +32,8 @@ from flowherd_runner.kinds.python import find, parse_ref
 from flowherd_runner.record_sender import RecordSender, flush_streams
 from flowherd_runner.run_secrets import prepare
 
+#: Characters of the longest signature that is written, which a pipe holds, of a default and of an annotation.
+_MAX_DESCRIBED, _MAX_CHARS, _MAX_ANNOTATION = 32768, 200, 1000
 #: Logger of the traceback with which a flow ends, which is printed as the interpreter does.
 _FLOW = "flow"
 
@@ -92,7 +96,7 @@ def check(directory: str, fd: int) -> NoReturn:
     except BaseException as error:  # any exception of the user's code, also SystemExit
         found = {"problem": _import_failed(error)}
     flush_streams()
-    os.write(fd, json.dumps(dict({"parameters": None, "required": []}, **found)).encode())
+    os.write(fd, json.dumps(dict({"parameters": None, "required": [], "signature": []}, **found)).encode())
     os._exit(0)
 
 
@@ -145,10 +149,36 @@ def _signature(function: Callable[..., Any]) -> Dict[str, Any]:
     by_name = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     takes_any = any(one.kind == one.VAR_KEYWORD for one in parameters)
     names: List[str] = [one.name for one in by_name]
+    described = [_described(one) for one in by_name]
     return {
         "parameters": None if takes_any else names,
         "required": [one.name for one in by_name if one.default is one.empty],
+        "signature": described if len(json.dumps(described)) <= _MAX_DESCRIBED else [],
     }
+
+
+def _described(parameter: Any) -> Dict[str, Any]:
+    """What is known of an inspect.Parameter."""
+    found = {
+        "name": parameter.name,
+        "annotation": "" if parameter.annotation is parameter.empty else _annotation(parameter.annotation),
+        "required": parameter.default is parameter.empty,
+    }
+    default = parameter.default.value if isinstance(parameter.default, Enum) else parameter.default
+    if default is None or (isinstance(default, (bool, int, float, str)) and len(str(default)) <= _MAX_CHARS):
+        found["default"] = default
+    return found
+
+
+def _annotation(annotation: Any) -> str:
+    """An annotation as source text; that of an Enum is a Literal of its values."""
+    if isinstance(annotation, str):
+        return annotation[:_MAX_ANNOTATION]
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "Literal[{}]".format(", ".join(repr(member.value) for member in annotation))[:_MAX_ANNOTATION]
+    # Not what a generic such as list[int] calls itself.
+    text = annotation.__name__ if type(annotation) is type else repr(annotation)
+    return text[:_MAX_ANNOTATION]
 
 
 def _import_failed(error: BaseException) -> str:

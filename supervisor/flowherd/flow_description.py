@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowherd.flow_rules import RULES_KEY, read_rules
+from flowherd.parameter_types import SIGNATURE
 from flowherd.schedules.own_clock import FLOWHERD_CRON
 
 #: What is known of a Python function, and no key of the file.
-_NAMES = "names of its parameters"
+_NAMES, _TYPES = "names of its parameters", "types of its parameters"
 #: Left out at any depth.
 _VERSION_KEY = "__version__"
 #: Keys of a run config and of its limits, with the keys of the file.
@@ -44,14 +45,16 @@ def description(document: Mapping[str, Any]) -> dict[str, Any]:
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what differs between two flows, by their documents: "key", "before" and "after"; None if it is not there.
 
-    The names of a function's parameters only count if both documents have them: not every host can find them out.
+    Names and types of a function's parameters only count if both documents have them: not every host can find them out.
     """
     old, new = description(before) if before else {}, description(after)
     keys = [*new, *(key for key in old if key not in new)]
     found = [
         {"key": key, "before": old.get(key), "after": new.get(key)} for key in keys if old.get(key) != new.get(key)
     ]
-    return [each for each in found if each["key"] != _NAMES or None not in (each["before"], each["after"])]
+    return [
+        each for each in found if each["key"] not in (_NAMES, _TYPES) or None not in (each["before"], each["after"])
+    ]
 
 
 def _what(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -61,6 +64,7 @@ def _what(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     elif storage.get("type") == "Python":
         yield "python", storage.get("ref")
         yield _NAMES, storage.get("parameters")
+        yield _TYPES, _plain(storage.get(SIGNATURE))
     else:
         yield "storage", _plain(storage)
     for key in ("tasks", "edges", "environment", "description"):

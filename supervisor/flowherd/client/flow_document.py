@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from flowherd import __version__
-from flowherd.client.signature import keyword_names
+from flowherd.client.signature import keyword_names, signature_of
 from flowherd.errors import InvalidRequest, NotFound
+from flowherd.parameter_types import signature_entry
 
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -69,9 +70,9 @@ def command_storage(argv: Sequence[str]) -> dict[str, Any]:
 def python_storage(ref: str, directory: Path, *, check: bool = True) -> dict[str, Any]:
     """Return the storage of a Python callable, "module:function" or "path/file.py:function", or of a file to run.
 
-    It names the parameters of a function in a file, unless it takes any (parameter_names.py). A path is relative to
-    `directory`. Raises InvalidRequest if the reference is malformed, and with `check` if the file is not Python;
-    NotFound with `check` if there is no such file, or no such function in it.
+    It names the parameters of a function in a file, unless it takes any (parameter_names.py), and has their types
+    (parameter_types.py). A path is relative to `directory`. Raises InvalidRequest if the reference is malformed, and
+    with `check` if the file is not Python; NotFound with `check` if there is no such file, or no such function in it.
     """
     if ref.endswith(".py"):
         path = directory / ref
@@ -84,9 +85,7 @@ def python_storage(ref: str, directory: Path, *, check: bool = True) -> dict[str
         raise InvalidRequest(f"{ref!r} is not a reference to Python code; write it as {forms}")
     if "/" in place or place.endswith(".py"):
         path = directory / place
-        names = _names(path, function, check)
-        known = {} if names is None else {"parameters": names}
-        return {"type": "Python", "ref": f"{path}:{function}", **known}
+        return {"type": "Python", "ref": f"{path}:{function}", **_parameters_of(path, function, check)}
     if not _MODULE.fullmatch(place):
         raise InvalidRequest(
             f"{ref!r} is not a reference to Python code: {place!r} is neither the name of a module nor a .py file"
@@ -133,13 +132,16 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
     }
 
 
-def _names(path: Path, function: str, check: bool) -> list[str] | None:
+def _parameters_of(path: Path, function: str, check: bool) -> dict[str, Any]:
+    """Return what a storage says of a function's parameters: their names if all are known, and their types."""
     try:
-        return keyword_names(_checked_file(path, function), function)
+        module = _checked_file(path, function)
     except (NotFound, InvalidRequest):
         if check:
             raise
-        return None
+        return {}
+    names, signature = keyword_names(module, function), signature_of(module, function)
+    return {**({} if names is None else {"parameters": names}), **signature_entry(signature)}
 
 
 def _checked_file(path: Path, function: str) -> ast.Module:

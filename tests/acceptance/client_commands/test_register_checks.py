@@ -11,17 +11,21 @@ import pytest
 from flowherd.cli.here.check_flow import check_flow
 from flowherd.cli.here.kept_definitions import Definition
 from flowherd.config import LoadedSettings, load_settings
+from flowherd.parameter_types import signature_entry
 from tests.support.commands import CommandLine
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
 SOURCE = """
-import functools, os, sys
+import enum, functools, os, sys
+from typing import Optional
 def changed(f):
     @functools.wraps(f)
     def inner(*args, **kwargs): return f(*args, **kwargs)
     return inner
 def plain(a, b=1): pass
+class Size(enum.Enum): S, L = "small", "large"
+def typed(n: int, size: Size = Size.L, on: Optional[bool] = None, **more): pass
 @changed
 def wrapped(a): pass
 value = 3
@@ -107,6 +111,16 @@ def test_what_is_right_is_registered_and_its_parameters_are_known(command: Comma
     command("register", "with-parameter", "--command", "--", "{tool}", "x")
     assert "did you mean 'obj'" not in command("run", "by-module", "-p", "indent=1").stderr
     assert "no parameter 'c'" in command("run", "right", "-p", "c=1", code=2).stderr
+
+
+def test_types_of_an_imported_function_are_registered(settings: LoadedSettings, place: Path) -> None:
+    storage = {"type": "Python", "ref": f"{place}/checked.py:typed"}
+    found = check_flow(Definition(name="x", storage=storage, run_config={}), settings, is_scheduled=False)
+    assert signature_entry(found.signature)["signature"] == [
+        {"name": "n", "type": "integer", "required": True},
+        {"name": "size", "type": "choice", "choices": ["small", "large"], "default": "large"},
+        {"name": "on", "type": "boolean", "default": None},
+    ]
 
 
 def test_no_check_registers_it_anyway(command: CommandLine, place: Path) -> None:

@@ -83,6 +83,10 @@ def test_every_key_reaches_the_document_of_the_flow(directory: Path) -> None:
     assert said == {
         "python": f"{directory}/jobs.py:main",
         "names of its parameters": ["n", "level"],
+        "types of its parameters": [
+            {"name": "n", "type": "any", "required": True},
+            {"name": "level", "type": "text", "default": "low"},
+        ],
         "labels": sorted([socket.gethostname(), "gpu"]),
         "working_dir": f"{directory}/work",
         "preload": ["json"],

@@ -10,6 +10,7 @@ from flowherd.cli.failures import CommandError
 from flowherd.cli.here.kept_definitions import Definition
 from flowherd.cli.printing import print_error, print_note
 from flowherd.parameter_names import complaints, parameter_names
+from flowherd.parameter_types import signature_entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ def check_document(document: dict[str, Any], loaded: LoadedSettings) -> None:
 
 
 def problems_of(document: dict[str, Any], loaded: LoadedSettings) -> Sequence[str]:
-    """Return why the runs of a flow would fail, a sentence each; add the names of its parameters if they were found.
+    """Return why the runs of a flow would fail, a sentence each; add its parameters to the storage if they were found.
 
     Only what can be known anywhere, if it is not for this host; a note says what was not checked.
     """
@@ -55,6 +56,8 @@ def problems_of(document: dict[str, Any], loaded: LoadedSettings) -> Sequence[st
             print_note(f"not checked, because {checked.unchecked}: {_subject(storage)}")
         if checked.parameters is not None:
             storage.setdefault("parameters", list(checked.parameters))
+        # What was imported knows more than what was read.
+        storage.update(signature_entry(checked.signature))
     return problems
 
 

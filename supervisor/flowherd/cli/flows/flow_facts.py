@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowherd.cli.format_times import short_span, short_time
 from flowherd.flow_rules import NO_RULES, RULES_KEY, FlowRules, read_rules
+from flowherd.parameter_types import Kind, Parameter, choice_text, read_signature
 from flowherd.schedules.cron_fields import ScheduleError
 from flowherd.schedules.in_words import clocks_of, cron_lines, schedule_in_words, zones_of
 from flowherd.schedules.own_clock import zone_named
@@ -105,15 +106,25 @@ def _size(number: float) -> str:
 
 
 def _parameters(flow: FlowView) -> str:
-    names = list(dict.fromkeys([*(flow.parameters or ()), *flow.defaults]))
+    listed = {parameter.name: parameter for parameter in read_signature(flow.storage)}
     words = []
-    for name in names:
-        default = flow.defaults.get(name)
+    for name in dict.fromkeys([*listed, *(flow.parameters or ()), *flow.defaults]):
+        known, default = listed.get(name), flow.defaults.get(name)
+        typed = f"{name}: {_type(known)}" if known is not None and known.kind is not Kind.ANY else name
+        if default is None and known is not None:
+            default = known.default
         if default is not None:
-            words.append(f"{name}={json.dumps(default, ensure_ascii=False)}")
+            words.append(f"{typed}={json.dumps(default, ensure_ascii=False)}")
         else:
-            words.append(f"{name} (required)" if name in flow.required else name)
+            is_required = name in flow.required or (known is not None and known.required and name not in flow.defaults)
+            words.append(f"{typed} (required)" if is_required else typed)
     return ", ".join(words)
+
+
+def _type(parameter: Parameter) -> str:
+    if parameter.kind is Kind.CHOICE:
+        return " | ".join(map(choice_text, parameter.choices))
+    return str(parameter.kind)
 
 
 def _schedule(flow: FlowView) -> str:

@@ -18,10 +18,12 @@ from typing import Any, BinaryIO
 
 from flowherd.cli.here.child import child_program, spec_of_flow
 from flowherd.cli.here.kept_definitions import Definition
+from flowherd.client.signature import signature_from
 from flowherd.config import LoadedSettings
 from flowherd.engines.run_config import strings_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.parameter_names import complaints
+from flowherd.parameter_types import Parameter
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN
 
 #: How long an import may take, seconds.
@@ -37,6 +39,8 @@ class Checked:
     problems: Sequence[str] = ()
     #: Names of all parameters that its function takes; None if they are not known, or it takes any.
     parameters: Sequence[str] | None = None
+    #: The same with their types, of a function that was imported.
+    signature: Sequence[Parameter] = ()
     #: What could not be checked, and why; empty if everything was.
     unchecked: str = ""
 
@@ -62,7 +66,8 @@ def check_flow(
     needed = [
         f"the schedule gives no value for the parameter {name!r}; give one with -p {name}=..." for name in missing
     ]
-    return Checked(problems=[*complaints(definition.defaults, names), *needed], parameters=names)
+    problems = [*complaints(definition.defaults, names), *needed]
+    return Checked(problems=problems, parameters=names, signature=signature_from(found["signature"]))
 
 
 def _user_problems(user: str | None) -> list[str]:
