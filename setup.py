@@ -51,8 +51,8 @@ setup(
         "flowherd_runner": "runners/flowherd_runner",
     },
     package_data={
-        "flowherd": ["py.typed"],
-        "flowherd_server": ["py.typed", "web/templates/*"],
+        "flowherd": ["py.typed", "web/templates/*", "web/static/*"],
+        "flowherd_server": ["py.typed", "pages/templates/*"],
         "flowherd.conf": conf_files(),
     },
     install_requires=[
@@ -65,6 +65,7 @@ setup(
         "rich>=13",
         "anyio>=4",
         "starlette>=0.37",
+        "jinja2>=3.1",
         "uvicorn>=0.29",
         "graphql-core>=3.3",
         "sqlalchemy>=2.0.31",

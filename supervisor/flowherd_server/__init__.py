@@ -7,8 +7,8 @@ A request goes from top to bottom, and a module imports only from its own folder
 
     __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json;
                        port_holder: what has its port already; maintenance: backup and check
-    web/, lane/        its two doors: the web application (access check, routes, status page), and the lane for
-                       flowherd's own programs on this host
+    web/, lane/        its two doors: the web application (access check, routes), and the lane for flowherd's own
+                       programs on this host; pages/: what people see in a browser, and their actions
     service            puts everything together; background: what the server does by itself;
                        database_watch: whether the database is still there
     mutations/         the dialect's mutations, one family a module

@@ -60,6 +60,8 @@ class ServerOptions:
     home: Path
     #: Token that clients must send; empty for none, which is only allowed on a loopback address.
     token: str = ""
+    #: Whether pages are shown: full, read (without actions) or off.
+    pages: str = "full"
     #: Time after which finished runs are deleted, seconds; 0 keeps all.
     keep_finished_s: float = 0.0
     #: Number of runs that a schedule creates ahead.
@@ -83,6 +85,7 @@ class ServerOptions:
             data_dir=paths.data_dir,
             home=paths.home,
             token=server.token,
+            pages=server.pages,
             keep_finished_s=server.keep_finished,
             schedule_ahead=server.schedule_ahead,
             rescue=RescueOptions(
@@ -134,7 +137,8 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     lane = open_lane(core, options.data_dir)
     lane_path = None if lane is None else lane.path
-    app = create_app(core, options.host, options.token, max_waits=limits.connections // 2, lane=lane_path)
+    waits = limits.connections // 2
+    app = create_app(core, options.host, options.token, max_waits=waits, lane=lane_path, pages=options.pages)
     config = server_config(app, stop_timeout_s=_GRACE_S)
     address = AddressFile(options.home, url, options.data_dir)
     with contextlib.ExitStack() as while_ready:

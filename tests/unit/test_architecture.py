@@ -49,6 +49,7 @@ LAYERS = [
             "supported_host",
             "times",
             "values",
+            "web",
         ],
     ),
     ("config", ["config"]),
@@ -84,6 +85,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.states",
     "flowherd.story",
     "flowherd.times",
+    "flowherd.web",
 )
 
 

@@ -15,6 +15,7 @@ from flowherd.config.sections import Field, Section
 
 OnStop = Literal["detach", "drain", "cancel"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Pages = Literal["full", "read", "off"]
 
 #: The language, the time zone, and how the network is reached.
 USER_ENV = (
@@ -213,6 +214,7 @@ class Server(Section):
         default="",
         description="Token that clients of the server must send; empty: that of `flowherd server --new-token`, if any.",
     )
+    pages: Pages = Field(default="full", description="Pages in a browser: with actions, to read, or none.")
     keep_finished: float = Field(
         default=30 * 86400.0, ge=0, description="How long to keep finished runs and their logs, seconds; 0: forever."
     )

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flowherd import __version__
@@ -23,13 +23,13 @@ from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUN
 from flowherd_server.graphql.encoding import json_bytes
 from flowherd_server.graphql.execution import database_error_answer
 from flowherd_server.offers import MAX_HOLDER_LENGTH
+from flowherd_server.pages.routes import Pages
 from flowherd_server.runs.wake_board import Waiter
 from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard, marks_of
 from flowherd_server.web.held_requests import disconnected, is_gone, wait_for_end
 from flowherd_server.web.lanes import Lanes, Room, run_in
 from flowherd_server.web.pieces_response import PiecesResponse
-from flowherd_server.web.status_page import CONTENT_POLICY, status_page
 
 #: Largest request body.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -50,26 +50,30 @@ MAX_WAIT_S = 60.0
 _PASSES_UNTIL_DISCONNECT = 3
 
 
-def create_app(core: ServerCore, host: str, token: str, max_waits: int, lane: Path | None = None) -> Starlette:
+def create_app(
+    core: ServerCore, host: str, token: str, max_waits: int, lane: Path | None = None, pages: str = "full"
+) -> Starlette:
     """Return the application of a server that listens on `host`. Clients must send the `token` if there is one.
 
-    `max_waits` is the maximum number of connections that wait for a wake, `lane` the socket of the server's lane. Must
-    be called in the event loop.
+    `max_waits` is the maximum number of connections that wait for a wake, `lane` the socket of the server's lane,
+    `pages` the setting server.pages. Must be called in the event loop.
     """
     marks = marks_of(core.instance, restored=core.restored)
-    pages = _Endpoints(core, max_waits)
+    lanes = Lanes()
+    endpoints = _Endpoints(core, lanes, max_waits)
+    shown = Pages(core, lanes, token, pages)
     routes = [
-        Route("/", pages.status, methods=["GET"]),
-        Route("/", pages.graphql, methods=["POST"]),
-        *(Route(path, pages.graphql, methods=["POST"]) for path in GRAPHQL_PATHS),
-        Route("/health", pages.health, methods=["GET"]),
-        Route("/agents/{agent_id}/wake", pages.wake, methods=["GET"]),
-        Route("/flow_runs/{flow_run_id}/end", pages.end, methods=["GET"]),
-        Route("/poke", pages.poke, methods=["POST"]),
+        Route("/", endpoints.graphql, methods=["POST"]),
+        *(Route(path, endpoints.graphql, methods=["POST"]) for path in GRAPHQL_PATHS),
+        Route("/health", endpoints.health, methods=["GET"]),
+        Route("/agents/{agent_id}/wake", endpoints.wake, methods=["GET"]),
+        Route("/flow_runs/{flow_run_id}/end", endpoints.end, methods=["GET"]),
+        Route("/poke", endpoints.poke, methods=["POST"]),
+        *shown.routes,
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, token=token, marks=marks, lane=lane)],
+        middleware=[Middleware(Guard, host=host, token=token, marks=marks, lane=lane, visitor=shown.visitor)],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _gone,
@@ -90,9 +94,9 @@ class _Answer(JSONResponse):
 
 
 class _Endpoints:
-    def __init__(self, core: ServerCore, max_waits: int) -> None:
+    def __init__(self, core: ServerCore, lanes: Lanes, max_waits: int) -> None:
         self._core = core
-        self._lanes = Lanes()
+        self._lanes = lanes
         self._waits = Room(max_waits)
         self._bodies = Room(_MAX_BODIES_BYTES)
 
@@ -118,10 +122,6 @@ class _Endpoints:
             lane = self._lanes.of_reader(caller.agent_id is not None)
             answer = await run_in(lane, self._core.answer, text, variables, name, caller)
         return PiecesResponse(*answer)
-
-    async def status(self, request: Request) -> Response:
-        page = await run_in(self._lanes.questions, status_page, self._core)
-        return HTMLResponse(page, headers={"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-store"})
 
     async def health(self, request: Request) -> Response:
         if self._core.stopping:

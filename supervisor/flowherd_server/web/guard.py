@@ -11,12 +11,13 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowherd import __version__
@@ -76,11 +77,32 @@ def marks_of(instance: str, *, restored: bool) -> dict[str, str]:
     return {**marks, RESTORED_HEADER: "1"} if restored else marks
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """What the pages know of a request without the token."""
+
+    #: Whether it is for a page, which a person may open from anywhere.
+    is_page: bool = False
+    #: Whether it carries a login, or is for what needs none.
+    may_enter: bool = False
+    #: Where to log in; empty where that is not possible.
+    login: str = ""
+
+
 class Guard:
     """Passes a request on or refuses it, and adds the server's version to every answer."""
 
-    def __init__(self, app: ASGIApp, host: str, token: str, marks: Mapping[str, str], lane: Path | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        token: str,
+        marks: Mapping[str, str],
+        lane: Path | None,
+        visitor: Callable[[Scope, Headers], Visitor],
+    ) -> None:
         self._app = app
+        self._visitor = visitor
         self._marks = marks
         # A path may have any bytes.
         self._lane = {} if lane is None else {LANE_HEADER: quote(bytes(lane))}
@@ -118,16 +140,31 @@ class Guard:
         if self._local_only and not self._is_local(headers.get("host", "")):
             answer = errors_answer("the Host header does not name this host", BAD_USER_INPUT)
             return JSONResponse(answer, status_code=400)
-        if _is_of_another_site(headers) if scope["method"] != "GET" else _is_fetched_by_another(scope["path"], headers):
+        if _is_of_another_site(headers) if scope["method"] != "GET" else self._is_fetched_by_another(scope, headers):
             # A browser sends the password that it knows with requests of any page (CSRF).
             answer = errors_answer("UNAUTHENTICATED: pages of other sites may not do this", UNAUTHENTICATED)
             return JSONResponse(answer, status_code=403)
-        if not scope["authorized"] and scope["path"] != OPEN_PATH:
-            answer = errors_answer("UNAUTHENTICATED: the token is missing or wrong", UNAUTHENTICATED)
-            # A browser then asks for a password, for which people enter the token to see the status page.
-            challenge = {"WWW-Authenticate": 'Basic realm="flowherd"'} if scope["path"] == "/" else {}
-            return JSONResponse(answer, status_code=401, headers=challenge)
-        return None
+        if scope["authorized"] or scope["path"] == OPEN_PATH:
+            return None
+        visitor = self._visitor(scope, headers)
+        if visitor.may_enter:
+            return None
+        if visitor.login and "text/html" in headers.get("accept", ""):
+            return RedirectResponse(visitor.login, 303)
+        answer = errors_answer("UNAUTHENTICATED: the token is missing or wrong", UNAUTHENTICATED)
+        return JSONResponse(
+            answer, status_code=401, headers={"WWW-Authenticate": 'Basic realm="flowherd"'} if visitor.is_page else {}
+        )
+
+    def _is_fetched_by_another(self, scope: Scope, headers: Headers) -> bool:
+        """Return whether a page of another origin reads something, such as a wake as an image or a page in a frame.
+
+        Browsers send no Origin then, but Sec-Fetch-Site and Sec-Fetch-Mode (Fetch Metadata). Links lead to pages from
+        anywhere.
+        """
+        if scope["path"] == OPEN_PATH or headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            return False
+        return headers.get("sec-fetch-mode", "navigate") != "navigate" or not self._visitor(scope, headers).is_page
 
     def _is_local(self, host: str) -> bool:
         try:
@@ -140,14 +177,6 @@ def _is_of_another_site(headers: Headers) -> bool:
     """Return whether a web page of another origin makes the request; other programs send no Origin (RFC 6454)."""
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host")
-
-
-def _is_fetched_by_another(path: str, headers: Headers) -> bool:
-    """Return whether a page of another origin reads something that is not for a browser, such as a wake, as an image.
-
-    Browsers send no Origin then, but Sec-Fetch-Site (Fetch Metadata). Links lead to the status page from anywhere.
-    """
-    return path not in ("/", OPEN_PATH) and headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
 def _presented(authorization: str) -> bytes:

@@ -17,6 +17,13 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
         yield server
 
 
+@pytest.fixture(scope="session")
+def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that requires a token and listens on all addresses."""
+    with none_left(), running_server(tmp_path_factory.mktemp("closed") / "data", "s3cret", bind="0.0.0.0") as server:
+        yield server
+
+
 @pytest.fixture
 def client(shared_server: ServerProcess) -> Client:
     """Return a client of the shared server, on which names and labels must be unique to a test."""

@@ -20,7 +20,7 @@ LAYERS = [
     {"mutations"},
     {"background", "database_watch"},
     {"service"},
-    {"web", "lane"},
+    {"web", "lane", "pages"},
     {"maintenance", "port_holder", "serve", "server_files"},
     {"__main__"},
 ]

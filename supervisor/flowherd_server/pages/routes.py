@@ -1,0 +1,161 @@
+"""The addresses of the pages, and how a request becomes a call of a page's or an action's functions.
+
+A page is a line in `PAGES` (frame.py says what its function gets and returns), an action a line in `ACTIONS`
+(actions.py). The order counts: the first path that matches is taken. A page is read in a thread of the question lane,
+an action is carried out in one of the lane of changes; nothing here touches the database in the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.datastructures import FormData, Headers
+from starlette.requests import Request, cookie_parser
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from flowherd.web.form_tokens import FIELD, FormTokens
+from flowherd.web.policy import PAGE_HEADERS, own_path
+from flowherd.web.static import STATIC_PATH, static_file
+from flowherd_server.errors import NOT_FOUND, Refused
+from flowherd_server.pages import login_page, run_actions
+from flowherd_server.pages.actions import Action, Deed, Outcome, Outcomes, address_after, form_of, question_page
+from flowherd_server.pages.frame import DONE, Ask, Page, message_page, page_response, referring_page
+from flowherd_server.pages.login import Login, Logins
+from flowherd_server.pages.overview import overview_page
+from flowherd_server.service import ServerCore
+from flowherd_server.store.microseconds import now_us
+from flowherd_server.web.guard import Visitor
+from flowherd_server.web.lanes import Lanes, run_in
+
+PAGES: tuple[tuple[str, Callable[[Ask], Page | Response]], ...] = (("/", overview_page),)
+
+ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS,)
+
+_OLD_FORM = "This form was made before the server was started, or for another login. Look at it once more."
+
+
+class Pages:
+    """The pages of one server, of which `shown` says whether they are shown: full, read, off (server.pages)."""
+
+    def __init__(self, core: ServerCore, lanes: Lanes, token: str, shown: str = "full") -> None:
+        self._core, self._lanes, self._may_act = core, lanes, shown == "full"
+        self._logins = Logins(token)
+        self._tokens, self._outcomes = FormTokens(), Outcomes()
+        self._open = [Route(f"{STATIC_PATH}/{{name}}", _static, methods=["GET"]), *login_page.routes(self._logins)]
+        #: The routes, for the application.
+        self.routes = [] if shown == "off" else [*self._open, *self._page_routes()]
+
+    def visitor(self, scope: Scope, headers: Headers) -> Visitor:
+        """Return what the pages know of a request that does not carry the server's token."""
+        if not _is_among(self.routes, scope):
+            return Visitor()
+        may_enter = _is_among(self._open, scope) or self._logins.login_of(_cookies(headers)) is not None
+        to = login_page.login_address(scope["path"], scope["query_string"].decode("latin-1"))
+        return Visitor(is_page=True, may_enter=may_enter, login=to)
+
+    def _page_routes(self) -> list[Route]:
+        return [
+            *(Route(action.path, self._question(action), methods=["GET"]) for action in ACTIONS),
+            *(Route(action.path, self._deed(action), methods=["POST"]) for action in ACTIONS),
+            *(Route(path, self._page(page), methods=["GET"]) for path, page in PAGES),
+        ]
+
+    def _page(self, page: Callable[[Ask], Page | Response]) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            said = self._outcomes.said(request.query_params.get(DONE, ""))
+            return await run_in(self._lanes.questions, self._read, request, page, said)
+
+        return answer
+
+    def _question(self, action: Action) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            if not self._may_act:
+                return await run_in(self._lanes.questions, self._read, request, _only_read)
+            return await run_in(
+                self._lanes.questions, self._read, request, lambda ask: question_page(ask, action.question(ask))
+            )
+
+        return answer
+
+    def _deed(self, action: Action) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            if not self._may_act:
+                return await run_in(self._lanes.questions, self._read, request, _only_read)
+            login, form = login_of(request, self._logins), FormData()
+            try:
+                form = await form_of(request)
+                token = str(form.get(FIELD, ""))
+                if not self._tokens.is_valid(token, login.id):
+                    raise Refused(_OLD_FORM)
+                deed = Deed(core=self._core, given=request.path_params, form=form, login=login)
+                outcome = await self._outcomes.once(token, lambda: run_in(self._lanes.changes, action.carry_out, deed))
+            except Refused as refusal:
+                problem = str(refusal)
+                return await run_in(
+                    self._lanes.questions,
+                    self._read,
+                    request,
+                    lambda ask: question_page(ask, action.question(ask), problem=problem, entered=form),
+                )
+            return _see(outcome, form, token)
+
+        return answer
+
+    def _read(self, request: Request, page: Callable[[Ask], Page | Response], said: str = "") -> Response:
+        """Return a page's answer. For worker threads."""
+        self._core.contacts.store()
+        with self._core.database.reading() as connection:
+            ask = Ask(
+                core=self._core,
+                connection=connection,
+                path=request.url.path,
+                given=request.path_params,
+                query=request.query_params,
+                login=login_of(request, self._logins),
+                may_act=self._may_act,
+                came_from=referring_page(request.headers.get("referer", ""), request.headers.get("host", "")),
+                now_us=now_us(),
+            )
+            try:
+                answer = page(ask)
+            except Refused as refusal:
+                status = 404 if refusal.extensions["code"] == NOT_FOUND else 400
+                title = "There is no such page." if status == 404 else "This cannot be shown."
+                answer = message_page(title, str(refusal), status=status)
+            return page_response(ask, answer, self._tokens, said)
+
+
+def _is_among(routes: list[Route], scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
+
+
+def _cookies(headers: Headers) -> Mapping[str, str]:
+    return cookie_parser(headers.get("cookie", ""))
+
+
+def login_of(request: Request, logins: Logins) -> Login:
+    """Return who makes a request; the empty login if nobody had to log in."""
+    return logins.login_of(request.cookies) or Login()
+
+
+def _see(outcome: Outcome, form: FormData, token: str) -> Response:
+    back = outcome.to or own_path(str(form.get("back", ""))) or "/"
+    return RedirectResponse(address_after(back, token), 303, PAGE_HEADERS)
+
+
+def _only_read(_ask: Ask) -> Page:
+    sentence = "The pages of this server may only be read: its setting server.pages is “read”."
+    return message_page("Nothing can be changed here.", sentence, status=403)
+
+
+async def _static(request: Request) -> Response:
+    file = static_file(request.path_params["name"])
+    if file is None:
+        return Response("there is no such file", 404, media_type="text/plain")
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    return Response(
+        file.packed if packed else file.content, 200, file.headers(accepts_gzip=packed), media_type=file.media_type
+    )

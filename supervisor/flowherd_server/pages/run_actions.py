@@ -1,0 +1,121 @@
+"""Cancelling runs and running them again, one or several: `/runs/cancel?run=ID&run=ID`, `/runs/again?run=ID`."""
+
+from __future__ import annotations
+
+from sqlalchemy import RowMapping, select
+
+from flowherd.states import FINISHED, TAKEN, RunState
+from flowherd.web.formats import counted
+from flowherd_server.errors import Refused
+from flowherd_server.mutations.several_runs import MAX_RUNS
+from flowherd_server.pages.actions import Action, Deed, Outcome, Question
+from flowherd_server.pages.frame import Ask, NoSuchPage
+from flowherd_server.store.tables import FLOW, FLOW_RUN
+
+#: Field of a form, and parameter of an address, that names a run.
+RUN = "run"
+
+
+def _runs(ask: Ask) -> list[RowMapping]:
+    ids = list(dict.fromkeys(ask.query.getlist(RUN)))
+    if not ids:
+        raise Refused("No run is marked. Go back and mark those that it shall concern.")
+    if len(ids) > MAX_RUNS:
+        raise Refused(f"{len(ids)} runs are marked, and {MAX_RUNS} at once are allowed.")
+    columns = (FLOW_RUN.c.id, FLOW_RUN.c.name, FLOW_RUN.c.state, FLOW.c.name.label("flow_name"))
+    query = select(*columns).join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).where(FLOW_RUN.c.id.in_(ids))
+    rows = list(ask.connection.execute(query).mappings())
+    if not rows:
+        raise NoSuchPage("The runs that are marked do not exist, or were deleted meanwhile.")
+    return rows
+
+
+def _names(rows: list[RowMapping]) -> list[str]:
+    return [f"{row['flow_name']} / {row['name']}, {row['state']}" for row in rows]
+
+
+def _of(rows: list[RowMapping]) -> str:
+    return f"{rows[0]['flow_name']}" if len(rows) == 1 else counted(len(rows), "run")
+
+
+def _cancel_question(ask: Ask) -> Question:
+    rows = _runs(ask)
+    taken = [row for row in rows if row["state"] in TAKEN]
+    ended = [row for row in rows if row["state"] in FINISHED]
+    waiting = len(rows) - len(taken) - len(ended)
+    sentences = []
+    if taken:
+        whose = "Its processes are" if len(taken) == 1 else f"The processes of {len(taken)} runs are"
+        sentences.append(f"{whose} asked to end, and killed after the grace period of their agent if they have not.")
+    if waiting:
+        sentences.append(
+            "It has not been started, and will not be."
+            if waiting == 1
+            else f"{waiting} have not been started, and will not be."
+        )
+    if ended:
+        sentences.append(
+            "It has ended already, and stays as it is."
+            if len(rows) == 1
+            else f"{len(ended)} have ended already, and stay as they are."
+        )
+    return Question(
+        headline=f"Cancel {_of(rows)}?",
+        sentences=sentences,
+        names=_names(rows),
+        button=f"Cancel {counted(len(rows), 'run')}",
+        is_harsh=True,
+        hidden=[(RUN, row["id"]) for row in rows],
+        back="/",
+        here="/",
+    )
+
+
+def _cancel(deed: Deed) -> Outcome:
+    answers = deed.carry_out("cancel_flow_runs", {"flow_run_ids": deed.form.getlist(RUN)})["flow_runs"]
+    done = [each for each in answers if each.get("done")]
+    going = sum(each["state"] == RunState.CANCELLING for each in done)
+    ended = sum(each["state"] is not None for each in answers) - len(done)
+    said = [
+        f"Cancelled {len(done)}"
+        if not going
+        else f"Asked {counted(going, 'run')} to end" + (f", cancelled {len(done) - going}" if len(done) > going else "")
+    ]
+    if ended:
+        said.append(f"{ended} had ended already")
+    return Outcome("; ".join(said) + ".")
+
+
+def _again_question(ask: Ask) -> Question:
+    rows = _runs(ask)
+    unfinished = [row for row in rows if row["state"] not in FINISHED]
+    sentences = ["A new run is created with the same parameters, labels and run configuration, and starts at once."]
+    if unfinished:
+        sentences.append(
+            f"{len(unfinished)} of them {'has' if len(unfinished) == 1 else 'have'} not ended, and cannot be run again."
+        )
+    return Question(
+        headline=f"Run {_of(rows)} again?",
+        sentences=sentences,
+        names=_names(rows),
+        button="Run again" if len(rows) == 1 else f"Run {counted(len(rows), 'run')} again",
+        hidden=[(RUN, row["id"]) for row in rows],
+        back="/",
+        here="/",
+    )
+
+
+def _again(deed: Deed) -> Outcome:
+    answers = deed.carry_out("retry_flow_runs", {"flow_run_ids": deed.form.getlist(RUN)})["flow_runs"]
+    created = [each["id"] for each in answers if each["id"]]
+    refused = [each["message"] for each in answers if not each["id"]]
+    if not created:
+        raise Refused("; ".join(dict.fromkeys(refused)))
+    said = f"Created {counted(len(created), 'run')}" + (f"; {len(refused)} not: {refused[0]}" if refused else "") + "."
+    return Outcome(said)
+
+
+ACTIONS = (
+    Action(path="/runs/cancel", question=_cancel_question, carry_out=_cancel),
+    Action(path="/runs/again", question=_again_question, carry_out=_again),
+)
