@@ -12,11 +12,11 @@ import pytest
 
 from flowherd import LocalAgent
 from flowherd.backends.memory import MemoryBackend
-from flowherd.cli.explain.explanation import local_facts, timeline
 from flowherd.config import load_settings
 from flowherd.host.conclude import conclude
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
+from flowherd.host.store.local_facts import entries_of, local_facts
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.stray_search import Searched, StraySearch
 from flowherd.states import RunState
@@ -77,7 +77,7 @@ def test_what_somebody_else_started_with_the_runs_variable_is_ended_and_named_in
     assert record is not None
     assert (directory / "exit.json").stat().st_blocks <= 32, "16 KiB of the space that was reserved are left"
     assert record["found"] == [{"pid": first.pid, "name": "sleep"}]
-    entries = timeline(None, [], [], local_facts(RunDirectory(directory, run_id)), None)
+    entries = entries_of(local_facts(RunDirectory(directory, run_id)))
     (entry,) = [entry.detail for entry in entries if entry.what == "host searched"]
     assert entry == f"looked at {record['looked_at']} processes after the end, found: sleep ({first.pid})"
     assert any("No process was left below it; strays are searched for" in line.message for line in backend.lines)

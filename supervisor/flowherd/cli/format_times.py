@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+from flowherd.shown_times import local_time as local_time
+
 _WEEK = timedelta(days=7)
-
-
-def local_time(at: datetime | None, now: datetime | None = None) -> str:
-    """Format a time in this host's zone, with its date unless it is today; empty for None."""
-    if at is None:
-        return ""
-    local = at.astimezone()
-    today = (now or datetime.now(timezone.utc)).astimezone().date()
-    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def short_time(at: datetime | None, now: datetime) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,43 +13,10 @@ from flowherd.backends.json_values import integer, mapping, text, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import select
 from flowherd.states import CLAIMABLE
+from flowherd.story.records import NoticeView, StateView, WaitingTaskView
 
 #: Maximum number of notices, and of waiting tasks, that are read.
 _MAX_ROWS = 500
-
-
-@dataclass(frozen=True, kw_only=True)
-class StateView:
-    """One state that a flow run was in."""
-
-    version: int
-    state: str
-    at: datetime | None
-    message: str | None
-    #: Pid of the flow process; like the next two None if no flowherd agent has reported it.
-    pid: int | None
-    reason: str | None
-    grade: str | None
-    #: When the run went on, as its runner wrote it down; only in the state of the end.
-    phases: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoticeView:
-    """A line that flowherd itself wrote into a run's log."""
-
-    at: datetime | None
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaitingTaskView:
-    """A task run that waits, in a flow run that has been started by its own engine."""
-
-    task: str
-    state: str
-    #: When it may go on; None if it waits for a person.
-    due: datetime | None
 
 
 class RunHistory:

@@ -15,7 +15,9 @@ from flowherd.backends.json_values import mapping_or_none, sequence, text_or_non
 from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, state_in, understanding
 from flowherd.client.run_ids import ids_that_begin_with
-from flowherd.states import FINISHED, SUCCESSFUL, RunState
+from flowherd.states import RunState
+from flowherd.story.records import RunRecord
+from flowherd.story.records import RunSummary as RunSummary
 
 #: Number of runs that one text may be found to mean.
 _MAX_MATCHES = 10
@@ -29,53 +31,16 @@ RUN_FIELDS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """Which flow run it is, and how it is."""
-
-    id: str
-    name: str
-    state: str
-    message: str | None
-
-    @property
-    def finished(self) -> bool:
-        """Whether its state is final."""
-        return self.state in FINISHED
-
-    @property
-    def successful(self) -> bool:
-        """Whether it ended well."""
-        return self.state in SUCCESSFUL
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunView(RunSummary):
+class RunView(RunRecord):
     """A flow run as the server stores it."""
 
-    flow: str
     #: The same for all versions of the flow; empty at a server that has none.
     flow_group: str = ""
-    labels: tuple[str, ...]
     parameters: Mapping[str, Any]
-    #: Id of the agent that claimed it last.
-    agent_id: str | None
     #: Pid of the flow process; None if no flowherd agent has reported it.
     pid: int | None
     #: Why it ended, one of flowherd_runner.contract.reasons; None if no flowherd agent has reported it.
     reason: str | None
-    created: datetime | None
-    scheduled_start_time: datetime | None
-    #: When it may start, if that is not the time that it was created for: the time of its state, such as a retry's.
-    state_start_time: datetime | None = None
-    start_time: datetime | None
-    end_time: datetime | None
-    #: Id of the run that this one repeats; None if it repeats none, or the server does not remember it.
-    repeats: str | None = None
-
-    @property
-    def due(self) -> datetime | None:
-        """When it may start, or might have."""
-        return self.state_start_time or self.scheduled_start_time
 
 
 class Runs:

@@ -1,5 +1,11 @@
 """What people read about runs and agents, the same in the command line and on the server's page.
 
+records       what a server has of a run and of its agents, as plain values
+verdict       one sentence on how a run is or how it ended, with what it rests on
+timeline      what happened to it, in order
+waiting       why it has not started, or which agent has it
+account       what its end carries: evidence, figures, dated events, a thinned curve, the last processes
+tones         which colour and word a state has
 order         which runs come first: running, due, failed lately, next
 agent_report  what an agent reports of itself
 live          what an agent reports of one running run

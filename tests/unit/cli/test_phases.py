@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 from flowherd.cli.explain.phases import STEPS, StoredTimes, as_rows, phases
-from flowherd.client.history import StateView
 from flowherd.phase_times import known_phases
+from flowherd.story.records import StateView
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 

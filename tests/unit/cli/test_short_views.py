@@ -9,10 +9,10 @@ import pytest
 
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
 from flowherd.cli.doctor.short_view import short_view as short_doctor
-from flowherd.cli.explain.explanation import TimelineEntry
 from flowherd.cli.explain.short_view import short_view as short_story
 from flowherd.cli.tables.cells import width_of
 from flowherd.cli.tables.fold import Screen, fold
+from flowherd.story.timeline import StoryLine
 
 NOW = datetime(2030, 1, 31, 8, tzinfo=timezone.utc)
 SENTENCE = "the quick brown fox jumps over the lazy dog, "
@@ -39,13 +39,12 @@ def test_a_text_is_folded_between_words_and_only_a_wide_word_is_broken() -> None
 def story(**given: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"waiting": [], "survivors": [], "damage": [], "leftovers": [], "log": []}
     known = {"id": "1c5b0dcf-5762-4664-8ae8-36c284be9d7b", "name": "spry-marmot", "flow": "mem", "state": "Failed"}
-    return {**empty, **known, "message": None, "evidence": None, "reason": None, "grade": None, **given}
+    return {**empty, **known, "verdict": None, "evidence": None, "reason": None, "grade": None, **given}
 
 
-def entries(count: int) -> list[TimelineEntry]:
+def entries(count: int) -> list[StoryLine]:
     return [
-        TimelineEntry(at=NOW + timedelta(seconds=n), what="logged", detail=f"entry {n} {SENTENCE * 4}", source="log")
-        for n in range(count)
+        StoryLine(at=NOW + timedelta(seconds=n), what="logged", rest=f"entry {n} {SENTENCE * 4}") for n in range(count)
     ]
 
 
@@ -54,8 +53,7 @@ def test_a_long_story_fits_and_begins_with_the_cause(width: int, height: int) ->
     said = story(
         name="n" * 200,
         flow="f" * 200,
-        message=SENTENCE * 100,
-        evidence="Proven: " + SENTENCE * 10,
+        verdict={"sentence": SENTENCE * 100, "details": ["Proven: " + SENTENCE * 10]},
         reason="memory_limit",
         grade="proven",
         survivors=["sleep (1)"],
@@ -73,23 +71,26 @@ def test_a_long_story_fits_and_begins_with_the_cause(width: int, height: int) ->
     assert "more entries" in lines[-1] and lines[-1].endswith("--all")
 
 
-def test_what_is_short_is_shown_whole_and_nothing_twice() -> None:
-    ended = "Failed: No room."
+def test_what_is_short_is_shown_whole() -> None:
     what = [
-        TimelineEntry(at=NOW, what="ended", detail=f"{ended}; reason memory_limit, proven", source="backend"),
-        TimelineEntry(at=NOW, what="logged", detail=f"{ended} Cause proven.", source="log"),
-        TimelineEntry(at=NOW, what="logged", detail="Memory is above 90 %", source="log"),
+        StoryLine(at=NOW, what="logged", rest="Memory is above 90 %"),
+        StoryLine(at=NOW, what="ended", rest="as Failed", detail="memory_limit", grade="proven"),
     ]
     screen = Screen(80, 24)
-    short_story(story(message="No room.", evidence=f"{ended} Cause proven.", reason="memory_limit"), what, NOW, screen)
+    short_story(story(verdict={"sentence": "No room.", "details": []}, reason="memory_limit"), what, NOW, screen)
     text = "\n".join(lines_of(screen, 80, 24))
-    assert text.count("Cause proven") == 1
+    assert "No room." in text and "as Failed; memory_limit; proven" in text
     assert "Memory is above" in text and "--all" not in text
 
 
 def test_a_waiting_run_says_first_why_it_waits() -> None:
     screen = Screen(80, 24)
-    short_story(story(state="Scheduled", waiting=["No living agent has the label gpu."]), entries(2), NOW, screen)
+    short_story(
+        story(state="Scheduled", verdict={"sentence": "No living agent has the label gpu.", "details": []}),
+        entries(2),
+        NOW,
+        screen,
+    )
     assert lines_of(screen, 80, 24)[1] == "No living agent has the label gpu."
 
 

@@ -13,10 +13,10 @@ from flowherd.agent.control_path import SOCKET_FILE
 from flowherd.cli.agent import lock_holder
 from flowherd.cli.agent.agent_client import AgentClient
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
-from flowherd.cli.explain.explanation import local_facts
 from flowherd.cli.format_times import span
 from flowherd.config import LoadedSettings
 from flowherd.host.limits import mebibytes
+from flowherd.host.store.local_facts import local_facts
 from flowherd.host.store.remove_tree import disk_bytes, what_prevents
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.survivors import listed, living_survivors

@@ -19,12 +19,12 @@ from flowherd.errors import FlowherdError
 from flowherd.states import RunState
 
 if TYPE_CHECKING:
-    from flowherd.cli.explain.explanation import LocalFacts, TimelineEntry
-    from flowherd.client.agents import AgentView
     from flowherd.client.attempts import AttemptView
-    from flowherd.client.history import NoticeView, StateView, WaitingTaskView
     from flowherd.client.runs import RunView
     from flowherd.config import LoadedSettings
+    from flowherd.host.store.local_facts import LocalFacts
+    from flowherd.story.records import AgentView, NoticeView, StateView, WaitingTaskView
+    from flowherd.story.timeline import StoryLine, TimelineEntry
 
 #: After an error with one of these codes, a directory on this host may still have the run.
 _TRY_DIRECTORY = (exit_codes.UNREACHABLE, exit_codes.NOT_FOUND)
@@ -55,7 +55,9 @@ class _AtBackend:
         return {each.end_time: self._name_of(each.agent_id) for each in self.attempts if each.end_time is not None}
 
     def _name_of(self, agent_id: str | None) -> str | None:
-        return next((agent.name for agent in self.agents if agent.id == agent_id), None)
+        from flowherd.story.records import agent_name
+
+        return agent_name(self.agents, agent_id)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -101,17 +103,20 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     if backend.error is not None and local is None:
         raise backend.error
     last = backend.states[-1] if backend.states else None
+    waits, evidence = _waiting(backend, loaded, state_dir), _evidence(backend.run, backend.notices, local)
+    of_host = _local_facts(local)
     run_id = backend.run.id if backend.run is not None else local.path.name if local is not None else text
     return {
         **_identity(backend.run, local),
         "agent": backend.agent_name,
         "reason": last.reason if last else None,
         "grade": last.grade if last else None,
-        "evidence": _evidence(backend.run, backend.notices, local),
-        "waiting": _waiting(backend, loaded, state_dir),
+        "evidence": evidence,
+        **_verdict(backend, waits, evidence, of_host["leftovers"]),
+        "waiting": waits,
         "attempts": _attempts(backend),
         **_happened(backend, local),
-        **_local_facts(local),
+        **of_host,
         "survivors": _survivors(run_id, loaded, state_dir),
         "backend_error": str(backend.error) if backend.error else None,
     }
@@ -138,7 +143,7 @@ def _show_phases(text: str, api: str | None, state_dir: str | None, as_json: boo
 
 
 def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
-    from flowherd.cli.explain.waiting_reasons import run_waits, tasks_wait
+    from flowherd.story.waiting import run_waits, tasks_wait
 
     if backend.run is None:
         return []
@@ -154,14 +159,33 @@ def _attempts(backend: _AtBackend) -> list[dict[str, Any]]:
 
 
 def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
-    from flowherd.cli.explain.explanation import log_progress, timeline
+    from flowherd.host.store.local_facts import entries_of, log_progress
+    from flowherd.story.timeline import story, timeline
 
-    entries = timeline(backend.run, backend.states, backend.notices, local, backend.agent_name, backend.earlier_agents)
-    return {"timeline": [asdict(entry) for entry in entries], "log": log_progress(local)}
+    known = (backend.run, backend.states, backend.notices, entries_of(local))
+    agents = (backend.agent_name, backend.earlier_agents)
+    return {
+        "timeline": [asdict(entry) for entry in timeline(*known, *agents)],
+        "story": [asdict(line) for line in story(*known, *agents)],
+        "log": log_progress(local),
+    }
+
+
+def _verdict(backend: _AtBackend, waits: Sequence[str], evidence: str | None, left: Sequence[str]) -> dict[str, Any]:
+    """Return the verdict as an object; None if the backend does not have the run."""
+    from flowherd.story.verdict import EndFacts, LiveFacts, verdict
+
+    if backend.run is None:
+        return {"verdict": None}
+    last = backend.states[-1] if backend.states else None
+    reason, grade = (last.reason, last.grade) if last is not None else (None, None)
+    end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left)
+    live = LiveFacts(agent=backend.agent_name)
+    return {"verdict": asdict(verdict(backend.run, now=datetime.now(timezone.utc), end=end, live=live, waits=waits))}
 
 
 def _local_facts(local: LocalFacts | None) -> dict[str, Any]:
-    from flowherd.cli.explain.explanation import leftovers
+    from flowherd.host.store.local_facts import leftovers
 
     return {
         "journal_bytes": local.journal_bytes if local else None,
@@ -205,8 +229,8 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
 
 
 def _in_directory(text: str, loaded: LoadedSettings, state_dir: str | None) -> LocalFacts | None:
-    from flowherd.cli.explain.explanation import local_facts
     from flowherd.cli.runs.lookup import find_local_run
+    from flowherd.host.store.local_facts import local_facts
     from flowherd.host.store.run_directory import RunDirectory
 
     local = find_local_run(text, loaded, state_dir)
@@ -241,13 +265,11 @@ def _state_directories(loaded: LoadedSettings, state_dir: str | None, file: str)
 
 def _evidence(found: RunView | None, notices: Sequence[NoticeView], local: LocalFacts | None) -> str | None:
     """Return the evidence for the cause of the end: the exit record's, or if that has been removed, the log's."""
+    from flowherd.story.verdict import logged_evidence
+
     if local is not None and local.exit:
         return str(local.exit.get("evidence"))
-    if found is None or not found.finished:
-        return None
-    reported = next((x.message for x in reversed(notices) if x.message.startswith(f"{found.state}: ")), None)
-    # For a run with an engine of its own, flowherd logs how the process ended, and not how the flow did.
-    return reported or next((x.message for x in reversed(notices) if x.message.startswith("The ")), None)
+    return None if found is None else logged_evidence(found, notices)
 
 
 def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]:
@@ -273,37 +295,38 @@ def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]
 
 
 def _print_short(story: dict[str, Any]) -> None:
-    from flowherd.cli.explain.explanation import TimelineEntry
     from flowherd.cli.explain.short_view import short_view
     from flowherd.cli.tables.fold import Screen
+    from flowherd.story.timeline import StoryLine
 
     screen = Screen()
     if story["backend_error"]:
         screen.add(f"only from {story['directory']}, because {story['backend_error']}", most=3)
-    entries = [TimelineEntry(**item) for item in story["timeline"]]
-    short_view(story, entries, datetime.now(timezone.utc), screen)
+    lines: list[StoryLine] = [StoryLine(**item) for item in story["story"]]
+    short_view(story, lines, datetime.now(timezone.utc), screen)
     print("\n".join(screen.lines()), flush=True)
 
 
 def _print(story: dict[str, Any]) -> None:
     from flowherd.cli.explain.attempt_lines import attempt_line
-    from flowherd.cli.explain.explanation import TimelineEntry, shown_time
+    from flowherd.cli.explain.short_view import verdict_sentences
+    from flowherd.cli.explain.shown import shown_time
+    from flowherd.story.timeline import TimelineEntry
 
     state = story["state"] or "state not known"
     print_line(f"{story['name']} ({story['id']}), a run of {story['flow']}: {state}")
     if story["backend_error"]:
         print_note(f"only from {story['directory']}, because {story['backend_error']}")
-    for sentence in story["waiting"]:
+    for sentence in verdict_sentences(story):
         print_line(sentence)
     for attempt in story["attempts"]:
         print_line(attempt_line(attempt))
     now = datetime.now(timezone.utc)
     entries: list[TimelineEntry] = [TimelineEntry(**item) for item in story["timeline"]]
-    print_table(("TIME", "WHAT", "DETAIL"), [(shown_time(entry, now), entry.what, entry.detail) for entry in entries])
+    table = [(shown_time(entry.at, now), entry.what, entry.detail) for entry in entries]
+    print_table(("TIME", "WHAT", "DETAIL"), table)
     if story["log"]:
         print_line("log: " + "; ".join(story["log"]) + ".")
-    if story["leftovers"]:
-        print_line("left running and ended: " + ", ".join(story["leftovers"]) + ".")
     for problem in story["damage"]:
         print_line(f"damaged: {problem}")
     if story["survivors"]:

@@ -17,9 +17,9 @@ from flowherd.times import read_time
 from flowherd_runner.contract import files
 
 if TYPE_CHECKING:
-    from flowherd.cli.explain.explanation import LocalFacts
-    from flowherd.client.history import StateView
     from flowherd.client.runs import RunView
+    from flowherd.host.store.local_facts import LocalFacts
+    from flowherd.story.records import StateView
 
 #: The steps in their usual order, and what each means.
 STEPS = {

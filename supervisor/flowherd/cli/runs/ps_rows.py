@@ -125,7 +125,7 @@ def _rows(
 
 
 def _waits(run: RunView, agents: Sequence[AgentView], now: datetime) -> str:
-    from flowherd.cli.explain.waiting_reasons import run_waits
+    from flowherd.story.waiting import run_waits
 
     return next(iter(run_waits(run, agents, {}, now)), "")
 

@@ -160,7 +160,7 @@ def _start_time(at: str | None, after: str | None, late: bool) -> datetime | Non
 
 def _why_not_taken(client: UserClient, run_id: str) -> str | None:
     """Return why none of the living agents will take the run; None if one will."""
-    from flowherd.client.agents import missing_labels
+    from flowherd.story.records import missing_labels
 
     created = client.runs.get(run_id)
     now = datetime.now(timezone.utc)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flowherd.client.agents import AgentView, missing_labels
+from flowherd.story.records import AgentView, missing_labels
 
 NOW = datetime(2030, 1, 31, tzinfo=timezone.utc)
 

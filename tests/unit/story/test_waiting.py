@@ -6,30 +6,28 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowherd.cli.explain.waiting_reasons import run_waits, tasks_wait
-from flowherd.client.agents import AgentView
-from flowherd.client.history import WaitingTaskView
-from flowherd.client.runs import RunView
 from flowherd.story.agent_report import AgentReport
+from flowherd.story.records import AgentView, RunRecord, WaitingTaskView
+from flowherd.story.waiting import run_waits, tasks_wait
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 
 
-def run(state: str = "Scheduled", *, due_s: float = -1.0, labels: tuple[str, ...] = ("x",), **more: Any) -> RunView:
+def run(state: str = "Scheduled", *, due_s: float = -1.0, labels: tuple[str, ...] = ("x",), **more: Any) -> RunRecord:
     due = NOW + timedelta(seconds=due_s)
     facts: dict[str, Any] = {
-        "id": "r", "name": "r", "flow": "f", "state": state, "message": None, "labels": labels, "parameters": {},
-        "agent_id": None, "pid": None, "reason": None, "created": NOW, "scheduled_start_time": due,
+        "id": "r", "name": "r", "flow": "f", "state": state, "message": None, "labels": labels,
+        "agent_id": None, "created": NOW, "scheduled_start_time": due,
         "start_time": None, "end_time": None,
     }  # fmt: skip
-    return RunView(**{**facts, **more})
+    return RunRecord(**{**facts, **more})
 
 
 def agent(name: str = "a", labels: tuple[str, ...] = ("x",), *, alive: bool = True) -> AgentView:
     return AgentView(id=name, name=name, labels=labels, last_queried=None, connected=alive)
 
 
-def sentences(run: RunView, *agents: AgentView, **local: dict[str, Any]) -> str:
+def sentences(run: RunRecord, *agents: AgentView, **local: dict[str, Any]) -> str:
     return " ".join(run_waits(run, agents, local, NOW))
 
 
@@ -44,7 +42,7 @@ def test_waiting_tasks_are_named_with_what_they_wait_for() -> None:
         WaitingTaskView(task="asked", state="Resume", due=NOW),
     ]
     retry, pause, resumed, again = tasks_wait(tasks, NOW)
-    assert "'load' is Retrying until" in retry and "in 30m00s" in retry
+    assert "'load' is Retrying until" in retry and "in 30 m" in retry
     assert "'ask' is Paused until somebody resumes it" in pause
     assert "'asked' is Resume and is due" in resumed
     assert "starts the run again" in again
@@ -54,7 +52,7 @@ def test_waiting_tasks_are_named_with_what_they_wait_for() -> None:
 
 def test_a_run_that_starts_later_is_not_due() -> None:
     assert "not due before" in sentences(run(due_s=3600), agent())
-    assert "in 1h00m" in sentences(run(due_s=3600), agent())
+    assert "in 1 h" in sentences(run(due_s=3600), agent())
 
 
 def test_a_run_that_waits_for_its_next_attempt_is_not_due_before_that() -> None:
@@ -105,7 +103,7 @@ def test_an_agent_at_its_limit_has_no_room() -> None:
 
 def test_for_a_run_that_is_due_for_long_the_agents_log_is_named() -> None:
     assert "see that agent's log" not in sentences(run(due_s=-2), agent())
-    assert "it has waited 1m40s, see that agent's log" in sentences(run(due_s=-100), agent())
+    assert "it has waited 1 m 40 s, see that agent's log" in sentences(run(due_s=-100), agent())
 
 
 def test_a_claimed_run_belongs_to_its_agent_also_if_that_is_away_or_was_restarted() -> None:

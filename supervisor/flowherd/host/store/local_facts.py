@@ -1,38 +1,22 @@
-"""What happened to one flow run, merged from the backend, flowherd's lines in the log, and the run's directory.
-
-Only reads. What a source does not have is left out.
-"""
+"""The contents of a run's directory, read for people: what happened to it on its host, and how far its log was sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from flowherd.cli.format_times import local_time
-from flowherd.client.history import NoticeView, StateView
-from flowherd.client.runs import RunView
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.run_directory import RunDirectory
-from flowherd.states import CLAIMABLE, FINISHED
+from flowherd.story.account import ASKED_TO_END, ENDED, STARTED
+from flowherd.story.timeline import TimelineEntry
 from flowherd.times import read_time
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.spec import salvage_spec
 from flowherd_runner.contract.variables import KIND_PYTHON
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimelineEntry:
-    """One entry of the timeline."""
-
-    at: datetime | None
-    what: str
-    detail: str
-    #: Where it is known from: "backend", "log" or "directory".
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,100 +73,25 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
     )
 
 
-def timeline(
-    run: RunView | None,
-    states: Sequence[StateView],
-    notices: Sequence[NoticeView],
-    local: LocalFacts | None,
-    agent: str | None,
-    earlier: Mapping[datetime, str | None] | None = None,
-) -> list[TimelineEntry]:
-    """Return everything that happened to the run, ordered by time; entries without a time come last.
-
-    `agent` has claimed the run last, and `earlier` has the agents of the attempts before by the times of their ends.
-
-    States are dated by what the runner wrote down, which stands before the state of the same time.
-    """
-    found = [
-        *(_from_directory(local) if local else ()),
-        *_from_backend(run, states, agent, earlier or {}),
-        *_from_log(notices),
-    ]
-    latest = datetime.max.replace(tzinfo=timezone.utc)
-    return sorted(found, key=lambda entry: entry.at or latest)
+def entries_of(local: LocalFacts | None) -> list[TimelineEntry]:
+    """Return what happened to the run on its host; empty if there is no directory."""
+    return [] if local is None else list(_entries(local))
 
 
-def _from_backend(
-    run: RunView | None, states: Sequence[StateView], agent: str | None, earlier: Mapping[datetime, str | None]
-) -> Iterator[TimelineEntry]:
-    if run is not None:
-        labels = ", ".join(run.labels) or "none"
-        repeats = f", repeats {run.repeats}" if run.repeats else ""
-        detail = f"{run.flow}, labels: {labels}{repeats}"
-        yield TimelineEntry(at=run.created, what="created", detail=detail, source="backend")
-        if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
-            yield TimelineEntry(at=run.scheduled_start_time, what="due", detail="", source="backend")
-    claimants = _claimants(states, agent, earlier)
-    for state, claimant in zip(states, claimants, strict=True):
-        yield TimelineEntry(at=state.at, what=_word(state), detail=_detail(state, claimant), source="backend")
-
-
-def _claimants(
-    states: Sequence[StateView], agent: str | None, earlier: Mapping[datetime, str | None]
-) -> list[str | None]:
-    """Return for each state which agent claimed the run with it; None if it is none of a claim, or not known.
-
-    Of several claims of one attempt only the last one's agent is known.
-    """
-    found, known = list[str | None](), set[datetime | None]()
-    for state in reversed(states):
-        claimant = None
-        if state.state == "Submitted" and state.at is not None:
-            end = min((end for end in earlier if end >= state.at), default=None)
-            if end not in known:
-                known.add(end)
-                claimant = agent if end is None else earlier[end]
-        found.append(claimant)
-    return found[::-1]
-
-
-def _word(state: StateView) -> str:
-    if state.state in CLAIMABLE:
-        return "queued"
-    return "claimed" if state.state == "Submitted" else "ended" if state.state in FINISHED else state.state.lower()
-
-
-def _detail(state: StateView, agent: str | None) -> str:
-    parts = [f"{state.state}: {state.message}" if state.message and state.message != state.state else state.state]
-    if agent:
-        parts.append(f"by agent {agent}")
-    if state.pid is not None and state.state not in FINISHED:
-        parts.append(f"pid {state.pid}")
-    if state.reason is not None:
-        parts[0] = parts[0].removesuffix(".")
-        parts.append(f"reason {state.reason}" + (f", {state.grade}" if state.grade else ""))
-    return "; ".join(parts)
-
-
-def _from_log(notices: Sequence[NoticeView]) -> Iterator[TimelineEntry]:
-    for notice in notices:
-        yield TimelineEntry(at=notice.at, what="logged", detail=notice.message, source="log")
-
-
-def _from_directory(local: LocalFacts) -> Iterator[TimelineEntry]:
+def _entries(local: LocalFacts) -> Iterator[TimelineEntry]:
     started, ended = local.started, local.exit
     if started:
         interpreter = salvage_spec(local.spec).agent.interpreter
         detail = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
         code = _python_code(local.spec)
         parts = [detail, *([interpreter] if interpreter else []), *([code] if code else [])]
-        yield _local(started.get("started_at"), "started", ", ".join(parts))
+        yield _local(started.get("started_at"), STARTED, ", ".join(parts))
     if local.stop:
         cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
-        yield _local(_changed(local.path / files.STOP_FILE), "asked to end", cause)
+        yield _local(_changed(local.path / files.STOP_FILE), ASKED_TO_END, cause)
     if ended:
         detail = f"{ended.get('reason')}, {ended.get('grade')}: {ended.get('evidence')}"
-        yield _local(ended.get("ended_at"), "process ended", detail)
+        yield _local(ended.get("ended_at"), ENDED, detail)
         if local.search:
             yield _local(local.search.get("at"), "host searched", _search_result(local.search))
     elif started and not local.runner_alive:
@@ -253,10 +162,3 @@ def leftovers(local: LocalFacts | None) -> list[str]:
 def _named_processes(found: object) -> list[str]:
     items = found if isinstance(found, list) else []
     return [f"{item.get('name')} ({item.get('pid')})" for item in items if isinstance(item, Mapping)]
-
-
-def shown_time(entry: TimelineEntry, now: datetime) -> str:
-    """Format the time of an entry, with milliseconds, because much happens within a second."""
-    if entry.at is None:
-        return ""
-    return f"{local_time(entry.at, now)}.{entry.at.microsecond // 1000:03d}"

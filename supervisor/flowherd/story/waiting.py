@@ -1,4 +1,7 @@
-"""Why a flow run has not started, or which agent has it, from what the backend and the agents of this host report."""
+"""Why a flow run has not started, or which agent has it, from what the backend and agents report.
+
+Pure functions, for the command line and the pages.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from flowherd.cli.format_times import local_time, span
-from flowherd.client.agents import AgentView, missing_labels
-from flowherd.client.history import WaitingTaskView
-from flowherd.client.runs import RunView
+from flowherd.shown_times import local_time, spoken_span
 from flowherd.states import CLAIMABLE, RunState
+from flowherd.story.records import AgentView, RunRecord, WaitingTaskView, missing_labels
 
 #: How long a due run may wait before that is remarkable: the longest pause between two polls of an agent, seconds.
 _POLL_S = 10.0
@@ -19,7 +20,7 @@ _MAX_NAMED = 5
 
 
 def run_waits(
-    run: RunView, agents: Sequence[AgentView], local: Mapping[str, Mapping[str, Any]], now: datetime
+    run: RunRecord, agents: Sequence[AgentView], local: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> list[str]:
     """Return sentences on what the run waits for, the most important first; none for a finished run.
 
@@ -41,7 +42,7 @@ def tasks_wait(tasks: Sequence[WaitingTaskView], now: datetime) -> list[str]:
         if task.due is None or task.state == RunState.PAUSED:
             until = "until somebody resumes it"
         elif task.due > now:
-            until = f"until {local_time(task.due, now)}, in {span((task.due - now).total_seconds())}"
+            until = f"until {local_time(task.due, now)}, in {spoken_span((task.due - now).total_seconds())}"
         else:
             until = "and is due"
         sentences.append(f"Its task {task.task!r} is {task.state} {until}.")
@@ -53,12 +54,12 @@ def tasks_wait(tasks: Sequence[WaitingTaskView], now: datetime) -> list[str]:
 
 
 def _unclaimed(
-    run: RunView, agents: Sequence[AgentView], local: Mapping[str, Mapping[str, Any]], now: datetime
+    run: RunRecord, agents: Sequence[AgentView], local: Mapping[str, Mapping[str, Any]], now: datetime
 ) -> list[str]:
     sentences = []
     due = run.due
     if due is not None and due > now:
-        sentences.append(f"It is not due before {local_time(due, now)}, in {span((due - now).total_seconds())}.")
+        sentences.append(f"It is not due before {local_time(due, now)}, in {spoken_span((due - now).total_seconds())}.")
     living = [agent for agent in agents if agent.alive(now)]
     missing = missing_labels(run.labels, living)
     if not living:
@@ -84,7 +85,7 @@ def _about_to_be_claimed(due: datetime | None, agents: Sequence[AgentView], now:
     *others, last = [agent.name for agent in agents]
     names = f"{', '.join(others)} or {last}" if others else last
     waited_s = (now - due).total_seconds() if due is not None else 0.0
-    late = f"; it has waited {span(waited_s)}, see that agent's log" if waited_s > _POLL_S else ""
+    late = f"; it has waited {spoken_span(waited_s)}, see that agent's log" if waited_s > _POLL_S else ""
     return f"It is due, and {names} takes it at the next poll{late}."
 
 
@@ -116,18 +117,18 @@ def _why_agent_claims_nothing(facts: Mapping[str, Any] | None, labels: Sequence[
     ]
 
 
-def _imports(run: RunView, local: Iterable[Mapping[str, Any]]) -> list[str]:
+def _imports(run: RunRecord, local: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return what the fork server is importing that the run waits for."""
     sentences = []
     for facts in local:
         for wait in facts.get("preloading") or ():
             if run.id in wait.get("runs", ()):
                 what = f"{wait.get('interpreter')} has been importing {wait.get('module') or 'its first module'}"
-                sentences.append(f"It waits for its fork server: {what} for {span(wait.get('seconds', 0.0))}.")
+                sentences.append(f"It waits for its fork server: {what} for {spoken_span(wait.get('seconds', 0.0))}.")
     return sentences
 
 
-def _claimed(run: RunView, agents: Sequence[AgentView], now: datetime) -> list[str]:
+def _claimed(run: RunRecord, agents: Sequence[AgentView], now: datetime) -> list[str]:
     owner = next((agent for agent in agents if agent.id == run.agent_id), None)
     if owner is not None and owner.alive(now):
         return [f"Agent {owner.name!r} has it."]

@@ -1,0 +1,268 @@
+"""What the end of a run carries beside its state: evidence, figures, dated events, a thinned curve, the last processes.
+
+The agent makes it, sends it with the report of the end to flowherd's own server, and keeps it in the run's directory.
+It is JSON of MOST_BYTES at most. What a reader does not know, or cannot read, it leaves out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+#: Largest account, bytes of UTF-8.
+MOST_BYTES = 8192
+#: Most samples of the curve, events, processes, and names of leftovers.
+MOST_SAMPLES, MOST_EVENTS, MOST_PROCESSES, MOST_NAMES = 240, 40, 40, 20
+#: Longest texts, characters.
+_MOST_EVIDENCE, _MOST_DETAIL, _MOST_COMMAND, _MOST_NAME = 1000, 300, 120, 80
+#: Times and counts from here on are damage.
+_MOST_NUMBER = 2.0**63
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvent:
+    """Something that happened to a run on its host."""
+
+    #: Seconds since the epoch.
+    at_s: float
+    #: One word or few, for programs too: see EVENTS.
+    what: str
+    detail: str = ""
+
+    @property
+    def at(self) -> datetime:
+        """The time."""
+        return datetime.fromtimestamp(self.at_s, timezone.utc)
+
+
+#: Words for events, in the order in which they usually happen.
+STARTED, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED = (
+    "started",
+    "adopted",
+    "near its limit",
+    "asked to end",
+    "killed",
+    "process ended",
+)
+EVENTS = (STARTED, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a run used at one moment."""
+
+    #: Seconds since the epoch.
+    at_s: float
+    #: Sum of the resident sets of its processes, bytes.
+    memory_bytes: int
+    #: Share of one processor since the sample before, percent: 200 is two processors; None if not known.
+    cpu_percent: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSeen:
+    """A process of a run, as it was last seen."""
+
+    pid: int
+    parent: int
+    command: str
+    #: CPU time, with that of its children that have ended, seconds.
+    cpu_time_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What is known of a run that has ended; None or empty for what is not."""
+
+    evidence: str = ""
+    exit_code: int | None = None
+    #: Number of the signal that ended the flow process.
+    signal: int | None = None
+    cpu_time_s: float | None = None
+    peak_memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    #: Processes that outlived the flow process and were ended, as "name (pid)", and the number of all.
+    leftovers: tuple[str, ...] = ()
+    leftovers_count: int = 0
+    #: Processes that could not be ended.
+    survivors: tuple[str, ...] = ()
+    events: tuple[RunEvent, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    #: Its processes when it was last seen alive, parents before their children, and when that was; of a bad end only.
+    processes: tuple[ProcessSeen, ...] = ()
+    processes_at_s: float | None = None
+
+
+def account_as_json(account: Account) -> dict[str, Any]:
+    """Return the account as it is sent and stored, with what is not known left out; MOST_BYTES at most.
+
+    If it is too large, every second sample is left out until it fits, then processes, then the oldest events.
+    """
+    account = replace(
+        account,
+        samples=thinned(account.samples, MOST_SAMPLES),
+        processes=account.processes[:MOST_PROCESSES],
+        events=account.events[-MOST_EVENTS:],
+    )
+    while True:
+        value = _as_json(account)
+        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")) <= MOST_BYTES:
+            return value
+        if len(account.samples) > MOST_SAMPLES // 4:
+            account = replace(account, samples=thinned(account.samples, len(account.samples) // 2))
+        elif account.processes:
+            account = replace(account, processes=account.processes[: len(account.processes) // 2])
+        elif account.samples:
+            account = replace(account, samples=thinned(account.samples, len(account.samples) // 2))
+        elif account.events:
+            account = replace(account, events=account.events[1:])
+        else:
+            account = replace(account, evidence=account.evidence[:100], leftovers=(), survivors=())
+
+
+def read_account(value: Any) -> Account | None:
+    """Return the account in a value that was sent or stored; None if it is none. What cannot be read is left out."""
+    if not isinstance(value, Mapping):
+        return None
+    curve = value.get("samples")
+    start_s = _number(curve.get("start")) if isinstance(curve, Mapping) else None
+    rows = curve.get("rows") if isinstance(curve, Mapping) and start_s is not None else None
+    return Account(
+        evidence=_text(value.get("evidence"), _MOST_EVIDENCE),
+        exit_code=_count(value.get("exit_code")),
+        signal=_count(value.get("signal")),
+        cpu_time_s=_number(value.get("cpu_time_s")),
+        peak_memory_bytes=_count(value.get("peak_memory_bytes")),
+        memory_limit_bytes=_count(value.get("memory_limit_bytes")),
+        leftovers=_names(value.get("leftovers")),
+        leftovers_count=_count(value.get("leftovers_count")) or len(_names(value.get("leftovers"))),
+        survivors=_names(value.get("survivors")),
+        events=_each(value.get("events"), _event, MOST_EVENTS),
+        samples=_each(rows, lambda row: _sample(row, start_s or 0.0), MOST_SAMPLES),
+        processes=_each(value.get("processes"), _process, MOST_PROCESSES),
+        processes_at_s=_number(value.get("processes_at_s")),
+    )
+
+
+def thinned(items: Sequence[_Item], most: int) -> tuple[_Item, ...]:
+    """Return at most so many items, evenly spread, with the first and the last."""
+    if len(items) <= most:
+        return tuple(items)
+    if most < 2:
+        return tuple(items[-most:]) if most else ()
+    step = (len(items) - 1) / (most - 1)
+    return tuple(items[round(n * step)] for n in range(most))
+
+
+def _as_json(account: Account) -> dict[str, Any]:
+    whole = {
+        "evidence": account.evidence[:_MOST_EVIDENCE],
+        "exit_code": account.exit_code,
+        "signal": account.signal,
+        "cpu_time_s": None if account.cpu_time_s is None else round(account.cpu_time_s, 2),
+        "peak_memory_bytes": account.peak_memory_bytes,
+        "memory_limit_bytes": account.memory_limit_bytes,
+        "leftovers": [name[:_MOST_NAME] for name in account.leftovers[:MOST_NAMES]],
+        "leftovers_count": account.leftovers_count or None,
+        "survivors": [name[:_MOST_NAME] for name in account.survivors[:MOST_NAMES]],
+        "events": [_event_row(event) for event in account.events],
+        "samples": _curve(account.samples),
+        "processes": [_process_row(process) for process in account.processes],
+        "processes_at_s": None if account.processes_at_s is None else round(account.processes_at_s, 3),
+    }
+    return {name: value for name, value in whole.items() if value not in (None, "", [], {})}
+
+
+def _event_row(event: RunEvent) -> list[Any]:
+    return [round(event.at_s, 3), event.what[:_MOST_NAME], event.detail[:_MOST_DETAIL]]
+
+
+def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the samples as rows of seconds since the first, KiB and percent."""
+    if not samples:
+        return {}
+    start_s = round(samples[0].at_s, 1)
+    rows = [[round(each.at_s - start_s, 1), each.memory_bytes // 1024, _whole(each.cpu_percent)] for each in samples]
+    return {"start": start_s, "rows": rows}
+
+
+def _process_row(process: ProcessSeen) -> list[Any]:
+    cpu_time_s = round(process.cpu_time_s, 1)
+    return [process.pid, process.parent, process.command[:_MOST_COMMAND], cpu_time_s, process.memory_bytes // 1024]
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _event(row: Any) -> RunEvent:
+    at_s, what, detail = row
+    return RunEvent(at_s=_time(at_s), what=_text(what, _MOST_NAME), detail=_text(detail, _MOST_DETAIL))
+
+
+def _sample(row: Any, start_s: float) -> Sample:
+    since_s, kibibytes, percent = row
+    return Sample(at_s=_time(start_s + since_s), memory_bytes=_needed(kibibytes) * 1024, cpu_percent=_number(percent))
+
+
+def _process(row: Any) -> ProcessSeen:
+    pid, parent, command, cpu_time_s, kibibytes = row
+    return ProcessSeen(
+        pid=_needed(pid),
+        parent=_needed(parent),
+        command=_text(command, _MOST_COMMAND),
+        cpu_time_s=_number(cpu_time_s) or 0.0,
+        memory_bytes=_needed(kibibytes) * 1024,
+    )
+
+
+def _each(value: Any, read: Callable[[Any], _Item], most: int) -> tuple[_Item, ...]:
+    found = []
+    for row in value[:most] if isinstance(value, list) else ():
+        try:
+            found.append(read(row))
+        except (TypeError, ValueError, OverflowError, OSError):
+            continue
+    return tuple(found)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    items = value[:MOST_NAMES] if isinstance(value, list) else []
+    return tuple(name[:_MOST_NAME] for name in items if isinstance(name, str))
+
+
+def _text(value: Any, most: int) -> str:
+    return value[:most] if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_NUMBER:
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST_NUMBER else None
+
+
+def _needed(value: Any) -> int:
+    found = _count(value)
+    if found is None:
+        raise ValueError(f"not a count: {value!r:.50}")
+    return found
+
+
+def _time(value: Any) -> float:
+    """Return a time that datetime can hold; raises ValueError and its kin otherwise."""
+    found = _number(value)
+    if found is None:
+        raise ValueError(f"not a time: {value!r:.50}")
+    datetime.fromtimestamp(found, timezone.utc)
+    return found
