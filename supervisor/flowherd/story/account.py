@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from flowherd.story.live import ProcessFigures, Sample
+
 #: Largest account, bytes of UTF-8.
 MOST_BYTES = 8192
 #: Most samples of the curve, events, processes, and names of leftovers.
@@ -54,30 +56,6 @@ EVENTS = (STARTED, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What a run used at one moment."""
-
-    #: Seconds since the epoch.
-    at_s: float
-    #: Sum of the resident sets of its processes, bytes.
-    memory_bytes: int
-    #: Share of one processor since the sample before, percent: 200 is two processors; None if not known.
-    cpu_percent: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessSeen:
-    """A process of a run, as it was last seen."""
-
-    pid: int
-    parent: int
-    command: str
-    #: CPU time, with that of its children that have ended, seconds.
-    cpu_time_s: float
-    memory_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Account:
     """What is known of a run that has ended; None or empty for what is not."""
 
@@ -96,7 +74,7 @@ class Account:
     events: tuple[RunEvent, ...] = ()
     samples: tuple[Sample, ...] = ()
     #: Its processes when it was last seen alive, parents before their children, and when that was; of a bad end only.
-    processes: tuple[ProcessSeen, ...] = ()
+    processes: tuple[ProcessFigures, ...] = ()
     processes_at_s: float | None = None
 
 
@@ -188,18 +166,23 @@ def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
     """Return the samples as rows of seconds since the first, KiB and percent."""
     if not samples:
         return {}
-    start_s = round(samples[0].at_s, 1)
-    rows = [[round(each.at_s - start_s, 1), each.memory_bytes // 1024, _whole(each.cpu_percent)] for each in samples]
+    start_s = round(samples[0].at, 1)
+    rows = [[round(each.at - start_s, 1), _kibibytes(each.memory_bytes), _percent(each.cpu_share)] for each in samples]
     return {"start": start_s, "rows": rows}
 
 
-def _process_row(process: ProcessSeen) -> list[Any]:
-    cpu_time_s = round(process.cpu_time_s, 1)
-    return [process.pid, process.parent, process.command[:_MOST_COMMAND], cpu_time_s, process.memory_bytes // 1024]
+def _process_row(process: ProcessFigures) -> list[Any]:
+    cpu_time_s = None if process.cpu_time_s is None else round(process.cpu_time_s, 1)
+    kibibytes = _kibibytes(process.memory_bytes)
+    return [process.pid, process.parent, process.command[:_MOST_COMMAND], cpu_time_s, kibibytes, process.since]
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
+def _kibibytes(count: int | None) -> int | None:
+    return None if count is None else count // 1024
+
+
+def _percent(share: float | None) -> int | None:
+    return None if share is None else round(100 * share)
 
 
 def _event(row: Any) -> RunEvent:
@@ -209,18 +192,27 @@ def _event(row: Any) -> RunEvent:
 
 def _sample(row: Any, start_s: float) -> Sample:
     since_s, kibibytes, percent = row
-    return Sample(at_s=_time(start_s + since_s), memory_bytes=_needed(kibibytes) * 1024, cpu_percent=_number(percent))
+    share = _number(percent)
+    return Sample(_time(start_s + since_s), _bytes(kibibytes), None if share is None else share / 100)
 
 
-def _process(row: Any) -> ProcessSeen:
-    pid, parent, command, cpu_time_s, kibibytes = row
-    return ProcessSeen(
-        pid=_needed(pid),
-        parent=_needed(parent),
+def _process(row: Any) -> ProcessFigures:
+    pid, parent, command, cpu_time_s, kibibytes, since = row
+    if _count(pid) is None:
+        raise ValueError(f"not a pid: {pid!r:.50}")
+    return ProcessFigures(
+        pid=pid,
+        parent=_count(parent),
         command=_text(command, _MOST_COMMAND),
-        cpu_time_s=_number(cpu_time_s) or 0.0,
-        memory_bytes=_needed(kibibytes) * 1024,
+        cpu_time_s=_number(cpu_time_s),
+        memory_bytes=_bytes(kibibytes),
+        since=_number(since),
     )
+
+
+def _bytes(kibibytes: Any) -> int | None:
+    count = _count(kibibytes)
+    return None if count is None else count * 1024
 
 
 def _each(value: Any, read: Callable[[Any], _Item], most: int) -> tuple[_Item, ...]:
@@ -250,13 +242,6 @@ def _number(value: Any) -> float | None:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST_NUMBER else None
-
-
-def _needed(value: Any) -> int:
-    found = _count(value)
-    if found is None:
-        raise ValueError(f"not a count: {value!r:.50}")
-    return found
 
 
 def _time(value: Any) -> float:

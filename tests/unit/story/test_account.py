@@ -12,13 +12,12 @@ from flowherd.story.account import (
     MOST_BYTES,
     MOST_SAMPLES,
     Account,
-    ProcessSeen,
     RunEvent,
-    Sample,
     account_as_json,
     read_account,
     thinned,
 )
+from flowherd.story.live import ProcessFigures, Sample
 
 START_S = 1_900_000_000.0
 FULL = Account(
@@ -33,10 +32,10 @@ FULL = Account(
     survivors=("sudo (4)",),
     events=(RunEvent(at_s=START_S, what="started", detail="runner 1, flow process 2"),),
     samples=(
-        Sample(at_s=START_S, memory_bytes=2**20, cpu_percent=None),
-        Sample(at_s=START_S + 2, memory_bytes=2**21, cpu_percent=150.0),
+        Sample(START_S, 2**20, None),
+        Sample(START_S + 2, 2**21, 1.5),
     ),
-    processes=(ProcessSeen(pid=2, parent=1, command="sh -c x", cpu_time_s=4.0, memory_bytes=2**20),),
+    processes=(ProcessFigures(pid=2, parent=1, command="sh -c x", cpu_time_s=4.0, memory_bytes=2**20),),
     processes_at_s=START_S,
 )
 
@@ -52,7 +51,7 @@ def test_what_is_sent_is_read_again() -> None:
 
 
 def test_a_long_run_with_long_names_fits_and_keeps_first_and_last_sample() -> None:
-    samples = tuple(Sample(at_s=START_S + n, memory_bytes=n << 30, cpu_percent=100.0 * n) for n in range(5000))
+    samples = tuple(Sample(START_S + n, n << 30, float(n)) for n in range(5000))
     wide = "日本" * 500
     whole = Account(
         evidence=wide,
@@ -61,7 +60,7 @@ def test_a_long_run_with_long_names_fits_and_keeps_first_and_last_sample() -> No
         events=tuple(RunEvent(at_s=START_S, what=wide, detail=wide) for _ in range(100)),
         samples=samples,
         processes=tuple(
-            ProcessSeen(pid=n, parent=1, command=wide, cpu_time_s=1e9, memory_bytes=2**50) for n in range(99)
+            ProcessFigures(pid=n, parent=1, command=wide, cpu_time_s=1e9, memory_bytes=2**50) for n in range(99)
         ),
     )
     for account in (whole, replace(whole, events=(), processes=(), leftovers=(), survivors=())):
@@ -74,9 +73,7 @@ def test_a_long_run_with_long_names_fits_and_keeps_first_and_last_sample() -> No
 
 
 def test_a_curve_alone_keeps_all_its_samples() -> None:
-    samples = tuple(
-        Sample(at_s=START_S + 60.0 * n, memory_bytes=n << 24, cpu_percent=99.0) for n in range(MOST_SAMPLES)
-    )
+    samples = tuple(Sample(START_S + 60.0 * n, n << 24, 0.99) for n in range(MOST_SAMPLES))
     read = read_account(account_as_json(Account(samples=samples)))
     assert read is not None and read.samples == samples
 
@@ -88,7 +85,7 @@ def test_a_curve_alone_keeps_all_its_samples() -> None:
         [],
         {"samples": {"start": "x", "rows": [[0, 1, 2]]}},
         {"samples": {"start": 1e300, "rows": [[0, 1, 2]]}, "events": [[1e300, "started", ""], "x", [1]]},
-        {"samples": {"start": 5, "rows": [["x", 1, 2], [0, -1, 2], [0, 1e400, 2], [0, True, 2]]}},
+        {"samples": {"start": 5, "rows": [["x", 1, 2], [0, 1], None, [1e300, 1, 2], [-9, 1, 2]]}},
         {"evidence": 5, "exit_code": True, "cpu_time_s": float("nan"), "leftovers": [1, None], "processes": [[1, 2]]},
         {"events": {"a": 1}, "processes": "x", "leftovers": "name", "peak_memory_bytes": -1},
     ],
