@@ -53,6 +53,8 @@ class StateReport:
     phases: tuple[tuple[str, float], ...] = ()
     #: What the run has used and how its process ended (`known_figures`).
     figures: tuple[tuple[str, float], ...] = ()
+    #: What else its end carries (story/account.py), as JSON; None for nothing, and before the end.
+    account: Mapping[str, Any] | None = None
     #: The run's own engine reports its states, and this only says how the process ended; the backend combines both.
     of_process: bool = False
 

@@ -28,6 +28,7 @@ from flowherd_server.graphql.turns import Turn, Turns
 from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
 from flowherd_server.offers import DueRun, OfferBook
+from flowherd_server.runs.accounts import ACCOUNT_FIELDS, AccountFields
 from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.runs.followers import Followers
 from flowherd_server.runs.live_board import LiveBoard
@@ -47,7 +48,7 @@ from flowherd_server.store.tables import AGENT
 SCHEMA = build_schema(
     OPERATIONS,
     {**ROOT_FIELDS, **SCHEDULE_FIELDS},
-    [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",)), *LIVE_FIELDS],
+    [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",)), *LIVE_FIELDS, *ACCOUNT_FIELDS],
 )
 
 
@@ -223,7 +224,7 @@ class ServerCore:
 
 
 @dataclass
-class RequestContext(LiveFields):
+class RequestContext(LiveFields, AccountFields):
     """What resolvers find as info.context."""
 
     core: ServerCore

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from flowherd.shown_text import storable
 from flowherd.story.live import ProcessFigures, Sample
 
 #: Largest account, bytes of UTF-8.
@@ -91,7 +92,7 @@ def account_as_json(account: Account) -> dict[str, Any]:
     )
     while True:
         value = _as_json(account)
-        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")) <= MOST_BYTES:
+        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) <= MOST_BYTES:
             return value
         if len(account.samples) > MOST_SAMPLES // 4:
             account = replace(account, samples=thinned(account.samples, len(account.samples) // 2))
@@ -141,15 +142,15 @@ def thinned(items: Sequence[_Item], most: int) -> tuple[_Item, ...]:
 
 def _as_json(account: Account) -> dict[str, Any]:
     whole = {
-        "evidence": account.evidence[:_MOST_EVIDENCE],
+        "evidence": storable(account.evidence[:_MOST_EVIDENCE]),
         "exit_code": account.exit_code,
         "signal": account.signal,
         "cpu_time_s": None if account.cpu_time_s is None else round(account.cpu_time_s, 2),
         "peak_memory_bytes": account.peak_memory_bytes,
         "memory_limit_bytes": account.memory_limit_bytes,
-        "leftovers": [name[:_MOST_NAME] for name in account.leftovers[:MOST_NAMES]],
+        "leftovers": [storable(name[:_MOST_NAME]) for name in account.leftovers[:MOST_NAMES]],
         "leftovers_count": account.leftovers_count or None,
-        "survivors": [name[:_MOST_NAME] for name in account.survivors[:MOST_NAMES]],
+        "survivors": [storable(name[:_MOST_NAME]) for name in account.survivors[:MOST_NAMES]],
         "events": [_event_row(event) for event in account.events],
         "samples": _curve(account.samples),
         "processes": [_process_row(process) for process in account.processes],
@@ -159,7 +160,7 @@ def _as_json(account: Account) -> dict[str, Any]:
 
 
 def _event_row(event: RunEvent) -> list[Any]:
-    return [round(event.at_s, 3), event.what[:_MOST_NAME], event.detail[:_MOST_DETAIL]]
+    return [round(event.at_s, 3), storable(event.what[:_MOST_NAME]), storable(event.detail[:_MOST_DETAIL])]
 
 
 def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -174,7 +175,8 @@ def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
 def _process_row(process: ProcessFigures) -> list[Any]:
     cpu_time_s = None if process.cpu_time_s is None else round(process.cpu_time_s, 1)
     kibibytes = _kibibytes(process.memory_bytes)
-    return [process.pid, process.parent, process.command[:_MOST_COMMAND], cpu_time_s, kibibytes, process.since]
+    command = storable(process.command[:_MOST_COMMAND])
+    return [process.pid, process.parent, command, cpu_time_s, kibibytes, process.since]
 
 
 def _kibibytes(count: int | None) -> int | None:

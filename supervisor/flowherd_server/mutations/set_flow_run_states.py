@@ -17,6 +17,7 @@ from flowherd_server.mutations.idempotency import claim_of, repeats_claim, repea
 from flowherd_server.mutations.state_reports import Report, reporting_operation
 from flowherd_server.rules.attempts import after_end, is_of_another_attempt, is_of_ended_attempt, reported_end
 from flowherd_server.rules.settle import why_not_now
+from flowherd_server.runs.accounts import store_account
 from flowherd_server.runs.flow_run_states import enter_flow_run_state
 from flowherd_server.runs.flow_switches import is_version_locked
 from flowherd_server.runs.state_history import FLOW_RUNS
@@ -62,6 +63,8 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
     elif run["attempt"] is not None and event is Event.SCHEDULE and state in FINISHED:
         columns = {"attempt": run["attempt"] + 1}  # a person starts it again
     enter_flow_run_state(call, run, entered, **columns)
+    if report.account is not None and stored_type in FINISHED:
+        store_account(call.connection, run["seq"], run["version"] + 1, report.account)
 
 
 def _is_overtaken(call: Call, report: Report, later: Sequence[Report]) -> bool:

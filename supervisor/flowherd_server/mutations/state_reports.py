@@ -47,6 +47,8 @@ class Report:
     #: When a waiting state may be claimed; None if not sent.
     start_us: int | None
     claim: str | None
+    #: What the end of a run carries beside its state (flowherd/story/account.py).
+    account: Mapping[str, Any] | None = None
     #: Whether the state keeps the run's state before it inside, which agents of the dialect do themselves.
     keeps_state: bool = False
 
@@ -92,12 +94,14 @@ def read_report(given: Mapping[str, Any], tables: RunTables, kinds: Container[Ru
     claim = marks.get("claim")
     if claim is not None and not isinstance(claim, str):
         raise Refused("state.context.flowherd.claim must be a string")
+    account = marks.get("account")
     return Report(
         tables=tables,
         run_id=given[tables.key],
         version=given.get("version"),
         type=kind,
-        serialized=state,
+        serialized=state if account is None else _without_account(state, marks),
+        account=account if isinstance(account, dict) else None,
         at_us=_time("state.context.flowherd.at", marks.get("at")),
         start_us=_time("state.start_time", state.get("start_time")) if kind in CLAIMABLE else None,
         claim=claim,
@@ -135,6 +139,12 @@ def _marks(state: Mapping[str, Any]) -> Mapping[str, Any]:
     context = state.get("context")
     marks = context.get("flowherd") if isinstance(context, dict) else None
     return marks if isinstance(marks, dict) else {}
+
+
+def _without_account(state: Mapping[str, Any], marks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the state as it is stored: its account has a table of its own."""
+    ours = {name: value for name, value in marks.items() if name != "account"}
+    return {**state, "context": {**state["context"], "flowherd": ours}}
 
 
 def _time(what: str, value: Any) -> int | None:

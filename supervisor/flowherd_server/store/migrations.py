@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
+from flowherd_server.store import account_table  # noqa: F401 - its table is one of METADATA
 from flowherd_server.store.run_counts import keep_counts
 from flowherd_server.store.statistics import set_statistics
 from flowherd_server.store.tables import METADATA, stored_tables

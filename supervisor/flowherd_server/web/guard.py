@@ -45,6 +45,7 @@ _EXTENSIONS = ", ".join(
         "agent-reports",
         "flow-rules",
         "apply",
+        "accounts",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

@@ -16,7 +16,7 @@ from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import change_input, claim_input, log_input, state_input
 from flowherd.backends.graphql.questions import Question, Questions
 from flowherd.backends.graphql.run_rows import stored_state, stored_states
-from flowherd.backends.graphql.transport import AGENT_REPORTS, SHARING, TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import ACCOUNTS, AGENT_REPORTS, SHARING, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities, UnfinishedRuns
 from flowherd.config.urls import without_user
@@ -194,8 +194,12 @@ class GraphQLBackend:
     def report_together(self, reports: Sequence[StateReport]) -> None:
         """Set all these states in one request; dated as `report` says."""
         dated = [one if self._sends_line_ids else replace(one, message=dated_message(one)) for one in reports]
-        states = [change_input(one) for one in dated]
+        states = [change_input(one, with_account=self._keeps_accounts) for one in dated]
         self._transport.mutate("set_flow_run_states", {"states": states}, "states { id status message }")
+
+    @property
+    def _keeps_accounts(self) -> bool:
+        return ACCOUNTS in self._transport.server_extensions
 
     def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
         """Write the lines, then set the states; flowherd's own server stores a line that is sent again once."""

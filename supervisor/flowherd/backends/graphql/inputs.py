@@ -33,9 +33,12 @@ def state_input(report: StateReport, wrapped: Mapping[str, Any] | None = None) -
     return state
 
 
-def change_input(report: StateReport) -> dict[str, Any]:
-    """Return a report as an entry of `set_flow_run_states`."""
-    return {"flow_run_id": report.flow_run_id, "version": report.version, "state": state_input(report)}
+def change_input(report: StateReport, *, with_account: bool = False) -> dict[str, Any]:
+    """Return a report as an entry of `set_flow_run_states`; `with_account` for servers that keep accounts."""
+    state = state_input(report)
+    if with_account and report.account is not None:
+        state["context"]["flowherd"]["account"] = dict(report.account)
+    return {"flow_run_id": report.flow_run_id, "version": report.version, "state": state}
 
 
 def claim_input(claim: Claim) -> dict[str, Any]:

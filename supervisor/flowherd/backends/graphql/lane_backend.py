@@ -68,7 +68,8 @@ class LaneBackend(GraphQLBackend):
     def deliver(self, lines: Sequence[LogLine], reports: Sequence[StateReport]) -> None:
         """Write the lines, then set the states, in one request; if one of them is refused, nothing is stored."""
         logs = [log_input(line, with_id=True) for line in lines]
-        if self._lane.ask("report", logs=logs, states=[change_input(one) for one in reports]) is not None:
+        states = [change_input(one, with_account=self._keeps_accounts) for one in reports]
+        if self._lane.ask("report", logs=logs, states=states) is not None:
             return
         if lines:
             super().write_logs(lines)

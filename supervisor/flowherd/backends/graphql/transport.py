@@ -57,6 +57,8 @@ RETRY = "retry"
 FLOW_RULES = "flow-rules"
 #: The extension that makes the flows of a project what a project file says, `apply_flows`.
 APPLY = "apply"
+#: The extension by which the report of an end carries an account (story/account.py).
+ACCOUNTS = "accounts"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

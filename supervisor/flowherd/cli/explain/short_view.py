@@ -30,10 +30,10 @@ def short_view(story: dict[str, Any], entries: Sequence[StoryLine], now: datetim
     run, flow = (cut_middle(str(story[name]), names) for name in ("name", "flow"))
     state = story["state"] or "state not known"
     screen.add(f"{run} ({story['id']}), a run of {flow}: {state}", style=state_style(state), most=3)
-    verdict, *more = verdict_sentences(story) or [""]
+    verdict, *details = verdict_sentences(story) or [""]
     if verdict:
         screen.add(verdict, most=_VERDICT_LINES)
-    _add(screen, more, _VERDICT_LINES if story["reason"] else _WAITING_LINES)
+    _add(screen, details, _VERDICT_LINES if story["reason"] else _WAITING_LINES)
     _add(screen, _listed("still running, could not be ended: ", story["survivors"]), _FACT_LINES, style="bad")
     _add(screen, [f"damaged: {problem}" for problem in story["damage"]], _FACT_LINES)
     _add(screen, [f"log: {'; '.join(story['log'])}."] if story["log"] else [], _FACT_LINES)

@@ -35,9 +35,9 @@ def outbox_to_json(outbox: Outbox) -> dict[str, Any]:
 
 
 def report_to_json(report: StateReport) -> dict[str, Any]:
-    """Return a report as a JSON object; what it does not say of phases and figures is left out."""
-    numbers = {"phases": dict(report.phases), "figures": dict(report.figures)}
-    whole = {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **numbers}
+    """Return a report as a JSON object; what it does not say of phases, figures and account is left out."""
+    objects = {"phases": dict(report.phases), "figures": dict(report.figures), "account": dict(report.account or {})}
+    whole = {**vars(report), "state": report.state.value, "at": report.at.isoformat(), **objects}
     return {name: value for name, value in whole.items() if value != {}}
 
 
@@ -72,6 +72,7 @@ def report_from_json(item: Any, flow_run_id: str) -> StateReport:
         pid=None if pid is None else checked_pid(pid),
         phases=known_phases(item.get("phases")),
         figures=known_figures(item.get("figures")),
+        account=item["account"] if isinstance(item.get("account"), dict) else None,
         of_process=item.get("of_process") is True,
         **{name: checked_text(value) for name, value in optional.items()},
     )
