@@ -19,6 +19,7 @@ from flowherd.flow_run import Flow as Flow
 from flowherd.flow_run import FlowRun as FlowRun
 from flowherd.flow_run import TaskRun as TaskRun
 from flowherd.states import CLAIMABLE, RunState
+from flowherd.story.live_news import LiveNews
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class Wake:
     #: Flow runs that the backend offers to this agent, as `SharingBackend.offered_runs` returns them; None if news of
     #: this backend never names any.
     offered: tuple[FlowRun, ...] | None = None
+    #: What else the backend asks of the agent.
+    live: LiveNews = field(default_factory=LiveNews)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any
 from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
+from flowherd.host_figures import STEP_S, HostHistory
 from flowherd_server.call import Effects
 from flowherd_server.rules.gatekeeper import Gatekeeper
 from flowherd_server.runs.agent_contacts import STORE_INTERVAL_S, AgentContacts
@@ -39,6 +40,7 @@ class Background:
         database: Database,
         announce: Callable[[Effects], None],
         contacts: AgentContacts,
+        host: HostHistory,
         *,
         schedule_ahead: int,
         keep_finished_s: float,
@@ -49,6 +51,7 @@ class Background:
         self._database = database
         self._announce = announce
         self._contacts = contacts
+        self._host = host
         self._schedule_ahead = schedule_ahead
         self._keep_finished_s = keep_finished_s
         self._rescue_options = rescue
@@ -65,8 +68,8 @@ class Background:
     def start(self, *, restored: bool = False) -> None:
         """Start the tasks. On an older copy of the database nothing is made up for: it ran before the restore."""
         self._makes_up = not restored
-        tasks = (self._schedule(), self._keep_gate(), self._prune(), self._store_contacts(), *self._rescues())
-        self._tasks = [asyncio.create_task(each) for each in tasks]
+        tasks = (self._schedule(), self._keep_gate(), self._prune(), self._store_contacts(), self._look_at_host())
+        self._tasks = [asyncio.create_task(each) for each in (*tasks, *self._rescues())]
 
     def request_stop(self) -> None:
         """Have work in threads end at the next opportunity."""
@@ -154,6 +157,11 @@ class Background:
         while True:
             await asyncio.sleep(STORE_INTERVAL_S)
             await asyncio.to_thread(self._contacts.store)
+
+    async def _look_at_host(self) -> None:
+        while True:
+            await asyncio.to_thread(self._host.look)
+            await asyncio.sleep(STEP_S)
 
     def _is_stopping(self) -> bool:
         return self._stopping

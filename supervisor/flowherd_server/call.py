@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from flowherd.story.live_news import Action, LiveNews
+from flowherd_server.errors import Refused
 from flowherd_server.offers import DueRun, OfferBook, Passed
 
 
@@ -56,6 +58,31 @@ class Caller:
     tenant_id: str | None = None
 
 
+class Live(Protocol):
+    """What operations need of what agents report while their runs go on (runs/live_board.py)."""
+
+    def note(self, agent_id: str | None, report: Any) -> None:
+        """Take an agent's report, whatever was sent."""
+
+    def news(self, agent_id: str | None) -> LiveNews:
+        """Return what an agent is asked now, beside runs."""
+
+    def ask(self, agent_id: str, name: str | None, action: Action, deadline_s: float | None) -> str:
+        """Ask an agent something, and return the order's id. Raises Refused."""
+
+
+class _NoAgents:
+    """For operations that the server carries out by itself: no agent has reported anything."""
+
+    def note(self, agent_id: str | None, report: Any) -> None: ...
+
+    def news(self, agent_id: str | None) -> LiveNews:
+        return LiveNews()
+
+    def ask(self, agent_id: str, name: str | None, action: Action, deadline_s: float | None) -> str:
+        raise Refused("no agent is known")
+
+
 @dataclass(frozen=True)
 class Call:
     """One operation in its write transaction."""
@@ -70,3 +97,4 @@ class Call:
     offers_runs: bool = True
     effects: Effects = field(default_factory=Effects)
     offers: OfferBook = field(default_factory=OfferBook)
+    live: Live = field(default_factory=_NoAgents)

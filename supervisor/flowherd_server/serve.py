@@ -128,6 +128,7 @@ def run(options: ServerOptions) -> None:
 
 async def _serve(options: ServerOptions, database: Database, record: DatabaseRecord, listener: socket.socket) -> None:
     core = ServerCore(database, options.schedule_ahead, options.keep_finished_s, options.rescue, record.restored_us)
+    core.live.may_stop_agents = bool(options.token)
     url = _url(options.host, listener.getsockname()[1])
     if record.restored:
         text = "the database is an older copy, or was brought here: {}; no runs are handed out for {:.0f} s, so that {}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from graphql.type import GraphQLBoolean
 from loguru import logger
 from sqlalchemy import Connection, select
 
+from flowherd.host_figures import HostHistory, read_host
 from flowherd_server.background import Background
 from flowherd_server.call import Call, Caller, Effects
 from flowherd_server.graphql.encoding import encoded
@@ -51,6 +52,9 @@ SCHEMA = build_schema(
     [ComputedField("agent", "connected", GraphQLNonNull(GraphQLBoolean), ("id",)), *LIVE_FIELDS, *ACCOUNT_FIELDS],
 )
 
+#: How long a question for figures waits for the agents' reports if the last ones are old, seconds.
+_FIGURES_S = 0.25
+
 
 class ServerCore:
     """One running server. Must be made in the event loop; methods for other threads say so."""
@@ -82,15 +86,18 @@ class ServerCore:
         self.listeners.append(self.followers.announce)
         self.contacts = AgentContacts(database)
         #: What agents report of the runs that go on, in memory.
-        self.live = LiveBoard()
+        self.live = LiveBoard(self._tell_watched, self._tell_order)
         self.listeners.append(lambda effects: self.live.forget(effects.ended))
         self.usual = UsualDurations()
+        #: How this host, with the disk of the database, was in the last hour.
+        self.host = HostHistory(lambda: read_host({"data": database.path.parent}))
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
         self._background = Background(
             database,
             self.announce,
             self.contacts,
+            self.host,
             schedule_ahead=schedule_ahead,
             keep_finished_s=keep_finished_s,
             rescue=rescue,
@@ -145,7 +152,7 @@ class ServerCore:
         if "last_queried" in text or "reported" in text:
             self.contacts.store()
         if any(word in text for word in WATCHING_WORDS):
-            self.live.watch()
+            self.live.ask_for_figures(_FIGURES_S)
         with self.turns.turn() as turn:
             context = RequestContext(self, caller, variables or {}, turn)
             answer = execute(SCHEMA, text, variables, operation_name, context)
@@ -187,6 +194,17 @@ class ServerCore:
     def _in_loop(self, what: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
             self._loop.call_soon_threadsafe(what, *arguments)
+
+    def _tell_watched(self) -> None:
+        self._tell_live({agent.agent_id for agent in self.live.agents() if agent.is_live})
+
+    def _tell_order(self, agent_id: str) -> None:
+        self._tell_live({agent_id})
+
+    def _tell_live(self, agent_ids: Collection[str]) -> None:
+        """Send agents what they are asked now beside runs, and wake those that have no lane."""
+        self.subscribers.tell_live(agent_ids, self.live.news)
+        self._in_loop(self.board.wake_for_live, agent_ids)
 
     def _offer(self, effects: Effects) -> list[str]:
         """Offer the runs that are due now to agents that wait, and send them to those that are subscribers.
@@ -236,7 +254,7 @@ class RequestContext(LiveFields, AccountFields):
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
-        self.live, self.usual = self.core.live, self.core.usual
+        self.board, self.usual = self.core.live, self.core.usual
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -257,7 +275,15 @@ class RequestContext(LiveFields, AccountFields):
             transaction = core.database.writing(operation.durable)
         with transaction as connection:
             # With the time at which it has the write lock, so that later changes have later times.
-            call = Call(connection, self.caller, now_us(), core.schedule_ahead, core.offers_runs, offers=core.offers)
+            call = Call(
+                connection,
+                self.caller,
+                now_us(),
+                core.schedule_ahead,
+                core.offers_runs,
+                offers=core.offers,
+                live=core.live,
+            )
             answer = operation.handle(call, prepared)
         core.announce(call.effects)
         if operation.asks_for_work:

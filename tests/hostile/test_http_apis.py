@@ -17,6 +17,7 @@ from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
 from flowherd.agent.platform import Figures
+from flowherd.story.agent_report import AgentReport
 from flowherd_server.service import SCHEMA
 from tests.support.graphql_texts import input_for, operations, selection_for
 from tests.support.leftovers import none_left
@@ -43,9 +44,10 @@ def api() -> Iterator[AgentApi]:
         name="a",
         health=lambda: Health(well=True),
         poke=lambda: None,
-        runs=lambda: runs,
+        runs=lambda _looked_at: runs,
         control=Control(lambda: None),
         figures=lambda: Figures(runs=1),
+        report=AgentReport,
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

@@ -19,6 +19,8 @@ _SELECTIONS = {
     "offer_runs": "flow_runs",
     "claim_runs": "claims { flow_run_id won message }",
     "cancel_flow_run": "state",
+    "report_agent": "news",
+    "ask_agent": "order_id",
     "cancel_flow_runs": "flow_runs { flow_run_id state done }",
     "delete_flow_runs": "flow_runs { flow_run_id state done }",
     "retry_flow_runs": "flow_runs { flow_run_id id message }",

@@ -14,8 +14,10 @@ from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.http_api import ApiFacts
 from flowherd.agent.label_limits import LabelLimits
+from flowherd.agent.live_reports import LiveReports
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
+from flowherd.agent.orders import Orders
 from flowherd.agent.own_report import OwnReport
 from flowherd.agent.platform import Figures, Platform
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
@@ -115,10 +117,19 @@ class AgentParts:
 
     @functools.cached_property
     def _own_report(self) -> OwnReport:
-        figures, pause = (lambda: self._own_platform.figures()), self._own_claim_gate.pause
-        report = OwnReport(self._own_connection, self.control.instance, figures, pause)
+        figures, pause = self._own_figures, self._own_claim_gate.pause
+        shown = self._own_platform_now, self._own_orders
+        report = OwnReport(self._own_connection, self.control.instance, figures, pause, *shown)
         self._own_connection.before_last_request = report.before_request
         return report
+
+    @functools.cached_property
+    def _own_orders(self) -> Orders:
+        return Orders(self.control, self.poke, allowed=self.loaded.settings.agent.remote)
+
+    @functools.cached_property
+    def _own_live(self) -> LiveReports:
+        return LiveReports(self._own_connection, self._own_report, self._own_orders)
 
     def _own_is_stopping(self, signals: StopSignals) -> bool:
         if signals.count > 0:
@@ -132,10 +143,13 @@ class AgentParts:
         assert request is not None
         if request.on_stop != "drain":
             self._own_platform.begin_closing()
+        elif self._own_connection.keeps_reports:
+            self._own_live.keep_on()
         wait.flush(self._own_loop.is_idle)
         self._own_platform.shut_down(request, wait)
 
     def _own_woken(self, wake: Wake) -> None:
+        self._own_live.take(wake.live)
         self._own_platform.woken(wake)
         if wake.offered:
             self._own_offered.take(wake.offered)
@@ -143,9 +157,9 @@ class AgentParts:
             self.poke()  # without room, the end of a run leads to a poll
 
     def _own_api_facts(self) -> ApiFacts:
-        platform = self._own_platform
-        return ApiFacts(self.name, self.health, self.poke, platform.living_runs, self.control, self._own_figures)
+        runs, report = self._own_platform.living_runs, self._own_live.own_report.report
+        return ApiFacts(self.name, self.health, self.poke, runs, self.control, self._own_figures, report)
 
     def _own_figures(self) -> Figures:
-        full = self._own_label_limits.full(self.submitting_flow_runs)
-        return replace(self._own_platform.figures(), full_labels=full)
+        full, most = self._own_label_limits.full(self.submitting_flow_runs), self.loaded.settings.runs.max_spool_bytes
+        return replace(self._own_platform.figures(), full_labels=full, spool_most_bytes=most)

@@ -58,6 +58,8 @@ class Connection:
         self.refused: NotAuthorized | None = None
         #: What the server can do; None until `connect` has succeeded.
         self.capabilities: ServerCapabilities | None = None
+        #: Whether the agent has stopped, so that nothing more is to be sent.
+        self.is_closed = False
         #: Whether a request has had no answer since the last one that had.
         self._was_away = False
         #: Which life of the server answered last, as far as it says so.
@@ -129,6 +131,11 @@ class Connection:
     def delivers_together(self) -> bool:
         """Whether the backend takes log lines and the states that follow them together."""
         return self.capabilities is not None and self.capabilities.delivers_together
+
+    @property
+    def keeps_reports(self) -> bool:
+        """Whether the server keeps what agents report of themselves."""
+        return self.capabilities is not None and self.capabilities.keeps_agent_reports
 
     def due_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, which has room for `room` of them; None means any number.
@@ -216,6 +223,7 @@ class Connection:
 
     def close(self) -> None:
         """Give the sockets back."""
+        self.is_closed = True
         self._closing.set()
         if "backend" in self.__dict__:
             self.backend.close()

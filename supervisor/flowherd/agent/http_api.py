@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,11 +32,13 @@ from starlette.routing import Route
 
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
+from flowherd.agent.orders import CANNOT_RESTART
 from flowherd.agent.platform import Figures
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
 from flowherd.http_limits import Limits
+from flowherd.story.agent_report import AgentReport
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: How long requests that are under way may go on when the agent stops, seconds.
@@ -53,10 +55,13 @@ class ApiFacts:
     name: str
     health: Callable[[], Health]
     poke: Callable[[], None]
-    #: Returns one object for each run that has not ended, with what its processes use.
-    runs: Callable[[], list[dict[str, Any]]]
+    #: Returns one object for each run that has not ended, with what its processes use, and the processes of those runs
+    #: whose ids it is given.
+    runs: Callable[[Collection[str]], list[dict[str, Any]]]
     control: Control
     figures: Callable[[], Figures]
+    #: Returns what the agent reports of itself.
+    report: Callable[[], AgentReport]
 
 
 class AgentApi:
@@ -177,7 +182,8 @@ class Routes:
         return JSONResponse({})
 
     def _runs(self, request: Request) -> Response:
-        return JSONResponse({"agent": self._facts.name, "runs": self._facts.runs()})
+        looked_at = request.query_params.getlist("processes")
+        return JSONResponse({"agent": self._facts.name, "runs": self._facts.runs(looked_at)})
 
     def _agent(self, request: Request) -> Response:
         control = self._facts.control
@@ -188,6 +194,7 @@ class Routes:
                 "instance": control.instance,
                 "paused": control.paused,
                 **asdict(self._facts.figures()),
+                "report": self._facts.report().as_json(),
             }
         )
 
@@ -218,8 +225,7 @@ class Routes:
             control.keep_runs_at_stop()
             return self._agent(request)
         if not control.may_restart:
-            text = "this agent is part of another program, which does not restart it; stop and start that program"
-            return JSONResponse({"error": text}, 409)
+            return JSONResponse({"error": CANNOT_RESTART}, 409)
         return self._shut_down(request, ShutdownRequest(on_stop="detach", start_again=True))
 
     def _shut_down(self, request: Request, shutdown: ShutdownRequest) -> Response:
@@ -284,7 +290,7 @@ class _RunsCollector(Collector):
         self._facts = facts
 
     def collect(self) -> Iterator[Metric]:
-        runs = self._facts.runs()
+        runs = self._facts.runs(())
         yield GaugeMetricFamily("flowherd_up", "1 when the agent is well", value=float(self._facts.health().well))
         yield GaugeMetricFamily("flowherd_runs", "flow runs on this host now", value=len(runs))
         memory = GaugeMetricFamily("flowherd_run_memory_bytes", "memory of a run's processes", labels=_RUN_LABELS)

@@ -1,4 +1,4 @@
-"""When an agent reports itself to a server that keeps such reports, and what. No request is made for it."""
+"""When an agent reports itself and its runs to a server that keeps such reports. No request is made for it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 from loguru import logger
 
 from flowherd import __version__
 from flowherd.agent.connection import Connection
 from flowherd.agent.health import ClaimPause
-from flowherd.agent.platform import Figures
+from flowherd.agent.orders import Orders
+from flowherd.agent.platform import Figures, Platform
 from flowherd.backends.protocol import ReportingBackend
+from flowherd.host_figures import read_host
 from flowherd.story.agent_report import AgentReport
+from flowherd.story.live import MOST_RUNS, read_run_figures
 
 #: How old the last report may be if nothing has changed, seconds.
 _REPORT_S = 60.0
@@ -30,11 +34,15 @@ class OwnReport:
         instance: str,
         figures: Callable[[], Figures],
         claim_pause: Callable[[], ClaimPause | None],
+        platform: Callable[[], Platform],
+        orders: Orders,
     ) -> None:
         self._connection = connection
         self._instance = instance
         self._figures = figures
         self._claim_pause = claim_pause
+        self._platform = platform
+        self._orders = orders
         self._since = time.time()
         self._host = socket.gethostname()
         self._reported_s: float | None = None
@@ -44,7 +52,7 @@ class OwnReport:
     def before_request(self) -> None:
         """Report if something has changed, or the last report is old; called before a request for flow runs."""
         connection = self._connection
-        if connection.capabilities is None or not connection.capabilities.keeps_agent_reports:
+        if not connection.keeps_reports:
             return
         pause = self._claim_pause()
         present = (pause.word if pause else "", connection.epoch)
@@ -55,12 +63,20 @@ class OwnReport:
         backend = connection.backend
         if isinstance(backend, ReportingBackend):
             try:
-                backend.report_agent(self._report(pause).as_json())
+                backend.report_agent(self.live())
             except Exception as error:  # what is only for a list must not keep the agent from polling
                 logger.debug("The agent cannot report itself: {!r}", error)
 
-    def _report(self, pause: ClaimPause | None) -> AgentReport:
-        figures = self._figures()
+    def live(self, looked_at: Collection[str] = ()) -> dict[str, Any]:
+        """Return the report with the figures of the runs, of those in `looked_at` with their processes."""
+        runs = self._platform().living_runs(looked_at)[:MOST_RUNS]
+        figures = [one.as_json() for one in read_run_figures(runs)]
+        return {**self.report().as_json(), "run_figures": figures, "outcomes": self._orders.outcomes}
+
+    def report(self) -> AgentReport:
+        """Return what the agent reports of itself now."""
+        figures, pause, state_dir = self._figures(), self._claim_pause(), self._platform().state_dir
+        host = read_host({"state": state_dir})
         return AgentReport(
             instance=self._instance,
             host=self._host,
@@ -73,6 +89,9 @@ class OwnReport:
             hold=pause.word if pause else "",
             hold_reason=pause.reason if pause else "",
             unsent_bytes=figures.spool_bytes,
-            load=round(os.getloadavg()[0], 2),
-            cpus=os.cpu_count(),
+            unsent_most_bytes=figures.spool_most_bytes,
+            load=host.load,
+            cpus=host.cpus,
+            host_figures=host,
+            remote=self._orders.allowed,
         )

@@ -45,6 +45,8 @@ class Figures:
     full_labels: Mapping[str, int] = field(default_factory=dict)
     #: Bytes of output that the backend does not have yet.
     spool_bytes: int = 0
+    #: How many may wait before nothing more is claimed; None for any number.
+    spool_most_bytes: int | None = None
     #: What fork servers are importing: interpreter, module, seconds, and the ids of the runs that wait for it.
     preloading: Sequence[Mapping[str, Any]] = ()
 
@@ -130,8 +132,11 @@ class Platform(Protocol):
         """Return how much there is to do."""
         ...
 
-    def living_runs(self) -> list[dict[str, Any]]:
-        """Return one object for each run that has not ended, for the agent's API."""
+    def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return one object for each run that has not ended, with the fields of `RunFigures` (story/live.py).
+
+        Those in `looked_at` have a list of their processes.
+        """
         ...
 
     def begin_closing(self) -> None:
@@ -218,7 +223,7 @@ class Elsewhere:
         """Count the runs that are being deployed; what was deployed is not known any more."""
         return Figures(runs=len(self._deploying))
 
-    def living_runs(self) -> list[dict[str, Any]]:
+    def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
         """Return the runs that are being deployed."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self._deploying)]
 

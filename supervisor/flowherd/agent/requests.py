@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, cast
 
 from flowherd.backends.protocol import (
     Backend,
     DeliveringBackend,
     JournalBackend,
+    LiveBackend,
     SharingBackend,
     UnfinishedRuns,
     VersionedBackend,
 )
+from flowherd.story.live_news import LiveNews
 from flowherd.values import Claim, FlowRun, JournalPiece, LogLine, RunAtBackend, StateReport, StoredState, Wake
 
 Answer = TypeVar("Answer")
@@ -114,6 +116,14 @@ class Requests:
     def run_at_backend(self, flow_run_id: str) -> RunAtBackend | None:
         """Fetch a flow run's state together with those of its waiting task runs."""
         return self._make(lambda backend: backend.run_at_backend(flow_run_id))
+
+    def send_report(self, report: Mapping[str, Any]) -> LiveNews:
+        """Send what the agent reports of itself now, at a `LiveBackend`; otherwise nothing is sent."""
+
+        def send(backend: Backend) -> LiveNews:
+            return backend.send_report(report) if isinstance(backend, LiveBackend) else LiveNews()
+
+        return self._make(send)
 
     def wait_for_wake(self, seen: int, timeout_s: float) -> Wake:
         """Wait until the backend has something for this agent."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from flowherd.story.live_news import LiveNews
 from flowherd.values import (
     AgentIdentity,
     Claim,
@@ -225,6 +226,15 @@ class ReportingBackend(Protocol):
 
     def report_agent(self, report: Mapping[str, Any]) -> None:
         """Send this report, JSON, along with the next request for flow runs, in place of one that was not sent yet."""
+        ...
+
+
+@runtime_checkable
+class LiveBackend(Protocol):
+    """What a backend has beside `ReportingBackend` if its server asks for reports while somebody watches there."""
+
+    def send_report(self, report: Mapping[str, Any]) -> LiveNews:
+        """Send this report, JSON, now. Returns what the server asks of the agent then."""
         ...
 
 

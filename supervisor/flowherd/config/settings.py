@@ -131,6 +131,9 @@ class AgentSection(Section):
     hostname_label: bool = Field(default=True, description="Give the agent a label with the name of its host.")
     preload: list[str] = Field(default=[], description="Modules that the fork server imports once, for all runs.")
     spare_runners: int = Field(default=1, ge=0, le=16, description="Runners kept ready for each interpreter in use.")
+    remote: bool = Field(
+        default=True, description="Pause, resume, drain and restart when asked to at flowherd's own server."
+    )
     api_token: Token = Field(default="", description="Token that callers of the agent's own HTTP API must send.")
     cgroup: Literal["auto", "off"] = Field(
         default="auto",

@@ -271,9 +271,9 @@ class Host:
         options, unsent = self._options, self._registry.unsent_bytes(self._options.send_logs)
         return Figures(runs=living, limit=options.limit, spool_bytes=unsent, preloading=waits)
 
-    def living_runs(self) -> list[dict[str, Any]]:
-        """Return one object for each run that has not ended, with what its processes use."""
-        return [run_stats(run) for run in self._registry.living()]
+    def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Return one object for each run that has not ended, with its figures."""
+        return [run_stats(run, with_tree=run.id in looked_at) for run in self._registry.living()]
 
     def processes(self, flow_run_id: str | None = None) -> set[RunProcess]:
         """Return the processes of the runs, or of one run, that have not ended, whichever agent started them."""

@@ -21,6 +21,7 @@ from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
 from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.run_meter import RunMeter
 from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
 from flowherd.host.run_phase import after as after_event
 from flowherd.host.store.outbox import Outbox
@@ -84,7 +85,7 @@ class Run:
         self.flow_pid: int | None = None
         #: Exit code of the flow process, negative for a signal; None before the end, and if it left none.
         self.exit_status: int | None = None
-        self.tree = ProcessTree(usage=Usage())
+        self.tree, self.meter = ProcessTree(usage=Usage()), RunMeter()
         self.stop: StopRequest | None = None
         #: Whether this is a second start of the directory, after the run's end was reported.
         self.is_after_end = spec.agent.after_end
@@ -194,8 +195,7 @@ class Run:
 
     def observe(self, tree: ProcessTree) -> None:
         """Record what the run's processes use now; the peak is kept."""
-        peak = max(self.tree.usage.peak_memory_bytes, tree.usage.memory_bytes)
-        self.tree = replace(tree, usage=replace(tree.usage, peak_memory_bytes=peak))
+        self.tree = self.meter.observe(self.tree, tree)
 
     def ask_to_stop(self, reason: str, detail: str, grace_s: float | None = None) -> None:
         """Ask the runner to end the run: gracefully for `grace_s` (None: the run's own grace time), then by force.

@@ -42,5 +42,7 @@ OFFER = "offer"
 LINES = "lines"
 #: Flow runs whose logs are followed now: all of them, each time that they have changed.
 FOLLOWED = "followed"
+#: Whether somebody watches, and what the agent is asked (flowherd/story/live_news.py), each time that it has changed.
+LIVE = "live"
 
 Message = dict[str, Any]

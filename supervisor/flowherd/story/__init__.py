@@ -6,6 +6,7 @@ timeline      what happened to it, in order
 waiting       why it has not started, or which agent has it
 account       what its end carries: evidence, figures, dated events, a thinned curve, the last processes
 tones         which colour and word a state has
+live_news     what the server asks of an agent beside runs
 order         which runs come first: running, due, failed lately, next
 agent_report  what an agent reports of itself
 live          what an agent reports of one running run

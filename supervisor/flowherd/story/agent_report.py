@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from flowherd.host_figures import HostFigures, read_host_figures
 from flowherd.story.sent_values import NUMBER, WHOLE, Kind, readable
 
 
@@ -32,23 +33,34 @@ class AgentReport:
     hold_reason: str = ""
     #: Output that the backend does not have yet, bytes.
     unsent_bytes: int | None = None
+    #: The most output that may wait for the backend before nothing more is claimed, bytes; None for any.
+    unsent_most_bytes: int | None = None
+    #: How its host is, with the disk of its state directory; None if an older release reports.
+    host_figures: HostFigures | None = None
+    #: Whether it carries out what it is asked over the server: pause, resume, drain, restart (setting agent.remote).
+    remote: bool | None = None
     #: Load average of the host over one minute, and its number of processors.
     load: float | None = None
     cpus: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as it is sent and stored."""
-        return asdict(self)
+        host = self.host_figures
+        return {**asdict(replace(self, host_figures=None)), "host_figures": None if host is None else host.as_json()}
 
 
 #: Types of the fields' values.
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("instance", "host", "version", "python", "hold", "hold_reason"), str),
-    **dict.fromkeys(("pid", "limit", "runs", "unsent_bytes", "cpus"), WHOLE),
+    **dict.fromkeys(("pid", "limit", "runs", "unsent_bytes", "unsent_most_bytes", "cpus"), WHOLE),
     **dict.fromkeys(("since", "load"), NUMBER),
 }
 
 
 def read_agent_report(value: Any) -> AgentReport | None:
     """Return the report in a value that was sent or stored; None if it is none. What cannot be read is left out."""
-    return AgentReport(**readable(value, _KINDS)) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        return None
+    host, remote = read_host_figures(value.get("host_figures")), value.get("remote")
+    known = remote if isinstance(remote, bool) else None
+    return AgentReport(**readable(value, _KINDS), host_figures=host, remote=known)

@@ -37,6 +37,11 @@ def _task_run_info(_root: Any, info: Any, task_run_id: str) -> Mapping[str, Any]
     return dict(row_by_id(info.context.connection, TASK_RUN, task_run_id))
 
 
+def _agent_order(_root: Any, info: Any, id: str) -> Mapping[str, Any]:
+    """Return what has come of an order of `ask_agent`: null before an answer, empty if it was carried out."""
+    return {"outcome": info.context.core.live.orders.outcome(id, 0.0)}
+
+
 _AUTH_INFO = GraphQLObjectType(
     "auth_info", {"api_token_scope": GraphQLField(GraphQLString), "tenant_id": GraphQLField(UUID_INPUT)}
 )
@@ -57,6 +62,7 @@ _MEMBERSHIP = GraphQLObjectType(
     "membership", {"tenant_id": GraphQLField(UUID_INPUT), "tenant": GraphQLField(_MEMBER_TENANT)}
 )
 _USER = GraphQLObjectType("user", {"default_membership": GraphQLField(_MEMBERSHIP)})
+_ORDER = GraphQLObjectType("agent_order", {"outcome": GraphQLField(GraphQLString)})
 _ID = GraphQLArgument(GraphQLNonNull(UUID_INPUT))
 
 ROOT_FIELDS: Mapping[str, GraphQLField] = {
@@ -68,6 +74,7 @@ ROOT_FIELDS: Mapping[str, GraphQLField] = {
         JSON_INPUT, {"name": GraphQLArgument(GraphQLNonNull(GraphQLString))}, resolve=_secret_value
     ),
     "secret_names": GraphQLField(GraphQLList(GraphQLNonNull(GraphQLString)), resolve=_secret_names),
+    "agent_order": GraphQLField(_ORDER, {"id": GraphQLArgument(GraphQLNonNull(GraphQLString))}, _agent_order),
     # Prefect's engine reads this after a version lock, and goes on from it.
     "get_task_run_info": GraphQLField(_TASK_RUN_INFO, {"task_run_id": _ID}, _task_run_info),
 }

@@ -75,7 +75,8 @@ def _together(core: ServerCore, requests: Sequence[Request], *, is_writing: bool
 def _within(core: ServerCore, connection: Connection, now: int, each: Request, *, is_writing: bool) -> _Outcome:
     """Carry out one of the requests of a transaction, so that only its own changes are taken back if it is refused."""
     operation, request = each
-    call = Call(connection, request.connection.caller, now, core.schedule_ahead, core.offers_runs, offers=core.offers)
+    caller, known = request.connection.caller, (core.schedule_ahead, core.offers_runs)
+    call = Call(connection, caller, now, *known, offers=core.offers, live=core.live)
     execute = plain(connection).execute
     if is_writing:
         execute("SAVEPOINT request")

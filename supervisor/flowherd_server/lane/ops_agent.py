@@ -40,6 +40,9 @@ def _subscribe(request: LaneRequest) -> Mapping[str, Any] | None:
     followed = core.followers.run_ids()
     if followed:
         core.subscribers.tell_followed(followed, subscription)
+    agent_id = connection.caller.agent_id
+    if agent_id is not None and core.live.news(agent_id):
+        core.subscribers.tell_live((agent_id,), core.live.news)
     return {}
 
 
@@ -61,7 +64,16 @@ def _offer(request: LaneRequest) -> Mapping[str, Any]:
     return offer_runs(request.transaction, asked)
 
 
+def _report_agent(request: LaneRequest) -> Mapping[str, Any]:
+    """Keep in memory what the agent reports; answer what it is asked, the same as the mutation report_agent."""
+    agent_id, core = request.connection.caller.agent_id, request.core
+    core.contacts.note(agent_id, now_us())
+    core.live.note(agent_id, request.given.get("live_report"))
+    return {"news": core.live.news(agent_id).as_json()}
+
+
 OPERATIONS = (
+    LaneOperation(name="report_agent", handle=_report_agent, access=Access.NONE),
     LaneOperation(name="subscribe", handle=_subscribe, access=Access.NONE),
     LaneOperation(name="room", handle=_room, access=Access.NONE),
     LaneOperation(name="offer", handle=_offer, access=Access.READ, asks_for_work=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from flowherd_server.graphql.operations import Operation
 from flowherd_server.mutations import (
     agent_configs,
+    agent_reports,
     agents,
     apply_flows,
     artifacts,
@@ -52,6 +53,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *retry.OPERATIONS,
     *write_run_logs.OPERATIONS,
     *agents.OPERATIONS,
+    *agent_reports.OPERATIONS,
     *agent_configs.OPERATIONS,
     *artifacts.OPERATIONS,
     *key_values.OPERATIONS,

@@ -79,5 +79,12 @@ def _kept(report: Any) -> dict[str, Any] | None:
     known = read_agent_report(report)
     if known is None:
         return None
-    values = known.as_json().items()
-    return {name: storable(value[:_MAX_TEXT]) if isinstance(value, str) else value for name, value in values}
+    return {name: _storable(value) for name, value in known.as_json().items()}
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value[:_MAX_TEXT])
+    if isinstance(value, dict):
+        return {name: _storable(one) for name, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, list) else value

@@ -15,6 +15,9 @@ from typing import Any
 
 from flowherd.story.agent_report import AgentReport, read_agent_report
 from flowherd.story.live import RunFigures, Sample, read_run_figures
+from flowherd.story.live_news import Action, LiveNews
+from flowherd_server.errors import Refused
+from flowherd_server.runs.agent_orders import AgentOrders
 
 #: How long `watch` holds, seconds. Who goes on watching calls it again before that.
 WATCH_S = 10.0
@@ -24,6 +27,8 @@ KEEP_S = 150.0
 HISTORY_S, MOST_SAMPLES = 3600.0, 240
 #: Minimum time between two samples of a run, seconds; it doubles when there are too many.
 _FIRST_STEP_S = 1.5
+#: A report that is younger than this is new enough for one look, seconds.
+_FRESH_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class LiveAgent:
     report: AgentReport
     #: When the report came, seconds since the epoch.
     at: float
+    #: Whether it reports every two seconds while somebody watches, and answers orders.
+    is_live: bool = False
 
 
 @dataclass
@@ -62,9 +69,19 @@ class _Run:
 
 
 class LiveBoard:
-    """The newest reports. `on_watch` is called when somebody begins to watch, or looks at another run."""
+    """The newest reports.
 
-    def __init__(self, on_watch: Callable[[], None] = lambda: None) -> None:
+    `on_watch` is called when somebody begins to watch, or looks at another run, and `on_order` with the id under which
+    an agent is registered when it is asked something.
+    """
+
+    def __init__(
+        self, on_watch: Callable[[], None] = lambda: None, on_order: Callable[[str], None] = lambda _agent_id: None
+    ) -> None:
+        #: Whether agents may be asked to stop or start again: only at a server that asks its clients for a token.
+        self.may_stop_agents = False
+        #: What agents have been asked.
+        self.orders = AgentOrders(on_order)
         self._on_watch = on_watch
         self._changed = threading.Condition()
         self._agents: dict[str, LiveAgent] = {}
@@ -119,6 +136,53 @@ class LiveBoard:
         with self._changed:
             return sorted(run_id for run_id, until_s in self._looked_at.items() if until_s > now_s)
 
+    def ask_for_figures(self, timeout_s: float) -> None:
+        """Watch, and wait until the agents have reported if the last reports are old; `timeout_s` at most."""
+        begins_s, was_watched = time.time(), self.is_watched
+        waits_for = {key for key, agent in self._living().items() if agent.at < begins_s - _FRESH_S}
+        self.watch()
+        if waits_for and not was_watched:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: all(agent.at >= begins_s for key, agent in self._living().items() if key in waits_for),
+                    timeout_s,
+                )
+
+    def _living(self) -> dict[str, LiveAgent]:
+        """Return those agents that report while somebody watches, and are not away."""
+        since = time.time() - KEEP_S
+        return {key: agent for key, agent in list(self._agents.items()) if agent.at >= since and agent.is_live}
+
+    # -- what agents are asked
+
+    def news(self, agent_id: str | None) -> LiveNews:
+        """Return what an agent is asked now, beside runs."""
+        orders = self.orders.pending(agent_id)
+        watched = self.is_watched
+        return LiveNews(watched=watched, looked_at=tuple(self.looked_at()) if watched else (), orders=orders)
+
+    def ask(self, agent_id: str, name: str | None, action: Action, deadline_s: float | None) -> str:
+        """Ask an agent something, and return the order's id (`orders.outcome`). Raises Refused."""
+        whom = f"agent {name or agent_id}"
+        if action in (Action.DRAIN, Action.RESTART) and not self.may_stop_agents:
+            raise Refused(
+                f"{whom}: over a server without a token agents cannot be asked to {action.value}; set server.token, "
+                f"or use `flowherd {action.value}` on the agent's host"
+            )
+        living = {key: agent for key, agent in self._living().items() if agent.agent_id == agent_id}
+        if not living:
+            raise Refused(
+                f"{whom} has not reported in the last {KEEP_S:.0f} s: it is away, or of an older release; use "
+                f"`flowherd {action.value}` on its host"
+            )
+        refusing = next((agent for agent in living.values() if not agent.report.remote), None)
+        if refusing is not None:
+            raise Refused(
+                f"{whom} takes no orders from its server (agent.remote is off); use `flowherd {action.value}` on "
+                f"{refusing.report.host or 'its host'}"
+            )
+        return self.orders.add(agent_id, living.keys(), action, deadline_s)
+
     # -- what comes in
 
     def note(self, agent_id: str | None, report: Any) -> None:
@@ -130,10 +194,12 @@ class LiveBoard:
         now_s = time.monotonic()
         figures = read_run_figures(report["run_figures"]) if "run_figures" in report else None
         with self._changed:
-            self._agents[key] = LiveAgent(agent_id=agent_id, report=known, at=time.time())
+            is_live = isinstance(report.get("outcomes"), Mapping)
+            self._agents[key] = LiveAgent(agent_id=agent_id, report=known, at=time.time(), is_live=is_live)
             if figures is not None:
                 self._take(key, figures, now_s)
             self._changed.notify_all()
+        self.orders.settle(key, report.get("outcomes"))
 
     def forget(self, run_ids: Iterable[str]) -> None:
         """Forget runs that have ended."""

@@ -15,11 +15,12 @@ from flowherd_server.runs.usual_durations import UsualDurations
 from flowherd_server.store.microseconds import now_us, to_datetime
 
 #: The newest figures of the run; its curve, as [seconds since the epoch, bytes, share of a processor]; its processes,
-#: which the agent is asked for when somebody asks; and why it counts as stuck, in words.
+#: which the agent is asked for when somebody asks; why it counts as stuck, in words. What an agent reported last.
 LIVE_FIELDS = (
     ComputedField("flow_run", "figures", TABLE_JSON, ("id",)),
     ComputedField("flow_run", "curve", TABLE_JSON, ("id",)),
     ComputedField("flow_run", "processes", TABLE_JSON, ("id",)),
+    ComputedField("agent", "live", TABLE_JSON, ("id",)),
     ComputedField("flow_run", "stuck", GraphQLString, ("id", "state", "state_timestamp", "flow_id")),
 )
 #: Words in the text of a request that asks for figures.
@@ -30,27 +31,32 @@ class LiveFields:
     """Computes these fields for one request, which reads over `connection`."""
 
     connection: Connection | None
-    live: LiveBoard
+    board: LiveBoard
     usual: UsualDurations
 
     def figures(self, run_id: str) -> dict[str, Any] | None:
         """Return the newest figures of a run that goes on."""
-        found = self.live.figures(run_id)
+        found = self.board.figures(run_id)
         return None if found is None else found.as_json()
 
     def curve(self, run_id: str) -> list[Any]:
         """Return the memory and the CPU of a run that goes on, over the last hour."""
-        return [list(sample) for sample in self.live.history(run_id)]
+        return [list(sample) for sample in self.board.history(run_id)]
 
     def processes(self, run_id: str) -> list[dict[str, Any]]:
         """Return the processes of a run, and have its agent report them from now on."""
-        self.live.watch(run_id)
-        found = self.live.figures(run_id)
+        self.board.watch(run_id)
+        found = self.board.figures(run_id)
         return [] if found is None else found.as_json().get("tree", [])
+
+    def live(self, agent_id: str) -> dict[str, Any] | None:
+        """Return the newest report of an agent; None if none came lately."""
+        found = next(iter(self.board.agents(agent_id)), None)
+        return None if found is None else {**found.report.as_json(), "reported_at": found.at}
 
     def stuck(self, run_id: str, state: str, since_us: int, flow_id: str) -> str | None:
         """Return why a run counts as stuck; None if it does not."""
-        figures = self.live.figures(run_id)
+        figures = self.board.figures(run_id)
         if not may_be_stuck(state, figures):
             return None
         usual_s = None if self.connection is None else self.usual.of_flow(self.connection, flow_id)

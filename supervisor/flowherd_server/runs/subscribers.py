@@ -14,7 +14,8 @@ from typing import Any
 from loguru import logger
 from sqlalchemy.exc import SQLAlchemyError
 
-from flowherd.lane.messages import FOLLOWED, OFFER, WAKE
+from flowherd.lane.messages import FOLLOWED, LIVE, OFFER, WAKE
+from flowherd.story.live_news import LiveNews
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.label_rule import labels_match
 from flowherd_server.offers import DueRun, OfferBook, Passed
@@ -101,6 +102,12 @@ class Subscribers:
         """Tell all agents, or one, whose lines somebody waits for."""
         for each in self._all() if to is None else (to,):
             each.push(FOLLOWED, {"flow_run_ids": list(run_ids), "work": False, "ends": False})
+
+    def tell_live(self, agent_ids: Collection[str], news: Callable[[str | None], LiveNews]) -> None:
+        """Tell the agents with these ids what `news` returns for them."""
+        for each in self._all():
+            if each.agent_id in agent_ids:
+                each.push(LIVE, {**news(each.agent_id).as_json(), "work": False, "ends": False})
 
     def wake_matching(self, kinds: Iterable[tuple[str, Collection[str]]]) -> None:
         """Wake the agents that may have room for one of these: labels of runs, each with whom it is not for."""

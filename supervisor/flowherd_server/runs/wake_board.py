@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import heapq
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -168,6 +168,12 @@ class WakeBoard:
             heapq.heappush(self._later, (at_us, run._replace(labels=tuple(run.labels))))
         if effects.due:
             self._wake_due()
+
+    def wake_for_live(self, agent_ids: Collection[str]) -> None:
+        """Wake the agents with these ids, because they are asked something beside runs."""
+        for agent in self._agents.values():
+            if agent.agent_id in agent_ids:
+                agent.wake(ends=False)
 
     def poke(self) -> int:
         """Wake all agents. Returns how many are connected."""

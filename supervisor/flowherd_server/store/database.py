@@ -66,6 +66,7 @@ class Database:
             raise ConfigurationError(
                 f"this Python's SQLite is {sqlite3.sqlite_version}; the server needs 3.31 or newer"
             )
+        self.path = path
         self._writing = threading.Lock()
         self._write_errors = RecurringError(f"write to {path}", logger)
         self._write_error = ""

@@ -157,7 +157,8 @@ class _Endpoints:
             if not wait.done():
                 self._core.board.gone(waiter)
                 return Response(status_code=499)  # the client is gone
-            return JSONResponse(wait.result()._asdict())
+            live = self._core.live.news(agent_id)
+            return JSONResponse({**wait.result()._asdict(), **({"live": live.as_json()} if live else {})})
         finally:
             for each in (wait, gone):
                 each.cancel()

@@ -43,6 +43,7 @@ _EXTENSIONS = ", ".join(
         "retry",
         "schedules",
         "agent-reports",
+        "live-reports",
         "flow-rules",
         "apply",
         "accounts",

@@ -16,12 +16,20 @@ from flowherd.backends.graphql.due_runs import DueRuns
 from flowherd.backends.graphql.inputs import change_input, claim_input, log_input, state_input
 from flowherd.backends.graphql.questions import Question, Questions
 from flowherd.backends.graphql.run_rows import stored_state, stored_states
-from flowherd.backends.graphql.transport import ACCOUNTS, AGENT_REPORTS, SHARING, TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import (
+    ACCOUNTS,
+    AGENT_REPORTS,
+    LIVE_REPORTS,
+    SHARING,
+    TEXT_SO_FAR,
+    GraphQLTransport,
+)
 from flowherd.backends.late_reports import dated_message
 from flowherd.backends.protocol import ServerCapabilities, UnfinishedRuns
 from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, ClaimLost, NotAuthorized
 from flowherd.states import CLAIMABLE, FINISHED, RunState
+from flowherd.story.live_news import LiveNews, read_live_news
 from flowherd.values import (
     AgentIdentity,
     Claim,
@@ -143,6 +151,12 @@ class GraphQLBackend:
     def report_agent(self, report: Mapping[str, Any]) -> None:
         """Send this with the next request for offered runs."""
         self._report = report
+
+    def send_report(self, report: Mapping[str, Any]) -> LiveNews:
+        """Send this report now."""
+        if LIVE_REPORTS not in self._transport.server_extensions:
+            return LiveNews()
+        return read_live_news(self._transport.mutate("report_agent", {"live_report": report}, "news").get("news"))
 
     def _reported(self, report: Mapping[str, Any] | None) -> None:
         """Note that this report was sent; a newer one still has to be."""
@@ -295,7 +309,11 @@ class GraphQLBackend:
         answer = self._transport.get(f"/agents/{self._agent_id}/wake", asked, timeout_s + _WAKE_MARGIN_S)
         with decoding("the wake", self.address):
             news = json_values.mapping(answer)
-            return Wake(sequence=json_values.integer(news["sequence"]), ends=news.get("ends") is not False)
+            return Wake(
+                sequence=json_values.integer(news["sequence"]),
+                ends=news.get("ends") is not False,
+                live=read_live_news(news.get("live")),
+            )
 
     @property
     def transport(self) -> GraphQLTransport:

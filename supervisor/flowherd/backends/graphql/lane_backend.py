@@ -17,6 +17,7 @@ from flowherd.backends.graphql.lane_pool import LanePool
 from flowherd.backends.graphql.lane_wakes import LaneWakes
 from flowherd.backends.graphql.run_rows import stored_states
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.story.live_news import LiveNews, read_live_news
 from flowherd.values import AgentIdentity, Claim, FlowRun, JournalPiece, LogLine, StateReport, StoredState, Wake
 
 
@@ -48,6 +49,11 @@ class LaneBackend(GraphQLBackend):
         with decoding("the offered flow runs", self.address):
             rows = json_values.sequence(answer.head["flow_runs"])
         return [run for run in self._due_runs.read(rows) if run.id not in exclude]
+
+    def send_report(self, report: Mapping[str, Any]) -> LiveNews:
+        """Send this report now."""
+        answer = self._lane.ask("report_agent", live_report=report)
+        return super().send_report(report) if answer is None else read_live_news(answer.head.get("news"))
 
     def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
         """Claim all the runs in one request, which is one transaction of the server."""

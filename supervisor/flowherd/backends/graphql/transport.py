@@ -45,6 +45,9 @@ TEXT_SO_FAR = "text-so-far"
 SHARING = frozenset({"offers", "claim-runs"})
 #: The extension by which `offer_runs` takes what an agent reports of itself.
 AGENT_REPORTS = "agent-reports"
+#: The extension by which it takes figures of running runs, says whether somebody watches, and passes on what an agent
+#: is asked: `report_agent`, `ask_agent`, the fields `figures`, `curve`, `processes` and `stuck` of flow runs.
+LIVE_REPORTS = "live-reports"
 #: The extension by which a request is held until a flow run has ended.
 WAIT_FOR_END = "wait-for-end"
 #: The extension of schedules: flowherd's own clock, and the query `schedule_times`.

@@ -113,10 +113,10 @@ def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
     Memory is the sum of resident sets, which counts shared pages once for each process: cheap, and never too low.
     `exact_usage` returns the exact figure.
     """
-    table: dict[int, _Status] = {}
+    table: dict[int, ProcessStatus] = {}
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - thousands of names
-        status = _status(int(name)) if name.isdigit() else None
+        status = status_of(int(name)) if name.isdigit() else None
         if status is not None:
             table[status.pid] = status
             children.setdefault(status.parent, []).append(status.pid)
@@ -162,7 +162,7 @@ def _handles(members: Iterable[Member]) -> Iterator[psutil.Process]:
             yield process
 
 
-class _Status(NamedTuple):
+class ProcessStatus(NamedTuple):
     """What /proc/PID/stat says of a process (proc(5))."""
 
     pid: int
@@ -174,14 +174,23 @@ class _Status(NamedTuple):
     #: Whether the first thread has ended; the process lives on if it has others.
     is_zombie: bool
 
+    def resident_pages(self) -> int:
+        """Return the resident set; statm has it exact, while stat may miss megabytes on many processors."""
+        if not self.is_zombie:
+            return _pages_in(f"/proc/{self.pid}/statm")
+        if self.threads == 1:
+            return 0
+        # Only the threads that live still have the memory.
+        return max((_pages_in(f"/proc/{self.pid}/task/{thread}/statm") for thread in _threads(self.pid)), default=0)
 
-def _status(pid: int) -> _Status | None:
+
+def status_of(pid: int) -> ProcessStatus | None:
     """Return the status of a process; None if there is none, or if it is hidden from this user."""
     data = _content(f"/proc/{pid}/stat")
     if data is None:
         return None
     fields = data[data.rindex(b")") + 2 :].split(b" ", 20)
-    return _Status(
+    return ProcessStatus(
         pid=pid,
         parent=int(fields[1]),
         ticks=int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14]),
@@ -210,7 +219,7 @@ def _have_slept(run_times: Mapping[str, bytes]) -> bool:
 
 def _look_below(runner: int) -> _Look:
     """Look at the processes below the runner, by the lists of children."""
-    found: dict[int, _Status] = {}
+    found: dict[int, ProcessStatus] = {}
     run_times: dict[str, bytes] = {}
     is_certain = True
     todo = [(child, runner) for child in _children(runner, _threads(runner))]
@@ -218,7 +227,7 @@ def _look_below(runner: int) -> _Look:
         pid, parent = todo.pop()
         path = f"/proc/{pid}/schedstat"
         run_time = _content(path)
-        status = _status(pid)
+        status = status_of(pid)
         # A process of another parent got the pid meanwhile, unless the runner has adopted this one.
         if status is None or status.parent not in (parent, runner) or pid in found:
             is_certain = False
@@ -243,24 +252,14 @@ def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:
     return found
 
 
-def _tree(statuses: Iterable[_Status]) -> ProcessTree:
+def _tree(statuses: Iterable[ProcessStatus]) -> ProcessTree:
     pages, ticks, members = 0, 0, []
     for status in statuses:
-        pages += _resident_pages(status)
+        pages += status.resident_pages()
         ticks += status.ticks
         members.append(Member(status.pid, status.start_ticks))
     usage = Usage(memory_bytes=pages * _PAGE_BYTES, cpu_time_s=ticks / _TICKS_PER_S, processes=len(members))
     return ProcessTree(usage=usage, members=tuple(members))
-
-
-def _resident_pages(status: _Status) -> int:
-    """Return the resident set of a process; statm has it exact, while stat may miss megabytes on many processors."""
-    if not status.is_zombie:
-        return _pages_in(f"/proc/{status.pid}/statm")
-    if status.threads == 1:
-        return 0
-    # Only the threads that live still have the memory.
-    return max((_pages_in(f"/proc/{status.pid}/task/{thread}/statm") for thread in _threads(status.pid)), default=0)
 
 
 def _pages_in(path: str) -> int:

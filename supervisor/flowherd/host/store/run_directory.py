@@ -251,6 +251,13 @@ class RunDirectory:
             return 0
         return max(0, size - self.forwarded())
 
+    def written_at(self) -> float | None:
+        """Return when output was last added to the journal, seconds since the epoch; None without a journal."""
+        try:
+            return os.lstat(self._journal_name).st_mtime
+        except OSError:
+            return None
+
     def outbox(self) -> Outbox:
         """Return the reports that the backend has not acknowledged. Raises RunDirectoryDamaged."""
         record = self._read(files.OUTBOX_FILE)
