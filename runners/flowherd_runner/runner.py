@@ -338,6 +338,8 @@ class Runner:
             survivors=[survivor_json(one) for one in cleared.survivors[:_MAX_LEFTOVERS]],
             searched=cleared.searched,
             phases={name: round(at_s, 4) for name, at_s in self._phases.items()},
+            asked_at=self._stopper.asked_at,
+            killed_at=self._stopper.killed_at,
             lines=self._journal.lines,
             lines_cut=self._output.lines_cut,
             lines_dropped=self._journal.lines_dropped,

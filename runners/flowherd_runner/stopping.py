@@ -76,6 +76,9 @@ class Stopper:
         self.stop: Optional[Stop] = None
         #: When to kill (monotonic seconds); None before the run is asked to end, and once it is killed.
         self._kill_at_s: Optional[float] = None
+        #: When it was asked to end, and when it was killed (seconds since the epoch); None if it was not.
+        self.asked_at: Optional[float] = None
+        self.killed_at: Optional[float] = None
         #: When the flow process, which was killed, is given up if it has not ended (monotonic seconds).
         self._give_up_at_s: Optional[float] = None
 
@@ -112,13 +115,14 @@ class Stopper:
             self._begin(Stop(REASON_TIMEOUT, evidence, None, self._grace_s))
         if self._kill_at_s is not None and now >= self._kill_at_s:
             self._kill_at_s = None
+            self.killed_at = time.time()
             signal_group(self._pid, signal.SIGKILL)
             self._give_up_at_s = now + (_REFUSED_S if may_not_signal(self._pid) else _HUNG_S)
 
     def _begin(self, stop: Stop) -> None:
         if self._has_ended():  # by itself, before it was signalled
             return
-        self.stop = stop
+        self.stop, self.asked_at = stop, time.time()
         self._kill_at_s = time.monotonic() + stop.grace_s
         if stop.grace_s > 0:
             number = self._polite.number_for(stop.reason)

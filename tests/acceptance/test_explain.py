@@ -67,7 +67,11 @@ def test_the_story_of_a_run_from_its_creation_to_its_end(command: CommandLine, s
         command.wait_for_ends([run_id])
     ended = command.json("explain", run_id)
     assert (ended["state"], ended["reason"], ended["grade"]) == ("Cancelled", "cancelled", "proven")
-    assert events(ended) == ["created", "queued", "claimed", "running", "cancelling", "ended"]
+    # The directory is gone; the server has what the end carried.
+    of_host = ["asked to end", "process ended", "ended"]
+    assert events(ended) == ["created", "queued", "claimed", "started", "running", "cancelling", *of_host]
+    assert ended["leftovers"] and ended["leftovers"][0].startswith("sleep (")
+    assert [line["what"] for line in ended["story"] if line["what"] != "logged"][-2:] == ["asked to end", "ended"]
     times = [datetime.fromisoformat(entry["at"]) for entry in ended["timeline"]]
     assert times == sorted(times)
     assert ended["evidence"]

@@ -26,6 +26,8 @@ exit.json, written by the runner:
     phases                    {str: float}: times at which the run went on, seconds since the epoch: spec.json was
                               written (intent), the runner was given the directory (asked), the flow process was let
                               go to the user's code (code), this record was made (recorded). Missing before 0.2
+    asked_at, killed_at       float | null: when the runner asked the flow process to end, and when it killed it because
+                              it had not ended, seconds since the epoch. Missing before 0.2
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)
 
 after_end.json, written by the runner: wanted ([str]), what the flow's engine wants to be done once the end of a killed
@@ -64,6 +66,8 @@ AFTER_END_FILE = "after_end.json"
 FIRST_EXIT_FILE = "first-exit.json"
 #: What the agent's search of the host for strays of the run found; only the agent uses it.
 SEARCH_FILE = "search.json"
+#: What happened to the run and what it used, as far as the agent has written it down; only the agent uses it.
+ACCOUNT_FILE = "account.json"
 #: Errors of the runner itself; empty when there are none.
 RUNNER_ERRORS_FILE = "runner.err"
 
@@ -79,6 +83,7 @@ CONTENT_FILES = (
     AFTER_END_FILE,
     FIRST_EXIT_FILE,
     SEARCH_FILE,
+    ACCOUNT_FILE,
     RUNNER_ERRORS_FILE,
 )
 

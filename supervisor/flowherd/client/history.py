@@ -8,11 +8,12 @@ from typing import Any
 
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.backends.graphql.transport import ACCOUNTS, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, text, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import select
 from flowherd.states import CLAIMABLE
+from flowherd.story.account import Account, read_account
 from flowherd.story.records import NoticeView, StateView, WaitingTaskView
 
 #: Maximum number of notices, and of waiting tasks, that are read.
@@ -50,6 +51,14 @@ class RunHistory:
         """Return when the server last changed the run: once it has ended, that is when its end was stored."""
         given = {"where": {"id": self._where["flow_run_id"]}, "limit": 1}
         found = select(self._transport, "flow_run", "updated", lambda row: parsed_time(row["updated"]), **given)
+        return found[0] if found else None
+
+    def account(self) -> Account | None:
+        """Return what the run's latest end carried; None before it, and at a server that keeps no accounts."""
+        if ACCOUNTS not in self._transport.server_extensions:
+            return None
+        given = {"where": {"id": self._where["flow_run_id"]}, "limit": 1}
+        found = select(self._transport, "flow_run", "account", lambda row: read_account(row["account"]), **given)
         return found[0] if found else None
 
     def waiting_tasks(self) -> list[WaitingTaskView]:

@@ -19,6 +19,7 @@ from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.journal_end import ends_with_notice
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_directory import StateDirectory
+from flowherd.story.account import ADOPTED
 from flowherd.values import claim_token
 from flowherd_runner.contract import files
 from flowherd_runner.contract.spec import RunSpec
@@ -91,8 +92,11 @@ def _adopt(
         return
     if lock_fd is not None:
         os.close(lock_fd)
+    run.history.adopt()
     if not run.ended:
         run.resume()
+        if lock_fd is None:
+            run.history.note(ADOPTED, f"by agent process {os.getpid()}; the run went on meanwhile")
     adopted.runs.append(run)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowherd.errors import DeployError, RunDirectoryDamaged
 from flowherd.host import verdict
+from flowherd.host.end_account import with_account
 from flowherd.host.end_time import last_sign_of_life, recorded_end
 from flowherd.host.limits import mebibytes
 from flowherd.host.processes.flock import runners_within
@@ -67,6 +68,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         survivors = _look_for_survivors(run, record or {}, remember)
         decided = verdict.with_addition(decided, sentences(survivors))
         decided, ended_at = _dated(decided, record, sign_of_life)
+        decided = with_account(run, decided, record or {}, started, survivors)
         _write_notice(run, decided, record or {}, survivors)
         faults.point("after-notice")
         run.exit_status = _exit_status(record or {})

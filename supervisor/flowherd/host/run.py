@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from signal import SIGTERM
 from typing import Any
@@ -21,9 +21,11 @@ from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
 from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
+from flowherd.host.run_history import RunHistory
 from flowherd.host.run_meter import RunMeter
 from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
 from flowherd.host.run_phase import after as after_event
+from flowherd.host.stop_request import StopRequest
 from flowherd.host.store.outbox import Outbox
 from flowherd.host.store.records import Started
 from flowherd.host.store.run_directory import RunDirectory
@@ -37,15 +39,6 @@ from flowherd_runner.contract.spec import RunSpec
 
 #: Time after the grace time in which the runner must end the tree and write its record, seconds.
 _RUNNER_MARGIN_S = 5.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class StopRequest:
-    """Why a run must end, and the time (monotonic) at which the agent kills it if it has not ended."""
-
-    reason: str
-    detail: str
-    kill_at_s: float
 
 
 class Run:
@@ -86,6 +79,8 @@ class Run:
         #: Exit code of the flow process, negative for a signal; None before the end, and if it left none.
         self.exit_status: int | None = None
         self.tree, self.meter = ProcessTree(usage=Usage()), RunMeter()
+        #: What happened to it and what it used, for the account of its end.
+        self.history = RunHistory(directory.path)
         self.stop: StopRequest | None = None
         #: Whether this is a second start of the directory, after the run's end was reported.
         self.is_after_end = spec.agent.after_end

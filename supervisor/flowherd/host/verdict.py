@@ -44,10 +44,12 @@ class Verdict:
     #: As of a StateReport.
     phases: tuple[tuple[str, float], ...] = ()
     figures: tuple[tuple[str, float], ...] = ()
+    account: Mapping[str, Any] | None = None
 
     def marks(self) -> dict[str, Any]:
         """Return what a report says of the cause, of the times and of what was used."""
-        return {"reason": self.reason, "grade": self.grade, "phases": self.phases, "figures": self.figures}
+        names = ("reason", "grade", "phases", "figures", "account")
+        return {name: getattr(self, name) for name in names}
 
 
 def of_exit_record(record: Mapping[str, Any]) -> Verdict:

@@ -19,6 +19,7 @@ from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.conclude import conclude
 from flowherd.host.end_hints import EndHints
 from flowherd.host.limits import breach, is_limited
+from flowherd.host.near_limits import NearLimits
 from flowherd.host.processes import cgroups, process_tree
 from flowherd.host.processes.hand_over import HandOver
 from flowherd.host.processes.kill_tree import end_tree
@@ -29,6 +30,7 @@ from flowherd.host.run_registry import RunRegistry
 from flowherd.host.store.survivors import Survivor
 from flowherd.recurring_error import RecurringError
 from flowherd.signals import Waker
+from flowherd.story.account import KILLED
 from flowherd_runner.contract import faults
 
 #: Pause between looks at a run whose runner cannot be polled (not known yet, no pidfd, lock still held), seconds.
@@ -67,6 +69,7 @@ class Watcher:
         self._next_search_s: dict[str, float] = {}
         self._next_look_s = 0.0
         self._reader = process_tree.TreeReader()
+        self._near_limits = NearLimits()
         #: What the last look has found, by run id.
         self._trees: dict[str, process_tree.ProcessTree] = {}
         #: Runners that have ended, as their pidfds say; each stays here until its run is concluded.
@@ -97,6 +100,9 @@ class Watcher:
         for run_id in list(self._starts):
             self._forget_start(run_id)
         self._hints.close()
+        for run in self._registry.living():
+            if not run.is_after_end:
+                run.history.store()
         return True
 
     def _loop(self) -> None:
@@ -227,6 +233,8 @@ class Watcher:
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):
                 run.observe(self._trees[run_id])
+            if not run.is_after_end:  # its account is that of the first end
+                run.history.look(run.tree)
             if run_id in watched:
                 self._guarded(run, self._enforce)
 
@@ -235,8 +243,8 @@ class Watcher:
             if time.monotonic() > run.stop.kill_at_s:
                 self._force(run)
             return
-        passed = breach(run.tree.usage, run.limits)
-        if passed is None:
+        self._near_limits.look(run)
+        if breach(run.tree.usage, run.limits) is None:
             return
         exact = process_tree.exact_usage(run.tree)
         passed = breach(exact, run.limits)
@@ -247,6 +255,7 @@ class Watcher:
     def _force(self, run: Run) -> None:
         run.log.warning("The runner did not end the run in time; killing the tree", action="force")
         run.note_kill()
+        run.history.note(KILLED, "by the agent: the runner did not end it in time")
         if run.cgroup is not None:
             cgroups.kill(run.cgroup)
         end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)

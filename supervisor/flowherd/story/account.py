@@ -22,8 +22,9 @@ MOST_BYTES = 8192
 MOST_SAMPLES, MOST_EVENTS, MOST_PROCESSES, MOST_NAMES = 240, 40, 40, 20
 #: Longest texts, characters.
 _MOST_EVIDENCE, _MOST_DETAIL, _MOST_COMMAND, _MOST_NAME = 1000, 300, 120, 80
-#: Times and counts from here on are damage.
+#: Counts from here on are damage, and so are times: this one is in the year 9999.
 _MOST_NUMBER = 2.0**63
+_END_S = 253_370_764_800.0
 
 _Item = TypeVar("_Item")
 
@@ -111,13 +112,13 @@ def read_account(value: Any) -> Account | None:
     if not isinstance(value, Mapping):
         return None
     curve = value.get("samples")
-    start_s = _number(curve.get("start")) if isinstance(curve, Mapping) else None
+    start_s = read_moment(curve.get("start")) if isinstance(curve, Mapping) else None
     rows = curve.get("rows") if isinstance(curve, Mapping) and start_s is not None else None
     return Account(
         evidence=_text(value.get("evidence"), _MOST_EVIDENCE),
         exit_code=_count(value.get("exit_code")),
         signal=_count(value.get("signal")),
-        cpu_time_s=_number(value.get("cpu_time_s")),
+        cpu_time_s=read_number(value.get("cpu_time_s")),
         peak_memory_bytes=_count(value.get("peak_memory_bytes")),
         memory_limit_bytes=_count(value.get("memory_limit_bytes")),
         leftovers=_names(value.get("leftovers")),
@@ -126,7 +127,7 @@ def read_account(value: Any) -> Account | None:
         events=_each(value.get("events"), _event, MOST_EVENTS),
         samples=_each(rows, lambda row: _sample(row, start_s or 0.0), MOST_SAMPLES),
         processes=_each(value.get("processes"), _process, MOST_PROCESSES),
-        processes_at_s=_number(value.get("processes_at_s")),
+        processes_at_s=read_moment(value.get("processes_at_s")),
     )
 
 
@@ -194,7 +195,7 @@ def _event(row: Any) -> RunEvent:
 
 def _sample(row: Any, start_s: float) -> Sample:
     since_s, kibibytes, percent = row
-    share = _number(percent)
+    share = read_number(percent)
     return Sample(_time(start_s + since_s), _bytes(kibibytes), None if share is None else share / 100)
 
 
@@ -206,9 +207,9 @@ def _process(row: Any) -> ProcessFigures:
         pid=pid,
         parent=_count(parent),
         command=_text(command, _MOST_COMMAND),
-        cpu_time_s=_number(cpu_time_s),
+        cpu_time_s=read_number(cpu_time_s),
         memory_bytes=_bytes(kibibytes),
-        since=_number(since),
+        since=read_number(since),
     )
 
 
@@ -222,7 +223,7 @@ def _each(value: Any, read: Callable[[Any], _Item], most: int) -> tuple[_Item, .
     for row in value[:most] if isinstance(value, list) else ():
         try:
             found.append(read(row))
-        except (TypeError, ValueError, OverflowError, OSError):
+        except (TypeError, ValueError):
             continue
     return tuple(found)
 
@@ -236,7 +237,8 @@ def _text(value: Any, most: int) -> str:
     return value[:most] if isinstance(value, str) else ""
 
 
-def _number(value: Any) -> float | None:
+def read_number(value: Any) -> float | None:
+    """Return a number that somebody wrote; None if it is none, below zero, or larger than any time or size."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_NUMBER:
         return None
     return float(value) if math.isfinite(value) else None
@@ -246,10 +248,14 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST_NUMBER else None
 
 
+def read_moment(value: Any) -> float | None:
+    """Return a time that somebody wrote, seconds since the epoch; None if it is none that datetime can hold."""
+    found = read_number(value)
+    return found if found is not None and found < _END_S else None
+
+
 def _time(value: Any) -> float:
-    """Return a time that datetime can hold; raises ValueError and its kin otherwise."""
-    found = _number(value)
+    found = read_moment(value)
     if found is None:
         raise ValueError(f"not a time: {value!r:.50}")
-    datetime.fromtimestamp(found, timezone.utc)
     return found

@@ -13,7 +13,7 @@ from flowherd.story.records import NoticeView, RunRecord
 from flowherd.story.tones import Tone, tone_of
 
 #: From this share of its limit on, the memory of a run is worth a word.
-NEAR_LIMIT = 0.9
+NEAR_LIMIT_SHARE = 0.9
 #: Most names of processes in a sentence.
 _MOST_NAMES = 5
 #: How flowherd's line about an end separates the message from the evidence (host/conclude.py).
@@ -132,7 +132,7 @@ def _running(run: RunRecord, live: LiveFacts, waits: Sequence[str], now: datetim
     is_near = (
         live.memory_bytes is not None
         and live.memory_limit_bytes
-        and (live.memory_bytes >= NEAR_LIMIT * live.memory_limit_bytes)
+        and (live.memory_bytes >= NEAR_LIMIT_SHARE * live.memory_limit_bytes)
     )
     if is_near and live.memory_bytes is not None and live.memory_limit_bytes:
         share = f"{100 * live.memory_bytes / live.memory_limit_bytes:.0f} %"

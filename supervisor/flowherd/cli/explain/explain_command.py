@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flowherd.client.runs import RunView
     from flowherd.config import LoadedSettings
     from flowherd.host.store.local_facts import LocalFacts
+    from flowherd.story.account import Account
     from flowherd.story.records import AgentView, NoticeView, StateView, WaitingTaskView
     from flowherd.story.timeline import StoryLine, TimelineEntry
 
@@ -40,6 +41,7 @@ class _AtBackend:
     agents: Sequence[AgentView] = ()
     attempts: Sequence[AttemptView] = ()
     tasks: Sequence[WaitingTaskView] = ()
+    account: Account | None = None
     first_line: datetime | None = None
     changed: datetime | None = None
     error: FlowherdError | None = None
@@ -103,8 +105,8 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     if backend.error is not None and local is None:
         raise backend.error
     last = backend.states[-1] if backend.states else None
-    waits, evidence = _waiting(backend, loaded, state_dir), _evidence(backend.run, backend.notices, local)
-    of_host = _local_facts(local)
+    waits, evidence = _waiting(backend, loaded, state_dir), _evidence(backend, local)
+    of_host = _local_facts(local, backend.account)
     run_id = backend.run.id if backend.run is not None else local.path.name if local is not None else text
     return {
         **_identity(backend.run, local),
@@ -160,9 +162,10 @@ def _attempts(backend: _AtBackend) -> list[dict[str, Any]]:
 
 def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     from flowherd.host.store.local_facts import entries_of, log_progress
-    from flowherd.story.timeline import story, timeline
+    from flowherd.story.timeline import events_of, story, timeline
 
-    known = (backend.run, backend.states, backend.notices, entries_of(local))
+    of_host = entries_of(local) if local is not None else events_of(backend.account)
+    known = (backend.run, backend.states, backend.notices, of_host)
     agents = (backend.agent_name, backend.earlier_agents)
     return {
         "timeline": [asdict(entry) for entry in timeline(*known, *agents)],
@@ -184,13 +187,13 @@ def _verdict(backend: _AtBackend, waits: Sequence[str], evidence: str | None, le
     return {"verdict": asdict(verdict(backend.run, now=datetime.now(timezone.utc), end=end, live=live, waits=waits))}
 
 
-def _local_facts(local: LocalFacts | None) -> dict[str, Any]:
+def _local_facts(local: LocalFacts | None, account: Account | None) -> dict[str, Any]:
     from flowherd.host.store.local_facts import leftovers
 
     return {
         "journal_bytes": local.journal_bytes if local else None,
         "forwarded_bytes": local.forwarded_bytes if local else None,
-        "leftovers": leftovers(local),
+        "leftovers": leftovers(local) or list(account.leftovers if account else ()),
         "directory": local.path if local else None,
         "runner_alive": local.runner_alive if local else None,
         "damage": local.damage if local else [],
@@ -219,6 +222,7 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
             notices=history.notices(),
             agents=client.agents.all(),
             tasks=tasks,
+            account=history.account() if found.finished else None,
             first_line=history.first_line_at() if with_phases else None,
             changed=history.changed_at() if with_phases else None,
         )
@@ -263,13 +267,15 @@ def _state_directories(loaded: LoadedSettings, state_dir: str | None, file: str)
     return places
 
 
-def _evidence(found: RunView | None, notices: Sequence[NoticeView], local: LocalFacts | None) -> str | None:
-    """Return the evidence for the cause of the end: the exit record's, or if that has been removed, the log's."""
+def _evidence(backend: _AtBackend, local: LocalFacts | None) -> str | None:
+    """Return the evidence for the cause of the end: of the exit record, of the account, or of the log."""
     from flowherd.story.verdict import logged_evidence
 
     if local is not None and local.exit:
         return str(local.exit.get("evidence"))
-    return None if found is None else logged_evidence(found, notices)
+    if backend.account is not None and backend.account.evidence:
+        return backend.account.evidence
+    return None if backend.run is None else logged_evidence(backend.run, backend.notices)
 
 
 def _identity(found: RunView | None, local: LocalFacts | None) -> dict[str, Any]:

@@ -11,8 +11,18 @@ from typing import Any
 from flowherd.errors import RunDirectoryDamaged
 from flowherd.host.store.journal_end import journal_bytes
 from flowherd.host.store.run_directory import RunDirectory
-from flowherd.story.account import ASKED_TO_END, ENDED, STARTED
-from flowherd.story.timeline import TimelineEntry
+from flowherd.story.account import (
+    ADOPTED,
+    ASKED_TO_END,
+    ENDED,
+    KILLED,
+    NEAR_LIMIT,
+    STARTED,
+    Account,
+    read_account,
+    read_moment,
+)
+from flowherd.story.timeline import TimelineEntry, events_of
 from flowherd.times import read_time
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.spec import salvage_spec
@@ -34,6 +44,8 @@ class LocalFacts:
     forwarded_bytes: int
     #: Number of state reports that the backend has not acknowledged.
     reports_waiting: int
+    #: What the agent has written down of it; None before that.
+    account: Account | None = None
     #: Whether the runner that wrote "started" is still running.
     runner_alive: bool
     damage: list[str] = field(default_factory=list)
@@ -68,6 +80,7 @@ def local_facts(directory: RunDirectory) -> LocalFacts:
         journal_bytes=journal_bytes(directory.journal),
         forwarded_bytes=directory.forwarded(),
         reports_waiting=waiting,
+        account=read_account(read(files.ACCOUNT_FILE) or None),
         runner_alive=_is_alive(started),
         damage=damage,
     )
@@ -89,6 +102,12 @@ def _entries(local: LocalFacts) -> Iterator[TimelineEntry]:
     if local.stop:
         cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
         yield _local(_changed(local.path / files.STOP_FILE), ASKED_TO_END, cause)
+    # Only the agent has these; everything else is in the files above and below, and there with more words.
+    of_agent = [each for each in events_of(local.account) if each.what in (ADOPTED, NEAR_LIMIT, KILLED)]
+    yield from of_agent
+    killed_at = read_moment(ended.get("killed_at"))
+    if killed_at is not None and all(each.what != KILLED for each in of_agent):
+        yield _local(datetime.fromtimestamp(killed_at, timezone.utc), KILLED, "")
     if ended:
         detail = f"{ended.get('reason')}, {ended.get('grade')}: {ended.get('evidence')}"
         yield _local(ended.get("ended_at"), ENDED, detail)
