@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowherd.flow_run import Flow as Flow
 from flowherd.flow_run import FlowRun as FlowRun
 from flowherd.flow_run import TaskRun as TaskRun
 from flowherd.states import CLAIMABLE, RunState
-from flowherd.story.live_news import LiveNews
+
+if TYPE_CHECKING:
+    from flowherd.story.live_news import LiveNews
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Wake:
     #: this backend never names any.
     offered: tuple[FlowRun, ...] | None = None
     #: What else the backend asks of the agent.
-    live: LiveNews = field(default_factory=LiveNews)
+    live: LiveNews | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

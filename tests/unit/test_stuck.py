@@ -42,7 +42,7 @@ def test_quiet_for_ten_minutes_and_three_times_the_usual(
     text = reason(idle_since=ago(idle_s), last_line_at=ago(line_s), usual_s=usual_s)
     assert bool(text) is is_stuck
     if is_stuck:
-        assert text.startswith(f"no output and less than 1% CPU for {idle_s // 60} m")
+        assert text.startswith(f"no output and less than 1% CPU for {idle_s // 60:.0f} m")
 
 
 def test_nothing_is_said_of_a_run_whose_figures_are_not_known() -> None:

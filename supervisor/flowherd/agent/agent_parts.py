@@ -149,7 +149,8 @@ class AgentParts:
         self._own_platform.shut_down(request, wait)
 
     def _own_woken(self, wake: Wake) -> None:
-        self._own_live.take(wake.live)
+        if wake.live is not None:
+            self._own_live.take(wake.live)
         self._own_platform.woken(wake)
         if wake.offered:
             self._own_offered.take(wake.offered)

@@ -1,4 +1,4 @@
-"""Times and lengths of time as they are shown to people."""
+"""Times, lengths of time and sizes as they are shown to people."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def short_span(seconds: float) -> str:
         return f"{int(seconds)}s"
     hours = int(seconds) // 3600
     return span(seconds) if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def short_size(count: int) -> str:
+    """Format a number of bytes in a narrow column: 410M, 1.4G, 12G."""
+    megabytes = count / 2**20
+    if megabytes < 1000:
+        return f"{megabytes:.0f}M" if megabytes >= 10 or count == 0 else f"{megabytes:.1f}M"
+    return f"{megabytes / 1024:.1f}".removesuffix(".0") + "G"
 
 
 def until(at: datetime, now: datetime) -> str:

@@ -12,7 +12,7 @@ from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, mapping_or_none, mappings_not_null, text
 from flowherd.client.queries import select, state_in, understanding
 from flowherd.client.run_filter import RunFilter, all_of
-from flowherd.client.runs import RUN_FIELDS, RunView, run_fields, run_of
+from flowherd.client.runs import RUN_FIELDS, RunView, live_fields, run_fields, run_of
 from flowherd.states import CLAIMABLE, FINISHED, SUCCESSFUL, TAKEN, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, Group, RunFacts
 
@@ -71,7 +71,8 @@ class RunList:
     def matching(self, wanted: RunFilter, limit: int) -> list[RunView]:
         """Return the newest runs that match, newest first."""
         given = {"where": wanted.where(), "order_by": {"created": Word("desc")}, "limit": limit}
-        return select(self._transport, "flow_run", run_fields(self._transport), run_of, **given)
+        fields = run_fields(self._transport) + live_fields(self._transport)
+        return select(self._transport, "flow_run", fields, run_of, **given)
 
     def where(self, condition: Mapping[str, Any], limit: int) -> list[RunView]:
         """Return the newest runs for which a condition of GraphQL holds: by their start, those without one last."""
@@ -132,8 +133,9 @@ class RunList:
         lines = f"last_line: logs{newest} {{ message }}" if own else ""
         if TEXT_SO_FAR in self._transport.server_extensions:
             lines += f" so_far: texts_so_far{newest} {{ message }}"
+        more = lines + live_fields(self._transport)
         return [
-            _Part("running", Group.RUNNING, [{"start_time": asc}], _MAX_ROWS, more=lines),
+            _Part("running", Group.RUNNING, [{"start_time": asc}], _MAX_ROWS, more=more),
             _Part("due", Group.DUE, [{"state_start_time": asc}], limit),
         ]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import RETRY, GraphQLTransport
+from flowherd.backends.graphql.transport import LIVE_REPORTS, RETRY, GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, state_in, understanding
@@ -18,6 +18,9 @@ from flowherd.client.run_ids import ids_that_begin_with
 from flowherd.states import RunState
 from flowherd.story.records import RunRecord
 from flowherd.story.records import RunSummary as RunSummary
+
+if TYPE_CHECKING:
+    from flowherd.story.live import RunFigures
 
 #: Number of runs that one text may be found to mean.
 _MAX_MATCHES = 10
@@ -116,6 +119,14 @@ def run_fields(transport: GraphQLTransport) -> str:
     return RUN_FIELDS + (" repeats" if RETRY in transport.server_extensions else "")
 
 
+def live_fields(transport: GraphQLTransport) -> str:
+    """Return the fields of what a running run uses and whether it is stuck, as far as this server has them.
+
+    The server then asks its agents, for a quarter of a second at most.
+    """
+    return " figures stuck" if LIVE_REPORTS in transport.server_extensions else ""
+
+
 def _id(row: Mapping[str, Any]) -> str:
     return json_values.text(row["id"])
 
@@ -150,7 +161,15 @@ def run_of(row: Mapping[str, Any]) -> RunView:
         start_time=parsed_time(row["start_time"]),
         end_time=parsed_time(row["end_time"]),
         repeats=text_or_none(row.get("repeats")),
+        figures=None if row.get("figures") is None else _figures(row["figures"]),
+        stuck=text_or_none(row.get("stuck")) or "",
     )
+
+
+def _figures(value: Any) -> RunFigures | None:
+    from flowherd.story.live import read_run_figures  # most lists have none
+
+    return next(iter(read_run_figures([value])), None)
 
 
 def _in_flow(row: Mapping[str, Any], name: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flowherd.host_figures import HostFigures, read_host_figures
 from flowherd.story.sent_values import NUMBER, WHOLE, Kind, readable
+
+if TYPE_CHECKING:
+    from flowherd.host_figures import HostFigures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,10 @@ def read_agent_report(value: Any) -> AgentReport | None:
     """Return the report in a value that was sent or stored; None if it is none. What cannot be read is left out."""
     if not isinstance(value, Mapping):
         return None
-    host, remote = read_host_figures(value.get("host_figures")), value.get("remote")
-    known = remote if isinstance(remote, bool) else None
-    return AgentReport(**readable(value, _KINDS), host_figures=host, remote=known)
+    host = None
+    if value.get("host_figures") is not None:
+        from flowherd.host_figures import read_host_figures  # the lists of the command line need none
+
+        host = read_host_figures(value["host_figures"])
+    remote = value["remote"] if isinstance(value.get("remote"), bool) else None
+    return AgentReport(**readable(value, _KINDS), host_figures=host, remote=remote)

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from flowherd.states import FINISHED, SUCCESSFUL
 from flowherd.story.agent_report import AgentReport
+
+if TYPE_CHECKING:
+    from flowherd.story.live import RunFigures
 
 #: An agent that asked for runs within this many seconds is alive; the dialect's own clients use the same number.
 AGENT_ALIVE_S = 60.0
@@ -54,6 +58,10 @@ class RunRecord(RunSummary):
     end_time: datetime | None
     #: Id of the run that this one repeats; None if it repeats none, or the server does not remember it.
     repeats: str | None = None
+    #: What its processes use, while it runs; None if its agent has not reported it, or nobody asked.
+    figures: RunFigures | None = None
+    #: Why it counts as stuck; empty if it does not, or nobody asked.
+    stuck: str = ""
 
     @property
     def due(self) -> datetime | None:

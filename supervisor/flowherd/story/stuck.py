@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from flowherd.shown_times import spoken_span
 from flowherd.states import RunState
 from flowherd.story.live import RunFigures
 
@@ -35,13 +36,13 @@ def stuck_reason(
         quiet_s = _quiet_s(figures)
         if quiet_s < max(QUIET_S, QUIET_TIMES * (usual_s or 0.0)):
             return ""
-        usually = "" if usual_s is None else f"; its flow usually takes {_length(usual_s)}"
-        return f"no output and less than 1% CPU for {_length(quiet_s)}{usually}"
+        usually = "" if usual_s is None else f"; its flow usually takes {spoken_span(usual_s)}"
+        return f"no output and less than 1% CPU for {spoken_span(quiet_s)}{usually}"
     if state == RunState.CANCELLING and state_since is not None:
         grace_s = _USUAL_GRACE_S if figures is None or figures.grace_s is None else figures.grace_s
         asked_s = (now - state_since).total_seconds()
         if asked_s > grace_s + ENDING_MARGIN_S:
-            return f"was to end within {_length(grace_s)}, and has not for {_length(asked_s)}"
+            return f"was to end within {spoken_span(grace_s)}, and has not for {spoken_span(asked_s)}"
     return ""
 
 
@@ -50,10 +51,3 @@ def _quiet_s(figures: RunFigures | None) -> float:
         return 0.0
     # By the agent's clock, as far as its report goes: that of another host may differ.
     return max(0.0, figures.at - figures.quiet_since)
-
-
-def _length(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds) // 60
-    return f"{minutes} m" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} m"

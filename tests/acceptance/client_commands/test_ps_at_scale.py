@@ -129,8 +129,9 @@ def test_watch_draws_a_screen_that_fits_until_ctrl_c(busy: CommandLine) -> None:
 def test_json_of_a_run_keeps_the_fields_that_scripts_know(busy: CommandLine) -> None:
     (run,) = json.loads(busy("ps", "--json", "--limit", "1").stdout)
     assert list(run) == [
-        *("id", "name", "flow", "state", "group", "message", "labels", "agent", "pid", "reason", "parameters"),
-        *("scheduled_start_time", "start_time", "end_time"),
+        *("id", "name", "flow", "state", "group", "message", "stuck", "late", "labels", "agent", "pid", "reason"),
+        *("parameters", "scheduled_start_time", "start_time", "end_time", "memory_bytes", "peak_memory_bytes"),
+        *("memory_limit_bytes", "cpu_time_s", "cpu_share", "processes"),
     ]
 
 

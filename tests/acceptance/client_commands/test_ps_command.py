@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from tests.acceptance.client_commands.helpers import HOST, FakeAgent, register, shown
 from tests.support.commands import CommandLine
+from tests.support.dialect import Client
 from tests.support.server import ServerProcess
 from tests.support.terminal import on_terminal, screen
 
@@ -49,6 +51,40 @@ def test_on_a_terminal_a_running_run_says_what_it_wrote_last(command: CommandLin
     assert row.startswith(run_id[:8]) and row.endswith("epoch 31 of 40")
     agent.log(run_id, ("stdout", "epoch 32 [====> ]"), so_far=True)
     assert screen(command, "ps", "--flow", "train")[1].endswith("epoch 32 [====> ]")
+
+
+def test_a_running_run_shows_what_it_uses_and_whether_it_is_stuck(
+    own_server: ServerProcess, own_command: CommandLine, own_agent: FakeAgent
+) -> None:
+    register(own_command, "train")
+    busy, silent = own_command.run("train"), own_command.run("train", "--run-name", "silent")
+    for run_id in (busy, silent):
+        own_agent.state(run_id, "Running", "at work")
+    now, reporter = time.time(), Client(own_server).agent()
+    figures = {"at": now, "memory_bytes": 3 * 2**29, "memory_limit_bytes": 2**32, "cpu_share": 1.02, "processes": 3}
+    quiet = {"at": now, "memory_bytes": 2**26, "cpu_share": 0.0, "idle_since": now - 900, "last_line_at": now - 900}
+    both = [{"id": busy, **figures}, {"id": silent, **quiet}]
+    reporter.do("report_agent", live_report={"instance": "x", "run_figures": both})
+    rows = {row.split()[0]: row for row in screen(own_command, "ps", width=120)}
+    assert rows["ID"].split() == ["ID", "STATE", "FLOW", "NAME", "TIME", "CPU", "MEMORY", "SAYS"]
+    assert "102%  1.5G/4G" in rows[busy[:8]] and " Running " in rows[busy[:8]]
+    assert " Stuck " in rows[silent[:8]] and "no output and less than 1% CPU for 15 m" in rows[silent[:8]]
+    (stuck,) = own_command.json("ps", "--stuck")
+    assert (stuck["id"], stuck["state"], stuck["memory_bytes"]) == (silent, "Running", 2**26)
+    assert stuck["stuck"].startswith("no output") and stuck["late"] is None
+    by_id = {run["id"]: run for run in own_command.json("ps")}
+    assert (by_id[busy]["cpu_share"], by_id[busy]["processes"], by_id[busy]["stuck"]) == (1.02, 3, None)
+
+
+def test_late_runs_are_listed_with_the_reason(own_command: CommandLine) -> None:
+    register(own_command, "digest", "--label", "mail")
+    late = own_command.run("digest", "--at", (datetime.now(timezone.utc) - timedelta(minutes=5)).isoformat(), "--late")
+    own_command.run("digest", "--at", (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat())
+    (run,) = own_command.json("ps", "--late")
+    assert (run["id"], run["state"], run["group"]) == (late, "Scheduled", "due")
+    assert "mail" in run["late"] and run["stuck"] is None
+    assert own_command("ps", "--late", "-q").stdout.split() == [late]
+    assert "leave out" in own_command("ps", "--late", "--all", code=2).stderr
 
 
 def test_watch_keeps_the_list_while_the_server_is_away_and_goes_on_when_it_is_back(

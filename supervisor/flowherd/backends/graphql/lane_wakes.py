@@ -11,7 +11,7 @@ from flowherd.errors import BackendUnavailable
 from flowherd.lane.client import LaneClient, LaneClosed, LaneRefused
 from flowherd.lane.frames import Frame
 from flowherd.lane.messages import FOLLOWED, LIVE, OFFER
-from flowherd.story.live_news import LiveNews, read_live_news
+from flowherd.story.live_news import read_live_news
 from flowherd.values import FlowRun, Wake
 
 _SUBSCRIBE, _STATES = "subscribe", "states"
@@ -101,7 +101,7 @@ class LaneWakes:
                 self.followed = frozenset(map(str, _listed(push, "flow_run_ids")))
         lives = [push.head for push in others if push.head["push"] == LIVE]
         return self._next(
-            live=read_live_news(lives[-1]) if lives else LiveNews(),
+            live=read_live_news(lives[-1]) if lives else None,
             offered=tuple(self._read(rows)),
             work=any(push.head.get("work") is not False for push in others),
             ends=any(push.head.get("ends") is not False for push in others),

@@ -51,6 +51,8 @@ def ps(
     flow: FlowsOption = None,
     agent: AgentsOption = None,
     label: LabelsOption = None,
+    late: Annotated[bool, typer.Option("--late", help="Show only runs that are due and have not started.")] = False,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Show only runs that go on and seem to do nothing.")] = False,
     since: SinceOption = None,
     until: UntilOption = None,
     search: SearchOption = None,
@@ -84,6 +86,11 @@ def ps(
     """
     if watch and as_json:
         raise CommandError("--watch shows a list to people; for a script use --json without it", exit_codes.USAGE)
+    if (late or stuck) and (show_all or state or sort):
+        raise CommandError(
+            "--late and --stuck are about what is due and what runs; leave out --all, --state and --sort",
+            exit_codes.USAGE,
+        )
     client, _ = open_client(api)
     filters = {"flow": flow, "agent": agent, "label": label, "since": since, "until": until, "search": search}
     asked = _Asked(
@@ -94,8 +101,10 @@ def ps(
         limit=limit,
         sort=sort,
         filters=filters,
+        is_late=late,
+        is_stuck=stuck,
     )
-    has_filter = bool(state) or any(filters.values())
+    has_filter = bool(state or late or stuck) or any(filters.values())
     shown = _Shown(fields=fields, wide=wide, ids_only=ids_only, as_json=as_json, has_filter=has_filter)
     if watch:
         from flowherd.cli.runs.ps_watch import watch_list
@@ -117,14 +126,21 @@ class _Asked:
     limit: int | None
     sort: str | None
     filters: dict[str, Any]
+    is_late: bool
+    is_stuck: bool
 
 
 def _look(client: UserClient, asked: _Asked, height: int) -> Listed:
     from flowherd.cli.runs import ps_rows
 
-    agents = client.agents.with_runs() if asked.in_order else client.agents.all()
-    states = asked.states or ([] if asked.has_range or asked.in_order else states_named(["running", "waiting"]))
+    with_runs = asked.in_order or asked.is_late
+    agents = client.agents.with_runs() if with_runs else client.agents.all()
+    in_order = asked.in_order or asked.is_late or asked.is_stuck
+    states = asked.states or ([] if asked.has_range or in_order else states_named(["running", "waiting"]))
     wanted = run_filter(agents, states=states, **asked.filters)
+    if asked.is_late or asked.is_stuck:
+        most = asked.limit or ps_rows.LIMIT
+        return ps_rows.in_trouble(client, wanted, agents, late=asked.is_late, stuck=asked.is_stuck, limit=most)
     if not asked.in_order:
         return ps_rows.newest(client, wanted, agents, limit=asked.limit or ps_rows.LIMIT, sort=asked.sort)
     if asked.has_range:

@@ -74,6 +74,22 @@ def in_groups(client: UserClient, wanted: RunFilter, agents: Sequence[AgentView]
     return Listed(_rows(shown.shown, agents, now, found), _more(shown.hidden, limit))
 
 
+def in_trouble(
+    client: UserClient, wanted: RunFilter, agents: Sequence[AgentView], *, late: bool, stuck: bool, limit: int
+) -> Listed:
+    """Return the runs that are late or stuck, as asked, in the one order; at most `limit`."""
+    now = datetime.now(timezone.utc)
+    found = client.run_list.overview(wanted, now, limit)
+    lines = [
+        line
+        for line in in_order(found.runs, facts_of, now, fold=False)
+        if (late and line.group is Group.DUE) or (stuck and line.run.stuck)
+    ]
+    shown = lines[:limit]
+    missing = len(lines) - len(shown) + (max(0, found.totals.get(Group.DUE, 0) - limit) if late else 0)
+    return Listed(_rows(shown, agents, now, found), f"{missing:,} more: --limit N" if missing else "")
+
+
 def newest(
     client: UserClient, wanted: RunFilter, agents: Sequence[AgentView], *, limit: int, sort: str | None
 ) -> Listed:
