@@ -56,6 +56,8 @@ class Caller:
     core_version: str | None = None
     #: X-PREFECT-TENANT-ID; None if absent or not a UUID.
     tenant_id: str | None = None
+    #: Who asks, for people (flowherd/story/asked_by.py).
+    by: str = ""
 
 
 class Live(Protocol):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+
 from flowherd.backends.discovery import Api, client_token
 from flowherd.backends.graphql.open_graphql import transport_to
 from flowherd.client.user_client import UserClient
 from flowherd.config import LoadedSettings
+from flowherd.story.asked_by import asked_by
 
 
 def connect(
@@ -16,4 +20,13 @@ def connect(
     `plain` is for short programs of one thread, see HttpClient.
     """
     token = token or client_token(loaded, api)
-    return UserClient(transport_to(loaded, api, token, timeout_s=timeout_s, plain=plain))
+    transport = transport_to(loaded, api, token, timeout_s=timeout_s, plain=plain)
+    transport.by = asked_by("command line" if plain else "Python client", _user())
+    return UserClient(transport)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user of a container image without a name
+        return str(os.getuid())

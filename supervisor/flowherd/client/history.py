@@ -80,6 +80,7 @@ def _state(row: Mapping[str, Any]) -> StateView:
         reason=ours.reason,
         grade=ours.grade,
         phases=ours.phases,
+        by=ours.by,
     )
 
 

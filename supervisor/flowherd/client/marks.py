@@ -20,6 +20,8 @@ class Marks:
     grade: str | None
     #: When the run went on, seconds since the epoch; see known_phases.
     phases: tuple[tuple[str, float], ...] = ()
+    #: Who asked for it; see story/asked_by.py.
+    by: str | None = None
 
 
 def marks(row: Mapping[str, Any]) -> Marks:
@@ -28,10 +30,11 @@ def marks(row: Mapping[str, Any]) -> Marks:
     for key in ("context", "flowherd"):
         found = found.get(key) if isinstance(found, dict) else None
     ours = found if isinstance(found, dict) else {}
-    pid, reason, grade = ours.get("pid"), ours.get("reason"), ours.get("grade")
+    pid, reason, grade, by = (ours.get(name) for name in ("pid", "reason", "grade", "by"))
     return Marks(
         pid=pid if type(pid) is int else None,
         reason=reason if isinstance(reason, str) else None,
         grade=grade if isinstance(grade, str) else None,
         phases=known_phases(ours.get("phases")),
+        by=by if isinstance(by, str) else None,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flowherd.backends import json_values
 from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import LIVE_REPORTS, RETRY, GraphQLTransport
+from flowherd.backends.graphql.transport import BY, LIVE_REPORTS, RETRY, GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
 from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, state_in, understanding
@@ -116,7 +116,8 @@ class Runs:
 
 def run_fields(transport: GraphQLTransport) -> str:
     """Return the fields of a run of which `run_of` makes a RunView, as far as this server has them."""
-    return RUN_FIELDS + (" repeats" if RETRY in transport.server_extensions else "")
+    own = {RETRY: " repeats", BY: " created_by"}
+    return RUN_FIELDS + "".join(name for extension, name in own.items() if extension in transport.server_extensions)
 
 
 def live_fields(transport: GraphQLTransport) -> str:
@@ -163,6 +164,7 @@ def run_of(row: Mapping[str, Any]) -> RunView:
         repeats=text_or_none(row.get("repeats")),
         figures=None if row.get("figures") is None else _figures(row["figures"]),
         stuck=text_or_none(row.get("stuck")) or "",
+        created_by=text_or_none(row.get("created_by")),
     )
 
 

@@ -62,6 +62,8 @@ class RunRecord(RunSummary):
     figures: RunFigures | None = None
     #: Why it counts as stuck; empty if it does not, or nobody asked.
     stuck: str = ""
+    #: Who created it (asked_by.py); None if that is not known.
+    created_by: str | None = None
 
     @property
     def due(self) -> datetime | None:
@@ -85,6 +87,8 @@ class StateView:
     phases: tuple[tuple[str, float], ...] = ()
     #: When the server stored it; None if that is not known.
     stored: datetime | None = None
+    #: Who asked for it (asked_by.py); None if nobody did, or that is not known.
+    by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

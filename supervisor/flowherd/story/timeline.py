@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from flowherd.shown_times import spoken_span
 from flowherd.states import CLAIMABLE, FINISHED, RunState
 from flowherd.story.account import ADOPTED, ASKED_TO_END, ENDED, KILLED, NEAR_LIMIT, STARTED, Account
+from flowherd.story.asked_by import by_phrase
 from flowherd.story.records import NoticeView, RunRecord, StateView
 from flowherd.story.tones import Tone, tone_of
 
@@ -60,7 +61,8 @@ def _from_backend(
     if run is not None:
         labels = ", ".join(run.labels) or "none"
         repeats = f", repeats {run.repeats}" if run.repeats else ""
-        detail = f"{run.flow}, labels: {labels}{repeats}"
+        by = f", {by_phrase(run.created_by)}" if run.created_by else ""
+        detail = f"{run.flow}, labels: {labels}{repeats}{by}"
         yield TimelineEntry(at=run.created, what="created", detail=detail, source="backend")
         if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
             yield TimelineEntry(at=run.scheduled_start_time, what="due", detail="", source="backend")
@@ -99,6 +101,8 @@ def _detail(state: StateView, agent: str | None) -> str:
     parts = [f"{state.state}: {state.message}" if state.message and state.message != state.state else state.state]
     if agent:
         parts.append(f"by agent {agent}")
+    if state.by:
+        parts.append(by_phrase(state.by))
     if state.pid is not None and state.state not in FINISHED:
         parts.append(f"pid {state.pid}")
     if state.reason is not None:
@@ -153,7 +157,7 @@ def _beginning(run: RunRecord | None) -> Iterator[StoryLine]:
         return
     labels = f"labels: {', '.join(run.labels)}" if run.labels else "no labels"
     repeats = f"; repeats {run.repeats}" if run.repeats else ""
-    yield StoryLine(at=run.created, what="created", detail=labels + repeats)
+    yield StoryLine(at=run.created, what="created", rest=by_phrase(run.created_by), detail=labels + repeats)
     if run.scheduled_start_time is not None and run.scheduled_start_time != run.created:
         yield StoryLine(at=run.scheduled_start_time, what="due")
 
@@ -179,13 +183,14 @@ def _states(
             yield StoryLine(at=state.at, what="started", detail=process, tone=Tone.RUN)
         elif number or state.state != RunState.SCHEDULED:
             said = "" if state.message == state.state else state.message or ""
-            yield StoryLine(at=state.at, what=_word(state), rest=said, tone=tone_of(state.state))
+            yield StoryLine(at=state.at, what=_word(state), rest=by_phrase(state.by) or said, tone=tone_of(state.state))
 
 
 def _end(state: StateView, of_host: str) -> StoryLine:
     tone = tone_of(state.state)
     is_graded = state.grade is not None and tone is not Tone.OK
-    parts = [part for part in (state.reason if state.reason != "exited" else None, of_host) if part]
+    reason = state.reason if state.reason != "exited" else None
+    parts = [part for part in (by_phrase(state.by), reason, of_host) if part]
     detail = "; ".join(parts) or ("" if state.message == state.state else state.message or "")
     stored = _after(state.at, state.stored, "its end")
     return StoryLine(

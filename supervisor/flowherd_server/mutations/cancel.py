@@ -26,7 +26,8 @@ def cancel_run(call: Call, run: StoredRow) -> str:
         return state.value
     target = after(state, Event.REQUEST_CANCEL)
     if target is not state:
-        enter_flow_run_state(call, run, plain_state(target, f"{target} on request", call.now))
+        marks = {"flowherd": {"by": call.caller.by}} if call.caller.by else {}
+        enter_flow_run_state(call, run, plain_state(target, f"{target} on request", call.now, context=marks))
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
     return target.value

@@ -44,7 +44,8 @@ def deactivate_schedule(call: Call, flow_id: str, *, keep_due: bool = False) -> 
 
 
 def _set_active(call: Call, flow_id: str, active: bool) -> None:
-    changed = {"is_schedule_active": active, "updated": call.now}
+    changed: dict[str, Any] = {"is_schedule_active": active, "updated": call.now}
+    changed |= {"schedule_by": call.caller.by or None, "schedule_since": call.now}
     call.connection.execute(update(FLOW).where(FLOW.c.id == flow_id), changed)
 
 

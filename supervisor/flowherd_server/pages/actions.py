@@ -28,6 +28,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
+from flowherd.story.asked_by import asked_by
 from flowherd_server.call import Caller
 from flowherd_server.errors import Refused
 from flowherd_server.mutations import OPERATIONS
@@ -90,8 +91,9 @@ class Deed:
 
     def carry_out(self, operation: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Carry out a mutation by its name and return its answer. Raises Refused."""
+        caller = Caller(by=asked_by("page", self.login.name))
         with self.core.turns.turn() as turn:
-            return RequestContext(self.core, Caller(), {}, turn).carry_out(_OPERATIONS[operation], given)
+            return RequestContext(self.core, caller, {}, turn).carry_out(_OPERATIONS[operation], given)
 
 
 @dataclass(frozen=True, kw_only=True)

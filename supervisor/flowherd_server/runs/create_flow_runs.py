@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from flowherd.flow_rules import RULES_KEY
 from flowherd.states import RunState
+from flowherd.story.asked_by import BY_SCHEDULE
 from flowherd_server.call import Call
 from flowherd_server.errors import Refused
 from flowherd_server.rules.settle import rules_of
@@ -85,6 +86,7 @@ def _flow_run_columns(call: Call, flow: StoredRow, group: StoredRow, wanted: Flo
         "run_config": wanted.run_config or default_run_config(flow, group),
         "idempotency_key": wanted.idempotency_key,
         "auto_scheduled": wanted.auto_scheduled,
+        "created_by": BY_SCHEDULE if wanted.auto_scheduled else call.caller.by or None,
         "repeats": wanted.repeats,
         "scheduled_start_time": wanted.start_us,
         "times_resurrected": 0,

@@ -74,6 +74,11 @@ def recorded_state() -> tuple[Column[Any], ...]:
     )
 
 
+def schedule_switch() -> tuple[Column[Any], ...]:
+    """Return the columns of a flow that say who switched its schedule on or off last, and when."""
+    return (Column("schedule_by", String), time_column("schedule_since"))
+
+
 def visible_columns(table: Table) -> list[Column[Any]]:
     """Return the columns of `table` that GraphQL shows."""
     return [column for column in table.c if not column.info.get("hidden")]

@@ -33,6 +33,7 @@ from flowherd_server.store.columns import (
     latest_state,
     recorded_state,
     reference_column,
+    schedule_switch,
     time_column,
 )
 from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_SEVERE, WAITS, add_flow_run_indexes
@@ -107,6 +108,7 @@ FLOW = _table(
     Column("serialized_flow", Json, nullable=False),
     Column("schedule", Json),
     Column("is_schedule_active", Boolean, nullable=False),
+    *schedule_switch(),
     # When an active schedule needs more runs.
     Column("schedule_due", TimeUs, info={"hidden": True}),
     time_column("created", nullable=False),
@@ -154,6 +156,7 @@ FLOW_RUN = _table(
     Column("run_config", Json),
     Column("idempotency_key", String),
     Column("auto_scheduled", Boolean, nullable=False),
+    Column("created_by", String),
     time_column("scheduled_start_time", nullable=False),
     *latest_state(),
     Column("duration", DurationUs, Computed("end_time - start_time", persisted=False)),

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from flowherd import __version__
+from flowherd.story.asked_by import BY_HEADER, read_by
 from flowherd_server.call import Caller
 from flowherd_server.errors import API_ERROR, BAD_USER_INPUT, INTERNAL, NOT_FOUND, DatabaseLost, errors_answer
 from flowherd_server.graphql.encoding import json_bytes
@@ -246,6 +247,7 @@ def _caller(request: Request) -> Caller:
         agent_id=_uuid_header(request, "x-prefect-agent-id"),
         core_version=request.headers.get("x-prefect-core-version"),
         tenant_id=_uuid_header(request, "x-prefect-tenant-id"),
+        by=read_by(request.headers.get(BY_HEADER)),
     )
 
 

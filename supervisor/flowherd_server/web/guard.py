@@ -47,6 +47,7 @@ _EXTENSIONS = ", ".join(
         "flow-rules",
         "apply",
         "accounts",
+        "by",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

@@ -28,6 +28,7 @@ from flowherd.backends.http import (
 from flowherd.config.route import Route
 from flowherd.config.urls import without_user
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost, NotAuthorized
+from flowherd.story.asked_by import BY_HEADER, by_header
 
 #: Header of every answer of flowherd's own server; shows that its extensions are available.
 SERVER_HEADER = "X-Flowherd-Server"
@@ -62,6 +63,8 @@ FLOW_RULES = "flow-rules"
 APPLY = "apply"
 #: The extension by which the report of an end carries an account (story/account.py).
 ACCOUNTS = "accounts"
+#: The extension of who created a run, cancelled it, or switched a schedule.
+BY = "by"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})
@@ -122,6 +125,8 @@ class GraphQLTransport:
         self._http = HttpClient(headers, route, plain=plain)
         #: Headers that were attached; sent with every request.
         self.attached_headers: dict[str, str] = {}
+        #: Who asks, as flowherd's own server is told (story/asked_by.py); empty for an agent.
+        self.by = ""
 
     def attach_headers(self, headers: Mapping[str, str]) -> None:
         """Send these headers with every later request."""
@@ -185,6 +190,8 @@ class GraphQLTransport:
     def _execute(
         self, query: str, variables: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> HttpAnswer:
+        if self.by and self.server_version is not None:
+            headers = {**(headers or {}), BY_HEADER: by_header(self.by)}
         content = {"headers": headers, "json": {"query": query, "variables": json.dumps(variables)}}
         response = self._send("POST", self.endpoint, timeout_s=self._timeout_s, **content)
         return self._at_either(response, content) if self._other_endpoint else response
