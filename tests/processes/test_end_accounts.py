@@ -112,6 +112,8 @@ def test_what_happened_before_a_change_of_agents_is_kept(tmp_path: Path) -> None
     assert found.samples[: len(kept.samples)] == kept.samples
     assert len(found.samples) > len(kept.samples) > 0
     assert found.memory_limit_bytes == LIMIT and (found.peak_memory_bytes or 0) > LIMIT
+    assert [process.command.split()[0] for process in found.processes] == [sys.executable]
+    assert (found.processes[0].memory_bytes or 0) > 0.9 * LIMIT and found.processes_at_s is not None
     # The directory has all of it too, for the agent's own page and for explain.
     assert read_account(json.loads((state / "runs" / run_id / "account.json").read_text())) == found
 

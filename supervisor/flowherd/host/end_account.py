@@ -71,6 +71,8 @@ def _account(
         events=tuple(_events(run, record, started)),
     )
     account = history.account(known)
+    if decided.state is RunState.SUCCESS:
+        account = replace(account, processes=(), processes_at_s=None)
     if history.events or history.samples:
         write_account(str(run.directory.path), account)
     return account

@@ -12,15 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from flowherd.host.curve import Curve
+from flowherd.host.processes.process_list import list_processes
 from flowherd.host.processes.process_tree import ProcessTree
-from flowherd.story.account import Account, RunEvent, account_as_json, read_account
-from flowherd.story.live import Sample
+from flowherd.story.account import MOST_PROCESSES, Account, RunEvent, account_as_json, read_account
+from flowherd.story.live import ProcessFigures, Sample
 from flowherd_runner.contract import files
 
 #: Least time between two points of the curve, seconds; it grows with the length of the run.
 _STEP_S = 1.0
 #: Least time between two writes, seconds, and as a share of the time since the run is watched.
 _WRITE_S, _WRITE_SHARE = 60.0, 0.05
+#: Time between two looks at the processes of a run one by one, seconds.
+_LIST_S = 10.0
+#: How long after its start the first of them is, seconds: most runs have started their processes by then.
+_FIRST_LIST_S = 2.0
 
 
 class RunHistory:
@@ -30,7 +35,11 @@ class RunHistory:
         self._directory = str(directory)
         self._events: tuple[RunEvent, ...] = ()
         self._curve = Curve(_STEP_S)
+        self._processes: tuple[ProcessFigures, ...] = ()
+        self._processes_at: float | None = None
+        self._listed_tree: ProcessTree | None = None
         self._since_s = time.monotonic()
+        self._next_list_s = self._since_s + _FIRST_LIST_S
         self._next_write_s = self._since_s + _WRITE_S
         self._lock = threading.Lock()
 
@@ -43,6 +52,7 @@ class RunHistory:
         if found is not None:
             self._events = found.events
             self._curve.restore(found.samples)
+            self._processes, self._processes_at = found.processes, found.processes_at_s
 
     def note(self, what: str, detail: str = "", at: float | None = None) -> None:
         """Add an event, which happened now or at `at` (seconds since the epoch)."""
@@ -56,11 +66,20 @@ class RunHistory:
         return any(event.what == what for event in self._events)
 
     def look(self, tree: ProcessTree) -> None:
-        """Take what the run uses."""
+        """Take what the run uses, and every ten seconds its processes one by one, unless none has run since."""
         now_s = time.monotonic()
         self._curve.add(time.time(), tree.usage.memory_bytes, tree.usage.cpu_time_s)
+        if now_s >= self._next_list_s and tree is not self._listed_tree:
+            self.list_processes(tree)
         if now_s >= self._next_write_s:
             self.store()
+
+    def list_processes(self, tree: ProcessTree) -> None:
+        """Take the processes of the run one by one, because it may be about to end."""
+        self._listed_tree, self._next_list_s = tree, time.monotonic() + _LIST_S
+        found = list_processes(replace(tree, members=tree.members[:MOST_PROCESSES]))
+        if found:
+            self._processes, self._processes_at = found, time.time()
 
     @property
     def events(self) -> tuple[RunEvent, ...]:
@@ -73,7 +92,7 @@ class RunHistory:
         return self._curve.samples()
 
     def account(self, known: Account = Account()) -> Account:
-        """Return `known` with the history: events in the order of their times, and the curve.
+        """Return `known` with the history: events in the order of their times, curve, and the last processes.
 
         An event that is in both is that of `known`: an earlier agent may have written it down.
         """
@@ -84,6 +103,8 @@ class RunHistory:
             known,
             events=tuple(events),
             samples=self.samples,
+            processes=self._processes,
+            processes_at_s=self._processes_at,
         )
 
     def store(self) -> None:

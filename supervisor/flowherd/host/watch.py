@@ -249,6 +249,7 @@ class Watcher:
         exact = process_tree.exact_usage(run.tree)
         passed = breach(exact, run.limits)
         if passed is not None:
+            run.history.list_processes(run.tree)
             # No grace time: the host could run out of memory meanwhile.
             run.ask_to_stop(passed.reason, passed.detail, grace_s=0.0)
 
