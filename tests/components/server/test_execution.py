@@ -6,7 +6,6 @@ import json
 import threading
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +17,10 @@ from flowherd_server.call import Caller
 from flowherd_server.graphql.execution import Answer, execute
 from flowherd_server.graphql.loader import Budget
 from flowherd_server.graphql.turns import Turns
-from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.service import SCHEMA, RequestContext, ServerCore
 from flowherd_server.store.database import Database
 from flowherd_server.store.tables import PROJECT, TENANT
+from tests.support.server_core import core_of
 
 
 @pytest.fixture
@@ -30,9 +29,7 @@ def service(database: Database) -> Any:
         tenant = connection.execute(select(TENANT.c.id)).scalar_one()
         rows = [{"id": f"p{n}", "tenant_id": tenant, "name": f"project {n}", "created": n} for n in range(20)]
         connection.execute(insert(PROJECT), rows)
-    return SimpleNamespace(
-        database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
-    )
+    return core_of(database)
 
 
 def ask(service: Any, text: str, variables: dict[str, Any] | None = None) -> Answer:
@@ -275,9 +272,7 @@ def test_a_query_that_takes_too_long_is_refused_with_what_makes_it_shorter(
     monkeypatch.setattr("flowherd_server.store.database.STATEMENT_S", 0.0)
     monkeypatch.setattr("flowherd_server.store.database._INSTRUCTIONS", 100)
     with closing(Database(tmp_path / "test.sqlite")) as database:
-        service = SimpleNamespace(
-            database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
-        )
+        service = core_of(database)
         answer = ask(service, "{ project { id name } }")
     error = answer.body["errors"][0]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"  # not a temporary failure, which clients repeat

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +18,6 @@ from sqlalchemy import Column, Table
 
 from flowherd_server.call import Caller
 from flowherd_server.graphql.compiler import ORDER_WORDS
-from flowherd_server.graphql.turns import Turns
-from flowherd_server.runs.agent_contacts import AgentContacts
 from flowherd_server.service import SCHEMA, ServerCore
 from flowherd_server.store.columns import Json, visible_columns
 from flowherd_server.store.database import Database
@@ -28,6 +25,7 @@ from flowherd_server.store.relationships import RELATIONSHIPS
 from flowherd_server.store.views import visible_tables
 from tests.support.hasura import Row, as_sent, fill, is_true, ordered, related, values_of_kind
 from tests.support.mutations import fuzz
+from tests.support.server_core import core_of
 
 TABLES = {table.name: table for table in visible_tables()}
 EACH_TABLE = pytest.mark.parametrize("table", TABLES.values(), ids=str)
@@ -38,9 +36,7 @@ class World:
 
     def __init__(self, database: Database) -> None:
         self.rows = fill(database, seed=1)
-        self._service = SimpleNamespace(
-            database=database, schedule_ahead=1, offers_runs=True, turns=Turns(), contacts=AgentContacts(database)
-        )
+        self._service = core_of(database)
 
     def ask(self, text: str, variables: Mapping[str, Any] | None = None) -> Any:
         status, pieces = ServerCore.answer(self._service, text, variables, None, Caller())  # type: ignore[arg-type]
