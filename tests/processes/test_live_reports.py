@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,13 @@ BUSY = {"type": "Command", "argv": ["sh", "-c", "sleep 60 & echo begun; while :;
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with none_left(), running_server(tmp_path_factory.mktemp("live") / "data", TOKEN) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One without a token."""
+    with none_left(), running_server(tmp_path_factory.mktemp("open") / "data") as server:
         yield server
 
 
@@ -98,6 +106,45 @@ def test_the_figures_of_a_run_are_there_when_somebody_asks(
         assert client.run(run_id, "figures curve processes") == {"figures": None, "curve": [], "processes": []}
 
 
+def test_figures_come_again_after_the_server_was_started_again(open_server: ServerProcess) -> None:
+    client = Client(open_server)
+    agent = RecordingAgent(name="stays", labels=["stays"], no_cloud_logs=True, backend=backend_at(open_server, "lane"))
+    with reporting(open_server, agent, "stays"):
+        open_server.restart()
+        client.ask("{ flow_run { figures } }")
+        wait_until(lambda: agent_row(open_server, "stays").get("live"), what="a report to the new server")
+        first = agent_row(open_server, "stays")["live"]["reported_at"]
+
+        def is_reported_again() -> bool:
+            client.ask("{ flow_run { figures } }")
+            return bool(agent_row(open_server, "stays")["live"]["reported_at"] > first)
+
+        wait_until(is_reported_again, what="reports while somebody watches")
+
+
+def test_an_agent_that_waits_for_its_runs_goes_on_reporting(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_reports, "_UNWATCHED_S", 0.1)
+    client, backend = Client(server), backend_at(server, "lane")
+    agent = LocalAgent(name="drains", labels=["drains"], hostname_label=False, backend=backend)
+    until = {"type": "Command", "argv": ["sh", "-c", f"until [ -e {tmp_path}/end ]; do sleep 0.05; done"]}
+
+    def live() -> Any:
+        return agent_row(server, "drains")["live"]
+
+    with reporting(server, agent, "drains") as agent_id:
+        run_id = client.create_run(client.flow(storage=until), labels=["drains"])
+        wait_until(lambda: client.run(run_id)["state"] == "Running", what="its start")
+        assert ask(server, agent_id, "drain") == ""
+        wait_until(lambda: live()["hold"] == "draining", what="that it drains")
+        asked = live()["reported_at"]
+        wait_until(lambda: live()["reported_at"] > asked + 0.2, what="later reports")
+        assert client.run(run_id, "figures")["figures"]["processes"] >= 1
+        (tmp_path / "end").touch()
+    assert client.run(run_id)["state"] == "Success"
+
+
 @pytest.mark.parametrize("over", ["lane", "http"])
 def test_an_agent_is_paused_resumed_and_drained_over_the_server(server: ServerProcess, over: str) -> None:
     name = f"orders-{over}"
@@ -134,18 +181,17 @@ def test_an_agent_whose_setting_forbids_it_is_asked_nothing(
         assert not agent.control.paused
 
 
-def test_what_cannot_be_asked_is_refused_with_the_reason(server: ServerProcess, tmp_path: Any) -> None:
+def test_what_cannot_be_asked_is_refused_with_the_reason(server: ServerProcess, open_server: ServerProcess) -> None:
     client = Client(server)
     old = client.agent("old")
     old.do("offer_runs", holder="old", labels=["old"], room=1, report={"instance": "old"})
     assert "is away, or of an older release" in client.refused("ask_agent", agent_id=old.agent_id, action="pause")
     assert "action must be one of" in client.refused("ask_agent", agent_id=old.agent_id, action="stop")
     assert "deadline_s" in client.refused("ask_agent", agent_id=old.agent_id, action="pause", deadline_s=5)
-    with running_server(tmp_path / "data") as open_server:
-        agent = Client(open_server).agent("x")
-        agent.do("report_agent", live_report={"instance": "x", "remote": True, "outcomes": {}})
-        for action in ("drain", "restart"):
-            assert "set server.token" in agent.refused("ask_agent", agent_id=agent.agent_id, action=action)
-        assert agent.do("ask_agent", agent_id=agent.agent_id, action="pause")["order_id"]
-        news = agent.do("report_agent", live_report={"instance": "x", "remote": True, "outcomes": {}})["news"]
-        assert [order["action"] for order in news["orders"]] == ["pause"] and not news["watched"]
+    agent = Client(open_server).agent("x")
+    agent.do("report_agent", live_report={"instance": "x", "remote": True, "outcomes": {}})
+    for action in ("drain", "restart"):
+        assert "set server.token" in agent.refused("ask_agent", agent_id=agent.agent_id, action=action)
+    assert agent.do("ask_agent", agent_id=agent.agent_id, action="pause")["order_id"]
+    news = agent.do("report_agent", live_report={"instance": "x", "remote": True, "outcomes": {}})["news"]
+    assert [order["action"] for order in news["orders"]] == ["pause"]

@@ -77,5 +77,5 @@ class LiveReports:
         answer = self._connection.requests.send_report(self.own_report.live(news.looked_at))
         self._sending.recovered()
         with self._lock:
-            if not self._news.orders:
+            if not self._news:  # else newer news has come meanwhile
                 self._news = answer
