@@ -118,6 +118,8 @@ def _rules(value: Any) -> Iterator[tuple[str, Any]]:
         yield "retry_delay", _duration(rules.retry_delay_s)
         yield "retry_backoff", rules.retry_backoff
         yield "retry_on", list(rules.retry_on)
+    if rules.never_stuck:
+        yield "never_stuck", True
 
 
 def _parameters(value: Any) -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,5 @@
-"""The rules of a flow: how many of its runs may be under way at once, which missed runs are made up for, and when a
-failed run is tried again.
+"""The rules of a flow: how many of its runs may be under way at once, which missed runs are made up for, when a failed
+run is tried again, and whether a silent one counts as stuck.
 
 `flowherd register` writes them into the flow's document under the key "flowherd". flowherd's own server keeps them in
 flow.settings under the same key, gives each new run a copy, and decides by that copy. A flow without the key has
@@ -84,6 +84,8 @@ class FlowRules:
     retry_backoff: float = 1.0
     #: Causes after which a run is tried again: some of `CAUSES`, or "exit:N" for one exit code.
     retry_on: tuple[str, ...] = DEFAULT_RETRY_ON
+    #: Whether a run that writes nothing and uses no processor counts as stuck (story/stuck.py) never: it may wait.
+    never_stuck: bool = False
 
     @property
     def limit(self) -> int | None:
@@ -126,6 +128,8 @@ class FlowRules:
             words.append(f"catch-up: {self.catch_up.value}")
         if self.retries:
             words.append(self._retries_in_words())
+        if self.never_stuck:
+            words.append("never stuck")
         return words
 
     def _retries_in_words(self) -> str:
@@ -160,6 +164,7 @@ def read_rules(value: Any) -> FlowRules:
         retry_delay_s=_number(value, "retry_delay_s", 0.0, LONGEST_DELAY_S, NO_RULES.retry_delay_s),
         retry_backoff=_number(value, "retry_backoff", 1.0, 1000.0, NO_RULES.retry_backoff),
         retry_on=_retry_on(value.get("retry_on")),
+        never_stuck=_switch(value, "never_stuck"),
     )
 
 
@@ -190,6 +195,13 @@ def _word(value: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
         return kind(given)
     except ValueError:
         raise ValueError(f"{name} must be one of {', '.join(word.value for word in kind)}") from None
+
+
+def _switch(value: Mapping[str, Any], name: str) -> bool:
+    given = value.get(name)
+    if given is not None and not isinstance(given, bool):
+        raise ValueError(f"{name} must be true or false")
+    return bool(given)
 
 
 def _count(value: Mapping[str, Any], name: str, least: int, most: int) -> int:

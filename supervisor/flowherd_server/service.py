@@ -38,6 +38,7 @@ from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.run_ends import RunEnds
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
+from flowherd_server.runs.stuck_runs import StuckRuns
 from flowherd_server.runs.subscribers import Subscribers
 from flowherd_server.runs.usual_durations import UsualDurations
 from flowherd_server.runs.wake_board import WakeBoard
@@ -89,6 +90,7 @@ class ServerCore:
         self.live = LiveBoard(self._tell_watched, self._tell_order)
         self.listeners.append(lambda effects: self.live.forget(effects.ended))
         self.usual = UsualDurations()
+        self.stuck_runs = StuckRuns(self.live, self.usual)
         #: How this host, with the disk of the database, was in the last hour.
         self.host = HostHistory(lambda: read_host({"data": database.path.parent}))
         self.schedule_ahead = schedule_ahead
@@ -254,7 +256,7 @@ class RequestContext(LiveFields, AccountFields):
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
-        self.board, self.usual = self.core.live, self.core.usual
+        self.board, self.stuck_runs = self.core.live, self.core.stuck_runs
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -7,11 +7,10 @@ from typing import Any
 from graphql.type import GraphQLString
 from sqlalchemy import Connection
 
-from flowherd.story.stuck import may_be_stuck, stuck_reason
 from flowherd_server.graphql.scalars import TABLE_JSON
 from flowherd_server.graphql.schema import ComputedField
 from flowherd_server.runs.live_board import LiveBoard
-from flowherd_server.runs.usual_durations import UsualDurations
+from flowherd_server.runs.stuck_runs import StuckRuns
 from flowherd_server.store.microseconds import now_us, to_datetime
 
 #: The newest figures of the run; its curve, as [seconds since the epoch, bytes, share of a processor]; its processes,
@@ -32,7 +31,7 @@ class LiveFields:
 
     connection: Connection | None
     board: LiveBoard
-    usual: UsualDurations
+    stuck_runs: StuckRuns
 
     def figures(self, run_id: str) -> dict[str, Any] | None:
         """Return the newest figures of a run that goes on."""
@@ -56,8 +55,7 @@ class LiveFields:
 
     def stuck(self, run_id: str, state: str, since_us: int, flow_id: str) -> str | None:
         """Return why a run counts as stuck; None if it does not."""
-        figures = self.board.figures(run_id)
-        if not may_be_stuck(state, figures):
+        if self.connection is None:
             return None
-        usual_s = None if self.connection is None else self.usual.of_flow(self.connection, flow_id)
-        return stuck_reason(state, to_datetime(since_us), figures, usual_s, to_datetime(now_us())) or None
+        run = {"id": run_id, "state": state, "state_timestamp": since_us, "flow_id": flow_id}
+        return self.stuck_runs.reason(self.connection, run, to_datetime(now_us())) or None

@@ -27,7 +27,7 @@ def test_rules_reach_the_server_and_new_flows_make_up_for_the_last_run_only(
 ) -> None:
     assert register(command, "usual")["rules"] == {"overlap": "allow", "catch_up": "last"}
     assert settings_of(transport, "usual") == {"flowherd": {"overlap": "allow", "catch_up": "last"}}
-    options = ["--overlap", "queue", "--catch-up", "none", "--max-running", "2", "--retries", "3"]
+    options = ["--overlap", "queue", "--catch-up", "none", "--max-running", "2", "--retries", "3", "--never-stuck"]
     retrying = ["--retry-delay", "30s", "--retry-backoff", "2", "--retry-on", "failed,exit:75", "--retry-on", "lost"]
     register(command, "strict", *options, *retrying)
     assert settings_of(transport, "strict") == {
@@ -39,6 +39,7 @@ def test_rules_reach_the_server_and_new_flows_make_up_for_the_last_run_only(
             "retry_delay_s": 30.0,
             "retry_backoff": 2.0,
             "retry_on": ["failed", "exit:75", "lost"],
+            "never_stuck": True,
         }
     }
     done = command("register", "said", *options, *retrying, "--command", "--", "true").stdout

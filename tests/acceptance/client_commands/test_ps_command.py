@@ -57,14 +57,16 @@ def test_a_running_run_shows_what_it_uses_and_whether_it_is_stuck(
     own_server: ServerProcess, own_command: CommandLine, own_agent: FakeAgent
 ) -> None:
     register(own_command, "train")
+    register(own_command, "service", "--never-stuck")
     busy, silent = own_command.run("train"), own_command.run("train", "--run-name", "silent")
-    for run_id in (busy, silent):
+    waits = own_command.run("service")
+    for run_id in (busy, silent, waits):
         own_agent.state(run_id, "Running", "at work")
     now, reporter = time.time(), Client(own_server).agent()
     figures = {"at": now, "memory_bytes": 3 * 2**29, "memory_limit_bytes": 2**32, "cpu_share": 1.02, "processes": 3}
     quiet = {"at": now, "memory_bytes": 2**26, "cpu_share": 0.0, "idle_since": now - 900, "last_line_at": now - 900}
-    both = [{"id": busy, **figures}, {"id": silent, **quiet}]
-    reporter.do("report_agent", live_report={"instance": "x", "run_figures": both})
+    each = [{"id": busy, **figures}, {"id": silent, **quiet}, {"id": waits, **quiet}]
+    reporter.do("report_agent", live_report={"instance": "x", "run_figures": each})
     rows = {row.split()[0]: row for row in screen(own_command, "ps", width=120)}
     assert rows["ID"].split() == ["ID", "STATE", "FLOW", "NAME", "TIME", "CPU", "MEMORY", "SAYS"]
     assert "102%  1.5G/4G" in rows[busy[:8]] and " Running " in rows[busy[:8]]

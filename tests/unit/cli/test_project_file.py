@@ -77,6 +77,7 @@ def test_every_key_reaches_the_document_of_the_flow(directory: Path) -> None:
         'retry_delay = "1m"',
         "retry_backoff = 2",
         'retry_on = ["failed", "exit:75"]',
+        "never_stuck = true",
     )
     said = dict(description(document))
     assert said.pop("interpreter").endswith("/sh")
@@ -112,6 +113,7 @@ def test_every_key_reaches_the_document_of_the_flow(directory: Path) -> None:
         "retry_delay": "1m",
         "retry_backoff": 2.0,
         "retry_on": ["failed", "exit:75"],
+        "never_stuck": True,
         "parameters.n": 0,
     }
 

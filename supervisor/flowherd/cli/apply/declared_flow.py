@@ -62,6 +62,7 @@ KEYS: Mapping[str, Callable[[Any], Any]] = {
     "retry_delay": values.seconds,
     "retry_backoff": values.a_number,
     "retry_on": values.texts,
+    "never_stuck": values.a_switch,
 }
 _LIMITS = {
     "memory": "memory_bytes",
@@ -78,6 +79,7 @@ _RULES = {
     "retry_delay": "retry_delay_s",
     "retry_backoff": "retry_backoff",
     "retry_on": "retry_on",
+    "never_stuck": "never_stuck",
 }
 _OPTION = re.compile(r"--(?=[a-z])")
 _OFFSET = re.compile(r"[T ].*(Z|[+-]\d\d:?\d\d)$")

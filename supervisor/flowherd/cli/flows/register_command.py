@@ -15,6 +15,7 @@ from flowherd.cli.flows.rule_options import (
     CatchUpOption,
     ChosenRules,
     MaxRunningOption,
+    NeverStuckOption,
     OverlapOption,
     RetriesOption,
     RetryBackoffOption,
@@ -134,6 +135,7 @@ def register(
     retry_delay: RetryDelayOption = None,
     retry_backoff: RetryBackoffOption = None,
     retry_on: RetryOnOption = None,
+    never_stuck: NeverStuckOption = False,
     project: Annotated[
         str,
         typer.Option(
@@ -160,7 +162,7 @@ def register(
     if not name.strip():
         raise CommandError("the name of a flow must not be empty", exit_codes.USAGE)
     now = datetime.now(timezone.utc)
-    rules = chosen_rules(overlap, max_running, catch_up, retries, retry_delay, retry_backoff, retry_on)
+    rules = chosen_rules(overlap, max_running, catch_up, retries, retry_delay, retry_backoff, retry_on, never_stuck)
     schedule = chosen_schedule(cron, interval, zone, until, now)
     parameters = parse_options.parameters(parameter)
     ref = None if command else _checked_ref(python, argv)

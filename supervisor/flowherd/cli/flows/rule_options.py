@@ -1,4 +1,4 @@
-"""The options that give a flow rules: --overlap, --max-running, --catch-up, and --retries with what belongs to it."""
+"""The options that give a flow rules: --overlap, --max-running, --catch-up, --never-stuck, and those of --retries."""
 
 from __future__ import annotations
 
@@ -69,6 +69,10 @@ RetryOnOption = Annotated[
         help="After which ends: failed, timeout, oom, signal (these are the default), lost, exit:75; with commas.",
     ),
 ]
+NeverStuckOption = Annotated[
+    bool,
+    typer.Option("--never-stuck", help="Do not call a run stuck that writes nothing and uses no CPU: it may wait."),
+]
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def chosen_rules(
     retry_delay: str | None = None,
     retry_backoff: float | None = None,
     retry_on: list[str] | None = None,
+    never_stuck: bool = False,
 ) -> ChosenRules:
     """Return the rules that the options choose; None for an option that was not given. Raises CommandError."""
     given = {
@@ -112,6 +117,7 @@ def chosen_rules(
         "--retry-delay": retry_delay,
         "--retry-backoff": retry_backoff,
         "--retry-on": retry_on or None,
+        "--never-stuck": never_stuck or None,
     }
     options = [option for option, value in given.items() if value is not None]
     if not retries and (lonely := [option for option in options if option.startswith("--retry-")]):
@@ -124,6 +130,7 @@ def chosen_rules(
         "retry_delay_s": None if retry_delay is None else _delay_s(retry_delay),
         "retry_backoff": retry_backoff,
         "retry_on": _causes(retry_on) if retry_on else None,
+        "never_stuck": never_stuck,
     }
     return ChosenRules(read_rules(value), options)
 
