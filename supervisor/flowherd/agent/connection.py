@@ -137,6 +137,11 @@ class Connection:
         """Whether the server keeps what agents report of themselves."""
         return self.capabilities is not None and self.capabilities.keeps_agent_reports
 
+    @property
+    def keeps_accounts(self) -> bool:
+        """Whether the backend keeps the accounts of ends, also of those that a run's own engine has reported."""
+        return self.capabilities is not None and self.capabilities.keeps_accounts
+
     def due_runs(self, labels: Sequence[str], exclude: Collection[str], room: int | None) -> list[FlowRun]:
         """Fetch the flow runs that are due for this agent, which has room for `room` of them; None means any number.
 

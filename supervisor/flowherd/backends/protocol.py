@@ -51,6 +51,8 @@ class ServerCapabilities:
     delivers_together: bool = False
     #: Whether the server keeps what agents report of themselves: the backend is a `ReportingBackend`.
     keeps_agent_reports: bool = False
+    #: Whether the server keeps the account of an end, also of one that it knows already (StateReport.account).
+    keeps_accounts: bool = False
     #: Version of the server's own flow engine; empty if its runs do not depend on it.
     engine_version: str = ""
 

@@ -41,6 +41,8 @@ def apply_flow_run_report(call: Call, report: Report) -> None:
     run = report.row(call)
     state, event = RunState(run["state"]), EVENT_OF_REPORT[report.type]
     if _repeats(call, run, state, report):
+        if report.account is not None and state is report.type:  # the run's own engine has reported the end before
+            store_account(call.connection, run["seq"], run["version"], report.account)
         return
     if event in _BY_ITS_AGENT and is_of_another_attempt(run, report.claim):
         raise report.refused("it is of an attempt that has ended, and the run was tried again since")

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flowherd import LocalAgent
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.lane_backend import LaneBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.host.store.state_directory import StateDirectory
 from flowherd.states import RunState
 from flowherd.story.account import Account, RunEvent, account_as_json, read_account
 from flowherd.values import AgentIdentity, StateReport
+from flowherd_runner.contract.spec import AgentKeys, RunSpec
+from tests.support.agents import going
 from tests.support.dialect import Client
 from tests.support.http_server import Answer, Request, http_server
 from tests.support.server import ServerProcess
+from tests.support.waiting import wait_until
 
 ACCOUNT = Account(evidence="wait status: killed by SIGKILL (9)", signal=9, events=(RunEvent(at_s=1e9, what="killed"),))
 BACKENDS = pytest.mark.parametrize("kind", [GraphQLBackend, LaneBackend])
@@ -111,3 +118,27 @@ def test_a_server_that_does_not_announce_accounts_is_sent_none() -> None:
         backend.report_together([replace(end_of(run_id), claim="c")])
         backend.close()
     assert '"reason"' in sent[0] and "account" not in sent[0]
+
+
+def test_a_run_whose_own_engine_reports_its_end_has_an_account_too(
+    client: Client, shared_server: ServerProcess, clean_environment: Path
+) -> None:
+    """The test is the engine; its run is one that an earlier agent has claimed and not started."""
+    run_id, state = client.create_run(), StateDirectory(clean_environment / "agents" / "agent")
+    token = f"{state.identity}/{run_id}"
+    go = clean_environment / "go"
+    argv = ["sh", "-c", f"touch {go}.up; until test -e {go}; do sleep 0.02; done; exit 3"]
+    keys = AgentKeys(claim=token, attempt="1", interpreter="python3", has_engine=True)
+    os.close(state.run_directory(run_id).create(RunSpec(run_id, kind="command", target={"argv": argv}, agent=keys)))
+    state.close()
+    client.report(run_id, "Submitted", 1, token)
+    backend = LaneBackend(GraphQLTransport(shared_server.url), 5.0)
+    with going(LocalAgent(backend=backend, hostname_label=False)):
+        wait_until(Path(f"{go}.up").exists)
+        client.report(run_id, "Running")
+        client.report(run_id, "TimedOut")
+        go.touch()
+        wait_until(lambda: account_of(client, run_id) is not None)
+    found = read_account(account_of(client, run_id))
+    assert found is not None and found.exit_code == 3
+    assert client.run(run_id) == {"state": "TimedOut", "version": 4}

@@ -105,6 +105,7 @@ class GraphQLBackend:
             shares=self._shares,
             asks_by_room=True,
             delivers_together=True,
+            keeps_accounts=self._keeps_accounts,
             keeps_agent_reports=self._shares and AGENT_REPORTS in self._transport.server_extensions,
         )
 

@@ -32,6 +32,7 @@ class ReportDelivery:
         older_copy: OlderCopy,
         is_removed: Callable[[Run], bool],
     ) -> None:
+        self._connection = connection
         self._requests = connection.requests
         self._log_is_delivered = log_is_delivered
         self._older_copy = older_copy
@@ -83,6 +84,8 @@ class ReportDelivery:
         decided, version = self._outcome(report)
         if decided.report is not None:
             self._send(run, decided.report)
+        elif report.account is not None and decided.state in FINISHED and version is not None:
+            self._send_account(run, replace(report, state=decided.state))
         # How a run has ended whose engine reports for itself is not known if the backend does not know the run.
         if kind == "end" and decided.state in FINISHED and (version is not None or not report.of_process):
             end = decided.report or replace(report, state=decided.state, message=_BY_ENGINE)
@@ -92,6 +95,11 @@ class ReportDelivery:
         run.acknowledge([report], decided.state if report.of_process else None)
         if report.of_process:
             run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)
+
+    def _send_account(self, run: Run, report: StateReport) -> None:
+        """Send the account of an end that the run's own engine has reported: the same state again, which stands."""
+        if self._connection.keeps_accounts:
+            self._send(run, report)
 
     def _outcome(self, report: StateReport) -> tuple[Outcome, int | None]:
         """Decide what to report: the report itself, or what follows from it if the run's own engine reports states.
