@@ -161,7 +161,7 @@ def _as_json(account: Account) -> dict[str, Any]:
 
 
 def _event_row(event: RunEvent) -> list[Any]:
-    return [round(event.at_s, 3), storable(event.what[:_MOST_NAME]), storable(event.detail[:_MOST_DETAIL])]
+    return [round(event.at_s, 6), storable(event.what[:_MOST_NAME]), storable(event.detail[:_MOST_DETAIL])]
 
 
 def _curve(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -99,3 +100,10 @@ def test_thinning_spreads_what_is_kept_evenly() -> None:
     assert thinned(range(100), 3) == (0, 50, 99)
     assert thinned(range(3), 3) == (0, 1, 2)
     assert (thinned(range(9), 1), thinned(range(9), 0)) == ((8,), ())
+
+
+def test_an_event_keeps_its_microsecond_so_that_it_stands_before_the_state_of_the_same_time() -> None:
+    at = datetime(2030, 1, 31, 12, 0, 0, 123_457, tzinfo=timezone.utc)
+    sent = account_as_json(Account(events=(RunEvent(at_s=at.timestamp(), what="process ended"),)))
+    read = read_account(json.loads(json.dumps(sent)))
+    assert read is not None and read.events[0].at == at
