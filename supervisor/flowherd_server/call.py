@@ -29,6 +29,8 @@ class Effects:
     agents: set[str] = field(default_factory=set)
     #: Flow runs that have ended, by id: id, name, state and state_message, as columns of flow_run in the dialect.
     ended: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: Ids of flow runs whose row has changed, and of those that were deleted.
+    runs: set[str] = field(default_factory=set)
     #: Ids of flow runs that have new lines in their logs.
     logged: set[str] = field(default_factory=set)
     #: Whether a schedule was switched on or changed.
@@ -43,6 +45,7 @@ class Effects:
         self.agents |= more.agents
         self.ended |= more.ended
         self.logged |= more.logged
+        self.runs |= more.runs
         self.schedules = self.schedules or more.schedules
 
 

@@ -31,6 +31,8 @@ from flowherd_server.mutations import OPERATIONS
 from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.accounts import ACCOUNT_FIELDS, AccountFields
 from flowherd_server.runs.agent_contacts import AgentContacts
+from flowherd_server.runs.change_feed import ChangeFeed
+from flowherd_server.runs.day_counts import DayCounts
 from flowherd_server.runs.followers import Followers
 from flowherd_server.runs.live_board import LiveBoard
 from flowherd_server.runs.live_fields import LIVE_FIELDS, WATCHING_WORDS, LiveFields
@@ -85,6 +87,9 @@ class ServerCore:
         #: Clients that follow logs.
         self.followers = Followers(self.subscribers.tell_followed)
         self.listeners.append(self.followers.announce)
+        #: Pages that are open.
+        self.feed = ChangeFeed(self._loop)
+        self.listeners.append(self.feed.announce)
         self.contacts = AgentContacts(database)
         #: What agents report of the runs that go on, in memory.
         self.live = LiveBoard(self._tell_watched, self._tell_order)
@@ -93,6 +98,7 @@ class ServerCore:
         self.stuck_runs = StuckRuns(self.live, self.usual)
         #: How this host, with the disk of the database, was in the last hour.
         self.host = HostHistory(lambda: read_host({"data": database.path.parent}))
+        self.day = DayCounts()
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
         self._background = Background(
@@ -135,6 +141,7 @@ class ServerCore:
         self._background.request_stop()
         self.board.close()
         self.ends.close()
+        self.feed.close()
 
     async def stop(self) -> None:
         """Stop the background tasks."""
@@ -288,6 +295,7 @@ class RequestContext(LiveFields, AccountFields):
             )
             answer = operation.handle(call, prepared)
         core.announce(call.effects)
+        core.feed.carried_out(operation.name)
         if operation.asks_for_work:
             core.board.offered(call.effects.passed)
         return answer

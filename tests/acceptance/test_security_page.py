@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
 #: Enough of a server to know its routes.
-CORE = SimpleNamespace(instance="", restored=False)
+CORE = SimpleNamespace(instance="", restored=False, feed=SimpleNamespace(on_close=[]))
 WARNING = "This agent runs as root and its API has no token"
 
 

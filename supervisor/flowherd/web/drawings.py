@@ -57,7 +57,7 @@ def sparkline(
     return _svg(f"spark {tone}".strip(), width, height, label, f'{area}<path d="{line}"/>')
 
 
-def day(columns: Sequence[tuple[int, int, int]], label: str) -> str:
+def draw_day(columns: Sequence[tuple[int, int, int]], label: str) -> str:
     """Draw runs that ended, a column for each span of time: (well, badly, cancelled)."""
     height, width = 72, 480
     most = max((sum(column) for column in columns), default=0) or 1

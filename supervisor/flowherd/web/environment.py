@@ -5,8 +5,9 @@ Whatever a template prints is escaped twice over: markup by jinja2, and controls
 
 - the filters `duration`, `about`, `size`, `count`, `percent`, `lines`, and
   `at`, from microseconds since the epoch to a time
-- the functions of drawings.py (`state`, `glyph`, `bar`, `sparkline`, `day`, `dots`), `mark_of`, `counted`
+- the functions of drawings.py (`state`, `glyph`, `bar`, `sparkline`, `draw_day`, `dots`), `mark_of`, `counted`
 - `when(at)`: a `<time>` element that the script shows in the reader's zone; `at` is an aware datetime
+- `going_on(since)` and `until_then(at)`: how long it has been or will be, which the script counts on
 - `static(name)`: the address of a static file
 - macros: `{% import "macros.html" as m %}`
 """
@@ -76,9 +77,11 @@ def environment(package: str) -> jinja2.Environment:
             drawings.state,
             drawings.bar,
             drawings.sparkline,
-            drawings.day,
+            drawings.draw_day,
             drawings.dots,
             when,
+            going_on,
+            until_then,
         )
     }
     made.globals |= {
@@ -100,6 +103,20 @@ def when(at: datetime | None, *, seconds: bool = False, prefix: str = "") -> str
     kind = ' data-seconds="1"' if seconds else ""
     iso = local.isoformat(timespec="seconds")
     return f'{escape(prefix)}<time datetime="{iso}" title="{iso}"{kind}>{text}</time>'
+
+
+def going_on(since: datetime) -> str:
+    """Return how long something goes on, which the script counts on."""
+    return _counted("since", since, formats.duration((datetime.now(timezone.utc) - since).total_seconds()))
+
+
+def until_then(at: datetime) -> str:
+    """Return how far away a time is, which the script counts on."""
+    return _counted("until", at, formats.until((at - datetime.now(timezone.utc)).total_seconds()))
+
+
+def _counted(kind: str, at: datetime, text: str) -> str:
+    return f'<span data-{kind}="{at.astimezone().isoformat(timespec="milliseconds")}">{text}</span>'
 
 
 def _one_line(value: Any) -> Any:

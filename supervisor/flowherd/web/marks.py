@@ -46,6 +46,10 @@ POLLING = Mark("ok", _RING, "Polling")
 PAUSED = Mark("wait", _PAUSE, "Paused")
 DRAINING = Mark("warn", _CLOCK, "Draining")
 AWAY = Mark("bad", _BROKEN, "Away")
+#: Not there, and said so before.
+STOPPED = Mark("wait", _BARRED, "Stopped")
+#: A host or an agent that comes near a limit.
+NEAR = Mark("warn", _TRIANGLE, "Near")
 
 _OF_STATE = {
     **{state: Mark("ok", _TICK, state.value) for state in (*SUCCESSFUL, RunState.FINISHED, RunState.LOOPED)},

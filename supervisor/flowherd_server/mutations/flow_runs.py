@@ -69,6 +69,7 @@ def delete_run(call: Call, run: StoredRow) -> None:
     """Delete a run with its log and its history, and wake its agent so that it ends the run's processes."""
     call.connection.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]))
     call.effects.taken.add(run["id"])
+    call.effects.runs.add(run["id"])
     if run["agent_id"] is not None:
         call.effects.agents.add(run["agent_id"])
 
@@ -101,6 +102,7 @@ def _run(call: Call, given: Input) -> StoredRow:
 
 def _change(call: Call, run: StoredRow, **columns: Any) -> None:
     changed = {**columns, "updated": call.now}
+    call.effects.runs.add(run["id"])
     call.connection.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == run["id"]), changed)
 
 

@@ -8,7 +8,9 @@ To add a page:
    1234 …")`, which is answered by 404 with the sentence.
 2. Write `pages/templates/NAME.html`, which extends `base.html`, fills the block `main` and may
    `{% import "macros.html" as m %}`. It gets the values of the Page and `frame` (`Frame`). What it may call is in
-   flowherd/web/environment.py. No inline style or script; an element that is to be live has an id.
+   flowherd/web/environment.py. No inline style or script. What is to change while somebody looks is wrapped as
+   flowherd/web/live_parts.py says, and `Page.live` names what changes it: the page is then rendered again, at most once
+   a second for all who look at this address, and what has changed is sent to them (events.py).
 3. Add a line to `PAGES` in routes.py, and to `NAVIGATION` if it is one of the five.
 
 A page whose answer is no HTML, or is streamed, returns a Starlette response in place of the Page.
@@ -18,11 +20,11 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from sqlalchemy import Connection, func, select
 from starlette.datastructures import QueryParams
@@ -32,6 +34,7 @@ from flowherd import __version__
 from flowherd.states import TAKEN
 from flowherd.web.environment import render
 from flowherd.web.form_tokens import FormTokens
+from flowherd.web.live_parts import Parts
 from flowherd.web.policy import PAGE_HEADERS, own_path
 from flowherd_server.errors import NOT_FOUND, Refused
 from flowherd_server.pages.login import Login
@@ -69,11 +72,27 @@ class Ask:
     came_from: str
     #: Time of the request, microseconds since the epoch.
     now_us: int
+    #: Whether only its live parts are wanted, so that what is no part (such as a log) need not be read.
+    is_update: bool = False
 
     @property
     def now(self) -> datetime:
         """The time of the request, aware."""
         return to_datetime(self.now_us)
+
+
+#: Topic of a page that shows figures of running runs.
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class NewLines:
+    """The log of a page whose lines are sent as they come."""
+
+    #: Number of the last line that the page has.
+    last: int
+    #: Returns the HTML of the lines after a number, and the number of the last of them (or the one that was given).
+    read: Callable[[Connection, int], tuple[str, int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +107,11 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     #: Path of the entry of the navigation to which it belongs; empty for none.
     here: str = ""
-    #: The view that its live parts belong to (events.py); empty if it has none.
-    live: str = ""
+    #: Topics that change its parts (flowherd_server/runs/change_feed.py), such as "runs", "run:ID", "agents"; FIGURES
+    #: for figures that agents report while somebody looks. Empty if it has no live parts.
+    live: Sequence[str] = ()
+    #: The log whose lines are sent as they come; None for none.
+    lines: NewLines | None = None
     #: Where a form leads back to, if not to the page itself.
     back: str = ""
     status: int = 200
@@ -125,9 +147,16 @@ class Frame:
     login: bool
     login_name: str
     new_token: Callable[[], str]
+    #: Those of its parts that are live: `{% call frame.part(id, tag, classes, into) %}…{% endcall %}`.
+    parts: Parts = field(default_factory=Parts)
     version: str = __version__
     host: str = field(default_factory=platform.node)
     zone: str = field(default_factory=lambda: time.tzname[time.localtime().tm_isdst > 0])
+
+    @property
+    def part(self) -> Callable[..., Any]:
+        """What a template wraps a live part in."""
+        return self.parts.part
 
 
 #: The pages in the navigation, in its order.
@@ -140,7 +169,7 @@ def frame_of(ask: Ask, page: Page, tokens: FormTokens, said: str) -> Frame:
         title=page.title,
         nav=_nav(ask),
         here=page.here,
-        live=f"/events?view={page.live}" if page.live else "",
+        live=_stream_of(ask, page),
         said=said,
         may_act=ask.may_act,
         back=page.back or _without_done(ask),
@@ -154,8 +183,12 @@ def page_response(ask: Ask, page: Page | Response, tokens: FormTokens, said: str
     """Return the answer with a page in its frame."""
     if isinstance(page, Response):
         return page
-    html = render("flowherd_server.pages", page.template, frame=frame_of(ask, page, tokens, said), **page.values)
-    return HTMLResponse(html, page.status, PAGE_HEADERS)
+    return HTMLResponse(rendered(page, frame_of(ask, page, tokens, said)), page.status, PAGE_HEADERS)
+
+
+def rendered(page: Page, frame: Frame) -> str:
+    """Return the HTML of a page; `frame.parts` then has its live parts."""
+    return render("flowherd_server.pages", page.template, frame=frame, **page.values)
 
 
 def message_page(title: str, sentence: str, *, status: int, link: str = "/", link_word: str = "Overview") -> Page:
@@ -170,6 +203,13 @@ def _nav(ask: Ask) -> tuple[NavEntry, ...]:
     ).scalar()
     counts = {"/runs": NavEntry("/runs", "Runs", int(running or 0), f"{running} are running")}
     return tuple(counts.get(each.path, each) for each in NAVIGATION)
+
+
+def _stream_of(ask: Ask, page: Page) -> str:
+    if not page.live:
+        return ""
+    lines = f"&after={page.lines.last}" if page.lines else ""
+    return f"/events?view={quote(_without_done(ask), safe='')}{lines}"
 
 
 def _without_done(ask: Ask) -> str:

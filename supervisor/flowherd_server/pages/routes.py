@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData, Headers, QueryParams
 from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Match, Route
@@ -22,7 +22,18 @@ from flowherd.web.static import STATIC_PATH, static_file
 from flowherd_server.errors import NOT_FOUND, Refused
 from flowherd_server.pages import login_page, run_actions
 from flowherd_server.pages.actions import Action, Deed, Outcome, Outcomes, address_after, form_of, question_page
-from flowherd_server.pages.frame import DONE, Ask, Page, message_page, page_response, referring_page
+from flowherd_server.pages.events import Look, Streams, lines_after
+from flowherd_server.pages.frame import (
+    DONE,
+    Ask,
+    NoSuchPage,
+    Page,
+    frame_of,
+    message_page,
+    page_response,
+    referring_page,
+    rendered,
+)
 from flowherd_server.pages.login import Login, Logins
 from flowherd_server.pages.overview import overview_page
 from flowherd_server.service import ServerCore
@@ -30,7 +41,9 @@ from flowherd_server.store.microseconds import now_us
 from flowherd_server.web.guard import Visitor
 from flowherd_server.web.lanes import Lanes, run_in
 
-PAGES: tuple[tuple[str, Callable[[Ask], Page | Response]], ...] = (("/", overview_page),)
+PageFunction = Callable[[Ask], Page | Response]
+
+PAGES: tuple[tuple[str, PageFunction], ...] = (("/", overview_page),)
 
 ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS,)
 
@@ -44,6 +57,8 @@ class Pages:
         self._core, self._lanes, self._may_act = core, lanes, shown == "full"
         self._logins = Logins(token)
         self._tokens, self._outcomes = FormTokens(), Outcomes()
+        self._streams = Streams(core, self._look)
+        self._shown = [(Route(path, self._page(page), methods=["GET"]), page) for path, page in PAGES]
         self._open = [Route(f"{STATIC_PATH}/{{name}}", _static, methods=["GET"]), *login_page.routes(self._logins)]
         #: The routes, for the application.
         self.routes = [] if shown == "off" else [*self._open, *self._page_routes()]
@@ -60,10 +75,11 @@ class Pages:
         return [
             *(Route(action.path, self._question(action), methods=["GET"]) for action in ACTIONS),
             *(Route(action.path, self._deed(action), methods=["POST"]) for action in ACTIONS),
-            *(Route(path, self._page(page), methods=["GET"]) for path, page in PAGES),
+            Route("/events", self._streams.answer, methods=["GET"]),
+            *(route for route, _ in self._shown),
         ]
 
-    def _page(self, page: Callable[[Ask], Page | Response]) -> Callable[[Request], Any]:
+    def _page(self, page: PageFunction) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             said = self._outcomes.said(request.query_params.get(DONE, ""))
             return await run_in(self._lanes.questions, self._read, request, page, said)
@@ -104,7 +120,7 @@ class Pages:
 
         return answer
 
-    def _read(self, request: Request, page: Callable[[Ask], Page | Response], said: str = "") -> Response:
+    def _read(self, request: Request, page: PageFunction, said: str = "") -> Response:
         """Return a page's answer. For worker threads."""
         self._core.contacts.store()
         with self._core.database.reading() as connection:
@@ -126,6 +142,39 @@ class Pages:
                 title = "There is no such page." if status == 404 else "This cannot be shown."
                 answer = message_page(title, str(refusal), status=status)
             return page_response(ask, answer, self._tokens, said)
+
+    async def _look(self, address: str, numbers: frozenset[int]) -> Look:
+        """Return the live parts of the page with this address. Raises Refused if there is none."""
+        path, _, query = address.partition("?")
+        scope = {"type": "http", "method": "GET", "path": path, "root_path": ""}
+        for route, page in self._shown:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                return await run_in(self._lanes.questions, self._look_at, page, path, query, found, numbers)
+        raise NoSuchPage(f"No page has the address {address!r:.200}.")
+
+    def _look_at(
+        self, page: PageFunction, path: str, query: str, found: Mapping[str, Any], numbers: frozenset[int]
+    ) -> Look:
+        with self._core.database.reading() as connection:
+            ask = Ask(
+                core=self._core,
+                connection=connection,
+                path=path,
+                given=found["path_params"],
+                query=QueryParams(query),
+                login=Login(),
+                may_act=self._may_act,
+                came_from="",
+                now_us=now_us(),
+                is_update=True,
+            )
+            answer = page(ask)
+            if isinstance(answer, Response):
+                raise NoSuchPage(f"{path} has no live parts.")
+            frame = frame_of(ask, answer, self._tokens, "")
+            rendered(answer, frame)
+            return Look(frame.parts.found, tuple(answer.live), lines_after(connection, answer.lines, numbers))
 
 
 def _is_among(routes: list[Route], scope: Scope) -> bool:

@@ -51,6 +51,7 @@ def _owner(call: Call, run: StoredRow, state: NewState) -> dict[str, Any]:
 
 
 def _note_effects(call: Call, run: StoredRow, state: NewState) -> None:
+    call.effects.runs.add(run["id"])
     if state.type in FINISHED:
         told = {"id": run["id"], "name": run["name"], "state": state.type.value, "state_message": state.message}
         call.effects.ended[run["id"]] = told

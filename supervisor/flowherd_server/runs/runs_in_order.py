@@ -18,9 +18,10 @@ _MOST_RUNNING, _MOST_DUE, _MOST_ENDED = 1000, 50, 20
 #: Maximum number of failed runs of which is found out which are in a row.
 _MOST_READ = 200
 
-_COLUMNS = (
-    *("id", "name", "state", "state_message", "labels", "scheduled_start_time", "state_start_time", "start_time"),
-    "end_time",
+#: Columns of flow_run in each line; with `flow_name` and `flow_group_id`.
+COLUMNS = (
+    *("id", "seq", "name", "state", "state_message", "state_timestamp", "labels", "flow_id", "agent_id"),
+    *("scheduled_start_time", "state_start_time", "start_time", "end_time", "created", "repeats"),
 )
 _RUNNING = FLOW_RUN.c.state.in_(sorted(TAKEN))
 
@@ -68,7 +69,7 @@ def runs_in_order(connection: Connection) -> RunsInOrder:
 
 
 def _select(*conditions: ColumnElement[bool]) -> Select[tuple[object, ...]]:
-    columns = [FLOW_RUN.c[name] for name in _COLUMNS]
+    columns = [FLOW_RUN.c[name] for name in COLUMNS]
     query = select(*columns, FLOW.c.name.label("flow_name"), FLOW.c.flow_group_id)
     return query.join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).where(*conditions)
 

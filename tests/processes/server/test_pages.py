@@ -157,7 +157,7 @@ def test_names_of_others_are_shown_as_text_and_in_one_line(client: Client) -> No
 
 
 def test_without_a_login_no_page_is_shown_and_no_form_is_taken(closed_server: ServerProcess) -> None:
-    core: Any = SimpleNamespace()
+    core: Any = SimpleNamespace(feed=SimpleNamespace(on_close=[]))
     routes = Pages(core, core, "s3cret").routes
     for route in routes:
         address = closed_server.url + re.sub(r"\{[^}]*\}", "x", route.path)

@@ -1,0 +1,177 @@
+"""What needs a person's attention, in this order: flows whose newest ended run is bad, stuck runs, late runs, agents
+that are away, and this host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import RowMapping, select
+
+from flowherd.host_figures import HostFigures
+from flowherd.states import SUCCESSFUL
+from flowherd.story.order import BAD
+from flowherd.web import marks
+from flowherd.web.formats import about, counted, size
+from flowherd.web.marks import Mark, mark_of
+from flowherd_server.pages.agent_views import ShownAgent
+from flowherd_server.pages.frame import Ask
+from flowherd_server.pages.run_rows import RunRow
+from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.tables import FLOW, FLOW_RUN
+
+#: How far back the end of a failed flow is looked for, microseconds, and how many failed runs are looked at.
+_LOOKED_AT_US, _FAILED = 7 * 86400 * SECOND_US, 300
+#: Most flows that are named, and the newest runs of each that are looked at.
+_MOST_FLOWS, _RUNS = 50, 20
+#: An agent's output that is not sent yet is too much from here on, as a share of its cap.
+_UNSENT_SHARE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """One line."""
+
+    #: Tells it from others, and stays the same.
+    key: str
+    mark: Mark
+    what: str
+    path: str
+    #: How often, which run, or since when.
+    aside: str = ""
+    why: str = ""
+    grade: str = ""
+    at: datetime | None = None
+    #: Words and addresses of what can be done; those of `asks` are questions before an action.
+    links: Sequence[tuple[str, str]] = ()
+    asks: Sequence[tuple[str, str]] = field(default=())
+
+
+def needs(ask: Ask, rows: Sequence[RunRow], agents: Sequence[ShownAgent], host: HostFigures | None) -> list[Need]:
+    """Return what needs attention. `rows` are those of the runs that go on and that are late."""
+    found = list(_failed_flows(ask))
+    found += [_stuck(row) for row in rows if row.is_stuck]
+    found += [_late(row) for row in rows if row.is_late]
+    found += [_away(ask, agent) for agent in agents if agent.is_away]
+    return [*found, *_host(host), *_unsent(agents)]
+
+
+def _failed_flows(ask: Ask) -> Iterator[Need]:
+    failed = FLOW_RUN.c.state.in_(sorted(BAD)), FLOW_RUN.c.end_time >= ask.now_us - _LOOKED_AT_US
+    query = select(FLOW.c.flow_group_id).join(FLOW_RUN, FLOW_RUN.c.flow_id == FLOW.c.id).where(*failed)
+    groups = ask.connection.execute(query.order_by(FLOW_RUN.c.end_time.desc()).limit(_FAILED)).scalars()
+    for group in list(dict.fromkeys(groups))[:_MOST_FLOWS]:
+        need = _failed_flow(ask, group)
+        if need is not None:
+            yield need
+
+
+def _failed_flow(ask: Ask, group: str) -> Need | None:
+    """Return the line of a flow whose newest run, but for those that were cancelled, is bad."""
+    versions = select(FLOW.c.id, FLOW.c.name, FLOW.c.archived).where(FLOW.c.flow_group_id == group)
+    flows = ask.connection.execute(versions.order_by(FLOW.c.version.desc()).limit(3)).mappings().all()
+    if not flows or all(flow["archived"] for flow in flows):
+        return None
+    runs: list[RowMapping] = []
+    for flow in flows:
+        newest = select(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow["id"], FLOW_RUN.c.start_time.is_not(None))
+        runs += ask.connection.execute(newest.order_by(FLOW_RUN.c.start_time.desc()).limit(_RUNS)).mappings()
+    ended = [run for run in runs if run["end_time"] is not None and run["state"] in BAD | SUCCESSFUL]
+    ended.sort(key=lambda run: -run["end_time"])
+    streak = next((n for n, run in enumerate(ended) if run["state"] in SUCCESSFUL), len(ended))
+    if not streak:
+        return None
+    run, name = ended[0], flows[0]["name"]
+    more = "at least " if streak >= _RUNS else ""
+    return Need(
+        key=f"flow-{group}",
+        mark=mark_of(run["state"]),
+        what=name,
+        path=f"/runs/{run['id']}",
+        aside=f"{more}{streak} times in a row" if streak > 1 else "",
+        why=run["state_message"] or "",
+        grade=_grade(run),
+        at=to_datetime(run["end_time"]),
+        links=(("Log", f"/runs/{run['id']}#log"),),
+        asks=(("Run again…", f"/runs/again?run={run['id']}"),),
+    )
+
+
+def _grade(run: RowMapping) -> str:
+    """Return how certain the cause of an end is, as flowherd's agents put it into the state."""
+    found = run["serialized_state"]
+    for key in ("context", "flowherd", "grade"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if found in ("proven", "probable") else ""
+
+
+def _stuck(row: RunRow) -> Need:
+    return Need(
+        key=f"stuck-{row.id}",
+        mark=marks.STUCK,
+        what=row.flow,
+        path=f"/runs/{row.id}",
+        aside=row.name,
+        why=row.says,
+        at=row.at,
+        links=(("Log", f"/runs/{row.id}#log"),),
+        asks=(("Cancel…", f"/runs/cancel?run={row.id}"),),
+    )
+
+
+def _late(row: RunRow) -> Need:
+    return Need(
+        key=f"late-{row.id}",
+        mark=marks.LATE,
+        what=row.flow,
+        path=f"/runs/{row.id}",
+        aside=row.name,
+        why=row.says,
+        at=row.at,
+        links=(("Agents", "/agents"),),
+        asks=(("Cancel…", f"/runs/cancel?run={row.id}"),),
+    )
+
+
+def _away(ask: Ask, agent: ShownAgent) -> Need:
+    view = agent.view
+    at = view.last_queried
+    since = "" if at is None else f" for {about((ask.now - at).total_seconds() // 60 * 60)[1:]}"
+    runs = f"; {counted(view.runs, 'run')} of it may go on, adopted when it is back" if view.runs else ""
+    return Need(
+        key=f"agent-{view.id}",
+        mark=marks.AWAY,
+        what=view.name or view.id[:8],
+        path="/agents",
+        aside="agent",
+        why=f"Not heard of{since}{runs}",
+        at=at,
+        links=(("Agents", "/agents"),),
+    )
+
+
+def _host(host: HostFigures | None) -> Iterator[Need]:
+    if host is None:
+        return
+    for disk in host.disks:
+        if disk.is_low:
+            why = f"{size(disk.free_bytes)} of {size(disk.total_bytes)} are free at {disk.path}"
+            why += ", and no inode" if disk.free_inodes == 0 else ""
+            yield Need(
+                key=f"disk-{disk.name}", mark=marks.NEAR, what="Disk", path="/agents", aside="this host", why=why
+            )
+    if host.lacks_memory and host.memory_full is not None:
+        why = f"All processes waited for memory for {host.memory_full:.0f} % of the last minute"
+        yield Need(key="memory", mark=marks.NEAR, what="Memory", path="/agents", aside="this host", why=why)
+
+
+def _unsent(agents: Sequence[ShownAgent]) -> Iterator[Need]:
+    for agent in agents:
+        report = agent.view.report
+        unsent, cap = (getattr(report, name, None) for name in ("unsent_bytes", "unsent_cap_bytes"))
+        if unsent and cap and unsent > _UNSENT_SHARE * cap:
+            why = f"{size(unsent)} of output are not sent yet, of at most {size(cap)}"
+            key = f"unsent-{agent.view.id}"
+            yield Need(key=key, mark=marks.NEAR, what=agent.view.name, path="/agents", aside="agent", why=why)
