@@ -7,7 +7,7 @@ can. Knows no stream of the run; the record format is contract/journal.py.
 import json
 import os
 import time
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from flowherd_runner.contract.journal import HEADER_BYTES, STREAM_NOTICE, pack_records, pack_so_far, unpack_all
 
@@ -33,6 +33,8 @@ class JournalWriter:
         self._clock_s = clock_s
         self._wall_ns = time.time_ns() - time.monotonic_ns()
         self._last_ns = 0
+        #: Time of the run's first line, nanoseconds; 0 before it.
+        self._first_ns = 0
         #: Length of the whole records in the journal, bytes.
         self._size = os.fstat(fd).st_size
         #: Whether there may be something in it that is not on the disk.
@@ -59,6 +61,11 @@ class JournalWriter:
     def lines_dropped(self) -> int:
         """Number of lines and records that are not in it, because of the cap or a disk that refused."""
         return self._lines_refused_before + self._refused_lines + self._lines_beyond_cap
+
+    @property
+    def first_line(self) -> Dict[str, float]:
+        """When the run's first line came, seconds since the epoch, as a phase of exit.json; empty before it."""
+        return {"first_line": self._first_ns / 1e9} if self._first_ns else {}
 
     def add(self, stream: int, level: int, payloads: List[bytes]) -> None:
         """Add one record for each of `payloads`; they are written with the next `flush`."""
@@ -163,6 +170,7 @@ class JournalWriter:
         self._take(pack_records(stream, level, time_ns, _STEP_NS, payloads))
         self._last_ns = time_ns + _STEP_NS * (len(payloads) - 1)
         if stream != STREAM_NOTICE:
+            self._first_ns = self._first_ns or time_ns
             self._buffered_lines += len(payloads)
 
     def _next_ns(self) -> int:

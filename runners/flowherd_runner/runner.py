@@ -315,7 +315,7 @@ class Runner:
 
     def _exit_record(self, cleared: Cleared) -> Dict[str, Any]:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self._phases["recorded"] = time.time()
+        self._phases.update(self._journal.first_line, recorded=time.time())
         end = End(
             wait_status=self._status,
             cpu_time_s=self._flow_cpu_s,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: The names in their order; what they mean is in flowherd_runner/contract/files.py.
-PHASES = ("intent", "asked", "code", "recorded")
+PHASES = ("intent", "asked", "code", "first_line", "recorded")
 #: In the year 9999; no datetime is later.
 _END_S = 253_370_764_800.0
 

@@ -129,6 +129,8 @@ class JournalPiece(NamedTuple):
     data: bytes
     #: Whether the backend has acknowledged all that comes before it, so that a record begins here for certain.
     is_certain: bool
+    #: Number of lines in it.
+    lines: int = 0
 
     @property
     def end(self) -> int:

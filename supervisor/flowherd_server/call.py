@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
+from flowherd.states import RunState
 from flowherd.story.live_news import Action, LiveNews
 from flowherd_server.errors import Refused
 from flowherd_server.offers import DueRun, OfferBook, Passed
+
+
+class Moved(NamedTuple):
+    """A flow run, as it was stored before, that has entered another state."""
+
+    run: Mapping[str, Any] | RowMapping
+    state: RunState
+    at_us: int
+    serialized: Mapping[str, Any]
 
 
 @dataclass
@@ -33,6 +43,9 @@ class Effects:
     runs: set[str] = field(default_factory=set)
     #: Ids of flow runs that have new lines in their logs.
     logged: set[str] = field(default_factory=set)
+    #: Flow runs that have entered another state, for the metrics, and the number of new lines.
+    moved: list[Moved] = field(default_factory=list)
+    lines: int = 0
     #: Whether a schedule was switched on or changed.
     schedules: bool = False
 
@@ -46,6 +59,8 @@ class Effects:
         self.ended |= more.ended
         self.logged |= more.logged
         self.runs |= more.runs
+        self.moved += more.moved
+        self.lines += more.lines
         self.schedules = self.schedules or more.schedules
 
 

@@ -36,6 +36,7 @@ from flowherd_server.runs.day_counts import DayCounts
 from flowherd_server.runs.followers import Followers
 from flowherd_server.runs.live_board import LiveBoard
 from flowherd_server.runs.live_fields import LIVE_FIELDS, WATCHING_WORDS, LiveFields
+from flowherd_server.runs.measures import ServerMeasures
 from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.run_ends import RunEnds
 from flowherd_server.runs.stale_heartbeats import RescueOptions
@@ -99,6 +100,8 @@ class ServerCore:
         #: How this host, with the disk of the database, was in the last hour.
         self.host = HostHistory(lambda: read_host({"data": database.path.parent}))
         self.day = DayCounts()
+        self.measures = ServerMeasures(database)
+        self.listeners.append(self.measures.announce)
         self.schedule_ahead = schedule_ahead
         self.turns = Turns()
         self._background = Background(

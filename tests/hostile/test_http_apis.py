@@ -13,10 +13,13 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowherd.agent.agent_metrics import AgentMetrics
+from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
 from flowherd.agent.platform import Figures
+from flowherd.backends.memory import MemoryBackend
 from flowherd.story.agent_report import AgentReport
 from flowherd_server.service import SCHEMA
 from tests.support.graphql_texts import input_for, operations, selection_for
@@ -40,14 +43,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def api() -> Iterator[AgentApi]:
     runs = [{"id": "x", "flow": 'a\nb"c\\', "memory_bytes": 5}]
+    connection = Connection(MemoryBackend, lambda _wake: None, lambda: None)
+    health, figures = (lambda: Health(well=True)), (lambda: Figures(runs=1))
     facts = ApiFacts(
         name="a",
-        health=lambda: Health(well=True),
+        health=health,
         poke=lambda: None,
         runs=lambda _looked_at: runs,
         control=Control(lambda: None),
-        figures=lambda: Figures(runs=1),
+        figures=figures,
         report=AgentReport,
+        metrics=AgentMetrics(connection=connection, health=health, runs=lambda _looked_at: runs, figures=figures),
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

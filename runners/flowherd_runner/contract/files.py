@@ -25,7 +25,8 @@ exit.json, written by the runner:
                               no descendant was left, and the agent does that search. Without it: true (0.1.0)
     phases                    {str: float}: times at which the run went on, seconds since the epoch: spec.json was
                               written (intent), the runner was given the directory (asked), the flow process was let
-                              go to the user's code (code), this record was made (recorded). Missing before 0.2
+                              go to the user's code (code), its first line came (first_line; missing without one),
+                              this record was made (recorded). Missing before 0.2
     asked_at, killed_at       float | null: when the runner asked the flow process to end, and when it killed it because
                               it had not ended, seconds since the epoch. Missing before 0.2
     lines, lines_cut, lines_dropped int: journaled, journaled in part, not journaled (cap or full disk)

@@ -11,7 +11,7 @@ they know. So an agent of 0.1.0 that adopts such a run reads exactly the finishe
 import re
 import struct
 import zlib
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import Iterable, Iterator, NamedTuple, Optional, Tuple
 
 # Caps.
 
@@ -97,12 +97,13 @@ def pack_so_far(stream: int, level: int, time_ns: int, payload: bytes, standing:
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
-def end_of_whole_records(data: bytes) -> int:
-    """Where the last whole record of `data` ends, which begins with one, by the lengths alone; 0 if there is none.
+def whole_records(data: bytes) -> Tuple[int, int]:
+    """Where the last whole record of `data` ends, which begins with one, and how many of the records are lines.
 
-    Also where bytes begin that are no record. Checksums are left to the reader of the records.
+    By the lengths alone; 0 if there is none. Also where bytes begin that are no record. Checksums are left to the
+    reader of the records.
     """
-    position, header, last = 0, HEADER_BYTES, len(data) - HEADER_BYTES
+    position, lines, header, last = 0, 0, HEADER_BYTES, len(data) - HEADER_BYTES
     unpack = HEADER.unpack_from
     while position <= last:
         magic, _, _, _, length, _ = unpack(data, position)
@@ -110,7 +111,8 @@ def end_of_whole_records(data: bytes) -> int:
         if end > len(data) or magic not in (LINE_MAGIC, SO_FAR_MAGIC):
             break
         position = end
-    return position
+        lines += magic == LINE_MAGIC
+    return position, lines
 
 
 def unpack_records(data: bytes, base: int = 0) -> Iterator[Record]:

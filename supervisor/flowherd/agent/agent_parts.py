@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowherd.agent import health
+from flowherd.agent.agent_metrics import AgentMetrics
 from flowherd.agent.api_servers import ApiServers
 from flowherd.agent.claim_gate import ClaimGate
 from flowherd.agent.connection import Connection
@@ -158,8 +159,10 @@ class AgentParts:
             self.poke()  # without room, the end of a run leads to a poll
 
     def _own_api_facts(self) -> ApiFacts:
-        runs, report = self._own_platform.living_runs, self._own_live.own_report.report
-        return ApiFacts(self.name, self.health, self.poke, runs, self.control, self._own_figures, report)
+        runs, figures = self._own_platform.living_runs, self._own_figures
+        metrics = AgentMetrics(connection=self._own_connection, health=self.health, runs=runs, figures=figures)
+        report = self._own_live.own_report.report
+        return ApiFacts(self.name, self.health, self.poke, runs, self.control, figures, report, metrics)
 
     def _own_figures(self) -> Figures:
         full, most = self._own_label_limits.full(self.submitting_flow_runs), self.loaded.settings.runs.max_spool_bytes

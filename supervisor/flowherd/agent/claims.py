@@ -7,6 +7,7 @@ and no thread; the caller decides what to do with what was won.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -77,14 +78,19 @@ class Claims:
         self._connection.check_open()
         capabilities = self._connection.capabilities
         claim = _claim if capabilities is not None and capabilities.arbitrates else _claim_alone
+        began_s, outcome = time.monotonic(), "failed"
         try:
             claim(self._connection, flow_run, self.token(flow_run))
+            outcome = "won"
         except BackendUnavailable:
             self._uncertain[flow_run.id] = flow_run
             raise
-        except Exception:
+        except Exception as error:
+            outcome = _outcome(error)
             self._uncertain.pop(flow_run.id, None)
             raise
+        finally:
+            self._connection.measures.claims_answered(time.monotonic() - began_s, [outcome])
         self._uncertain.pop(flow_run.id, None)
 
     def take_many(self, flow_runs: Sequence[FlowRun]) -> dict[str, Exception | None]:
@@ -92,11 +98,14 @@ class Claims:
 
         Only for servers that share runs out (`Connection.shares`). Claims whose answer is lost are looked up.
         """
+        began_s = time.monotonic()
         try:
             self._connection.check_open()
             outcomes = self._take_many(flow_runs)
         except Exception as error:  # of the request, and so of each claim in it
             outcomes = dict.fromkeys((flow_run.id for flow_run in flow_runs), error)
+        words = [_outcome(error) for error in outcomes.values()]
+        self._connection.measures.claims_answered(time.monotonic() - began_s, words)
         for flow_run in flow_runs:
             if isinstance(outcomes[flow_run.id], BackendUnavailable):
                 self._uncertain[flow_run.id] = flow_run
@@ -220,6 +229,11 @@ def _stored(requests: Requests, flow_run: FlowRun) -> StoredState | None:
     if task_run is None:
         return requests.stored_states([flow_run.id]).get(flow_run.id)
     return requests.stored_task_states([task_run.id]).get(task_run.id)
+
+
+def _outcome(error: Exception | None) -> str:
+    """Return the word for a claim that `take` raises this of."""
+    return "won" if error is None else "lost" if isinstance(error, ClaimLost) else "failed"
 
 
 def _lost(reason: str | None) -> ClaimLost | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from loguru import logger
 
+from flowherd.agent.measures import Measures
 from flowherd.agent.news import NewsListener
 from flowherd.agent.requests import Answer, Requests
 from flowherd.backends.protocol import Backend, ServerCapabilities, VersionedBackend
@@ -70,6 +71,8 @@ class Connection:
         self.on_new_epoch: Callable[[], None] = lambda: None
         #: Called before the request by which the agent takes no more runs, in a thread of its own.
         self.before_last_request: Callable[[], None] = lambda: None
+        #: What is counted of all that the agent does.
+        self.measures = Measures()
         self.requests = Requests(self, urgent=False)
         #: Not held back by a pause: heartbeats of running runs, and a claim that has begun.
         self.urgent = Requests(self, urgent=True)
@@ -169,6 +172,7 @@ class Connection:
             self._note_contact()
             raise
         except BackendUnavailable as error:
+            self.measures.tally.add("flowherd_backend_failures_total")
             self._was_away = True
             self._note_retry_after(error.retry_after_s)
             raise

@@ -14,22 +14,18 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from flowherd.agent.agent_metrics import AgentMetrics
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.orders import CANNOT_RESTART
@@ -44,6 +40,8 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: How long requests that are under way may go on when the agent stops, seconds.
 _STOP_TIMEOUT_S = 1
 _LONGEST_DRAIN_S = 30 * 86400
+#: Values of ?runs= that ask for the metrics of each run.
+_YES = frozenset({"1", "true", "yes"})
 #: No request to an agent has a body. The runs need most of the descriptors.
 _LIMITS = Limits(connections=64, reserve=192, request_bytes=64 * 1024)
 
@@ -62,6 +60,7 @@ class ApiFacts:
     figures: Callable[[], Figures]
     #: Returns what the agent reports of itself.
     report: Callable[[], AgentReport]
+    metrics: AgentMetrics
 
 
 class AgentApi:
@@ -136,8 +135,6 @@ class Routes:
     def __init__(self, facts: ApiFacts, refusal: Callable[[Request], Response | None]) -> None:
         self._facts = facts
         self._refusal = refusal
-        self._registry = CollectorRegistry()
-        self._registry.register(_RunsCollector(facts))
         self.app = Starlette(
             routes=[
                 Route("/api/health", self._health),
@@ -234,7 +231,9 @@ class Routes:
         return self._agent(request)
 
     def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        by_run = request.query_params.get("runs", "") in _YES
+        text, media_type = self._facts.metrics.text(by_run=by_run, accept=request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": media_type})
 
 
 class HttpThread:
@@ -281,33 +280,6 @@ class _Server(BoundedServer):
         if self._loop is not None and self._stopped is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._stopped.set)
-
-
-class _RunsCollector(Collector):
-    """Prometheus metrics from the same facts, made at each request."""
-
-    def __init__(self, facts: ApiFacts) -> None:
-        self._facts = facts
-
-    def collect(self) -> Iterator[Metric]:
-        runs = self._facts.runs(())
-        yield GaugeMetricFamily("flowherd_up", "1 when the agent is well", value=float(self._facts.health().well))
-        yield GaugeMetricFamily("flowherd_runs", "flow runs on this host now", value=len(runs))
-        memory = GaugeMetricFamily("flowherd_run_memory_bytes", "memory of a run's processes", labels=_RUN_LABELS)
-        processes = GaugeMetricFamily("flowherd_run_processes", "processes of a run", labels=_RUN_LABELS)
-        cpu = CounterMetricFamily("flowherd_run_cpu_seconds", "CPU time of a run's processes", labels=_RUN_LABELS)
-        for run in runs:
-            labels = [str(run.get("id", "")), str(run.get("flow", ""))]
-            memory.add_metric(labels, run.get("memory_bytes", 0))
-            processes.add_metric(labels, run.get("processes", 0))
-            cpu.add_metric(labels, run.get("cpu_time_s", 0.0))
-        yield from (memory, processes, cpu)
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-
-_RUN_LABELS = ["flow_run_id", "flow"]
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

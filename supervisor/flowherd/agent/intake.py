@@ -71,8 +71,10 @@ class Intake:
     def note_claimed(self, flow_run: FlowRun) -> None:
         """Note that the flow run is claimed: who has read it as it was before comes too late.
 
-        Only of servers that offer runs by themselves; at others the polls alone find runs, one after the other.
+        Its version is remembered only of servers that offer runs by themselves; at others the polls alone find runs,
+        one after the other.
         """
+        self._connection.measures.claimed(flow_run)
         decides, version = _version(flow_run)
         if version is None or not self._connection.shares:
             return

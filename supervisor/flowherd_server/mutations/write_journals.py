@@ -25,6 +25,7 @@ def write_journals(call: Call, pieces: Sequence[Piece]) -> list[int]:
         found = store_piece(call.connection, runs[piece.flow_run_id], piece)
         _keep_so_far(call, piece.flow_run_id, found)
         ends.append(found.end)
+        call.effects.lines += found.lines
     call.effects.logged |= runs.keys()
     return ends
 

@@ -138,6 +138,7 @@ def write_logs(call: Call, batch: LogBatch) -> Mapping[str, Any]:
     replace_texts(call.connection, batch.so_far)
     delete_finished(call.connection, batch.finished)
     call.effects.logged |= {*batch.flow_runs.values()}
+    call.effects.lines += len(batch.lines)
     return {"success": True}
 
 

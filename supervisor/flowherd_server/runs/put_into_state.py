@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowherd.states import CLAIMABLE, FINISHED, RunState
-from flowherd_server.call import Call
+from flowherd_server.call import Call, Moved
 from flowherd_server.offers import DueRun
 from flowherd_server.runs.new_state import NewState
 from flowherd_server.runs.state_history import FLOW_RUNS, history_row, latest_state, record_state
@@ -27,6 +27,7 @@ def put_into_state(call: Call, run: StoredRow, state: NewState, **columns: Any) 
     if state.type in _HEARTBEAT_STATES:
         changed["heartbeat"] = call.now
     record_state(call, FLOW_RUNS, run, state, changed)
+    call.effects.moved.append(Moved(run, state.type, state.at_us, state.serialized))
     if state.type is RunState.CANCELLED:
         # The dialect leaves this to the server; the flow's process does not do it.
         cancel_task_runs(call, run["id"], state.at_us)

@@ -63,6 +63,8 @@ class Found:
     so_far: dict[int, journal.Record] = field(default_factory=dict)
     #: Latest time of a finished line by stream, microseconds since the epoch.
     finished: dict[int, int] = field(default_factory=dict)
+    #: Number of lines that were not stored before.
+    lines: int = 0
 
 
 def store_piece(connection: Connection, run: int, piece: Piece) -> Found:
@@ -76,9 +78,11 @@ def store_piece(connection: Connection, run: int, piece: Piece) -> Found:
         raise Refused("the run has too many journals")
     end = piece.offset + len(piece.data)
     known = offsets_between(connection, run, attempt, piece.offset, end)
-    reader = _Reader(connection, (run, attempt), known, last_number(connection, run))
+    before = last_number(connection, run)
+    reader = _Reader(connection, (run, attempt), known, before)
     found = reader.read(piece)
     reader.rows.insert(connection, run)
+    found.lines = reader.number - before
     return found
 
 
@@ -89,7 +93,7 @@ class _Reader:
         self._connection = connection
         self._key = key
         self._known = known
-        self._number = number
+        self.number = number
         self._tasks: dict[str, int] = {}
         self.rows = NewRows()
 
@@ -116,7 +120,7 @@ class _Reader:
 
     def _read_whole(self, data: bytes, base: int, position: int, found: Found) -> int:
         """Read records until one that is not whole. Returns where that is."""
-        (run, attempt), known, number, values = self._key, self._known, self._number, self.rows.common
+        (run, attempt), known, number, values = self._key, self._known, self.number, self.rows.common
         unpack, crc32, header, size = journal.HEADER.unpack_from, zlib.crc32, journal.HEADER_BYTES, len(data)
         finished = found.finished
         while position + header <= size:
@@ -149,7 +153,7 @@ class _Reader:
                 break
             position = end
         found.end = max(found.end, base + position)
-        self._number = number
+        self.number = number
         return position
 
     def _add(self, begin: tuple[int, ...], stream: int, payload: bytes) -> None:

@@ -30,6 +30,7 @@ from flowherd_server.service import ServerCore
 from flowherd_server.web.guard import Guard, marks_of
 from flowherd_server.web.held_requests import disconnected, is_gone, wait_for_end
 from flowherd_server.web.lanes import Lanes, Room, run_in
+from flowherd_server.web.metrics_page import metrics_page
 from flowherd_server.web.pieces_response import PiecesResponse
 
 #: Largest request body.
@@ -67,6 +68,7 @@ def create_app(
         Route("/", endpoints.graphql, methods=["POST"]),
         *(Route(path, endpoints.graphql, methods=["POST"]) for path in GRAPHQL_PATHS),
         Route("/health", endpoints.health, methods=["GET"]),
+        Route("/metrics", endpoints.metrics, methods=["GET"]),
         Route("/agents/{agent_id}/wake", endpoints.wake, methods=["GET"]),
         Route("/flow_runs/{flow_run_id}/end", endpoints.end, methods=["GET"]),
         Route("/poke", endpoints.poke, methods=["POST"]),
@@ -134,6 +136,11 @@ class _Endpoints:
             detail["reason"] = problem
         detail = detail if request.scope["authorized"] else {}
         return JSONResponse({"status": status, **detail}, status_code=503 if problem else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        text, media_type = await run_in(self._lanes.questions, metrics_page, self._core, accept)
+        return Response(text, headers={"Content-Type": media_type})
 
     async def wake(self, request: Request) -> Response:
         with self._waits.share() as take:

@@ -18,7 +18,7 @@ from flowherd.host.run import Run
 from flowherd.values import JournalPiece
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.files import open_regular
-from flowherd_runner.contract.journal import end_of_whole_records
+from flowherd_runner.contract.journal import whole_records
 
 #: A run with less than this to send, bytes, is left to the lines.
 _LONG_BYTES = 16 * 1024
@@ -35,6 +35,7 @@ class JournalDelivery:
 
     def __init__(self, connection: Connection) -> None:
         self._requests = connection.requests
+        self._tally = connection.measures.tally
         #: Requests without an answer yet.
         self._sent: deque[Sequence[tuple[Run, JournalPiece]]] = deque()
         #: Offsets up to which journals go as lines, by run id.
@@ -106,8 +107,9 @@ class JournalDelivery:
     def _stored(self, ends: Sequence[int]) -> None:
         """Note how far the backend has the journals of the oldest request."""
         faults.point("before-forwarded")
-        for (run, _), end in zip(self._sent.popleft(), ends, strict=True):
+        for (run, piece), end in zip(self._sent.popleft(), ends, strict=True):
             run.directory.set_forwarded(end)
+            self._tally.add("flowherd_lines_out_total", by=piece.lines)
             self._advanced.add(run.id)
             faults.point("after-forwarded")
 
@@ -137,11 +139,11 @@ class _Journal:
         except OSError as error:
             self.run.delivering.failed(error)
             return None
-        size = end_of_whole_records(data)
+        size, lines = whole_records(data)
         if not size:
             self.is_damaged = len(data) == _PIECE_BYTES
             return None
-        piece = JournalPiece(self.run.id, self.run.attempt, self.offset, data[:size], self._is_certain)
+        piece = JournalPiece(self.run.id, self.run.attempt, self.offset, data[:size], self._is_certain, lines)
         self.offset += size
         self._is_certain = False
         return piece

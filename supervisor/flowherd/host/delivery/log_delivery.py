@@ -120,6 +120,8 @@ class LogDelivery:
         `is_removed` says of which delivered runs nothing need be stored, because their directories are removed now.
         """
         self._whole_lines.commit()
+        sent = len(request.late) + sum(len(batch.notes) + len(batch.lines) for batch in request.batches)
+        self._connection.measures.tally.add("flowherd_lines_out_total", by=sent)
         del self._late_lines[: len(request.late)]
         faults.point("before-forwarded")
         for batch in request.batches:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from flowherd.agent.connection import Connection
+from flowherd.agent.measures import RunOfHost
 from flowherd.engines.final_report import Outcome, outcome
 from flowherd.errors import BackendRefused, BackendUnavailable, NotAuthorized
 from flowherd.host.delivery.log_delivery import LogDelivery, LogRequest
@@ -34,6 +35,7 @@ class ReportDelivery:
     ) -> None:
         self._connection = connection
         self._requests = connection.requests
+        self._measures = connection.measures
         self._log_is_delivered = log_is_delivered
         self._older_copy = older_copy
         self._is_removed = is_removed
@@ -67,6 +69,7 @@ class ReportDelivery:
                 run.reported_end = of_run[-1]
             # An agent that finds the directory nevertheless sends all of it again, which this backend takes once.
             run.acknowledge(of_run, store=not (is_end and self._is_removed(run)))
+            self._measure(run, of_run[-1])
         logs.note_sent(request, self._is_removed)
         return True
 
@@ -93,6 +96,7 @@ class ReportDelivery:
         faults.point(f"after-report-{kind}")
         run.reported_end = decided.report if kind == "end" else None
         run.acknowledge([report], decided.state if report.of_process else None)
+        self._measure(run, report)
         if report.of_process:
             run.log.info("The flow run is {}", decided.state, action="report", told=decided.report is not None)
 
@@ -100,6 +104,12 @@ class ReportDelivery:
         """Send the account of an end that the run's own engine has reported: the same state again, which stands."""
         if self._connection.keeps_accounts:
             self._send(run, report)
+
+    def _measure(self, run: Run, report: StateReport) -> None:
+        """Count a run whose end the backend has; a second start of a directory is none."""
+        if report.state in FINISHED and not run.is_after_end:
+            known = RunOfHost(run.id, run.name, run.flow_name, run.attempt, run.started_at)
+            self._measures.reported(known, report, run.state)
 
     def _outcome(self, report: StateReport) -> tuple[Outcome, int | None]:
         """Decide what to report: the report itself, or what follows from it if the run's own engine reports states.
