@@ -77,6 +77,8 @@ setup(
         "tomli>=2.0; python_version < '3.11'",
     ],
     extras_require={
+        # Traces (traces.endpoint): flowherd/agent/run_traces.py
+        "otel": ["opentelemetry-sdk>=1.27", "opentelemetry-exporter-otlp-proto-http>=1.27"],
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -88,6 +90,8 @@ setup(
             "types-requests",
             "build>=1.2",
             "docker>=7",
+            "opentelemetry-sdk>=1.27",
+            "opentelemetry-exporter-otlp-proto-http>=1.27",
         ],
         # The site: docs/conf.py
         "docs": ["sphinx>=8.1", "myst-parser>=4", "furo>=2025.9.25"],

@@ -18,7 +18,7 @@ from flowherd.agent import agent_log
 from flowherd.backends.memory import MemoryBackend
 from flowherd.cli.doctor.check_fork_servers import check_fork_servers
 from flowherd.config import load_settings
-from flowherd.config.settings import Logging
+from flowherd.config.records import Logging
 from flowherd.host.processes import fork_server_pool, set_aside
 from flowherd.states import RunState
 from tests.support.agents import going, wait_for_end

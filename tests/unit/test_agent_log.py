@@ -10,7 +10,7 @@ import pytest
 from loguru import logger
 
 from flowherd.agent import agent_log
-from flowherd.config.settings import Logging
+from flowherd.config.records import Logging
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 

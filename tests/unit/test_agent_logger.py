@@ -14,7 +14,7 @@ from loguru import logger
 from flowherd import Agent
 from flowherd.agent import agent_log
 from flowherd.backends.memory import MemoryBackend
-from flowherd.config.settings import Logging
+from flowherd.config.records import Logging
 
 
 @pytest.fixture(autouse=True)

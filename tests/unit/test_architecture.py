@@ -51,6 +51,7 @@ LAYERS = [
             "story",
             "supported_host",
             "times",
+            "trace_context",
             "values",
             "web",
         ],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from flowherd.agent.agent_logger import FROM_STANDARD_LOGGER
-from flowherd.config.settings import Logging
+from flowherd.config.records import Logging
 from flowherd.line_writer import STANDARD_ERROR, LineWriter
 from flowherd.log_format import SHOWN, SHOWN_FIELDS, add_shown
 from flowherd.shown_text import one_line

@@ -236,6 +236,7 @@ class Connection:
         self._closing.set()
         if "backend" in self.__dict__:
             self.backend.close()
+        self.measures.on_close()
 
     # -- inside
 

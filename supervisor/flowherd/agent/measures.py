@@ -57,6 +57,8 @@ class Measures:
         self._claimed: dict[str, ClaimTimes] = {}
         #: Called with each run whose end the backend has, in the thread that delivered it.
         self.on_reported: Callable[[ReportedRun], None] = lambda _run: None
+        #: Called when the agent has stopped.
+        self.on_close: Callable[[], None] = lambda: None
         for outcome in ("won", "lost", "failed"):
             self.tally.begin("flowherd_claims_total", 0.0, outcome)
 

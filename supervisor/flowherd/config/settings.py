@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from flowherd.config.field_types import AbsolutePath, ApiAddress, AtLeastOne, Headers, PoolName, SecretSource, Token
+from flowherd.config.records import Logging, Traces
 from flowherd.config.runtime_option import runtime_from_text
 from flowherd.config.sections import Field, Section
 
@@ -304,15 +305,6 @@ class Prefect3(Section):
     )
 
 
-class Logging(Section):
-    """The agent's own log."""
-
-    json_lines: bool = Field(default=False, description="Write one JSON object per line instead of text.")
-    file: str = Field(default="", description="File to write the log to as well; it is rotated.")
-    rotation: str = Field(default="10 MB", description="When to rotate the file: a size, an interval or a time of day.")
-    retention: int = Field(default=5, ge=1, description="Number of rotated files to keep.")
-
-
 class Settings(Section):
     """Settings at the top of a file, before its first section."""
 
@@ -333,6 +325,7 @@ class Settings(Section):
     server: Server = Server()
     prefect3: Prefect3 = Prefect3()
     logging: Logging = Logging()
+    traces: Traces = Traces()
 
     @property
     def backend_name(self) -> str:

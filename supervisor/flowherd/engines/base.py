@@ -60,6 +60,8 @@ class AgentDefaults:
     started_in: str = "/"
     #: PYTHONPATH in the agent's environment; empty when it is not set.
     python_path: str = ""
+    #: Whether the run's processes are told the span that theirs belong to (trace_context.py).
+    traces: bool = False
 
     @property
     def absolute_import_paths(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from flowherd.engines.variables import Variables, check_variables, merged, remov
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
 from flowherd.parameter_names import complaints
+from flowherd.trace_context import TRACEPARENT, traceparent
 from flowherd.values import FlowRun, Runtime, deciding_task_run
 from flowherd_runner.contract.spec import AgentKeys, RunSpec, SpecError, duration_s, parse_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_COMMAND
@@ -35,8 +36,8 @@ def plan(
     """
     engine = engine_for(flow_run.flow.storage or {})
     config = run_config.run_config_of(flow_run) if chosen_config is None else chosen_config
-    sources = _checked_variables(config, defaults)
     outlined = outline(flow_run, claim)
+    sources = (_trace(outlined, defaults), *_checked_variables(config, defaults))
     common = outlined._replace(
         kind_file=str(engine.kind_file) if engine.kind_file is not None else None,
         parameters=dict(flow_run.parameters or {}),
@@ -84,6 +85,11 @@ def _checked_variables(config: Mapping[str, Any], defaults: AgentDefaults) -> tu
     for source, variables in sources.items():
         check_variables(variables, source)
     return tuple(sources.values())
+
+
+def _trace(spec: RunSpec, defaults: AgentDefaults) -> Variables:
+    """Return the variable that tells the run's processes their trace, the weakest of all; none without traces."""
+    return {TRACEPARENT: traceparent(spec.flow_run_id, spec.agent.attempt)} if defaults.traces else {}
 
 
 def _readable(spec: RunSpec) -> RunSpec:

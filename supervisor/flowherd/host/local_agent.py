@@ -11,6 +11,7 @@ from typing import Any
 
 from flowherd.agent.agent import Agent
 from flowherd.agent.run_configs import LocalRun, stored_run_config
+from flowherd.agent.send_traces import send_traces
 from flowherd.backends.protocol import Backend
 from flowherd.config import LoadedSettings
 from flowherd.engines.base import AgentView
@@ -38,7 +39,8 @@ class LocalAgent(Agent):
     hostname_label  add this host's name to the labels
     limit           flow runs at the same time; None is no limit
 
-    Raises ConfigurationError for an environment variable that no process can have, and for import paths that are none.
+    Raises ConfigurationError for an environment variable that no process can have, for import paths that are none, and
+    for traces without the extra that sends them.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class LocalAgent(Agent):
         if (own.hostname_label if hostname_label is None else hostname_label) and host not in self.labels:
             self.labels.append(host)
         self.control.usual_stop = own.on_stop or "detach"
+        send_traces(self.loaded.settings.traces.endpoint, self.name, self._own_connection.measures)
         self._own_platform = self._own_host = Host(
             self.loaded,
             AgentTies(

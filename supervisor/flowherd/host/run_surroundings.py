@@ -194,6 +194,7 @@ class RunSurroundings:
             logging_to_api=self._settings.prefect3.logging_to_api,
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
+            traces=bool(self._settings.traces.endpoint),
         )
 
     def _engine_access(self) -> EngineAccess | None:
