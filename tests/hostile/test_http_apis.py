@@ -20,6 +20,7 @@ from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
 from flowherd.agent.platform import Figures
 from flowherd.backends.memory import MemoryBackend
+from flowherd.host_figures import read_host
 from flowherd.story.agent_report import AgentReport
 from flowherd_server.service import SCHEMA
 from tests.support.graphql_texts import input_for, operations, selection_for
@@ -53,7 +54,13 @@ def api() -> Iterator[AgentApi]:
         control=Control(lambda: None),
         figures=figures,
         report=AgentReport,
-        metrics=AgentMetrics(connection=connection, health=health, runs=lambda _looked_at: runs, figures=figures),
+        metrics=AgentMetrics(
+            connection=connection,
+            health=health,
+            runs=lambda _looked_at: runs,
+            figures=figures,
+            host=lambda: read_host({}),
+        ),
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

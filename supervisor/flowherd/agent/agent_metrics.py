@@ -11,7 +11,8 @@ from typing import Any
 from flowherd.agent.connection import Connection
 from flowherd.agent.health import Health
 from flowherd.agent.platform import Figures
-from flowherd.metrics.common import build_info
+from flowherd.host_figures import HostFigures
+from flowherd.metrics.common import build_info, host_samples
 from flowherd.metrics.exposition import exposition
 from flowherd.metrics.families import Part
 from flowherd.metrics.tally import Sample
@@ -33,6 +34,7 @@ class AgentMetrics:
     #: Returns one object for each run that has not ended, as GET /api/runs.
     runs: Callable[[Collection[str]], Sequence[Run]]
     figures: Callable[[], Figures]
+    host: Callable[[], HostFigures]
 
     def text(self, *, by_run: bool, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their media type; with `by_run` also those with the ids of running runs."""
@@ -47,6 +49,7 @@ class AgentMetrics:
         for reason in dict.fromkeys((*_REASONS, *([paused] if paused else []))):
             yield Sample("flowherd_paused", float(reason == paused), (reason,))
         yield Sample("flowherd_backend_contact_timestamp_seconds", self._contact())
+        yield from host_samples(self.host())
         yield from _by_state(runs)
         yield from self._by_flow(runs)
         if by_run:

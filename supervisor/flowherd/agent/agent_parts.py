@@ -28,6 +28,7 @@ from flowherd.backends.registry import open_client
 from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
 from flowherd.errors import BackendRefused
+from flowherd.host_figures import read_host
 from flowherd.signals import StopSignals, Waker
 from flowherd.values import AgentIdentity, Wake
 
@@ -160,7 +161,13 @@ class AgentParts:
 
     def _own_api_facts(self) -> ApiFacts:
         runs, figures = self._own_platform.living_runs, self._own_figures
-        metrics = AgentMetrics(connection=self._own_connection, health=self.health, runs=runs, figures=figures)
+        metrics = AgentMetrics(
+            connection=self._own_connection,
+            health=self.health,
+            runs=runs,
+            figures=figures,
+            host=lambda: read_host({"state": self._own_platform.state_dir}),
+        )
         report = self._own_live.own_report.report
         return ApiFacts(self.name, self.health, self.poke, runs, self.control, figures, report, metrics)
 

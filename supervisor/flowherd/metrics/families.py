@@ -102,6 +102,14 @@ FAMILIES: Sequence[Family] = (
     _gauge("spool_bytes", AGENT, "Output that the backend does not have yet."),
     _gauge("spool_limit_bytes", AGENT, "Output from which on nothing is claimed; missing if there is no limit."),
     _gauge("database_bytes", SERVER, "Size of the database."),
+    # The host.
+    _gauge("host_cpus", BOTH, "Processors of the host."),
+    _gauge("host_load1", BOTH, "Load average of the host over one minute."),
+    _gauge("host_memory_bytes", BOTH, "Memory of the host."),
+    _gauge("host_memory_available_bytes", BOTH, "Memory that programs can still get without swapping."),
+    _gauge("host_disk_bytes", BOTH, "Size of the file system that the directory is on.", "directory"),
+    _gauge("host_disk_free_bytes", BOTH, "What this user can still write there.", "directory"),
+    _gauge("host_pressure_ratio", BOTH, "Share of the last minute in which work waited.", "resource", "share"),
     # By run, only if asked for.
     _gauge("run_memory_bytes", AGENT, "Memory of a run's processes.", "flow_run_id", "flow", per_run=True),
     _gauge("run_processes", AGENT, "Processes of a run.", "flow_run_id", "flow", per_run=True),

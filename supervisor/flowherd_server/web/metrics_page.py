@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, func, select
 
-from flowherd.metrics.common import build_info
+from flowherd.metrics.common import build_info, host_samples
 from flowherd.metrics.exposition import exposition
 from flowherd.metrics.families import Part
 from flowherd.metrics.tally import Sample
@@ -41,6 +41,7 @@ def _gauges(core: ServerCore, connection: Connection) -> Iterator[Sample]:
     now = now_us()
     yield build_info(Part.SERVER)
     yield Sample("flowherd_up", float(not core.database.problem))
+    yield from host_samples(core.host.newest or core.host.look())
     yield from _runs_by_state(connection)
     oldest = connection.execute(select(func.min(FLOW_RUN.c.state_start_time)).where(_DUE)).scalar()
     yield Sample("flowherd_oldest_due_seconds", 0.0 if oldest is None else max(0.0, (now - oldest) / SECOND_US))
