@@ -20,6 +20,8 @@ from flowherd_runner.contract import reasons
 
 #: Key of the rules in a flow's document and in its settings.
 RULES_KEY = "flowherd"
+#: What the message of a skipped run has in it if the run was not made up for.
+NOT_MADE_UP = "(catch-up: "
 #: Maximum number of retries, and of runs of one flow that may be under way at once.
 MOST_RETRIES, MOST_RUNNING = 1000, 100_000
 #: Longest pause before the next attempt, seconds.

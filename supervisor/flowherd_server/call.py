@@ -48,6 +48,8 @@ class Effects:
     lines: int = 0
     #: Whether a schedule was switched on or changed.
     schedules: bool = False
+    #: Whether rules of notifications have changed, or one waits for its delivery.
+    notifications: bool = False
 
     def add(self, more: Effects) -> None:
         """Add the effects of another transaction."""
@@ -62,6 +64,7 @@ class Effects:
         self.moved += more.moved
         self.lines += more.lines
         self.schedules = self.schedules or more.schedules
+        self.notifications = self.notifications or more.notifications
 
 
 @dataclass(frozen=True)

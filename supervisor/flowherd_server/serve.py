@@ -28,6 +28,7 @@ from flowherd.signals import Waker, catching_stop_signals
 from flowherd_server.database_watch import watch_database
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.lane.thread import Lane, open_lane
+from flowherd_server.notify.notifier import Notifier, NotifyOptions
 from flowherd_server.port_holder import port_holder
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
@@ -70,6 +71,8 @@ class ServerOptions:
     rescue: RescueOptions = field(default_factory=RescueOptions)
     #: How long no runs are handed out after an older copy of the database was restored, seconds.
     restore_grace_s: float = 15.0
+    #: Which notifications are sent, and where to.
+    notify: NotifyOptions = field(default_factory=NotifyOptions)
     #: Stop when stdin is closed, which happens when the process that started this one ends.
     stop_with_parent: bool = False
     #: Called with the server's URL once it answers requests.
@@ -78,7 +81,7 @@ class ServerOptions:
     @classmethod
     def from_settings(cls, loaded: LoadedSettings, *, stop_with_parent: bool = False) -> ServerOptions:
         """Take the options from the settings. The server prints its address once it is ready."""
-        server, paths = loaded.settings.server, loaded.paths
+        server, notify, paths = loaded.settings.server, loaded.settings.notify, loaded.paths
         return cls(
             host=server.bind,
             port=server.bind_port,
@@ -96,6 +99,9 @@ class ServerOptions:
                 lazarus_attempts=server.lazarus_attempts,
             ),
             restore_grace_s=server.restore_grace,
+            notify=NotifyOptions(
+                targets=notify.targets(), rules=notify.checked_rules(), page=notify.page, after_s=notify.after
+            ),
             stop_with_parent=stop_with_parent,
             on_ready=lambda url: STANDARD_OUTPUT.write_lines(
                 one_line(f"flowherd server ready at {url} (data in {paths.data_dir})") + "\n"
@@ -135,6 +141,8 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
         agents = "agents can report again what has ended since"
         logger.warning(text, record.restored, options.restore_grace_s, agents)
         core.hold_back(options.restore_grace_s)
+    notifier = Notifier(database, options.notify, core)
+    core.listeners.append(notifier.announce)
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     lane = open_lane(core, options.data_dir)
     lane_path = None if lane is None else lane.path
@@ -147,6 +155,8 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
         def ready() -> None:
             gc.freeze()  # what is loaded by now stays, and need not be looked through for garbage again and again
             address.write()
+            notifier.start(url)
+            while_ready.callback(notifier.stop)
             while_ready.callback(address.remove)
             while_ready.callback(asyncio.get_running_loop().create_task(address.watch()).cancel)
             options.on_ready(url)

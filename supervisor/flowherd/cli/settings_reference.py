@@ -12,6 +12,7 @@ from typing import Any
 from flowherd.cli.options import FLAGS
 from flowherd.config.catalogue import (
     FILE_SUFFIX,
+    LISTED,
     PREFIXES,
     RUNTIME_KEYS,
     RUNTIME_TEXT,
@@ -80,8 +81,15 @@ def settings_reference() -> str:
         lines += [line for setting in SETTINGS.values() if setting.section == section for line in _entry(setting)]
     lines += ["## `[[runtimes]]`", "", *_paragraph(textwrap.dedent(RUNTIME_TEXT)), *_paragraph(_RUNTIMES)]
     for key in RUNTIME_KEYS.values():
-        lines += _item(f"`{key.dotted}`: {key.description} {_values(key).capitalize()}; default: {_default(key)}.")
+        lines += _key(key)
+    for dotted, (keys, text) in LISTED.items():
+        lines += ["", f"## `[[{dotted}]]`", "", *_paragraph(textwrap.dedent(text))]
+        lines += [line for key in keys.values() for line in _key(key)]
     return "\n".join(lines) + "\n"
+
+
+def _key(key: SettingInfo) -> list[str]:
+    return _item(f"`{key.dotted}`: {key.description} {_values(key).capitalize()}; default: {_default(key)}.")
 
 
 def _entry(setting: SettingInfo) -> list[str]:
@@ -103,6 +111,8 @@ def _values(setting: SettingInfo) -> str:
     """Return which values a setting can have."""
     if setting.dotted == "runtimes":
         return "list of runtimes"
+    if setting.dotted in LISTED:
+        return "list of sections"
     if setting.shape is Shape.LIST:
         return "list of texts"
     if setting.shape is Shape.MAPPING:

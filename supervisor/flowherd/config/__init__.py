@@ -3,6 +3,7 @@
 sections          how a section of settings is declared
 checking          checks the values of a section and converts them
 settings          every setting with its default, bounds and meaning
+notify_settings   the settings of notifications
 catalogue         the settings as a list by dotted name
 sources           what each source says: arguments, environment, files
 prefect_file      what the configuration of Prefect 0.x and 1.x says

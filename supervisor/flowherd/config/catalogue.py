@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+from flowherd.config.notify_settings import NotifyChannel, NotifyRule
 from flowherd.config.sections import Section, SectionField, fields_of, is_section
 from flowherd.config.settings import RuntimeSection, Settings
 
@@ -111,6 +112,11 @@ SECTIONS = frozenset(name for name in SECTION_TEXTS if name)
 #: The keys of an entry of [[runtimes]], and what such an entry is.
 RUNTIME_KEYS: dict[str, SettingInfo] = {setting.dotted: setting for setting in _settings(RuntimeSection)}
 RUNTIME_TEXT = RuntimeSection.__doc__ or ""
+#: The keys of the other lists of sections, and what such a section is, by the list's dotted name.
+LISTED: dict[str, tuple[dict[str, SettingInfo], str]] = {
+    dotted: ({setting.dotted: setting for setting in _settings(section)}, section.__doc__ or "")
+    for dotted, section in (("notify.channels", NotifyChannel), ("notify.rules", NotifyRule))
+}
 
 
 def credentials(settings: Settings) -> list[str]:
@@ -122,6 +128,8 @@ def credentials(settings: Settings) -> list[str]:
     secrets += [urlsplit(address).password or "" for address in addresses]
     for headers in (settings.cloud.custom_headers, settings.prefect3.custom_headers):
         secrets += [value for name, value in headers.items() if name.lower() not in _OPEN_HEADERS]
+    places = [place for channel in settings.notify.channels for place in (channel.webhook, channel.apprise)]
+    secrets += [place for place in places if not place.startswith(("file:", "env:"))]
     return sorted({secret for secret in secrets if secret})
 
 

@@ -16,7 +16,7 @@ from flowherd.config.origins import Origin, Source
 from flowherd.config.prefect3_sources import DEFAULT_VARIABLES, PREFECT3_NAMES, read_prefect3_sources
 from flowherd.config.prefect_file import expand_variables, read_prefect_configuration
 from flowherd.config.proxies import Proxies, proxies_of
-from flowherd.config.sections import Section
+from flowherd.config.sections import Section, fields_of
 from flowherd.config.server_token import TOKEN_FILE, server_token_layer
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
@@ -95,15 +95,18 @@ class LoadedSettings:
         value = value_of(self.settings, dotted)
         if SETTINGS[dotted].secret:
             return MASK if value else ""
-        if SETTINGS[dotted].masked:
-            return dict.fromkeys(value, MASK)
         if isinstance(value, list):
             return [_as_mapping(item) for item in value]
+        if SETTINGS[dotted].masked:
+            return dict.fromkeys(value, MASK)
         return without_user(value) if isinstance(value, str) else value
 
 
 def _as_mapping(item: Any) -> Any:
-    return item.values(without_defaults=True) if isinstance(item, Section) else item
+    if not isinstance(item, Section):
+        return item
+    fields, values = fields_of(type(item)), item.values(without_defaults=True)
+    return {name: MASK if fields[name].text.secret else value for name, value in values.items()}
 
 
 def load_settings(

@@ -1,8 +1,9 @@
 """Every setting with its default, its bounds and its meaning, as frozen values.
 
 Sections and keys have Prefect 0.13's names if it had the setting, so that its configuration file can be read as it is.
-flowherd's own settings are in [agent], [server], [runs], [prefect3], [logging] and [[runtimes]]. The docstrings of the
-sections and the descriptions of the fields are the text of docs/reference/settings.md.
+flowherd's own settings are in [agent], [server], [runs], [prefect3], [logging], [[runtimes]] and [notify]
+(notify_settings.py). The docstrings of the sections and the descriptions of the fields are the text of
+docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from flowherd.config.field_types import AbsolutePath, ApiAddress, AtLeastOne, Headers, PoolName, SecretSource, Token
+from flowherd.config.notify_settings import Notify
 from flowherd.config.records import Logging, Traces
 from flowherd.config.runtime_option import runtime_from_text
 from flowherd.config.sections import Field, Section
@@ -324,6 +326,7 @@ class Settings(Section):
     )
     server: Server = Server()
     prefect3: Prefect3 = Prefect3()
+    notify: Notify = Notify()
     logging: Logging = Logging()
     traces: Traces = Traces()
 

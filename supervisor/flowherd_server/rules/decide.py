@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from flowherd.flow_rules import CatchUp, FlowRules, Overlap
+from flowherd.flow_rules import NOT_MADE_UP, CatchUp, FlowRules, Overlap
 from flowherd_server.store.microseconds import SECOND_US
 
 #: How much later than its time a run of a schedule may start with catch-up "none", microseconds.
@@ -94,10 +94,10 @@ def missed(run: DueRunOfFlow, due: Sequence[DueRunOfFlow], now_us: int) -> str |
     if run.clock is None or run.due_us is None:
         return None
     if run.rules.catch_up is CatchUp.NONE and now_us - run.due_us >= IN_TIME_US:
-        return "No agent started it within a minute of its time (catch-up: none)."
+        return f"No agent started it within a minute of its time {NOT_MADE_UP}none)."
     later = (each for each in due if each.clock == run.clock and each.scheduled_us > run.scheduled_us)
     if run.rules.catch_up is CatchUp.LAST and any(later):
-        return "No agent started it before the next run of its schedule was due (catch-up: last)."
+        return f"No agent started it before the next run of its schedule was due {NOT_MADE_UP}last)."
     return None
 
 

@@ -39,6 +39,9 @@ _RUNS_PER_PASS = 5_000
 _NO_TASK_HEARTBEAT = "No heartbeat detected from the remote task; "
 _NO_FLOW_HEARTBEAT = "No heartbeat detected from the flow run; marking the run as failed."
 _FORGOTTEN = "No agent has named this run since the database was restored from an older copy; its end is not known."
+_TRIED_TOO_OFTEN = "A Lazarus process attempted to reschedule this run"
+#: Beginnings of the messages of runs that the server has found to be lost.
+FOUND_LOST = (_NO_FLOW_HEARTBEAT, _FORGOTTEN, _TRIED_TOO_OFTEN)
 _RESCHEDULED = "Rescheduled by a Lazarus process."
 
 
@@ -156,9 +159,7 @@ def _inputs(task_run: StoredRow) -> dict[str, Any]:
 def _resurrect(call: Call, flow_run_id: str, attempts: int) -> None:
     attempt = row_by_id(call.connection, FLOW_RUN, flow_run_id)["times_resurrected"] + 1
     if attempt > attempts:
-        message = (
-            f"A Lazarus process attempted to reschedule this run {attempts} times without success. Marking as failed."
-        )
+        message = f"{_TRIED_TOO_OFTEN} {attempts} times without success. Marking as failed."
         _change_flow_run(call, flow_run_id, Event.FAIL, message)
         _log(call, "Lazarus.FlowRun", "ERROR", message, flow_run_id)
         return

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Connection, Table
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from flowherd_server.store import account_table  # noqa: F401 - its table is one of METADATA
+from flowherd_server.store.notification_tables import watch_ends
 from flowherd_server.store.run_counts import keep_counts
 from flowherd_server.store.statistics import set_statistics
 from flowherd_server.store.tables import METADATA, stored_tables
@@ -31,6 +32,7 @@ def bring_up_to_date(connection: Connection) -> None:
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name}")
         connection.exec_driver_sql(f"CREATE VIEW {view.name} AS {view.info['view']}")
     keep_counts(connection)
+    watch_ends(connection)
     set_statistics(connection)
 
 

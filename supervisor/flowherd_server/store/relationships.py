@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Table
 
+from flowherd_server.store.notification_tables import NOTIFICATION
 from flowherd_server.store.tables import (
     AGENT,
     AGENT_CONFIG,
@@ -63,6 +64,7 @@ _relate(TASK_RUN, "task_id", "task", TASK, "task_runs")
 _relate(TASK_RUN_STATE, "task_run_id", "task_run", TASK_RUN, "states")
 _relate(LOG, "flow_run_id", "flow_run", FLOW_RUN, "logs")
 _relate(TEXT_SO_FAR, "flow_run_id", "flow_run", FLOW_RUN, "texts_so_far")
+_relate(NOTIFICATION, "flow_run_id", "flow_run", FLOW_RUN, "notifications")
 _relate(LOG, "task_run_id", "task_run", TASK_RUN, "logs")
 _relate(AGENT, "agent_config_id", "agent_config", AGENT_CONFIG, "agents")
 _relate(TASK_RUN_ARTIFACT, "task_run_id", "task_run", TASK_RUN, "artifacts")

@@ -1,0 +1,8 @@
+"""The server's notifications: what it notices, and where they wait for their delivery.
+
+outbox    the outbox in the database
+events    from ends of runs and missed times to notifications
+looks     what the server looks for now and then: late and stuck runs, agents that are away, full disks
+notifier  the thread that does both, and the delivery
+rules     the rules and channels that are stored beside them
+"""

@@ -1,0 +1,207 @@
+"""From what has happened to notifications: ends of runs, and times of schedules that passed without a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, RowMapping, delete, insert, select
+
+from flowherd.notify.changes import Change, Condition, change_by_end
+from flowherd.notify.kinds import Kind
+from flowherd.notify.message import LAST_LINES, Notification, log_line, sentence
+from flowherd.notify.rules import Rule, Subject, channels_for
+from flowherd.notify.wording import end_title, missed_title, recovery_title
+from flowherd.states import RunState
+from flowherd.story.order import BAD
+from flowherd_runner.contract import reasons
+from flowherd_server.notify.outbox import put
+from flowherd_server.runs.accounts import accounts_of
+from flowherd_server.runs.rescue import FOUND_LOST
+from flowherd_server.store.microseconds import SECOND_US
+from flowherd_server.store.notification_tables import NOTIFICATION_CONDITION, NOTIFICATION_EVENT
+from flowherd_server.store.plain import plain
+from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, PROJECT
+
+#: Most events that are looked at in one transaction.
+MOST_AT_ONCE = 100
+_LOST = frozenset({reasons.REASON_LOST, reasons.REASON_REBOOT})
+_LAST_LINES = "SELECT message FROM log_line WHERE run = ? ORDER BY id DESC LIMIT ?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What turns events into notifications, in one transaction."""
+
+    connection: Connection
+    rules: Sequence[Rule]
+    #: Names of the channels.
+    channels: Sequence[str]
+    #: Address of the page, for links.
+    page: str
+
+    def send(
+        self, kind: Kind, about: Subject, title: str, *, over: Kind | None = None, again: bool = False, **fields: Any
+    ) -> None:
+        """Put a notification into the outbox, for the channels whose rules want it."""
+        chosen = channels_for(self.rules, self.channels, kind, about, over=over, again=again)
+        if not chosen:
+            return
+        notification = Notification(
+            id=str(uuid4()),
+            kind=kind.value,
+            at=time.time(),
+            title=title,
+            over=None if over is None else over.value,
+            flow=about.flow,
+            project=about.project,
+            labels=about.labels,
+            **fields,
+        )
+        put(self.connection, notification, chosen)
+
+    def run_link(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+        return f"{self.page}/runs/{run_id}"
+
+
+def take_events(desk: Desk) -> int:
+    """Turn the oldest events into notifications, and delete them. Returns how many there were."""
+    events = NOTIFICATION_EVENT.c
+    query = select(NOTIFICATION_EVENT).order_by(events.seq).limit(MOST_AT_ONCE)
+    rows = desk.connection.execute(query).mappings().all()
+    for row in rows:
+        flow = _flow(desk.connection, row["flow_id"])
+        if flow is not None:
+            _take(desk, row, flow)
+    if rows:
+        desk.connection.execute(delete(NOTIFICATION_EVENT).where(events.seq <= rows[-1]["seq"]))
+    return len(rows)
+
+
+def conditions(connection: Connection) -> dict[str, Condition]:
+    """Return what is not well, by key."""
+    rows = connection.execute(select(NOTIFICATION_CONDITION)).mappings()
+    return {
+        row["key"]: Condition(**{**row, "kind": Kind(row["kind"]), "since": row["since"] / SECOND_US})
+        for row in rows
+        if row["kind"] in set(Kind)
+    }
+
+
+def store_condition(connection: Connection, condition: Condition) -> None:
+    """Store a condition, in place of the one with its key."""
+    delete_condition(connection, condition.key)
+    row = {**vars(condition), "kind": condition.kind.value, "since": round(condition.since * SECOND_US)}
+    connection.execute(insert(NOTIFICATION_CONDITION), row)
+
+
+def delete_condition(connection: Connection, key: str) -> None:
+    """Delete a condition that is over."""
+    connection.execute(delete(NOTIFICATION_CONDITION).where(NOTIFICATION_CONDITION.c.key == key))
+
+
+def _flow(connection: Connection, flow_id: str) -> RowMapping | None:
+    query = select(FLOW.c.name, FLOW.c.flow_group_id, PROJECT.c.name.label("project"))
+    query = query.join(PROJECT, PROJECT.c.id == FLOW.c.project_id).where(FLOW.c.id == flow_id)
+    return connection.execute(query).mappings().first()
+
+
+def _take(desk: Desk, event: RowMapping, flow: RowMapping) -> None:
+    run = _run(desk.connection, event["flow_run_id"])
+    about = Subject(flow=flow["name"], project=flow["project"], labels=tuple(run.get("labels", ())))
+    if event["kind"] == "missed" or event["state"] == RunState.SKIPPED:
+        _take_missed(desk, event, about, run)
+    else:
+        _take_end(desk, event, f"flow:{flow['flow_group_id']}", about, run)
+
+
+def _take_missed(desk: Desk, event: RowMapping, about: Subject, run: Mapping[str, Any]) -> None:
+    count = event["count"] or 1
+    text = event["message"] or ""
+    desk.send(
+        Kind.MISSED,
+        about,
+        missed_title(str(about.flow), count),
+        sentence=sentence(text),
+        count=count,
+        since=event["at"] / SECOND_US,
+        **_run_fields(desk, run, event["state"]),
+    )
+
+
+def _take_end(desk: Desk, event: RowMapping, key: str, about: Subject, run: Mapping[str, Any]) -> None:
+    is_bad = event["state"] in BAD
+    marks = _marks(event["serialized_state"])
+    message = event["message"] or ""
+    kind = Kind.LOST if marks.get("reason") in _LOST or message.startswith(FOUND_LOST) else Kind.FAILED
+    mark = f"{kind.value} {marks.get('reason') or event['state']}"
+    known = conditions(desk.connection).get(key)
+    change = change_by_end(known, is_bad=is_bad, mark=mark)
+    fields = _run_fields(desk, run, event["state"])
+    flow = str(about.flow)
+    if change is Change.OVER and known is not None:
+        delete_condition(desk.connection, key)
+        text = recovery_title(flow, known.count)
+        fields |= {"count": known.count, "since": known.since}
+        desk.send(Kind.RECOVERED, about, text, over=known.kind, sentence=sentence(message), **fields)
+    elif change is not None:
+        count = 1 if known is None else known.count + 1
+        since = event["at"] / SECOND_US if known is None else known.since
+        store_condition(desk.connection, Condition(key=key, kind=kind, mark=mark, since=since, count=count))
+        desk.send(
+            kind,
+            about,
+            end_title(flow, kind, change, count, message),
+            again=change is Change.AGAIN,
+            sentence=sentence(message),
+            grade=marks.get("grade"),
+            reason=marks.get("reason"),
+            count=count,
+            since=since,
+            evidence=_evidence(desk.connection, run),
+            last_lines=_last_lines(desk.connection, run),
+            **fields,
+        )
+
+
+def _run(connection: Connection, run_id: str | None) -> dict[str, Any]:
+    """Return id, number, name, labels and agent of a run; nothing if it was deleted since."""
+    query = select(FLOW_RUN.c.id, FLOW_RUN.c.seq, FLOW_RUN.c.name, FLOW_RUN.c.labels, AGENT.c.name.label("agent"))
+    query = query.outerjoin(AGENT, AGENT.c.id == FLOW_RUN.c.agent_id).where(FLOW_RUN.c.id == run_id)
+    found = connection.execute(query).mappings().first()
+    return {} if found is None else dict(found)
+
+
+def _run_fields(desk: Desk, run: Mapping[str, Any], state: str | None) -> dict[str, Any]:
+    if not run:
+        return {"state": state}
+    return {
+        "run_id": run["id"],
+        "run_name": run["name"],
+        "agent": run["agent"],
+        "state": state,
+        "link": desk.run_link(run["id"]),
+    }
+
+
+def _marks(state: Any) -> dict[str, Any]:
+    """Return reason and grade of an end, as far as the agent has sent them."""
+    context = state.get("context") if isinstance(state, Mapping) else None
+    marks = context.get("flowherd") if isinstance(context, Mapping) else None
+    marks = marks if isinstance(marks, Mapping) else {}
+    return {name: marks[name] for name in ("reason", "grade") if isinstance(marks.get(name), str)}
+
+
+def _evidence(connection: Connection, run: Mapping[str, Any]) -> str | None:
+    accounts = accounts_of(connection, run["seq"]) if run else []
+    return sentence(accounts[-1].evidence) if accounts and accounts[-1].evidence else None
+
+
+def _last_lines(connection: Connection, run: Mapping[str, Any]) -> list[str]:
+    rows = plain(connection).execute(_LAST_LINES, (run["seq"], LAST_LINES)).fetchall() if run else []
+    lines = [line for (message,) in reversed(rows) for line in str(message).splitlines()]
+    return [log_line(line) for line in lines[-LAST_LINES:]]
