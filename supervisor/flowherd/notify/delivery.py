@@ -63,14 +63,10 @@ class Target:
 
 
 class Delivery:
-    """The threads that deliver. `errors` are those of the outbox itself that are no mistakes, such as a full disk."""
+    """The threads that deliver."""
 
-    def __init__(
-        self, outbox: Outbox, targets: Sequence[Target], log: Logger, errors: tuple[type[Exception], ...]
-    ) -> None:
-        self._couriers: Mapping[str, _Courier] = {
-            target.name: _Courier(outbox, target, log, errors) for target in targets
-        }
+    def __init__(self, outbox: Outbox, targets: Sequence[Target], log: Logger) -> None:
+        self._couriers: Mapping[str, _Courier] = {target.name: _Courier(outbox, target, log) for target in targets}
 
     def start(self) -> None:
         """Start the threads. What waits already is delivered."""
@@ -92,11 +88,10 @@ class Delivery:
 
 
 class _Courier(threading.Thread):
-    def __init__(self, outbox: Outbox, target: Target, log: Logger, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, outbox: Outbox, target: Target, log: Logger) -> None:
         super().__init__(name=f"notify {target.name}", daemon=True)
         self._outbox = outbox
         self._target = target
-        self._errors = errors
         self._woken = threading.Event()
         self._stopping = False
         self._failures = 0
@@ -117,7 +112,7 @@ class _Courier(threading.Thread):
             self._wait(pause)
             try:
                 pause = None if self._stopping else self._look()
-            except self._errors as error:
+            except Exception as error:  # the disk is full, for example; whatever it is, the thread goes on
                 self._keeping.failed(error)
                 pause = _OUTBOX_PAUSE_S
             else:

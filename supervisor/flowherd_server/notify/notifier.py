@@ -42,7 +42,6 @@ _LOOK_S = 10.0
 _SETTLE_S = 90.0
 #: How long a delivery under way may hold up the end of the server, seconds.
 _STOP_S = 1.0
-_ERRORS = (SQLAlchemyError, DatabaseLost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,7 @@ class Notifier:
         self._options = options
         self._sources = sources
         self._page = options.page
-        self._outbox = DatabaseOutbox(database)
-        self._delivery = Delivery(self._outbox, options.targets, logger, _ERRORS)
+        self._delivery = Delivery(DatabaseOutbox(database), options.targets, logger)
         self._lasting = LastingTroubles(options.after_s)
         self._started_s = time.monotonic()
         self._woken = threading.Event()
@@ -108,7 +106,7 @@ class Notifier:
             try:
                 store_settings(self._database, self._options.rules, self._options.targets)
                 break
-            except _ERRORS as error:
+            except (SQLAlchemyError, DatabaseLost) as error:
                 self._looking.failed(error)
                 self._woken.wait(self._options.look_s)
                 self._woken.clear()
@@ -128,7 +126,7 @@ class Notifier:
                 if not any(rule.on & LOOKED_FOR for rule in self._rules):
                     pause_s = None
                 self._looking.recovered()
-            except _ERRORS as error:
+            except Exception as error:  # whatever it is, the thread goes on
                 self._looking.failed(error)
                 more = False
             if not more:

@@ -16,6 +16,7 @@ from flowherd_server.store.notification_tables import NOTIFICATION, WAITS
 #: Number of delivered and given up notifications of a channel that are kept, for people.
 MOST_KEPT = 1000
 
+_IS_DONE = f"NOT ({WAITS})"
 _columns = NOTIFICATION.c
 
 
@@ -94,9 +95,9 @@ class DatabaseOutbox:
 
 
 def _delete_old(connection: Connection, channel: str) -> None:
-    done = select(_columns.seq).where(_columns.channel == channel, ~text(f"({WAITS})"))
+    done = select(_columns.seq).where(_columns.channel == channel, text(_IS_DONE))
     kept = done.order_by(_columns.seq.desc()).offset(MOST_KEPT).limit(1)
     newest = connection.execute(kept).scalar()
     if newest is not None:
-        old = delete(NOTIFICATION).where(_columns.channel == channel, _columns.seq <= newest, ~text(f"({WAITS})"))
+        old = delete(NOTIFICATION).where(_columns.channel == channel, _columns.seq <= newest, text(_IS_DONE))
         connection.execute(old)

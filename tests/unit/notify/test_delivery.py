@@ -38,7 +38,7 @@ def start(hook: CannedServer) -> object:
 
     def begin(outbox: FileOutbox, burst: int = 20, pause: float = 60.0) -> Delivery:
         target = Target("hook", WebhookChannel(url=hook.url), Rate(burst, pause))
-        delivery = Delivery(outbox, [target], logger, (OSError,))
+        delivery = Delivery(outbox, [target], logger)
         delivery.start()
         started.append(delivery)
         return delivery
