@@ -29,7 +29,8 @@ from flowherd_server.notify.events import (
     store_condition,
     take_events,
 )
-from flowherd_server.notify.looks import LOOKED_FOR, Looker, Sources
+from flowherd_server.notify.found import Around, Sources
+from flowherd_server.notify.looks import LOOKED_FOR, look_for
 from flowherd_server.notify.outbox import DatabaseOutbox
 from flowherd_server.notify.rules import store_settings, stored_rules
 from flowherd_server.store.database import Database
@@ -157,8 +158,14 @@ class Notifier:
         now = time.time()
         with self._database.reading() as connection:
             known = {key: each for key, each in conditions(connection).items() if each.kind in LOOKED_FOR}
-            looker = Looker(connection, self._sources, known, now_us(), lambda run_id: f"{self._page}/runs/{run_id}")
-            look = looker.look(kinds, is_settled=settled)
+            around = Around(
+                connection=connection,
+                sources=self._sources,
+                known=known,
+                now_us=now_us(),
+                run_link=lambda run_id: f"{self._page}/runs/{run_id}",
+            )
+            look = look_for(kinds, around, is_settled=settled)
         begun, over = self._lasting.begun(known, look, now), ended(known.values(), look)
         if not begun and not over:
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from socket import gethostname
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
+from flowherd.host_figures import DiskFigures, HostFigures, HostHistory
 from flowherd.notify.channels import CommandChannel
 from flowherd.notify.delivery import Target
 from flowherd.notify.message import read_stored
@@ -24,7 +26,7 @@ from flowherd_server.store.tables import AGENT
 from tests.support.ruled_flows import MINUTE_US, World
 from tests.support.waiting import wait_until
 
-EVERYTHING = {"on": ["failed", "recovered", "late", "missed", "stuck", "near-limit", "lost", "agent-away"]}
+ENDS = {"on": ["failed", "recovered", "lost"]}
 
 
 class Known:
@@ -33,6 +35,8 @@ class Known:
     def __init__(self) -> None:
         self.live = LiveBoard()
         self.usual = UsualDurations()
+        self.disks: list[DiskFigures] = []
+        self.host = HostHistory(lambda: HostFigures(at=0.0, disks=tuple(self.disks)))
         self.board = self
         self.connected: set[str] = set()
 
@@ -53,7 +57,7 @@ class Office:
         target = Target("ops", CommandChannel(command=["/bin/false"]), Rate(20, 60.0))
         options = NotifyOptions(
             targets=[target],
-            rules=[read_rule(rule) for rule in rules or (EVERYTHING,)],
+            rules=[read_rule(rule) for rule in rules or (ENDS,)],
             after_s=0.0,
             look_s=0.02,
             settle_s=0.0,
@@ -87,6 +91,20 @@ class Office:
         return wait_until(
             lambda: found if len(found := self.sent()) >= count else None, what=lambda: f"{count}: {self.titles()}"
         )
+
+    def agent(self, name: str, silent_s: float, **report: Any) -> str:
+        """Add an agent that was last heard of this time ago; return its id."""
+        row = {"id": str(uuid4()), "name": name, "type": "LocalAgent", "labels": ["a"]}
+        seen = now_us() - round(silent_s * SECOND_US)
+        tenant = self.stored("SELECT id FROM tenant")[0][0]
+        with self.database.writing() as connection:
+            connection.execute(insert(AGENT), {**row, "tenant_id": tenant, "last_queried": seen, "created": seen})
+        self.report(str(row["id"]), **report)
+        return str(row["id"])
+
+    def report(self, agent_id: str, **report: Any) -> None:
+        with self.database.writing() as connection:
+            connection.execute(update(AGENT).where(AGENT.c.id == agent_id), {"report": {"host": "h", **report}})
 
     def end(self, flow_id: str, state: str, **marks: Any) -> str:
         run_id = self.world.run(flow_id, f"run {uuid4().hex[:4]}")
@@ -209,6 +227,7 @@ def test_a_late_flow_is_told_once_and_again_when_it_has_started(office: Office) 
     assert late["title"].startswith("nightly is late: due ")
     assert late["title"].endswith("2 of its runs are late")
     assert late["run_name"] == "one"
+    assert late["sentence"] == "No agent is running; start one with `flowherd start`."
     office.close()
     office.open({"on": ["late", "recovered"]})
     for run_id in runs:
@@ -227,7 +246,7 @@ def test_a_stuck_run_and_one_near_its_limit_are_told_until_they_are_not(office: 
         office.known.live.note(str(uuid4()), {"instance": "one", "run_figures": [run]})
 
     report(last_line_at=now - 700, idle_since=now - 700, memory_bytes=1 << 28)
-    office.open()
+    office.open({"on": ["stuck", "near-limit", "recovered"]})
     office.wait_for(1)
     report(last_line_at=now - 700, idle_since=now - 5, memory_bytes=1000 << 20)
     office.wait_for(3)
@@ -242,27 +261,37 @@ def test_a_stuck_run_and_one_near_its_limit_are_told_until_they_are_not(office: 
 
 
 def test_an_agent_that_is_away_is_told_and_so_is_its_return(office: Office) -> None:
-    tenant = office.stored("SELECT id FROM tenant")[0][0]
-
-    def agent(name: str, silent_s: float, **report: Any) -> str:
-        row = {"id": str(uuid4()), "tenant_id": tenant, "name": name, "type": "LocalAgent", "labels": ["a"]}
-        seen = now_us() - round(silent_s * SECOND_US)
-        with office.database.writing() as connection:
-            connection.execute(
-                insert(AGENT), {**row, "last_queried": seen, "created": seen, "report": {"host": "h", **report}}
-            )
-        return str(row["id"])
-
-    away = agent("east", 120, runs=2)
-    agent("stopped", 120, hold="stopping")
-    agent("long ago", 200_000)
-    office.known.connected.add(agent("waits", 120))
-    office.open()
+    away = office.agent("east", 120, runs=2)
+    office.agent("stopped", 120, hold="stopping")
+    office.agent("long ago", 200_000)
+    office.known.connected.add(office.agent("waits", 120))
+    office.open({"on": ["agent-away", "recovered"]})
     (told,) = office.wait_for(1)
     assert told["title"] == "Agent east on h is away: not heard of for 2 m, with 2 runs"
     office.known.connected.add(away)
     office.wait_for(2)
     assert office.titles()[1:] == ["Agent east on h is back"]
+
+
+def test_full_disks_and_unsent_output_are_told_until_there_is_room(office: Office) -> None:
+    gib = 1 << 30
+    office.known.disks = [DiskFigures(name="data", path="/data", total_bytes=100 * gib, free_bytes=5 * gib)]
+    office.known.host.look()
+    agent = office.agent("east", 0, unsent_bytes=9 * gib, unsent_most_bytes=10 * gib)
+    office.open({"on": ["disk", "spool", "recovered"]})
+    office.wait_for(2)
+    office.known.disks = [DiskFigures(name="data", path="/data", total_bytes=100 * gib, free_bytes=50 * gib)]
+    office.known.host.look()
+    office.wait_for(3)
+    office.report(agent, unsent_bytes=0, unsent_most_bytes=10 * gib)
+    office.wait_for(4)
+    titles = sorted(title.replace(f" on {gethostname()}", "") for title in office.titles())
+    assert titles == [
+        "Agent east on h has 9.0 GiB of output that the server does not have yet, of 10.0 GiB at most",
+        "Agent east on h has sent its output: 0 B are left",
+        "The disk of /data has room again: 50.0 GiB of 100 GiB are free",
+        "The disk of /data is nearly full: 5.0 GiB of 100 GiB are free",
+    ]
 
 
 def test_conditions_keep_their_place_when_the_flow_has_a_new_version(office: Office) -> None:
