@@ -9,14 +9,8 @@ import json
 import re
 from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-#: Names of secrets. Separators may be missing or "-", as in dbPassword or api-key.
-_SECRET_NAME = re.compile(
-    r"TOKEN(?!IZ)|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|BEARER|COOKIE|WEBHOOK"
-    r"|(?:API|ACCESS|PRIVATE|ENCRYPTION|SIGNING|ACCOUNT|STORAGE|SHARED|MASTER|LICENSE|AUTH|DEPLOY|SSH|HMAC)[_-]?KEY"
-    r"|CONN(?:ECTION)?[_-]?STR(?:ING)?|AUTH[_-]?STRING"
-    r"|(?:^|[_.-])(?:PASS|AUTH|DSN|SAS)(?:$|[_.-])|[_.-]PWD$",
-    re.IGNORECASE,
-)
+from flowherd_runner.contract.secret_names import SECRET_NAME, URL_PASSWORD
+
 #: Shorter values would mask ordinary text.
 _LEAST_CHARS = 6
 _LEAST_DIGITS = 8
@@ -32,9 +26,6 @@ _COMMON_WORDS = re.compile(
     r")",
     re.IGNORECASE,
 )
-#: The password of "scheme://user:password@host". Begins with a fixed text, so that a long value costs no more than one
-#: pass.
-_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s]+)@")
 #: The password of "user:password".
 _PAIR_PASSWORD = re.compile(r"[^\s:/]+:(\S+)")
 #: Depth to which parameters are looked through.
@@ -86,8 +77,8 @@ def secrets_in(name: str, value: str, declared: bool, rules: Rules) -> List[str]
         return [part for part in _parts(value) if part.strip()]
     if rules.unmask and _matches(name, rules.unmask):
         return []
-    passwords = [match.group(1) for match in _URL_PASSWORD.finditer(value)]
-    if not (declared or _SECRET_NAME.search(name)):
+    passwords = [match.group(1) for match in URL_PASSWORD.finditer(value)]
+    if not (declared or SECRET_NAME.search(name)):
         return worth_masking([*passwords, *map(_unquoted, passwords)]) if passwords else []
     pair = _PAIR_PASSWORD.fullmatch(value)
     passwords += [pair.group(1)] if pair else []
@@ -103,7 +94,7 @@ def _within_json(value: str) -> Iterator[str]:
     except (ValueError, RecursionError):
         return
     for name, leaf in leaves(document):
-        if _SECRET_NAME.search(name):
+        if SECRET_NAME.search(name):
             yield leaf
 
 
@@ -111,7 +102,7 @@ def leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[Tuple[str, st
     """The texts and numbers in `value`, each with the name that is nearest to it, or an outer one that is secret."""
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         for key, item in value.items():
-            yield from leaves(item, name if name and _SECRET_NAME.search(name) else str(key), depth + 1)
+            yield from leaves(item, name if name and SECRET_NAME.search(name) else str(key), depth + 1)
     elif isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         for item in value:
             yield from leaves(item, name, depth + 1)
@@ -124,7 +115,7 @@ def leaves(value: Any, name: str = "", depth: int = 0) -> Iterator[Tuple[str, st
 def secret_texts(value: Any) -> List[str]:
     """Return the texts of a value that is a secret: those with names of secrets, or all when none has such a name."""
     texts = list(leaves(value))
-    return [text for name, text in texts if _SECRET_NAME.search(name)] or [text for _, text in texts]
+    return [text for name, text in texts if SECRET_NAME.search(name)] or [text for _, text in texts]
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
