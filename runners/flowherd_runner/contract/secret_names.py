@@ -1,4 +1,4 @@
-"""Which names and texts are taken for secrets, by the runner that masks output and by the pages that show parameters."""
+"""Which names and texts are taken for secrets, by the runner that masks output and by pages that show parameters."""
 
 import re
 
