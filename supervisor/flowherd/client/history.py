@@ -10,10 +10,10 @@ from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import ACCOUNTS, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, text, text_or_none
-from flowherd.client.marks import marks
 from flowherd.client.queries import select
 from flowherd.states import CLAIMABLE
 from flowherd.story.account import Account, read_account
+from flowherd.story.marks import marks
 from flowherd.story.records import NoticeView, StateView, WaitingTaskView
 
 #: Maximum number of notices, and of waiting tasks, that are read.

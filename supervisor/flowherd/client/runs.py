@@ -12,10 +12,10 @@ from flowherd.backends.graphql.literals import Word
 from flowherd.backends.graphql.rows import parsed_time
 from flowherd.backends.graphql.transport import BY, LIVE_REPORTS, RETRY, GraphQLTransport
 from flowherd.backends.json_values import mapping_or_none, sequence, text_or_none
-from flowherd.client.marks import marks
 from flowherd.client.queries import create, select, state_in, understanding
 from flowherd.client.run_ids import ids_that_begin_with
 from flowherd.states import RunState
+from flowherd.story.marks import marks
 from flowherd.story.records import RunRecord
 from flowherd.story.records import RunSummary as RunSummary
 
