@@ -28,6 +28,11 @@ class CurvePoint:
     #: Of one processor: 200 is all of two.
     cpu_percent: float | None
 
+    @property
+    def at(self) -> datetime:
+        """The moment."""
+        return datetime.fromtimestamp(self.at_s, timezone.utc)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -37,8 +42,10 @@ class Curve:
     svg: str
     #: "GiB", "MiB" or "KiB": that of the numbers at its left.
     unit: str
+    unit_bytes: int
     points: Sequence[CurvePoint]
-    memory_limit_bytes: int | None
+    #: The limit, if it is near enough to be drawn.
+    limit_drawn: int | None
 
 
 def draw_curve(points: Sequence[CurvePoint], memory_limit_bytes: int | None = None) -> Curve | None:
@@ -77,7 +84,7 @@ def draw_curve(points: Sequence[CurvePoint], memory_limit_bytes: int | None = No
         content.append(f'<text x="50" y="{at - 5:.1f}">limit {size(limit)}</text>')
     label = escape(_label(memory, cpu, memory_limit_bytes))
     svg = f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">{"".join(content)}</svg>'
-    return Curve(svg, unit, points, memory_limit_bytes)
+    return Curve(svg, unit, size_of_unit, points, limit)
 
 
 def _y(share: float) -> float:

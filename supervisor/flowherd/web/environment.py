@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowherd import shown_text
 from flowherd.web import drawings, formats, marks
+from flowherd.web.process_rows import cpu_time
 from flowherd.web.static import static_address
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def environment(package: str) -> jinja2.Environment:
         "count": formats.count,
         "percent": formats.percent,
         "at": lambda us: None if us is None else _EPOCH + timedelta(microseconds=us),
+        "html": _markup(str),
+        "cpu_time": cpu_time,
         "lines": _markup(lambda text: escape(shown_text.lines(str(text)))),
     }
     made.globals |= {
@@ -94,14 +97,18 @@ def environment(package: str) -> jinja2.Environment:
     return made
 
 
-def when(at: datetime | None, *, seconds: bool = False, prefix: str = "") -> str:
-    """Return a time as a `<time>` element, in the server's zone until the script shows it in the reader's."""
+def when(at: datetime | None, *, seconds: bool = False, exact: bool = False, prefix: str = "") -> str:
+    """Return a time as a `<time>` element, in the server's zone until the script shows it in the reader's.
+
+    `exact` has seconds with their thousandths.
+    """
     if at is None:
         return ""
     local = at.astimezone()
-    text = formats.clock(local, datetime.now(timezone.utc), seconds=seconds)
-    kind = ' data-seconds="1"' if seconds else ""
-    iso = local.isoformat(timespec="seconds")
+    text = formats.clock(local, datetime.now(timezone.utc), seconds=seconds or exact)
+    text += f".{local.microsecond // 1000:03d}" if exact else ""
+    kind = f' data-seconds="{3 if exact else 1}"' if seconds or exact else ""
+    iso = local.isoformat(timespec="milliseconds" if exact else "seconds")
     return f'{escape(prefix)}<time datetime="{iso}" title="{iso}"{kind}>{text}</time>'
 
 

@@ -98,10 +98,10 @@ def _end_of_traceback(shown: Sequence[_Shown], first: int) -> int:
 
 def _folded(shown: Sequence[_Shown], marks: LogMarks) -> str:
     """Return a traceback of several rows; its summary is the last line, which names the exception."""
-    first, last = shown[0].row, shown[-1].row
+    first = shown[0].row
     named = [each.styled.text for each in shown if each.styled.text.strip()][-1]
     is_open = any(_is_marked(each, marks) for each in shown)
-    summary = _summary(first, f"{first.number}\N{EN DASH}{last.number}", named, len(shown), marks)
+    summary = _summary(first, named, len(shown), marks)
     rows = "".join(_row(each, marks) for each in shown)
     return f'<details class="fold"{" open" if is_open else ""}>{summary}{rows}</details>\n'
 
@@ -110,10 +110,11 @@ def _is_marked(shown: _Shown, marks: LogMarks) -> bool:
     return shown.row.number == marks.here or bool(marks.found and marks.found.search(shown.styled.text))
 
 
-def _summary(row: LogRow, numbers: str, text: str, lines: int, marks: LogMarks) -> str:
+def _summary(row: LogRow, text: str, lines: int, marks: LogMarks) -> str:
     said = html_of(StyledText(text[:_SUMMARY_CHARS].strip()), escape, marks.found)
+    classes = f"r {_class(row.level, row.source)}".strip()
     return (
-        f'<summary class="{_class(row.level, row.source)}"><span class="no">{numbers}</span>{_time(row.at)}'
+        f'<summary class="{classes}"><span class="no">{row.number}</span>{_time(row.at)}'
         f'<span class="src">{escape(one_line(row.source))}</span>'
         f'<span class="say">{said} <small>traceback, {lines} lines</small></span></summary>'
     )
@@ -122,11 +123,11 @@ def _summary(row: LogRow, numbers: str, text: str, lines: int, marks: LogMarks) 
 def _row(shown: _Shown, marks: LogMarks) -> str:
     row, styled = shown
     number = row.number
-    classes = _class(row.level, row.source) + (" here" if number and number == marks.here else "")
+    classes = f"r {_class(row.level, row.source)}".strip() + (" here" if number and number == marks.here else "")
     link = f'<a class="no" href="#L{number}" aria-label="Link to line {number}">{number}</a>'
     place = f' id="L{number}"' if number else ""
     return (
-        f'<div{place} class="{classes.strip()}">{link if number else "<span></span>"}{_time(row.at)}'
+        f'<div{place} class="{classes}">{link if number else "<span></span>"}{_time(row.at)}'
         f'<span class="src">{escape(one_line(row.source))}</span><span class="say">{_said(row, styled, marks)}</span>'
         "</div>\n"
     )
@@ -172,5 +173,7 @@ def _class(level: int, source: str) -> str:
 
 
 def _time(at: datetime) -> str:
-    iso = at.isoformat(timespec="milliseconds")
-    return f'<time datetime="{iso}" title="{iso}">{at:%H:%M:%S}.{at.microsecond // 1000:03d}</time>'
+    """Return a time of day in the server's zone until the script shows it in the reader's."""
+    local = at.astimezone()
+    iso = local.isoformat(timespec="milliseconds")
+    return f'<time data-at="{iso}" title="{iso}">{local:%H:%M:%S}.{local.microsecond // 1000:03d}</time>'

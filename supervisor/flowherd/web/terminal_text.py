@@ -8,7 +8,7 @@ every other control is shown escaped, so no line can change more of a page than 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,8 @@ _SEQUENCE = (
     r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$|(?=\x1b))"
     r"|\x1b[ -/]*(?:[0-~]|$)"
 )
+#: Select Graphic Rendition: colours and weight.
+_SGR = re.compile(r"\x1b\[([0-9;:]*)m")
 #: Something that only a terminal understands.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: Pieces of a line: sequences, the controls that move within a line, and the text between.
@@ -58,11 +60,16 @@ def terminal_text(message: str) -> StyledText:
 
 def plain_text(message: str) -> str:
     """Return the text of `terminal_text`."""
-    return terminal_text(message).text
+    # Most lines with controls have colours alone.
+    text = _SGR.sub("", message)
+    return terminal_text(message).text if _CONTROL.search(text) else shown_lines(text)
 
 
 def _line(line: str) -> StyledText:
+    parts = _SGR.split(line)
     screen = _Line()
+    if not any(map(_CONTROL.search, parts[::2])):
+        return _coloured(parts, screen)
     for piece in _PIECE.finditer(line):
         if piece["text"] is not None:
             screen.write(piece["text"])
@@ -77,16 +84,32 @@ def _line(line: str) -> StyledText:
     return screen.shown()
 
 
+def _coloured(parts: Sequence[str], screen: _Line) -> StyledText:
+    """Return a line of text and, between, parameters of SGR sequences: what `screen` would show, only sooner."""
+    texts, styles, begin = list[str](), list[tuple[int, int, str]](), 0
+    for number, part in enumerate(parts):
+        if number % 2:
+            screen.style(part)
+        elif part:
+            text = shown_lines(part)
+            if screen.classes:
+                styles.append((begin, begin + len(text), screen.classes))
+            texts.append(text)
+            begin += len(text)
+    return StyledText("".join(texts), tuple(styles))
+
+
 class _Line:
     """One line of a terminal: its characters, each with its classes, and the cursor."""
 
     def __init__(self) -> None:
         self.column = 0
         self._characters: list[str] = []
-        self._classes: list[str] = []
+        self._written: list[str] = []
         self._colour = ""
         self._weights: set[str] = set()
-        self._now = ""
+        #: Classes of what is written now.
+        self.classes = ""
 
     def write(self, text: str) -> None:
         """Write at the cursor, over what is there."""
@@ -94,28 +117,28 @@ class _Line:
         if column > len(self._characters):
             gap = column - len(self._characters)
             self._characters += " " * gap
-            self._classes += [""] * gap
+            self._written += [""] * gap
         self._characters[column : column + len(text)] = text
-        self._classes[column : column + len(text)] = [self._now] * len(text)
+        self._written[column : column + len(text)] = [self.classes] * len(text)
         self.column = min(column + len(text), max(_MAX_COLUMNS, len(self._characters)))
 
     def erase(self, parameters: str) -> None:
         """Erase from the cursor to the end, from the begin to the cursor, or all."""
         if parameters in ("", "0"):
-            del self._characters[self.column :], self._classes[self.column :]
+            del self._characters[self.column :], self._written[self.column :]
         elif parameters == "1":
             end = min(self.column + 1, len(self._characters))
-            self._characters[:end], self._classes[:end] = " " * end, [""] * end
+            self._characters[:end], self._written[:end] = " " * end, [""] * end
         elif parameters == "2":
             self._characters.clear()
-            self._classes.clear()
+            self._written.clear()
 
     def style(self, parameters: str) -> None:
         """Carry out Select Graphic Rendition. Background colours are left out: a page has its own."""
         numbers = [int(text) if text.isdecimal() and len(text) < 5 else 0 for text in re.split("[;:]", parameters)]
         while numbers:
             self._apply(numbers.pop(0), numbers)
-        self._now = " ".join([*sorted(self._weights), *([self._colour] if self._colour else [])])
+        self.classes = " ".join([*sorted(self._weights), *([self._colour] if self._colour else [])])
 
     def _apply(self, number: int, following: list[int]) -> None:
         if number == 0:
@@ -134,7 +157,7 @@ class _Line:
     def shown(self) -> StyledText:
         """Return what stands in the line, with its controls escaped."""
         parts, styles, begin, first = list[str](), list[tuple[int, int, str]](), 0, 0
-        classes = self._classes
+        classes = self._written
         while first < len(classes):
             end = first
             while end < len(classes) and classes[end] == classes[first]:

@@ -41,6 +41,7 @@ from flowherd_server.pages.login import Login
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import to_datetime
 from flowherd_server.store.run_counts import RUN_COUNT
+from flowherd_server.web.lanes import Lanes
 
 #: Name of the query's parameter that names what came of the action before.
 DONE = "done"
@@ -58,6 +59,8 @@ class Ask:
     """A request for a page or a question."""
 
     core: ServerCore
+    #: The threads in which a response that is streamed reads what follows.
+    lanes: Lanes
     #: An open read transaction.
     connection: Connection
     #: Path, as it was asked for.

@@ -36,6 +36,8 @@ from flowherd_server.pages.frame import (
 )
 from flowherd_server.pages.login import Login, Logins
 from flowherd_server.pages.overview import overview_page
+from flowherd_server.pages.run import run_page
+from flowherd_server.pages.run_log_part import log_text
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.web.guard import Visitor
@@ -43,7 +45,11 @@ from flowherd_server.web.lanes import Lanes, run_in
 
 PageFunction = Callable[[Ask], Page | Response]
 
-PAGES: tuple[tuple[str, PageFunction], ...] = (("/", overview_page),)
+PAGES: tuple[tuple[str, PageFunction], ...] = (
+    ("/", overview_page),
+    ("/runs/{run}", run_page),
+    ("/runs/{run}/log", log_text),
+)
 
 ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS,)
 
@@ -126,6 +132,7 @@ class Pages:
         with self._core.database.reading() as connection:
             ask = Ask(
                 core=self._core,
+                lanes=self._lanes,
                 connection=connection,
                 path=request.url.path,
                 given=request.path_params,
@@ -159,6 +166,7 @@ class Pages:
         with self._core.database.reading() as connection:
             ask = Ask(
                 core=self._core,
+                lanes=self._lanes,
                 connection=connection,
                 path=path,
                 given=found["path_params"],

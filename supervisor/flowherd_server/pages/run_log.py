@@ -6,7 +6,7 @@ choice by level or stream, reads the rows of the run once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ _LINE_CHARS = 2000
 _LOOKED_THROUGH = 1_000_000
 #: Number of lines found by a search that are counted.
 _MOST_FOUND = 100_000
+#: Characters of a piece of the whole log, or little more.
+_PIECE_CHARS = 128 * 1024
 #: {level in the address: lowest level of the lines that are shown}.
 LEVELS_SHOWN = {"all": 0, "info": LEVELS["INFO"], "warning": LEVELS["WARNING"], "error": LEVELS["ERROR"]}
 #: Streams that can be chosen; "log" are records of logging.
@@ -37,7 +39,7 @@ STREAMS_SHOWN = tuple(STREAMS)
 _COLUMNS = "number, timestamp, level, level_name, stream, name"
 _TEXT = f"substr(message, 1, {_LINE_CHARS}), max(0, length(message) - {_LINE_CHARS})"
 _BETWEEN = f"SELECT {_COLUMNS}, {_TEXT} FROM log_line WHERE run = ? AND id BETWEEN ? AND ? ORDER BY id"
-_WHOLE = f"SELECT {_COLUMNS}, message, 0 FROM log_line WHERE run = ? AND id > ? ORDER BY id LIMIT ?"
+_WHOLE = f"SELECT {_COLUMNS}, message, 0 FROM log_line WHERE run = ? AND id > ? ORDER BY id"
 _SO_FAR = "SELECT timestamp, level, stream, message FROM text_so_far WHERE flow_run_id = ? ORDER BY timestamp"
 _CHOSEN = "FROM log_line NOT INDEXED WHERE run = ? AND number > ?"
 
@@ -121,13 +123,19 @@ class LogView:
 
     @property
     def last(self) -> int:
-        """Number of the last line that is shown."""
-        return self.parts[-1].rows[-1].number if self.parts and self.parts[-1].rows else 0
+        """The greatest number of a line of the log that is shown."""
+        return max((row.number for part in self.parts[-1:] for row in part.rows), default=0)
 
 
-def view_log(connection: Connection, run: Mapping[str, Any], request: LogRequest) -> LogView:
-    """Return what to show of the log of a run; `run` has the columns `id`, `seq` and the counters."""
+def view_log(connection: Connection, run: Mapping[str, Any], request: LogRequest, *, with_rows: bool = True) -> LogView:
+    """Return what to show of the log of a run; `run` has the columns `id`, `seq` and the counters.
+
+    Without rows only what changes while somebody looks: the counts, and the text of unfinished lines.
+    """
     lines = run["log_lines"]
+    so_far = [_so_far(row) for row in plain(connection).execute(_SO_FAR, (run["id"],))]
+    if not with_rows:
+        return LogView(request=request, lines=lines, counts=_counts(run), so_far=so_far)
     found = _search(connection, run["seq"], lines, request) if request.search else None
     line = found.line if found else min(request.line, lines)
     parts = _chosen(connection, run["seq"], lines, request) if request.is_chosen else None
@@ -137,7 +145,7 @@ def view_log(connection: Connection, run: Mapping[str, Any], request: LogRequest
         counts=_counts(run),
         parts=_parts(connection, run["seq"], _windows(lines, request.first, line)) if parts is None else parts,
         found=found,
-        so_far=[_so_far(row) for row in plain(connection).execute(_SO_FAR, (run["id"],))],
+        so_far=so_far,
     )
 
 
@@ -244,19 +252,22 @@ def _so_far(values: Sequence[Any]) -> LogRow:
     return LogRow(0, to_datetime(at), stream, LEVELS.get(level, 0), message)
 
 
-def plain_lines(connection: Connection, run: int, after: int, most: int) -> tuple[str, int]:
-    """Return the text of lines after the one with number `after`, at most `most`, and the number of the last; 0 at the
-    end."""
-    rows = plain(connection).execute(_WHOLE, (run, run << 32 | after, most)).fetchall()
-    found = [_log_row(row) for row in rows]
-    return "".join(_plain(found)), found[-1].number if found else 0
+def plain_lines(connection: Connection, run: int, after: int) -> tuple[str, int]:
+    """Return the text of some lines after the one with number `after`, and the number of the last; 0 at the end."""
+    parts, size, last = list[str](), 0, 0
+    for values in plain(connection).execute(_WHOLE, (run, run << 32 | after)):
+        row = _log_row(values)
+        parts.append(_plain(row))
+        size, last = size + len(parts[-1]), row.number
+        if size > _PIECE_CHARS:
+            break
+    return "".join(parts), last
 
 
-def _plain(rows: Sequence[LogRow]) -> Iterator[str]:
-    for row in rows:
-        at = row.at.astimezone()
-        label = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {row.source:<8}  "
-        text = plain_text(row.message)
-        if "\n" in text:
-            text = text.replace("\n", "\n" + " " * len(label))
-        yield f"{label}{text}\n"
+def _plain(row: LogRow) -> str:
+    at = row.at.astimezone()
+    label = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {row.source:<8}  "
+    text = plain_text(row.message)
+    if "\n" in text:
+        text = text.replace("\n", "\n" + " " * len(label))
+    return f"{label}{text}\n"

@@ -21,22 +21,22 @@ def rows(messages: list[str], source: str = "stderr", first: int = 1, level: int
 
 def test_a_row_has_its_number_as_an_address_and_shows_markup_as_text() -> None:
     (html,) = rows_html([LogRow(7, AT, "stdout", 20, "<script>alert(1)</script>")])
-    assert '<div id="L7" class="">' in html
+    assert '<div id="L7" class="r">' in html
     assert 'href="#L7"' in html
-    assert "02:30:00.048" in html
+    assert f"{AT.astimezone():%H:%M}:00.048" in html
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
 
 
 def test_levels_and_flowherds_own_lines_have_classes() -> None:
     shown = [LogRow(1, AT, "ERROR", 40, "a"), LogRow(2, AT, "WARNING", 30, "b"), LogRow(3, AT, "flowherd", 20, "c")]
-    assert [html.split('class="')[1].split('"')[0] for html in rows_html(shown)] == ["e", "w", "f"]
+    assert [html.split('class="')[1].split('"')[0] for html in rows_html(shown)] == ["r e", "r w", "r f"]
 
 
 def test_a_traceback_is_one_line_that_folds_and_names_the_exception() -> None:
     pieces = list(rows_html([*rows(["before"]), *rows(TRACEBACK, first=2), *rows(["after"], first=6)]))
     assert len(pieces) == 3
-    assert pieces[1].startswith('<details class="fold"><summary class="e">')
+    assert pieces[1].startswith('<details class="fold"><summary class="r e">')
     assert "ValueError: &lt;b&gt; <small>traceback, 4 lines</small>" in pieces[1]
     assert all(f'id="L{number}"' in pieces[1] for number in (2, 3, 4, 5))
 
@@ -79,7 +79,7 @@ def test_a_fold_is_open_if_the_search_or_the_link_leads_into_it() -> None:
 
 def test_the_row_that_a_search_stands_at_is_marked_and_a_cut_is_told() -> None:
     (html,) = rows_html([LogRow(3, AT, "stdout", 20, "zstd", 12_000)], LogMarks(search_pattern("ZSTD"), here=3))
-    assert 'class="here"' in html
+    assert 'class="r here"' in html
     assert "<mark>zstd</mark>" in html
     assert "12,000 more characters" in html
 

@@ -92,3 +92,8 @@ def test_any_line_is_text_with_spans_and_nothing_else(message: str) -> None:
 
 def test_a_style_covers_the_text_that_is_shown_for_a_control() -> None:
     assert terminal_text("\x1b[31m\x07\x1b[0m.") == StyledText(r"\x07.", ((0, 4, "a31"),))
+
+
+@given(st.text(st.sampled_from("ab\x1b[]0;31mK\r\b\n\t\x9b\x07"), max_size=30))
+def test_the_text_alone_is_that_of_the_styled_text(message: str) -> None:
+    assert plain_text(message) == terminal_text(message).text

@@ -17,7 +17,7 @@
   let ahead = 0; // of the server's clock, ms
   const two = n => String(n).padStart(2, "0");
   const clock = (at, seconds) => {
-    const now = new Date(), hour = two(at.getHours()) + ":" + two(at.getMinutes()) + (seconds ? ":" + two(at.getSeconds()) : "");
+    const now = new Date(), hour = two(at.getHours()) + ":" + two(at.getMinutes()) + (seconds ? ":" + two(at.getSeconds()) : "") + (seconds > 1 ? "." + String(at.getMilliseconds()).padStart(3, "0") : "");
     if (at.toDateString() === now.toDateString()) return hour;
     const word = o => at.toLocaleDateString("en", o);
     if (Math.abs(at - now) < 6048e5) return word({ weekday: "short" }) + " " + hour;
@@ -61,7 +61,7 @@
       const before = after && by(after);
       if (before && before.parentNode === box) before.after(next); else box.prepend(next);
     }
-    if (next.id === "headline") document.title = next.textContent.trim() + " · flowherd";
+    if (next.id === "headline") document.title = (next.dataset.title || next.textContent.trim()) + " · flowherd";
   };
   const drop = id => {
     const old = by(id);
