@@ -39,8 +39,14 @@ def _create_flow_run(call: Call, given: Input) -> Mapping[str, Any]:
         run_config=run_config,
         name=given.get("flow_run_name"),
         idempotency_key=given.get("idempotency_key"),
+        repeats=_repeated(call, given.get("repeats")),
     )
     return {"id": create_flow_run(call, _flow(call, given), wanted)}
+
+
+def _repeated(call: Call, run_id: str | None) -> str | None:
+    """Return the id of the run that a new one repeats. Raises Refused if there is none."""
+    return None if run_id is None else str(row_by_id(call.connection, FLOW_RUN, run_id)["id"])
 
 
 def _flow(call: Call, given: Input) -> StoredRow:
@@ -119,6 +125,7 @@ OPERATIONS = (
             "flow_run_name": GraphQLString,
             "labels": GraphQLList(GraphQLNonNull(GraphQLString)),
             "run_config": JSON_INPUT,
+            "repeats": UUID_INPUT,
         },
         answer={"id": UUID_INPUT},
         handle=_create_flow_run,

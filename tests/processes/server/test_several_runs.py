@@ -88,3 +88,11 @@ def test_a_run_that_repeats_another_outlives_it(client: Client) -> None:
     assert client.run(again, "repeats")["repeats"] == ended
     found = client.ask(f"{{ flow_run(where: {{repeats: {{_eq: {json.dumps(ended)}}}}}) {{ id }} }}")
     assert found["flow_run"] == [{"id": again}]
+
+
+def test_a_run_with_other_parameters_remembers_which_one_it_repeats(client: Client) -> None:
+    flow_id, nothing = client.flow(), "00000000-0000-4000-8000-000000000000"
+    first = client.create_run(flow_id, parameters={"n": 1})
+    second = client.create_run(flow_id, parameters={"n": 2}, repeats=first)
+    assert client.run(second, "repeats parameters") == {"repeats": first, "parameters": {"n": 2}}
+    assert nothing in client.refused("create_flow_run", flow_id=flow_id, repeats=nothing)
