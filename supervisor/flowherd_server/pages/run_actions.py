@@ -5,11 +5,12 @@ from __future__ import annotations
 from sqlalchemy import RowMapping, select
 
 from flowherd.states import FINISHED, TAKEN, RunState
-from flowherd.web.formats import counted
+from flowherd.web.formats import counted, duration
 from flowherd_server.errors import Refused
 from flowherd_server.mutations.several_runs import MAX_RUNS
 from flowherd_server.pages.actions import Action, Deed, Outcome, Question
 from flowherd_server.pages.frame import Ask, NoSuchPage
+from flowherd_server.store.microseconds import SECOND_US
 from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 #: Field of a form, and parameter of an address, that names a run.
@@ -22,8 +23,12 @@ def _runs(ask: Ask) -> list[RowMapping]:
         raise Refused("No run is marked. Go back and mark those that it shall concern.")
     if len(ids) > MAX_RUNS:
         raise Refused(f"{len(ids)} runs are marked, and {MAX_RUNS} at once are allowed.")
-    columns = (FLOW_RUN.c.id, FLOW_RUN.c.name, FLOW_RUN.c.state, FLOW.c.name.label("flow_name"))
-    query = select(*columns).join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id).where(FLOW_RUN.c.id.in_(ids))
+    columns = [FLOW_RUN.c[name] for name in ("id", "name", "state", "start_time")]
+    query = (
+        select(*columns, FLOW.c.name.label("flow_name"))
+        .join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
+        .where(FLOW_RUN.c.id.in_(ids))
+    )
     rows = list(ask.connection.execute(query).mappings())
     if not rows:
         raise NoSuchPage("The runs that are marked do not exist, or were deleted meanwhile.")
@@ -38,6 +43,25 @@ def _of(rows: list[RowMapping]) -> str:
     return f"{rows[0]['flow_name']}" if len(rows) == 1 else counted(len(rows), "run")
 
 
+def _how_it_ends(ask: Ask, taken: list[RowMapping]) -> str:
+    """Return what will happen to the processes of runs that agents have."""
+    if len(taken) > 1:
+        return (
+            f"The processes of {len(taken)} runs are asked to end, and killed after the grace period of their agent if "
+            "they have not."
+        )
+    run = taken[0]
+    figures = ask.core.live.figures(run["id"])
+    count = 0 if figures is None else figures.processes or 0
+    whose = "Its process is" if count == 1 else f"Its {count:,} processes are" if count else "Its processes are"
+    known_s = None if figures is None else figures.grace_s
+    grace = "the grace period of its agent" if known_s is None else duration(known_s)
+    asked = f"{whose} asked to end, and killed after {grace} if {'it has' if count == 1 else 'they have'} not."
+    if run["start_time"] is None:
+        return asked
+    return f"{asked} It has been running for {duration((ask.now_us - run['start_time']) / SECOND_US)}."
+
+
 def _cancel_question(ask: Ask) -> Question:
     rows = _runs(ask)
     taken = [row for row in rows if row["state"] in TAKEN]
@@ -45,8 +69,7 @@ def _cancel_question(ask: Ask) -> Question:
     waiting = len(rows) - len(taken) - len(ended)
     sentences = []
     if taken:
-        whose = "Its processes are" if len(taken) == 1 else f"The processes of {len(taken)} runs are"
-        sentences.append(f"{whose} asked to end, and killed after the grace period of their agent if they have not.")
+        sentences.append(_how_it_ends(ask, taken))
     if waiting:
         sentences.append(
             "It has not been started, and will not be."
@@ -112,7 +135,9 @@ def _again(deed: Deed) -> Outcome:
     if not created:
         raise Refused("; ".join(dict.fromkeys(refused)))
     said = f"Created {counted(len(created), 'run')}" + (f"; {len(refused)} not: {refused[0]}" if refused else "") + "."
-    return Outcome(said)
+    # Who repeats a run from its page wants to see the new one; who does so in a list goes on with the list.
+    is_one = len(answers) == 1 and str(deed.form.get("back", "")).startswith(f"/runs/{answers[0]['flow_run_id']}")
+    return Outcome(said, to=f"/runs/{created[0]}" if is_one else None)
 
 
 ACTIONS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowherd.story.account import Account
 from flowherd.story.live import RunFigures
-from flowherd.story.verdict import NEAR_LIMIT
+from flowherd.story.verdict import NEAR_LIMIT_SHARE
 from flowherd.web import drawings
 from flowherd.web.formats import about, counted, duration, size
 from flowherd_server.store.microseconds import to_datetime
@@ -103,7 +103,7 @@ def _memory(word: str, used: int, limit: int | None, peak: int | None = None) ->
         word=word,
         value=size(used),
         small=f"of {size(limit)}",
-        bar=drawings.bar(share, label, "bad" if share >= 1 else "warn" if share >= NEAR_LIMIT else "run"),
+        bar=drawings.bar(share, label, "bad" if share >= 1 else "warn" if share >= NEAR_LIMIT_SHARE else "run"),
     )
 
 

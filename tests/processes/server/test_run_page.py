@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from html import unescape
 from typing import Any
 
 import pytest
+import requests
 
 from tests.support.dialect import Client
 
@@ -19,6 +21,12 @@ def page(client: Client, run_id: str, query: str = "") -> str:
     answer = client.server.get(f"/runs/{run_id}{query}")
     assert answer.status_code == 200, answer.text
     return answer.text
+
+
+def fields_of(html: str) -> dict[str, str]:
+    """The hidden fields of the one form on a page."""
+    found = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', html)
+    return {unescape(name): unescape(value) for name, value in found}
 
 
 def words(html: str) -> str:
@@ -118,6 +126,46 @@ def test_a_search_and_a_level_are_addresses(client: Client, failed: str) -> None
     assert "it broke" in errors
     assert "first" not in re.findall(r'<span class="say">([^<]*)', errors)
     assert "not found" in words(page(client, failed, "?search=nothing-like-it"))
+
+
+def going(client: Client, **figures: Any) -> str:
+    """A run that an agent has, which has just reported these figures of it."""
+    run_id = client.create_run(labels=["going"])
+    agent = client.agent("going")
+    agent.report(run_id, "Submitted")
+    agent.report(run_id, "Running")
+    reported = {"id": run_id, "at": time.time(), **figures}
+    known = {"instance": run_id, "unsent_bytes": 2048, "run_figures": [reported]}
+    agent.do("offer_runs", labels=["going"], holder=run_id, report=known)
+    return run_id
+
+
+def test_a_running_run_shows_what_it_uses_now(client: Client) -> None:
+    tree = [{"pid": 5, "command": "train.py", "memory_bytes": 1 << 20, "cpu_time_s": 4.0}]
+    used = {"memory_bytes": 95 << 20, "memory_limit_bytes": 100 << 20, "cpu_share": 3.86, "processes": 9}
+    run_id = going(client, **used, last_line_at=time.time() - 4, tree=tree)
+    html = page(client, run_id)
+    text = words(html)
+    for shown in ("CPU 386 %", "Memory 95 MiB of 100 MiB", "Processes 9", "5 train.py 0:04"):
+        assert shown in text
+    assert re.search("Running for .*Memory is at 95 % of its limit", text)
+    assert 'aria-label="95 percent of the limit"' in html
+    assert "Its agent has 2 KiB of output that the server does not have yet." in text
+
+
+def test_the_question_before_a_cancel_says_what_happens_to_the_processes(client: Client) -> None:
+    run_id = going(client, processes=9, grace_s=10.0)
+    text = words(client.server.get(f"/runs/cancel?run={run_id}").text)
+    assert "Its 9 processes are asked to end, and killed after 10 s if they have not. It has been running for" in text
+
+
+def test_a_run_that_is_repeated_from_its_page_leads_to_the_new_one(client: Client, failed: str) -> None:
+    address = f"{client.server.url}/runs/again?run={failed}"
+    form = fields_of(requests.get(address, headers={"Referer": f"{client.server.url}/runs/{failed}"}, timeout=30).text)
+    done = requests.post(address, data=form, timeout=30)
+    new = re.search("/runs/([0-9a-f-]{36})", done.url)
+    assert new is not None
+    assert client.run(new[1], "repeats") == {"repeats": failed}
 
 
 def test_the_tasks_of_a_flow_are_a_table(client: Client) -> None:
