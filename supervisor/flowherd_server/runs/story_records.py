@@ -51,6 +51,7 @@ def run_record(run: Mapping[str, Any], flow: str) -> RunRecord:
         start_time=_time(run["start_time"]),
         end_time=_time(run["end_time"]),
         repeats=run["repeats"],
+        created_by=run["created_by"],
     )
 
 
@@ -68,6 +69,7 @@ def states_of(connection: Connection, run: int) -> list[StateView]:
             reason=noted.reason,
             grade=noted.grade,
             phases=noted.phases,
+            by=noted.by,
             stored=to_datetime(created),
         )
         found.append(view)

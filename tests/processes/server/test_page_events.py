@@ -28,11 +28,12 @@ Event = tuple[str, Any]
 class Stream:
     """A page's stream, as a browser reads it."""
 
-    def __init__(self, url: str, address: str) -> None:
+    def __init__(self, url: str, address: str, after: int | None = None) -> None:
         self._connection = HTTPConnection(url.removeprefix("http://"), timeout=30)
         self._connection.connect()
         self._socket = self._connection.sock
-        self._connection.request("GET", f"/events?view={quote(address, safe='')}")
+        lines = "" if after is None else f"&after={after}"
+        self._connection.request("GET", f"/events?view={quote(address, safe='')}{lines}")
         self._response = self._connection.getresponse()
         self._events: Queue[Event | None] = Queue()
         self._thread = threading.Thread(target=self._read)
@@ -74,9 +75,14 @@ class Stream:
         self._events.put(None)
 
 
+def write(client: Client, run_id: str, *messages: str) -> None:
+    given = {"flow_run_id": run_id, "timestamp": "2026-11-27T02:30:00Z", "level": "INFO", "info": {"stream": "stdout"}}
+    client.do("write_run_logs", logs=[{**given, "message": text} for text in messages])
+
+
 @contextmanager
-def stream(client: Client, address: str) -> Iterator[Stream]:
-    opened = Stream(client.server.url, address)
+def stream(client: Client, address: str, after: int | None = None) -> Iterator[Stream]:
+    opened = Stream(client.server.url, address, after)
     try:
         yield opened
     finally:
@@ -126,6 +132,23 @@ def test_the_parts_of_a_page_have_the_versions_that_its_stream_names(client: Cli
         with stream(client, "/") as later:
             known = later.until(lambda event: event[0] == "state", "state")
             assert known[f"run-{run_id}"] == version
+
+
+def test_the_lines_of_a_run_follow_on_its_page_until_its_end(client: Client) -> None:
+    run_id = client.create_run()
+    client.report(run_id, "Running")
+    write(client, run_id, "before")
+    page = client.server.get(f"/runs/{run_id}").text
+    assert f'data-live="/events?view=%2Fruns%2F{run_id}&amp;after=1"' in page
+    with stream(client, f"/runs/{run_id}", after=1) as events:
+        events.until(lambda event: event[0] == "state", "state")
+        write(client, run_id, "later", "last <b>")
+        got = events.until(lambda event: event[0] == "lines" and event[1]["last"] == 3, "new lines")
+        assert "before" not in got["html"]
+        assert 'id="L3"' in got["html"]
+        assert "last &lt;b&gt;" in got["html"]
+        client.report(run_id, "Failed", message="no")
+        assert "Failed" in events.until(is_part("headline", "Failed"), "state of the end")["html"]
 
 
 def test_an_address_without_live_parts_ends_at_once(client: Client) -> None:
