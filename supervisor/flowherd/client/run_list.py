@@ -85,8 +85,11 @@ class RunList:
         with understanding(self._transport, "the number of runs"):
             return _number(data["found"])
 
-    def overview(self, wanted: RunFilter, now: datetime, limit: int) -> Overview:
-        """Return what matches of what runs, is due, failed lately and comes next; at most `limit` that are due."""
+    def overview(self, wanted: RunFilter, now: datetime, limit: int, *, ended: int = 0) -> Overview:
+        """Return what matches of what runs, is due, failed lately and comes next; at most `limit` that are due.
+
+        So many of the others that have ended last come with it.
+        """
         asc, desc = Word("asc"), Word("desc")
         conditions = _Conditions(wanted.where(), now)
         soon = {"_and": [*conditions.coming, {"scheduled_start_time": {"_lte": _text(now + _SOON)}}]}
@@ -101,6 +104,7 @@ class RunList:
             _Part("next", Group.NEXT, following, None, [Word("flow_id")], more),
             _Part("waiting", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
             _Part("missed", Group.NEXT, [{"state_start_time": asc}], _MAX_ROWS),
+            *([_Part("ended", Group.ENDED, [{"end_time": desc}], ended)] if ended else []),
         ]
         # All that ended are counted by reading each of them if a text is looked for.
         counted = [Group.NEXT, *([] if wanted.search else [Group.ENDED])]

@@ -12,6 +12,7 @@ from flowherd.backends.graphql.transport import FLOW_RULES, SCHEDULES, TEXT_SO_F
 from flowherd.client.queries import is_flowherd_server
 
 if TYPE_CHECKING:
+    from flowherd.client.agent_orders import AgentOrders
     from flowherd.client.agents import KnownAgents
     from flowherd.client.attempts import Attempts
     from flowherd.client.flow_list import FlowList
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flowherd.client.logs import RunLog
     from flowherd.client.removal import FlowRemoval
     from flowherd.client.run_changes import RunChanges
+    from flowherd.client.run_details import RunDetails
     from flowherd.client.run_end import EndWait
     from flowherd.client.run_list import RunList
     from flowherd.client.runs import Runs
@@ -76,6 +78,13 @@ class UserClient:
         from flowherd.client.agents import KnownAgents
 
         return KnownAgents(self._transport)
+
+    @cached_property
+    def agent_orders(self) -> AgentOrders:
+        """What agents are asked over the server."""
+        from flowherd.client.agent_orders import AgentOrders
+
+        return AgentOrders(self._transport)
 
     @cached_property
     def run_changes(self) -> RunChanges:
@@ -141,6 +150,12 @@ class UserClient:
         from flowherd.client.attempts import attempts_of
 
         return attempts_of(self._transport, run_id)
+
+    def details(self, run_id: str) -> RunDetails:
+        """Return what is known of one run beside its row: processes, curve, what its end carried."""
+        from flowherd.client.run_details import details_of
+
+        return details_of(self._transport, run_id)
 
     def history(self, run_id: str) -> RunHistory:
         """Return the history of a run."""

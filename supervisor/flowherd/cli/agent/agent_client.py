@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -92,6 +92,14 @@ class AgentClient:
         """Return the agent's description of itself."""
         return _description(self._answer("GET", "agent", {}))
 
+    def runs(self, *, processes_of: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return an object for each run that has not ended, of some with their processes (agent/http_api.py)."""
+        found = self._answer("GET", "runs", {"processes": list(processes_of)} if processes_of else {})
+        listed = found.get("runs")
+        if not isinstance(listed, list):
+            raise _other_program(f"an object with {listed!r:.80} as 'runs'")
+        return [run for run in listed if isinstance(run, dict) and isinstance(run.get("id"), str)]
+
     def post(self, path: str, **query: Any) -> dict[str, Any]:
         """Send POST /api/PATH?QUERY, one of those that are answered with a description, and return that."""
         return _description(self._answer("POST", path, query))
@@ -152,7 +160,7 @@ class AgentClient:
         return f"the agent runs (pid {pid}) but does not answer{removed}"
 
     def _request(self, method: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
-        target = f"/api/{path}" + (f"?{urlencode(query)}" if query else "")
+        target = f"/api/{path}" + (f"?{urlencode(query, doseq=True)}" if query else "")
         connection = self._connect()
         try:
             connection.request(method, target, headers=self._headers)
