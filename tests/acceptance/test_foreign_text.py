@@ -41,6 +41,7 @@ LINES: dict[str, list[list[str]]] = {
     "register": [[EVIL, "-l", EVIL, "--command", "--", "true"], [EVIL, "--python", EVIL]],
     "run": [["evil " + EVIL, "-l", EVIL, "--wait"], [EVIL, "-p", EVIL], ["evil " + EVIL, "-l", "2" + EVIL]],
     "ps": [["--all"], ["--agent", EVIL], ["--state", EVIL]],
+    "top": [["--interval", EVIL]],
     "flows": [[]],
     "flow": [["evil " + EVIL], [EVIL]],
     "schedules": [[]],

@@ -60,7 +60,7 @@ ASKING_AGENT: Mapping[str, list[list[str]]] = {
     "poke": [[]],
 }
 #: Commands that ask no server, or start their own one; `start` is tested below.
-ASKING_NOTHING = {"start", "server", "config", "install", "import", "demo"}
+ASKING_NOTHING = {"start", "server", "config", "install", "import", "demo", "top"}
 
 HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 #: Whole answers, as they are sent; the connection is closed after each.

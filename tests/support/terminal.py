@@ -25,13 +25,15 @@ _CONTROLS = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
 class Terminal:
     """A terminal on which one command runs."""
 
-    def __init__(self, command: CommandLine, *arguments: str, width: int = 80, height: int = 24) -> None:
+    def __init__(
+        self, command: CommandLine, *arguments: str, width: int = 80, height: int = 24, term: str = "xterm"
+    ) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
         env = {name: value for name, value in command.environment().items() if name not in ("COLUMNS", "LINES")}
         self._process = subprocess.Popen(
             [*FLOWHERD, *arguments],
-            env={**env, "TERM": "xterm"},
+            env={**env, "TERM": term},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -84,9 +86,11 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(command: CommandLine, *arguments: str, width: int = 80, height: int = 24) -> Iterator[Terminal]:
+def on_terminal(
+    command: CommandLine, *arguments: str, width: int = 80, height: int = 24, term: str = "xterm"
+) -> Iterator[Terminal]:
     """Run a command on a terminal; it has ended at the end of the block."""
-    terminal = Terminal(command, *arguments, width=width, height=height)
+    terminal = Terminal(command, *arguments, width=width, height=height, term=term)
     try:
         yield terminal
     finally:

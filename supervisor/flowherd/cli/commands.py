@@ -31,6 +31,10 @@ COMMANDS = {
         "runs.ps_command",
         "List the runs: what runs, is due, failed lately and comes next; with --all the finished ones too.",
     ),
+    "top": (
+        "top.top_command",
+        "Show the runs live on the whole terminal: what needs attention, what runs, logs, agents; cancel, run again.",
+    ),
     "wait": (
         "runs.wait_command",
         "Wait until runs have ended, and print how each ended; one that has ended already counts too.",

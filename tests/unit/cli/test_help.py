@@ -29,6 +29,7 @@ COMMANDS = [
     ["apply"],
     ["run"],
     ["ps"],
+    ["top"],
     ["flows"],
     ["flow"],
     ["schedules"],

@@ -1,0 +1,308 @@
+"""`flowherd top` at a real server: keys of a person by Textual's pilot, and on a terminal of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+
+from flowherd.backends.graphql.transport import GraphQLTransport
+from flowherd.cli.top.app import TopApp
+from flowherd.cli.top.server_source import ServerSource
+from flowherd.cli.top.spans import plain
+from flowherd.client.user_client import UserClient
+from flowherd.config import load_settings
+from tests.acceptance.client_commands.helpers import FakeAgent, register
+from tests.support.commands import CommandLine
+from tests.support.server import ServerProcess
+from tests.support.terminal import on_terminal
+
+#: Time in which a screen has to come, seconds.
+_TIMEOUT_S = 20.0
+Person = Callable[["Screen"], Awaitable[None]]
+
+
+class Screen:
+    """The program as a person has it before them."""
+
+    def __init__(self, app: TopApp, pilot: Pilot[None]) -> None:
+        self.app = app
+        self._pilot = pilot
+
+    @property
+    def lines(self) -> list[str]:
+        return [plain(one) for one in self.app.screen.canvas.lines]  # type: ignore[attr-defined]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def current(self) -> str:
+        return self.app.list_state.current or ""
+
+    async def until(self, found: Callable[[], object]) -> None:
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while not found():
+            assert time.monotonic() < deadline_s, self.text
+            await self._pilot.pause(0.02)
+
+    async def shows(self, *texts: str) -> None:
+        await self.until(lambda: all(text in self.text for text in texts))
+
+    async def press(self, *keys: str) -> None:
+        await self._pilot.press(*keys)
+        await self._pilot.pause()
+
+    async def types(self, text: str) -> None:
+        self.app.screen.typed.post_message(events.Paste(text))  # type: ignore[attr-defined]
+        await self.press("enter")
+
+    async def click(self, x: int, y: int, times: int = 1) -> None:
+        await self._pilot.click(offset=(x, y), times=times)
+
+    async def resize(self, width: int, height: int) -> None:
+        await self._pilot.resize_terminal(width, height)
+
+    async def goes_to(self, run_id: str) -> None:
+        """Go to the row of a run by a click, once it is shown."""
+        await self.shows(run_id[:8])
+        y = next(n for n, one in enumerate(self.lines) if run_id[:8] in one)
+        await self.click(10, y)
+        await self.until(lambda: self.current == run_id)
+
+
+def top(server: ServerProcess, person: Person, width: int = 100, height: int = 28) -> None:
+    """Run the program at a server, with this person before it."""
+
+    async def run() -> None:
+        source = ServerSource(UserClient(GraphQLTransport(server.url)), load_settings())
+        app = TopApp(source, 0.1)
+        async with app.run_test(size=(width, height)) as pilot:
+            await person(Screen(app, pilot))
+        source.close()
+
+    asyncio.run(run())
+
+
+def started(command: CommandLine, agent: FakeAgent, flow: str) -> str:
+    run_id = command.run(flow)
+    agent.state(run_id, "Running", pid=4242)
+    return run_id
+
+
+def test_runs_of_all_groups_are_listed_and_the_current_row_stays_when_others_come(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "top-list", "-l", "nobody")
+    going, failed = started(command, agent, "top-list"), started(command, agent, "top-list")
+    agent.log(going, ("stdout", "page 7 of 240"))
+    agent.state(failed, "Failed", "Exit code 3", reason="exited", grade="proven")
+
+    async def person(screen: Screen) -> None:
+        await screen.shows("page 7 of 240", "✕ Failed", "Exit code 3")
+        await screen.goes_to(failed)
+        later = started(command, agent, "top-list")
+        await screen.shows(later[:8])
+        assert screen.current == failed
+        await screen.resize(120, 40)
+        await screen.shows("LAST LINE", f"{failed[:8]}  log")
+        assert screen.current == failed
+
+    top(server, person)
+
+
+def test_marked_runs_are_cancelled_after_a_question_that_names_them(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "top-cancel")
+    first, second = started(command, agent, "top-cancel"), started(command, agent, "top-cancel")
+
+    async def person(screen: Screen) -> None:
+        for run_id in (first, second):
+            await screen.goes_to(run_id)
+            await screen.press("space")
+        await screen.press("c")
+        await screen.shows("Cancel 2 runs?", "Their processes are asked to end")
+        await screen.press("escape")
+        assert "Cancel 2 runs?" not in screen.text
+        await screen.press("c", "enter")
+        await screen.shows("Cancelled 2 runs", "◌ Cancelling")
+
+    top(server, person)
+    states = {run["state"] for run in command.json("ps", "--all", "--flow", "top-cancel")}
+    assert states == {"Cancelling"}
+    for run_id in (first, second):
+        agent.state(run_id, "Cancelled")
+
+
+def test_a_run_that_has_ended_is_run_again_once(server: ServerProcess, command: CommandLine, agent: FakeAgent) -> None:
+    register(command, "top-again", "-l", "nobody")
+    failed = started(command, agent, "top-again")
+    agent.state(failed, "Failed", "no")
+
+    async def person(screen: Screen) -> None:
+        await screen.goes_to(failed)
+        await screen.press("r")
+        await screen.shows("Run this again?")
+        await screen.press("y")
+        await screen.shows("Started ")
+        new = re.search("Started ([0-9a-f]{8})", screen.text)
+        assert new is not None
+        await screen.press("r", "escape", "c")  # it has ended, so there is nothing to cancel
+        await screen.shows("It has ended already")
+
+    top(server, person)
+    assert len(command.json("ps", "--all", "--flow", "top-again")) == 2
+
+
+def test_a_log_is_followed_searched_and_narrowed_to_errors(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "top-log")
+    run_id = started(command, agent, "top-log")
+    agent.log(run_id, *(("stdout", f"line {n}{' zstd' if n % 50 == 0 else ''}") for n in range(200)))
+    agent.log(run_id, ("stderr", "it is broken"), level="ERROR", at_us=1_800_000_001_000_000)
+
+    async def person(screen: Screen) -> None:
+        await screen.goes_to(run_id)
+        await screen.press("l")
+        await screen.shows("it is broken", "all levels, following")
+        agent.log(run_id, ("stdout", "a new line"), at_us=1_800_000_002_000_000)
+        await screen.shows("a new line")
+        await screen.press("/")
+        await screen.types("zstd")
+        await screen.shows("/zstd 4 of 4", "line 150 zstd")
+        await screen.press("n")
+        await screen.shows("/zstd 3 of 4", "line 100 zstd")
+        assert "a new line" not in screen.text
+        await screen.press("e")
+        await screen.shows("it is broken")
+        await screen.press("v", "v")
+        await screen.until(lambda: "it is broken" in screen.text and "line 199" not in screen.text)
+        await screen.shows("errors")
+        await screen.press("escape")
+        await screen.shows("STATE")
+
+    top(server, person)
+    agent.state(run_id, "Success")
+
+
+def test_the_story_of_a_failed_run_has_its_cause_its_grade_and_its_parameters(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "top-story")
+    run_id = command.run("top-story", "-p", "day=monday", "-p", "db_password=hunter2")
+    agent.state(run_id, "Submitted", "Submitted for execution")
+    agent.state(run_id, "Running", pid=4242)
+    agent.state(run_id, "Failed", "Memory limit exceeded", reason="memory_limit", grade="proven")
+
+    async def person(screen: Screen) -> None:
+        await screen.goes_to(run_id)
+        await screen.press("e")
+        await screen.shows("Memory limit exceeded", "proven", "created", "claimed", "started", "4242")
+        await screen.press("4")
+        await screen.shows("day", '"monday"', "db_password")
+        assert "hunter2" not in screen.text
+
+    top(server, person)
+
+
+def test_a_filter_narrows_the_list_and_a_term_that_is_none_changes_nothing(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    for flow in ("top-filter-a", "top-filter-b"):
+        register(command, flow)
+        agent.state(started(command, agent, flow), "Failed", "no")
+
+    async def person(screen: Screen) -> None:
+        await screen.shows("top-filter-a", "top-filter-b")
+        await screen.press("/")
+        await screen.types("stat:failed")
+        await screen.shows("did you mean state:?", "top-filter-b")
+        await screen.press("/")
+        await screen.types("state:failed flow:top-filter-a")
+        await screen.until(lambda: "top-filter-a" in screen.text and "top-filter-b" not in screen.text)
+        await screen.press("escape")
+        await screen.shows("top-filter-b")
+
+    top(server, person)
+
+
+def test_keys_move_through_the_list_and_a_double_click_opens_a_row(
+    server: ServerProcess, command: CommandLine, agent: FakeAgent
+) -> None:
+    register(command, "top-mouse")
+    run_id = started(command, agent, "top-mouse")
+
+    async def person(screen: Screen) -> None:
+        await screen.shows(run_id[:8])
+        await screen.press("home")
+        first = screen.current
+        await screen.press("j", "j", "k")
+        assert screen.current != first
+        await screen.press("home")
+        assert screen.current == first
+        y = next(n for n, one in enumerate(screen.lines) if run_id[:8] in one)
+        await screen.click(10, y, times=2)
+        await screen.shows("1 Log  2 Story", run_id[:8])
+
+    top(server, person)
+    agent.state(run_id, "Success")
+
+
+def test_a_server_that_goes_and_comes_back_leaves_the_picture(
+    own_server: ServerProcess, own_command: CommandLine, own_agent: FakeAgent
+) -> None:
+    register(own_command, "top-away")
+    run_id = started(own_command, own_agent, "top-away")
+
+    async def person(screen: Screen) -> None:
+        await screen.shows(run_id[:8])
+        own_server.stop()
+        await screen.shows("no answer since", "trying again", run_id[:8])
+        own_server.start()
+        await screen.until(lambda: "no answer since" not in screen.text)
+        await screen.shows(run_id[:8])
+
+    top(own_server, person)
+
+
+def test_a_terminal_is_drawn_without_colours_if_asked_and_restored_at_the_end(
+    server: ServerProcess, command: CommandLine, tmp_path: Path
+) -> None:
+    plain_command = CommandLine(command.home, {"NO_COLOR": "1", "FLOWHERD__CLOUD__API": server.url})
+    with on_terminal(plain_command, "top", "--no-mouse", "--interval", "200ms") as terminal:
+        terminal.read_until(lambda raw: "quit" in raw)
+        terminal.write("q")
+        assert terminal.end() == 0
+        codes = {code for found in re.findall(r"\x1b\[([0-9;]*)m", terminal.raw) for code in found.split(";")}
+        assert codes <= {"", "0", "1", "39", "49"}
+        assert "\x1b[?1000h" not in terminal.raw  # reports of the mouse
+        assert terminal.raw.rindex("\x1b[?1049l") > terminal.raw.rindex("\x1b[?1049h")
+        assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_be_drawn_on_is_refused_in_one_line(command: CommandLine, term: str) -> None:
+    with on_terminal(command, "top", term=term) as terminal:
+        assert terminal.end() == 2
+        assert "flowherd ps --watch" in terminal.text
+        assert len(terminal.text.strip().splitlines()) == 1
+
+
+def test_a_pipe_is_refused(command: CommandLine) -> None:
+    assert "it needs a terminal" in CommandLine(command.home, {"TERM": "xterm"})("top", code=2).stderr
+
+
+def test_ctrl_c_leaves_it(command: CommandLine) -> None:
+    with on_terminal(command, "top") as terminal:
+        terminal.read_until(lambda raw: "quit" in raw)
+        terminal.write("\x03")
+        assert terminal.end() == 0
