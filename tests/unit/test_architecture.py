@@ -81,6 +81,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.log_format",
     "flowherd.metrics",
     "flowherd.notify",
+    "flowherd.parameter_names",
     "flowherd.parameter_types",
     "flowherd.phase_times",
     "flowherd.private_directory",

@@ -163,7 +163,7 @@ class Frame:
 
 
 #: The pages in the navigation, in its order.
-NAVIGATION = (NavEntry("/", "Overview"),)
+NAVIGATION = (NavEntry("/", "Overview"), NavEntry("/flows", "Flows"), NavEntry("/schedules", "Schedules"))
 
 
 def frame_of(ask: Ask, page: Page, tokens: FormTokens, said: str) -> Frame:

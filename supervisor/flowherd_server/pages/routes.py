@@ -20,9 +20,11 @@ from flowherd.web.form_tokens import FIELD, FormTokens
 from flowherd.web.policy import PAGE_HEADERS, own_path
 from flowherd.web.static import STATIC_PATH, static_file
 from flowherd_server.errors import NOT_FOUND, Refused
-from flowherd_server.pages import login_page, run_actions
+from flowherd_server.pages import flow_actions, login_page, run_actions
 from flowherd_server.pages.actions import Action, Deed, Outcome, Outcomes, address_after, form_of, question_page
 from flowherd_server.pages.events import Look, Streams, lines_after
+from flowherd_server.pages.flow import flow_page
+from flowherd_server.pages.flows import flows_page
 from flowherd_server.pages.frame import (
     DONE,
     Ask,
@@ -38,6 +40,7 @@ from flowherd_server.pages.login import Login, Logins
 from flowherd_server.pages.overview import overview_page
 from flowherd_server.pages.run import run_page
 from flowherd_server.pages.run_log_part import log_text
+from flowherd_server.pages.schedules import schedules_page
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us
 from flowherd_server.web.guard import Visitor
@@ -49,9 +52,12 @@ PAGES: tuple[tuple[str, PageFunction], ...] = (
     ("/", overview_page),
     ("/runs/{run}", run_page),
     ("/runs/{run}/log", log_text),
+    ("/flows", flows_page),
+    ("/flows/{flow:path}", flow_page),
+    ("/schedules", schedules_page),
 )
 
-ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS,)
+ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS, *flow_actions.ACTIONS)
 
 _OLD_FORM = "This form was made before the server was started, or for another login. Look at it once more."
 
