@@ -133,6 +133,10 @@ class ServerCore:
             logger.info("runs are handed out again")
             self.board.poke()
 
+    def wake_all(self) -> None:
+        """Wake all agents that wait. For any thread."""
+        self._in_loop(self.board.poke)
+
     @property
     def offers_runs(self) -> bool:
         """Whether runs may be handed out now."""
@@ -203,7 +207,7 @@ class ServerCore:
         if effects.due or effects.agents or effects.schedules or offered_to:
             self._in_loop(self._apply, effects, offered_to)
 
-    def _in_loop(self, what: Callable[..., None], *arguments: Any) -> None:
+    def _in_loop(self, what: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no agent waits
             self._loop.call_soon_threadsafe(what, *arguments)
 

@@ -163,7 +163,12 @@ class Frame:
 
 
 #: The pages in the navigation, in its order.
-NAVIGATION = (NavEntry("/", "Overview"), NavEntry("/flows", "Flows"), NavEntry("/schedules", "Schedules"))
+NAVIGATION = (
+    NavEntry("/", "Overview"),
+    NavEntry("/flows", "Flows"),
+    NavEntry("/schedules", "Schedules"),
+    NavEntry("/agents", "Agents"),
+)
 
 
 def frame_of(ask: Ask, page: Page, tokens: FormTokens, said: str) -> Frame:
