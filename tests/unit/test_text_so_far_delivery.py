@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flowherd.agent.measures import Measures
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.errors import BackendUnavailable
 from flowherd.host.delivery.log_delivery import LogDelivery
@@ -33,6 +34,7 @@ class Peer:
     def __init__(self, *, keeps: bool) -> None:
         self.capabilities = ServerCapabilities(name="x", keeps_text_so_far=keeps)
         self.requests = self
+        self.measures = Measures()
         self.fails = 0
         self.got: list[tuple[str, bool]] = []
 

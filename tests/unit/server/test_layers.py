@@ -20,7 +20,7 @@ LAYERS = [
     {"mutations"},
     {"background", "database_watch"},
     {"service"},
-    {"web", "lane", "pages"},
+    {"web", "lane", "notify", "pages"},
     {"maintenance", "port_holder", "serve", "server_files"},
     {"__main__"},
 ]

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flowherd.cli.agent.agents_command import agent_rows
 from flowherd.cli.runs.ps_columns import PsRow
 from flowherd.cli.top.agent_requests import DONE, agents_here, ask_agent_here
 from flowherd.cli.top.host_reading import HostReader
@@ -19,15 +18,16 @@ from flowherd.cli.top.terms import Terms
 from flowherd.client.run_list import Overview, facts_of
 from flowherd.client.wanted_lines import WantedLines, level_number
 from flowherd.errors import InvalidRequest, NotFound
+from flowherd.story.agent_rows import agent_rows
 from flowherd.story.order import MOST_FAILED, MOST_NEXT, Group, Line, cut, in_order
 
 if TYPE_CHECKING:
-    from flowherd.cli.agent.agents_command import AgentRow as KnownAgent
     from flowherd.client.agents import AgentView
     from flowherd.client.logs import LogView, RunLog
     from flowherd.client.runs import RunView
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
+    from flowherd.story.agent_rows import AgentRow as KnownAgent
 
 #: Number of runs that ended otherwise which are shown, of due ones, and of those that match a filter.
 MOST_ENDED, _MOST_DUE, _MOST_MATCHING = 30, 200, 200
