@@ -37,7 +37,7 @@ def stuck_reason(
         if quiet_s < max(QUIET_S, QUIET_TIMES * (usual_s or 0.0)):
             return ""
         usually = "" if usual_s is None else f"; its flow usually takes {spoken_span(usual_s)}"
-        return f"no output and less than 1% CPU for {spoken_span(quiet_s)}{usually}"
+        return f"no output and less than 1% CPU for {spoken_span(quiet_s // 60 * 60)}{usually}"
     if state == RunState.CANCELLING and state_since is not None:
         grace_s = _USUAL_GRACE_S if figures is None or figures.grace_s is None else figures.grace_s
         asked_s = (now - state_since).total_seconds()

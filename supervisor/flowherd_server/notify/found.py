@@ -17,7 +17,7 @@ from flowherd.notify.rules import Subject
 from flowherd.story.agent_report import read_agent_report
 from flowherd.story.records import AgentView
 from flowherd_server.runs.live_board import LiveBoard
-from flowherd_server.runs.usual_durations import UsualDurations
+from flowherd_server.runs.stuck_runs import StuckRuns
 from flowherd_server.store.microseconds import to_datetime
 from flowherd_server.store.tables import AGENT
 
@@ -33,7 +33,7 @@ class Sources(Protocol):
     """What the server knows beside its database: that of ServerCore which is needed here."""
 
     live: LiveBoard
-    usual: UsualDurations
+    stuck_runs: StuckRuns
     host: HostHistory
 
     @property

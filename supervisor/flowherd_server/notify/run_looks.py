@@ -15,7 +15,6 @@ from flowherd.states import ACTIVE, FINISHED, RunState
 from flowherd.story.live import RunFigures
 from flowherd.story.order import LATE_AFTER
 from flowherd.story.records import RunRecord
-from flowherd.story.stuck import may_be_stuck, stuck_reason
 from flowherd.story.verdict import NEAR_LIMIT_SHARE
 from flowherd.story.waiting import run_waits
 from flowherd_server.notify.found import Around, Found
@@ -75,11 +74,8 @@ def look_at_running_runs(around: Around, found: Found) -> None:
 
 
 def _stuck(around: Around, found: Found, row: RowMapping, figures: RunFigures | None) -> None:
-    key, reason = f"{Kind.STUCK}:{row['id']}", ""
-    if may_be_stuck(row["state"], figures):
-        usual_s = around.sources.usual.of_flow(around.connection, row["flow_id"])
-        reason = stuck_reason(row["state"], to_datetime(row["state_timestamp"]), figures, usual_s, around.now)
-    elif figures is None:
+    key, reason = f"{Kind.STUCK}:{row['id']}", around.sources.stuck_runs.reason(around.connection, row, around.now)
+    if not reason and figures is None and row["state"] == RunState.RUNNING:
         found.kept.add(key)  # its agent has not reported it yet
         return
     if reason:

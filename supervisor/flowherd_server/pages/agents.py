@@ -17,7 +17,6 @@ from flowherd.story.records import AgentView
 from flowherd.web import marks
 from flowherd.web.formats import counted, size
 from flowherd.web.marks import Mark
-from flowherd_server.pages.flow_rows import stuck_because
 from flowherd_server.pages.frame import Ask, NoSuchPage, Page
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us, to_datetime
@@ -178,7 +177,7 @@ def _panel(row: AgentRow, ask: Ask, by_agent: Mapping[str, Sequence[Mapping[str,
 
 
 def _place(run: Mapping[str, Any], ask: Ask) -> _Place:
-    why = stuck_because(ask.core, ask.connection, run)
+    why = ask.core.stuck_runs.reason(ask.connection, run, ask.now)
     tone = "warn" if why else "wait" if run["state"] == RunState.CANCELLING else "run"
     title = f"{run['flow_name']}, {run['name']}" + (": stuck" if why else "")
     return _Place(f"/runs/{run['id']}", title, tone)

@@ -9,12 +9,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from flowherd.schedules.in_words import cron_lines, schedule_in_words, zones_of
 from flowherd.states import CLAIMABLE, SUCCESSFUL, TAKEN, RunState
 from flowherd.story.order import BAD, LATE_AFTER
-from flowherd.story.stuck import may_be_stuck, stuck_reason
 from flowherd_server.runs.create_flow_runs import default_labels
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
@@ -249,18 +248,9 @@ def _stuck(core: ServerCore, connection: Connection) -> dict[str, str]:
     columns = [FLOW_RUN.c[name] for name in ("id", "state", "state_timestamp", "flow_id")]
     query = select(*columns, FLOW.c.flow_group_id).join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
     query = query.where(FLOW_RUN.c.state.in_([RunState.RUNNING.value, RunState.CANCELLING.value])).limit(_MOST_RUNNING)
-    found: dict[str, str] = {}
+    found, now = dict[str, str](), to_datetime(now_us())
     for row in connection.execute(query).mappings().all():
-        why = stuck_because(core, connection, row)
+        why = core.stuck_runs.reason(connection, row, now)
         if why:
             found.setdefault(row["flow_group_id"], why)
     return found
-
-
-def stuck_because(core: ServerCore, connection: Connection, run: Mapping[str, Any] | RowMapping) -> str:
-    """Return why a run counts as stuck, of a row with id, state, state_timestamp and flow_id; empty if it does not."""
-    figures = core.live.figures(run["id"])
-    if not may_be_stuck(run["state"], figures):
-        return ""
-    usual = core.usual.of_flow(connection, run["flow_id"])
-    return stuck_reason(run["state"], to_datetime(run["state_timestamp"]), figures, usual, to_datetime(now_us()))

@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from flowherd.states import FINISHED, TAKEN
 from flowherd.story.records import AgentView, NoticeView, RunRecord, StateView, agent_name
-from flowherd.story.stuck import may_be_stuck, stuck_reason
 from flowherd.story.timeline import StoryLine, events_of, story
 from flowherd.story.verdict import LiveFacts, Verdict, end_facts, verdict
 from flowherd.story.waiting import run_waits, tasks_wait
@@ -124,10 +123,7 @@ class RunStory:
     @cached_property
     def stuck(self) -> str:
         """Why it counts as stuck; empty if it does not."""
-        state, live = self._run["state"], self._live
-        if not may_be_stuck(state, live):
-            return ""
-        return stuck_reason(state, to_datetime(self._run["state_timestamp"]), live, self._usual_s, self._ask.now)
+        return self._ask.core.stuck_runs.reason(self._ask.connection, self._run, self._ask.now)
 
     @cached_property
     def verdict(self) -> Verdict:

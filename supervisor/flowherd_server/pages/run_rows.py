@@ -12,7 +12,6 @@ from flowherd.states import TAKEN
 from flowherd.story.live import RunFigures
 from flowherd.story.order import Group, Line
 from flowherd.story.records import RunRecord
-from flowherd.story.stuck import may_be_stuck, stuck_reason
 from flowherd.story.waiting import run_waits
 from flowherd.web.marks import Mark, mark_of
 from flowherd_server.pages.agent_views import ShownAgent
@@ -109,11 +108,7 @@ def run_record(run: RowMapping) -> RunRecord:
 
 def stuck_because(ask: Ask, run: RowMapping) -> str:
     """Return why a run counts as stuck; empty if it does not."""
-    figures = ask.core.live.figures(run["id"])
-    if not may_be_stuck(run["state"], figures):
-        return ""
-    usual_s = ask.core.usual.of_flow(ask.connection, run["flow_id"])
-    return _sentence(stuck_reason(run["state"], to_datetime(run["state_timestamp"]), figures, usual_s, ask.now))
+    return _sentence(ask.core.stuck_runs.reason(ask.connection, run, ask.now))
 
 
 def last_lines(ask: Ask, seqs: Sequence[int]) -> dict[int, tuple[str, int]]:

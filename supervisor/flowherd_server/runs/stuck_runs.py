@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from flowherd.flow_rules import RULES_KEY
 from flowherd.story.stuck import may_be_stuck, stuck_reason
@@ -31,7 +31,7 @@ class StuckRuns:
         #: Whether runs of a flow never count as stuck, and until when that is known (monotonic).
         self._never: dict[str, tuple[bool, float]] = {}
 
-    def reason(self, connection: Connection, run: Mapping[str, Any], now: datetime) -> str:
+    def reason(self, connection: Connection, run: Mapping[str, Any] | RowMapping, now: datetime) -> str:
         """Return why a run counts as stuck; empty if it does not.
 
         `run` has its columns id, state, state_timestamp and flow_id. Reads the database only if it may be stuck.

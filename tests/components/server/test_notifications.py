@@ -18,6 +18,7 @@ from flowherd.notify.pace import Rate
 from flowherd.notify.rules import read_rule
 from flowherd_server.notify.notifier import Notifier, NotifyOptions
 from flowherd_server.runs.live_board import LiveBoard
+from flowherd_server.runs.stuck_runs import StuckRuns
 from flowherd_server.runs.usual_durations import UsualDurations
 from flowherd_server.store.database import Database
 from flowherd_server.store.microseconds import SECOND_US, now_us
@@ -34,7 +35,7 @@ class Known:
 
     def __init__(self) -> None:
         self.live = LiveBoard()
-        self.usual = UsualDurations()
+        self.stuck_runs = StuckRuns(self.live, UsualDurations())
         self.disks: list[DiskFigures] = []
         self.host = HostHistory(lambda: HostFigures(at=0.0, disks=tuple(self.disks)))
         self.board = self
