@@ -40,7 +40,8 @@ class RunHistory:
         self._listed_tree: ProcessTree | None = None
         self._since_s = time.monotonic()
         self._next_list_s = self._since_s + _FIRST_LIST_S
-        self._next_write_s = self._since_s + _WRITE_S
+        #: When it is to be written down next (monotonic); 0 for at once.
+        self.next_write_s = self._since_s + _WRITE_S
         self._lock = threading.Lock()
 
     def adopt(self) -> None:
@@ -59,7 +60,7 @@ class RunHistory:
         event = RunEvent(at_s=time.time() if at is None else at, what=what, detail=detail)
         with self._lock:
             self._events = (*self._events, event)
-            self._next_write_s = 0.0
+            self.next_write_s = 0.0
 
     def has(self, what: str) -> bool:
         """Return whether there is such an event."""
@@ -71,8 +72,6 @@ class RunHistory:
         self._curve.add(time.time(), tree.usage.memory_bytes, tree.usage.cpu_time_s)
         if now_s >= self._next_list_s and tree is not self._listed_tree:
             self.list_processes(tree)
-        if now_s >= self._next_write_s:
-            self.store()
 
     def list_processes(self, tree: ProcessTree) -> None:
         """Take the processes of the run one by one, because it may be about to end."""
@@ -110,7 +109,7 @@ class RunHistory:
     def store(self) -> None:
         """Write the history into the run's directory; what the disk refuses is tried again later."""
         now_s = time.monotonic()
-        self._next_write_s = now_s + max(_WRITE_S, _WRITE_SHARE * (now_s - self._since_s))
+        self.next_write_s = now_s + max(_WRITE_S, _WRITE_SHARE * (now_s - self._since_s))
         write_account(self._directory, self.account())
 
 

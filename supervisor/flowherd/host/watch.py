@@ -233,10 +233,19 @@ class Watcher:
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):
                 run.observe(self._trees[run_id])
-            if not run.is_after_end:  # its account is that of the first end
-                run.history.look(run.tree)
             if run_id in watched:
                 self._guarded(run, self._enforce)
+        # After a second start, the account in the directory is that of the first end.
+        self._keep_histories([run for run in living.values() if not run.is_after_end])
+
+    @staticmethod
+    def _keep_histories(runs: Sequence[Run]) -> None:
+        for run in runs:
+            run.history.look(run.tree)
+        # One each time, so that no end waits for the disk.
+        due = min(runs, key=lambda run: run.history.next_write_s, default=None)
+        if due is not None and due.history.next_write_s <= time.monotonic():
+            due.history.store()
 
     def _enforce(self, run: Run) -> None:
         if run.stop is not None:
