@@ -93,7 +93,7 @@ def end_facts(
         return EndFacts(
             reason=reason,
             grade=grade,
-            evidence=account.evidence,
+            evidence=account.evidence or logged_evidence(run, notices) or "",
             leftovers=account.leftovers,
             leftovers_count=account.leftovers_count,
             survivors=account.survivors,

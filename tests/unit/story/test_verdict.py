@@ -89,3 +89,8 @@ def test_the_evidence_comes_from_the_account_if_there_is_one() -> None:
         run("Failed", "x"), "signal", "proven", Account(evidence="wait status", leftovers=("a (1)",)), [notice]
     )
     assert (facts.evidence, facts.leftovers) == ("wait status", ("a (1)",))
+
+
+def test_an_account_that_has_only_figures_does_not_hide_what_the_log_says() -> None:
+    notice = NoticeView(at=NOW, message="Failed: x. Cause proven: killed.")
+    assert end_facts(run("Failed", "x"), "signal", "proven", Account(exit_code=3), [notice]).evidence == notice.message

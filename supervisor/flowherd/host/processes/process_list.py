@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from flowherd.host.processes.command_lines import command_line
 from flowherd.host.processes.process_tree import ProcessTree, status_of
 from flowherd.story.live import MOST_PROCESSES, ProcessFigures
 
@@ -18,7 +19,7 @@ _READ_BYTES, _MAX_TEXT = 4096, 500
 def list_processes(tree: ProcessTree) -> tuple[ProcessFigures, ...]:
     """Return those processes of the tree that live, parents before their children, 500 at most.
 
-    Command lines may contain secrets; they are what `ps` shows to every user of the host.
+    Values in command lines that are named like secrets are masked; everything else is what `ps` shows.
     """
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     found = {}
@@ -50,9 +51,9 @@ def _parents_first(found: dict[int, ProcessFigures]) -> Iterator[ProcessFigures]
 
 def _command(pid: int) -> str:
     """Return the command line of a process, or its name in brackets if it has none (proc(5))."""
-    words = _beginning(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ")
+    words = _beginning(f"/proc/{pid}/cmdline").rstrip(b"\0").decode("utf-8", "replace")
     if words:
-        return words.decode("utf-8", "replace")[:_MAX_TEXT]
+        return command_line(words.split("\0"))[:_MAX_TEXT]
     return f"[{_beginning(f'/proc/{pid}/comm').decode('utf-8', 'replace').strip()}]"
 
 
