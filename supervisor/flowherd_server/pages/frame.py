@@ -26,7 +26,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from starlette.datastructures import QueryParams
 from starlette.responses import HTMLResponse, Response
 
@@ -40,7 +40,7 @@ from flowherd_server.errors import NOT_FOUND, Refused
 from flowherd_server.pages.login import Login
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import to_datetime
-from flowherd_server.store.run_counts import RUN_COUNT
+from flowherd_server.store.run_counts import runs_by_state
 from flowherd_server.web.lanes import Lanes
 
 #: Name of the query's parameter that names what came of the action before.
@@ -165,6 +165,7 @@ class Frame:
 #: The pages in the navigation, in its order.
 NAVIGATION = (
     NavEntry("/", "Overview"),
+    NavEntry("/runs", "Runs"),
     NavEntry("/flows", "Flows"),
     NavEntry("/schedules", "Schedules"),
     NavEntry("/agents", "Agents"),
@@ -206,10 +207,9 @@ def message_page(title: str, sentence: str, *, status: int, link: str = "/", lin
 
 
 def _nav(ask: Ask) -> tuple[NavEntry, ...]:
-    running = ask.connection.execute(
-        select(func.sum(RUN_COUNT.c.runs)).where(RUN_COUNT.c.state.in_(sorted(TAKEN)))
-    ).scalar()
-    counts = {"/runs": NavEntry("/runs", "Runs", int(running or 0), f"{running} are running")}
+    states = runs_by_state(ask.connection)
+    running = sum(states.get(state.value, 0) for state in TAKEN)
+    counts = {"/runs": NavEntry("/runs", "Runs", running, f"{running} are running")}
     return tuple(counts.get(each.path, each) for each in NAVIGATION)
 
 

@@ -37,10 +37,12 @@ from flowherd_server.pages.frame import (
     referring_page,
     rendered,
 )
+from flowherd_server.pages.keys import keys_page
 from flowherd_server.pages.login import Login, Logins
 from flowherd_server.pages.overview import overview_page
 from flowherd_server.pages.run import run_page
 from flowherd_server.pages.run_log_part import log_text
+from flowherd_server.pages.runs import find_page, runs_page
 from flowherd_server.pages.schedules import schedules_page
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us
@@ -51,6 +53,9 @@ PageFunction = Callable[[Ask], Page | Response]
 
 PAGES: tuple[tuple[str, PageFunction], ...] = (
     ("/", overview_page),
+    ("/runs", runs_page),
+    ("/find", find_page),
+    ("/keys", keys_page),
     ("/runs/{run}", run_page),
     ("/runs/{run}/log", log_text),
     ("/flows", flows_page),

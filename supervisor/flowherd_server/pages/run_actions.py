@@ -89,8 +89,8 @@ def _cancel_question(ask: Ask) -> Question:
         button=f"Cancel {counted(len(rows), 'run')}",
         is_harsh=True,
         hidden=[(RUN, row["id"]) for row in rows],
-        back="/",
-        here="/",
+        back="/runs",
+        here="/runs",
     )
 
 
@@ -123,8 +123,8 @@ def _again_question(ask: Ask) -> Question:
         names=_names(rows),
         button="Run again" if len(rows) == 1 else f"Run {counted(len(rows), 'run')} again",
         hidden=[(RUN, row["id"]) for row in rows],
-        back="/",
-        here="/",
+        back="/runs",
+        here="/runs",
     )
 
 

@@ -8,9 +8,21 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, func, not_, or_, select
 
 from flowherd.states import CLAIMABLE, FINISHED, SUCCESSFUL, TAKEN, WAITING, RunState
-from flowherd.story.order import BAD, LATE_AFTER, LATELY, MOST_FAILED, MOST_NEXT, Group, Line, RunFacts, cut, in_order
+from flowherd.story.order import (
+    BAD,
+    LATE_AFTER,
+    LATELY,
+    MOST_FAILED,
+    MOST_NEXT,
+    Group,
+    Line,
+    RunFacts,
+    cut,
+    group_of,
+    in_order,
+)
 from flowherd_server.store.microseconds import SECOND_US, now_us, to_datetime
-from flowherd_server.store.run_counts import RUN_COUNT
+from flowherd_server.store.run_counts import runs_by_state
 from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 #: Maximum number of running runs that are read; of due ones and of those that ended otherwise, that are shown.
@@ -27,6 +39,27 @@ _RUNNING = FLOW_RUN.c.state.in_(sorted(TAKEN))
 
 
 @dataclass(frozen=True)
+class Paging:
+    """Which runs of a list are wanted: a number of them, older or newer than one (`flow_run.seq`)."""
+
+    size: int
+    older_than: int | None = None
+    newer_than: int | None = None
+
+    @property
+    def is_upwards(self) -> bool:
+        """Whether the ones next to a run are wanted that are newer."""
+        return self.newer_than is not None
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions."""
+        if self.newer_than is not None:
+            return [FLOW_RUN.c.seq > self.newer_than]
+        return [] if self.older_than is None else [FLOW_RUN.c.seq < self.older_than]
+
+
+@dataclass(frozen=True)
 class RunsInOrder:
     """The lines of a page, and what it leaves out."""
 
@@ -38,10 +71,7 @@ class RunsInOrder:
 def runs_in_order(connection: Connection) -> RunsInOrder:
     """Return what runs, is due, failed lately and comes next, then the newest of the others that have ended."""
     now = now_us()
-    late = and_(
-        FLOW_RUN.c.state.in_(sorted(CLAIMABLE - {RunState.PAUSED})),
-        FLOW_RUN.c.state_start_time < now - round(LATE_AFTER.total_seconds() * SECOND_US),
-    )
+    late = is_late(now)
     failed = and_(
         FLOW_RUN.c.state.in_(sorted(BAD)),
         FLOW_RUN.c.end_time >= now - round(LATELY.total_seconds() * SECOND_US),
@@ -66,6 +96,31 @@ def runs_in_order(connection: Connection) -> RunsInOrder:
     most = {Group.DUE: _MOST_DUE, Group.FAILED: MOST_FAILED, Group.NEXT: MOST_NEXT, Group.ENDED: _MOST_ENDED}
     shown = cut(lines, most, totals)
     return RunsInOrder(shown.shown, {group: n for group, n in shown.hidden.items() if group is not Group.RUNNING})
+
+
+def is_late(now: int) -> ColumnElement[bool]:
+    """Return the condition that a run is due for longer than it should be; `now` in microseconds since the epoch."""
+    return and_(
+        FLOW_RUN.c.state.in_(sorted(CLAIMABLE - {RunState.PAUSED})),
+        FLOW_RUN.c.state_start_time < now - round(LATE_AFTER.total_seconds() * SECOND_US),
+    )
+
+
+def runs_where(connection: Connection, *conditions: ColumnElement[bool]) -> list[RowMapping]:
+    """Return the runs for which all of these conditions on flow_run and flow hold, in no order."""
+    return _rows(connection, _select(*conditions))
+
+
+def runs_by(connection: Connection, conditions: Sequence[ColumnElement[bool]], page: Paging) -> list[RowMapping]:
+    """Return a page of the runs for which all of these conditions on flow_run and flow hold, the newest first."""
+    query = _select(*conditions, *page.conditions).limit(page.size)
+    rows = _rows(connection, query.order_by(FLOW_RUN.c.seq if page.is_upwards else FLOW_RUN.c.seq.desc()))
+    return rows[::-1] if page.is_upwards else rows
+
+
+def line_of(run: RowMapping, now: int) -> Line[RowMapping]:
+    """Return the line of a run that stands for itself."""
+    return Line(run, group_of(_facts(run), to_datetime(now)))
 
 
 def _select(*conditions: ColumnElement[bool]) -> Select[tuple[object, ...]]:
@@ -111,8 +166,7 @@ def _totals(connection: Connection, late: ColumnElement[bool], failed: ColumnEle
     def number(condition: ColumnElement[bool]) -> int:
         return connection.execute(select(func.count()).select_from(FLOW_RUN).where(condition)).scalar() or 0
 
-    kept = select(RUN_COUNT.c.state, func.sum(RUN_COUNT.c.runs).label("runs")).group_by(RUN_COUNT.c.state)
-    by_state = {row.state: row.runs for row in connection.execute(kept)}
+    by_state = runs_by_state(connection)
     due, bad = number(late), number(failed)
     return {
         Group.DUE: due,

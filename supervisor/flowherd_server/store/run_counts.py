@@ -5,7 +5,7 @@ Triggers, because rows are also deleted by foreign keys.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, func, select
 
 from flowherd_server.store.columns import UuidText
 from flowherd_server.store.tables import FLOW_RUN
@@ -50,3 +50,9 @@ def keep_counts(connection: Connection) -> None:
     connection.exec_driver_sql("DELETE FROM flow_run_count")
     counted = f"SELECT flow_id, state, count(*) FROM {FLOW_RUN.name} GROUP BY flow_id, state"
     connection.exec_driver_sql(f"INSERT INTO flow_run_count {counted}")
+
+
+def runs_by_state(connection: Connection) -> dict[str, int]:
+    """Return how many runs are in each state; a state without any is missing."""
+    query = select(RUN_COUNT.c.state, func.sum(RUN_COUNT.c.runs).label("runs")).group_by(RUN_COUNT.c.state)
+    return {row.state: int(row.runs) for row in connection.execute(query)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from html import unescape
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import requests
 from flowherd_server.pages.login import COOKIE, Logins
 from flowherd_server.pages.routes import Pages
 from tests.support.dialect import Client
-from tests.support.server import ServerProcess
+from tests.support.server import ServerProcess, running_server
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -165,3 +166,29 @@ def test_without_a_login_no_page_is_shown_and_no_form_is_taken(closed_server: Se
             answer = requests.request(method, address, timeout=30)
             is_open = route.path.startswith(("/static/", "/login", "/logout"))
             assert is_open or answer.status_code == 401, (method, route.path)
+
+
+def test_pages_that_are_only_read_have_no_buttons_and_take_no_form(client: Client, tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", pages="read") as server:
+        reader = Client(server)
+        run_id = reader.create_run()
+        for path in ("/", "/runs"):
+            text = server.get(path).text
+            assert "…</button>" not in text
+            assert "data-ask>Cancel" not in text
+        assert run_id in server.get("/runs").text
+        assert server.get(f"/runs/cancel?run={run_id}").status_code == 403
+        _, form = ask(client, "/runs/cancel", client.create_run())
+        assert server.post("/runs/cancel", data={**form, "run": run_id}).status_code == 403
+        assert reader.run(run_id, "state") == {"state": "Scheduled"}
+
+
+def test_a_server_can_be_without_pages(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", pages="off") as server:
+        assert [server.get(path).status_code for path in ("/", "/runs", "/events", "/static/flowherd.css")] == [
+            405,
+            404,
+            404,
+            404,
+        ]
+        assert Client(server).create_run()
