@@ -140,7 +140,7 @@
     const button = e.submitter;
     if (!button || button.dataset.ask === undefined) return;
     e.preventDefault();
-    ask(button.formAction + "?" + new URLSearchParams(new FormData(e.target)));
+    ask((button.getAttribute("formaction") || e.target.getAttribute("action")) + "?" + new URLSearchParams(new FormData(e.target)));
   });
 
   // -- lists
