@@ -24,7 +24,7 @@
     const goes = "follow" in log.dataset, words = [];
     by("following").hidden = !(goes && follows);
     if (here) words.push(button("Copy link to line " + here, () => copy(location.href.split("#")[0] + "#L" + here)));
-    if (goes && !follows) words.push(button(unseen ? unseen + " new lines below" : "Follow", follow));
+    if (goes && !follows) words.push(button(unseen ? unseen + (unseen === 1 ? " new line below" : " new lines below") : "Follow", follow));
     if (!goes && !atEnd()) words.push(button("To the end", toEnd));
     tools.replaceChildren(...words);
   };
@@ -105,6 +105,7 @@
   // -- keys, before those of all pages
   const level = () => { const links = all(".logbar .seg a"), at = links.findIndex(a => a.getAttribute("aria-current")); location = links[(at + 1) % links.length].href; };
   const keys = {
+    "/": () => { const field = one(".logbar input[type=search]"); field.focus(); field.select(); },
     f: () => (follows ? stop() : follow()), n: () => found(1), N: () => found(-1), e: () => step(".r.e[id]", 1), E: () => step(".r.e[id]", -1),
     v: level, w: () => log.classList.toggle("nowrap"), y: () => (here ? copy(location.href.split("#")[0] + "#L" + here) : copy(by("run-id").textContent)),
     1: () => by("log").scrollIntoView(), 2: () => by("story").scrollIntoView(), 3: () => by("curve").scrollIntoView(), 4: () => by("processes").scrollIntoView(),
