@@ -51,7 +51,7 @@ setup(
         "flowherd_runner": "runners/flowherd_runner",
     },
     package_data={
-        "flowherd": ["py.typed", "web/templates/*", "web/static/*"],
+        "flowherd": ["py.typed", "web/templates/*", "web/static/*", "agent/pages/templates/*"],
         "flowherd_server": ["py.typed", "pages/templates/*"],
         "flowherd.conf": conf_files(),
     },

@@ -19,6 +19,7 @@ from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
 from flowherd.agent.platform import Figures
+from flowherd.agent.run_records import NoRecords
 from flowherd.backends.memory import MemoryBackend
 from flowherd.host_figures import read_host
 from flowherd.story.agent_report import AgentReport
@@ -61,6 +62,7 @@ def api() -> Iterator[AgentApi]:
             figures=figures,
             host=lambda: read_host({}),
         ),
+        records=NoRecords,
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

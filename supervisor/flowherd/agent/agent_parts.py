@@ -168,8 +168,8 @@ class AgentParts:
             figures=figures,
             host=lambda: read_host({"state": self._own_platform.state_dir}),
         )
-        report = self._own_live.own_report.report
-        return ApiFacts(self.name, self.health, self.poke, runs, self.control, figures, report, metrics)
+        shown = figures, self._own_live.own_report.report, metrics, lambda: self._own_platform.records
+        return ApiFacts(self.name, self.health, self.poke, runs, self.control, *shown)
 
     def _own_figures(self) -> Figures:
         full, most = self._own_label_limits.full(self.submitting_flow_runs), self.loaded.settings.runs.max_spool_bytes

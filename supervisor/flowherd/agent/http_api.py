@@ -14,7 +14,7 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +29,9 @@ from flowherd.agent.agent_metrics import AgentMetrics
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.orders import CANNOT_RESTART
+from flowherd.agent.pages.routes import HostPages
 from flowherd.agent.platform import Figures
+from flowherd.agent.run_records import RunRecords
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
@@ -61,6 +63,8 @@ class ApiFacts:
     #: Returns what the agent reports of itself.
     report: Callable[[], AgentReport]
     metrics: AgentMetrics
+    #: Returns what is known of the runs, for the pages.
+    records: Callable[[], RunRecords]
 
 
 class AgentApi:
@@ -81,7 +85,8 @@ class AgentApi:
         listener = _bound(address, host, port)
         shown = f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{listener.getsockname()[1]}"
-        self._thread = HttpThread(Routes(facts, self._refusal).app, listener, "api")
+        pages = HostPages(facts, token, self._named_rightly).routes()
+        self._thread = HttpThread(Routes(facts, self._refusal, pages).app, listener, "api")
 
     def start(self) -> None:
         """Start serving; the port is open already."""
@@ -130,9 +135,9 @@ def _two_ends(request: Request) -> Response | None:
 
 
 class Routes:
-    """The API's routes. `refusal` is called first for everything except the bare health answer."""
+    """The API's routes. `refusal` is called first for everything except the bare health answer, and for `pages`."""
 
-    def __init__(self, facts: ApiFacts, refusal: Callable[[Request], Response | None]) -> None:
+    def __init__(self, facts: ApiFacts, refusal: Callable[..., Response | None], pages: Sequence[Route] = ()) -> None:
         self._facts = facts
         self._refusal = refusal
         self.app = Starlette(
@@ -146,6 +151,7 @@ class Routes:
                 Route("/api/drain", self._guarded(self._drain), methods=["POST"]),
                 Route("/api/restart", self._guarded(self._restart), methods=["POST"]),
                 Route("/metrics", self._guarded(self._metrics)),
+                *pages,
             ]
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowherd.agent.health import ClaimPause
+from flowherd.agent.run_records import NoRecords, RunRecords
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.backends.protocol import ServerCapabilities
 from flowherd.states import RunState
@@ -139,6 +140,11 @@ class Platform(Protocol):
         """
         ...
 
+    @property
+    def records(self) -> RunRecords:
+        """The runs of this host, for the agent's pages."""
+        ...
+
     def begin_closing(self) -> None:
         """Start no more runs: the agent is stopping. A start that waits for something raises AgentStopping."""
         ...
@@ -162,6 +168,7 @@ class Elsewhere:
         self._deploying = deploying
         self.identity = uuid.uuid4().hex
         self.state_dir: Path | None = None
+        self.records: RunRecords = NoRecords()
 
     def open(self) -> None:
         """Nothing to adopt."""

@@ -9,7 +9,6 @@ import functools
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
 
@@ -25,13 +24,12 @@ from flowherd.host.adopt import adopt_runs
 from flowherd.host.agent_ties import AgentTies
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.ended_runs import EndedRuns
+from flowherd.host.host_views import HostViews
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import SpoolLimit
 from flowherd.host.retention import Retention
 from flowherd.host.run import Run
-from flowherd.host.run_process import RunProcess
 from flowherd.host.run_registry import RunRegistry
-from flowherd.host.run_stats import run_stats
 from flowherd.host.run_surroundings import HostOptions, RunSurroundings
 from flowherd.host.state_upkeep import StateUpkeep
 from flowherd.host.stop_runs import end_without_contact, stop_runs
@@ -46,7 +44,7 @@ from flowherd_runner.contract.spec import RunSpec
 _CLOSE_TIMEOUT_S = 0.5
 
 
-class Host:
+class Host(HostViews):
     """Keeps the runs of one state directory. Opened with the first use, so that making an agent touches nothing."""
 
     def __init__(self, loaded: LoadedSettings, ties: AgentTies) -> None:
@@ -169,10 +167,6 @@ class Host:
         busy = len({run.id for run in self._registry.living()} | set(deploying))
         return max(0, self._options.limit - busy)
 
-    def labels_of_living(self) -> dict[str, tuple[str, ...]]:
-        """Return the labels of the runs that have not ended, by their ids."""
-        return self._registry.labels_of_living()
-
     def pause_reason(self) -> ClaimPause | None:
         """Pause when the state directory was lost, or when the output that the backend lacks fills the disk."""
         if self._opened and self._upkeep.lost is not None:
@@ -270,15 +264,6 @@ class Host:
         living, waits = len(self._registry.living()), self._surroundings.preloading()
         options, unsent = self._options, self._registry.unsent_bytes(self._options.send_logs)
         return Figures(runs=living, limit=options.limit, spool_bytes=unsent, preloading=waits)
-
-    def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Return one object for each run that has not ended, with its figures."""
-        return [run_stats(run, with_tree=run.id in looked_at) for run in self._registry.living()]
-
-    def processes(self, flow_run_id: str | None = None) -> set[RunProcess]:
-        """Return the processes of the runs, or of one run, that have not ended, whichever agent started them."""
-        runs = self._registry if flow_run_id is None else filter(None, [self._registry.get(flow_run_id)])
-        return {RunProcess(run) for run in runs if run.runner is not None and not run.ended}
 
     # -- stop
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 from flowherd.host.run import Run
+
+#: Number of runs that are remembered after their end was delivered.
+_MOST_GONE = 50
 
 
 class RunRegistry:
@@ -14,6 +18,8 @@ class RunRegistry:
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
+        #: The last runs that were removed, newest first, for a person to look at.
+        self.gone: deque[Run] = deque(maxlen=_MOST_GONE)
 
     def __iter__(self) -> Iterator[Run]:
         with self._lock:
@@ -34,7 +40,8 @@ class RunRegistry:
     def remove(self, run: Run) -> None:
         """Remove a run whose end the backend knows."""
         with self._lock:
-            self._runs.pop(run.id, None)
+            if self._runs.pop(run.id, None) is not None and run.ended:
+                self.gone.appendleft(run)
 
     def living(self) -> list[Run]:
         """Return the runs that have not ended."""
