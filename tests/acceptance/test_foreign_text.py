@@ -68,6 +68,8 @@ LINES: dict[str, list[list[str]]] = {
     "doctor": [["-n", "watcher"]],
     "config": [[]],
     "apply": [["/none/" + EVIL]],
+    "notify list": [[]],
+    "notify test": [[EVIL]],
     "import crontab": [["/none/" + EVIL]],
     "install systemd": [["-l", EVIL]],
     "install supervisord": [["-n", EVIL]],

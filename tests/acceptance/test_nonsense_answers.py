@@ -49,6 +49,7 @@ ASKING_SERVER: Mapping[str, list[list[str]]] = {
     "explain": [[RUN], ["a-name"]],
     "poke": [[]],
     "status": [[]],
+    "notify": [["list"], ["test"], ["test", "ops", "--timeout", "0.1"]],
     "doctor": [[]],
 }
 #: Ways to use each command that asks an agent.
@@ -140,10 +141,8 @@ def data_of(body: bytes, value: Callable[[FieldNode], Any]) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    head = (
-        HEAD
-        + "X-Flowherd-Server: 9\r\nX-Flowherd-Extensions: text-so-far, several-runs, retry\r\nConnection: close\r\n\r\n"
-    )
+    extensions = "text-so-far, several-runs, retry, notifications"
+    head = f"{HEAD}X-Flowherd-Server: 9\r\nX-Flowherd-Extensions: {extensions}\r\nConnection: close\r\n\r\n"
     return head.encode() + json.dumps(value).encode()
 
 

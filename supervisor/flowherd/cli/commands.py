@@ -113,6 +113,10 @@ COMMANDS = {
         "runs.delete_command",
         "Delete runs with their logs, or flows with all their runs. This cannot be undone.",
     ),
+    "notify": (
+        "notify.notify_command",
+        "List the channels and rules of notifications and what became of the newest ones, or try the channels.",
+    ),
     "server": (
         "server.server_command",
         "Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is "

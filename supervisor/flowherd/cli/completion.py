@@ -115,6 +115,14 @@ def agents(incomplete: str) -> list[str]:
         return []
 
 
+def channels(incomplete: str) -> list[str]:
+    """Complete the names of the channels of notifications."""
+    try:
+        return _completions((channel.name for channel in _client().notifications.channels()), incomplete)
+    except FlowherdError:
+        return []
+
+
 def states(incomplete: str) -> list[str]:
     """Complete the states of runs, and the words for several states."""
     from flowherd.states import RunState

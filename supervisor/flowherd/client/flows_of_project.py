@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowherd.backends.graphql.transport import APPLY, GraphQLTransport
-from flowherd.backends.json_values import integer, mappings_not_null, text
+from flowherd.backends.graphql.transport import APPLY, NOTIFICATIONS, GraphQLTransport
+from flowherd.backends.json_values import integer, mapping, mappings_not_null, sequence, text
 from flowherd.client.queries import is_flowherd_server, understanding
 
 
@@ -38,6 +38,16 @@ class FlowChange:
     running: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What an `apply` has changed, or would change."""
+
+    flows: Sequence[FlowChange]
+    #: The project's rules of notifications, as they are written (flowherd/notify/rules.py), before and after.
+    rules_before: Sequence[Mapping[str, Any]] = ()
+    rules: Sequence[Mapping[str, Any]] = ()
+
+
 class FlowsOfProject:
     """The flows of the projects of one server. Every method raises BackendUnavailable or BackendRefused."""
 
@@ -48,15 +58,26 @@ class FlowsOfProject:
         """Ask whether the server can change all flows of a project in one transaction."""
         return is_flowherd_server(self._transport) and APPLY in self._transport.server_extensions
 
+    def takes_rules(self) -> bool:
+        """Ask whether the server sends notifications by a project's rules."""
+        return self.can_apply() and NOTIFICATIONS in self._transport.server_extensions
+
     def apply(
-        self, project: str, documents: Sequence[Mapping[str, Any]], *, prune: bool, take_over: bool, dry_run: bool
-    ) -> list[FlowChange]:
+        self,
+        project: str,
+        documents: Sequence[Mapping[str, Any]],
+        *,
+        rules: Sequence[Mapping[str, Any]] = (),
+        prune: bool,
+        take_over: bool,
+        dry_run: bool,
+    ) -> Applied:
         """Register the flows of a project that are not registered as in their documents; all of them or none.
 
         With `prune` flows that an earlier `apply` of the project has registered, and that are not among these, are
-        unregistered. With `take_over` flows are changed that were registered in another way; else they are refused.
-        With `dry_run` nothing is changed; what would be is returned. If it raises BackendUnavailable, it is not known
-        whether it was done; it can be repeated.
+        unregistered. With `take_over` flows are changed that were registered in another way; else they are refused. The
+        project's rules of notifications become `rules`. With `dry_run` nothing is changed; what would be is returned.
+        If it raises BackendUnavailable, it is not known whether it was done; it can be repeated.
         """
         given = {
             "project": project,
@@ -65,9 +86,22 @@ class FlowsOfProject:
             "take_over": take_over,
             "dry_run": dry_run,
         }
-        answer = self._transport.mutate("apply_flows", given, "changes")
+        takes_rules = self.takes_rules()
+        if takes_rules:
+            given["notify"] = [dict(rule) for rule in rules]
+        answer = self._transport.mutate("apply_flows", given, "changes notify" if takes_rules else "changes")
         with understanding(self._transport, "the answer to apply_flows"):
-            return [_change(row) for row in mappings_not_null(answer["changes"])]
+            flows = [_change(row) for row in mappings_not_null(answer["changes"])]
+            if not takes_rules:
+                return Applied(flows=flows)
+            notify = mapping(answer["notify"])
+            before, after = (list(map(_rule, mappings_not_null(notify[name]))) for name in ("before", "after"))
+            return Applied(flows=flows, rules_before=before, rules=after)
+
+
+def _rule(row: Mapping[str, Any]) -> dict[str, Any]:
+    lists = {name: list(map(text, sequence(row[name]))) for name in ("on", "flows", "labels", "to")}
+    return {**lists, "every_failure": row["every_failure"] is True}
 
 
 def _change(row: Mapping[str, Any]) -> FlowChange:

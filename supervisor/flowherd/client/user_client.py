@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowherd.client.flows_of_project import FlowsOfProject
     from flowherd.client.history import RunHistory
     from flowherd.client.logs import RunLog
+    from flowherd.client.notifications import Notifications
     from flowherd.client.removal import FlowRemoval
     from flowherd.client.run_changes import RunChanges
     from flowherd.client.run_details import RunDetails
@@ -106,6 +107,13 @@ class UserClient:
         from flowherd.client.flows_of_project import FlowsOfProject
 
         return FlowsOfProject(self._transport)
+
+    @cached_property
+    def notifications(self) -> Notifications:
+        """Rules and channels of notifications, and what became of these."""
+        from flowherd.client.notifications import Notifications
+
+        return Notifications(self._transport)
 
     @property
     def address(self) -> str:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from flowherd import __version__
 from flowherd.errors import FlowherdError
+from flowherd.notify.message import TEST
 from flowherd.notify.signature import signed_headers
 from flowherd.shown_text import one_line
 
@@ -144,7 +145,7 @@ class AppriseChannel:
         return _shown_url(self.url)
 
     def deliver(self, message: Mapping[str, Any]) -> None:
-        bad = message["kind"] not in ("recovered", "test")
+        bad = message["kind"] not in ("recovered", TEST)
         given = {
             "url": secret_in(self.url),
             "title": message["title"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from flowherd.shown_text import one_line, storable
 
@@ -14,6 +15,8 @@ from flowherd.shown_text import one_line, storable
 MOST_TITLE, MOST_SENTENCE = 200, 2_000
 #: The last lines of a log that a notification has, and the maximum length of one, characters.
 LAST_LINES, MOST_LINE = 12, 500
+#: Kind of a notification by which a channel is tried; it is delivered once or not at all.
+TEST = "test"
 #: Most notifications that are sent as one.
 MOST_TOGETHER = 50
 
@@ -82,6 +85,17 @@ class Notification:
             yield from ("", "The end of its log:", *(f"  {line}" for line in self.last_lines))
         if self.link:
             yield from ("", self.link)
+
+
+def test_notification(where: str) -> Notification:
+    """Return a notification by which a channel is tried; `where` says who sends it."""
+    return Notification(
+        id=str(uuid4()),
+        kind=TEST,
+        at=time.time(),
+        title=f"Test of flowherd's notifications from {where}",
+        sentence="If you read this, the channel works.",
+    )
 
 
 def as_stored(notification: Notification) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from flowherd_server.mutations import (
     flow_runs,
     flows,
     key_values,
+    notifications,
     projects,
     queue,
     retry,
@@ -57,6 +58,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *agent_configs.OPERATIONS,
     *artifacts.OPERATIONS,
     *key_values.OPERATIONS,
+    *notifications.OPERATIONS,
     *secrets.OPERATIONS,
     *tag_limits.OPERATIONS,
 )

@@ -15,6 +15,7 @@ from graphql.type import GraphQLBoolean, GraphQLString
 from sqlalchemy import func, select, update
 
 from flowherd.flow_description import differences
+from flowherd.notify.rules import Rule, read_rule, unknown_channels
 from flowherd.states import TAKEN
 from flowherd_server.call import Call, Effects
 from flowherd_server.errors import Refused
@@ -23,6 +24,7 @@ from flowherd_server.graphql.scalars import JSON_INPUT
 from flowherd_server.mutations.flow_document import FlowDocument, read_document
 from flowherd_server.mutations.flows import archive_flow, register_flow
 from flowherd_server.mutations.projects import add_project, project_named
+from flowherd_server.notify.rules import replace_rules, rules_of_project, stored_channels
 from flowherd_server.schedules.auto_runs import schedule_of
 from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id, tenant_id_of
@@ -41,6 +43,8 @@ class _Wanted:
     prune: bool
     take_over: bool
     dry_run: bool
+    #: The project's rules of notifications; None to leave them as they are.
+    notify: Sequence[Rule] | None
 
 
 def _prepare(given: Input) -> _Wanted:
@@ -60,18 +64,42 @@ def _prepare(given: Input) -> _Wanted:
         prune=given.get("prune") is True,
         take_over=given.get("take_over") is True,
         dry_run=given.get("dry_run") is True,
+        notify=None if given.get("notify") is None else _rules(given["notify"], given["project"]),
     )
+
+
+def _rules(given: Sequence[Any], project: str) -> list[Rule]:
+    try:
+        return [read_rule(each, project) for each in given]
+    except ValueError as error:
+        raise Refused(f"a rule of notifications cannot be used: {error}") from error
 
 
 def _apply(call: Call, wanted: _Wanted) -> Mapping[str, Any]:
     if not wanted.dry_run:
-        return {"changes": list(_changes(call, wanted))}
+        return {"changes": list(_changes(call, wanted)), **_change_rules(call, wanted)}
     # Done in full and taken back, so that it is refused exactly when the real one would be.
     tried = replace(call, effects=Effects())
     with call.connection.begin_nested() as savepoint:
-        changes = list(_changes(tried, wanted))
+        changes = {"changes": list(_changes(tried, wanted)), **_change_rules(tried, wanted)}
         savepoint.rollback()
-    return {"changes": changes}
+    return changes
+
+
+def _change_rules(call: Call, wanted: _Wanted) -> Mapping[str, Any]:
+    """Make the project's rules of notifications those that are wanted. Returns them before and after."""
+    before = rules_of_project(call.connection, wanted.project)
+    if wanted.notify is None:
+        return {"notify": {"before": before, "after": before}}
+    channels = stored_channels(call.connection)
+    for rule in wanted.notify:
+        if wrong := unknown_channels(rule, channels):
+            raise Refused(f"a rule of notifications cannot be used: {wrong}")
+    after = [rule.as_json() for rule in wanted.notify]
+    if before != after:
+        replace_rules(call.connection, wanted.project, wanted.notify)
+        call.effects.notifications = True
+    return {"notify": {"before": before, "after": after}}
 
 
 def _changes(call: Call, wanted: _Wanted) -> Iterator[dict[str, Any]]:
@@ -200,8 +228,9 @@ OPERATIONS = (
             "prune": GraphQLBoolean,
             "take_over": GraphQLBoolean,
             "dry_run": GraphQLBoolean,
+            "notify": GraphQLList(GraphQLNonNull(JSON_INPUT)),
         },
-        answer={"changes": JSON_INPUT},
+        answer={"changes": JSON_INPUT, "notify": JSON_INPUT},
         handle=_apply,
         prepare=_prepare,
     ),

@@ -48,6 +48,7 @@ _EXTENSIONS = ", ".join(
         "apply",
         "accounts",
         "by",
+        "notifications",
     )
 )
 #: The path that needs no token, for load balancers and supervisors.

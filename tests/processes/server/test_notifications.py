@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.commands import CommandLine
 from tests.support.dialect import Client
 from tests.support.http_server import Answer, Request, http_server
 from tests.support.server import ServerProcess
@@ -95,3 +96,32 @@ def test_each_failure_is_delivered_over_kills_of_the_server_and_noticed_once(tmp
         rules = client.ask("{ notification_rule { project rule } notification_channel { name kind place } }")
         assert rules["notification_rule"][0]["rule"]["on"] == ["failed", "recovered"]
         assert rules["notification_channel"] == [{"name": "hook", "kind": "webhook", "place": "http://127.0.0.1"}]
+
+
+def test_channels_are_tried_and_listed_and_a_project_has_rules_of_its_own(tmp_path: Path) -> None:
+    hook = Hook()
+    project = tmp_path / "flows.toml"
+    project.write_text(
+        'project = "shop"\n[flows.nightly]\ncommand = ["true"]\n[[notify]]\non = ["missed"]\nto = ["hook"]\n'
+    )
+    with http_server(hook.answer) as url, notifying_server(tmp_path, url) as server:
+        command = CommandLine(server.home)
+        assert command("notify", "test", "hook").stdout == "hook: delivered\n"
+        assert [each["kind"] for each in hook.messages] == ["test"]
+        hook.status = 500
+        failed = command("notify", "test", "--json", code=1)
+        assert json.loads(failed.stdout)[0]["error"] == "http://127.0.0.1 answered 500 Internal Server Error: {}"
+        assert "+ notify: on missed; to hook" in command("apply", str(project)).stdout
+        listed = json.loads(command("notify", "list", "--json").stdout)
+        assert [each["name"] for each in listed["channels"]] == ["hook"]
+        assert [(each["project"], each["on"]) for each in listed["rules"]] == [
+            (None, ["failed", "recovered"]),
+            ("shop", ["missed"]),
+        ]
+        assert [each["state"] for each in listed["newest"]] == ["given up", "delivered"]
+        project.write_text(project.read_text().replace('to = ["hook"]', 'to = ["pager"]'))
+        assert "there is no channel 'pager'" in command("apply", str(project), code=1).stderr
+        checks = json.loads(command("doctor", "--json").stdout)["checks"]
+        (found,) = [each for each in checks if each["check"] == "notifications"]
+        assert found["grade"] == "warn"
+        assert "to hook could not be delivered: 1 was given up" in found["detail"]

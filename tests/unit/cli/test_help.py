@@ -52,6 +52,8 @@ COMMANDS = [
     ["doctor"],
     ["config"],
     ["demo"],
+    ["notify", "list"],
+    ["notify", "test"],
     ["import", "crontab"],
     ["install", "supervisord"],
     ["install", "systemd"],

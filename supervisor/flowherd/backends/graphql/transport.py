@@ -65,6 +65,8 @@ APPLY = "apply"
 ACCOUNTS = "accounts"
 #: The extension of who created a run, cancelled it, or switched a schedule.
 BY = "by"
+#: The extension of notifications: their tables, `test_notification`, and rules in `apply_flows`.
+NOTIFICATIONS = "notifications"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})

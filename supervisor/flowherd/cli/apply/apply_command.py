@@ -18,7 +18,7 @@ from flowherd.errors import BackendRefused, BackendUnavailable
 
 if TYPE_CHECKING:
     from flowherd.cli.apply.project_file import ProjectFile
-    from flowherd.client.flows_of_project import FlowChange
+    from flowherd.client.flows_of_project import Applied, FlowChange
     from flowherd.client.user_client import UserClient
     from flowherd.config import LoadedSettings
 
@@ -80,16 +80,19 @@ def apply(
     _refuse(declared.problems, file)
     client, loaded = open_client(api)
     _refuse_other_servers(client)
+    if declared.rules and not client.flows_of_project.takes_rules():
+        raise CommandError(f"{client.address} sends no notifications, so it cannot apply the rules [[notify]]")
     request = partial(_request, client, declared, prune=prune, take_over=take_over)
-    changes = request(dry_run=True) if check or dry_run else []
-    if check:
-        differing = {change.name for change in changes if change.differences}
+    applied = request(dry_run=True) if check or dry_run else None
+    if check and applied is not None:
+        differing = {change.name for change in applied.flows if change.differences}
         _refuse(_problems(declared, differing, loaded), file, "; --no-check applies it as it is")
-    if not dry_run:
-        changes = request(dry_run=False)
-        _keep(declared, changes, loaded)
-    _show(declared, changes, dry_run=dry_run, as_json=as_json)
-    if dry_run and any(each.action not in ("same", "left") for each in changes):
+    if applied is None or not dry_run:
+        applied = request(dry_run=False)
+        _keep(declared, applied.flows, loaded)
+    _show(declared, applied, dry_run=dry_run, as_json=as_json)
+    changes = any(each.action not in ("same", "left") for each in applied.flows)
+    if dry_run and (changes or applied.rules_before != applied.rules):
         raise typer.Exit(exit_codes.FAILED)
 
 
@@ -121,13 +124,11 @@ def _problems(declared: ProjectFile, differing: Collection[str], loaded: LoadedS
     ]
 
 
-def _request(
-    client: UserClient, declared: ProjectFile, *, prune: bool, take_over: bool, dry_run: bool
-) -> list[FlowChange]:
+def _request(client: UserClient, declared: ProjectFile, *, prune: bool, take_over: bool, dry_run: bool) -> Applied:
     documents = [flow.document for flow in declared.flows]
     try:
         return client.flows_of_project.apply(
-            declared.project, documents, prune=prune, take_over=take_over, dry_run=dry_run
+            declared.project, documents, rules=declared.rules, prune=prune, take_over=take_over, dry_run=dry_run
         )
     except BackendRefused as error:
         hint = "; --take-over lets the file have them" if "not from a project file" in str(error) else ""
@@ -153,15 +154,15 @@ def _keep(declared: ProjectFile, changes: Sequence[FlowChange], loaded: LoadedSe
             forget_definition(loaded.paths.home, declared.project, change.name)
 
 
-def _show(declared: ProjectFile, changes: Sequence[FlowChange], *, dry_run: bool, as_json: bool) -> None:
+def _show(declared: ProjectFile, applied: Applied, *, dry_run: bool, as_json: bool) -> None:
     from flowherd.cli.apply.show_changes import show_changes
 
     if as_json:
-        print_json(
-            {"project": declared.project, "dry_run": dry_run, "flows": [_fields(each, dry_run) for each in changes]}
-        )
+        flows = [_fields(each, dry_run) for each in applied.flows]
+        rules = {"before": applied.rules_before, "after": applied.rules}
+        print_json({"project": declared.project, "dry_run": dry_run, "flows": flows, "notify": rules})
     else:
-        show_changes(declared, changes, dry_run=dry_run)
+        show_changes(declared, applied, dry_run=dry_run)
 
 
 def _fields(change: FlowChange, dry_run: bool) -> dict[str, object]:

@@ -10,7 +10,7 @@ timezone = "Europe/Berlin"
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +20,11 @@ from flowherd.cli import exit_codes
 from flowherd.cli.apply.declared_flow import DeclaredFlow, WrongKey, declared_flow, wrong_keys
 from flowherd.cli.failures import CommandError
 from flowherd.config.toml_files import place_of, read_toml, suggestion
+from flowherd.notify.rules import read_rule
 
 #: Where the command line finds its standard input as a file.
 STANDARD_INPUT = "/dev/stdin"
-_TOP = ("project", "flows")
+_TOP = ("project", "flows", "notify")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class ProjectFile:
 
     project: str
     flows: Sequence[DeclaredFlow]
+    #: Rules of notifications about these flows, as they are written.
+    rules: Sequence[Mapping[str, Any]]
     #: What is wrong, a sentence each, with the line; nothing may be applied if there is anything.
     problems: Sequence[str]
     path: Path
@@ -54,7 +57,8 @@ def read_project_file(name: str, now: datetime, *, check: bool = True) -> Projec
     directory = Path.cwd() if name == "-" else path.absolute().parent
     problems = _Problems(path)
     for key in data.keys() - set(_TOP):
-        problems.add(key, f"there is no such key{suggestion(key, [*_TOP])}; flows are below [flows.NAME]")
+        hint = "flows are below [flows.NAME], and rules of notifications in [[notify]]"
+        problems.add(key, f"there is no such key{suggestion(key, [*_TOP])}; {hint}")
     project = data.get("project")
     if not isinstance(project, str) or not project.strip():
         problems.add("project", 'must be the name of the project, as in project = "shop"')
@@ -64,7 +68,16 @@ def read_project_file(name: str, now: datetime, *, check: bool = True) -> Projec
         tables = {}
     read = (_flow(flow_name, keys, directory, now, problems, check) for flow_name, keys in tables.items())
     flows = [flow for flow in read if flow is not None]
-    return ProjectFile(project=str(project), flows=flows, problems=problems.found, path=path)
+    rules = list(_rules(data.get("notify", []), problems))
+    return ProjectFile(project=str(project), flows=flows, rules=rules, problems=problems.found, path=path)
+
+
+def _rules(given: Any, problems: _Problems) -> Iterator[Mapping[str, Any]]:
+    for rule in given if isinstance(given, list) else [given]:
+        try:
+            yield read_rule(rule).as_json()
+        except ValueError as error:
+            problems.add("notify", str(error))
 
 
 class _Problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowherd.cli.apply.project_file import ProjectFile
@@ -12,7 +12,7 @@ from flowherd.cli.printing import json_line, print_line, print_note
 from flowherd.cli.runs.selection import counted
 from flowherd.cli.tables.styles import styled, uses_colours
 from flowherd.client.flow_schedule import ChosenSchedule
-from flowherd.client.flows_of_project import Difference, FlowChange
+from flowherd.client.flows_of_project import Applied, Difference, FlowChange
 from flowherd.shown_text import one_line
 
 #: Sign and colour of each action.
@@ -29,13 +29,15 @@ _PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s]+@")
 _HIDDEN = "***"
 
 
-def show_changes(declared: ProjectFile, changes: Sequence[FlowChange], *, dry_run: bool) -> None:
+def show_changes(declared: ProjectFile, applied: Applied, *, dry_run: bool) -> None:
     """Print the changes, and how many there are."""
-    coloured = uses_colours()
+    coloured, changes = uses_colours(), applied.flows
     for change in changes:
         for line in _lines(change, declared):
             style = _SIGNS[change.action][1] if coloured and line[0] in "+~-" and change.action in _SIGNS else ""
             print(styled(one_line(line), style), flush=True)
+    for line, style in _rule_lines(applied):
+        print(styled(one_line(line), style if coloured else ""), flush=True)
     counts = Counter(change.action for change in changes)
     done = [f"{counts[action]} {action}" for action in _SIGNS if counts[action]]
     rest = [f"{counts[action]} {words}" for action, words in _UNCHANGED.items() if counts[action]]
@@ -43,6 +45,21 @@ def show_changes(declared: ProjectFile, changes: Sequence[FlowChange], *, dry_ru
     print_line(f"project {declared.project}: {'would be ' if dry_run and done else ''}{summary}")
     if dry_run:
         print_note("nothing was changed (--dry-run)")
+
+
+def _rule_lines(applied: Applied) -> Iterator[tuple[str, str]]:
+    """Return the rules of notifications that are new or gone, each with its style."""
+    for rule in applied.rules:
+        if rule not in applied.rules_before:
+            yield f"+ notify: {_rule_words(rule)}", "good"
+    for rule in applied.rules_before:
+        if rule not in applied.rules:
+            yield f"- notify: {_rule_words(rule)}", "bad"
+
+
+def _rule_words(rule: Mapping[str, Any]) -> str:
+    parts = [f"{key} {', '.join(rule[key])}" for key in ("on", "flows", "labels", "to") if rule[key]]
+    return "; ".join([*parts, *(["each failure"] if rule["every_failure"] else [])])
 
 
 def shown(key: str, value: Any) -> Any:

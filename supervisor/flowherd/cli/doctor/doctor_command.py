@@ -61,6 +61,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
         check_backend,
         check_fork_servers,
         check_host,
+        check_notifications,
         check_work_pool,
     )
     from flowherd.cli.doctor.finding import warn
@@ -85,6 +86,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield from check_host.check_limits(pid)
     yield from check_host.check_kernel()
     yield check_host.check_cgroup(pid)
+    yield from check_notifications.check_notifications(loaded)
 
 
 def _print_short(findings: list[Finding]) -> None:
