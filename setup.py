@@ -80,6 +80,8 @@ setup(
     extras_require={
         # Traces (traces.endpoint): flowherd/agent/run_traces.py
         "otel": ["opentelemetry-sdk>=1.27", "opentelemetry-exporter-otlp-proto-http>=1.27"],
+        # Channels of notifications that are URLs of apprise: flowherd/notify/send_by_apprise.py
+        "notify": ["apprise>=1.9"],
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",

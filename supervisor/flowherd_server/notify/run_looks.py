@@ -77,8 +77,7 @@ def _stuck(around: Around, found: Found, row: RowMapping, figures: RunFigures | 
     key, reason = f"{Kind.STUCK}:{row['id']}", around.sources.stuck_runs.reason(around.connection, row, around.now)
     if not reason and figures is None and row["state"] == RunState.RUNNING:
         found.kept.add(key)  # its agent has not reported it yet
-        return
-    if reason:
+    elif reason:
         # The reason has a time limit of its own, so it has lasted long enough.
         found.trouble(key, Kind.STUCK, f"{row['flow']} is stuck: {reason}", _about(row), 0.0, **_fields(around, row))
     else:
