@@ -214,7 +214,8 @@ def test_all_problems_are_found_at_once(directory: Path) -> None:
     found = read(directory, 'projet = "x"\n[flows."a.b"]\ncommand = "true"\nlabel = []\n[flows.c]\nd = 1\n')
     places = [problem.removeprefix(f"{directory}/flows.toml").rpartition(":")[0] for problem in found.problems]
     assert found.problems[0].endswith(
-        "line 1: projet: there is no such key; did you mean project?; flows are below [flows.NAME]"
+        "line 1: projet: there is no such key; did you mean project?; flows are below [flows.NAME], "
+        "and rules of notifications in [[notify]]"
     )
     assert len(places) == 5
     assert [place for place in places if "line 3: flows.a.b.command" in place] != []

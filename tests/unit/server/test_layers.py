@@ -16,11 +16,11 @@ LAYERS = [
     {"store"},
     {"graphql"},
     {"runs", "rules"},
-    {"schedules"},
+    {"notify", "schedules"},
     {"mutations"},
     {"background", "database_watch"},
     {"service"},
-    {"web", "lane", "notify", "pages"},
+    {"web", "lane", "pages"},
     {"maintenance", "port_holder", "serve", "server_files"},
     {"__main__"},
 ]
