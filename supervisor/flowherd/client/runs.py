@@ -81,6 +81,12 @@ class Runs:
         found = self._select(where={"id": {"_eq": run_id}}, limit=1)
         return found[0] if found else None
 
+    def with_figures(self, run_id: str) -> RunView | None:
+        """Return the run with this id, what it uses and whether it is stuck; None if the server has none."""
+        fields, where = run_fields(self._transport) + live_fields(self._transport), {"id": {"_eq": run_id}}
+        found = select(self._transport, "flow_run", fields, run_of, where=where, limit=1)
+        return found[0] if found else None
+
     def by_ids(self, run_ids: Collection[str]) -> list[RunView]:
         """Return the runs with these ids, as far as they exist."""
         return self._select(where={"id": {"_in": sorted(run_ids)}}, limit=len(run_ids)) if run_ids else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from flowherd.shown_times import spoken_size, spoken_span
 from flowherd.states import ACTIVE, RunState
@@ -81,6 +81,21 @@ def verdict(
     return Verdict(sentence=_first_line(sentence), tone=tone_of(run.state), details=tuple(more))
 
 
+def live_facts(run: RunRecord, agent: str | None) -> LiveFacts:
+    """Return the facts of a run that has not ended, whose figures were asked for."""
+    figures = run.figures
+    if figures is None:
+        return LiveFacts(agent=agent, stuck=run.stuck)
+    last_line_at = None if figures.last_line_at is None else datetime.fromtimestamp(figures.last_line_at, timezone.utc)
+    return LiveFacts(
+        agent=agent,
+        stuck=run.stuck,
+        last_line_at=last_line_at,
+        memory_bytes=figures.memory_bytes,
+        memory_limit_bytes=figures.memory_limit_bytes,
+    )
+
+
 def end_facts(
     run: RunRecord,
     reason: str | None,
@@ -138,7 +153,7 @@ def _running(run: RunRecord, live: LiveFacts, waits: Sequence[str], now: datetim
         share = f"{100 * live.memory_bytes / live.memory_limit_bytes:.0f} %"
         parts.append(f"Memory is at {share} of its limit of {spoken_size(live.memory_limit_bytes)}.")
     if live.stuck:
-        parts.insert(0, _sentence(live.stuck))
+        parts.insert(0, _sentence(live.stuck[:1].upper() + live.stuck[1:]))
     details = list(waits)
     if not details and live.agent:
         details.append(f"Agent {live.agent} has it.")

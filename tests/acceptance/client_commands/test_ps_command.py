@@ -70,10 +70,13 @@ def test_a_running_run_shows_what_it_uses_and_whether_it_is_stuck(
     rows = {row.split()[0]: row for row in screen(own_command, "ps", width=120)}
     assert rows["ID"].split() == ["ID", "STATE", "FLOW", "NAME", "TIME", "CPU", "MEMORY", "SAYS"]
     assert "102%  1.5G/4G" in rows[busy[:8]] and " Running " in rows[busy[:8]]
-    assert " Stuck " in rows[silent[:8]] and "no output and less than 1% CPU for 15 m" in rows[silent[:8]]
+    assert " Stuck " in rows[silent[:8]] and "No output and less than 1% CPU for 15 m" in rows[silent[:8]]
     (stuck,) = own_command.json("ps", "--stuck")
     assert (stuck["id"], stuck["state"], stuck["memory_bytes"]) == (silent, "Running", 2**26)
     assert stuck["stuck"].startswith("no output") and stuck["late"] is None
+    explained = own_command.json("explain", silent)["verdict"]
+    assert explained["sentence"].startswith("No output and less than 1% CPU for 15 m"), explained
+    assert explained["tone"] == "warn"
     by_id = {run["id"]: run for run in own_command.json("ps")}
     assert (by_id[busy]["cpu_share"], by_id[busy]["processes"], by_id[busy]["stuck"]) == (1.02, 3, None)
 

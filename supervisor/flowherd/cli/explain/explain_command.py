@@ -16,7 +16,7 @@ from flowherd.cli.open_client import open_client
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
 from flowherd.cli.printing import is_terminal, print_json, print_line, print_note, print_table
 from flowherd.errors import FlowherdError
-from flowherd.states import RunState
+from flowherd.states import ACTIVE, RunState
 
 if TYPE_CHECKING:
     from flowherd.client.attempts import AttemptView
@@ -176,14 +176,14 @@ def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
 
 def _verdict(backend: _AtBackend, waits: Sequence[str], evidence: str | None, left: Sequence[str]) -> dict[str, Any]:
     """Return the verdict as an object; None if the backend does not have the run."""
-    from flowherd.story.verdict import EndFacts, LiveFacts, verdict
+    from flowherd.story.verdict import EndFacts, live_facts, verdict
 
     if backend.run is None:
         return {"verdict": None}
     last = backend.states[-1] if backend.states else None
     reason, grade = (last.reason, last.grade) if last is not None else (None, None)
     end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left)
-    live = LiveFacts(agent=backend.agent_name)
+    live = live_facts(backend.run, backend.agent_name)
     return {"verdict": asdict(verdict(backend.run, now=datetime.now(timezone.utc), end=end, live=live, waits=waits))}
 
 
@@ -211,6 +211,8 @@ def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _A
         client, _ = open_client(api)
         client.is_flowherd_server()  # only that server has all fields of a run
         found = find_run(client, text)
+        if found.state in ACTIVE:
+            found = client.runs.with_figures(found.id) or found
         history = client.history(found.id)
         tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
         states = history.states()

@@ -60,8 +60,9 @@ class PsRow:
 
     def says(self) -> str:
         """Return why it waits or is stuck, what it wrote last, what follows it, or its message."""
-        if self.waits or self.run.stuck or self.last_line:
-            return self.waits or self.run.stuck or self.last_line
+        stuck = self.run.stuck[:1].upper() + self.run.stuck[1:]
+        if self.waits or stuck or self.last_line:
+            return self.waits or stuck or self.last_line
         if self.coming is None:
             return "" if self.run.message == _SCHEDULED else self.run.message or ""
         from flowherd.schedules.in_words import schedule_in_words
