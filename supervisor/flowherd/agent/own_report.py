@@ -6,7 +6,8 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from loguru import logger
@@ -19,10 +20,12 @@ from flowherd.agent.platform import Figures, Platform
 from flowherd.backends.protocol import ReportingBackend
 from flowherd.host_figures import read_host
 from flowherd.story.agent_report import AgentReport
-from flowherd.story.live import MOST_RUNS, read_run_figures
+from flowherd.story.live import MOST_RUNS, RunFigures, read_run_figures
 
 #: How old the last report may be if nothing has changed, seconds.
 _REPORT_S = 60.0
+#: Maximum number of processes in a report.
+_MOST_PROCESSES = 4_000
 
 
 class OwnReport:
@@ -70,7 +73,7 @@ class OwnReport:
     def live(self, looked_at: Collection[str] = ()) -> dict[str, Any]:
         """Return the report with the figures of the runs, of those in `looked_at` with their processes."""
         runs = self._platform().living_runs(looked_at)[:MOST_RUNS]
-        figures = [one.as_json() for one in read_run_figures(runs)]
+        figures = [one.as_json() for one in _shortened(read_run_figures(runs))]
         return {**self.report().as_json(), "run_figures": figures, "outcomes": self._orders.outcomes}
 
     def report(self) -> AgentReport:
@@ -95,3 +98,11 @@ class OwnReport:
             host_figures=host,
             remote=self._orders.allowed,
         )
+
+
+def _shortened(figures: Iterable[RunFigures]) -> Iterator[RunFigures]:
+    """Return the figures without the processes of later runs, if these would be too many for a request."""
+    left = _MOST_PROCESSES
+    for one in figures:
+        left -= len(one.tree)
+        yield one if left >= 0 else replace(one, tree=())
