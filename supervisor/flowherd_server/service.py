@@ -168,7 +168,7 @@ class ServerCore:
         if "last_queried" in text or "reported" in text:
             self.contacts.store()
         if any(word in text for word in WATCHING_WORDS):
-            self.live.ask_for_figures(_FIGURES_S)
+            self.live.ask_for_figures(_FIGURES_S, self.board.is_connected)
         with self.turns.turn() as turn:
             context = RequestContext(self, caller, variables or {}, turn)
             answer = execute(SCHEMA, text, variables, operation_name, context)

@@ -136,12 +136,16 @@ class LiveBoard:
         with self._changed:
             return sorted(run_id for run_id, until_s in self._looked_at.items() if until_s > now_s)
 
-    def ask_for_figures(self, timeout_s: float) -> None:
-        """Watch, and wait until the agents have reported if the last reports are old; `timeout_s` at most."""
+    def ask_for_figures(self, timeout_s: float, is_connected: Callable[[str], bool] = lambda _agent_id: True) -> None:
+        """Watch, and wait until the agents have reported if the last reports are old; `timeout_s` at most.
+
+        Only for agents that are connected, by the ids under which they are registered.
+        """
         begins_s, was_watched = time.time(), self.is_watched
-        waits_for = {key for key, agent in self._living().items() if agent.at < begins_s - _FRESH_S}
+        old = {key: agent for key, agent in self._living().items() if agent.at < begins_s - _FRESH_S}
+        waits_for = {key for key, agent in old.items() if not was_watched and is_connected(agent.agent_id)}
         self.watch()
-        if waits_for and not was_watched:
+        if waits_for:
             with self._changed:
                 self._changed.wait_for(
                     lambda: all(agent.at >= begins_s for key, agent in self._living().items() if key in waits_for),

@@ -82,6 +82,28 @@ def test_agents_are_told_once_that_somebody_watches_and_again_for_another_run() 
     assert board.is_watched
 
 
+def test_a_question_waits_for_the_reports_of_agents_that_are_connected_and_for_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board, asked = LiveBoard(lambda: answer()), list[str]()
+    live = {**report(run()), "outcomes": {}}
+
+    def answer() -> None:
+        asked.append("agent")
+        board.note(AGENT, {**live, "run_figures": [run(at=2000.0).as_json()]})
+
+    board.note(AGENT, live)
+    now_s = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    board.ask_for_figures(20.0, lambda agent_id: agent_id == AGENT)
+    assert asked == ["agent"] and board.figures(RUN) == run(at=2000.0)
+    silent = LiveBoard()
+    silent.note(AGENT, live)
+    now_s += 60
+    silent.ask_for_figures(3600.0, lambda _agent_id: False)
+    assert silent.is_watched
+
+
 @pytest.mark.parametrize(
     "sent",
     [
