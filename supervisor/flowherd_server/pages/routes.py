@@ -20,7 +20,7 @@ from flowherd.web.form_tokens import FIELD, FormTokens
 from flowherd.web.policy import PAGE_HEADERS, own_path
 from flowherd.web.static import STATIC_PATH, static_file
 from flowherd_server.errors import NOT_FOUND, Refused
-from flowherd_server.pages import agent_actions, flow_actions, login_page, run_actions
+from flowherd_server.pages import agent_actions, flow_actions, login_page, run_actions, run_changes
 from flowherd_server.pages.actions import Action, Deed, Outcome, Outcomes, address_after, form_of, question_page
 from flowherd_server.pages.agents import agents_page
 from flowherd_server.pages.events import Look, Streams, lines_after
@@ -64,7 +64,12 @@ PAGES: tuple[tuple[str, PageFunction], ...] = (
     ("/agents", agents_page),
 )
 
-ACTIONS: tuple[Action, ...] = (*run_actions.ACTIONS, *flow_actions.ACTIONS, *agent_actions.ACTIONS)
+ACTIONS: tuple[Action, ...] = (
+    *run_actions.ACTIONS,
+    *run_changes.ACTIONS,
+    *flow_actions.ACTIONS,
+    *agent_actions.ACTIONS,
+)
 
 _OLD_FORM = "This form was made before the server was started, or for another login. Look at it once more."
 

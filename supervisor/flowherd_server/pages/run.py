@@ -20,7 +20,7 @@ from flowherd.web.process_rows import process_rows
 from flowherd_server.pages.frame import FIGURES, Ask, Page
 from flowherd_server.pages.run_facts import facts_of
 from flowherd_server.pages.run_log_part import log_part, new_lines
-from flowherd_server.pages.run_lookup import neighbours_of, run_of
+from flowherd_server.pages.run_lookup import flow_page_of, neighbours_of, run_of
 from flowherd_server.pages.run_settings import parameters_of, settings_of
 from flowherd_server.pages.run_tasks import tasks_of
 from flowherd_server.runs.accounts import accounts_of, latest_account
@@ -43,6 +43,7 @@ def run_page(ask: Ask) -> Page:
     values = {
         "run": run,
         "flow": found.flow,
+        "flow_page": flow_page_of(ask, found.flow),
         "title": title,
         "verdict": found.verdict,
         "facts": found.facts,

@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 from flowherd.parameter_names import parameter_names
 from flowherd.parameter_types import Kind, Parameter, choice_text, form_parameters, json_or_text, value_of
 from flowherd.times import read_time
+from flowherd.web.shown_values import is_secret_name
 from flowherd_server.errors import Refused
 from flowherd_server.label_rule import labels_match
 from flowherd_server.pages.frame import NoSuchPage
@@ -25,7 +26,7 @@ from flowherd_server.store.tables import AGENT, FLOW, FLOW_GROUP
 _PREFIX = "p."
 LABELS, AT, OTHERS, FLOW_ID = "labels", "at", "others", "flow"
 #: Longer values are not put into a field; one that is left empty is its default then.
-_MAX_SHOWN = 2000
+MAX_SHOWN = 2000
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class RunForm:
     agents: Sequence[str]
     #: Whether the flow takes parameters that have no field.
     takes_others: bool
+    #: What stands at first in the field of parameters that have none of their own.
+    others: str = ""
 
     @property
     def command(self) -> str:
@@ -121,7 +124,7 @@ def run_form(core: ServerCore, connection: Connection, flow_id: str) -> RunForm:
 def _field(parameter: Parameter, flow: RowMapping) -> Field:
     known = parameter.has_default and parameter.default is not None
     default = _text(parameter.default) if known else ""
-    default = default if len(default) <= _MAX_SHOWN else ""
+    default = default if len(default) <= MAX_SHOWN and not is_secret_name(parameter.name) else ""
     if parameter.required:
         return Field(parameter, "", "", "")
     if parameter.kind in (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.CHOICE):
@@ -129,6 +132,8 @@ def _field(parameter: Parameter, flow: RowMapping) -> Field:
     is_command = (flow["storage"] or {}).get("type") == "Command"
     empty = f"{{{parameter.name}}} stays as it is" if is_command and not known else "its default"
     kind = {Kind.TEXT: "Text", Kind.ANY: "Text or JSON"}.get(parameter.kind, "")
+    if known and not default:
+        empty = "its default, which is not shown"
     return Field(
         parameter,
         "",

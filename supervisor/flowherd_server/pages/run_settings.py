@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,13 +98,3 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MOST else f"{text[:_MOST]}… {len(text) - _MOST:,} more characters"
-
-
-def entered(value: Any) -> str:
-    """Return a value as a person writes it into a form: text as it is, unless it would be read as something else."""
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError:
-            return value
-    return json.dumps(value, ensure_ascii=False)
