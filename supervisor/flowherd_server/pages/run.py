@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from flowherd.shown_text import one_line
 from flowherd.states import FINISHED, TAKEN
 from flowherd.story.records import AgentView, NoticeView, RunRecord, StateView, agent_name
 from flowherd.story.timeline import StoryLine, events_of, story
@@ -39,7 +40,7 @@ def run_page(ask: Ask) -> Page:
     found = RunStory(ask, run)
     is_finished = run["state"] in FINISHED
     log = log_part(ask, run, found.unsent_bytes)
-    title = f"{run['state']}: {found.flow['name']}, {run['name']}"
+    title = one_line(f"{run['state']}: {found.flow['name']}, {run['name']}")
     values = {
         "run": run,
         "flow": found.flow,

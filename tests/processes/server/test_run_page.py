@@ -109,6 +109,20 @@ def test_secrets_among_parameters_are_not_shown(client: Client, failed: str) -> 
     assert "Command ./backup.sh {target}" in text
 
 
+def test_text_of_others_is_shown_as_text_wherever_it_stands(client: Client) -> None:
+    evil = "<img src=x onerror=alert(1)>\u202e\r\n\x07"
+    flow = client.flow(name=f"{evil}{time.time()}", storage={"type": "Command", "argv": [evil]})
+    config = {"type": "LocalRun", "user": evil, "working_dir": evil, "env": {evil: "x"}}
+    given = {"parameters": {evil: evil}, "labels": [evil], "run_config": config, "flow_run_name": evil}
+    run_id = client.create_run(flow, **given)
+    write(client, run_id, evil)
+    ended(client, run_id, {"evidence": evil, "processes": [[1, 0, evil, 1.0, 1, 1.0]], "events": [[1.0, evil, evil]]})
+    for html in (page(client, run_id), client.server.get(f"/runs/{run_id}/changed").text):
+        assert "<img" not in html
+        found = [html[max(0, html.index(c) - 80) : html.index(c) + 30] for c in "\u202e\x07\r" if c in html]
+        assert not found
+
+
 def test_a_run_that_waits_says_for_what(client: Client) -> None:
     run_id = client.create_run(client.flow(), labels=["no-such-label"])
     text = words(page(client, run_id))
