@@ -17,7 +17,7 @@ from flowherd.story.records import AgentView
 from flowherd.web import marks
 from flowherd.web.formats import counted, size
 from flowherd.web.marks import Mark
-from flowherd_server.pages.frame import Ask, NoSuchPage, Page
+from flowherd_server.pages.frame import FIGURES, Ask, NoSuchPage, Page
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import now_us, to_datetime
 from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN
@@ -101,14 +101,15 @@ def agents_page(ask: Ask) -> Page:
             "is_any_there": any(row.is_there for row in shown),
         },
         here="/agents",
-        live="agents",
+        live=("agents", "runs", FIGURES),
     )
 
 
 def known_agents(core: ServerCore, connection: Connection) -> list[AgentRow]:
     """Return all agents that the server knows, trouble first."""
     number: dict[str, int] = {}
-    query = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.state.in_(sorted(TAKEN)), FLOW_RUN.c.agent_id.is_not(None))
+    # Without a condition for the agent: its index has all the runs that have ended.
+    query = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.state.in_(sorted(TAKEN)))
     for agent_id in connection.execute(query).scalars():
         number[agent_id] = number.get(agent_id, 0) + 1
     views = [
@@ -144,7 +145,7 @@ def agent_named(core: ServerCore, connection: Connection, agent_id: str) -> Agen
 def _runs_by_agent(connection: Connection) -> dict[str, list[Mapping[str, Any]]]:
     columns = [FLOW_RUN.c[name] for name in ("id", "name", "state", "state_timestamp", "flow_id", "agent_id")]
     query = select(*columns, FLOW.c.name.label("flow_name")).join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
-    query = query.where(FLOW_RUN.c.state.in_(sorted(TAKEN)), FLOW_RUN.c.agent_id.is_not(None))
+    query = query.where(FLOW_RUN.c.state.in_(sorted(TAKEN)))
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in connection.execute(query.order_by(FLOW_RUN.c.start_time).limit(_MOST_RUNS)).mappings().all():
         found.setdefault(row["agent_id"], []).append(dict(row))

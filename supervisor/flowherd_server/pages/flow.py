@@ -14,7 +14,7 @@ from sqlalchemy import select
 from flowherd.states import SUCCESSFUL
 from flowherd.story.usual import NEEDED
 from flowherd.web.flow_drawings import Duration, StripRun, durations, strip
-from flowherd.web.formats import counted, duration
+from flowherd.web.formats import counted, duration, size
 from flowherd_server.pages.flow_facts import (
     clock_change,
     code_of,
@@ -22,6 +22,7 @@ from flowherd_server.pages.flow_facts import (
     facts_of,
     next_times,
     number_of_runs,
+    peaks_of,
     schedule_parameters,
     versions_of,
 )
@@ -51,6 +52,7 @@ def flow_page(ask: Ask) -> Page:
     columns = [FLOW.c[name] for name in ("id", "description", "storage", "run_config", "settings")]
     flow = dict(ask.connection.execute(select(*columns).where(FLOW.c.id == row.id)).mappings().one())
     versions, more_versions = versions_of(ask.connection, row.group)
+    peaks = peaks_of(ask.connection, [run.id for run in row.past])
     return Page(
         template="flow.html",
         title=row.name,
@@ -60,16 +62,17 @@ def flow_page(ask: Ask) -> Page:
             "sentence": _sentence(row, flow),
             "strip": _strip(row.past, ask.now_us),
             "strip_says": _counts(row.past),
-            "runs": [_run(run) for run in row.past[:_LISTED]],
+            "runs": [{**_run(run), "peak": peaks.get(run.id)} for run in row.past[:_LISTED]],
             "number_of_runs": number_of_runs(ask.connection, row.group),
             "versions": versions,
             "more_versions": more_versions,
             "form": run_form(ask.core, ask.connection, row.id),
-            "facts": facts_of(flow, _longest(row.past), ""),
+            "facts": facts_of(flow, _longest(row.past), size(max(peaks.values())) if peaks else ""),
             **_durations(ask, row),
             **_schedule(ask, row),
         },
         here="/flows",
+        live=("runs", "flows"),
     )
 
 
@@ -154,9 +157,18 @@ def _durations(ask: Ask, row: FlowRow) -> dict[str, object]:
             for days, word in _SPANS.items()
         ],
         "durations": [
-            (to_datetime(start), state, (end - start) / SECOND_US) for start, end, state in reversed(runs[-_IN_TABLE:])
+            (to_datetime(start), state, kind_of_state(state), (end - start) / SECOND_US)
+            for start, end, state in runs[-_IN_TABLE:]
         ],
+        "usual_of_span_s": usual,
+        "chart_unit": _unit([run.took_s for run in drawn]),
     }
+
+
+def _unit(durations_s: Sequence[float]) -> tuple[str, int]:
+    """Return the unit in which durations are drawn, and its length in seconds."""
+    most = max(durations_s, default=0.0)
+    return next((unit for unit in (("h", 3600), ("m", 60)) if most >= 2 * unit[1]), ("s", 1))
 
 
 def _in_words(good_s: Sequence[float], usual: float | None) -> str:
@@ -183,7 +195,7 @@ def _schedule(ask: Ask, row: FlowRow) -> dict[str, object]:
         return {"times": [], "not_followed": "", "clock_note": "", "schedule_parameters": []}
     times, problem = next_times(row.schedule, ask.now_us)
     return {
-        "times": [(at, (at - ask.now).total_seconds()) for at in times],
+        "times": times,
         "not_followed": problem,
         "clock_note": clock_change(row.schedule, ask.now),
         "schedule_parameters": schedule_parameters(row.schedule),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -16,9 +17,11 @@ from flowherd.schedules.in_words import clocks_of, zones_of
 from flowherd.schedules.own_clock import zone_named
 from flowherd.states import FINISHED, SUCCESSFUL, RunState
 from flowherd.story.usual import LOOKED_AT, usual_s
+from flowherd.web.shown_values import shown_value
 from flowherd_server.errors import Refused
 from flowherd_server.schedules.schedule import next_firings
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.plain import plain
 from flowherd_server.store.run_counts import RUN_COUNT
 from flowherd_server.store.tables import FLOW, FLOW_RUN
 
@@ -29,6 +32,13 @@ _GOOD = sorted(SUCCESSFUL - {RunState.SKIPPED})
 NEXT_TIMES = 5
 _CHANGE_WITHIN = timedelta(days=366)
 _DAY = timedelta(days=1)
+_PEAKS = """
+SELECT r.id, max(coalesce(
+    json_extract(a.account, '$.peak_memory_bytes'),
+    json_extract(r.serialized_state, '$.context.flowherd.figures.peak_memory_bytes')))
+FROM flow_run r LEFT JOIN run_account a ON a.run = r.seq
+WHERE r.id IN (SELECT value FROM json_each(?)) GROUP BY r.id
+"""
 #: How the keys of a project file are called here.
 _WORDS = {
     "memory": "Memory",
@@ -139,6 +149,12 @@ def ended_since(connection: Connection, group: str, since_us: int) -> list[tuple
     return sorted(found)[-_MOST_DRAWN:]
 
 
+def peaks_of(connection: Connection, run_ids: Sequence[str]) -> dict[str, int]:
+    """Return the highest memory of runs that have ended, bytes, by their ids; of those of which it is known."""
+    found = plain(connection).execute(_PEAKS, (json.dumps(run_ids),))
+    return {run_id: peak for run_id, peak in found if isinstance(peak, int) and peak > 0}
+
+
 def facts_of(flow: Mapping[str, Any], longest_s: str, peak: str) -> list[Fact]:
     """Return what was set at the registration. `longest_s` and `peak` say what the last runs needed; may be empty."""
     document = {"run_config": flow["run_config"], RULES_KEY: (flow["settings"] or {}).get(RULES_KEY)}
@@ -167,7 +183,12 @@ def schedule_parameters(schedule: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the parameters that the clocks of a schedule give their runs."""
     found = [clock.get("parameter_defaults") for clock in clocks_of(schedule)]
     return list(
-        dict.fromkeys((name, repr(value)) for each in found if isinstance(each, dict) for name, value in each.items())
+        dict.fromkeys(
+            (name, shown_value(name, value)[0])
+            for each in found
+            if isinstance(each, dict)
+            for name, value in each.items()
+        )
     )
 
 

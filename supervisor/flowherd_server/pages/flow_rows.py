@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -13,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from flowherd.schedules.in_words import cron_lines, schedule_in_words, zones_of
 from flowherd.states import CLAIMABLE, SUCCESSFUL, TAKEN, RunState
+from flowherd.story.asked_by import by_phrase
 from flowherd.story.order import BAD, LATE_AFTER
 from flowherd_server.runs.create_flow_runs import default_labels
 from flowherd_server.service import ServerCore
@@ -77,6 +79,9 @@ class FlowRow:
     #: The schedule that it follows, as the dialect writes it; None if it has none.
     schedule: Mapping[str, Any] | None
     is_active: bool
+    #: Since when the schedule is on or off, and who switched it; None and empty if that is not known.
+    switched_us: int | None
+    switched_by: str
     created_us: int
     #: Its newest runs that have started, the newest first.
     past: Sequence[PastRun]
@@ -108,6 +113,11 @@ class FlowRow:
     def is_paused(self) -> bool:
         """Whether it has a schedule that is switched off."""
         return self.schedule is not None and not self.is_active
+
+    @property
+    def switched(self) -> datetime | None:
+        """Since when the schedule is on or off."""
+        return None if self.switched_us is None else to_datetime(self.switched_us)
 
     @cached_property
     def when(self) -> str:
@@ -168,6 +178,8 @@ def flow_rows(core: ServerCore, connection: Connection, now_us: int, *conditions
     query = select(
         *columns,
         FLOW.c.is_schedule_active,
+        FLOW.c.schedule_since,
+        FLOW.c.schedule_by,
         FLOW.c.created,
         PROJECT.c.name.label("project"),
         FLOW_GROUP.c.labels.label("group_labels"),
@@ -193,6 +205,8 @@ def flow_rows(core: ServerCore, connection: Connection, now_us: int, *conditions
             labels=default_labels({**row}, {"labels": row["group_labels"], "run_config": row["group_run_config"]}),
             schedule=row["group_schedule"] or row["schedule"],
             is_active=bool(row["is_schedule_active"]),
+            switched_us=row["schedule_since"],
+            switched_by=by_phrase(row["schedule_by"]),
             created_us=row["created"],
             past=past.get(row["flow_group_id"], []),
             running=running.get(row["flow_group_id"], 0),

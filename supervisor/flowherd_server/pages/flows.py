@@ -61,6 +61,7 @@ def flows_page(ask: Ask) -> Page:
             "facets": facets,
         },
         here="/flows",
+        live=("runs", "flows"),
     )
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 from flowherd.parameter_names import parameter_names
 from flowherd.parameter_types import Kind, Parameter, choice_text, form_parameters, json_or_text, value_of
 from flowherd.times import read_time
-from flowherd.web.shown_values import is_secret_name
+from flowherd.web.shown_values import DOTS, is_secret_name
 from flowherd_server.errors import Refused
 from flowherd_server.label_rule import labels_match
 from flowherd_server.pages.frame import NoSuchPage
@@ -47,6 +47,8 @@ class Field:
     @property
     def input_type(self) -> str:
         """Type of the input element."""
+        if is_secret_name(self.parameter.name):
+            return "password"
         return {Kind.DATE: "date", Kind.TIME: "datetime-local"}.get(self.parameter.kind, "text")
 
     @property
@@ -127,6 +129,8 @@ def _field(parameter: Parameter, flow: RowMapping) -> Field:
     default = default if len(default) <= MAX_SHOWN and not is_secret_name(parameter.name) else ""
     if parameter.required:
         return Field(parameter, "", "", "")
+    if is_secret_name(parameter.name):
+        return Field(parameter, "", DOTS if known else "", "Empty is its default." if known else "")
     if parameter.kind in (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN, Kind.CHOICE):
         return Field(parameter, default, "", "")
     is_command = (flow["storage"] or {}).get("type") == "Command"

@@ -63,6 +63,7 @@ def schedules_page(ask: Ask) -> Page:
             "paused": paused,
         },
         here="/schedules",
+        live=("flows", "runs"),
     )
 
 

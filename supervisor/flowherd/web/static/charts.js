@@ -1,13 +1,14 @@
 "use strict";
 // Draws a table[data-chart] by uPlot in place of the drawing beside it. Its rows have data-x (seconds since the epoch, or
-// a number), its cells data-y; its headings data-tone (a colour), data-scale, data-factor (of the unit) and data-unit.
+// a number), its cells data-y; its headings data-tone (a colour), data-scale, data-factor (of the unit), data-unit, data-points (no line)
+// and data-dash.
 (() => {
   const drawn = new Map();
   const colour = tone => getComputedStyle(document.documentElement).getPropertyValue("--" + tone).trim();
   const said = (value, unit) => (value === null || value === undefined ? "" : (value >= 100 || value % 1 === 0 ? Math.round(value) : value.toFixed(2)) + " " + unit);
   const series = head => ({
     label: head.textContent, scale: head.dataset.scale, stroke: () => colour(head.dataset.tone), width: 1.5, dash: head.dataset.dash ? [5, 4] : undefined,
-    points: { show: false }, fill: head.dataset.fill ? () => colour(head.dataset.tone) + "1f" : undefined, value: (_, v) => said(v, head.dataset.unit),
+    points: { show: !!head.dataset.points, size: 6, fill: () => colour(head.dataset.tone) }, paths: head.dataset.points ? () => null : undefined, fill: head.dataset.fill ? () => colour(head.dataset.tone) + "1f" : undefined, value: (_, v) => said(v, head.dataset.unit),
   });
   const axis = (more = {}) => ({ stroke: () => colour("muted"), grid: { stroke: () => colour("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif", ...more });
   const options = (heads, box) => {
@@ -15,7 +16,7 @@
     return {
       width: box.clientWidth, height: 200, cursor: { y: false }, legend: { live: true },
       scales: { x: { time: true }, ...Object.fromEntries(scales.map(s => [s, { range: (_, _low, high) => [0, (high || 1) * 1.05] }])) },
-      axes: [axis({ values: (_, at) => at.map(s => new Date(s * 1000).toTimeString().slice(0, 5)) }), ...scales.map((s, n) => axis({ scale: s, side: n ? 1 : 3, size: 44, grid: { show: !n, stroke: () => colour("line") } }))],
+      axes: [axis({ values: (_, at) => at.map(s => (at[at.length - 1] - at[0] > 172800 ? new Date(s * 1000).toDateString().slice(4, 10) : new Date(s * 1000).toTimeString().slice(0, 5))) }), ...scales.map((s, n) => axis({ scale: s, side: n ? 1 : 3, size: 44, grid: { show: !n, stroke: () => colour("line") } }))],
       series: [{ value: (_, s) => (s ? new Date(s * 1000).toTimeString().slice(0, 8) : "") }, ...heads.map(series)],
     };
   };
