@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from tests.processes.server.test_page_events import is_part, stream
 from tests.processes.server.test_pages import fields_of
 from tests.support.dialect import Client
 
@@ -217,3 +218,19 @@ def test_the_list_of_schedules_begins_with_the_next_and_ends_with_the_paused(cli
     assert places == sorted(places)
     assert "more than 100 times in 24 hours" in text
     assert "Most at once" in text
+
+
+def test_an_open_page_learns_of_an_end_and_of_a_pause(client: Client) -> None:
+    name = name_of()
+    flow_id = client.flow(name=name, schedule=HOURLY)
+    client.report(client.create_run(flow_id), "Running")
+    with stream(client, f"/flows/{name}") as events, stream(client, "/schedules") as listed:
+        for each in (events, listed):
+            each.until(lambda event: event[0] == "state", "state")
+        run_id = client.create_run(flow_id, flow_run_name="the-new-one")
+        client.report(run_id, "Running")
+        client.report(run_id, "Failed")
+        events.until(is_part("last", "the-new-one: Failed"), "strip")
+        send(client, f"/schedules/pause?flow={flow_id}")
+        events.until(is_part("schedule", "Paused since"), "schedule")
+        listed.until(is_part(f"schedule-{flow_id}", "Resume"), "row")
