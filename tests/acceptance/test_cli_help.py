@@ -19,6 +19,7 @@ HEAVY = {
         "psutil",
         "loguru",
         "rich",
+        "textual",
         "uvicorn",
         "starlette",
     ),

@@ -67,6 +67,10 @@ class Terminal:
         """What was written, without colours and movements of the cursor."""
         return _CONTROLS.sub("", self.raw).replace("\r\n", "\n")
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
+
     def interrupt(self) -> int:
         """End the command as Ctrl-C does; return its exit code."""
         self._process.send_signal(signal.SIGINT)

@@ -115,6 +115,12 @@ class RunList:
         runs = [run for _, part in found for run in part]
         return Overview(runs, self._between(failed), totals, coming, _last_lines(data["running"]))
 
+    def running(self, wanted: RunFilter, now: datetime) -> Overview:
+        """Return what matches of what runs, and nothing else: what changes all the time, for little."""
+        found, totals, data = self._read(self._first_parts(1)[:1], _Conditions(wanted.where(), now), [])
+        runs = [run for _, part in found for run in part]
+        return Overview(runs, (), totals, last_lines=_last_lines(data["running"]))
+
     def groups(self, wanted: RunFilter, now: datetime, limit: int) -> Overview:
         """Return all that matches: of each group at most `limit`, those that come first; what runs is whole."""
         asc, desc = Word("asc"), Word("desc")

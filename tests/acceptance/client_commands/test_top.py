@@ -2,93 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from textual import events
-from textual.pilot import Pilot
 
 from flowherd.backends.graphql.transport import GraphQLTransport
-from flowherd.cli.top.app import TopApp
 from flowherd.cli.top.server_source import ServerSource
-from flowherd.cli.top.spans import plain
 from flowherd.client.user_client import UserClient
 from flowherd.config import load_settings
 from tests.acceptance.client_commands.helpers import FakeAgent, register
 from tests.support.commands import CommandLine
 from tests.support.server import ServerProcess
 from tests.support.terminal import on_terminal
-
-#: Time in which a screen has to come, seconds.
-_TIMEOUT_S = 20.0
-Person = Callable[["Screen"], Awaitable[None]]
+from tests.support.top_screens import Screen, before
 
 
-class Screen:
-    """The program as a person has it before them."""
-
-    def __init__(self, app: TopApp, pilot: Pilot[None]) -> None:
-        self.app = app
-        self._pilot = pilot
-
-    @property
-    def lines(self) -> list[str]:
-        return [plain(one) for one in self.app.screen.canvas.lines]  # type: ignore[attr-defined]
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def current(self) -> str:
-        return self.app.list_state.current or ""
-
-    async def until(self, found: Callable[[], object]) -> None:
-        deadline_s = time.monotonic() + _TIMEOUT_S
-        while not found():
-            assert time.monotonic() < deadline_s, self.text
-            await self._pilot.pause(0.02)
-
-    async def shows(self, *texts: str) -> None:
-        await self.until(lambda: all(text in self.text for text in texts))
-
-    async def press(self, *keys: str) -> None:
-        await self._pilot.press(*keys)
-        await self._pilot.pause()
-
-    async def types(self, text: str) -> None:
-        self.app.screen.typed.post_message(events.Paste(text))  # type: ignore[attr-defined]
-        await self.press("enter")
-
-    async def click(self, x: int, y: int, times: int = 1) -> None:
-        await self._pilot.click(offset=(x, y), times=times)
-
-    async def resize(self, width: int, height: int) -> None:
-        await self._pilot.resize_terminal(width, height)
-
-    async def goes_to(self, run_id: str) -> None:
-        """Go to the row of a run by a click, once it is shown."""
-        await self.shows(run_id[:8])
-        y = next(n for n, one in enumerate(self.lines) if run_id[:8] in one)
-        await self.click(10, y)
-        await self.until(lambda: self.current == run_id)
-
-
-def top(server: ServerProcess, person: Person, width: int = 100, height: int = 28) -> None:
+def top(server: ServerProcess, person: Callable[[Screen], Awaitable[None]]) -> None:
     """Run the program at a server, with this person before it."""
-
-    async def run() -> None:
-        source = ServerSource(UserClient(GraphQLTransport(server.url)), load_settings())
-        app = TopApp(source, 0.1)
-        async with app.run_test(size=(width, height)) as pilot:
-            await person(Screen(app, pilot))
-        source.close()
-
-    asyncio.run(run())
+    before(ServerSource(UserClient(GraphQLTransport(server.url)), load_settings()), person)
 
 
 def started(command: CommandLine, agent: FakeAgent, flow: str) -> str:
@@ -306,3 +240,12 @@ def test_ctrl_c_leaves_it(command: CommandLine) -> None:
         terminal.read_until(lambda raw: "quit" in raw)
         terminal.write("\x03")
         assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_that_ends_it_leaves_the_terminal_as_it_was(command: CommandLine, number: signal.Signals) -> None:
+    with on_terminal(command, "top") as terminal:
+        terminal.read_until(lambda raw: "quit" in raw)
+        terminal.send_signal(number)
+        assert terminal.end() == 128 + number
+        assert terminal.raw.rindex("\x1b[?1049l") > terminal.raw.rindex("\x1b[?1049h")

@@ -14,6 +14,7 @@ from flowherd.cli.agent.agent_client import AgentClient
 from flowherd.cli.agent.lock_holder import agent_pid
 from flowherd.cli.failures import CommandError
 from flowherd.cli.top.agent_requests import agents_here, ask_agent_here
+from flowherd.cli.top.columns import SHORT_ID
 from flowherd.cli.top.host_reading import HostReader
 from flowherd.cli.top.local_runs import LocalRunReader, LocalRuns
 from flowherd.cli.top.picture import AgentRow, Figures, Picture, RunRow
@@ -81,11 +82,11 @@ class AgentsSource:
 
     def cancel(self, run_ids: Sequence[str]) -> str:
         """Refuse: only the server of the runs can cancel them."""
-        raise InvalidRequest(f"agents do not cancel runs, their server does: {self._way('cancel', run_ids)}")
+        raise InvalidRequest(f"use {self._way('cancel', run_ids)}: agents leave it to the server to cancel runs")
 
     def retry(self, run_ids: Sequence[str]) -> str:
         """Refuse: only the server of the runs can start them again."""
-        raise InvalidRequest(f"agents do not start runs again, their server does: {self._way('retry', run_ids)}")
+        raise InvalidRequest(f"use {self._way('retry', run_ids)}: agents leave it to the server to run them again")
 
     def ask_agent(self, name: str, action: str) -> str:
         """Have an agent pause, resume, drain or restart."""
@@ -100,10 +101,9 @@ class AgentsSource:
         return agents_here(self._loaded)
 
     def _way(self, action: str, run_ids: Sequence[str]) -> str:
-        if not self._loaded.settings.uses_work_pool:
-            return f"`flowherd {action} {run_ids[0]}`"
-        cancel = f"`prefect flow-run cancel {run_ids[0]}`"
-        return cancel if action == "cancel" else f"`prefect flow-run retry {run_ids[0]}`"
+        if self._loaded.settings.uses_work_pool:
+            return f"`prefect flow-run {action} {run_ids[0]}`"
+        return f"`flowherd {action} {run_ids[0][:SHORT_ID]}`"
 
     def _ask(self, place: Path) -> tuple[AgentRow, list[RunRow]]:
         """Return an agent and its running runs; without an answer what its directories tell."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, ClassVar
@@ -51,6 +53,8 @@ class TopApp(App[None]):
         self.coloured = not os.environ.get("NO_COLOR")
         self.terms = Terms()
         self.picture: Picture | None = None
+        #: Signals at which it ends, with the terminal as it was.
+        self.ends_at: Sequence[signal.Signals] = ()
         #: Why nothing was found out yet; empty once there is a picture.
         self.problem = ""
         self.list_state = ListState(coloured=self.coloured)
@@ -62,7 +66,12 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to ask."""
+        for number in self.ends_at:
+            asyncio.get_running_loop().add_signal_handler(number, self._end_at, number)
         self.asker.start()
+
+    def _end_at(self, number: signal.Signals) -> None:
+        self.exit(return_code=128 + number)
 
     def on_delivered(self, message: Delivered) -> None:
         """Deal with an answer."""
@@ -125,6 +134,7 @@ def run_app(source: Source, interval_s: float, *, mouse: bool) -> int:
     logger.remove()
     logger.add(lambda text: app.warn(str(text).strip()), level="WARNING", format="{message}")
     logging.lastResort = None
+    app.ends_at = (signal.SIGTERM, signal.SIGHUP)
     try:
         app.run(mouse=mouse)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from flowherd.cli.top.screens import View
 from flowherd.cli.top.sources import LogEntry, LogReader, RunPage
 from flowherd.cli.top.spans import Line
 from flowherd.states import FINISHED
+from flowherd.story.order import Group
 
 if TYPE_CHECKING:
     from flowherd.cli.top.app import TopApp
@@ -75,6 +77,10 @@ class RunScreen(View):
     def _answer(self, row: RunRow, reader: LogReader, new: list[LogEntry], page: RunPage, anew: bool) -> None:
         self._asks = False
         self._page = page
+        if page.state in FINISHED and self._row.state not in FINISHED:  # and it has no row of its own in the list
+            self._row = replace(
+                self._row, state=page.state, ended=page.ended, group=Group.ENDED, figures=None, stuck=""
+            )
         if self._reader is None and not anew:  # another level was chosen meanwhile
             self.looked()
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from flowherd.cli.top.terms import Terms
 from flowherd.client.run_list import Overview, facts_of
 from flowherd.client.wanted_lines import WantedLines, level_number
 from flowherd.errors import InvalidRequest, NotFound
+from flowherd.states import TAKEN
 from flowherd.story.agent_rows import agent_rows
 from flowherd.story.order import MOST_FAILED, MOST_NEXT, Group, Line, cut, in_order
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 MOST_ENDED, _MOST_DUE, _MOST_MATCHING = 30, 200, 200
 #: Time after which agents, and how long flows usually take, are asked for again, seconds.
 _AGENTS_EVERY_S, _USUAL_EVERY_S = 3.0, 300.0
+#: The same for what does not run, unless what runs has changed.
+_ALL_EVERY_S = 5.0
 #: An agent that was heard of longer ago is not shown.
 _LATELY = timedelta(hours=24)
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -51,18 +55,20 @@ class ServerSource:
         self._agents: Sequence[AgentView] = ()
         self._agents_s = self._usual_s = float("-inf")
         self._usual: dict[str, float] = {}
+        #: What the last look has found, with which filter, and when all of it was asked for.
+        self._found: Overview | None = None
+        self._terms = Terms()
+        self._found_s = 0.0
 
     def look(self, terms: Terms) -> Picture:
         """Return how things are."""
         now = datetime.now(timezone.utc)
         self._renew_agents()
-        wanted = terms.run_filter(self._agents)
+        found = self._found = self._renewed(terms, now)
+        most: dict[Group, int] = {}
         if terms.names_states:
-            found = self._client.run_list.groups(wanted, now, _MOST_MATCHING)
             lines = in_order(found.runs, facts_of, now, fold=False)
-            most = {}
         else:
-            found = self._client.run_list.overview(wanted, now, _MOST_DUE, ended=MOST_ENDED)
             lines = in_order([*found.runs, *_others(found)], facts_of, now)
             most = {Group.FAILED: MOST_FAILED, Group.NEXT: MOST_NEXT, Group.ENDED: MOST_ENDED}
         shown = cut(lines, most, found.totals)
@@ -78,6 +84,19 @@ class ServerSource:
             nothing="no runs match" if terms.terms else Picture.nothing,
         )
 
+    def _renewed(self, terms: Terms, now: datetime) -> Overview:
+        """Return what there is: what runs as it is now, and the rest anew if that has changed, or after a while."""
+        wanted, is_same = terms.run_filter(self._agents), terms == self._terms
+        if self._found is not None and is_same and time.monotonic() - self._found_s < _ALL_EVERY_S:
+            running = self._client.run_list.running(wanted, now)
+            others = [run for run in self._found.runs if run.state not in TAKEN]
+            if {run.id for run in running.runs} == {run.id for run in self._found.runs} - {run.id for run in others}:
+                return replace(self._found, runs=[*running.runs, *others], last_lines=running.last_lines)
+        self._terms, self._found_s = terms, time.monotonic()
+        if terms.names_states:
+            return self._client.run_list.groups(wanted, now, _MOST_MATCHING)
+        return self._client.run_list.overview(wanted, now, _MOST_DUE, ended=MOST_ENDED)
+
     def page(self, row: RunRow) -> RunPage:
         """Return what is known of a run."""
         self._renew_usual()
@@ -89,6 +108,7 @@ class ServerSource:
 
     def cancel(self, run_ids: Sequence[str]) -> str:
         """Cancel runs."""
+        self._found = None
         changes = self._client.run_changes.cancel(run_ids)
         done = sum(change.done for change in changes)
         ended = len(changes) - done
@@ -96,6 +116,7 @@ class ServerSource:
 
     def retry(self, run_ids: Sequence[str]) -> str:
         """Start runs that have ended again."""
+        self._found = None
         runs = self._client.runs.by_ids(run_ids)
         repeats = self._client.run_changes.repeat(runs, latest=False)
         new = [repeat.id for repeat in repeats if repeat.id is not None]

@@ -59,6 +59,9 @@ class RunPage:
     sentence: str
     grade: str = ""
     style: str = ""
+    #: Its state and its end, if they are newer than those of its row; empty and None if not.
+    state: str = ""
+    ended: datetime | None = None
     details: Sequence[str] = ()
     events: Sequence[Event] = ()
     processes: Sequence[ProcessLine] = ()

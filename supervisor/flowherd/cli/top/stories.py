@@ -50,6 +50,8 @@ def page_of(
     found = verdict(run, now=now, end=end, live=_live_facts(row, name, usual_s), waits=waits)
     return RunPage(
         **head_of(found),
+        state=run.state,
+        ended=run.end_time,
         events=[event_of(one) for one in story(run, states, notices, events_of(details.account), name)],
         processes=process_lines(details.processes or (details.account.processes if details.account else ())),
         no_processes="Its processes are not known." if row.is_live else "No processes are known of it.",
