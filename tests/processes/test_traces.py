@@ -105,6 +105,20 @@ def test_a_run_is_one_trace_whose_ids_follow_from_it(collector: Collector) -> No
     assert attributes(failed["run"])["cicd.pipeline.task.run.result"] == "failure"
 
 
+def test_a_trace_is_the_same_whichever_agent_reports_the_run(collector: Collector, tmp_path: Path) -> None:
+    backend, end = MemoryBackend(), tmp_path / "end"
+    wait = f"echo $TRACEPARENT; while [ ! -e {end} ]; do sleep 0.05; done"
+    run_id = backend.add_run({"type": "Command", "argv": ["sh", "-c", wait]})
+    with going(agent_of(collector, backend)):
+        wait_until(lambda: any(line.startswith("00-") for line in backend.log(run_id)))
+    with going(agent_of(collector, backend)):
+        end.touch()
+        assert wait_for_end(backend, run_id) == "Success"
+    spans = collector.of_run(run_id)
+    assert spans.keys() == {"RUN run", "run", "report"}, "what comes before was seen by the first agent"
+    assert f"00-{spans['run'].trace_id.hex()}-{spans['run'].span_id.hex()}-01" in backend.log(run_id)
+
+
 def test_a_trace_that_the_flow_itself_was_given_is_kept(collector: Collector) -> None:
     backend, given = MemoryBackend(), f"00-{'a' * 32}-{'b' * 16}-01"
     run_id = backend.add_run(PRINT, run_config={"type": "LocalRun", "env": {"TRACEPARENT": given}})

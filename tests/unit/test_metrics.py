@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from flowherd.agent.measures import Measures, RunOfHost, due_time
 from flowherd.metrics.ended_runs import EndedRun, begin_flow, count_end
@@ -28,7 +29,8 @@ def values(tally: Tally, family: str) -> dict[tuple[str, ...], float]:
 
 def ended(result: RunState = RunState.SUCCESS, cause: str | None = "exited", **more: Any) -> EndedRun:
     at = AT.timestamp()
-    return EndedRun(flow="etl", result=result, cause=cause, started=at, ended=at + 3, known=at + 4, **more)
+    given = {"flow": "etl", **more}
+    return EndedRun(result=result, cause=cause, started=at, ended=at + 3, known=at + 4, **given)
 
 
 def flow_run(**more: Any) -> FlowRun:
@@ -152,6 +154,15 @@ def test_the_text_has_each_family_that_the_program_has_and_no_other() -> None:
     assert "flowherd_waiting_seconds_count 0.0" in text
     assert "process_cpu_seconds_total" in text
     assert "flowherd_claim_seconds" not in text, "only an agent claims"
+
+
+@pytest.mark.parametrize("name", ['a\n"b\\', "\ud800 half a character", "a\0b", "\u202eabc", "x" * 5000, ""])
+def test_a_flow_of_any_name_makes_a_text_that_can_be_read(name: str) -> None:
+    tally = Tally()
+    count_end(tally, ended(flow=name))
+    text = exposition(Part.SERVER, tally, [])[0].decode()
+    found = [one for metric in text_string_to_metric_families(text) for one in metric.samples if one.name == ENDS]
+    assert {one.labels["flow"] for one in found} == {tally.flow(name)}
 
 
 def test_prometheus_is_answered_in_openmetrics_if_it_asks_for_it() -> None:

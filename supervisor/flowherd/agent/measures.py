@@ -105,7 +105,7 @@ class Measures:
 def due_time(flow_run: FlowRun) -> float | None:
     """Return when a run was due, seconds since the epoch: for its first start, or that of its state if it is later."""
     state = flow_run.serialized_state if isinstance(flow_run.serialized_state, Mapping) else {}
-    given = (flow_run.scheduled_start_time, state.get("start_time"))
+    given = dict.fromkeys((flow_run.scheduled_start_time, state.get("start_time")))
     return max((at for at in map(_seconds, given) if at is not None), default=None)
 
 

@@ -101,6 +101,7 @@ FAMILIES: Sequence[Family] = (
     _counter("lines_dropped", BOTH, "Lines that runs wrote beyond their cap or to a full disk, counted at their end."),
     _gauge("spool_bytes", AGENT, "Output that the backend does not have yet."),
     _gauge("spool_limit_bytes", AGENT, "Output from which on nothing is claimed; missing if there is no limit."),
+    _gauge("notifications_waiting", SERVER, "Notifications that are not delivered; missing if none are.", "channel"),
     _gauge("database_bytes", SERVER, "Size of the database."),
     # The host.
     _gauge("host_cpus", BOTH, "Processors of the host."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from flowherd.metrics.common import build_info, host_samples
 from flowherd.metrics.exposition import exposition
@@ -16,6 +16,7 @@ from flowherd.story.agent_report import read_agent_report
 from flowherd.story.order import LATE_AFTER
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import SECOND_US, now_us
+from flowherd_server.store.notification_tables import NOTIFICATION, WAITS
 from flowherd_server.store.run_counts import RUN_COUNT
 from flowherd_server.store.tables import AGENT, FLOW_RUN
 
@@ -49,6 +50,9 @@ def _gauges(core: ServerCore, connection: Connection) -> Iterator[Sample]:
     late = select(func.count()).select_from(FLOW_RUN).where(_DUE, FLOW_RUN.c.state_start_time < late_us)
     yield Sample("flowherd_late_runs", float(connection.execute(late).scalar() or 0))
     yield from _agents(core, connection, now)
+    waiting = select(NOTIFICATION.c.channel, func.count()).where(text(WAITS)).group_by(NOTIFICATION.c.channel)
+    for channel, count in connection.execute(waiting):
+        yield Sample("flowherd_notifications_waiting", float(count), (channel,))
     yield Sample("flowherd_database_bytes", float(_pragma(connection, "page_count") * _pragma(connection, "page_size")))
 
 
