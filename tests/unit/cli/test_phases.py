@@ -33,6 +33,16 @@ def test_the_steps_stand_in_the_order_in_which_they_happened() -> None:
     assert [step.phase for step in found if step.at is None] == ["created", "due"]
 
 
+def test_the_first_line_is_known_of_a_run_whose_log_the_server_does_not_have() -> None:
+    states = [state("Running", 10), state("Success", 50, code=12, first_line=14)]
+    assert [row[0] for row in as_rows(phases(None, states, StoredTimes(), None))] == [
+        "started",
+        "code",
+        "first line",
+        "ended",
+    ]
+
+
 def test_of_a_run_of_another_release_what_its_states_tell() -> None:
     found = phases(None, [state("Submitted", 1), state("Running", 3), state("Failed", 8)], StoredTimes(), None)
     assert [step.phase for step in found if step.at is not None] == ["claimed", "started", "ended"]

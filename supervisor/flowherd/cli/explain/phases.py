@@ -99,7 +99,7 @@ def _from_directory(local: LocalFacts) -> dict[str, datetime]:
 
 
 def _times(given: Any) -> dict[str, datetime]:
-    return {name: datetime.fromtimestamp(at_s, timezone.utc) for name, at_s in known_phases(given)}
+    return {name.replace("_", " "): datetime.fromtimestamp(at_s, timezone.utc) for name, at_s in known_phases(given)}
 
 
 def _read(text: object) -> datetime | None:
