@@ -125,6 +125,15 @@ def test_phases_are_measured_from_the_times_that_the_runner_wrote_down() -> None
     assert values(tally, "flowherd_flow_cpu_seconds_total") == {("etl",): 1.5}
 
 
+def test_a_run_that_its_engine_left_waiting_for_its_next_start_has_not_ended() -> None:
+    measures = Measures()
+    end = StateReport(flow_run_id="r", state=RunState.SUCCESS, message="", at=AT, reason="exited", of_process=True)
+    measures.reported(RunOfHost("r", "mild-marten", "etl", "a1", AT), end, RunState.RETRYING)
+    assert not any(values(measures.tally, ENDS).values())
+    measures.reported(RunOfHost("r", "mild-marten", "etl", "a2", AT), end, RunState.SUCCESS)
+    assert sum(values(measures.tally, ENDS).values()) == 1
+
+
 def test_two_clocks_that_disagree_make_no_negative_duration() -> None:
     tally = Tally()
     tally.observe("flowherd_waiting_seconds", -3.0)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flowherd.metrics.ended_runs import EndedRun, begin_flow, count_end
 from flowherd.metrics.tally import Tally
-from flowherd.states import RunState
+from flowherd.states import FINISHED, RunState
 from flowherd.times import read_time
 from flowherd.values import FlowRun, StateReport
 
@@ -80,7 +80,12 @@ class Measures:
             self._claimed.pop(next(iter(self._claimed)), None)
 
     def reported(self, run: RunOfHost, end: StateReport, result: RunState) -> None:
-        """Count a run whose end the backend has; `result` is the state there."""
+        """Count a run whose end the backend has; `result` is the state there.
+
+        A run whose own engine has left it waiting for its next start has not ended.
+        """
+        if result not in FINISHED:
+            return
         claim, known = self._claimed.pop(run.id, None), time.time()
         phases, figures = dict(end.phases), dict(end.figures)
         started = None if run.started is None else run.started.timestamp()
