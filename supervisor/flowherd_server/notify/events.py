@@ -73,10 +73,14 @@ def take_events(desk: Desk) -> int:
     events = NOTIFICATION_EVENT.c
     query = select(NOTIFICATION_EVENT).order_by(events.seq).limit(MOST_AT_ONCE)
     rows = desk.connection.execute(query).mappings().all()
+    missed: dict[str, list[RowMapping]] = {}
     for row in rows:
-        flow = _flow(desk.connection, row["flow_id"])
-        if flow is not None:
-            _take(desk, row, flow)
+        if row["kind"] == "missed" or row["state"] == RunState.SKIPPED:
+            missed.setdefault(row["flow_id"], []).append(row)
+        else:
+            _take_end(desk, row)
+    for of_flow in missed.values():
+        _take_missed(desk, of_flow)
     if rows:
         desk.connection.execute(delete(NOTIFICATION_EVENT).where(events.seq <= rows[-1]["seq"]))
     return len(rows)
@@ -110,30 +114,36 @@ def _flow(connection: Connection, flow_id: str) -> RowMapping | None:
     return connection.execute(query).mappings().first()
 
 
-def _take(desk: Desk, event: RowMapping, flow: RowMapping) -> None:
-    run = _run(desk.connection, event["flow_run_id"])
-    about = Subject(flow=flow["name"], project=flow["project"], labels=tuple(run.get("labels", ())))
-    if event["kind"] == "missed" or event["state"] == RunState.SKIPPED:
-        _take_missed(desk, event, about, run)
-    else:
-        _take_end(desk, event, f"flow:{flow['flow_group_id']}", about, run)
+def _about(flow: RowMapping, run: Mapping[str, Any]) -> Subject:
+    return Subject(flow=flow["name"], project=flow["project"], labels=tuple(run.get("labels", ())))
 
 
-def _take_missed(desk: Desk, event: RowMapping, about: Subject, run: Mapping[str, Any]) -> None:
-    count = event["count"] or 1
-    text = event["message"] or ""
+def _take_missed(desk: Desk, events: Sequence[RowMapping]) -> None:
+    """Notify of all missed times of one flow, as one notification."""
+    flow = _flow(desk.connection, events[0]["flow_id"])
+    if flow is None:
+        return
+    run = _run(desk.connection, events[0]["flow_run_id"])
+    count = sum(event["count"] or 1 for event in events)
+    texts = dict.fromkeys(event["message"] or "" for event in events)
+    fields = _run_fields(desk, run, events[0]["state"]) if len(events) == 1 else {}
     desk.send(
         Kind.MISSED,
-        about,
-        missed_title(str(about.flow), count),
-        sentence=sentence(text),
+        _about(flow, run),
+        missed_title(flow["name"], count),
+        sentence=sentence(" ".join(texts)),
         count=count,
-        since=event["at"] / SECOND_US,
-        **_run_fields(desk, run, event["state"]),
+        since=min(event["at"] for event in events) / SECOND_US,
+        **fields,
     )
 
 
-def _take_end(desk: Desk, event: RowMapping, key: str, about: Subject, run: Mapping[str, Any]) -> None:
+def _take_end(desk: Desk, event: RowMapping) -> None:
+    flow_row = _flow(desk.connection, event["flow_id"])
+    if flow_row is None:
+        return
+    run = _run(desk.connection, event["flow_run_id"])
+    key, about = f"flow:{flow_row['flow_group_id']}", _about(flow_row, run)
     is_bad = event["state"] in BAD
     marks = _marks(event["serialized_state"])
     message = event["message"] or ""

@@ -23,6 +23,7 @@ from flowherd_server.schedules.make_up import missed_firings, rules_of_flow
 from flowherd_server.schedules.schedule import Firing, clock_parameters, clocks_of, has_ended, next_firings
 from flowherd_server.store.indexes import FOLLOWS_SCHEDULE, IS_HELD, IS_SCHEDULED, IS_TRIED_AGAIN
 from flowherd_server.store.microseconds import SECOND_US, format_time, to_us
+from flowherd_server.store.notification_tables import is_anything_notified, store_missed
 from flowherd_server.store.plain import StoredRow
 from flowherd_server.store.row_lookup import row_by_id
 from flowherd_server.store.tables import FLOW, FLOW_GROUP, FLOW_RUN
@@ -33,6 +34,8 @@ _KEY_PREFIX = "auto-scheduled:"
 #: When to look again for runs of a schedule that gives none at present, and of one that cannot be followed; the
 #: interval of the dialect's real server.
 LOOK_AGAIN_AFTER_US = 150 * SECOND_US
+#: Most times of a schedule that are counted as missed.
+_MOST_MISSED = 1000
 #: Time that never comes, for a schedule that has ended.
 _NEVER_US = to_us(datetime.max.replace(tzinfo=timezone.utc))
 
@@ -99,6 +102,8 @@ def create_auto_runs(call: Call, flow: StoredRow, *, make_up: bool = False) -> N
     # same time as the latest run may be another clock's; create_flow_run finds by its key whether it has a run already.
     latest_us = _latest_auto_run(call, flow["id"])
     missed = missed_firings(schedule, rules_of_flow(flow), latest_us, call.now) if make_up and latest_us else []
+    if make_up and latest_us:
+        _note_missed(call, flow["id"], schedule, latest_us, made_up=len(missed))
     for firing in (*missed, *firings):
         if firing.at_us >= latest_us:
             create_flow_run(call, flow, _request(firing))
@@ -107,6 +112,17 @@ def create_auto_runs(call: Call, flow: StoredRow, *, make_up: bool = False) -> N
     else:
         due_us = _NEVER_US if has_ended(schedule, call.now) else call.now + LOOK_AGAIN_AFTER_US
     look_again(call.connection, flow["id"], due_us)
+
+
+def _note_missed(call: Call, flow_id: str, schedule: Mapping[str, Any], after_us: int, *, made_up: int) -> None:
+    """Note the times since the latest run that none will be made up for, if somebody wants to be notified of them."""
+    if after_us >= call.now or not is_anything_notified(call.connection):
+        return
+    passed = [each.at_us for each in next_firings(schedule, after_us, _MOST_MISSED) if each.at_us <= call.now]
+    if len(passed) > made_up:
+        text = "No server was running at the time."
+        store_missed(call.connection, flow_id, passed[0], len(passed) - made_up, text)
+        call.effects.notifications = True
 
 
 def lacks_a_later_run(call: Call, run: StoredRow) -> bool:

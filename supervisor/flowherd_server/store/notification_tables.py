@@ -6,7 +6,7 @@ does nothing as long as there is no rule or no channel. Of the good ends only th
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, Index, Integer, String, Table, text
+from sqlalchemy import Column, Connection, Index, Integer, String, Table, insert, text
 
 from flowherd.flow_rules import NOT_MADE_UP
 from flowherd.states import SUCCESSFUL, RunState
@@ -106,11 +106,12 @@ _HAD_FAILED = (
     "EXISTS (SELECT 1 FROM notification_condition WHERE key = 'flow:' || "
     "(SELECT flow_group_id FROM flow WHERE id = NEW.flow_id)) OR EXISTS (SELECT 1 FROM notification_event)"
 )
+_IS_NOTIFIED = "EXISTS (SELECT 1 FROM notification_rule) AND EXISTS (SELECT 1 FROM notification_channel)"
 _TRIGGER = "flow_run_end_to_notify"
 _END_TO_NOTIFY = (
     f"CREATE TRIGGER {_TRIGGER} AFTER UPDATE OF state ON flow_run WHEN OLD.version <> NEW.version "
     f"AND ({_in(BAD)} OR {_in(GOOD)} OR NEW.state = '{RunState.SKIPPED.value}') "
-    "AND EXISTS (SELECT 1 FROM notification_rule) AND EXISTS (SELECT 1 FROM notification_channel) "
+    f"AND {_IS_NOTIFIED} "
     f"AND ({_in(BAD)} OR ({_in(GOOD)} AND ({_HAD_FAILED})) OR instr(NEW.state_message, '{NOT_MADE_UP}') > 0) "
     "BEGIN INSERT INTO notification_event "
     '(kind, flow_run_id, flow_id, state, message, serialized_state, "at") VALUES '
@@ -125,3 +126,14 @@ def watch_ends(connection: Connection) -> None:
     if connection.exec_driver_sql(query, (_TRIGGER,)).scalar() != _END_TO_NOTIFY:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {_TRIGGER}")
         connection.exec_driver_sql(_END_TO_NOTIFY)
+
+
+def is_anything_notified(connection: Connection) -> bool:
+    """Return whether there are rules and channels."""
+    return bool(connection.exec_driver_sql(f"SELECT {_IS_NOTIFIED}").scalar())
+
+
+def store_missed(connection: Connection, flow_id: str, since_us: int, count: int, why: str) -> None:
+    """Note that so many times of a flow's schedule, from `since_us` on, have passed without a run."""
+    event = {"kind": "missed", "flow_id": flow_id, "message": why, "at": since_us, "count": count}
+    connection.execute(insert(NOTIFICATION_EVENT), event)

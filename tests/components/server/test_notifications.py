@@ -220,6 +220,16 @@ def test_a_run_that_was_skipped_as_missed_is_told(office: Office) -> None:
     assert "catch-up: last" in told[0]["sentence"]
 
 
+def test_times_in_which_no_server_ran_are_told_if_they_are_not_made_up_for(office: Office) -> None:
+    office.open({"on": ["missed"]})
+    office.world.flow(name="hourly", every_us=60 * MINUTE_US, catch_up="last")
+    office.world.look()  # creates four runs
+    office.world.pass_time(seconds=8 * 3600)
+    told = office.wait_for(1)
+    assert sum(each["count"] for each in told) == 3 + 4  # and those that were made but not started in time
+    assert "No server was running at the time." in " ".join(each["sentence"] for each in told)
+
+
 def test_a_late_flow_is_told_once_and_again_when_it_has_started(office: Office) -> None:
     flow_id = office.world.flow(name="nightly")
     runs = [office.world.run(flow_id, name) for name in ("one", "two")]
