@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 
 from flowherd.host_figures import DiskFigures
 from flowherd.notify.kinds import Kind
 from flowherd.notify.rules import Subject
-from flowherd.shown_times import spoken_size, spoken_span
+from flowherd.notify.thresholds import is_much_unsent, is_nearly_full
+from flowherd.notify.wording import disk_title, spool_title
+from flowherd.shown_times import spoken_span
 from flowherd.story.records import AGENT_ALIVE_S, AgentView
 from flowherd_server.notify.found import Around, Found
 
@@ -16,10 +17,6 @@ from flowherd_server.notify.found import Around, Found
 _FORGOTTEN_S = 86_400.0
 #: Words of a hold by which an agent announces its end.
 _ENDING = frozenset({"stopping", "draining", "restarting"})
-#: Share of the most output that may wait from which on it is much, and below which it is not any more.
-MUCH_UNSENT, NO_LONGER_MUCH = 0.8, 0.7
-#: A disk has room again with this many times as much room as one that is low has at most.
-_ROOM_AGAIN = 1.1
 _ANYTHING = Subject()
 
 
@@ -58,14 +55,13 @@ def look_for_unsent_output(around: Around, found: Found) -> None:
         report, key = agent.report, _key(Kind.SPOOL, agent)
         if report is None or report.unsent_bytes is None or not report.unsent_most_bytes:
             continue
-        share = report.unsent_bytes / report.unsent_most_bytes
-        size, most = spoken_size(report.unsent_bytes), spoken_size(report.unsent_most_bytes)
-        about = Subject(labels=agent.labels)
-        if share > MUCH_UNSENT or (key in around.known and share >= NO_LONGER_MUCH):
-            what = f"{_named(agent)} has {size} of output that the server does not have yet, of {most} at most"
+        unsent, most = report.unsent_bytes, report.unsent_most_bytes
+        is_much = is_much_unsent(unsent, most, was_much=key in around.known)
+        what, about = spool_title(_named(agent), unsent, most, is_much=is_much), Subject(labels=agent.labels)
+        if is_much:
             found.trouble(key, Kind.SPOOL, what, about, None, agent=agent.name)
         else:
-            found.relief(key, f"{_named(agent)} has sent its output: {size} are left", about, agent=agent.name)
+            found.relief(key, what, about, agent=agent.name)
     found.kept |= around.keys_of(Kind.SPOOL) - {_key(Kind.SPOOL, agent) for agent in living}
 
 
@@ -87,15 +83,14 @@ def look_for_full_disks(around: Around, found: Found) -> None:
 def _disk(around: Around, found: Found, disk: DiskFigures, host: str, about: Subject) -> str:
     # Directories on one host that agree in this are on one file system.
     key = f"{Kind.DISK}:{host}:{disk.total_bytes}"
-    size = f"{spoken_size(disk.free_bytes)} of {spoken_size(disk.total_bytes)}"
-    nearly = replace(disk, free_bytes=int(disk.free_bytes / _ROOM_AGAIN)).is_low
     if key in {each.key for each in found.troubles}:
         return key
-    if disk.is_low or (key in around.known and nearly):
-        what = f"The disk of {disk.path} on {host} is nearly full: {size} are free"
+    is_low = is_nearly_full(disk, was_full=key in around.known)
+    what = disk_title(disk, host, is_low=is_low)
+    if is_low:
         found.trouble(key, Kind.DISK, what, about, None)
     else:
-        found.relief(key, f"The disk of {disk.path} on {host} has room again: {size} are free", about)
+        found.relief(key, what, about)
     return key
 
 

@@ -10,14 +10,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
-from flowherd.notify.changes import Change, Condition, change_by_end
+from flowherd.notify.changes import Condition
+from flowherd.notify.ends import End, notice_of_end
 from flowherd.notify.kinds import Kind
 from flowherd.notify.message import LAST_LINES, Notification, log_line, sentence
 from flowherd.notify.rules import Rule, Subject, channels_for
-from flowherd.notify.wording import end_title, missed_title, recovery_title
+from flowherd.notify.wording import missed_title
 from flowherd.states import RunState
 from flowherd.story.order import BAD
-from flowherd_runner.contract import reasons
 from flowherd_server.notify.outbox import put
 from flowherd_server.runs.accounts import accounts_of
 from flowherd_server.runs.rescue import FOUND_LOST
@@ -28,7 +28,6 @@ from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, PROJECT
 
 #: Most events that are looked at in one transaction.
 MOST_AT_ONCE = 100
-_LOST = frozenset({reasons.REASON_LOST, reasons.REASON_REBOOT})
 _LAST_LINES = "SELECT message FROM log_line WHERE run = ? ORDER BY id DESC LIMIT ?"
 
 
@@ -144,38 +143,27 @@ def _take_end(desk: Desk, event: RowMapping) -> None:
         return
     run = _run(desk.connection, event["flow_run_id"])
     key, about = f"flow:{flow_row['flow_group_id']}", _about(flow_row, run)
-    is_bad = event["state"] in BAD
     marks = _marks(event["serialized_state"])
-    message = event["message"] or ""
-    kind = Kind.LOST if marks.get("reason") in _LOST or message.startswith(FOUND_LOST) else Kind.FAILED
-    mark = f"{kind.value} {marks.get('reason') or event['state']}"
-    known = conditions(desk.connection).get(key)
-    change = change_by_end(known, is_bad=is_bad, mark=mark)
-    fields = _run_fields(desk, run, event["state"])
-    flow = str(about.flow)
-    if change is Change.OVER and known is not None:
+    end = End(
+        flow=flow_row["name"],
+        state=event["state"],
+        is_bad=event["state"] in BAD,
+        message=event["message"] or "",
+        reason=marks.get("reason"),
+        grade=marks.get("grade"),
+        is_abandoned=(event["message"] or "").startswith(FOUND_LOST),
+        at=event["at"] / SECOND_US,
+    )
+    notice = notice_of_end(end, key, conditions(desk.connection).get(key))
+    if notice is None:
+        return
+    fields = {**_run_fields(desk, run, event["state"]), **notice.fields}
+    if notice.condition is None:
         delete_condition(desk.connection, key)
-        text = recovery_title(flow, known.count)
-        fields |= {"count": known.count, "since": known.since}
-        desk.send(Kind.RECOVERED, about, text, over=known.kind, sentence=sentence(message), **fields)
-    elif change is not None:
-        count = 1 if known is None else known.count + 1
-        since = event["at"] / SECOND_US if known is None else known.since
-        store_condition(desk.connection, Condition(key=key, kind=kind, mark=mark, since=since, count=count))
-        desk.send(
-            kind,
-            about,
-            end_title(flow, kind, change, count, message),
-            again=change is Change.AGAIN,
-            sentence=sentence(message),
-            grade=marks.get("grade"),
-            reason=marks.get("reason"),
-            count=count,
-            since=since,
-            evidence=_evidence(desk.connection, run),
-            last_lines=_last_lines(desk.connection, run),
-            **fields,
-        )
+    else:
+        store_condition(desk.connection, notice.condition)
+        fields |= {"evidence": _evidence(desk.connection, run), "last_lines": _last_lines(desk.connection, run)}
+    desk.send(notice.kind, about, notice.title, over=notice.over, again=notice.again, **fields)
 
 
 def _run(connection: Connection, run_id: str | None) -> dict[str, Any]:

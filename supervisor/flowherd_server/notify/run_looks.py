@@ -10,20 +10,19 @@ from sqlalchemy import RowMapping, Select, select, text
 from flowherd.notify.kinds import Kind
 from flowherd.notify.message import sentence
 from flowherd.notify.rules import Subject
-from flowherd.shown_times import spoken_size, spoken_span
+from flowherd.notify.thresholds import is_near_limit
+from flowherd.notify.wording import memory_title
+from flowherd.shown_times import spoken_span
 from flowherd.states import ACTIVE, FINISHED, RunState
 from flowherd.story.live import RunFigures
 from flowherd.story.order import LATE_AFTER
 from flowherd.story.records import RunRecord
-from flowherd.story.verdict import NEAR_LIMIT_SHARE
 from flowherd.story.waiting import run_waits
 from flowherd_server.notify.found import Around, Found
 from flowherd_server.store.indexes import WAITS
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
 from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, PROJECT
 
-#: Share of its limit below which a run that was near it is so no more.
-_NO_LONGER_NEAR = 0.8
 #: Most runs that one look reads.
 _MOST_ROWS = 2_000
 _NOT_STUCK = "is no longer stuck"
@@ -89,9 +88,9 @@ def _near_limit(around: Around, found: Found, row: RowMapping, figures: RunFigur
     if figures is None or figures.memory_bytes is None or not figures.memory_limit_bytes:
         found.kept.add(key)
         return
-    share = figures.memory_bytes / figures.memory_limit_bytes
-    uses = f"{row['flow']} uses {share * 100:.0f} % of its memory limit of {spoken_size(figures.memory_limit_bytes)}"
-    if share >= NEAR_LIMIT_SHARE or (key in around.known and share >= _NO_LONGER_NEAR):
+    used, limit = figures.memory_bytes, figures.memory_limit_bytes
+    uses = memory_title(row["flow"], used, limit)
+    if is_near_limit(used, limit, was_near=key in around.known):
         found.trouble(key, Kind.NEAR_LIMIT, uses, _about(row), 0.0, **_fields(around, row))
     else:
         found.relief(key, f"{uses} again", _about(row), **_fields(around, row))
