@@ -38,6 +38,8 @@ class PoolAgent:
         self.command = CommandLine(directory / "flowherd", home)
         self.command.home.mkdir()
         self.deployments: dict[str, str] = {}
+        #: Address of the HTTP API of an agent that a test has started with one.
+        self.address = ""
 
     def prefect_command(self, *arguments: str) -> str:
         """Run Prefect's own command as a user does; return what it prints."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.peers.environments import PREFECT_3, required_installation
 from tests.peers.prefect3.pool_agent import END_S, PoolAgent
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.commands import Background, CommandLine
 from tests.support.leftovers import none_left
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,7 +39,9 @@ def pool(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def agent(pool: PoolAgent) -> Iterator[Background]:
     """One agent for the tests that leave it alive."""
-    with pool.start(FLOWHERD__AGENT__GRACE="1") as going:
+    address = f"http://127.0.0.1:{free_port()}"
+    with pool.start(FLOWHERD__AGENT__GRACE="1", FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS=address) as going:
+        pool.address = address
         yield going
 
 
@@ -73,6 +78,19 @@ def test_a_run_that_prefects_own_command_cancels_ends_as_cancelled(pool: PoolAge
     pool.prefect_command("flow-run", "cancel", run_id)
     assert pool.end(run_id) == "CANCELLED", pool.story(run_id)
     wait_until(lambda: pool.states(run_id)[-2:] == ["CANCELLING", "CANCELLED"], what=lambda: pool.story(run_id))
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_agents_metrics_have_the_ends_of_runs_by_flow_and_cause(pool: PoolAgent) -> None:
+    for flow, state in (("greeting", "COMPLETED"), ("deadly", "CRASHED")):
+        assert pool.end(pool.run(flow, parameters={"name": "x"} if flow == "greeting" else {})) == state
+    text = requests.get(f"{pool.address}/metrics", timeout=10).text
+    for labels in (
+        'cause="exited",flow="greeting",result="Success"',
+        'cause="signal",flow="deadly",result="Failed"',
+    ):
+        assert re.search(rf"^flowherd_runs_ended_total{{{labels}}} [1-9]", text, re.MULTILINE), text
+    assert re.search(r"^flowherd_fork_seconds_count [1-9]", text, re.MULTILINE), text
 
 
 @pytest.mark.usefixtures("agent")
