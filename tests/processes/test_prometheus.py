@@ -19,7 +19,7 @@ from tests.support.agents import going
 from tests.support.dialect import Client
 from tests.support.ports import free_port
 from tests.support.prometheus import CONF, RULES, Prometheus, configuration, promtool, running_prometheus
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import ServerProcess
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
@@ -51,6 +51,15 @@ def agent_of(server: ServerProcess, port: int) -> Iterator[str]:
         yield wait_until(lambda: agent.api_address)
 
 
+@contextmanager
+def closing_server(server: ServerProcess) -> Iterator[None]:
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+
+
 def flow(client: Client, script: str, name: str) -> str:
     storage = {"type": "Command", "argv": ["sh", "-c", script]}
     return client.flow(name=name, storage=storage, run_config={"type": "LocalRun", "labels": ["x"]})
@@ -68,30 +77,30 @@ def text_of(address: str, path: str = "/metrics") -> str:
 
 
 def test_counters_go_on_over_a_restart_of_agent_and_server(tmp_path: Path) -> None:
-    port = free_port()
-    with running_server(tmp_path / "server") as server:
+    ports = free_port(), free_port()
+    server = ServerProcess(tmp_path / "server", port=ports[0])
+    config = configuration(tmp_path, *(f"127.0.0.1:{port}" for port in ports))
+    with running_prometheus(config) as prometheus, closing_server(server):
         client = Client(server)
         good, bad = flow(client, "echo a; echo b", "good"), flow(client, "exit 3", "bad")
-        config = configuration(tmp_path, server.url.removeprefix("http://"), f"127.0.0.1:{port}")
-        with running_prometheus(config) as prometheus:
-            with agent_of(server, port) as address:
-                scraped(prometheus, lambda job: prometheus.number(f'up{{job="{job}"}}') == 1)
-                for flow_id in (good, good, bad):
-                    run_once(client, flow_id)
-                scraped(prometheus, lambda job: prometheus.number(f'sum({ENDS}{{job="{job}"}})') == 3)
-                check_texts(client, server, address)
-            server.restart()
-            with agent_of(server, port):
-                scraped(prometheus, lambda job: prometheus.number(f'up{{job="{job}"}}') == 1)
-                wait_until(lambda: prometheus.number(f'sum({ENDS}{{job="{JOBS[0]}"}})') == 0, what="the server's 0")
-                run_once(client, good)
-                for job in JOBS:
-                    selector = f'{ENDS}{{job="{job}",flow="good",result="Success"}}'
-                    wait_until(lambda selector=selector: prometheus.number(selector) == 1)  # type: ignore[misc]
-                    assert prometheus.increase(selector) == 3, f"runs of the flow good, by {job}"
-                    assert prometheus.increase(f'{ENDS}{{job="{job}",flow="bad"}}') == 1
-                check_failing_flow(prometheus)
-                check_dashboard(prometheus)
+        with agent_of(server, ports[1]) as address:
+            scraped(prometheus, lambda job: prometheus.number(f'up{{job="{job}"}}') == 1)
+            for flow_id in (good, good, bad):
+                run_once(client, flow_id)
+            scraped(prometheus, lambda job: prometheus.number(f'sum({ENDS}{{job="{job}"}})') == 3)
+            check_texts(client, server, address)
+        server.restart()
+        with agent_of(server, ports[1]):
+            scraped(prometheus, lambda job: prometheus.number(f'up{{job="{job}"}}') == 1)
+            wait_until(lambda: prometheus.number(f'sum({ENDS}{{job="{JOBS[0]}"}})') == 0, what="the server's 0")
+            run_once(client, good)
+            for job in JOBS:
+                selector = f'{ENDS}{{job="{job}",flow="good",result="Success"}}'
+                wait_until(lambda selector=selector: prometheus.number(selector) == 1)  # type: ignore[misc]
+                assert prometheus.increase(selector) == 3, f"runs of the flow good, by {job}"
+                assert prometheus.increase(f'{ENDS}{{job="{job}",flow="bad"}}') == 1
+            check_failing_flow(prometheus)
+            check_dashboard(prometheus)
 
 
 def scraped(prometheus: Prometheus, condition: Callable[[str], bool]) -> None:

@@ -27,16 +27,16 @@ STOP_S = 15.0
 class ServerProcess:
     """`python -m flowherd_server` on one data directory; it keeps its port over restarts.
 
-    `settings` are those of the section [server] by name.
+    `port` 0 picks a free one. `settings` are those of the section [server] by name.
     """
 
-    def __init__(self, data_dir: Path, token: str = "", **settings: Any) -> None:
+    def __init__(self, data_dir: Path, token: str = "", port: int = 0, **settings: Any) -> None:
         self.data_dir = data_dir
         self.home = data_dir.with_name(data_dir.name + "-home")
         self.token = token
         self.url = ""
         self._settings = settings
-        self._port = 0
+        self._port = port
         self._errors = data_dir.with_name(data_dir.name + "-stderr")
         self._mark = current_mark()
         self._process: subprocess.Popen[str] | None = None
