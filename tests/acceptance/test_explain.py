@@ -59,6 +59,7 @@ def test_the_story_of_a_run_from_its_creation_to_its_end(command: CommandLine, s
         going = command.json("explain", run_id)
         assert going["waiting"] == ["Agent 'worker' has it."]
         assert going["runner_alive"] is True
+        assert going["verdict"]["sentence"].startswith("Running for ")
         assert events(going) == ["created", "queued", "claimed", "started", "running"]
         started = next(h for h in going["timeline"] if h["what"] == "started")
         assert str(command.runs()[run_id]["pid"]) in started["detail"]

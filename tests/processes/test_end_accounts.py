@@ -92,7 +92,9 @@ def test_how_a_run_ended_is_sent_with_dated_events(tmp_path: Path) -> None:
         assert [event.at_s for event in killed.events] == sorted(event.at_s for event in killed.events)
         timed_out = sent(backend, late)
         assert whats(timed_out) == ["started", "asked to end", "process ended"]
-        assert timed_out is not None and timed_out.events[1].detail == "timeout"
+        assert timed_out is not None and timed_out.events[1].detail == (
+            "timeout: the run had not ended after its limit of 0.2 s"
+        )
 
 
 def test_what_happened_before_a_change_of_agents_is_kept(tmp_path: Path) -> None:

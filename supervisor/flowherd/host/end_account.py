@@ -106,7 +106,8 @@ def _asked(run: Run, record: Mapping[str, Any]) -> RunEvent | None:
     asked_at = read_moment(record.get("asked_at"))
     if asked_at is None:
         return None
-    return RunEvent(at_s=asked_at, what=ASKED_TO_END, detail=str(record.get("reason")))
+    why = str(record.get("evidence") or "").partition("; ")[0]
+    return RunEvent(at_s=asked_at, what=ASKED_TO_END, detail=f"{record.get('reason')}: {why}")
 
 
 def _peak(run: Run, record: Mapping[str, Any]) -> int | None:

@@ -210,7 +210,10 @@ def _of_host(states: Sequence[StateView], of_host: Sequence[TimelineEntry]) -> I
     }
     for entry in of_host:
         if entry.what not in told:
-            yield StoryLine(at=entry.at, what=entry.what, detail=entry.detail, tone=_TONES.get(entry.what, Tone.WAIT))
+            tone, detail = _TONES.get(entry.what, Tone.WAIT), entry.detail
+            if entry.what == ASKED_TO_END:  # the reason's word is there for programs
+                detail = detail.partition(": ")[2] or detail
+            yield StoryLine(at=entry.at, what=entry.what, detail=detail, tone=tone)
 
 
 def _logged(

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from flowherd.shown_times import spoken_size, spoken_span
 from flowherd.states import ACTIVE, RunState
-from flowherd.story.account import Account
+from flowherd.story.account import Account, read_moment
 from flowherd.story.records import NoticeView, RunRecord
 from flowherd.story.tones import Tone, tone_of
 
@@ -81,21 +81,6 @@ def verdict(
     return Verdict(sentence=_first_line(sentence), tone=tone_of(run.state), details=tuple(more))
 
 
-def live_facts(run: RunRecord, agent: str | None) -> LiveFacts:
-    """Return the facts of a run that has not ended, whose figures were asked for."""
-    figures = run.figures
-    if figures is None:
-        return LiveFacts(agent=agent, stuck=run.stuck)
-    last_line_at = None if figures.last_line_at is None else datetime.fromtimestamp(figures.last_line_at, timezone.utc)
-    return LiveFacts(
-        agent=agent,
-        stuck=run.stuck,
-        last_line_at=last_line_at,
-        memory_bytes=figures.memory_bytes,
-        memory_limit_bytes=figures.memory_limit_bytes,
-    )
-
-
 def end_facts(
     run: RunRecord,
     reason: str | None,
@@ -114,6 +99,20 @@ def end_facts(
             survivors=account.survivors,
         )
     return EndFacts(reason=reason, grade=grade, evidence=logged_evidence(run, notices) or "")
+
+
+def live_facts(run: RunRecord, agent: str | None = None, usual_s: float | None = None) -> LiveFacts:
+    """Return the facts of a run that has not ended, whose figures were asked for."""
+    found = run.figures
+    line_at = None if found is None else read_moment(found.last_line_at)
+    return LiveFacts(
+        agent=agent,
+        usual_s=usual_s,
+        stuck=run.stuck,
+        last_line_at=None if line_at is None else datetime.fromtimestamp(line_at, timezone.utc),
+        memory_bytes=None if found is None else found.memory_bytes,
+        memory_limit_bytes=None if found is None else found.memory_limit_bytes,
+    )
 
 
 def logged_evidence(run: RunRecord, notices: Sequence[NoticeView]) -> str | None:
@@ -153,7 +152,7 @@ def _running(run: RunRecord, live: LiveFacts, waits: Sequence[str], now: datetim
         share = f"{100 * live.memory_bytes / live.memory_limit_bytes:.0f} %"
         parts.append(f"Memory is at {share} of its limit of {spoken_size(live.memory_limit_bytes)}.")
     if live.stuck:
-        parts.insert(0, _sentence(live.stuck[:1].upper() + live.stuck[1:]))
+        parts.insert(0, _sentence(live.stuck))
     details = list(waits)
     if not details and live.agent:
         details.append(f"Agent {live.agent} has it.")
@@ -203,4 +202,7 @@ def _first_line(text: str) -> str:
 
 
 def _sentence(text: str) -> str:
+    """Return the text with a capital at its beginning, unless that is a name such as wait4, and a full stop."""
+    word = text.partition(" ")[0]
+    text = text[:1].upper() + text[1:] if word.isalpha() and word.islower() else text
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."

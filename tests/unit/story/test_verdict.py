@@ -6,9 +6,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowherd.story.account import Account
+from flowherd.story.live import RunFigures
 from flowherd.story.records import NoticeView, RunRecord
 from flowherd.story.tones import Tone
-from flowherd.story.verdict import EndFacts, LiveFacts, end_facts, verdict
+from flowherd.story.verdict import EndFacts, LiveFacts, end_facts, live_facts, verdict
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -36,7 +37,7 @@ def test_what_the_message_says_is_not_said_again_as_evidence() -> None:
     notice = NoticeView(at=NOW, message=f"Failed: {message} Cause proven: killed by SIGSEGV (11). CPU 1 s.")
     ended = run("Failed", message)
     found = verdict(ended, now=NOW, end=end_facts(ended, "signal", "proven", None, [notice]))
-    assert found.details == ("killed by SIGSEGV (11). CPU 1 s.",)
+    assert found.details == ("Killed by SIGSEGV (11). CPU 1 s.",)
     assert verdict(ended, now=NOW, end=EndFacts(evidence=message)).details == ()
 
 
@@ -94,3 +95,14 @@ def test_the_evidence_comes_from_the_account_if_there_is_one() -> None:
 def test_an_account_that_has_only_figures_does_not_hide_what_the_log_says() -> None:
     notice = NoticeView(at=NOW, message="Failed: x. Cause proven: killed.")
     assert end_facts(run("Failed", "x"), "signal", "proven", Account(exit_code=3), [notice]).evidence == notice.message
+
+
+def test_the_facts_of_a_running_run_are_its_newest_figures() -> None:
+    figures = RunFigures(id="r", at=0.0, memory_bytes=5, memory_limit_bytes=7, last_line_at=NOW.timestamp())
+    found = live_facts(run("Running", figures=figures, stuck="No output."), agent="a", usual_s=3.0)
+    assert found == LiveFacts(
+        agent="a", usual_s=3.0, stuck="No output.", last_line_at=NOW, memory_bytes=5, memory_limit_bytes=7
+    )
+    damaged = RunFigures(id="r", at=0.0, last_line_at=1e18)
+    assert live_facts(run("Running", figures=damaged)).last_line_at is None
+    assert live_facts(run("Running")) == LiveFacts()

@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowherd.cli import exit_codes
-from flowherd.cli.failures import exit_code_of
-from flowherd.cli.open_client import open_client
+from flowherd.cli.explain.at_backend import AtBackend, ask_backend
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
 from flowherd.cli.printing import is_terminal, print_json, print_line, print_note, print_table
-from flowherd.errors import FlowherdError
-from flowherd.states import ACTIVE, RunState
 
 if TYPE_CHECKING:
-    from flowherd.client.attempts import AttemptView
     from flowherd.client.runs import RunView
     from flowherd.config import LoadedSettings
     from flowherd.host.store.local_facts import LocalFacts
     from flowherd.story.account import Account
-    from flowherd.story.records import AgentView, NoticeView, StateView, WaitingTaskView
     from flowherd.story.timeline import StoryLine, TimelineEntry
-
-#: After an error with one of these codes, a directory on this host may still have the run.
-_TRY_DIRECTORY = (exit_codes.UNREACHABLE, exit_codes.NOT_FOUND)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _AtBackend:
-    """What the backend has of a run; nothing if it does not answer or has no such run."""
-
-    run: RunView | None = None
-    states: Sequence[StateView] = ()
-    notices: Sequence[NoticeView] = ()
-    agents: Sequence[AgentView] = ()
-    attempts: Sequence[AttemptView] = ()
-    tasks: Sequence[WaitingTaskView] = ()
-    account: Account | None = None
-    first_line: datetime | None = None
-    changed: datetime | None = None
-    error: FlowherdError | None = None
-
-    @property
-    def agent_name(self) -> str | None:
-        """The name of the agent that claimed the run last."""
-        return None if self.run is None else self._name_of(self.run.agent_id)
-
-    @property
-    def earlier_agents(self) -> dict[datetime, str | None]:
-        """The names of the agents that had the attempts that have ended, by the times of these ends."""
-        return {each.end_time: self._name_of(each.agent_id) for each in self.attempts if each.end_time is not None}
-
-    def _name_of(self, agent_id: str | None) -> str | None:
-        from flowherd.story.records import agent_name
-
-        return agent_name(self.agents, agent_id)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -99,7 +59,7 @@ def explain(
 def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
     from flowherd.config import load_settings
 
-    backend = _ask_backend(text, api)
+    backend = ask_backend(text, api)
     loaded = load_settings()
     local = _in_directory(backend.run.id if backend.run else text, loaded, state_dir)
     if backend.error is not None and local is None:
@@ -128,7 +88,7 @@ def _show_phases(text: str, api: str | None, state_dir: str | None, as_json: boo
     from flowherd.cli.explain import phases
     from flowherd.config import load_settings
 
-    backend = _ask_backend(text, api, with_phases=True)
+    backend = ask_backend(text, api, with_phases=True)
     local = _in_directory(backend.run.id if backend.run else text, load_settings(), state_dir)
     if backend.error is not None and local is None:
         raise backend.error
@@ -144,7 +104,7 @@ def _show_phases(text: str, api: str | None, state_dir: str | None, as_json: boo
         print_note(f"not recorded: {', '.join(missing)}")
 
 
-def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
+def _waiting(backend: AtBackend, loaded: LoadedSettings, state_dir: str | None) -> list[str]:
     from flowherd.story.waiting import run_waits, tasks_wait
 
     if backend.run is None:
@@ -154,13 +114,13 @@ def _waiting(backend: _AtBackend, loaded: LoadedSettings, state_dir: str | None)
     return [*run, *tasks_wait(backend.tasks, now)]
 
 
-def _attempts(backend: _AtBackend) -> list[dict[str, Any]]:
+def _attempts(backend: AtBackend) -> list[dict[str, Any]]:
     from flowherd.cli.explain.attempt_lines import attempts_as_json
 
     return attempts_as_json(backend.attempts)
 
 
-def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
+def _happened(backend: AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     from flowherd.host.store.local_facts import entries_of, log_progress
     from flowherd.story.timeline import events_of, story, timeline
 
@@ -174,7 +134,7 @@ def _happened(backend: _AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     }
 
 
-def _verdict(backend: _AtBackend, waits: Sequence[str], evidence: str | None, left: Sequence[str]) -> dict[str, Any]:
+def _verdict(backend: AtBackend, waits: Sequence[str], evidence: str | None, left: Sequence[str]) -> dict[str, Any]:
     """Return the verdict as an object; None if the backend does not have the run."""
     from flowherd.story.verdict import EndFacts, live_facts, verdict
 
@@ -183,8 +143,8 @@ def _verdict(backend: _AtBackend, waits: Sequence[str], evidence: str | None, le
     last = backend.states[-1] if backend.states else None
     reason, grade = (last.reason, last.grade) if last is not None else (None, None)
     end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left)
-    live = live_facts(backend.run, backend.agent_name)
-    return {"verdict": asdict(verdict(backend.run, now=datetime.now(timezone.utc), end=end, live=live, waits=waits))}
+    live, now = live_facts(backend.run, backend.agent_name), datetime.now(timezone.utc)
+    return {"verdict": asdict(verdict(backend.run, now=now, end=end, live=live, waits=waits))}
 
 
 def _local_facts(local: LocalFacts | None, account: Account | None) -> dict[str, Any]:
@@ -198,40 +158,6 @@ def _local_facts(local: LocalFacts | None, account: Account | None) -> dict[str,
         "runner_alive": local.runner_alive if local else None,
         "damage": local.damage if local else [],
     }
-
-
-def _ask_backend(text: str, api: str | None, *, with_phases: bool = False) -> _AtBackend:
-    """Return what the backend has of the run that `text` means.
-
-    Raises the error if a directory on this host could not know the run either.
-    """
-    from flowherd.client.lookup import find_run
-
-    try:
-        client, _ = open_client(api)
-        client.is_flowherd_server()  # only that server has all fields of a run
-        found = find_run(client, text)
-        if found.state in ACTIVE:
-            found = client.runs.with_figures(found.id) or found
-        history = client.history(found.id)
-        tasks = history.waiting_tasks() if found.state == RunState.RUNNING else []
-        states = history.states()
-        was_tried_again = any(state.state == RunState.RETRYING for state in states)
-        return _AtBackend(
-            run=found,
-            states=states,
-            attempts=client.attempts(found.id).ended if was_tried_again else [],
-            notices=history.notices(),
-            agents=client.agents.all(),
-            tasks=tasks,
-            account=history.account() if found.finished else None,
-            first_line=history.first_line_at() if with_phases else None,
-            changed=history.changed_at() if with_phases else None,
-        )
-    except FlowherdError as error:
-        if exit_code_of(error) not in _TRY_DIRECTORY:
-            raise
-        return _AtBackend(error=error)
 
 
 def _in_directory(text: str, loaded: LoadedSettings, state_dir: str | None) -> LocalFacts | None:
@@ -269,7 +195,7 @@ def _state_directories(loaded: LoadedSettings, state_dir: str | None, file: str)
     return places
 
 
-def _evidence(backend: _AtBackend, local: LocalFacts | None) -> str | None:
+def _evidence(backend: AtBackend, local: LocalFacts | None) -> str | None:
     """Return the evidence for the cause of the end: of the exit record, of the account, or of the log."""
     from flowherd.story.verdict import logged_evidence
 
