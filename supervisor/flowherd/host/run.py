@@ -21,7 +21,7 @@ from flowherd.host.processes import cgroups
 from flowherd.host.processes.flock import has_open_within, only_holder
 from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
-from flowherd.host.run_history import RunHistory
+from flowherd.host.run_history import HistoryOnHost
 from flowherd.host.run_meter import RunMeter
 from flowherd.host.run_phase import LIVING, RunEvent, RunPhase
 from flowherd.host.run_phase import after as after_event
@@ -80,7 +80,7 @@ class Run:
         self.exit_status: int | None = None
         self.tree, self.meter = ProcessTree(usage=Usage()), RunMeter()
         #: What happened to it and what it used, for the account of its end.
-        self.history = RunHistory(directory.path)
+        self.history = HistoryOnHost(directory.path)
         self.stop: StopRequest | None = None
         #: Whether this is a second start of the directory, after the run's end was reported.
         self.is_after_end = spec.agent.after_end

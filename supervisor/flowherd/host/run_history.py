@@ -28,7 +28,7 @@ _LIST_S = 10.0
 _FIRST_LIST_S = 2.0
 
 
-class RunHistory:
+class HistoryOnHost:
     """The history of the run in `directory`. `look` is for the watcher's thread, everything else for any."""
 
     def __init__(self, directory: Path) -> None:
