@@ -1,95 +1,99 @@
-"""The agents as the pages show them: of those with one name the newest, with what it reported last."""
+"""The agents that the server knows, as the pages show them, with what each reported last."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import RowMapping, Select, select
+from sqlalchemy import Connection, RowMapping, select
 
 from flowherd.states import TAKEN
-from flowherd.story.agent_report import read_agent_report
+from flowherd.story import agent_rows as states
+from flowherd.story.agent_report import AgentReport, read_agent_report
+from flowherd.story.agent_rows import AgentRow, agent_rows
 from flowherd.story.records import AgentView
 from flowherd.web import marks
 from flowherd.web.marks import Mark
-from flowherd_server.pages.frame import Ask
-from flowherd_server.store.microseconds import to_datetime
+from flowherd_server.service import ServerCore
+from flowherd_server.store.microseconds import now_us, to_datetime
 from flowherd_server.store.tables import AGENT, FLOW_RUN
 
-#: Agents without a request for this time are not listed.
-_LISTED = timedelta(hours=24)
+if TYPE_CHECKING:
+    from flowherd_server.pages.frame import Ask
+
+_MARKS = {
+    states.CONNECTED: marks.CONNECTED,
+    states.PAUSED: marks.PAUSED,
+    states.DRAINING: marks.DRAINING,
+    states.AWAY: marks.AWAY,
+    states.STOPPED: marks.STOPPED,
+}
 
 
 @dataclass(frozen=True)
 class ShownAgent:
     """One agent, under its name."""
 
-    view: AgentView
+    row: AgentRow
     mark: Mark
-    #: Why it claims nothing; empty if it claims.
-    hold: str
+
+    @property
+    def view(self) -> AgentView:
+        """Its newest row, with the runs of all rows of its name."""
+        return self.row.agent
 
     @property
     def is_away(self) -> bool:
         """Whether it has not been heard of for a minute, and has not said that it ends."""
-        return self.mark is marks.AWAY
+        return self.row.state == states.AWAY
+
+    @property
+    def runs(self) -> int:
+        """Number of its runs that go on."""
+        return self.row.runs or 0
 
     @property
     def says(self) -> str:
         """What it does, in a few words; empty where its last contact tells more."""
-        if self.hold:
-            return self.hold
-        return "waits for work" if self.view.connected else ""
+        return self.row.why() or ("waits for work" if self.view.connected else "")
 
 
 def shown_agents(ask: Ask) -> list[ShownAgent]:
-    """Return the agents of the last day: those that are away first, then by name."""
-    newest: dict[str, AgentView] = {}
-    runs = _runs_of(ask)
-    for row in ask.connection.execute(_select(ask)).mappings():
-        view = _view(ask, row, runs.get(row["id"], 0))
-        known = newest.setdefault(view.name or view.id, view)
-        if known is not view and view.runs:  # an earlier life of it may have runs that go on
-            newest[view.name or view.id] = AgentView(**{**vars(known), "runs": (known.runs or 0) + view.runs})
-    shown = [_shown(ask, view) for view in newest.values()]
-    return sorted(shown, key=lambda agent: (not agent.is_away, agent.view.name))
+    """Return the agents that were heard of within a day or have runs, trouble first."""
+    rows = (row for row in known_agents(ask.core, ask.connection) if row.was_heard_lately)
+    return [ShownAgent(row, mark_of_agent(row)) for row in rows]
 
 
-def _select(ask: Ask) -> Select[Any]:
-    since = ask.now_us - _LISTED // timedelta(microseconds=1)
-    return select(AGENT).where(AGENT.c.last_queried > since).order_by(AGENT.c.last_queried.desc())
+def mark_of_agent(row: AgentRow) -> Mark:
+    """Return the mark of an agent's state."""
+    if row.state == states.CONNECTED and not row.agent.connected:
+        return marks.POLLING
+    return _MARKS.get(row.state) or Mark("wait", marks.PAUSED.glyph, row.state.capitalize())
 
 
-def _runs_of(ask: Ask) -> dict[str, int]:
-    """Return the number of runs that each agent has, by its id."""
+def known_agents(core: ServerCore, connection: Connection) -> list[AgentRow]:
+    """Return all agents that the server knows, trouble first."""
     # Not grouped by the database, which would go through the index of agents with all runs that have ended.
     taken = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.state.in_(sorted(TAKEN)))
-    return Counter(agent_id for agent_id in ask.connection.execute(taken).scalars() if agent_id is not None)
+    runs = Counter(agent_id for agent_id in connection.execute(taken).scalars() if agent_id is not None)
+    # What came in last is not in the database yet.
+    reports = {one.agent_id: one.report for one in reversed(core.live.agents())}
+    rows = connection.execute(select(AGENT)).mappings()
+    return agent_rows(
+        [_view(core, row, runs[row["id"]], reports.get(row["id"])) for row in rows], to_datetime(now_us())
+    )
 
 
-def _view(ask: Ask, row: RowMapping, runs: int) -> AgentView:
+def _view(core: ServerCore, row: RowMapping, runs: int, report: AgentReport | None) -> AgentView:
     return AgentView(
         id=row["id"],
         name=row["name"] or "",
         labels=tuple(row["labels"]),
-        last_queried=to_datetime(row["last_queried"]),
-        # Between two connections it deals with what woke it: only the time of its last request tells.
-        connected=ask.core.board.is_connected(row["id"]) or None,
-        report=read_agent_report(row["report"]),
+        last_queried=None if row["last_queried"] is None else to_datetime(row["last_queried"]),
+        # Without a connection it may poll: then a minute without a request tells that it is away.
+        connected=core.board.is_connected(row["id"]) or None,
+        report=report or read_agent_report(row["report"]),
         reported=None if row["reported"] is None else to_datetime(row["reported"]),
         runs=runs,
     )
-
-
-def _shown(ask: Ask, view: AgentView) -> ShownAgent:
-    report = view.report
-    hold = report.hold if report is not None else ""
-    reason = report.hold_reason if report is not None else ""
-    if not view.alive(ask.now):
-        ended = hold in ("draining", "stopping", "restarting")
-        return ShownAgent(view, marks.STOPPED if ended else marks.AWAY, "")
-    if hold:
-        return ShownAgent(view, marks.DRAINING if hold == "draining" else marks.PAUSED, reason or hold)
-    return ShownAgent(view, marks.CONNECTED if view.connected else marks.POLLING, "")

@@ -20,12 +20,20 @@ from flowherd_server.pages.agent_views import ShownAgent
 from flowherd_server.pages.frame import Ask
 from flowherd_server.pages.run_rows import RunRow
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.plain import plain
 from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 #: How far back the end of a failed flow is looked for, microseconds, and how many failed runs are looked at.
 _LOOKED_AT_US, _FAILED = 7 * 86400 * SECOND_US, 300
 #: Most flows that are named, and the newest runs of each that are looked at.
 _MOST_FLOWS, _RUNS = 50, 20
+_VERSIONS = 3
+#: By numbers and words alone: rows with their JSON would be most of the work.
+_NEWEST = (
+    "SELECT seq, state, end_time FROM flow_run WHERE flow_id = ? AND start_time IS NOT NULL "
+    "ORDER BY start_time DESC LIMIT ?"
+)
+_BAD_OR_GOOD = frozenset(state.value for state in BAD | SUCCESSFUL)
 #: An agent's output that is not sent yet is too much from here on, as a share of its cap.
 _UNSENT_SHARE = 0.8
 
@@ -71,24 +79,25 @@ def _failed_flows(ask: Ask) -> Iterator[Need]:
 def _failed_flow(ask: Ask, group: str) -> Need | None:
     """Return the line of a flow whose newest run, but for those that were cancelled, is bad."""
     versions = select(FLOW.c.id, FLOW.c.name, FLOW.c.archived).where(FLOW.c.flow_group_id == group)
-    flows = ask.connection.execute(versions.order_by(FLOW.c.version.desc()).limit(3)).mappings().all()
-    if not flows or all(flow["archived"] for flow in flows):
+    flows = ask.connection.execute(versions.order_by(FLOW.c.version.desc()).limit(_VERSIONS)).all()
+    if not flows or all(flow.archived for flow in flows):
         return None
-    runs: list[RowMapping] = []
-    for flow in flows:
-        newest = select(FLOW_RUN).where(FLOW_RUN.c.flow_id == flow["id"], FLOW_RUN.c.start_time.is_not(None))
-        runs += ask.connection.execute(newest.order_by(FLOW_RUN.c.start_time.desc()).limit(_RUNS)).mappings()
-    ended = [run for run in runs if run["end_time"] is not None and run["state"] in BAD | SUCCESSFUL]
-    ended.sort(key=lambda run: -run["end_time"])
-    streak = next((n for n, run in enumerate(ended) if run["state"] in SUCCESSFUL), len(ended))
+    ended = [
+        row
+        for flow in flows
+        for row in plain(ask.connection).execute(_NEWEST, (flow.id, _RUNS))
+        if row[2] is not None and row[1] in _BAD_OR_GOOD
+    ]
+    ended.sort(key=lambda row: -row[2])
+    streak = next((n for n, row in enumerate(ended) if row[1] in SUCCESSFUL), len(ended))
     if not streak:
         return None
-    run, name = ended[0], flows[0]["name"]
+    run = ask.connection.execute(select(FLOW_RUN).where(FLOW_RUN.c.seq == ended[0][0])).mappings().one()
     more = "at least " if streak >= _RUNS else ""
     return Need(
         key=f"flow-{group}",
         mark=mark_of(run["state"]),
-        what=name,
+        what=flows[0].name,
         path=f"/runs/{run['id']}",
         aside=f"{more}{streak} times in a row" if streak > 1 else "",
         why=run["state_message"] or "",
@@ -139,7 +148,7 @@ def _away(ask: Ask, agent: ShownAgent) -> Need:
     view = agent.view
     at = view.last_queried
     since = "" if at is None else f" for {about((ask.now - at).total_seconds() // 60 * 60)[1:]}"
-    runs = f"; {counted(view.runs, 'run')} of it may go on, adopted when it is back" if view.runs else ""
+    runs = f"; {counted(agent.runs, 'run')} of it may go on, adopted when it is back" if agent.runs else ""
     return Need(
         key=f"agent-{view.id}",
         mark=marks.AWAY,

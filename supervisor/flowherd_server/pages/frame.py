@@ -37,6 +37,7 @@ from flowherd.web.form_tokens import FormTokens
 from flowherd.web.live_parts import Parts
 from flowherd.web.policy import PAGE_HEADERS, own_path
 from flowherd_server.errors import NOT_FOUND, Refused
+from flowherd_server.pages.agent_views import shown_agents
 from flowherd_server.pages.login import Login
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import to_datetime
@@ -209,7 +210,11 @@ def message_page(title: str, sentence: str, *, status: int, link: str = "/", lin
 def _nav(ask: Ask) -> tuple[NavEntry, ...]:
     states = runs_by_state(ask.connection)
     running = sum(states.get(state.value, 0) for state in TAKEN)
-    counts = {"/runs": NavEntry("/runs", "Runs", running, f"{running} are running")}
+    away = sum(agent.is_away for agent in shown_agents(ask))
+    counts = {
+        "/runs": NavEntry("/runs", "Runs", running, f"{running} are running"),
+        "/agents": NavEntry("/agents", "Agents", away, f"{away} {'is' if away == 1 else 'are'} away", is_bad=True),
+    }
     return tuple(counts.get(each.path, each) for each in NAVIGATION)
 
 
