@@ -86,7 +86,7 @@ def _cancel_question(ask: Ask) -> Question:
         headline=f"Cancel {_of(rows)}?",
         sentences=sentences,
         names=_names(rows),
-        button=f"Cancel {counted(len(rows), 'run')}",
+        button="Cancel the run" if len(rows) == 1 else f"Cancel {counted(len(rows), 'run')}",
         is_harsh=True,
         hidden=[(RUN, row["id"]) for row in rows],
         back="/runs",

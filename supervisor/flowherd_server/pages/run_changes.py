@@ -130,7 +130,7 @@ def _question(ask: Ask) -> Question:
     run = run_of(ask)
     known = _known(ask.core, ask.connection, run)
     is_over = run["state"] in FINISHED
-    first = f"A new run of {known.form.flow_name} with what {run['name']} had, as far as you do not change it."
+    first = f"The new run has what {run['name']} had, except what you change here."
     return Question(
         headline=f"Run {known.form.flow_name} again with changes?"
         if is_over
