@@ -10,13 +10,16 @@ from flowherd.story.live_news import Action as Asked
 from flowherd.web.formats import counted, duration
 from flowherd_server.errors import Refused
 from flowherd_server.pages.actions import Action, Deed, Outcome, Question
-from flowherd_server.pages.agents import agent_named
+from flowherd_server.pages.agents import agent_named, runs_by_agent
 from flowherd_server.pages.frame import Ask
+from flowherd_server.store.microseconds import SECOND_US
 
 #: Field of a form, and parameter of an address, that names an agent.
 AGENT_ID, _DEADLINE = "agent", "deadline"
 #: How long the page waits for the agent's answer, seconds.
 _ANSWER_S = 3.0
+#: The deadline of a drain that the form offers, seconds, and how many runs that take longer are named.
+_DEADLINE_S, _MOST_NAMED = 600.0, 5
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)\s*([smhd]?)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -29,7 +32,7 @@ def _question(
     name = row.agent.name or row.agent.id
     return Question(
         headline=f"{verb} {name}?",
-        sentences=[sentence.format(its_runs=_its_runs(row)).strip() for sentence in sentences],
+        sentences=[sentence.replace("{its_runs}", _its_runs(row)).strip() for sentence in sentences],
         button=f"{verb} {name}",
         hidden=[(AGENT_ID, row.agent.id)],
         is_harsh=is_harsh,
@@ -57,8 +60,24 @@ def _drain_question(ask: Ask) -> Question:
     sentences = [
         "It claims nothing more, and ends when its runs have ended. What still runs at the deadline is ended then.",
         "supervisord and systemd do not start a drained agent again.",
+        *_longer_than_the_deadline(ask),
     ]
     return _question(ask, "Drain", sentences, template="drain_question.html", is_harsh=True)
+
+
+def _longer_than_the_deadline(ask: Ask) -> list[str]:
+    """Return a sentence about the runs that usually need longer than the deadline that the form offers."""
+    row = agent_named(ask.core, ask.connection, ask.query.get(AGENT_ID, ""))
+    by_agent, found = runs_by_agent(ask.connection), []
+    for run in (run for agent_id in row.ids for run in by_agent.get(agent_id, [])):
+        usual_s = ask.core.usual.of_flow(ask.connection, run["flow_id"])
+        if usual_s is not None and run["start_time"] is not None:
+            left_s = usual_s - (ask.now_us - run["start_time"]) / SECOND_US
+            found += [f"{run['flow_name']} usually needs {duration(left_s)} more"] if left_s > _DEADLINE_S else []
+    if not found:
+        return []
+    more = f"; and {len(found) - _MOST_NAMED} more runs" if len(found) > _MOST_NAMED else ""
+    return [f"{'; '.join(found[:_MOST_NAMED])}{more}: longer than the deadline that is entered below."]
 
 
 def _restart_question(ask: Ask) -> Question:

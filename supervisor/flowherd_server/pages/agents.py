@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -26,6 +27,8 @@ from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN
 _MOST, _MOST_PLACES = 200, 48
 #: Maximum number of running runs that are read.
 _MOST_RUNS = 2000
+#: Times from here on are damage, seconds since the epoch.
+_LATEST_S = 1e11
 _MARKS = {
     CONNECTED: marks.CONNECTED,
     PAUSED: marks.PAUSED,
@@ -70,6 +73,14 @@ class _Panel:
         return self.row.agent.id
 
     @property
+    def since(self) -> datetime | None:
+        """When it was started; None if it is away, or does not say so."""
+        since_s = self.row.report.since
+        if since_s is None or not self.row.is_there or not 0 < since_s < _LATEST_S:
+            return None
+        return datetime.fromtimestamp(since_s, timezone.utc)
+
+    @property
     def unsent(self) -> str:
         """Output that the server does not have yet."""
         report = self.row.report
@@ -85,7 +96,7 @@ def agents_page(ask: Ask) -> Page:
     rows = known_agents(ask.core, ask.connection)
     wants_all = ask.query.get("all") == "1"
     shown = [row for row in rows if wants_all or row.was_heard_lately]
-    runs = _runs_by_agent(ask.connection)
+    runs = runs_by_agent(ask.connection)
     panels = [_panel(row, ask, runs) for row in shown[:_MOST]]
     headline, sentence = _headline(shown)
     return Page(
@@ -142,8 +153,11 @@ def agent_named(core: ServerCore, connection: Connection, agent_id: str) -> Agen
     return found
 
 
-def _runs_by_agent(connection: Connection) -> dict[str, list[Mapping[str, Any]]]:
-    columns = [FLOW_RUN.c[name] for name in ("id", "name", "state", "state_timestamp", "flow_id", "agent_id")]
+def runs_by_agent(connection: Connection) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the runs that agents have, by the agents' ids, the longest first."""
+    columns = [
+        FLOW_RUN.c[name] for name in ("id", "name", "state", "state_timestamp", "start_time", "flow_id", "agent_id")
+    ]
     query = select(*columns, FLOW.c.name.label("flow_name")).join(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
     query = query.where(FLOW_RUN.c.state.in_(sorted(TAKEN)))
     found: dict[str, list[Mapping[str, Any]]] = {}

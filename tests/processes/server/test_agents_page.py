@@ -70,7 +70,7 @@ def test_an_agent_is_paused_resumed_and_drained_from_its_panel(server: ServerPro
         wait_until(lambda: "Drain…" in panel(server, "asked"), what="its report")
         agent_id = agent_id_of(server, "asked")
         text = panel(server, "asked")
-        for told in ("Connected", "waits for work", ">etl</a>", "load ", "pid "):
+        for told in ("Connected", "waits for work; up ", ">etl</a>", "load ", "pid "):
             assert told in text, told
         assert "asked is paused." in send(server, "pause", agent_id).text
         assert agent.control.paused
@@ -101,6 +101,21 @@ def test_an_agent_that_is_away_is_told_with_its_runs_and_forgotten_without_them(
     assert "Forgot gone." in send(server, "forget", str(client.agent_id)).text
     assert panel(server, "gone") == ""
     assert "does not know this agent" in page(server, f"/agents/forget?agent={client.agent_id}", 404)
+
+
+def test_the_question_before_a_drain_names_the_runs_that_usually_need_longer(server: ServerProcess) -> None:
+    client = away(server, "slow", "slow")
+    flow_id = client.flow(name="takes-an-hour")
+    for _ in range(5):
+        run_id = client.create_run(flow_id)
+        client.report(run_id, "Running")
+        client.report(run_id, "Success")
+    with closing(sqlite3.connect(server.data_dir / "flowherd.sqlite", timeout=30)) as database, database:
+        database.execute("UPDATE flow_run SET start_time = end_time - 3600000000 WHERE flow_id = ?", (flow_id,))
+    run_id = client.create_run(flow_id, labels=["slow"])
+    client.do("claim_runs", claims=[{"flow_run_id": run_id, "version": 1, "claim": "c"}])
+    client.report(run_id, "Running", claim="c")
+    assert re.search(r"takes-an-hour usually needs (59 m|1 h)", page(server, f"/agents/drain?agent={client.agent_id}"))
 
 
 def test_all_agents_are_woken_from_the_page(server: ServerProcess) -> None:
