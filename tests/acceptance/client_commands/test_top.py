@@ -159,7 +159,7 @@ def test_a_filter_narrows_the_list_and_a_term_that_is_none_changes_nothing(
         await screen.shows("top-filter-a", "top-filter-b")
         await screen.press("/")
         await screen.types("stat:failed")
-        await screen.shows("did you mean state:?", "top-filter-b")
+        await screen.shows("Did you mean state:?", "top-filter-b")
         await screen.press("/")
         await screen.types("state:failed flow:top-filter-a")
         await screen.until(lambda: "top-filter-a" in screen.text and "top-filter-b" not in screen.text)

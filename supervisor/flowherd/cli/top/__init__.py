@@ -13,6 +13,6 @@ columns       which columns fit, and the line of a run
 list_view     the main screen; beside_view: the current run beside or below the list
 run_view      one run: log_pane, story, processes, parameters
 agents_view   the agents; dialogs: the question before an action, and the keys
-terms         what can be written into the filter
+terms         what can be written into the filter; folding: long lines, and colours of logs; sorting: other orders
 app           the program: screens, keys, canvas, asking in the background (asker)
 """

@@ -19,7 +19,7 @@ from flowherd.cli.top.host_reading import HostReader
 from flowherd.cli.top.local_runs import LocalRunReader, LocalRuns
 from flowherd.cli.top.picture import AgentRow, Figures, Picture, RunRow
 from flowherd.cli.top.sources import LogReader, RunPage
-from flowherd.cli.top.terms import Terms
+from flowherd.cli.top.terms import Filter
 from flowherd.errors import InvalidRequest
 from flowherd.host.store.state_names import RUNS_DIRECTORY
 from flowherd.story.live import read_run_figures
@@ -48,7 +48,7 @@ class AgentsSource:
         self._known: dict[str, Mapping[str, Any]] = {}
         self.title = self._host.name
 
-    def look(self, terms: Terms) -> Picture:
+    def look(self, terms: Filter) -> Picture:
         """Return how things are. Raises CommandError if no agent has ever run here."""
         now = datetime.now(timezone.utc)
         agents: list[AgentRow] = []

@@ -22,7 +22,7 @@ from flowherd.cli.top.list_view import ListState
 from flowherd.cli.top.picture import Picture
 from flowherd.cli.top.screens import View
 from flowherd.cli.top.sources import Source
-from flowherd.cli.top.terms import Terms
+from flowherd.cli.top.terms import Filter
 from flowherd.errors import FlowherdError
 
 #: How long the end waits for an answer that is under way, seconds.
@@ -51,7 +51,7 @@ class TopApp(App[None]):
         super().__init__(ansi_color=True)
         self.source = source
         self.coloured = not os.environ.get("NO_COLOR")
-        self.terms = Terms()
+        self.terms = Filter()
         self.picture: Picture | None = None
         #: Signals at which it ends, with the terminal as it was.
         self.ends_at: Sequence[signal.Signals] = ()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from flowherd.cli.top.columns import SHORT_ID
+from flowherd.cli.top.folding import wrapped
 from flowherd.cli.top.log_pane import last_lines
 from flowherd.cli.top.picture import RunRow
 from flowherd.cli.top.run_view import figure_lines, figures_of, process_lines, story_lines
-from flowherd.cli.top.sgr import wrapped
 from flowherd.cli.top.sources import LogEntry, RunPage
 from flowherd.cli.top.spans import Line, Span, clean, fitted, line, line_width
 from flowherd.cli.top.state_marks import mark_of

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from flowherd.cli.tables.cells import width_of
 from flowherd.cli.top.columns import SHORT_ID, elapsed
+from flowherd.cli.top.folding import wrapped
 from flowherd.cli.top.picture import RunRow
-from flowherd.cli.top.sgr import wrapped
 from flowherd.cli.top.spans import Line, Span, at_left, clean, fitted, line, line_width
 
 #: Runs that a question lists at most, and the greatest width of its box.

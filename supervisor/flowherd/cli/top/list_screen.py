@@ -17,7 +17,7 @@ from flowherd.cli.top.run_screen import RunScreen
 from flowherd.cli.top.screens import View
 from flowherd.cli.top.sorting import SORTS, in_sort
 from flowherd.cli.top.spans import Line, Span, line
-from flowherd.cli.top.terms import Terms, parse_terms
+from flowherd.cli.top.terms import Filter, read_filter
 from flowherd.errors import InvalidRequest
 from flowherd.states import FINISHED
 
@@ -197,7 +197,7 @@ class ListScreen(View):
 
     def _filtered(self, text: str) -> None:
         try:
-            terms = parse_terms(text, datetime.now(timezone.utc))
+            terms = read_filter(text, datetime.now(timezone.utc))
         except InvalidRequest as error:
             self.say(str(error), "bad")
             return
@@ -220,6 +220,6 @@ class ListScreen(View):
         if self.state.marked:
             self.change(marked=frozenset())
         elif self.state.terms:
-            self.top.terms = Terms()
+            self.top.terms = Filter()
             self.change(terms="")
             self.top.asker.look_now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flowherd.cli.top.sgr import coloured, wrapped
+from flowherd.cli.top.folding import coloured, wrapped
 from flowherd.cli.top.sources import LogEntry
 from flowherd.cli.top.spans import Line, Span, at_left, clean, fitted, line, plain
 

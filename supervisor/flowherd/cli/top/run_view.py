@@ -9,10 +9,10 @@ from datetime import datetime
 
 from flowherd.cli.format_times import local_time, short_span
 from flowherd.cli.top.columns import SHORT_ID, elapsed
+from flowherd.cli.top.folding import wrapped
 from flowherd.cli.top.list_view import keys_line
 from flowherd.cli.top.log_pane import LEVELS, LogPane
 from flowherd.cli.top.picture import Figures, RunRow
-from flowherd.cli.top.sgr import wrapped
 from flowherd.cli.top.sources import Event, ProcessLine, RunPage
 from flowherd.cli.top.spans import Line, Span, at_left, at_right, clean, coarse_span, fitted, line, size, sparkline
 from flowherd.cli.top.state_marks import mark_of

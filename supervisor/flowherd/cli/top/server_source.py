@@ -15,7 +15,7 @@ from flowherd.cli.top.host_reading import HostReader
 from flowherd.cli.top.picture import AgentRow, Figures, Picture, RunRow
 from flowherd.cli.top.sources import LogEntry, LogReader, RunPage
 from flowherd.cli.top.stories import page_of
-from flowherd.cli.top.terms import Terms
+from flowherd.cli.top.terms import Filter
 from flowherd.client.run_list import Overview, facts_of
 from flowherd.client.wanted_lines import WantedLines, level_number
 from flowherd.errors import InvalidRequest, NotFound
@@ -57,10 +57,10 @@ class ServerSource:
         self._usual: dict[str, float] = {}
         #: What the last look has found, with which filter, and when all of it was asked for.
         self._found: Overview | None = None
-        self._terms = Terms()
+        self._terms = Filter()
         self._found_s = 0.0
 
-    def look(self, terms: Terms) -> Picture:
+    def look(self, terms: Filter) -> Picture:
         """Return how things are."""
         now = datetime.now(timezone.utc)
         self._renew_agents()
@@ -84,7 +84,7 @@ class ServerSource:
             nothing="no runs match" if terms.terms else Picture.nothing,
         )
 
-    def _renewed(self, terms: Terms, now: datetime) -> Overview:
+    def _renewed(self, terms: Filter, now: datetime) -> Overview:
         """Return what there is: what runs as it is now, and the rest anew if that has changed, or after a while."""
         wanted, is_same = terms.run_filter(self._agents), terms == self._terms
         if self._found is not None and is_same and time.monotonic() - self._found_s < _ALL_EVERY_S:

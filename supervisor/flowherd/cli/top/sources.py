@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from flowherd.cli.top.picture import Figures, Picture, RunRow
-from flowherd.cli.top.terms import Terms
+from flowherd.cli.top.terms import Filter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class Source(Protocol):
     #: What the head of the screen names.
     title: str
 
-    def look(self, terms: Terms) -> Picture:
+    def look(self, terms: Filter) -> Picture:
         """Return how things are."""
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,13 @@ from flowherd.story.timeline import StoryLine, events_of, story
 from flowherd.story.tones import Tone
 from flowherd.story.verdict import EndFacts, LiveFacts, Verdict, end_facts, verdict
 from flowherd.story.waiting import run_waits, tasks_wait
+from flowherd.web import shown_values
 
 if TYPE_CHECKING:
     from flowherd.client.run_details import RunDetails
     from flowherd.client.runs import RunView
     from flowherd.client.user_client import UserClient
 
-#: Names of parameters whose values are not shown.
-_SECRET = re.compile("password|passwd|secret|token|api_?key|credential|private", re.IGNORECASE)
 _STYLES = {Tone.RUN: "run", Tone.OK: "ok", Tone.BAD: "bad", Tone.WARN: "warn", Tone.WAIT: ""}
 
 
@@ -91,8 +89,8 @@ def process_lines(processes: Sequence[ProcessFigures]) -> list[ProcessLine]:
 
 
 def masked(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters without the values of those whose names are like a secret's."""
-    return {name: "(not shown)" if _SECRET.search(name) else value for name, value in parameters.items()}
+    """Return parameters without their secrets."""
+    return {name: shown_values.masked(name, value) for name, value in parameters.items()}
 
 
 def _live_facts(row: RunRow, agent: str | None, usual_s: float | None) -> LiveFacts:
