@@ -113,7 +113,7 @@ def test_a_log_is_followed_searched_and_narrowed_to_errors(
         await screen.press("/")
         await screen.types("zstd")
         await screen.shows("/zstd 4 of 4", "line 150 zstd")
-        await screen.press("n")
+        await screen.press("N")
         await screen.shows("/zstd 3 of 4", "line 100 zstd")
         assert "a new line" not in screen.text
         await screen.press("e")

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from flowherd.cli.top import agents_view, beside_view, dialogs, run_view
+from flowherd.cli.top import agents_view, beside_view, dialogs, log_pane, run_view
 from flowherd.cli.top.agents_view import AgentsState
 from flowherd.cli.top.list_view import Drawn, ListState, draw
 from flowherd.cli.top.log_pane import LogPane
@@ -166,6 +166,27 @@ def test_a_search_in_a_log_counts_and_steps_backwards_from_its_end() -> None:
     assert not pane.following
     pane.scroll(10**9, 10)
     assert pane.following
+
+
+def test_the_oldest_lines_leave_a_long_log_and_what_is_read_stays_where_it_is() -> None:
+    pane = log_of(*(f"line {n} {'x' * 90 if n % 7 == 0 else ''}" for n in range(log_pane.MOST_ENTRIES)))
+    pane.draw(80, 5)
+    pane.scroll(-3000, 5)
+    before = pane.draw(80, 5)
+    pane.add(log_of(*("later" for _ in range(1001))).entries)
+    assert pane.draw(80, 5) == before
+    assert len(pane.entries) == log_pane.MOST_ENTRIES
+    pane.scroll(-(10**9), 5)
+    assert "line 1001" in plain(pane.draw(80, 5)[0])
+
+
+def test_earlier_lines_leave_what_is_read_where_it_is() -> None:
+    late = log_of(*(f"line {n}" for n in range(100, 200)))
+    late.draw(80, 5)
+    late.scroll(-50, 5)
+    before = late.draw(80, 5)
+    late.replace(log_of(*(f"line {n}" for n in range(200))).entries)
+    assert late.draw(80, 5) == before
 
 
 def test_a_log_that_grows_is_followed_until_a_person_scrolls_up() -> None:

@@ -12,7 +12,9 @@ from flowherd.cli.top.spans import Line, Span, at_left, clean, fitted, line, pla
 #: Names of what is shown by level, and the level of logging that a server is asked for.
 LEVELS = (("all levels", None), ("warnings and errors", "WARNING"), ("errors", "ERROR"))
 #: Maximum number of lines of a log that are held; the oldest leave it.
-MOST_ENTRIES = 20_000
+MOST_ENTRIES = 10_000
+#: So many more before the oldest leave it, all at once.
+_SPARE = 1_000
 _TAG_WIDTH, _STAMP_WIDTH = 9, 12
 #: Below this width a line has no tag.
 _NO_TAG_BELOW = 60
@@ -40,6 +42,8 @@ class LogPane:
     found: int | None = None
     #: Whether nothing has been read yet.
     loading: bool = True
+    #: Number of lines from the top of the screen to the end, to be kept at the next drawing.
+    _from_end: int | None = None
     _width: int = 0
     _lines: list[Line] = field(default_factory=list)
     #: Number of the first folded line of each entry.
@@ -49,12 +53,20 @@ class LogPane:
         """Add lines at the end."""
         self.loading = False
         self.entries += entries
-        if len(self.entries) > MOST_ENTRIES:
-            del self.entries[: len(self.entries) - MOST_ENTRIES]
-            self._starts, self._lines, self.found = [], [], None
+        if len(self.entries) > MOST_ENTRIES + _SPARE:
+            self._forget(len(self.entries) - MOST_ENTRIES)
+
+    def _forget(self, count: int) -> None:
+        """Take away the oldest lines, and of the folded ones no others."""
+        folded = self._starts[count] if count < len(self._starts) else len(self._lines)
+        del self.entries[:count], self._lines[:folded]
+        self._starts = [start - folded for start in self._starts[count:]]
+        self.top = max(0, self.top - folded)
+        self.found = self.found - count if self.found is not None and self.found >= count else None
 
     def replace(self, entries: Sequence[LogEntry]) -> None:
-        """Show other lines in the place of all."""
+        """Show other lines in the place of all; what is read stays as far from the end as it was."""
+        self._from_end = len(self._lines) - self.top
         self.entries, self._starts, self._lines, self.found = [], [], [], None
         self.add(entries)
 
@@ -65,6 +77,8 @@ class LogPane:
             text = "Reading the log…" if self.loading else "There are no lines."
             return [line(Span(f" {text}", "dim"))]
         last = max(0, len(self._lines) - height)
+        if self._from_end is not None:
+            self.top, self._from_end = len(self._lines) - self._from_end, None
         self.top = last if self.following else max(0, min(self.top, last))
         shown = self._lines[self.top : self.top + height]
         return [_marked(one, self.search) for one in shown] if self.search else shown

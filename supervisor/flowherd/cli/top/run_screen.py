@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flowherd.cli.top import run_view
+from flowherd.cli.top.columns import SHORT_ID
 from flowherd.cli.top.dialogs import cancel_question, retry_question
-from flowherd.cli.top.log_pane import LEVELS
+from flowherd.cli.top.log_pane import LEVELS, MOST_ENTRIES
 from flowherd.cli.top.picture import RunRow
 from flowherd.cli.top.run_view import RunState
 from flowherd.cli.top.screens import View
@@ -112,8 +113,8 @@ class RunScreen(View):
             **dict.fromkeys(("end", "G"), lambda: self.scrolled(10**9)),
             "f": self._follow,
             "/": lambda: self.type_line("search", pane.search, self._search),
-            "n": lambda: self._step(-1, errors=False),
-            "N": lambda: self._step(1, errors=False),
+            "n": lambda: self._step(1, errors=False),
+            "N": lambda: self._step(-1, errors=False),
             "e": lambda: self._step(1, errors=True),
             "E": lambda: self._step(-1, errors=True),
             "v": self._level,
@@ -161,7 +162,10 @@ class RunScreen(View):
         if len(self.state.pane.entries) < self._count:
             self.say("This is the beginning of the log")
             return
-        self._count *= _MORE
+        if self._count >= MOST_ENTRIES:
+            self.say(f"Earlier lines: `flowherd logs {self._row.id[:SHORT_ID]}`")
+            return
+        self._count = min(MOST_ENTRIES, self._count * _MORE)
         self.state.pane.following = False
         self._read_anew()
 
