@@ -15,6 +15,7 @@ from flowherd.client.user_client import UserClient
 from flowherd.config import load_settings
 from tests.acceptance.client_commands.helpers import FakeAgent, register
 from tests.support.commands import CommandLine
+from tests.support.http_server import Answer, http_server
 from tests.support.server import ServerProcess
 from tests.support.terminal import on_terminal
 from tests.support.top_screens import Screen, before
@@ -206,6 +207,27 @@ def test_a_server_that_goes_and_comes_back_leaves_the_picture(
         await screen.shows(run_id[:8])
 
     top(own_server, person)
+
+
+def test_nonsense_of_a_server_is_said_and_does_not_end_the_program() -> None:
+    nonsense = [
+        Answer(body=b"no JSON"),
+        Answer(body=b'{"data": {}}'),
+        Answer(body=b'{"data": {"hello": 5, "agent": [{"id": 5}]}}'),
+        Answer(body=b'{"errors": [{"message": "\\u001b[2Jno"}]}'),
+        Answer(status=500),
+    ]
+    given = nonsense[:1]
+
+    async def person(screen: Screen) -> None:
+        for answer in nonsense:
+            given[0], screen.app.problem = answer, ""
+            await screen.until(lambda: screen.app.problem)
+            await screen.press("j", "enter", "c", "a", "escape")
+            assert "\x1b" not in screen.text
+
+    with http_server(lambda request: given[0]) as url:
+        before(ServerSource(UserClient(GraphQLTransport(url)), load_settings()), person)
 
 
 def test_a_terminal_is_drawn_without_colours_if_asked_and_restored_at_the_end(

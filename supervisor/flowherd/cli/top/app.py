@@ -116,7 +116,7 @@ class TopApp(App[None]):
     def _not_seen(self, error: FlowherdError) -> None:
         self.problem = str(error)
         since = self.list_state.away_since or datetime.now(timezone.utc)
-        self.list_state = replace(self.list_state, away_since=since)
+        self.list_state = replace(self.list_state, away_since=since, away_why=self.problem)
         self._draw_again()
 
     def _draw_again(self) -> None:

@@ -76,6 +76,9 @@ class Asker:
         except FlowherdError as error:
             found = error
             self._bring(lambda: failed(found))
+        except Exception as error:  # otherwise the picture would stand still without a word
+            unexpected = FlowherdError(f"unexpected error: {error!r}")
+            self._bring(lambda: failed(unexpected))
         else:
             self._bring(lambda: then(result))
 

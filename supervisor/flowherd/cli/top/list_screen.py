@@ -11,12 +11,13 @@ from flowherd.cli.top import beside_view, list_view
 from flowherd.cli.top.agents_screen import AgentsScreen, ask_agent
 from flowherd.cli.top.current_run import CurrentRun
 from flowherd.cli.top.dialogs import cancel_question, retry_question
+from flowherd.cli.top.folding import wrapped
 from flowherd.cli.top.list_view import Drawn, ListState
 from flowherd.cli.top.picture import Picture, RunRow
 from flowherd.cli.top.run_screen import RunScreen
 from flowherd.cli.top.screens import View
 from flowherd.cli.top.sorting import SORTS, in_sort
-from flowherd.cli.top.spans import Line, Span, line
+from flowherd.cli.top.spans import Line, Span, clean, line
 from flowherd.cli.top.terms import Filter, read_filter
 from flowherd.errors import InvalidRequest
 from flowherd.states import FINISHED
@@ -52,8 +53,8 @@ class ListScreen(View):
         picture = self.picture()
         now = datetime.now(timezone.utc)
         if picture is None:
-            text = self.top.problem or "Asking…"
-            return [line(Span(f" {text}", "warn" if self.top.problem else "dim"))]
+            text = clean(self.top.problem) or "Asking…"
+            return wrapped(line(Span(f" {text}", "warn" if self.top.problem else "dim")), width)[:height]
         shape = list_view.shape_of(picture, width, height)
         row = picture.row(self.state.current)
         self._drawn = list_view.draw(picture, self.state, width, height, now, self._of_current(row, shape, now))

@@ -66,8 +66,9 @@ class ListState:
     #: What came of the last action, or a warning; above the keys.
     note: str = ""
     note_style: str = ""
-    #: Since when the source has not answered; None if it does.
+    #: Since when the source has not answered, and why; None if it does.
     away_since: datetime | None = None
+    away_why: str = ""
     #: Whether the current row is seen by its colours; if not, it has a sign.
     coloured: bool = True
 
@@ -152,7 +153,7 @@ def _body(picture: Picture, state: ListState, drawn: Drawn, columns: Columns, no
     rows = picture.rows[drawn.top : drawn.top + shape.rows]
     titles = columns.titles()
     if shape.alone and state.away_since is not None:
-        titles = line(Span(_away_text(state.away_since, now), "warn"))
+        titles = line(Span(_away_text(state, now), "warn"))
     elif shape.alone and state.note:
         titles = line(Span(f" {clean(state.note)}", state.note_style))
     lines = [fitted(titles, shape.list_width)]
@@ -202,7 +203,7 @@ def head_line(picture: Picture, state: ListState, width: int, now: datetime) -> 
     """Return the first line: where, when, how many runs there are, or since when nothing answers."""
     title = line(" ", Span("flowherd", "bold"), "  ", clean(picture.source), "  ")
     if state.away_since is not None:
-        return fitted(line(*title, Span(_away_text(state.away_since, now), "warn")), width)
+        return fitted(line(*title, Span(_away_text(state, now), "warn")), width)
     filtered = [Span(f"  /{clean(state.terms)}", "bold")] if state.terms else []
     ordered = [Span(f"  by {state.sort}", "dim")] if state.sort else []
     first = next((row for row in picture.rows if row.group is Group.NEXT and row.due is not None), None)
@@ -211,8 +212,9 @@ def head_line(picture: Picture, state: ListState, width: int, now: datetime) -> 
     return beside(left, right, width)
 
 
-def _away_text(since: datetime, now: datetime) -> str:
-    return f" no answer since {local_time(since, now)}, trying again"
+def _away_text(state: ListState, now: datetime) -> str:
+    since = local_time(state.away_since, now)
+    return f" no answer since {since}, trying again: {clean(state.away_why)}".rstrip(": ")
 
 
 def _counts(rows: Sequence[RunRow]) -> list[Span]:

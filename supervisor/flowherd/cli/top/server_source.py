@@ -64,6 +64,8 @@ class ServerSource:
         """Return how things are."""
         now = datetime.now(timezone.utc)
         self._renew_agents()
+        if self._found is not None:  # the first picture does not wait for it
+            self._renew_usual()
         found = self._found = self._renewed(terms, now)
         most: dict[Group, int] = {}
         if terms.names_states:
