@@ -23,6 +23,7 @@ from flowherd.flow_run import as_flow_run
 from flowherd.host.agent_ties import AgentTies
 from flowherd.host.class_choices import ClassChoices, asked_for_variables, changed_run_config, is_overridden
 from flowherd.host.host import Host
+from flowherd.host.host_notifications import HostNotifications, notifies
 from flowherd.host.run_process import RunProcess
 from flowherd.host.run_surroundings import HostOptions
 from flowherd.supervisord.local_agent_section import local_agent_section
@@ -95,6 +96,12 @@ class LocalAgent(Agent):
                 instance=self.control.instance,
             ),
         )
+        self._own_notifications: HostNotifications | None = None
+        if notifies(self.loaded):
+            figures, living_runs = self._own_host.figures, self._own_host.living_runs
+            notifications = HostNotifications(self.loaded, self.name, self.labels, figures, living_runs)
+            notifications.follow(self._own_connection.measures)
+            self._own_notifications = notifications
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
         """Start the flow run's runner; its process is named in what this returns, as in "PID: 1234".
@@ -114,6 +121,8 @@ class LocalAgent(Agent):
                 self.processes.discard(process)
                 if process.returncode and not isinstance(process, RunProcess):  # the end of a run is logged already
                     self.logger.info(f"Process PID {process.pid} returned non-zero exit code")
+        if self._own_notifications is not None:
+            self._own_notifications.tick()
         super().heartbeat()
 
     def populate_env_vars(self, flow_run: FlowRun, run_config: Any = None) -> dict[str, str]:

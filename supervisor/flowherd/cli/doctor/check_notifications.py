@@ -34,7 +34,7 @@ def check_notifications(loaded: LoadedSettings) -> Iterator[Finding]:
         problems.append("there are rules, but no channels")
     for problem in problems:
         yield warn(_CHECK, problem, _ADVICE)
-    undelivered = list(_in_outbox(loaded) if loaded.settings.uses_work_pool else _at_server(loaded))
+    undelivered = list(_at_server(loaded) if loaded.settings.backend_name == "graphql" else _in_outbox(loaded))
     yield from undelivered
     if not problems and not undelivered:
         names = ", ".join(channel.name for channel in notify.channels)

@@ -56,7 +56,7 @@ def open_source(api: str | None) -> Source:
 
     if not api:
         loaded = settings_from()
-        if loaded.settings.uses_work_pool:
+        if loaded.settings.backend_name != "graphql":
             return ThisHost(loaded)
     client, _ = open_client(api)
     if not client.notifications.are_sent():
