@@ -93,6 +93,7 @@ setup(
             "types-requests",
             "build>=1.2",
             "docker>=7",
+            "playwright>=1.49",
             "opentelemetry-sdk>=1.27",
             "opentelemetry-exporter-otlp-proto-http>=1.27",
         ],

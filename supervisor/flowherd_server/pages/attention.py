@@ -28,6 +28,8 @@ _LOOKED_AT_US, _FAILED = 7 * 86400 * SECOND_US, 300
 #: Most flows that are named, and the newest runs of each that are looked at.
 _MOST_FLOWS, _RUNS = 50, 20
 _VERSIONS = 3
+#: Characters of a message that are shown.
+_MAX_WHY = 300
 #: By numbers and words alone: rows with their JSON would be most of the work.
 _NEWEST = (
     "SELECT seq, state, end_time FROM flow_run WHERE flow_id = ? AND start_time IS NOT NULL "
@@ -100,7 +102,7 @@ def _failed_flow(ask: Ask, group: str) -> Need | None:
         what=flows[0].name,
         path=f"/runs/{run['id']}",
         aside=f"{more}{streak} times in a row" if streak > 1 else "",
-        why=run["state_message"] or "",
+        why=(run["state_message"] or "")[:_MAX_WHY],
         grade=_grade(run),
         at=to_datetime(run["end_time"]),
         links=(("Log", f"/runs/{run['id']}#log"),),
