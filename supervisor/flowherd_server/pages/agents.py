@@ -12,16 +12,13 @@ from sqlalchemy import Connection, select
 from flowherd import __version__
 from flowherd.host_figures import DiskFigures
 from flowherd.states import TAKEN, RunState
-from flowherd.story.agent_report import read_agent_report
-from flowherd.story.agent_rows import AWAY, CONNECTED, DRAINING, PAUSED, STOPPED, AgentRow, agent_rows
-from flowherd.story.records import AgentView
-from flowherd.web import marks
+from flowherd.story.agent_rows import AWAY, CONNECTED, STOPPED, AgentRow
 from flowherd.web.formats import counted, size
 from flowherd.web.marks import Mark
+from flowherd_server.pages.agent_views import known_agents, mark_of_agent
 from flowherd_server.pages.frame import FIGURES, Ask, NoSuchPage, Page
 from flowherd_server.service import ServerCore
-from flowherd_server.store.microseconds import now_us, to_datetime
-from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN
+from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 #: Most agents on the page, and places that are drawn of one.
 _MOST, _MOST_PLACES = 200, 48
@@ -29,13 +26,6 @@ _MOST, _MOST_PLACES = 200, 48
 _MOST_RUNS = 2000
 #: Times from here on are damage, seconds since the epoch.
 _LATEST_S = 1e11
-_MARKS = {
-    CONNECTED: marks.CONNECTED,
-    PAUSED: marks.PAUSED,
-    DRAINING: marks.DRAINING,
-    AWAY: marks.AWAY,
-    STOPPED: Mark("wait", marks.PAUSED.glyph, "Stopped"),
-}
 
 
 @dataclass(frozen=True)
@@ -116,35 +106,6 @@ def agents_page(ask: Ask) -> Page:
     )
 
 
-def known_agents(core: ServerCore, connection: Connection) -> list[AgentRow]:
-    """Return all agents that the server knows, trouble first."""
-    number: dict[str, int] = {}
-    # Without a condition for the agent: its index has all the runs that have ended.
-    query = select(FLOW_RUN.c.agent_id).where(FLOW_RUN.c.state.in_(sorted(TAKEN)))
-    for agent_id in connection.execute(query).scalars():
-        number[agent_id] = number.get(agent_id, 0) + 1
-    views = [
-        AgentView(
-            id=row["id"],
-            name=row["name"] or "",
-            labels=tuple(row["labels"]),
-            last_queried=None if row["last_queried"] is None else to_datetime(row["last_queried"]),
-            connected=core.board.is_connected(row["id"]),
-            report=read_agent_report(row["report"]),
-            reported=None if row["reported"] is None else to_datetime(row["reported"]),
-            runs=number.get(row["id"], 0),
-        )
-        for row in map(dict, connection.execute(select(AGENT)).mappings())
-    ]
-    newest = {one.agent_id: one for one in reversed(core.live.agents())}
-    live = [view if view.id not in newest else _with_report(view, newest[view.id].report) for view in views]
-    return agent_rows(live, to_datetime(now_us()))
-
-
-def _with_report(view: AgentView, report: Any) -> AgentView:
-    return AgentView(**{**vars(view), "report": report})
-
-
 def agent_named(core: ServerCore, connection: Connection, agent_id: str) -> AgentRow:
     """Return the agent one of whose rows has this id. Raises NoSuchPage."""
     found = next((row for row in known_agents(core, connection) if agent_id in row.ids), None)
@@ -177,7 +138,7 @@ def _panel(row: AgentRow, ask: Ask, by_agent: Mapping[str, Sequence[Mapping[str,
         memory = 1 - host.memory_available_bytes / host.memory_total_bytes
     return _Panel(
         row=row,
-        mark=_MARKS.get(row.state) or Mark("wait", marks.PAUSED.glyph, row.state.capitalize()),
+        mark=mark_of_agent(row),
         says=_says(row),
         places=drawn,
         free=max(0, min(_MOST_PLACES, limit) - len(drawn)),
