@@ -44,7 +44,6 @@ def run_page(ask: Ask) -> Page:
     values = {
         "run": run,
         "flow": found.flow,
-        "flow_page": flow_page_of(ask, found.flow),
         "title": title,
         "verdict": found.verdict,
         "facts": found.facts,
@@ -52,9 +51,7 @@ def run_page(ask: Ask) -> Page:
         "log": log,
         **found.figures_shown,
         "tasks": tasks_of(ask.connection, run["id"]),
-        "parameters": parameters_of(run, found.flow),
-        "settings": settings_of(run, found.flow),
-        "neighbours": neighbours_of(ask, run),
+        **_lasting(ask, run, found.flow),
         "is_finished": is_finished,
         "is_stuck": bool(found.stuck),
     }
@@ -63,6 +60,18 @@ def run_page(ask: Ask) -> Page:
     topics = (f"run:{run['id']}", f"log:{run['id']}", *([] if is_finished else [FIGURES])) if is_live else ()
     lines = new_lines(run["id"], log.view) if is_live and not log.view.request.is_chosen else None
     return Page(template="run.html", title=title, values=values, here="/runs", live=topics, lines=lines)
+
+
+def _lasting(ask: Ask, run: Mapping[str, Any], flow: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what does not change while somebody looks, and is not read again for that."""
+    if ask.is_update:
+        return {"flow_page": "", "parameters": [], "settings": [], "neighbours": dict.fromkeys(("before", "after"))}
+    return {
+        "flow_page": flow_page_of(ask, flow),
+        "parameters": parameters_of(run, flow),
+        "settings": settings_of(run, flow),
+        "neighbours": neighbours_of(ask, run),
+    }
 
 
 class RunStory:

@@ -9,10 +9,12 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.plain import plain
 from flowherd_server.store.tables import TASK, TASK_RUN
 
 #: Number of tasks that are shown, the first by their start.
 MOST_TASKS = 200
+_COUNT = f"SELECT count(*) FROM {TASK_RUN.name} WHERE flow_run_id = ?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +39,12 @@ class Tasks:
 
 def tasks_of(connection: Connection, run_id: str) -> Tasks | None:
     """Return the task runs of a run; None if it has none."""
-    of_run = TASK_RUN.c.flow_run_id == run_id
-    count = connection.execute(select(func.count()).select_from(TASK_RUN).where(of_run)).scalar() or 0
+    count = plain(connection).execute(_COUNT, (run_id,)).fetchone()[0]
     if not count:
         return None
     columns = ("name", "map_index", "state", "state_message", "start_time", "end_time")
     query = select(*(TASK_RUN.c[name] for name in columns), TASK.c.name.label("task"), TASK.c.slug)
-    query = query.join(TASK, TASK.c.id == TASK_RUN.c.task_id).where(of_run)
+    query = query.join(TASK, TASK.c.id == TASK_RUN.c.task_id).where(TASK_RUN.c.flow_run_id == run_id)
     # Those that have not started come last.
     order = func.coalesce(TASK_RUN.c.start_time, 1 << 62), TASK_RUN.c.seq
     rows = connection.execute(query.order_by(*order).limit(MOST_TASKS)).mappings()
