@@ -42,6 +42,8 @@ def agent(pool: PoolAgent) -> Iterator[Background]:
     address = f"http://127.0.0.1:{free_port()}"
     with pool.start(FLOWHERD__AGENT__GRACE="1", FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS=address) as going:
         pool.address = address
+    address = {"FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS": "http://127.0.0.1:0"}
+    with pool.start(FLOWHERD__AGENT__GRACE="1", **address) as going:
         yield going
 
 
@@ -182,6 +184,27 @@ def test_a_command_whose_code_cannot_be_had_is_not_started_and_the_runs_end_says
     pool.wait_for_process_end(run_id)
     assert f"No such file or directory: '{tmp_path}/nowhere'" in pool.prefect.run(run_id)["state"]["message"]
     assert not (tmp_path / "started").exists()
+
+
+def test_the_agents_own_pages_show_a_run_of_the_pool(pool: PoolAgent, agent: Background, tmp_path: Path) -> None:
+    (address,) = wait_until(
+        lambda: re.findall(r"Serving the agent's API at (http://\S+)", agent.text()), what=agent.text
+    )
+    file = tmp_path / "there"
+    run_id = pool.run("patient", parameters={"file": str(file)})
+
+    def page(path: str = f"/runs/{run_id}") -> str:
+        return requests.get(address + path, timeout=30).text
+
+    wait_until(lambda: "waiting" in page(), timeout_s=END_S, what="its line")
+    assert f"/runs/{run_id}" in page("/")
+    for told in ("Running for", str(file), "Processes", "patient"):
+        assert told in page(), told
+    assert "waiting" in page(f"/runs/{run_id}/log")
+    file.touch()
+    assert pool.end(run_id) == "COMPLETED", pool.story(run_id)
+    wait_until(lambda: "Running for" not in page(), timeout_s=END_S, what="its end")
+    assert f"/runs/{run_id}" in page("/")
 
 
 def test_runs_outlive_a_killed_agent_and_the_next_one_adopts_them(
