@@ -42,7 +42,7 @@ class Screen:
         deadline_s = time.monotonic() + _TIMEOUT_S
         while not found():
             assert time.monotonic() < deadline_s, self.text
-            await self._pilot.pause(0.02)
+            await self._pilot.pause(0.05)
 
     async def shows(self, *texts: str) -> None:
         await self.until(lambda: all(text in self.text for text in texts))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from flowherd import Client
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.cli.top.server_source import ServerSource
 from flowherd.client.user_client import UserClient
 from flowherd.config import load_settings
-from tests.acceptance.client_commands.helpers import FakeAgent, register
+from tests.acceptance.client_commands.helpers import FakeAgent
 from tests.support.commands import CommandLine
 from tests.support.http_server import Answer, http_server
 from tests.support.server import ServerProcess
@@ -26,24 +27,52 @@ def top(server: ServerProcess, person: Callable[[Screen], Awaitable[None]]) -> N
     before(ServerSource(UserClient(GraphQLTransport(server.url)), load_settings()), person)
 
 
-def started(command: CommandLine, agent: FakeAgent, flow: str) -> str:
-    run_id = command.run(flow)
+class Flows:
+    """Flows at a server, registered when one is first run, and runs of them that no agent takes."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._client = Client(api=server.url)
+        self._known: set[str] = set()
+
+    def run(self, flow: str, **parameters: str) -> str:
+        """Create a run and return its id."""
+        if flow not in self._known:
+            self._client.register(flow, command=["true"], parameters=parameters, labels=["nobody"])
+            self._known.add(flow)
+        return self._client.run(flow, parameters=parameters)
+
+    def states(self, flow: str) -> list[str]:
+        """Return the states of the runs of a flow."""
+        return [run.state for run in self._client.runs(flow=flow)]
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@pytest.fixture(scope="module")
+def flows(server: ServerProcess) -> Iterator[Flows]:
+    found = Flows(server)
+    yield found
+    found.close()
+
+
+def started(flows: Flows, agent: FakeAgent, flow: str) -> str:
+    run_id = flows.run(flow)
     agent.state(run_id, "Running", pid=4242)
     return run_id
 
 
 def test_runs_of_all_groups_are_listed_and_the_current_row_stays_when_others_come(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(command, "top-list", "-l", "nobody")
-    going, failed = started(command, agent, "top-list"), started(command, agent, "top-list")
+    going, failed = started(flows, agent, "top-list"), started(flows, agent, "top-list")
     agent.log(going, ("stdout", "page 7 of 240"))
     agent.state(failed, "Failed", "Exit code 3", reason="exited", grade="proven")
 
     async def person(screen: Screen) -> None:
         await screen.shows("page 7 of 240", "✕ Failed", "Exit code 3")
         await screen.goes_to(failed)
-        later = started(command, agent, "top-list")
+        later = started(flows, agent, "top-list")
         await screen.shows(later[:8])
         assert screen.current == failed
         await screen.resize(120, 40)
@@ -54,10 +83,9 @@ def test_runs_of_all_groups_are_listed_and_the_current_row_stays_when_others_com
 
 
 def test_marked_runs_are_cancelled_after_a_question_that_names_them(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(command, "top-cancel")
-    first, second = started(command, agent, "top-cancel"), started(command, agent, "top-cancel")
+    first, second = started(flows, agent, "top-cancel"), started(flows, agent, "top-cancel")
 
     async def person(screen: Screen) -> None:
         for run_id in (first, second):
@@ -71,15 +99,13 @@ def test_marked_runs_are_cancelled_after_a_question_that_names_them(
         await screen.shows("Cancelled 2 runs", "◌ Cancelling")
 
     top(server, person)
-    states = {run["state"] for run in command.json("ps", "--all", "--flow", "top-cancel")}
-    assert states == {"Cancelling"}
+    assert flows.states("top-cancel") == ["Cancelling", "Cancelling"]
     for run_id in (first, second):
         agent.state(run_id, "Cancelled")
 
 
-def test_a_run_that_has_ended_is_run_again_once(server: ServerProcess, command: CommandLine, agent: FakeAgent) -> None:
-    register(command, "top-again", "-l", "nobody")
-    failed = started(command, agent, "top-again")
+def test_a_run_that_has_ended_is_run_again_once(server: ServerProcess, flows: Flows, agent: FakeAgent) -> None:
+    failed = started(flows, agent, "top-again")
     agent.state(failed, "Failed", "no")
 
     async def person(screen: Screen) -> None:
@@ -94,14 +120,13 @@ def test_a_run_that_has_ended_is_run_again_once(server: ServerProcess, command: 
         await screen.shows("It has ended already")
 
     top(server, person)
-    assert len(command.json("ps", "--all", "--flow", "top-again")) == 2
+    assert len(flows.states("top-again")) == 2
 
 
 def test_a_log_is_followed_searched_and_narrowed_to_errors(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(command, "top-log")
-    run_id = started(command, agent, "top-log")
+    run_id = started(flows, agent, "top-log")
     agent.log(run_id, *(("stdout", f"line {n}{' zstd' if n % 50 == 0 else ''}") for n in range(200)))
     agent.log(run_id, ("stderr", "it is broken"), level="ERROR", at_us=1_800_000_001_000_000)
 
@@ -130,10 +155,9 @@ def test_a_log_is_followed_searched_and_narrowed_to_errors(
 
 
 def test_the_story_of_a_failed_run_has_its_cause_its_grade_and_its_parameters(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(command, "top-story")
-    run_id = command.run("top-story", "-p", "day=monday", "-p", "db_password=hunter2")
+    run_id = flows.run("top-story", day="monday", db_password="hunter2")
     agent.state(run_id, "Submitted", "Submitted for execution")
     agent.state(run_id, "Running", pid=4242)
     agent.state(run_id, "Failed", "Memory limit exceeded", reason="memory_limit", grade="proven")
@@ -150,11 +174,10 @@ def test_the_story_of_a_failed_run_has_its_cause_its_grade_and_its_parameters(
 
 
 def test_a_filter_narrows_the_list_and_a_term_that_is_none_changes_nothing(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
     for flow in ("top-filter-a", "top-filter-b"):
-        register(command, flow)
-        agent.state(started(command, agent, flow), "Failed", "no")
+        agent.state(started(flows, agent, flow), "Failed", "no")
 
     async def person(screen: Screen) -> None:
         await screen.shows("top-filter-a", "top-filter-b")
@@ -171,10 +194,9 @@ def test_a_filter_narrows_the_list_and_a_term_that_is_none_changes_nothing(
 
 
 def test_keys_move_through_the_list_and_a_double_click_opens_a_row(
-    server: ServerProcess, command: CommandLine, agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(command, "top-mouse")
-    run_id = started(command, agent, "top-mouse")
+    run_id = started(flows, agent, "top-mouse")
 
     async def person(screen: Screen) -> None:
         await screen.shows(run_id[:8])
@@ -193,20 +215,19 @@ def test_keys_move_through_the_list_and_a_double_click_opens_a_row(
 
 
 def test_a_server_that_goes_and_comes_back_leaves_the_picture(
-    own_server: ServerProcess, own_command: CommandLine, own_agent: FakeAgent
+    server: ServerProcess, flows: Flows, agent: FakeAgent
 ) -> None:
-    register(own_command, "top-away")
-    run_id = started(own_command, own_agent, "top-away")
+    run_id = started(flows, agent, "top-away")
 
     async def person(screen: Screen) -> None:
         await screen.shows(run_id[:8])
-        own_server.stop()
+        server.stop()
         await screen.shows("no answer since", "trying again", run_id[:8])
-        own_server.start()
+        server.start()
         await screen.until(lambda: "no answer since" not in screen.text)
         await screen.shows(run_id[:8])
 
-    top(own_server, person)
+    top(server, person)
 
 
 def test_nonsense_of_a_server_is_said_and_does_not_end_the_program() -> None:
@@ -236,7 +257,7 @@ def test_a_terminal_is_drawn_without_colours_if_asked_and_restored_at_the_end(
     plain_command = CommandLine(command.home, {"NO_COLOR": "1", "FLOWHERD__CLOUD__API": server.url})
     with on_terminal(plain_command, "top", "--no-mouse", "--interval", "200ms") as terminal:
         terminal.read_until(lambda raw: "quit" in raw)
-        terminal.write("q")
+        terminal.write("\x03")  # Ctrl-C
         assert terminal.end() == 0
         codes = {code for found in re.findall(r"\x1b\[([0-9;]*)m", terminal.raw) for code in found.split(";")}
         assert codes <= {"", "0", "1", "39", "49"}
@@ -257,17 +278,9 @@ def test_a_pipe_is_refused(command: CommandLine) -> None:
     assert "it needs a terminal" in CommandLine(command.home, {"TERM": "xterm"})("top", code=2).stderr
 
 
-def test_ctrl_c_leaves_it(command: CommandLine) -> None:
+def test_a_signal_that_ends_it_leaves_the_terminal_as_it_was(command: CommandLine) -> None:
     with on_terminal(command, "top") as terminal:
         terminal.read_until(lambda raw: "quit" in raw)
-        terminal.write("\x03")
-        assert terminal.end() == 0
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_that_ends_it_leaves_the_terminal_as_it_was(command: CommandLine, number: signal.Signals) -> None:
-    with on_terminal(command, "top") as terminal:
-        terminal.read_until(lambda raw: "quit" in raw)
-        terminal.send_signal(number)
-        assert terminal.end() == 128 + number
+        terminal.send_signal(signal.SIGHUP)
+        assert terminal.end() == 128 + signal.SIGHUP
         assert terminal.raw.rindex("\x1b[?1049l") > terminal.raw.rindex("\x1b[?1049h")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Lines of the log that are read at first, and the factor by which `[` reads more.
 _READ, _MORE = 1000, 5
+#: Looks after which what is known of a run beside its log is asked for again, and the same if that is shown.
+_PAGE_EVERY, _OFTEN = 5, 1
 
 
 class RunScreen(View):
@@ -38,6 +40,8 @@ class RunScreen(View):
         self._reader: LogReader | None = None
         self._count = _READ
         self._asks = False
+        #: Looks until the page is asked for again.
+        self._page_in = 0
         #: Whether the log and the rest were read after the run's end.
         self._is_complete = False
 
@@ -63,10 +67,14 @@ class RunScreen(View):
             return
         self._asks = True
         row, reader = self._row, self._reader
-        self.top.ask(lambda: self._ask(row, reader), lambda found: self._answer(row, *found), self._failed)
+        with_page = self._page is None or self._page_in <= 0 or row.state in FINISHED
+        self._page_in = (_PAGE_EVERY if self.state.tab == 0 else _OFTEN) if with_page else self._page_in - 1
+        self.top.ask(lambda: self._ask(row, reader, with_page), lambda found: self._answer(row, *found), self._failed)
 
-    def _ask(self, row: RunRow, reader: LogReader | None) -> tuple[LogReader, list[LogEntry], RunPage, bool]:
-        page = self.top.source.page(row)
+    def _ask(
+        self, row: RunRow, reader: LogReader | None, with_page: bool
+    ) -> tuple[LogReader, list[LogEntry], RunPage | None, bool]:
+        page = self.top.source.page(row) if with_page else None
         if reader is None:
             reader = self.top.source.log(row, LEVELS[self.state.level][1])
             return reader, reader.last(self._count), page, True
@@ -75,10 +83,12 @@ class RunScreen(View):
             new += more
         return reader, new, page, False
 
-    def _answer(self, row: RunRow, reader: LogReader, new: list[LogEntry], page: RunPage, anew: bool) -> None:
+    def _answer(self, row: RunRow, reader: LogReader, new: list[LogEntry], page: RunPage | None, anew: bool) -> None:
         self._asks = False
-        self._page = page
-        if page.state in FINISHED and self._row.state not in FINISHED:  # and it has no row of its own in the list
+        self._page = page or self._page
+        if (
+            page is not None and page.state in FINISHED and self._row.state not in FINISHED
+        ):  # and it has no row of its own in the list
             self._row = replace(
                 self._row, state=page.state, ended=page.ended, group=Group.ENDED, figures=None, stuck=""
             )
@@ -140,7 +150,7 @@ class RunScreen(View):
         return run_view.body_height(run_view.head_height(self._row, self._page, width), height)
 
     def _show(self, tab: int) -> None:
-        self.state.tab, self.state.top = tab, 0
+        self.state.tab, self.state.top, self._page_in = tab, 0, 0
 
     def _follow(self) -> None:
         self.state.pane.following = not self.state.pane.following
