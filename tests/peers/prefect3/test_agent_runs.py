@@ -15,7 +15,6 @@ from tests.peers.prefect3.pool_agent import END_S, PoolAgent
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.commands import Background, CommandLine
 from tests.support.leftovers import none_left
-from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,11 +38,10 @@ def pool(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="module")
 def agent(pool: PoolAgent) -> Iterator[Background]:
     """One agent for the tests that leave it alive."""
-    address = f"http://127.0.0.1:{free_port()}"
-    with pool.start(FLOWHERD__AGENT__GRACE="1", FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS=address) as going:
-        pool.address = address
     address = {"FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS": "http://127.0.0.1:0"}
     with pool.start(FLOWHERD__AGENT__GRACE="1", **address) as going:
+        serving = re.compile(r"Serving the agent's API at (http://\S+)")
+        (pool.address,) = wait_until(lambda: serving.findall(going.text()), what=going.text)
         yield going
 
 
@@ -186,15 +184,13 @@ def test_a_command_whose_code_cannot_be_had_is_not_started_and_the_runs_end_says
     assert not (tmp_path / "started").exists()
 
 
-def test_the_agents_own_pages_show_a_run_of_the_pool(pool: PoolAgent, agent: Background, tmp_path: Path) -> None:
-    (address,) = wait_until(
-        lambda: re.findall(r"Serving the agent's API at (http://\S+)", agent.text()), what=agent.text
-    )
+@pytest.mark.usefixtures("agent")
+def test_the_agents_own_pages_show_a_run_of_the_pool(pool: PoolAgent, tmp_path: Path) -> None:
     file = tmp_path / "there"
     run_id = pool.run("patient", parameters={"file": str(file)})
 
     def page(path: str = f"/runs/{run_id}") -> str:
-        return requests.get(address + path, timeout=30).text
+        return requests.get(pool.address + path, timeout=30).text
 
     wait_until(lambda: "waiting" in page(), timeout_s=END_S, what="its line")
     assert f"/runs/{run_id}" in page("/")
