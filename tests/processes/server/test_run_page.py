@@ -78,7 +78,7 @@ def test_a_failed_run_is_told_by_its_verdict_facts_story_curve_and_processes(cli
     text = words(html)
     assert re.search(r"<title>Failed: flow-\S+, \S+ · flowherd</title>", html)
     assert "Exit code 3. proven" in text
-    assert "wait status: exit code 3" in text
+    assert "Wait status: exit code 3" in text
     for fact in ("Peak memory 5 MiB", "CPU time 1 m 05 s", "Exit code 3", "Output 3 lines 1 error"):
         assert fact in text
     assert "Adopted by pid 1211" in text
