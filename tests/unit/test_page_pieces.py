@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 27, 14, 32, tzinfo=timezone.utc)
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 s"),
+        (0, "0.0 s"),
         (8.2, "8.2 s"),
         (48.4, "48 s"),
         (59.7, "1 m 00 s"),

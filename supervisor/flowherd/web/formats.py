@@ -12,7 +12,7 @@ def duration(seconds: float) -> str:
     """Return a length of time: 8.2 s, 48 s, 12 m 31 s, 2 h 14 m, 3 d 4 h."""
     seconds = max(0.0, seconds)
     if seconds < 9.95:
-        return f"{seconds:.1f} s" if seconds >= 0.05 else "0 s"
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -22,6 +22,9 @@ from flowherd_server.store.tables import FLOW, FLOW_RUN
 
 #: Number of runs that ended lately, and of flows with a next run, that are shown.
 _ENDED, _NEXT = 8, 8
+#: Number of things that need attention that are shown, so that what runs stands on the first screen, and the parameter
+#: of the address that shows all.
+_NEEDS, _ALL_NEEDS = 4, "needs"
 _HOUR_US, _DAY_US = 3600 * SECOND_US, 86400 * SECOND_US
 
 
@@ -36,7 +39,8 @@ def overview_page(ask: Ask) -> Page:
         "headline": _headline(runs.lines, rows, len(attention), agents),
         "day": day,
         "host": host_line(ask.core.host),
-        "attention": attention,
+        "attention": attention if ask.query.get(_ALL_NEEDS) == "all" else attention[:_NEEDS],
+        "more_attention": 0 if ask.query.get(_ALL_NEEDS) == "all" else max(0, len(attention) - _NEEDS),
         "running": rows[Group.RUNNING],
         "ended": _ended_lately(rows)[:_ENDED],
         "more_ended": max(0, day.well + day.badly + day.cancelled - _ENDED),
@@ -110,7 +114,9 @@ def _slots(agents: Sequence[ShownAgent]) -> tuple[int, int] | None:
     limits = [report.limit for report in reports]
     if not limits or None in limits:
         return None
-    return sum(report.runs or 0 for report in reports), sum(limit or 0 for limit in limits)
+    # The server's own count, as in the agents' panels: a report may be a minute old.
+    runs = sum(agent.runs for agent in agents if not agent.is_away and agent.view.report is not None)
+    return runs, sum(limit or 0 for limit in limits)
 
 
 def _axis(day: Day, now: datetime) -> list[datetime]:

@@ -79,7 +79,7 @@ class LogSection:
 
 
 def log_part(ask: Ask, run: Mapping[str, Any], unsent_bytes: int) -> LogSection:
-    """Return the log of a run as the address wants it. `unsent_bytes` is what its agent has not sent yet."""
+    """Return the log of a run as the address wants it. `unsent_bytes` is what its agent has not sent of all runs."""
     request = read_log_request(ask.query)
     view = view_log(ask.connection, run, request, with_rows=not ask.is_update)
     found = view.found
@@ -151,7 +151,8 @@ def _gap(view: LogView, place: int, link: Any, whole: str) -> Gap | None:
 
 
 def _state(view: LogView, unsent_bytes: int, *, is_finished: bool) -> str:
-    if unsent_bytes:
+    # The log comes before the end, so what is missing is of other runs.
+    if unsent_bytes and not is_finished:
         return f"Its agent has {size(unsent_bytes)} of output that the server does not have yet."
     if not is_finished:
         return "New lines appear here." if view.lines else "It has written nothing yet."

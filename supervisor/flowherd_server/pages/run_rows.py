@@ -14,6 +14,7 @@ from flowherd.story.order import Group, Line
 from flowherd.story.records import RunRecord
 from flowherd.story.waiting import run_waits
 from flowherd.web.marks import Mark, mark_of
+from flowherd.web.terminal_text import plain_text
 from flowherd_server.pages.agent_views import ShownAgent
 from flowherd_server.pages.frame import Ask
 from flowherd_server.store.microseconds import to_datetime
@@ -166,7 +167,7 @@ def _row(
     if is_late:
         says = next(iter(run_waits(run_record(run), [each.view for each in agents], {}, ask.now)), says)
     elif is_taken:
-        says = stuck or text or says
+        says = stuck or plain_text(text) or says
     return RunRow(
         id=run["id"],
         name=run["name"],

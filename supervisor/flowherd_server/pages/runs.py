@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from sqlalchemy import ColumnElement, RowMapping, func, select
@@ -76,7 +77,7 @@ def runs_page(ask: Ask) -> Page | Response:
         return _see(read_terms(text, ask.now), chosen)
     terms = read_terms(text, ask.now)
     agents = shown_agents(ask)
-    values = {
+    values: dict[str, Any] = {
         "text": text,
         "terms": terms,
         "choices": _choices(ask, agents),
@@ -89,8 +90,27 @@ def runs_page(ask: Ask) -> Page | Response:
         values |= _filtered(ask, terms, agents)
     else:
         values["groups"] = _all(ask, agents)
-    title = f"Runs: {text}" if text else "Runs"
+    values["headline"] = _found_headline(values) if terms.terms else _headline(ask)
+    title = f"Runs: {text}" if text else str(values["headline"])
     return Page(template="runs.html", title=title, values=values, here="/runs", live=("runs", "logs", FIGURES))
+
+
+def _headline(ask: Ask) -> str:
+    """Return how many runs go on and wait, and how those of the last day ended."""
+    states, day = runs_by_state(ask.connection), ask.core.day.of_last_day(ask.connection, ask.now_us)
+    going, waiting = (sum(states.get(state.value, 0) for state in of) for of in (TAKEN, WAITING))
+    if not any(states.values()):
+        return "Nothing has run here yet."
+    going_on = f"{counted(going, 'run')} in progress" if going else "Nothing is running"
+    return f"{going_on}, {waiting:,} waiting, {day.badly:,} failed in the last 24 hours."
+
+
+def _found_headline(values: Mapping[str, Any]) -> str:
+    """Return how many runs the filter has found, as far as they stand on this page."""
+    number = sum(len(group.rows) for group in values["groups"])
+    if values["older"] or values["newer"]:
+        return f"More than {counted(number, 'run')} like this."
+    return f"{counted(number, 'run')} like this." if number else "No runs like this."
 
 
 def find_page(ask: Ask) -> Page | Response:

@@ -14,9 +14,13 @@
   const options = (heads, box) => {
     const scales = [...new Set(heads.map(h => h.dataset.scale))];
     return {
-      width: box.clientWidth, height: 200, cursor: { y: false }, legend: { live: true },
+      width: box.clientWidth, height: 200, cursor: { y: false }, legend: { show: false },
       scales: { x: { time: true }, ...Object.fromEntries(scales.map(s => [s, { range: (_, _low, high) => [0, (high || 1) * 1.05] }])) },
-      axes: [axis({ values: (_, at) => at.map(s => (at[at.length - 1] - at[0] > 172800 ? new Date(s * 1000).toDateString().slice(4, 10) : new Date(s * 1000).toTimeString().slice(0, at[1] - at[0] < 60 ? 8 : 5))) }), ...scales.map((s, n) => axis({ scale: s, side: n ? 1 : 3, size: 44, grid: { show: !n, stroke: () => colour("line") } }))],
+      axes: [axis({ space: 80, values: (_, at) => at.map((s, n) => {
+        const day = i => new Date(at[i] * 1000).toDateString().slice(4, 10);
+        if (at[at.length - 1] - at[0] > 172800 && (!n || day(n) !== day(n - 1))) return day(n);
+        return new Date(s * 1000).toTimeString().slice(0, at[1] - at[0] < 60 ? 8 : 5);
+      }) }), ...scales.map((s, n) => axis({ scale: s, side: n ? 1 : 3, size: 44, grid: { show: !n, stroke: () => colour("line") } }))],
       series: [{ value: (_, s) => (s ? new Date(s * 1000).toTimeString().slice(0, 8) : "") }, ...heads.map(series)],
     };
   };

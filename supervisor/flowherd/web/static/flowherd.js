@@ -24,7 +24,7 @@
     return at.getDate() + " " + word({ month: "short" }) + (at.getFullYear() === now.getFullYear() ? " " : " " + at.getFullYear() + " ") + hour;
   };
   const span = s => {
-    if (s < 9.95) return s < .05 ? "0 s" : s.toFixed(1) + " s";
+    if (s < 9.95) return s.toFixed(1) + " s";
     s = Math.round(s);
     if (s < 60) return s + " s";
     const m = Math.floor(s / 60), h = Math.floor(m / 60);
