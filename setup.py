@@ -94,6 +94,7 @@ setup(
             "build>=1.2",
             "docker>=7",
             "playwright>=1.49",
+            "axe-playwright-python>=0.1.4",
             "opentelemetry-sdk>=1.27",
             "opentelemetry-exporter-otlp-proto-http>=1.27",
         ],

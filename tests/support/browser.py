@@ -29,20 +29,27 @@ def running_browser() -> Iterator[Browser]:
 
 @contextmanager
 def open_page(
-    browser: Browser, *, width: int = 1280, script: bool = True, dark: bool = False, fails: tuple[str, ...] = ()
+    browser: Browser,
+    *,
+    width: int = 1280,
+    height: int = 800,
+    script: bool = True,
+    dark: bool = False,
+    fails: tuple[str, ...] = (),
 ) -> Iterator[Page]:
     """Yield a page, on which nothing may fail but what begins with one of `fails`: no error, no refusal of policy."""
     context = browser.new_context(
-        viewport={"width": width, "height": 800},
+        viewport={"width": width, "height": height},
         java_script_enabled=script,
         color_scheme="dark" if dark else "light",
     )
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda said: wrong.append(f"{said.text} {said.location}") if said.type == "error" else None)
     try:
         yield page
-        assert [text for text in wrong if not text.startswith(fails)] == [] if fails else wrong == []
+        shown = [text for text in wrong if not fails or not text.startswith(fails)]
+        assert shown == [], "\n".join(shown)
     finally:
         context.close()
