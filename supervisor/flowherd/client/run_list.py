@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flowherd.backends.graphql.literals import Word, arguments
-from flowherd.backends.graphql.transport import TEXT_SO_FAR, GraphQLTransport
+from flowherd.backends.graphql.transport import LIVE_REPORTS, TEXT_SO_FAR, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping, mapping_or_none, mappings_not_null, text
 from flowherd.client.queries import select, state_in, understanding
 from flowherd.client.run_filter import RunFilter, all_of
 from flowherd.client.runs import RUN_FIELDS, RunView, live_fields, run_fields, run_of
 from flowherd.states import CLAIMABLE, FINISHED, SUCCESSFUL, TAKEN, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER, LATELY, Group, RunFacts
+from flowherd.web.terminal_text import plain_text
 
 #: Maximum number of runs of one group that are read.
 _MAX_ROWS = 1000
@@ -139,8 +140,8 @@ class RunList:
     def _first_parts(self, limit: int) -> list[_Part]:
         asc = Word("asc")
         newest = arguments(order_by={"timestamp": Word("desc")}, limit=1)
-        own = self._transport.server_version is not None
-        lines = f"last_line: logs{newest} {{ message }}" if own else ""
+        # Sorting the whole log of a run for its last line takes a server seconds if the log is long.
+        lines = "last_line" if LIVE_REPORTS in self._transport.server_extensions else ""
         if TEXT_SO_FAR in self._transport.server_extensions:
             lines += f" so_far: texts_so_far{newest} {{ message }}"
         more = lines + live_fields(self._transport)
@@ -254,10 +255,10 @@ def _last_lines(rows: Any) -> dict[str, str]:
     """Return what each of these running runs has written last: of a line that is not finished, else the last line."""
     found = {}
     for row in rows:
-        lines = [*(row.get("so_far") or ()), *(row.get("last_line") or ())]
-        message = next((line.get("message") for line in lines if line.get("message")), None)
-        if isinstance(message, str):
-            found[text(row["id"])] = message.strip()
+        texts = [*(line.get("message") for line in row.get("so_far") or ()), row.get("last_line")]
+        message = next((one for one in texts if isinstance(one, str) and one), None)
+        if message is not None:
+            found[text(row["id"])] = plain_text(message).strip()
     return found
 
 

@@ -272,7 +272,7 @@ class HostNotifications:
             lines, _ = read_batch(journal, run_id, start, BATCH_BYTES)
         except OSError:
             return []
-        texts = [text for line in lines for text in line.message.splitlines()]
+        texts = [text for line in lines for text in line.message.split("\n")]
         return [log_line(text) for text in texts[-LAST_LINES:]]
 
 

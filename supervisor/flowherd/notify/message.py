@@ -10,6 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
 from flowherd.shown_text import one_line, storable
+from flowherd.web.terminal_text import plain_text
 
 #: Maximum length of a title and of a sentence, characters.
 MOST_TITLE, MOST_SENTENCE = 200, 2_000
@@ -139,16 +140,9 @@ def sentence(text: str) -> str:
 
 
 def log_line(text: str) -> str:
-    """Return a line of a log as a notification has it."""
-    shown = one_line(storable(without_colours(text)))
+    """Return a line of a log as a notification has it: what a terminal would show of it, without colours."""
+    shown = one_line(storable(plain_text(text)))
     return shown if len(shown) <= MOST_LINE else shown[: MOST_LINE - 1] + "…"
-
-
-def without_colours(text: str) -> str:
-    """Return a text without its terminal sequences for colours."""
-    import re
-
-    return re.sub(r"\x1b\[[0-9;:]*m", "", text)
 
 
 def _iso(at: float) -> str:

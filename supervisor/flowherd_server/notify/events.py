@@ -201,5 +201,5 @@ def _evidence(connection: Connection, run: Mapping[str, Any]) -> str | None:
 
 def _last_lines(connection: Connection, run: Mapping[str, Any]) -> list[str]:
     rows = plain(connection).execute(_LAST_LINES, (run["seq"], LAST_LINES)).fetchall() if run else []
-    lines = [line for (message,) in reversed(rows) for line in str(message).splitlines()]
+    lines = [line for (message,) in reversed(rows) for line in str(message).split("\n")]
     return [log_line(line) for line in lines[-LAST_LINES:]]

@@ -180,8 +180,8 @@ def _host(host: HostFigures | None) -> Iterator[Need]:
 
 def _unsent(agents: Sequence[ShownAgent]) -> Iterator[Need]:
     for agent in agents:
-        report = agent.view.report
-        unsent, cap = (getattr(report, name, None) for name in ("unsent_bytes", "unsent_cap_bytes"))
+        report = agent.row.report
+        unsent, cap = report.unsent_bytes, report.unsent_most_bytes
         if unsent and cap and unsent > _UNSENT_SHARE * cap:
             why = f"{size(unsent)} of output are not sent yet, of at most {size(cap)}"
             key = f"unsent-{agent.view.id}"

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Select
 
 from flowherd_server.graphql.compiler import Arguments, Measure, Parents, measure_rows, select_rows
+from flowherd_server.runs.live_fields import LAST_LINE
 from flowherd_server.store.database import Database
 from flowherd_server.store.views import FLOW_RUN_STATE, LOG
 
@@ -68,3 +69,9 @@ def test_a_query_of_a_runs_lines_or_states_reads_no_other_runs(
     assert not [step for step in steps.splitlines() if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], steps
     # With a limit, an index has the rows in their order; those of several runs are put together after it.
     assert "LIMIT" not in str(query).rpartition(")")[2] or "USE TEMP B-TREE FOR ORDER BY" not in steps, steps
+
+
+def test_the_last_line_of_a_run_is_found_without_the_rest_of_its_log(database: Database) -> None:
+    with database.reading() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {LAST_LINE}", (7,)).all()
+    assert [row[-1] for row in rows] == ["SEARCH log_line USING INDEX log_line_by_arrival (run=?)"]

@@ -24,6 +24,7 @@ from flowherd.story.timeline import story
 from flowherd.story.verdict import EndFacts, LiveFacts, verdict
 from flowherd.times import read_time
 from flowherd.values import LogLine
+from flowherd.web.terminal_text import plain_text
 from flowherd_runner.contract import files
 from flowherd_runner.contract.spec import salvage_spec
 
@@ -83,7 +84,8 @@ class LocalRuns:
             known_size, line = self._last_lines.get(run_id, (0, ""))
             if size != known_size:
                 lines, _ = read_batch(journal, run_id, max(0, size - _LAST_LINE_BYTES), _LAST_LINE_BYTES)
-                line = next((one.message.strip() for one in reversed(lines) if one.message.strip()), line)
+                texts = (plain_text(one.message).strip() for one in reversed(lines))
+                line = next(filter(None, texts), line)
                 self._last_lines[run_id] = (size, line)
         except OSError:
             return ""
