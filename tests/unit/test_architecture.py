@@ -6,9 +6,10 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from tests.support.imports import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = ROOT / "supervisor" / "flowherd"
@@ -108,38 +109,6 @@ def modules(root: Path) -> list[Path]:
     return sorted(root.rglob("*.py"))
 
 
-@cache
-def syntax_tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def imported(path: Path) -> tuple[str, ...]:
-    """The dotted names that a file imports, anywhere in it; `from a import b` counts as a and as a.b."""
-    return tuple(_imported(path))
-
-
-def _statements(path: Path) -> Iterator[ast.AST]:
-    """All statements of a file, nested ones too; expressions, most of a tree, are passed over."""
-    todo: list[ast.AST] = [syntax_tree(path)]
-    while todo:
-        node = todo.pop()
-        yield node
-        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
-            below = getattr(node, name, ())
-            todo += below if isinstance(below, list) else ()
-
-
-def _imported(path: Path) -> Iterator[str]:
-    for node in _statements(path):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def dotted(path: Path, root: Path) -> str:
     """The module's name below its package; empty for the package itself."""
     parts = path.relative_to(root).with_suffix("").parts
@@ -221,7 +190,7 @@ def test_one_module_installs_signal_handlers() -> None:
         path
         for path in (*modules(PARENT), *modules(SERVER))
         if re.search(r"signal\(|set_wakeup_fd", path.read_text(encoding="utf-8"))
-        for node in ast.walk(syntax_tree(path))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("signal.signal", "signal.set_wakeup_fd")
     ]
     assert set(calls) == {PARENT / "signals.py"}

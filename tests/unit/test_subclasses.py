@@ -19,7 +19,6 @@ from flowherd.agent.run_configs import LocalRun
 from flowherd.backends.graphql.backend import GraphQLBackend
 from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.backends.memory import MemoryBackend
-from tests.unit.test_architecture import syntax_tree
 from tests.unit.test_prefect_runs import run_of
 
 PACKAGE = Path(flowherd.__file__).parent
@@ -59,7 +58,7 @@ class TestWarnings:
             node.attr
             for folder in ("agent", "host")
             for path in (PACKAGE / folder).glob("*.py")
-            for node in ast.walk(syntax_tree(path))
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "agent", "self._agent")
         }
         published = {name for kind in LocalAgent.__mro__[:-1] for name in vars(kind) if not name.startswith("_")}

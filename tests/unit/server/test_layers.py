@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import flowherd_server
-from tests.unit.test_architecture import imported
+from tests.support.imports import imported
 
 ROOT = Path(flowherd_server.__file__).parent
 #: Folders and top modules, lowest first.
