@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ hypothesis.settings.load_profile("usual")
 
 #: With --full, timeouts are so many times as long.
 _MORE_TIME = 4
-_HERE = Path(__file__).parent
 _FOREIGN = ("PREFECT_", "FLOWHERD__", "FLOWHERD_HOME", "NOTIFY_SOCKET", "SUPERVISOR_")
 _PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 
@@ -68,52 +68,55 @@ def no_process_left_by_fixtures(request: pytest.FixtureRequest) -> Iterator[None
         command_servers.close()
 
 
-@pytest.fixture(autouse=True)
-def no_process_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Check that what the test itself has started has ended. Unit tests are left to the check of the session."""
-    if request.path.is_relative_to(_HERE / "unit"):
-        yield
-        return
-    with none_left():
-        yield
-
-
-@pytest.fixture(scope="session")
-def new_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+class Homes:
     """Empty directories, one after the other. A call of mktemp for each test would look through all earlier ones."""
-    place = tmp_path_factory.mktemp("homes")
-    return (place / str(number) for number in itertools.count())
+
+    def __init__(self, place: Path) -> None:
+        self._directories = (place / str(number) for number in itertools.count())
+        self._last: Path | None = None
+
+    def new(self) -> Path:
+        """Return one that nobody has had."""
+        directory = next(self._directories)
+        directory.mkdir()
+        return directory
+
+    def empty(self) -> Path:
+        """Return the last one again as long as nothing is in it, because most unit tests write nothing."""
+        if self._last is None or any(self._last.iterdir()):
+            self._last = self.new()
+        return self._last
 
 
 @pytest.fixture(scope="session")
-def homes_of_unit_tests(new_homes: Iterator[Path]) -> Iterator[Path]:
-    """Empty directories: the last one again as long as nothing is in it, because most unit tests write nothing."""
-    return _empty_directories(new_homes)
-
-
-def _empty_directories(directories: Iterator[Path]) -> Iterator[Path]:
-    for directory in directories:
-        directory.mkdir()
-        while not any(directory.iterdir()):
-            yield directory
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Homes:
+    return Homes(tmp_path_factory.mktemp("homes"))
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    new_homes: Iterator[Path],
-    homes_of_unit_tests: Iterator[Path],
-) -> Path:
-    """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories."""
-    for name in list(os.environ):
-        if name.startswith(_FOREIGN) or name.upper() in _PROXIES:
-            monkeypatch.delenv(name)
-    if request.path.is_relative_to(_HERE / "unit"):
-        home = next(homes_of_unit_tests)
-    else:
-        home = next(new_homes)
-        home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("FLOWHERD_HOME", str(home / "flowherd"))
-    return home / "flowherd"
+def clean_environment(request: pytest.FixtureRequest, homes: Homes) -> Iterator[Path]:
+    """Keep the caller's settings from the test; HOME and FLOWHERD_HOME are empty directories.
+
+    Check at the end that what the test itself has started has ended; unit tests are left to the check of the session.
+    One fixture without others that are made for each test: there are thousands of unit tests.
+    """
+    unit = request.node.nodeid.startswith("tests/unit/")
+    with nullcontext() if unit else none_left():
+        foreign = [name for name in os.environ if name.startswith(_FOREIGN) or name.upper() in _PROXIES]
+        before = {name: os.environ.get(name) for name in (*foreign, "HOME", "FLOWHERD_HOME")}
+        for name in foreign:
+            del os.environ[name]
+        home = homes.empty() if unit else homes.new()
+        os.environ["HOME"] = str(home)
+        os.environ["FLOWHERD_HOME"] = str(home / "flowherd")
+        yield home / "flowherd"
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@pytest.fixture
+def no_process_left(clean_environment: Path) -> None:
+    """Name what `clean_environment` checks, for fixtures whose processes have to end before that."""
