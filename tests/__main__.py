@@ -38,8 +38,9 @@ LOWEST_EVERYWHERE = (LOWEST[0], [*LOWEST[1], "--full"])
 #: Tests mostly wait for processes, so more run at once than there are processors (tests/scheduling.py).
 _AT_ONCE = ["-n", "4"]
 #: Fewer examples, no search through all garbage at the end for errors that nobody saw, which takes half a second, and
-#: no record of log messages for each phase of each test.
-_QUICKLY = ["--hypothesis-profile", "quick", "-p", "no:unraisableexception", "-p", "no:logging"]
+#: no record of log messages for each phase of each test. Nor what no unit test uses and what looks at each of them.
+_WITHOUT = ("unraisableexception", "logging", "anyio", "doctest", "junitxml", "setuponly", "stepwise", "subtests")
+_QUICKLY = ["--hypothesis-profile", "quick", *(part for name in _WITHOUT for part in ("-p", f"no:{name}"))]
 #: Without a record of failed tests (when nothing could be collected, say) the second run fails too.
 _ONLY_FAILED = ["--verbose", "--last-failed", "--last-failed-no-failures", "none"]
 
