@@ -9,7 +9,7 @@ from typing import Any
 
 from flowherd.backends.graphql.literals import Word, arguments
 from flowherd.backends.graphql.rows import parsed_time
-from flowherd.backends.graphql.transport import SCHEDULES, GraphQLTransport
+from flowherd.backends.graphql.transport import BY, SCHEDULES, GraphQLTransport
 from flowherd.backends.json_values import integer, mapping_or_none, mappings_not_null, text, text_or_none
 from flowherd.client.queries import is_flowherd_server, select, understanding
 
@@ -33,6 +33,9 @@ class ScheduleView:
     #: State of the flow's run that started last, of this version or an earlier one; None if none has started.
     last_state: str | None
     last_start: datetime | None
+    #: Since when it is as it is, and who switched it (flowherd.story.asked_by); None if the server does not say.
+    since: datetime | None = None
+    by: str | None = None
 
 
 class Schedules:
@@ -49,7 +52,9 @@ class Schedules:
             where["name"] = {"_eq": name}
         if project is not None:
             where["project"] = {"name": {"_eq": project}}
-        found = select(self._transport, "flow", _fields(now), _schedule, where=where)
+        said = is_flowherd_server(self._transport) and BY in self._transport.server_extensions
+        own = " schedule_since schedule_by" if said else ""
+        found = select(self._transport, "flow", _fields(now) + own, _schedule, where=where)
         return [view for view in found if view is not None]
 
     def switch(self, flow_id: str, *, on: bool) -> bool:
@@ -120,6 +125,8 @@ def _schedule(row: Mapping[str, Any]) -> ScheduleView | None:
         next=coming[0] if coming else None,
         last_state=None if last is None else text_or_none(last["state"]),
         last_start=last_start,
+        since=parsed_time(row.get("schedule_since")),
+        by=text_or_none(row.get("schedule_by")),
     )
 
 

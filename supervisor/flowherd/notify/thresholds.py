@@ -12,7 +12,7 @@ from flowherd.story.verdict import NEAR_LIMIT_SHARE
 #: Share of its memory limit below which a run that was near it is so no more.
 _NO_LONGER_NEAR = 0.8
 #: Share of the most output that may wait from which on it is much, and below which it is not any more.
-_MUCH_UNSENT, _NO_LONGER_MUCH = 0.8, 0.7
+MUCH_UNSENT, _NO_LONGER_MUCH = 0.8, 0.7
 #: A disk has room again with this many times as much room as one that is low has at most.
 _ROOM_AGAIN = 1.1
 
@@ -24,7 +24,7 @@ def is_near_limit(used_bytes: int, limit_bytes: int, *, was_near: bool) -> bool:
 
 def is_much_unsent(unsent_bytes: int, most_bytes: int, *, was_much: bool) -> bool:
     """Return whether an agent has much output to send."""
-    return unsent_bytes > (_NO_LONGER_MUCH if was_much else _MUCH_UNSENT) * most_bytes
+    return unsent_bytes > (_NO_LONGER_MUCH if was_much else MUCH_UNSENT) * most_bytes
 
 
 def is_nearly_full(disk: DiskFigures, *, was_full: bool) -> bool:

@@ -4,13 +4,15 @@ that are away, and this host.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import RowMapping, select
 
-from flowherd.host_figures import HostFigures
+from flowherd.host_figures import DiskFigures, HostFigures
+from flowherd.notify.thresholds import MUCH_UNSENT
 from flowherd.states import SUCCESSFUL
 from flowherd.story.order import BAD
 from flowherd.web import marks
@@ -36,8 +38,6 @@ _NEWEST = (
     "ORDER BY start_time DESC LIMIT ?"
 )
 _BAD_OR_GOOD = frozenset(state.value for state in BAD | SUCCESSFUL)
-#: An agent's output that is not sent yet is too much from here on, as a share of its cap.
-_UNSENT_SHARE = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def needs(ask: Ask, rows: Sequence[RunRow], agents: Sequence[ShownAgent], host: 
     found += [_stuck(row) for row in rows if row.is_stuck]
     found += [_late(row) for row in rows if row.is_late]
     found += [_away(ask, agent) for agent in agents if agent.is_away]
-    return [*found, *_host(host), *_unsent(agents)]
+    return [*found, *_host(host), *_disks_of_agents(agents, host), *_unsent(agents)]
 
 
 def _failed_flows(ask: Ask) -> Iterator[Need]:
@@ -168,21 +168,43 @@ def _host(host: HostFigures | None) -> Iterator[Need]:
         return
     for disk in host.disks:
         if disk.is_low:
-            why = f"{size(disk.free_bytes)} of {size(disk.total_bytes)} are free at {disk.path}"
-            why += ", and no inode" if disk.free_inodes == 0 else ""
+            key, why = f"disk-{disk.name}", _room(disk)
             yield Need(
-                key=f"disk-{disk.name}", mark=marks.NEAR, what="Disk", path="/agents", aside="this host", why=why
+                key=key, mark=_low("Disk"), what=socket.gethostname(), path="/agents", aside="this host", why=why
             )
     if host.lacks_memory and host.memory_full is not None:
         why = f"All processes waited for memory for {host.memory_full:.0f} % of the last minute"
-        yield Need(key="memory", mark=marks.NEAR, what="Memory", path="/agents", aside="this host", why=why)
+        name = socket.gethostname()
+        yield Need(key="memory", mark=_low("Memory"), what=name, path="/agents", aside="this host", why=why)
+
+
+def _low(word: str) -> Mark:
+    return replace(marks.NEAR, word=word)
+
+
+def _disks_of_agents(agents: Sequence[ShownAgent], host: HostFigures | None) -> Iterator[Need]:
+    """Return those of the agents' disks that are nearly full, each once, and none that `host` has told."""
+    told = {(socket.gethostname(), disk.total_bytes) for disk in host.disks} if host is not None else set()
+    for agent in agents:
+        report = agent.row.report
+        for disk in report.host_figures.disks if report.host_figures is not None and not agent.is_away else ():
+            place = report.host, disk.total_bytes
+            if disk.is_low and place not in told:
+                told.add(place)
+                key, name = f"disk-{agent.view.id}-{disk.name}", agent.view.name
+                yield Need(key=key, mark=_low("Disk"), what=name, path="/agents", aside="agent", why=_room(disk))
+
+
+def _room(disk: DiskFigures) -> str:
+    no_inode = ", and no inode" if disk.free_inodes == 0 else ""
+    return f"{size(disk.free_bytes)} of {size(disk.total_bytes)} are free at {disk.path}{no_inode}"
 
 
 def _unsent(agents: Sequence[ShownAgent]) -> Iterator[Need]:
     for agent in agents:
         report = agent.row.report
         unsent, cap = report.unsent_bytes, report.unsent_most_bytes
-        if unsent and cap and unsent > _UNSENT_SHARE * cap:
+        if unsent and cap and unsent > MUCH_UNSENT * cap:
             why = f"{size(unsent)} of output are not sent yet, of at most {size(cap)}"
             key = f"unsent-{agent.view.id}"
-            yield Need(key=key, mark=marks.NEAR, what=agent.view.name, path="/agents", aside="agent", why=why)
+            yield Need(key=key, mark=_low("Output"), what=agent.view.name, path="/agents", aside="agent", why=why)

@@ -37,7 +37,7 @@ def test_schedules_are_listed_the_next_to_fire_first(own_command: CommandLine) -
     register(own_command, "stopped", "--cron", "0 6 * * 1-5", "--timezone", "UTC")
     own_command("schedule", "pause", "stopped")
     first, *rows = own_command("schedule", "ls").stdout.splitlines()
-    assert first.split() == ["NEXT", "FLOW", "WHEN", "LAST", "ZONE", "CRON", "PROJECT"]
+    assert first.split() == ["NEXT", "FLOW", "WHEN", "PAUSED", "LAST", "ZONE", "CRON", "PROJECT"]
     assert [next(name for name in ("often", "yearly", "stopped") if name in row) for row in rows] == [
         "often",
         "yearly",
@@ -46,10 +46,13 @@ def test_schedules_are_listed_the_next_to_fire_first(own_command: CommandLine) -
     assert "every 10 minutes" in rows[0]
     assert "on 1 January at 00:00" in rows[1] and "Asia/Tokyo" in rows[1] and "0 0 1 1 *" in rows[1]
     assert rows[2].startswith("paused ") and "weekdays at 06:00" in rows[2]
+    assert " from the command line" in rows[2] and " since " in rows[2]
     listed = schedules(own_command)
     assert listed.keys() == {"often", "yearly", "stopped"}
     assert listed["yearly"]["next"][4:] == "-12-31T15:00:00+00:00"
     assert (listed["stopped"]["paused"], listed["stopped"]["next"]) == (True, None)
+    assert listed["stopped"]["paused_since"] and listed["stopped"]["paused_by"].startswith("command line")
+    assert (listed["often"]["paused_since"], listed["often"]["paused_by"]) == (None, None)
 
 
 def test_a_paused_schedule_has_no_runs_until_it_is_resumed(command: CommandLine) -> None:

@@ -86,6 +86,17 @@ def test_an_agent_is_paused_resumed_and_drained_from_its_panel(server: ServerPro
         assert (request.on_stop, request.deadline_s) == ("drain", 90)
 
 
+def test_the_overview_tells_of_an_agents_full_disk_and_of_output_that_it_cannot_send(server: ServerProcess) -> None:
+    client = Client(server, Client(server).do("register_agent", type="Test", name="full", labels=[])["id"])
+    disk = {"name": "state", "path": "/srv/state", "total_bytes": 2**34, "free_bytes": 2**20}
+    figures = {"host": "elsewhere", "host_figures": {"at": 1.0, "disks": [disk]}, "unsent_bytes": 9 * 2**20}
+    report = {"instance": "i", "unsent_most_bytes": 10 * 2**20, **figures}
+    client.do("report_agent", live_report=report)
+    text = page(server, "/")
+    for told in ("1 MiB of 16 GiB are free at /srv/state", "9 MiB of output are not sent yet, of at most 10 MiB"):
+        assert told in text, told
+
+
 def test_an_agent_that_is_away_is_told_with_its_runs_and_forgotten_without_them(server: ServerProcess) -> None:
     client = away(server, "gone", "far")
     run_id = client.create_run(labels=["far"])

@@ -10,9 +10,10 @@ import pytest
 
 from flowherd.cli.top import agents_view, beside_view, dialogs, log_pane, run_view
 from flowherd.cli.top.agents_view import AgentsState
+from flowherd.cli.top.attention import matters
 from flowherd.cli.top.list_view import Drawn, ListState, draw
 from flowherd.cli.top.log_pane import LogPane
-from flowherd.cli.top.picture import Picture, RunRow
+from flowherd.cli.top.picture import AgentRow, Picture, RunRow
 from flowherd.cli.top.run_view import RunState
 from flowherd.cli.top.sources import Event, LogEntry, ProcessLine, RunPage
 from flowherd.cli.top.spans import Line, line_width, plain
@@ -140,6 +141,22 @@ def test_a_failure_that_a_good_end_has_cleared_needs_no_attention() -> None:
     assert night(rows=[failed]).in_trouble() == [failed]
     assert night(rows=[failed, good]).in_trouble() == []
     assert night(rows=[replace(failed, ended=NOW), good]).in_trouble() == [replace(failed, ended=NOW)]
+
+
+def test_a_full_disk_and_much_unsent_output_of_an_agent_need_attention() -> None:
+    full = AgentRow(
+        name="builder",
+        state="connected",
+        low_disks=[("/srv/state", 4096)],
+        unsent_bytes=9 << 20,
+        unsent_most_bytes=10 << 20,
+    )
+    away = replace(full, state="away")
+    assert [(one.what, one.why) for one in matters(night(rows=[], agents=[full], host=None))] == [
+        ("agent builder", "4K free at /srv/state"),
+        ("agent builder", "9M not sent yet, of at most 10M"),
+    ]
+    assert [one.word for one in matters(night(rows=[], agents=[away], host=None))] == ["Away"]
 
 
 def test_the_head_tells_since_when_nothing_answers_and_keeps_the_rows() -> None:

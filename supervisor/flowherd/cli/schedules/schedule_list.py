@@ -13,6 +13,7 @@ from flowherd.cli.printing import is_terminal, print_json, print_note
 from flowherd.cli.tables import Column, Cut, show_table, state_style
 from flowherd.client.schedules import ScheduleView
 from flowherd.schedules.in_words import clocks_of, cron_lines, schedule_in_words, zones_of
+from flowherd.story.asked_by import by_phrase
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class _Row:
             return "paused"
         return short_time(self.schedule.next, self.now) or "none"
 
+    def paused(self) -> str:
+        """Return since when it is paused, and by whom; empty if it is not, or if that is not known."""
+        found = self.schedule
+        if found.active or found.since is None:
+            return ""
+        return f"since {short_time(found.since, self.now)} {by_phrase(found.by)}".rstrip()
+
     def whole_next(self) -> str:
         """Return the same with the whole time."""
         return local_time(self.schedule.next, self.now) if self.schedule.active else "paused"
@@ -35,6 +43,7 @@ _COLUMNS: Sequence[Column[_Row]] = (
     Column("NEXT", _Row.next, full=_Row.whole_next, style=state_style),
     Column("FLOW", lambda row: row.schedule.flow, cut=Cut.MIDDLE, least=10, best=24),
     Column("WHEN", lambda row: schedule_in_words(row.schedule.schedule), cut=Cut.END, least=26, best=44, rank=2),
+    Column("PAUSED", _Row.paused, cut=Cut.END, least=11, best=44, rank=3),
     Column("LAST", lambda row: row.schedule.last_state or "", style=state_style, rank=3),
     Column("ZONE", lambda row: " ".join(zones_of(row.schedule.schedule)), rank=4),
     Column("CRON", lambda row: cron_lines(row.schedule.schedule), cut=Cut.MIDDLE, least=14, best=20, rank=5),
@@ -67,6 +76,8 @@ def _fields(schedule: ScheduleView) -> Mapping[str, Any]:
         "flow_id": schedule.flow_id,
         "version": schedule.version,
         "paused": not schedule.active,
+        "paused_since": None if schedule.active else schedule.since,
+        "paused_by": None if schedule.active else schedule.by,
         "next": schedule.next,
         "when": schedule_in_words(schedule.schedule),
         "cron": cron_lines(schedule.schedule) or None,

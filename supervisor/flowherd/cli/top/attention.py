@@ -10,6 +10,7 @@ from flowherd.cli.format_times import short_time
 from flowherd.cli.top.picture import AgentRow, HostFigures, Picture, RunRow
 from flowherd.cli.top.spans import Line, Span, at_left, beside, clean, coarse_span, line, size
 from flowherd.cli.top.state_marks import mark_of
+from flowherd.notify.thresholds import MUCH_UNSENT
 from flowherd.story.order import Group
 
 
@@ -33,6 +34,7 @@ def matters(picture: Picture) -> list[Matter]:
         *_late(rows, picture.at),
         *(_away(agent, picture.at) for agent in picture.agents if agent.is_away),
         *_host(picture.host),
+        *_of_agents(picture.agents),
     ]
 
 
@@ -83,6 +85,17 @@ def _away(agent: AgentRow, now: datetime) -> Matter:
 
 def _ago(at: datetime, now: datetime) -> float:
     return (now - at).total_seconds()
+
+
+def _of_agents(agents: Sequence[AgentRow]) -> Iterator[Matter]:
+    for agent in agents:
+        name, unsent, most = f"agent {agent.name}", agent.unsent_bytes, agent.unsent_most_bytes
+        if agent.is_away:
+            continue
+        for path, free in agent.low_disks:
+            yield Matter("▲", "Disk", "warn", name, f"{size(free)} free at {path}", "")
+        if unsent and most and unsent > MUCH_UNSENT * most:
+            yield Matter("▲", "Output", "warn", name, f"{size(unsent)} not sent yet, of at most {size(most)}", "")
 
 
 def _host(host: HostFigures | None) -> Iterator[Matter]:

@@ -82,6 +82,10 @@ class AgentRow:
     version: str = ""
     host: str = ""
     unsent_bytes: int | None = None
+    #: The most that it may have, bytes.
+    unsent_most_bytes: int | None = None
+    #: The directories whose disks are nearly full, and what is free there, bytes.
+    low_disks: Sequence[tuple[str, int]] = ()
 
     @property
     def is_away(self) -> bool:

@@ -219,6 +219,7 @@ def _was_heard_lately(row: KnownAgent, now: datetime) -> bool:
 
 def _agent_row(row: KnownAgent) -> AgentRow:
     report = row.report
+    disks = report.host_figures.disks if report.host_figures is not None else ()
     return AgentRow(
         name=row.agent.name,
         state=row.state,
@@ -232,6 +233,8 @@ def _agent_row(row: KnownAgent) -> AgentRow:
         version=report.version,
         host=report.host,
         unsent_bytes=report.unsent_bytes,
+        unsent_most_bytes=report.unsent_most_bytes,
+        low_disks=[(disk.path, disk.free_bytes) for disk in disks if disk.is_low],
     )
 
 
