@@ -119,7 +119,7 @@ COMMANDS = {
     ),
     "server": (
         "server.server_command",
-        "Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is "
+        "Run the embedded server: GraphQL over HTTP on SQLite, with pages for a browser. Prints its address when it is "
         "ready.",
     ),
     "import": ("crontab.import_command", "Turn the jobs of cron into a project file of flows."),

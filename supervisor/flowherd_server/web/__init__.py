@@ -1,1 +1,1 @@
-"""The server's web application: routes, access check, status page."""
+"""The server's web application: routes, access check."""

@@ -50,7 +50,8 @@ def server(
         typer.Option("--new-token", help="Make a token that clients must send, in a file that your own ones find."),
     ] = False,
 ) -> None:
-    """Run the embedded server: GraphQL over HTTP on SQLite, with a status page. Prints its address when it is ready.
+    """Run the embedded server: GraphQL over HTTP on SQLite, with pages for a browser. Prints its address when it is
+    ready.
 
     A token that exists stays: to make another, remove its file. See docs/security.md.
     """
