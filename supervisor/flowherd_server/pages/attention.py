@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 
 from flowherd.host_figures import DiskFigures, HostFigures
 from flowherd.notify.thresholds import MUCH_UNSENT
@@ -32,7 +32,12 @@ _MOST_FLOWS, _RUNS = 50, 20
 _VERSIONS = 3
 #: Characters of a message that are shown.
 _MAX_WHY = 300
-#: By numbers and words alone: rows with their JSON would be most of the work.
+#: As plain statements, since there may be many flows: an expression of SQLAlchemy costs ten times as much.
+_FLOWS = f"SELECT id, name, archived FROM flow WHERE flow_group_id = ? ORDER BY version DESC LIMIT {_VERSIONS}"
+_RUN = (
+    "SELECT id, state, end_time, substr(state_message, 1, ?), "
+    "json_extract(serialized_state, '$.context.flowherd.grade') FROM flow_run WHERE seq = ?"
+)
 _NEWEST = (
     "SELECT seq, state, end_time FROM flow_run WHERE flow_id = ? AND start_time IS NOT NULL "
     "ORDER BY start_time DESC LIMIT ?"
@@ -62,8 +67,8 @@ class Need:
 def needs(ask: Ask, rows: Sequence[RunRow], agents: Sequence[ShownAgent], host: HostFigures | None) -> list[Need]:
     """Return what needs attention. `rows` are those of the runs that go on and that are late."""
     found = list(_failed_flows(ask))
-    found += [_stuck(row) for row in rows if row.is_stuck]
-    found += [_late(row) for row in rows if row.is_late]
+    found += [_of_run(row, "stuck", marks.STUCK, ("Log", f"/runs/{row.id}#log")) for row in rows if row.is_stuck]
+    found += [_of_run(row, "late", marks.LATE, ("Agents", "/agents")) for row in rows if row.is_late]
     found += [_away(ask, agent) for agent in agents if agent.is_away]
     return [*found, *_host(host), *_disks_of_agents(agents, host), *_unsent(agents)]
 
@@ -80,68 +85,47 @@ def _failed_flows(ask: Ask) -> Iterator[Need]:
 
 def _failed_flow(ask: Ask, group: str) -> Need | None:
     """Return the line of a flow whose newest run, but for those that were cancelled, is bad."""
-    versions = select(FLOW.c.id, FLOW.c.name, FLOW.c.archived).where(FLOW.c.flow_group_id == group)
-    flows = ask.connection.execute(versions.order_by(FLOW.c.version.desc()).limit(_VERSIONS)).all()
-    if not flows or all(flow.archived for flow in flows):
+    sqlite = plain(ask.connection)
+    flows = sqlite.execute(_FLOWS, (group,)).fetchall()
+    if not flows or all(archived for _, _, archived in flows):
         return None
     ended = [
         row
-        for flow in flows
-        for row in plain(ask.connection).execute(_NEWEST, (flow.id, _RUNS))
+        for flow_id, _, _ in flows
+        for row in sqlite.execute(_NEWEST, (flow_id, _RUNS))
         if row[2] is not None and row[1] in _BAD_OR_GOOD
     ]
     ended.sort(key=lambda row: -row[2])
     streak = next((n for n, row in enumerate(ended) if row[1] in SUCCESSFUL), len(ended))
     if not streak:
         return None
-    run = ask.connection.execute(select(FLOW_RUN).where(FLOW_RUN.c.seq == ended[0][0])).mappings().one()
+    run_id, state, end, message, grade = sqlite.execute(_RUN, (_MAX_WHY, ended[0][0])).fetchone()
     more = "at least " if streak >= _RUNS else ""
     return Need(
         key=f"flow-{group}",
-        mark=mark_of(run["state"]),
-        what=flows[0].name,
-        path=f"/runs/{run['id']}",
+        mark=mark_of(state),
+        what=flows[0][1],
+        path=f"/runs/{run_id}",
         aside=f"{more}{streak} times in a row" if streak > 1 else "",
-        why=(run["state_message"] or "")[:_MAX_WHY],
-        grade=_grade(run),
-        at=to_datetime(run["end_time"]),
-        links=(("Log", f"/runs/{run['id']}#log"),),
-        asks=(("Run again…", f"/runs/again?run={run['id']}"),),
+        why=message or "",
+        grade=grade if grade in ("proven", "probable") else "",
+        at=to_datetime(end),
+        links=(("Log", f"/runs/{run_id}#log"),),
+        asks=(("Run again…", f"/runs/again?run={run_id}"),),
     )
 
 
-def _grade(run: RowMapping) -> str:
-    """Return how certain the cause of an end is, as flowherd's agents put it into the state."""
-    found = run["serialized_state"]
-    for key in ("context", "flowherd", "grade"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if found in ("proven", "probable") else ""
-
-
-def _stuck(row: RunRow) -> Need:
+def _of_run(row: RunRow, kind: str, mark: Mark, link: tuple[str, str]) -> Need:
+    """Return the line of a run that is stuck or late."""
     return Need(
-        key=f"stuck-{row.id}",
-        mark=marks.STUCK,
+        key=f"{kind}-{row.id}",
+        mark=mark,
         what=row.flow,
         path=f"/runs/{row.id}",
         aside=row.name,
         why=row.says,
         at=row.at,
-        links=(("Log", f"/runs/{row.id}#log"),),
-        asks=(("Cancel…", f"/runs/cancel?run={row.id}"),),
-    )
-
-
-def _late(row: RunRow) -> Need:
-    return Need(
-        key=f"late-{row.id}",
-        mark=marks.LATE,
-        what=row.flow,
-        path=f"/runs/{row.id}",
-        aside=row.name,
-        why=row.says,
-        at=row.at,
-        links=(("Agents", "/agents"),),
+        links=(link,),
         asks=(("Cancel…", f"/runs/cancel?run={row.id}"),),
     )
 
