@@ -1,11 +1,12 @@
 """What the pages of a server cost: time of each page with many runs, and the CPU of pages that are left open.
 
-    python benchmarks/pages.py [--runs 100000] [--rounds 15] [--streams 50] [--seconds 20]
+    python benchmarks/pages.py [--runs 100000] [--rounds 15] [--streams 50] [--run-pages 20] [--seconds 20]
 
 A real server on a database that fill_database.py has filled. First the median and the 90th percentile of each page, in
 milliseconds from request to answer. Then 20 runs go on at one agent, which reports their figures every two seconds as
-it does while somebody watches, and `--streams` readers look at the overview: the server's CPU time as a share of one
-core, without readers and with them, and the bytes that one reader gets a second.
+it does while somebody watches, and `--streams` readers look at the overview, or `--run-pages` of them each at the page
+of one of the runs: the server's CPU time as a share of one core, without readers and with them, and the bytes that one
+reader gets a second.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import requests
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--streams", type=int, default=50)
+    parser.add_argument("--run-pages", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -59,7 +62,7 @@ def main() -> None:
             for name, path in PAGES.items():
                 taken = sorted(_timed(server, path) for _ in range(options.rounds + 1))[: options.rounds]
                 print(f"{name:36} {statistics.median(taken):6.0f} ms, p90 {taken[int(len(taken) * 0.9)]:6.0f} ms")
-            _left_open(server, options.streams, options.seconds)
+            _left_open(server, options.streams, options.run_pages, options.seconds)
 
 
 def _timed(server: ServerProcess, path: str) -> float:
@@ -68,7 +71,7 @@ def _timed(server: ServerProcess, path: str) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _left_open(server: ServerProcess, streams: int, seconds: float) -> None:
+def _left_open(server: ServerProcess, streams: int, run_pages: int, seconds: float) -> None:
     agent = Client(server).agent("watched")
     flow = agent.flow()
     runs = [agent.create_run(flow, labels=["watched"]) for _ in range(_RUNS)]
@@ -80,17 +83,27 @@ def _left_open(server: ServerProcess, streams: int, seconds: float) -> None:
     reporter.start()
     try:
         print(f"20 runs that go on, no reader:       {_cpu_share(server, seconds):6.1%} of a core")
-        readers = [_Reader(server.url) for _ in range(streams)]
-        time.sleep(5)  # until all have the page
-        before = readers[0].received
-        share = _cpu_share(server, seconds)
-        rate = (readers[0].received - before) / seconds / 1024
-        print(f"20 runs that go on, {streams:3} readers:     {share:6.1%} of a core; {rate:.1f} KiB/s a reader")
-        for reader in readers:
-            reader.close()
+        _watched(server, {"overview": ["/"] * streams}, seconds)
+        pages = [f"/runs/{runs[place % _RUNS]}" for place in range(run_pages)]
+        _watched(server, {"overview": ["/"] * (streams - run_pages), "pages of runs": pages}, seconds)
     finally:
         stop.set()
         reporter.join()
+
+
+def _watched(server: ServerProcess, kinds: dict[str, list[str]], seconds: float) -> None:
+    readers = {kind: [_Reader(server.url, path) for path in paths] for kind, paths in kinds.items() if paths}
+    try:
+        time.sleep(5)  # until all have the page
+        before = {kind: some[0].received for kind, some in readers.items()}
+        share = _cpu_share(server, seconds)
+        print(f"20 runs that go on, {sum(map(len, readers.values())):3} readers:     {share:6.1%} of a core")
+        for kind, some in readers.items():
+            rate = (some[0].received - before[kind]) / seconds / 1024
+            print(f"    {len(some):3} of the {kind:24}{rate:6.1f} KiB/s a reader")
+    finally:
+        for reader in (one for some in readers.values() for one in some):
+            reader.close()
 
 
 def _report(agent: Client, runs: list[str], stop: threading.Event) -> None:
@@ -116,10 +129,10 @@ def _report(agent: Client, runs: list[str], stop: threading.Event) -> None:
 class _Reader:
     """A page that is open, which reads its stream and does nothing with it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, path: str) -> None:
         host, _, port = url.removeprefix("http://").partition(":")
         self._socket = socket.create_connection((host, int(port)))
-        self._socket.sendall(b"GET /events?view=%2F HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self._socket.sendall(f"GET /events?view={quote(path, safe='')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.received = 0
         self._thread = threading.Thread(target=self._read)
         self._thread.start()

@@ -94,6 +94,7 @@ class ServerCore:
         self.contacts = AgentContacts(database)
         #: What agents report of the runs that go on, in memory.
         self.live = LiveBoard(self._tell_watched, self._tell_order)
+        self.live.on_report = self.feed.reported
         self.listeners.append(lambda effects: self.live.forget(effects.ended))
         self.usual = UsualDurations()
         self.stuck_runs = StuckRuns(self.live, self.usual)

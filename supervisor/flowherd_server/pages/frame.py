@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,7 +38,7 @@ from flowherd.web.form_tokens import FormTokens
 from flowherd.web.live_parts import Parts
 from flowherd.web.policy import PAGE_HEADERS, own_path
 from flowherd_server.errors import NOT_FOUND, Refused
-from flowherd_server.pages.agent_views import shown_agents
+from flowherd_server.pages.agent_views import ShownAgent, shown_agents
 from flowherd_server.pages.login import Login
 from flowherd_server.service import ServerCore
 from flowherd_server.store.microseconds import to_datetime
@@ -84,8 +85,14 @@ class Ask:
         """The time of the request, aware."""
         return to_datetime(self.now_us)
 
+    @cached_property
+    def agents(self) -> Sequence[ShownAgent]:
+        """The agents that were heard of within a day or have runs, trouble first."""
+        return shown_agents(self)
 
-#: Topic of a page that shows figures of running runs.
+
+#: Topic of a page that shows figures of running runs, also followed by a colon and a run's id. While such a page is
+#: open, agents report every two seconds.
 FIGURES = "figures"
 
 
@@ -114,6 +121,9 @@ class Page:
     #: Topics that change its parts (flowherd_server/runs/change_feed.py), such as "runs", "run:ID", "agents"; FIGURES
     #: for figures that agents report while somebody looks. Empty if it has no live parts.
     live: Sequence[str] = ()
+    #: Returns the page as far as figures and lines change it, with a template of such parts alone, and in place of
+    #: `ask.connection` that of a new Ask; None if more has changed. For the changes of topics of figures and logs.
+    refresh: Callable[[Ask], Page | None] | None = None
     #: The log whose lines are sent as they come; None for none.
     lines: NewLines | None = None
     #: Where a form leads back to, if not to the page itself.
@@ -138,7 +148,7 @@ class Frame:
     """What base.html and the macros use."""
 
     title: str
-    nav: tuple[NavEntry, ...]
+    count_nav: Callable[[], tuple[NavEntry, ...]]
     here: str
     #: Address of the stream of its live parts; empty for none.
     live: str
@@ -156,6 +166,11 @@ class Frame:
     version: str = __version__
     host: str = field(default_factory=platform.node)
     zone: str = field(default_factory=lambda: time.tzname[time.localtime().tm_isdst > 0])
+
+    @cached_property
+    def nav(self) -> tuple[NavEntry, ...]:
+        """The entries of the navigation, with their numbers."""
+        return self.count_nav()
 
     @property
     def part(self) -> Callable[..., Any]:
@@ -177,7 +192,7 @@ def frame_of(ask: Ask, page: Page, tokens: FormTokens, said: str) -> Frame:
     """Return the frame of a page."""
     return Frame(
         title=page.title,
-        nav=_nav(ask),
+        count_nav=lambda: _nav(ask),
         here=page.here,
         live=_stream_of(ask, page),
         said=said,
@@ -210,7 +225,7 @@ def message_page(title: str, sentence: str, *, status: int, link: str = "/", lin
 def _nav(ask: Ask) -> tuple[NavEntry, ...]:
     states = runs_by_state(ask.connection)
     running = sum(states.get(state.value, 0) for state in TAKEN)
-    away = sum(agent.is_away for agent in shown_agents(ask))
+    away = sum(agent.is_away for agent in ask.agents)
     counts = {
         "/runs": NavEntry("/runs", "Runs", running, f"{running} are running"),
         "/agents": NavEntry("/agents", "Agents", away, f"{away} {'is' if away == 1 else 'are'} away", is_bad=True),

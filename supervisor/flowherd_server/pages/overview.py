@@ -10,11 +10,11 @@ from sqlalchemy import RowMapping, func, select
 from flowherd.states import RunState
 from flowherd.story.order import Group, Line
 from flowherd.web.formats import counted
-from flowherd_server.pages.agent_views import ShownAgent, shown_agents
+from flowherd_server.pages.agent_views import ShownAgent
 from flowherd_server.pages.attention import needs
 from flowherd_server.pages.frame import FIGURES, Ask, Page
 from flowherd_server.pages.host_line import host_line
-from flowherd_server.pages.run_rows import RunRow, run_rows
+from flowherd_server.pages.run_rows import RunRow, rows_with_news, run_rows
 from flowherd_server.runs.day_counts import Day
 from flowherd_server.runs.runs_in_order import runs_in_order
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
@@ -30,9 +30,10 @@ _HOUR_US, _DAY_US = 3600 * SECOND_US, 86400 * SECOND_US
 
 def overview_page(ask: Ask) -> Page:
     """Return the overview."""
-    agents = shown_agents(ask)
+    agents = ask.agents
     runs = runs_in_order(ask.connection)
-    rows = {group: run_rows(ask, lines, agents) for group, lines in _groups(runs.lines).items()}
+    lines = _groups(runs.lines)
+    rows = {group: run_rows(ask, some, agents) for group, some in lines.items()}
     attention = needs(ask, [*rows[Group.RUNNING], *rows[Group.DUE]], agents, ask.core.host.newest)
     day = ask.core.day.of_last_day(ask.connection, ask.now_us)
     values = {
@@ -52,7 +53,14 @@ def overview_page(ask: Ask) -> Page:
         "axis": _axis(day, ask.now),
     }
     title = str(values["headline"])
-    return Page(template="overview.html", title=title, values=values, here="/", live=("runs", "logs", "flows", FIGURES))
+    return Page(
+        template="overview.html",
+        title=title,
+        values=values,
+        here="/",
+        live=("runs", "logs", "flows", FIGURES),
+        refresh=rows_with_news([("running", lines[Group.RUNNING], rows[Group.RUNNING])], agents, "overview_news.html"),
+    )
 
 
 def _groups(lines: Sequence[Line[RowMapping]]) -> dict[Group, list[Line[RowMapping]]]:

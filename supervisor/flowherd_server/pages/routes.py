@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sqlalchemy import Connection
 from starlette.datastructures import FormData, Headers, QueryParams
 from starlette.requests import Request, cookie_parser
 from starlette.responses import RedirectResponse, Response
@@ -181,8 +182,8 @@ class Pages:
     def _look_at(
         self, page: PageFunction, path: str, query: str, found: Mapping[str, Any], numbers: frozenset[int]
     ) -> Look:
-        with self._core.database.reading() as connection:
-            ask = Ask(
+        def ask(connection: Connection) -> Ask:
+            return Ask(
                 core=self._core,
                 lanes=self._lanes,
                 connection=connection,
@@ -195,12 +196,30 @@ class Pages:
                 now_us=now_us(),
                 is_update=True,
             )
-            answer = page(ask)
+
+        with self._core.database.reading() as connection:
+            first = ask(connection)
+            answer = page(first)
             if isinstance(answer, Response):
                 raise NoSuchPage(f"{path} has no live parts.")
-            frame = frame_of(ask, answer, self._tokens, "")
-            rendered(answer, frame)
-            return Look(frame.parts.found, tuple(answer.live), lines_after(connection, answer.lines, numbers))
+            return self._looked(first, answer, numbers, ask)
+
+    def _looked(self, ask: Ask, page: Page, numbers: frozenset[int], new_ask: Callable[[Connection], Ask]) -> Look:
+        frame = frame_of(ask, page, self._tokens, "")
+        rendered(page, frame)
+        refresh = page.refresh
+
+        def read_again(numbers: frozenset[int]) -> Look | None:
+            with self._core.database.reading() as connection:
+                ask = new_ask(connection)
+                news = refresh(ask) if refresh is not None else None
+                return None if news is None else self._looked(ask, news, numbers, new_ask)
+
+        async def again(numbers: frozenset[int]) -> Look | None:
+            return await run_in(self._lanes.questions, read_again, numbers)
+
+        lines = lines_after(ask.connection, page.lines, numbers)
+        return Look(frame.parts.found, tuple(page.live), lines, again if refresh is not None else None)
 
 
 def _is_among(routes: list[Route], scope: Scope) -> bool:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from flowherd.shown_text import one_line
 from flowherd.states import FINISHED, TAKEN
+from flowherd.story.live import Sample
 from flowherd.story.records import AgentView, NoticeView, RunRecord, StateView, agent_name
 from flowherd.story.timeline import StoryLine, events_of, story
 from flowherd.story.verdict import LiveFacts, Verdict, end_facts, verdict
@@ -25,11 +26,23 @@ from flowherd_server.pages.run_lookup import flow_page_of, neighbours_of, run_of
 from flowherd_server.pages.run_settings import parameters_of, settings_of
 from flowherd_server.pages.run_tasks import tasks_of
 from flowherd_server.runs.accounts import accounts_of, latest_account
-from flowherd_server.runs.story_records import agents_known, notices_of, run_record, states_of, waiting_tasks_of
+from flowherd_server.runs.story_records import (
+    agents_known,
+    has_notices_after,
+    notices_of,
+    run_record,
+    states_of,
+    waiting_tasks_of,
+)
+from flowherd_server.store.log_codes import LEVEL_COUNTERS
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
 from flowherd_server.store.plain import find_row
-from flowherd_server.store.tables import FLOW, FLOW_RUN_ATTEMPT
+from flowherd_server.store.tables import FLOW, FLOW_RUN, FLOW_RUN_ATTEMPT
 
+#: Columns that lines of its log change.
+_OF_LINES = frozenset({"log_lines", *LEVEL_COUNTERS, "heartbeat", "updated"})
+#: A curve that goes on has at most so many points, and at least half as many.
+_POINTS = 80
 #: How long after its end a run's page is kept up to date, seconds.
 _LATE_LINES_S = 60
 
@@ -57,9 +70,30 @@ def run_page(ask: Ask) -> Page:
     }
     # The last lines may come after the end.
     is_live = not is_finished or ask.now_us - (run["end_time"] or 0) < _LATE_LINES_S * SECOND_US
-    topics = (f"run:{run['id']}", f"log:{run['id']}", *([] if is_finished else [FIGURES])) if is_live else ()
+    figures = [] if is_finished else [f"{FIGURES}:{run['id']}"]
+    topics = (f"run:{run['id']}", f"log:{run['id']}", *figures) if is_live else ()
     lines = new_lines(run["id"], log.view) if is_live and not log.view.request.is_chosen else None
-    return Page(template="run.html", title=title, values=values, here="/runs", live=topics, lines=lines)
+    return Page(
+        template="run.html",
+        title=title,
+        values=values,
+        here="/runs",
+        live=topics,
+        lines=lines,
+        refresh=None if is_finished else lambda later: _with_news(later, found),
+    )
+
+
+def _with_news(ask: Ask, found: RunStory) -> Page | None:
+    """Return the parts that figures and lines change; None if more has changed."""
+    was_stuck = found.stuck
+    run = found.look_again(ask)
+    if run is None or found.stuck != was_stuck:
+        return None
+    log = log_part(ask, run, found.unsent_bytes)
+    values = {"verdict": found.verdict, "facts": found.facts, "log": log, **found.figures_shown}
+    lines = None if log.view.request.is_chosen else new_lines(run["id"], log.view)
+    return Page(template="run_news.html", title="", values=values, lines=lines)
 
 
 def _lasting(ask: Ask, run: Mapping[str, Any], flow: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +122,18 @@ class RunStory:
         self._accounts = accounts_of(ask.connection, run["seq"])
         is_over = run["state"] in FINISHED
         self._account = latest_account(ask.connection, run["seq"], run["serialized_state"]) if is_over else None
+
+    def look_again(self, ask: Ask) -> Mapping[str, Any] | None:
+        """Take the run's new lines and figures, and return its row; None if something else has changed, too."""
+        before, run = self._run, find_row(ask.connection, FLOW_RUN, self._run["id"])
+        if run is None or any(run[name] != before[name] for name in run if name not in _OF_LINES):
+            return None
+        if has_notices_after(ask.connection, run["seq"], before["log_lines"]):
+            return None
+        self._ask, self._run, self._live = ask, run, ask.core.live.figures(run["id"])
+        for name in ("stuck", "verdict", "record"):
+            self.__dict__.pop(name, None)
+        return run
 
     @cached_property
     def flow(self) -> dict[str, Any]:
@@ -162,7 +208,6 @@ class RunStory:
         """The facts below the verdict."""
         return facts_of(
             self._run,
-            now=self._ask.now,
             agent=self.agent,
             usual_s=self._usual_s,
             figures=self._live,
@@ -187,7 +232,7 @@ class RunStory:
         """The curve and the processes: those of now, or the last ones of a run that has ended."""
         account, live = self._account, self._live
         if live is not None:
-            samples, limit = self._ask.core.live.history(self._run["id"]), live.memory_limit_bytes
+            samples, limit = _thinned(self._ask.core.live.history(self._run["id"])), live.memory_limit_bytes
             processes, seen_at_s = live.tree, live.at
         elif account is not None:
             samples, limit = account.samples, account.memory_limit_bytes
@@ -209,6 +254,12 @@ class RunStory:
             blamed=most if any(state.reason == "memory_limit" for state in self._states[-1:]) else None,
         )
         return {"curve": draw_curve(points, limit), "processes": shown if rows else None}
+
+
+def _thinned(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return the samples with which a curve that goes on is drawn: a new one changes it when it shows."""
+    step = 1 << (len(samples) // _POINTS).bit_length()
+    return samples[::step]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ class Fact:
     small: str = ""
     #: Shown in place of the value.
     at: datetime | None = None
+    #: Since when it goes on; shown in place of the value, and counted on.
+    since: datetime | None = None
     #: Where the value leads.
     link: str = ""
     #: HTML of a bar below it.
@@ -37,7 +39,6 @@ class Fact:
 def facts_of(
     run: Mapping[str, Any],
     *,
-    now: datetime,
     agent: str | None,
     usual_s: float | None,
     figures: RunFigures | None,
@@ -45,14 +46,14 @@ def facts_of(
 ) -> list[Fact]:
     """Return what is known of a run, a row of flow_run; what is not known is not there."""
     return [
-        *_times(run, now, usual_s),
+        *_times(run, usual_s),
         *([Fact(word="Agent", value=agent, link="/agents")] if agent else []),
         *(_now(figures) if figures is not None and run["end_time"] is None else _end(account)),
         *_output(run),
     ]
 
 
-def _times(run: Mapping[str, Any], now: datetime, usual_s: float | None) -> Iterator[Fact]:
+def _times(run: Mapping[str, Any], usual_s: float | None) -> Iterator[Fact]:
     start, end, due = (_time(run[name]) for name in ("start_time", "end_time", "scheduled_start_time"))
     usual = f"usually {about(usual_s)[1:]}" if usual_s is not None else ""
     if start is None:
@@ -61,8 +62,10 @@ def _times(run: Mapping[str, Any], now: datetime, usual_s: float | None) -> Iter
             yield Fact(word="Ended", at=end)
         return
     yield Fact(word="Started", at=start)
-    elapsed = duration(((end or now) - start).total_seconds())
-    yield Fact(word="Elapsed" if end is None else "Took", value=elapsed, small=usual)
+    if end is None:
+        yield Fact(word="Elapsed", since=start, small=usual)
+    else:
+        yield Fact(word="Took", value=duration((end - start).total_seconds()), small=usual)
 
 
 def _now(figures: RunFigures) -> Iterator[Fact]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,12 +11,12 @@ from sqlalchemy import RowMapping, and_, func, select
 from flowherd.states import TAKEN
 from flowherd.story.live import RunFigures
 from flowherd.story.order import Group, Line
-from flowherd.story.records import RunRecord
 from flowherd.story.waiting import run_waits
 from flowherd.web.marks import Mark, mark_of
 from flowherd.web.terminal_text import plain_text
 from flowherd_server.pages.agent_views import ShownAgent
-from flowherd_server.pages.frame import Ask
+from flowherd_server.pages.frame import Ask, Page
+from flowherd_server.runs.story_records import run_record
 from flowherd_server.store.microseconds import to_datetime
 from flowherd_server.store.tables import AGENT, FLOW_RUN, LOG_LINE, TEXT_SO_FAR
 
@@ -84,27 +84,22 @@ def run_rows(ask: Ask, lines: Iterable[Line[RowMapping]], agents: Sequence[Shown
     return [_row(ask, line, agents, names, {**last, **_by_seq(taken, so_far)}) for line in lines]
 
 
-def run_record(run: RowMapping) -> RunRecord:
-    """Return a run as the story's code takes it, from a row with the columns of runs_in_order.py."""
+def rows_with_news(
+    groups: Sequence[tuple[str, Sequence[Line[RowMapping]], Sequence[RunRow]]],
+    agents: Sequence[ShownAgent],
+    template: str,
+) -> Callable[[Ask], Page | None]:
+    """Return a page's `refresh`: its rows of runs that go on, each group with its id, its lines and their rows."""
+    going_on = [(id, [line for line in lines if line.run["state"] in TAKEN]) for id, lines, _ in groups]
+    stuck = {row.id for _, _, rows in groups for row in rows if row.is_stuck}
 
-    def at(name: str) -> datetime | None:
-        return None if run[name] is None else to_datetime(run[name])
+    def refresh(ask: Ask) -> Page | None:
+        shown = {id: run_rows(ask, lines, agents) for id, lines in going_on if lines}
+        if {row.id for rows in shown.values() for row in rows if row.is_stuck} != stuck:
+            return None
+        return Page(template=template, title="", values={"groups": shown})
 
-    return RunRecord(
-        id=run["id"],
-        name=run["name"],
-        state=run["state"],
-        message=run["state_message"],
-        flow=run["flow_name"],
-        labels=tuple(run["labels"]),
-        agent_id=run["agent_id"],
-        created=at("created"),
-        scheduled_start_time=at("scheduled_start_time"),
-        state_start_time=at("state_start_time"),
-        start_time=at("start_time"),
-        end_time=at("end_time"),
-        repeats=run["repeats"],
-    )
+    return refresh
 
 
 def stuck_because(ask: Ask, run: RowMapping) -> str:
@@ -165,7 +160,9 @@ def _row(
     text, text_at = last.get(run["seq"], ("", None))
     says = run["state_message"] or ""
     if is_late:
-        says = next(iter(run_waits(run_record(run), [each.view for each in agents], {}, ask.now)), says)
+        says = next(
+            iter(run_waits(run_record(run, run["flow_name"]), [each.view for each in agents], {}, ask.now)), says
+        )
     elif is_taken:
         says = stuck or plain_text(text) or says
     return RunRow(

@@ -17,10 +17,10 @@ from flowherd.web import marks
 from flowherd.web.formats import counted
 from flowherd.web.marks import Mark, mark_of
 from flowherd.web.policy import PAGE_HEADERS
-from flowherd_server.pages.agent_views import ShownAgent, shown_agents
+from flowherd_server.pages.agent_views import ShownAgent
 from flowherd_server.pages.frame import FIGURES, Ask, Page
 from flowherd_server.pages.run_conditions import conditions
-from flowherd_server.pages.run_rows import RunRow, run_rows
+from flowherd_server.pages.run_rows import RunRow, rows_with_news, run_rows
 from flowherd_server.runs.runs_in_order import Paging, line_of, runs_by, runs_in_order
 from flowherd_server.store.run_counts import runs_by_state
 from flowherd_server.store.tables import FLOW, FLOW_RUN
@@ -64,6 +64,7 @@ class RunGroup:
     heading: str
     order: str
     rows: Sequence[RunRow]
+    lines: Sequence[Line[RowMapping]]
     #: Number of runs that are not shown, and the filter that shows them.
     hidden: int = 0
     rest: str = ""
@@ -76,7 +77,7 @@ def runs_page(ask: Ask) -> Page | Response:
     if chosen:
         return _see(read_terms(text, ask.now), chosen)
     terms = read_terms(text, ask.now)
-    agents = shown_agents(ask)
+    agents = ask.agents
     values: dict[str, Any] = {
         "text": text,
         "terms": terms,
@@ -91,8 +92,15 @@ def runs_page(ask: Ask) -> Page | Response:
     else:
         values["groups"] = _all(ask, agents)
     values["headline"] = _found_headline(values) if terms.terms else _headline(ask)
-    title = f"Runs: {text}" if text else str(values["headline"])
-    return Page(template="runs.html", title=title, values=values, here="/runs", live=("runs", "logs", FIGURES))
+    groups: list[RunGroup] = values["groups"]
+    return Page(
+        template="runs.html",
+        title=f"Runs: {text}" if text else str(values["headline"]),
+        values=values,
+        here="/runs",
+        live=("runs", "logs", FIGURES),
+        refresh=rows_with_news([(f"g-{one.key}", one.lines, one.rows) for one in groups], agents, "runs_news.html"),
+    )
 
 
 def _headline(ask: Ask) -> str:
@@ -151,28 +159,27 @@ def _all(ask: Ask, agents: Sequence[ShownAgent]) -> list[RunGroup]:
     for group, (heading, order) in _HEADINGS.items():
         lines = [line for line in runs.lines if line.group is group]
         rows = run_rows(ask, lines, agents)
-        groups.append(RunGroup(group.value, heading, order, rows, runs.hidden.get(group, 0), _REST.get(group, "")))
+        groups.append(
+            RunGroup(group.value, heading, order, rows, lines, runs.hidden.get(group, 0), _REST.get(group, ""))
+        )
     return groups
 
 
-def _filtered(ask: Ask, terms: Terms, agents: Sequence[ShownAgent]) -> dict[str, object]:
+def _filtered(ask: Ask, terms: Terms, agents: Sequence[ShownAgent]) -> dict[str, Any]:
     wanted = conditions(ask, terms)
     older, newer = (_seq_of(ask, ask.query.get(name, "")) for name in ("before", "after"))
     found = runs_by(ask.connection, wanted, Paging(_PAGE + 1, older, newer))
     has_more, runs = len(found) > _PAGE, found[1:] if newer is not None and len(found) > _PAGE else found[:_PAGE]
-    rows = run_rows(ask, [_line(ask, run) for run in runs], agents)
+    lines = [line_of(run, ask.now_us) for run in runs]
+    rows = run_rows(ask, lines, agents)
     text = terms.without()
     is_first = (newer is None and older is None) or (newer is not None and not has_more)
     return {
-        "groups": [RunGroup("found", "", "", rows)],
+        "groups": [RunGroup("found", "", "", rows, lines)],
         "older": _address(text, before=runs[-1]["id"]) if runs and (has_more or newer is not None) else "",
         "newer": _address(text, after=runs[0]["id"]) if runs and not is_first else "",
         "without": [] if runs else _without(ask, terms),
     }
-
-
-def _line(ask: Ask, run: RowMapping) -> Line[RowMapping]:
-    return line_of(run, ask.now_us)
 
 
 def _seq_of(ask: Ask, run_id: str) -> int | None:

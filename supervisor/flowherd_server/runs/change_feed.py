@@ -5,8 +5,10 @@
 | `runs`, `run:ID` | a run was created, has another state, name or labels, or is gone |
 | `logs`, `log:ID` | lines of a run, or what it has written of an unfinished one |
 | `flows` | a flow was registered, archived or deleted, or its schedule or settings have changed |
+| `agents` | an agent has reported, while somebody watches |
+| `figures`, `figures:ID` | a running run uses something else than before, while somebody watches |
 
-Agents have none: whether one is away is a matter of time, so their pages are looked at again every few seconds.
+Whether an agent is away is a matter of time, so pages are also looked at again every few seconds.
 """
 
 from __future__ import annotations
@@ -62,6 +64,12 @@ class ChangeFeed:
         """Tell those whom a mutation concerns, by its name."""
         if self._listeners and (operation in _CHANGE_FLOWS or "flow_group" in operation or "schedule" in operation):
             self.changed(("flows",))
+
+    def reported(self, run_ids: Iterable[str]) -> None:
+        """Tell those whom an agent's report concerns, in which the figures of these runs have changed."""
+        if self._listeners:
+            figures = [f"figures:{run_id}" for run_id in run_ids]
+            self.changed(["agents", *(["figures"] if figures else []), *figures])
 
     def changed(self, topics: Iterable[str]) -> None:
         """Tell those who listen to one of these topics."""

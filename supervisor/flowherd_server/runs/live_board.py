@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flowherd.story.agent_report import AgentReport, read_agent_report
@@ -82,6 +82,8 @@ class LiveBoard:
         self.may_stop_agents = False
         #: What agents have been asked.
         self.orders = AgentOrders(on_order)
+        #: Called after each report while somebody watches, with the ids of the runs whose figures have changed.
+        self.on_report: Callable[[Sequence[str]], None] = lambda _run_ids: None
         self._on_watch = on_watch
         self._changed = threading.Condition()
         self._agents: dict[str, LiveAgent] = {}
@@ -197,12 +199,16 @@ class LiveBoard:
         key = known.instance or agent_id
         now_s = time.monotonic()
         figures = read_run_figures(report["run_figures"]) if "run_figures" in report else None
+        changed: list[str] = []
         with self._changed:
             is_live = isinstance(report.get("outcomes"), Mapping)
             self._agents[key] = LiveAgent(agent_id=agent_id, report=known, at=time.time(), is_live=is_live)
             if figures is not None:
+                changed = self._changed_ones(figures) if self.is_watched else []
                 self._take(key, figures, now_s)
             self._changed.notify_all()
+        if self.is_watched:
+            self.on_report(changed)
         self.orders.settle(key, report.get("outcomes"))
 
     def forget(self, run_ids: Iterable[str]) -> None:
@@ -211,6 +217,13 @@ class LiveBoard:
             with self._changed:
                 for run_id in run_ids:
                     self._runs.pop(run_id, None)
+
+    def _changed_ones(self, reported: Sequence[RunFigures]) -> list[str]:
+        """Return the ids of the runs of which more has changed than the time of the figures."""
+        known = self._runs
+        return [
+            one.id for one in reported if (run := known.get(one.id)) is None or replace(run.figures, at=one.at) != one
+        ]
 
     def _take(self, key: str, reported: Sequence[RunFigures], now_s: float) -> None:
         new = {one.id: one for one in reported}

@@ -33,7 +33,7 @@ _MOST_READ = 200
 #: Columns of flow_run in each line; with `flow_name` and `flow_group_id`.
 COLUMNS = (
     *("id", "seq", "name", "state", "state_message", "state_timestamp", "labels", "flow_id", "agent_id"),
-    *("scheduled_start_time", "state_start_time", "start_time", "end_time", "created", "repeats"),
+    *("scheduled_start_time", "state_start_time", "start_time", "end_time", "created", "created_by", "repeats"),
 )
 _RUNNING = FLOW_RUN.c.state.in_(sorted(TAKEN))
 

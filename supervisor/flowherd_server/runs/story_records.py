@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -14,7 +14,7 @@ from flowherd.story.records import AgentView, NoticeView, RunRecord, StateView, 
 from flowherd_runner.contract.journal import STREAM_NOTICE
 from flowherd_server.store.indexes import WAITS
 from flowherd_server.store.microseconds import SECOND_US, to_datetime
-from flowherd_server.store.plain import plain
+from flowherd_server.store.plain import StoredRow, plain
 from flowherd_server.store.tables import AGENT
 
 #: flowherd's own lines are looked for among so many lines at the begin of a log, and at its end.
@@ -29,13 +29,14 @@ _NOTICES = (
     f"SELECT timestamp, message FROM log_line WHERE run = ? AND id BETWEEN ? AND ? AND stream = {STREAM_NOTICE} "
     "ORDER BY id"
 )
+_NEWER = f"SELECT 1 FROM log_line WHERE run = ? AND id > ? AND stream = {STREAM_NOTICE} LIMIT 1"
 _TASKS = (
     "SELECT task.name, task_run.state, task_run.state_start_time FROM task_run JOIN task ON task.id = task_run.task_id "
     f"WHERE task_run.flow_run_id = ? AND task_run.{WAITS} ORDER BY task_run.state_start_time LIMIT {_MOST}"
 )
 
 
-def run_record(run: Mapping[str, Any], flow: str) -> RunRecord:
+def run_record(run: StoredRow, flow: str) -> RunRecord:
     """Return a row of flow_run, with the name of its flow, as a record."""
     return RunRecord(
         id=run["id"],
@@ -88,6 +89,11 @@ def notices_of(connection: Connection, run: int, lines: int) -> list[NoticeView]
         for row in plain(connection).execute(_NOTICES, (run, run << 32 | begin, run << 32 | end))
     ]
     return [NoticeView(at=to_datetime(at), message=message) for at, message in rows]
+
+
+def has_notices_after(connection: Connection, run: int, line: int) -> bool:
+    """Return whether flowherd itself has written into the log of the run with this number after its line `line`."""
+    return plain(connection).execute(_NEWER, (run, run << 32 | line)).fetchone() is not None
 
 
 def waiting_tasks_of(connection: Connection, run_id: str) -> list[WaitingTaskView]:

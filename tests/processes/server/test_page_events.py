@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
@@ -149,6 +150,42 @@ def test_the_lines_of_a_run_follow_on_its_page_until_its_end(client: Client) -> 
         assert "last &lt;b&gt;" in got["html"]
         client.report(run_id, "Failed", message="no")
         assert "Failed" in events.until(is_part("headline", "Failed"), "state of the end")["html"]
+
+
+def test_figures_and_lines_reach_the_pages_that_show_them_alone(client: Client) -> None:
+    """They are looked at without the rest of the page, until more has changed."""
+    agent = client.agent("watched")
+    run_id = agent.create_run(labels=["watched"])
+    agent.report(run_id, "Running")
+
+    def use(mebibytes: int) -> None:
+        figures = {"id": run_id, "at": time.time(), "memory_bytes": mebibytes << 20, "processes": 1}
+        report = {"instance": "x", "host": "here", "limit": 1, "runs": 1, "run_figures": [figures]}
+        agent.do("offer_runs", holder="x", labels=["watched"], room=1, report=report)
+
+    with (
+        stream(client, "/") as overview,
+        stream(client, "/runs") as listed,
+        stream(client, f"/runs/{run_id}", 0) as run,
+    ):
+        for events in (overview, listed, run):
+            events.until(lambda event: event[0] == "state", "state")
+        use(100)
+        assert overview.until(is_part(f"run-{run_id}", "100 MiB"), "memory in the row")["into"] == "running"
+        run.until(is_part("facts", "100 MiB"), "memory of the run")
+        use(200)
+        run.until(is_part("facts", "200 MiB"), "more memory")
+        write(client, run_id, "a line")
+        for events in (overview, listed):
+            events.until(is_part(f"run-{run_id}", "a line"), "last line in the row")
+        run.until(is_part("facts", "1 line"), "number of lines")
+        run.until(lambda event: event[0] == "lines" and "a line" in event[1]["html"], "new line")
+        notice = {"flow_run_id": run_id, "timestamp": "2026-11-27T02:30:00Z", "level": "INFO"}
+        client.do("write_run_logs", logs=[{**notice, "message": "Adopted by another", "info": {"stream": "flowherd"}}])
+        run.until(is_part("story", "dopted"), "what flowherd has noted in the log")
+        agent.report(run_id, "Success")
+        assert overview.until(is_part(f"run-{run_id}", "Success"), "end in the row")["into"] == "ended"
+        run.until(is_part("headline", "Success"), "end of the run")
 
 
 def test_an_address_without_live_parts_ends_at_once(client: Client) -> None:
