@@ -54,7 +54,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_of_conf_and_nothing_else
         names = archive.namelist()
     metadata = {name for name in names if ".dist-info/" in name}
     assert set(names) - metadata == expected
-    assert {"flowherd/py.typed", "flowherd_server/py.typed", "flowherd_server/web/templates/status.html"} <= expected
+    assert {"flowherd/py.typed", "flowherd_server/py.typed", "flowherd/web/templates/base.html"} <= expected
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
 
 
