@@ -9,6 +9,7 @@ the host can read a process's arguments: it comes from FLOWHERD__SERVER__TOKEN o
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,12 @@ from pathlib import Path
 from loguru import logger
 
 from flowherd.config import LoadedSettings, load_settings
+from flowherd.config.reload_report import SettingsSource
 from flowherd.errors import ConfigurationError
 from flowherd.line_writer import STANDARD_ERROR
 from flowherd.log_format import SHOWN, add_shown
 from flowherd.shown_text import one_line
+from flowherd.signals import hold_request_signals
 from flowherd.standard_streams import open_missing_streams
 from flowherd_server import maintenance
 from flowherd_server.errors import DatabaseLost, DatabaseUnusable
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(given: argparse.Namespace) -> int:
+    if given.command is None:
+        hold_request_signals()
     loaded = _settings(given)
     if given.command == "backup":
         return maintenance.back_up(loaded.paths.data_dir, given.file, force=given.force)
@@ -72,7 +77,8 @@ def _carry_out(given: argparse.Namespace) -> int:
         return maintenance.check(loaded.paths.data_dir, as_json=given.as_json)
     from flowherd_server.serve import ServerOptions, run  # the other commands need nothing of it
 
-    run(ServerOptions.from_settings(loaded, stop_with_parent=given.stop_with_parent))
+    source = SettingsSource(read=functools.partial(_settings, given), at_start=loaded)
+    run(ServerOptions.from_settings(source, stop_with_parent=given.stop_with_parent))
     return 0
 
 

@@ -64,12 +64,29 @@ class Background:
         self._runs_due = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._rescue_tasks: list[asyncio.Task[None]] = []
+        self._prune_now = asyncio.Event()
 
     def start(self, *, restored: bool = False) -> None:
         """Start the tasks. On an older copy of the database nothing is made up for: it ran before the restore."""
         self._makes_up = not restored
         tasks = (self._schedule(), self._keep_gate(), self._prune(), self._store_contacts(), self._look_at_host())
-        self._tasks = [asyncio.create_task(each) for each in (*tasks, *self._rescues())]
+        self._tasks = [asyncio.create_task(each) for each in tasks]
+        self._rescue_tasks = [asyncio.create_task(each) for each in self._rescues()]
+
+    def use(self, keep_finished_s: float, rescue: RescueOptions) -> None:
+        """Use other values of these settings from now on."""
+        if self._stopping:
+            return
+        if keep_finished_s != self._keep_finished_s:
+            self._keep_finished_s = keep_finished_s
+            self._prune_now.set()
+        if rescue != self._rescue_options:
+            self._rescue_options = rescue
+            former, self._rescue_tasks = self._rescue_tasks, [asyncio.create_task(each) for each in self._rescues()]
+            self._tasks += former  # which `stop` waits for
+            for task in former:
+                task.cancel()
 
     def request_stop(self) -> None:
         """Have work in threads end at the next opportunity."""
@@ -78,9 +95,10 @@ class Background:
     async def stop(self) -> None:
         """Cancel the tasks and wait for their end."""
         self.request_stop()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._rescue_tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def has_news_of(self, effects: Effects) -> bool:
         """Return whether the rules of flows have to be looked at because of these effects. For any thread."""
@@ -151,7 +169,9 @@ class Background:
                     logger.info("deleted {} finished runs that were older than the server keeps them", count)
             except SQLAlchemyError as error:
                 logger.error("cannot delete old runs: {}", error)
-            await asyncio.sleep(_PRUNE_INTERVAL_S)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._prune_now.wait(), _PRUNE_INTERVAL_S)
+            self._prune_now.clear()
 
     async def _store_contacts(self) -> None:
         while True:

@@ -18,18 +18,20 @@ from pathlib import Path
 import uvicorn
 from loguru import logger
 
-from flowherd.config import LoadedSettings
+from flowherd.config.reload_report import SettingsSource
 from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
 from flowherd.http_limits import Limits
 from flowherd.line_writer import STANDARD_OUTPUT
 from flowherd.shown_text import one_line
-from flowherd.signals import Waker, catching_stop_signals
+from flowherd.signals import Actions, Waker, catching_stop_signals
 from flowherd_server.database_watch import watch_database
 from flowherd_server.errors import DatabaseLost
 from flowherd_server.lane.thread import Lane, open_lane
-from flowherd_server.notify.notifier import Notifier, NotifyOptions
+from flowherd_server.notify.notifier import NotifyOptions
+from flowherd_server.notify.reloaded_notifier import ReloadedNotifier
 from flowherd_server.port_holder import port_holder
+from flowherd_server.reload import ServerReload, notify_options, rescue_options
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.server_files import AddressFile, locked_directory
 from flowherd_server.service import ServerCore
@@ -73,15 +75,18 @@ class ServerOptions:
     restore_grace_s: float = 15.0
     #: Which notifications are sent, and where to.
     notify: NotifyOptions = field(default_factory=NotifyOptions)
+    #: Where SIGHUP has the settings read again; None if it stops the server.
+    source: SettingsSource | None = None
     #: Stop when stdin is closed, which happens when the process that started this one ends.
     stop_with_parent: bool = False
     #: Called with the server's URL once it answers requests.
     on_ready: Callable[[str], None] = _nothing
 
     @classmethod
-    def from_settings(cls, loaded: LoadedSettings, *, stop_with_parent: bool = False) -> ServerOptions:
+    def from_settings(cls, source: SettingsSource, *, stop_with_parent: bool = False) -> ServerOptions:
         """Take the options from the settings. The server prints its address once it is ready."""
-        server, notify, paths = loaded.settings.server, loaded.settings.notify, loaded.paths
+        loaded = source.at_start
+        server, paths = loaded.settings.server, loaded.paths
         return cls(
             host=server.bind,
             port=server.bind_port,
@@ -91,17 +96,10 @@ class ServerOptions:
             pages=server.pages,
             keep_finished_s=server.keep_finished,
             schedule_ahead=server.schedule_ahead,
-            rescue=RescueOptions(
-                heartbeat_timeout_s=server.heartbeat_timeout,
-                agent_timeout_s=server.agent_timeout,
-                zombie_interval_s=server.zombie_interval,
-                lazarus_interval_s=server.lazarus_interval,
-                lazarus_attempts=server.lazarus_attempts,
-            ),
+            rescue=rescue_options(server),
             restore_grace_s=server.restore_grace,
-            notify=NotifyOptions(
-                targets=notify.targets(), rules=notify.checked_rules(), page=notify.page, after_s=notify.after
-            ),
+            notify=notify_options(loaded.settings.notify),
+            source=source,
             stop_with_parent=stop_with_parent,
             on_ready=lambda url: STANDARD_OUTPUT.write_lines(
                 one_line(f"flowherd server ready at {url} (data in {paths.data_dir})") + "\n"
@@ -141,7 +139,8 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
         agents = "agents can report again what has ended since"
         logger.warning(text, record.restored, options.restore_grace_s, agents)
         core.hold_back(options.restore_grace_s)
-    notifier = Notifier(database, options.notify, core)
+    notifier = ReloadedNotifier(database, options.notify, core)
+    actions = None if options.source is None else ServerReload(options.source, core, notifier).actions()
     core.listeners.append(notifier.announce)
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     lane = open_lane(core, options.data_dir)
@@ -149,7 +148,7 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
     waits = limits.connections // 2
     app = create_app(core, options.host, options.token, max_waits=waits, lane=lane_path, pages=options.pages)
     config = server_config(app, stop_timeout_s=_GRACE_S)
-    address = AddressFile(options.home, url, options.data_dir)
+    address = AddressFile(options.home, url, options.data_dir, reloads=actions is not None)
     with contextlib.ExitStack() as while_ready:
 
         def ready() -> None:
@@ -169,7 +168,7 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
 
         with (
             _logging_with_loguru(),
-            _stopped_by_signals(stop),
+            _stopped_by_signals(stop, actions),
             _stopped_with_parent(stop, options.stop_with_parent),
         ):
             core.start()
@@ -212,10 +211,10 @@ class _Uvicorn(BoundedServer):
 
 
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+def _stopped_by_signals(stop: Callable[[], None], actions: Actions | None) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     waker = Waker()
-    with catching_stop_signals(waker):
+    with catching_stop_signals(waker, actions):
 
         def woken() -> None:
             waker.wait(0)

@@ -21,7 +21,8 @@ from flowherd.private_directory import make_private_directory, replace_private_f
 from flowherd.recurring_error import RecurringError
 
 LOCK_FILE = "lock"
-#: File in the home directory with {"url", "pid", "data_dir"} of the running server.
+#: File in the home directory with {"url", "pid", "data_dir", "reloads"} of the running server; the last one says
+#: whether it reads its settings again at SIGHUP.
 ADDRESS_FILE = "server.json"
 #: Pause between two looks whether the file with the address is still there, seconds.
 _WATCH_INTERVAL_S = 2.0
@@ -62,10 +63,10 @@ def _lock(fd: int, directory: Path) -> None:
 class AddressFile:
     """server.json in `home`, which tells other programs of the host where the server is."""
 
-    def __init__(self, home: Path, url: str, data_dir: Path) -> None:
+    def __init__(self, home: Path, url: str, data_dir: Path, *, reloads: bool = False) -> None:
         self._home = home
         self.path = home / ADDRESS_FILE
-        self._text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir)})
+        self._text = json.dumps({"url": url, "pid": os.getpid(), "data_dir": str(data_dir), "reloads": reloads})
 
     def write(self) -> None:
         """Write the file, in the place of an earlier server's. Raises ConfigurationError if that is not possible."""

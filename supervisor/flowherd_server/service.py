@@ -123,6 +123,10 @@ class ServerCore:
         self.board.apply(startup_wakes(self.database))
         self._background.start(restored=self.restored)
 
+    def use(self, keep_finished_s: float, rescue: RescueOptions) -> None:
+        """Use other values of these settings from now on. For any thread."""
+        self._in_loop(self._background.use, keep_finished_s, rescue)
+
     def hold_back(self, seconds: float) -> None:
         """Hand out no runs for some time, because the database is an older copy."""
         self.restored = True

@@ -222,7 +222,7 @@ def test_a_run_that_ends_without_an_agent_is_reported_by_the_next_agent(
 
 def test_a_missing_agent_is_a_clear_error(command: CommandLine, server: None) -> None:
     """If there never was one, and if one was killed, whose socket the next one takes over."""
-    for words in (["pause"], ["resume"], ["drain"], ["restart"]):
+    for words in (["pause"], ["resume"], ["drain"], ["restart"], ["reload"]):
         assert "no agent 'agent' runs on" in command(*words, code=3).stderr
     with background(command, "start", until=READY) as agent:
         agent.kill()
@@ -250,7 +250,7 @@ def test_the_api_over_tcp_takes_the_same_commands_and_is_protected(
     flags = ["start", "--agent-address", "http://127.0.0.1:0"]
     with background(command, *flags, until=READY) as agent:
         address = api_address(agent)
-        for path in ("pause", "resume", "drain", "restart"):
+        for path in ("pause", "resume", "drain", "restart", "reload"):
             assert requests.get(f"{address}/api/{path}", timeout=10).status_code == 405
             foreign = {"Origin": "http://evil.example"}
             assert requests.post(f"{address}/api/{path}", headers=foreign, timeout=10).status_code == 403

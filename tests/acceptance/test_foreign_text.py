@@ -65,6 +65,7 @@ LINES: dict[str, list[list[str]]] = {
     "resume": [["-n", EVIL]],
     "drain": [["-n", EVIL]],
     "restart": [["-n", EVIL]],
+    "reload": [["-n", EVIL]],
     "doctor": [["-n", "watcher"]],
     "config": [[]],
     "apply": [["/none/" + EVIL]],

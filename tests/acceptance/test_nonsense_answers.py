@@ -58,6 +58,7 @@ ASKING_AGENT: Mapping[str, list[list[str]]] = {
     "resume": [[]],
     "drain": [[], ["--wait"]],
     "restart": [[]],
+    "reload": [[]],
     "poke": [[]],
 }
 #: Commands that ask no server, or start their own one; `start` is tested below.

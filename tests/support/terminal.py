@@ -82,11 +82,18 @@ class Terminal:
         self.read_until(lambda raw: False)
         return self._process.wait(30)
 
+    def hang_up(self) -> int:
+        """Close the terminal as a person closes its window; return the exit code of the command."""
+        os.close(self._ours)
+        self._ours = -1
+        return self._process.wait(30)
+
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(30)
-        os.close(self._ours)
+        if self._ours >= 0:
+            os.close(self._ours)
 
 
 @contextmanager

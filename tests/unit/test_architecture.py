@@ -52,6 +52,7 @@ LAYERS = [
             "states",
             "story",
             "supported_host",
+            "thread_lines",
             "times",
             "trace_context",
             "values",
@@ -95,6 +96,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.standard_streams",
     "flowherd.states",
     "flowherd.story",
+    "flowherd.thread_lines",
     "flowherd.times",
     "flowherd.web",
 )

@@ -75,7 +75,7 @@ class Agent(LaterNames, AgentParts):
         settings: LoadedSettings | None = None,
         backend: Backend | None = None,
     ) -> None:
-        self.loaded = settings or load_settings()
+        self._own_given_settings, self.loaded = settings, settings or load_settings()
         configured = self.loaded.settings.cloud.agent
         self.name = name or configured.name
         self.labels = list(labels or configured.labels)
@@ -111,7 +111,7 @@ class Agent(LaterNames, AgentParts):
     # -- the published methods
 
     def start(self, _loop_intervals: dict[int, float] | None = None) -> None:
-        """Run until asked to stop by SIGINT or SIGTERM, or for `max_polls` polls.
+        """Run until asked to stop by SIGINT or SIGTERM, or for `max_polls` polls. SIGHUP reloads the settings.
 
         A hook that raises SystemExit while the agent polls stops it too. `_loop_intervals` replaces the pauses between
         polls; exposed for tests.
@@ -120,7 +120,7 @@ class Agent(LaterNames, AgentParts):
         """
         self._own_loop.use_intervals(_loop_intervals or LOOP_INTERVALS)
         agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
-        with catching_stop_signals(self._own_waker) as signals:
+        with catching_stop_signals(self._own_waker, self._own_signal_actions) as signals:
             is_stopping = functools.partial(self._own_is_stopping, signals)
             try:
                 self._own_loop.call(self._own_get_ready, is_stopping)

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import sys
-from collections.abc import Callable
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from flowherd.log_format import SHOWN, SHOWN_FIELDS, add_shown
 from flowherd.shown_text import one_line
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Logger, Message, Record
 
 _TEXT = "<green>{time:HH:mm:ss.SSS}</green> <level>{level: <7}</level> {extra[short]}" + SHOWN
 _FILE_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[short]}" + SHOWN
@@ -39,18 +39,18 @@ def configure(level: str, options: Logging) -> None:
 
     Raises OSError or ValueError when the file or its rotation cannot be used.
     """
+    global _current
     logger.configure(handlers=[], extra={"short": ""}, patcher=_add_fields)
-    file = _LogFile(options) if options.file else None  # while `logger` has no sinks: they cannot be copied
-    write = _write_json if options.json_lines else STANDARD_ERROR.write_lines
+    copied = copy.deepcopy(logger)  # while `logger` has no sinks: they cannot be copied
+    _current = log = _Log(level, options, copied, _LogFile(options, copied) if options.file else None)
     STANDARD_ERROR.note_in(_json_notice if options.json_lines else _text_notice)
-    text = "{message}" if options.json_lines else _TEXT
     colours = sys.stderr.isatty() and not options.json_lines
     # Tracebacks with the values of variables could show secrets.
-    sinks: Any = {"level": 0, "filter": _from_level(level), "backtrace": False, "diagnose": False}
+    sinks: Any = {"level": 0, "filter": log.lets_through, "backtrace": False, "diagnose": False}
     # Functions, because loguru would add the exception once more to a format that is a text.
-    logger.add(write, format=lambda _record: text, colorize=colours, **sinks)
-    if file is not None:
-        logger.add(file, format=lambda _record: _FILE_TEXT, **sinks)
+    logger.add(log.write, format=log.format, colorize=colours, **sinks)
+    if log.file is not None:
+        logger.add(log.file, format=lambda _record: _FILE_TEXT, **sinks)
 
 
 def configure_unless_done(level: str, options: Logging) -> None:
@@ -62,10 +62,65 @@ def configure_unless_done(level: str, options: Logging) -> None:
     configure(level, options)
 
 
-def _from_level(level: str) -> Callable[[Record], bool]:
-    """Return a filter for lines of this level and above, and for all that a standard logger has let through."""
-    lowest = logger.level(level).no
-    return lambda record: record["level"].no >= lowest or FROM_STANDARD_LOGGER in record["extra"]
+def change(level: str, options: Logging) -> bool:
+    """Change the log as `configure` would, without losing a line. Returns False if another program's log is used.
+
+    Raises OSError or ValueError when the file or its rotation cannot be used; the log then stays as it was.
+    """
+    log = _current
+    if log is None:
+        return False
+    if (options.file, options.rotation, options.retention) != log.file_options:
+        former, file = log.file, _LogFile(options, log.copied) if options.file else None
+        if former is not None and file is not None:
+            former.write_to(file)
+        elif former is not None:
+            former.write_to(None)
+        elif file is not None:
+            sinks: Any = {"level": 0, "filter": log.lets_through, "backtrace": False, "diagnose": False}
+            logger.add(file, format=lambda _record: _FILE_TEXT, **sinks)
+            log.file = file
+    log.use(level, options)
+    STANDARD_ERROR.note_in(_json_notice if options.json_lines else _text_notice)
+    return True
+
+
+def reopen() -> list[str]:
+    """Close the log file and open it by its name again, as logrotate needs it. Returns the names of such files."""
+    log = _current
+    if log is None or log.file is None or not log.file_options[0]:
+        return []
+    log.file.reopen()
+    return [log.file_options[0]]
+
+
+class _Log:
+    """The log of this process as it is configured now."""
+
+    def __init__(self, level: str, options: Logging, copied: Logger, file: _LogFile | None) -> None:
+        #: A logger without sinks.
+        self.copied = copied
+        self.file = file
+        self.use(level, options)
+
+    def use(self, level: str, options: Logging) -> None:
+        self._lowest = logger.level(level).no
+        self._writes_json = options.json_lines
+        self.file_options = (options.file, options.rotation, options.retention)
+
+    def lets_through(self, record: Record) -> bool:
+        """Let through lines of the level and above, and all that a standard logger has let through."""
+        return record["level"].no >= self._lowest or FROM_STANDARD_LOGGER in record["extra"]
+
+    def format(self, _record: Record) -> str:
+        return "{message}" if self._writes_json else _TEXT
+
+    def write(self, message: Message) -> None:
+        (_write_json if self._writes_json else STANDARD_ERROR.write_lines)(message)
+
+
+#: The log that `configure` has made; None before, and for a program with a log of its own.
+_current: _Log | None = None
 
 
 def _add_fields(record: Record) -> None:
@@ -112,34 +167,73 @@ def _file_notice(text: str) -> str:
 
 
 class _LogFile:
-    """A sink of loguru that queues lines for a rotating file. Raises OSError or ValueError, see `configure`."""
+    """A sink of loguru that queues lines for a rotating file. Raises OSError or ValueError, see `configure`.
 
-    def __init__(self, options: Logging) -> None:
-        self._writer = LineWriter(_RotatingFile(options), ("log line", "log lines"))
-        self._writer.format_notice = _file_notice
+    `copied` is a logger without sinks.
+    """
+
+    def __init__(self, options: Logging, copied: Logger) -> None:
+        self._file = _RotatingFile(options, copied)
+        self._writer: LineWriter | None = self._writer_of(self._file)
 
     def write(self, message: str) -> None:
-        self._writer.write(message)
+        if self._writer is not None:
+            self._writer.write(message)
+
+    def reopen(self) -> None:
+        """Write the next line to the file that has the name then."""
+        self._file.reopen()
+
+    def write_to(self, other: _LogFile | None) -> None:
+        """Write to another file from now on, or to none."""
+        former, file = self._writer, self._file
+        if other is None:
+            self._writer = None
+        else:
+            self._writer, self._file = other._writer, other._file
+        if former is not None:
+            former.flush()
+            file.reopen()  # closes it
 
     def stop(self) -> None:
         """Called by loguru when the sink is removed."""
-        self._writer.flush()
+        if self._writer is not None:
+            self._writer.flush()
+
+    @staticmethod
+    def _writer_of(file: _RotatingFile) -> LineWriter:
+        writer = LineWriter(file, ("log line", "log lines"))
+        writer.format_notice = _file_notice
+        return writer
 
 
 class _RotatingFile:
     """Writes to a file that loguru rotates, by a logger of its own that passes texts on as they are."""
 
-    def __init__(self, options: Logging) -> None:
+    def __init__(self, options: Logging, copied: Logger) -> None:
         self._options = options
         # loguru's way to independent loggers ("Creating independent loggers with separate set of handlers").
-        self._logger = copy.deepcopy(logger)
+        self._logger = copy.deepcopy(copied)
         self._is_open = False
         self._torn = False
+        #: Held while the file is opened, closed or written: `reopen` is called from another thread than `write`.
+        self._lock = threading.Lock()
         self._open()
+
+    def reopen(self) -> None:
+        """Close the file. The next line opens it by its name again."""
+        with self._lock:
+            self._is_open = False
+            with contextlib.suppress(OSError, ValueError):
+                self._logger.remove()
 
     def write(self, data: bytes) -> int:
         """Write all of `data`. Raises OSError or ValueError; lines that were written in part are ended then."""
-        text = data.decode("utf-8", "replace")
+        with self._lock:
+            self._write(data.decode("utf-8", "replace"))
+        return len(data)
+
+    def _write(self, text: str) -> None:
         try:
             if not self._is_open:
                 self._open()
@@ -152,7 +246,6 @@ class _RotatingFile:
                 self._logger.remove()
             raise
         self._torn = False
-        return len(data)
 
     def _open(self) -> None:
         options = self._options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from flowherd.agent import health
 from flowherd.agent.agent_metrics import AgentMetrics
 from flowherd.agent.api_servers import ApiServers
 from flowherd.agent.claim_gate import ClaimGate
+from flowherd.agent.claims import Claims
 from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.http_api import ApiFacts
@@ -21,15 +23,18 @@ from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.orders import Orders
 from flowherd.agent.own_report import OwnReport
 from flowherd.agent.platform import Figures, Platform
+from flowherd.agent.reload import Reload, source_of_library
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
+from flowherd.agent.signal_actions import signal_actions
 from flowherd.agent.systemd import notify_stopping
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_client
 from flowherd.config import LoadedSettings
 from flowherd.config.cloud_token import require_cloud_token
+from flowherd.config.settings_changes import taking_over
 from flowherd.errors import BackendRefused
 from flowherd.host_figures import read_host
-from flowherd.signals import StopSignals, Waker
+from flowherd.signals import Actions, StopSignals, Waker
 from flowherd.values import AgentIdentity, Wake
 
 if TYPE_CHECKING:
@@ -40,13 +45,17 @@ class AgentParts:
     """What an agent consists of; `Agent.__init__` makes the parts."""
 
     loaded: LoadedSettings
+    #: Whether the agent works: it has adopted its runs and serves its API.
+    _own_is_set_up: bool
     name: str
     labels: list[str]
     agent_config_id: str | None
     logger: logging.Logger
     control: Control
     _own_given_backend: Backend | None
+    _own_given_settings: LoadedSettings | None
     _own_connection: Connection
+    _own_claims: Claims
     _own_loop: PollLoop
     _own_api_servers: ApiServers
     _own_claim_gate: ClaimGate
@@ -114,6 +123,27 @@ class AgentParts:
         return self._own_platform
 
     @functools.cached_property
+    def _own_reload(self) -> Reload:
+        source = self.control.settings_source
+        return Reload(self, source or source_of_library(self._own_given_settings, self.loaded))
+
+    def _own_use_settings(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
+        """Have all parts use these settings, of which `changed` differ. Called by a reload, in its thread.
+
+        Returns why single settings cannot be used, by their names; those stay as they were.
+        """
+        refused = self._own_platform.reload(loaded, changed)
+        self.loaded = taking_over(loaded, self.loaded, refused)
+        self._own_label_limits.use(self.loaded.settings.agent.label_limits)
+        self._own_orders.allowed = self.loaded.settings.agent.remote
+        self.poke()
+        return refused
+
+    @functools.cached_property
+    def _own_signal_actions(self) -> Actions:
+        return signal_actions(self)
+
+    @functools.cached_property
     def _own_label_limits(self) -> LabelLimits:
         return LabelLimits(self.loaded.settings.agent.label_limits, self._own_platform_now)
 
@@ -161,6 +191,7 @@ class AgentParts:
 
     def _own_api_facts(self) -> ApiFacts:
         runs, figures = self._own_platform.living_runs, self._own_figures
+        self.control.reload = self._own_reload.carry_out
         metrics = AgentMetrics(
             connection=self._own_connection,
             health=self.health,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from flowherd.agent.health import ClaimPause
 from flowherd.agent.shutdown import ShutdownRequest
+from flowherd.config.reload_report import ReloadReport, SettingsSource
 from flowherd.config.settings import OnStop
 
 #: File in the state directory that exists while the agent is paused.
@@ -28,8 +29,13 @@ class Control:
         self.instance = uuid.uuid4().hex
         #: Set by a program that starts the agent again when asked to.
         self.may_restart = False
+        #: Where to read the settings again; set by a program that has read them itself.
+        self.settings_source: SettingsSource | None = None
         #: What to do with the runs when a stop request does not say.
         self.usual_stop: OnStop = "detach"
+        #: Reads the settings again and returns what came of it; None while the agent cannot do that. The argument is
+        #: what caused it, for the log.
+        self.reload: Callable[[str], ReloadReport] | None = None
         self._changed = changed
         self._paused = False
         self._pause_file: Path | None = None

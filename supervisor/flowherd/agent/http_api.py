@@ -150,6 +150,7 @@ class Routes:
                 Route("/api/resume", self._guarded(self._resume), methods=["POST"]),
                 Route("/api/drain", self._guarded(self._drain), methods=["POST"]),
                 Route("/api/restart", self._guarded(self._restart), methods=["POST"]),
+                Route("/api/reload", self._guarded(self._reload), methods=["POST"]),
                 Route("/metrics", self._guarded(self._metrics)),
                 *pages,
             ]
@@ -189,17 +190,18 @@ class Routes:
         return JSONResponse({"agent": self._facts.name, "runs": self._facts.runs(looked_at)})
 
     def _agent(self, request: Request) -> Response:
+        return JSONResponse(self._description())
+
+    def _description(self) -> dict[str, Any]:
         control = self._facts.control
-        return JSONResponse(
-            {
-                **self._status(self._facts.health()),
-                "pid": os.getpid(),
-                "instance": control.instance,
-                "paused": control.paused,
-                **asdict(self._facts.figures()),
-                "report": self._facts.report().as_json(),
-            }
-        )
+        return {
+            **self._status(self._facts.health()),
+            "pid": os.getpid(),
+            "instance": control.instance,
+            "paused": control.paused,
+            **asdict(self._facts.figures()),
+            "report": self._facts.report().as_json(),
+        }
 
     def _pause(self, request: Request) -> Response:
         self._facts.control.pause()
@@ -230,6 +232,13 @@ class Routes:
         if not control.may_restart:
             return JSONResponse({"error": CANNOT_RESTART}, 409)
         return self._shut_down(request, ShutdownRequest(on_stop="detach", start_again=True))
+
+    def _reload(self, request: Request) -> Response:
+        reload = self._facts.control.reload
+        if reload is None or self._facts.control.shutdown_request is not None:
+            return JSONResponse({"error": "the agent is stopping" if reload else "this agent cannot reload"}, 409)
+        report = reload("a request to its API")
+        return JSONResponse({**self._description(), "reload": report.as_json()})
 
     def _shut_down(self, request: Request, shutdown: ShutdownRequest) -> Response:
         if not self._facts.control.shut_down(shutdown):

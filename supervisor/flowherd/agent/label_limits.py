@@ -18,6 +18,10 @@ class LabelLimits:
         #: The labels of the runs that were admitted, by their ids, as long as they are being deployed.
         self._admitted: dict[str, Sequence[str]] = {}
 
+    def use(self, limits: Mapping[str, int]) -> None:
+        """Use other limits from now on; runs that go on count for them."""
+        self._limits = limits
+
     def open_labels(self, labels: Sequence[str], deploying: Collection[str]) -> Sequence[str] | None:
         """Return those of the agent's labels whose runs may still be taken; None if there is none of several.
 
@@ -25,13 +29,14 @@ class LabelLimits:
         """
         if not self._limits:
             return labels
-        full = self._full(self._used(deploying))
+        full = _full(self._limits, self._used(deploying))
         left = [label for label in labels if label not in full]
         return left if left or not labels else None  # an agent without labels would be given those without any
 
     def full(self, deploying: Collection[str]) -> dict[str, int]:
         """Return the labels of which no more runs are taken now, each with its limit."""
-        return {label: self._limits[label] for label in self._full(self._used(deploying))} if self._limits else {}
+        limits = self._limits
+        return {label: limits[label] for label in _full(limits, self._used(deploying))} if limits else {}
 
     def admit(self, flow_runs: Iterable[FlowRun], deploying: Collection[str]) -> list[FlowRun]:
         """Return the runs for which no label is full, in this order, and count them in. For one thread at a time."""
@@ -40,7 +45,7 @@ class LabelLimits:
         admitted, used = [], self._used(deploying)
         for flow_run in flow_runs:
             labels = [label for label in flow_run.labels if label in self._limits]
-            if self._full(used).isdisjoint(labels):
+            if _full(self._limits, used).isdisjoint(labels):
                 used.update(labels)
                 self._admitted[flow_run.id] = labels
                 admitted.append(flow_run)
@@ -51,5 +56,6 @@ class LabelLimits:
         labels_by_run = {**self._admitted, **self._platform().labels_of_living()}
         return Counter(label for labels in labels_by_run.values() for label in set(labels))
 
-    def _full(self, used: Counter[str]) -> set[str]:
-        return {label for label, limit in self._limits.items() if used[label] >= limit}
+
+def _full(limits: Mapping[str, int], used: Counter[str]) -> set[str]:
+    return {label for label, limit in limits.items() if used[label] >= limit}

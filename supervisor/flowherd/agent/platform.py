@@ -16,6 +16,7 @@ from flowherd.agent.health import ClaimPause
 from flowherd.agent.run_records import NoRecords, RunRecords
 from flowherd.agent.shutdown import ShutdownRequest, ShutdownWait
 from flowherd.backends.protocol import ServerCapabilities
+from flowherd.config import LoadedSettings
 from flowherd.states import RunState
 from flowherd.values import FlowRun, Wake
 
@@ -145,6 +146,13 @@ class Platform(Protocol):
         """The runs of this host, for the agent's pages."""
         ...
 
+    def reload(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
+        """Use these settings from now on, of which `changed` differ from those before.
+
+        Returns why single settings cannot be used, by their names; those stay as they were.
+        """
+        ...
+
     def begin_closing(self) -> None:
         """Start no more runs: the agent is stopping. A start that waits for something raises AgentStopping."""
         ...
@@ -233,6 +241,10 @@ class Elsewhere:
     def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
         """Return the runs that are being deployed."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self._deploying)]
+
+    def reload(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
+        """Refuse nothing: no setting concerns flow runs elsewhere."""
+        return {}
 
     def begin_closing(self) -> None:
         """Nothing is started here."""

@@ -13,12 +13,20 @@ def notify_ready() -> None:
     notify("READY=1")
 
 
+def notify_reloading() -> None:
+    """Report that the agent reads its settings again; `notify_ready` is to follow (sd_notify(3), MONOTONIC_USEC)."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
 def notify_stopping(*, will_start_again: bool) -> None:
     """Report that the agent stops.
 
     For systemd a unit that is STOPPING has to end; one that is RELOADING becomes ready again (sd_notify(3)).
     """
-    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}" if will_start_again else "STOPPING=1")
+    if will_start_again:
+        notify_reloading()
+    else:
+        notify("STOPPING=1")
 
 
 def notify(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import stat
 from dataclasses import dataclass
@@ -107,12 +108,30 @@ def data_dir_of_running_server(server_file: Path) -> Path | None:
     return None if written is None or not written.data_dir else Path(written.data_dir)
 
 
+def reload_running_server(server_file: Path) -> int | None:
+    """Have the embedded server that wrote this file read its settings again; its log says what came of it.
+
+    Returns its pid; None if there is none, or if it is of a release that SIGHUP ends. Raises ConfigurationError if
+    another user could have put the file there.
+    """
+    written = _written_by_server(server_file)
+    if written is None or not written.reloads:
+        return None
+    try:
+        os.kill(written.pid, signal.SIGHUP)
+    except OSError:  # it has just ended
+        return None
+    return written.pid
+
+
 class _ServerFile(NamedTuple):
     """What server.json says."""
 
     url: str
     pid: int
     data_dir: str
+    #: Whether the server reads its settings again at SIGHUP.
+    reloads: bool = False
 
 
 def _written_by_server(server_file: Path) -> _ServerFile | None:
@@ -135,7 +154,8 @@ def _written_by_server(server_file: Path) -> _ServerFile | None:
             raise _distrusted(server_file, reason)
         try:
             written = json.loads(file.read(_MAX_FILE_BYTES))
-            found = _ServerFile(str(written["url"]), int(written["pid"]), str(written.get("data_dir") or ""))
+            data_dir, reloads = str(written.get("data_dir") or ""), written.get("reloads") is True
+            found = _ServerFile(str(written["url"]), int(written["pid"]), data_dir, reloads)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: no server
             return None
     return found if _belongs_to(found.pid, status.st_uid) else None

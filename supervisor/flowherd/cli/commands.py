@@ -92,6 +92,10 @@ COMMANDS = {
         "agent.restart_command",
         "Restart the agent with the present code and settings; its runs go on meanwhile.",
     ),
+    "reload": (
+        "agent.reload_command",
+        "Make the agent read its settings again while its runs go on, and print what changed and what was refused.",
+    ),
     "doctor": (
         "doctor.doctor_command",
         "Check all that an agent needs: API, token, clock, disk, limits, kernel, supervisor, fork server, leftovers.",

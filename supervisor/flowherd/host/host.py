@@ -24,7 +24,7 @@ from flowherd.host.adopt import adopt_runs
 from flowherd.host.agent_ties import AgentTies
 from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.ended_runs import EndedRuns
-from flowherd.host.host_views import HostViews
+from flowherd.host.host_reload import HostReload
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import SpoolLimit
 from flowherd.host.retention import Retention
@@ -44,7 +44,7 @@ from flowherd_runner.contract.spec import RunSpec
 _CLOSE_TIMEOUT_S = 0.5
 
 
-class Host(HostViews):
+class Host(HostReload):
     """Keeps the runs of one state directory. Opened with the first use, so that making an agent touches nothing."""
 
     def __init__(self, loaded: LoadedSettings, ties: AgentTies) -> None:

@@ -61,10 +61,15 @@ class SpoolLimit:
         self._found: ClaimPause | None = None
         self._next_look_s = 0.0
 
+    def use(self, cap: int | None) -> None:
+        """Use another limit from now on."""
+        self._cap, self._found, self._next_look_s = cap, None, 0.0
+
     def pause(self) -> ClaimPause | None:
         """Return why nothing is to be claimed; None if it may be."""
-        if self._cap is not None and time.monotonic() >= self._next_look_s:
-            self._found = _spool_pause(self._measure(), self._cap)
+        cap = self._cap
+        if cap is not None and time.monotonic() >= self._next_look_s:
+            self._found = _spool_pause(self._measure(), cap)
             self._next_look_s = time.monotonic() + _SPOOL_LOOK_S
         return self._found
 

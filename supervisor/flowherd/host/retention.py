@@ -62,6 +62,11 @@ class Retention:
         kept_s, unsent_s = (retention_s(keep_s, send_logs=sent) for sent in (send_logs, False))
         return cls(state, kept_s, in_use, keep_unsent_s=unsent_s)
 
+    def use(self, keep_s: float | None, *, send_logs: bool) -> None:
+        """Use another value of runs.keep from now on, also for directories that are there already."""
+        self._keep_s, self._keep_unsent_s = (retention_s(keep_s, send_logs=sent) for sent in (send_logs, False))
+        self._next_sweep_s = 0.0
+
     def delivered(self, directory: RunDirectory, *, sent_log: bool = True) -> bool:
         """Remove the directory of a run whose end the backend knows, unless it is to be kept.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from loguru import logger
 from flowherd.agent.connection import Connection
 from flowherd.config import LoadedSettings
 from flowherd.config.catalogue import credentials
+from flowherd.config.settings import Settings
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import runtime_of
 from flowherd.engines.registry import engine_named
@@ -95,6 +96,20 @@ class RunSurroundings:
         """Start each interpreter of the settings once. Raises ConfigurationError when one cannot serve."""
         for warning in warnings_at_start(self._package, self._runtimes):
             logger.warning("{}", warning)
+
+    def use(self, settings: Settings, changed: Collection[str]) -> None:
+        """Use these settings, of which `changed` differ, for runs that start from now on.
+
+        Raises ConfigurationError when a runtime of the settings cannot serve; then nothing has changed.
+        """
+        if "runtimes" in changed and "_runtimes" in self.__dict__:
+            self._runtimes = checked_rules(settings.runtimes, environment_for_runs(os.environ), self._package)
+        self._settings = settings
+
+    def warm_again(self) -> None:
+        """Start the fork servers that runs can need by now, and end those that none needs; their runs go on."""
+        self.warm()
+        self.fork_servers.keep_only(to_warm(self._runtimes, self._settings.agent.preload, self._package))
 
     def warm(self) -> None:
         """Start the fork servers that runs can be expected to need."""

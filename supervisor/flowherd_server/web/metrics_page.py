@@ -34,11 +34,12 @@ def metrics_page(core: ServerCore, accept: str) -> tuple[bytes, str]:
     core.contacts.store()
     with core.database.reading() as connection:
         core.measures.begin(connection)
-        gauges = list(_gauges(core, connection))
-    return exposition(Part.SERVER, core.measures.tally, gauges, accept)
+        found = list(gauges(core, connection))
+    return exposition(Part.SERVER, core.measures.tally, found, accept)
 
 
-def _gauges(core: ServerCore, connection: Connection) -> Iterator[Sample]:
+def gauges(core: ServerCore, connection: Connection) -> Iterator[Sample]:
+    """Yield what is so now."""
     now = now_us()
     yield build_info(Part.SERVER)
     yield Sample("flowherd_up", float(not core.database.problem))

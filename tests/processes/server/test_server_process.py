@@ -77,7 +77,8 @@ def test_the_servers_files_are_private_and_its_address_file_is_there_until_it_st
         assert len(modes) >= 2
         assert set(modes.values()) == {0o600}, modes
         path = server.home / "server.json"
-        assert json.loads(path.read_text()) == {"url": server.url, "pid": server.pid, "data_dir": str(server.data_dir)}
+        about = {"url": server.url, "pid": server.pid, "data_dir": str(server.data_dir), "reloads": True}
+        assert json.loads(path.read_text()) == about
         assert path.stat().st_mode & 0o777 == 0o600
         written = path.read_text()
         path.unlink()  # as a cleaner of temporary files does

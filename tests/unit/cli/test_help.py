@@ -48,6 +48,7 @@ COMMANDS = [
     ["resume"],
     ["drain"],
     ["restart"],
+    ["reload"],
     ["explain"],
     ["doctor"],
     ["config"],

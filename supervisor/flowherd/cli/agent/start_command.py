@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +44,7 @@ from flowherd.cli.printing import print_note, print_warning
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
+    from flowherd.config.reload_report import SettingsSource
 
 #: Longest time that a thread which comes back from a system call waits for one that computes, seconds; a start makes
 #: some fifty of these calls, and Python's own 0.005 is as long as the start of a run.
@@ -106,7 +109,9 @@ def start(
     With --pool it is a worker of a Prefect 3 server and starts none. The pool's queues select the runs, not labels.
     """
     from flowherd.config import load_settings
+    from flowherd.signals import hold_request_signals
 
+    hold_request_signals()
     overrides = setting_overrides(
         token=token,
         api=api,
@@ -132,19 +137,35 @@ def start(
         log_file=log_file,
     )
     overrides["server.bind_port"] = server_port
-    loaded = load_settings(overrides, argument_names={**FLAGS, "server.bind_port": "--server-port"})
+    read = functools.partial(load_settings, overrides, argument_names={**FLAGS, "server.bind_port": "--server-port"})
+    loaded = read()
     if work_queue:
         require_work_pool(loaded, "--work-queue")
     for warning in loaded.warnings:
         print_warning(warning)
     with ExitStack() as stack:
-        restart = _run_agent(_with_api(loaded, overrides, stack), max_polls)
+        found, has_own_server = _with_api(loaded, overrides, stack)
+        restart = _run_agent(found, _source(read, loaded, has_own_server=has_own_server), max_polls)
     if restart:
         _start_again()
 
 
-def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> LoadedSettings:
-    """Return the settings with an API address: their own, else that of an embedded server.
+def _source(read: Callable[[], LoadedSettings], loaded: LoadedSettings, *, has_own_server: bool) -> SettingsSource:
+    """Return where the agent reads its settings again; an embedded server of its own reloads with it."""
+    from flowherd.config.reload_report import SettingsSource
+
+    if not has_own_server:
+        return SettingsSource(read=read, at_start=loaded)
+    from flowherd.backends.discovery import reload_running_server
+
+    pass_on = functools.partial(reload_running_server, loaded.paths.server_file)
+    return SettingsSource(read=read, at_start=loaded, usual_stop="cancel", pass_on=pass_on)
+
+
+def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStack) -> tuple[LoadedSettings, bool]:
+    """Return the settings with an API address, and whether it is that of an embedded server of the agent's own.
+
+    It is that of the settings, else that of an embedded server.
 
     If no embedded server is running, starts one, which `stack` ends.
     """
@@ -157,9 +178,9 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     if not is_embedded and overrides["server.bind_port"] is not None:
         raise CommandError("--server-port is for the embedded server; this agent uses another one", exit_codes.USAGE)
     if loaded.settings.backend_name != "graphql":
-        return loaded
+        return loaded, False
     if not is_embedded:
-        return _with_own_servers_token(loaded, overrides)
+        return _with_own_servers_token(loaded, overrides), False
     found, is_own = running_server(loaded.paths.server_file), False
     if found is None:
         found, is_own = stack.enter_context(embedded_server(loaded))
@@ -175,7 +196,7 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     if on_stop is not None:
         found_settings["agent.on_stop"] = on_stop
     names = {**FLAGS, "cloud.api": EMBEDDED_SERVER, "server.bind_port": "--server-port"}
-    return load_settings({**overrides, **found_settings}, argument_names=names)
+    return load_settings({**overrides, **found_settings}, argument_names=names), is_own
 
 
 def _with_own_servers_token(loaded: LoadedSettings, overrides: dict[str, Any]) -> LoadedSettings:
@@ -192,7 +213,7 @@ def _with_own_servers_token(loaded: LoadedSettings, overrides: dict[str, Any]) -
     return load_settings({**overrides, **token}, argument_names=FLAGS)
 
 
-def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
+def _run_agent(loaded: LoadedSettings, source: SettingsSource, max_polls: int | None) -> bool:
     """Run the agent until it stops; return whether it is to be started again."""
     # Imported here: `flowherd --help` needs neither psutil nor loguru nor the agent.
     from loguru import logger
@@ -213,6 +234,7 @@ def _run_agent(loaded: LoadedSettings, max_polls: int | None) -> bool:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     agent = LocalAgent(max_polls=max_polls, settings=loaded)
     agent.control.may_restart = True
+    agent.control.settings_source = source
     with reaping_orphans():
         agent.start()
     return agent.is_to_start_again
@@ -224,7 +246,9 @@ def _start_again() -> None:
     Nothing is handed over except the files in the state directory, so this start is like one after a crash.
     """
     from flowherd.agent import agent_log
+    from flowherd.signals import block_request_signals
 
     agent_log.close()
+    block_request_signals()
     # By the interpreter's full path, by which it finds its virtual environment; orig_argv may hold a bare "python".
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

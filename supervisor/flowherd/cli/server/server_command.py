@@ -97,9 +97,12 @@ def _settings(context: typer.Context, data_dir: str | None) -> LoadedSettings:
 def _become_server(loaded: LoadedSettings, *command: str) -> NoReturn:
     """Go on as the server's program, in place of this process: pid, signals, output and exit code are its own."""
     from flowherd.cli.server.server_program import server_argv, server_environment
+    from flowherd.signals import block_request_signals
 
     for warning in loaded.warnings:
         print_warning(warning)
+    if not command:
+        block_request_signals()  # until the server can act on them
     argv = server_argv(loaded, "--bad-configuration-exit-code", str(exit_codes.USAGE), *command)
     os.execve(argv[0], argv, server_environment())
 

@@ -129,6 +129,12 @@ class Courier:
         self._next_try_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="courier", daemon=True)
 
+    def use(self, keep_s: float | None, *, send_logs: bool, mirror: bool) -> None:
+        """Use other values of runs.keep and agent.show_flow_logs from now on; from any thread."""
+        self._removes_delivered = retention_s(keep_s, send_logs=send_logs) == 0
+        if mirror != (self._mirror is not None):
+            self._mirror = Mirror(STANDARD_OUTPUT) if mirror else None
+
     def start(self) -> None:
         """Begin."""
         self._connection.on_new_epoch = self._start_at_once
@@ -246,16 +252,16 @@ class Courier:
         self._logs.forget(run)
         self._journals.forget(run)
         self._upkeep.forget(run)
-        if self._mirror is not None:
-            self._mirror.forget(run)
+        if (mirror := self._mirror) is not None:
+            mirror.forget(run)
         self._on_delivered(run)
 
     def _is_removed(self, run: Run) -> bool:
         return self._removes_delivered and run.sends_logs
 
     def _show_output(self) -> None:
-        if self._mirror is not None:
-            self._mirror.show_all(self._registry)
+        if (mirror := self._mirror) is not None:
+            mirror.show_all(self._registry)
 
     def _held_back_s(self) -> float:
         return max(self._next_try_s - time.monotonic(), self._connection.pause_s())

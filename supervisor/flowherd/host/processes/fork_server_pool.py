@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,13 @@ class ForkServers:
         for one in own[: max(0, len(own) - MAX_OWN_ENVIRONMENTS)]:
             self._set_aside.add(self._servers.pop(one.runtime))
         return server
+
+    def keep_only(self, runtimes: Iterable[Runtime]) -> None:
+        """Set aside all of no particular environment except these; a run that needs another starts it again."""
+        kept = set(runtimes)
+        with self._lock:
+            for runtime in [one for one in self._servers if not one.environment and one not in kept]:
+                self._set_aside.add(self._servers.pop(runtime))
 
     def end_idle(self) -> None:
         """End those that were set aside and are idle; set aside those of a particular environment that are not used."""
