@@ -127,7 +127,9 @@ def hold_request_signals() -> None:
     for number in REQUEST_SIGNALS:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _held().handle)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUEST_SIGNALS)
+    # All three are blocked only by `block_request_signals`, and single ones by a parent that wants them so.
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= {*REQUEST_SIGNALS}:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUEST_SIGNALS)
 
 
 def block_request_signals() -> None:

@@ -105,6 +105,11 @@ def test_a_restart_by_supervisord_loses_no_run_and_no_line(
     run_id = command.run("patient")
     wait_until(half.exists, what=lambda: supervisord.control("tail", "flowherd"))
     before = supervisord.pid()
+    (command.home / "config.toml").write_text("[agent]\nlimit = 7\n")
+    for name, words in (("HUP", "Changed: agent.limit is 7"), ("USR1", "State: agent worker"), ("USR2", "SIGUSR2:")):
+        assert supervisord.control("signal", name, "flowherd") == "flowherd: signalled\n"
+        wait_until(lambda: words in supervisord.control("tail", "-20000", "flowherd"), every_s=0.1)  # noqa: B023
+    assert supervisord.pid() == before, "which these signals ended once"
     assert "flowherd: started" in supervisord.control("restart", "flowherd")
     after = wait_until(supervisord.pid)
     assert after != before

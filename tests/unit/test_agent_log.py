@@ -11,6 +11,7 @@ from loguru import logger
 
 from flowherd.agent import agent_log
 from flowherd.config.records import Logging
+from tests.support.waiting import wait_until
 
 RUN_ID = "11111111-2222-3333-4444-555555555555"
 
@@ -45,6 +46,46 @@ def test_a_named_file_gets_the_lines_too_and_is_rotated(tmp_path: Path, capsys: 
     kept = sorted(tmp_path.iterdir())
     assert 2 <= len(kept) <= 3
     assert "line 99" in path.read_text()
+
+
+def test_a_changed_log_has_another_level_form_and_file_and_loses_no_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    agent_log.configure("INFO", Logging())
+    logger.debug("not shown")
+    assert agent_log.change("DEBUG", Logging(file=str(first)))
+    logger.debug("one")
+    assert agent_log.change("DEBUG", Logging(file=str(second), json_lines=True))
+    logger.debug("two")
+    with pytest.raises(OSError):
+        agent_log.change("DEBUG", Logging(file=str(first / "below.log")))
+    logger.debug("three")
+    assert agent_log.change("INFO", Logging())
+    logger.info("four")
+    logger.remove()
+    assert [line.split()[-1] for line in first.read_text().splitlines()] == ["one"]
+    assert [line.split()[-1] for line in second.read_text().splitlines()] == ["two", "three"]
+    text, *rest = capsys.readouterr().err.splitlines()
+    assert (text.split()[-1], rest[-1].split()[-1]) == ("one", "four")
+    assert [json.loads(line)["message"] for line in rest[:-1]] == ["two", "three"]
+
+
+def test_a_file_that_was_renamed_is_left_alone_once_the_log_is_opened_again(tmp_path: Path) -> None:
+    path, rotated = tmp_path / "agent.log", tmp_path / "agent.log.1"
+    agent_log.configure("INFO", Logging(file=str(path)))
+    logger.info("one")
+    agent_log.flush()
+    wait_until(lambda: "one" in path.read_text())
+    path.rename(rotated)
+    assert agent_log.reopen() == [str(path)]
+    logger.info("two")
+    logger.remove()
+    assert ["one" in rotated.read_text(), "two" in rotated.read_text(), "two" in path.read_text()] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_program_that_chose_its_own_sinks_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
