@@ -1,4 +1,4 @@
-"""HUP, USR1 and USR2 of an agent with fifty runs, and HUP of one whose terminal is closed, through the command line."""
+"""HUP, USR1 and USR2 of an agent with fifty runs, also when its terminal is closed, through the command line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import READY, Background, CommandLine, background
-from tests.support.terminal import on_terminal
+from tests.support.commands import READY, CommandLine
+from tests.support.terminal import Terminal, on_terminal
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow, pytest.mark.timeout(180)]
@@ -50,16 +50,21 @@ def settings(command: CommandLine) -> Settings:
 
 
 @pytest.fixture
-def agent(command: CommandLine, settings: Settings) -> Iterator[Background]:
+def agent(command: CommandLine, settings: Settings) -> Iterator[Terminal]:
+    """An agent with an embedded server of its own, as a person starts it in a window."""
     settings.write("limit = 40")
-    with background(command, "start", until=READY) as agent:
-        yield agent
+    with on_terminal(command, "start") as terminal:
+        settings.wait_for(READY)
+        yield terminal
 
 
 def test_signals_under_fifty_runs_lose_none_and_change_what_they_say(
-    command: CommandLine, settings: Settings, agent: Background, tmp_path: Path
+    command: CommandLine, settings: Settings, agent: Terminal, tmp_path: Path
 ) -> None:
-    """A broken file changes nothing; a higher limit lets the waiting runs start; the log file is opened again."""
+    """A broken file changes nothing; a higher limit lets the waiting runs start; the log file is opened again.
+
+    HUP stops the agent once the window is closed.
+    """
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     os.mkfifo(gate)
     script = f"echo $FLOWHERD_FLOW_RUN_ID >> {begun}; read x < {gate}"
@@ -73,11 +78,11 @@ def test_signals_under_fifty_runs_lose_none_and_change_what_they_say(
 
     wait_until(lambda: len(started()) == 40, what=lambda: f"{len(started())} of 40 runs have begun")
     settings.write("limit = 'many'")
-    agent.process.send_signal(signal.SIGHUP)
+    agent.send_signal(signal.SIGHUP)
     settings.wait_for("all settings stay as they were: agent.limit")
     assert "agent.limit = 'many' from file" in command("reload", code=2).stderr
 
-    agent.process.send_signal(signal.SIGUSR1)
+    agent.send_signal(signal.SIGUSR1)
     settings.wait_for("State: thread signals:")
     state = [line.partition("State: ")[2] for line in settings.read().splitlines() if "State: " in line]
     assert "State: agent agent: well; 40 run(s), limit 40" in settings.read()
@@ -86,20 +91,20 @@ def test_signals_under_fifty_runs_lose_none_and_change_what_they_say(
     assert {"courier", "watcher", "MainThread"} <= {line.split()[1].rstrip(":") for line in state if "thread " in line}
 
     settings.log.rename(tmp_path / "rotated.log")
-    agent.process.send_signal(signal.SIGUSR2)
+    agent.send_signal(signal.SIGUSR2)
     settings.wait_for("opened the log file")
     rotated = (tmp_path / "rotated.log").read_text()
 
     settings.write("limit = 60\nwatch_interval = 2", "[server]\nkeep_finished = 12345")
     for _ in range(20):
-        agent.process.send_signal(signal.SIGHUP)
+        agent.send_signal(signal.SIGHUP)
     settings.wait_for("Changed: agent.limit is 60, was 40")
     settings.wait_for("Needs a restart: agent.watch_interval is 2.0, was 0.5")
     wait_until(lambda: len(started()) == RUNS, what=lambda: f"{len(started())} of {RUNS} runs have begun")
-    wait_until(lambda: "server.keep_finished is 12345.0" in agent.text(), what=agent.text)
+    agent.read_until(lambda raw: "Changed: server.keep_finished is 12345.0" in raw)
     answer = json.loads(command("reload", "--json").stdout)
     assert [change["setting"] for change in answer["reload"]["needs_restart"]] == ["agent.watch_interval"]
-    assert answer["pid"] == agent.process.pid
+    assert answer["pid"] == agent.pid
 
     fd = os.open(gate, os.O_RDWR)
     os.write(fd, b"\n" * RUNS)
@@ -108,18 +113,7 @@ def test_signals_under_fifty_runs_lose_none_and_change_what_they_say(
     assert Counter(ends[run_id]["state"] for run_id in run_ids) == {"Success": RUNS}
     assert sorted(started()) == sorted(run_ids), "each once"
     assert (tmp_path / "rotated.log").read_text() == rotated, "nothing is written to the file that was moved away"
-
-
-def test_a_hang_up_reloads_while_the_terminal_is_there_and_stops_the_agent_once_it_has_gone(
-    command: CommandLine, settings: Settings
-) -> None:
-    settings.write("limit = 3")
-    with on_terminal(command, "start") as terminal:
-        settings.wait_for(READY)
-        settings.write("limit = 4")
-        terminal.send_signal(signal.SIGHUP)
-        settings.wait_for("agent.limit is 4, was 3")
-        assert terminal.hang_up() == 0
+    assert agent.hang_up() == 0
     assert "Stopped LocalAgent" in settings.read()
 
 

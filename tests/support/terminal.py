@@ -67,6 +67,11 @@ class Terminal:
         """What was written, without colours and movements of the cursor."""
         return _CONTROLS.sub("", self.raw).replace("\r\n", "\n")
 
+    @property
+    def pid(self) -> int:
+        """Pid of the command."""
+        return self._process.pid
+
     def send_signal(self, number: signal.Signals) -> None:
         """Send the command a signal."""
         self._process.send_signal(number)
