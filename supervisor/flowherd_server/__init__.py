@@ -6,7 +6,7 @@ imports from flowherd the words (errors, states, signals, times) and the configu
 A request goes from top to bottom, and a module imports only from its own folder and from what stands below it:
 
     __main__, serve    the program: arguments, socket, signals; server_files: its lock and server.json;
-                       port_holder: what has its port already; maintenance: backup and check
+                       port_holder: what has its port already; maintenance: backup and check; reload
     web/, lane/        its two doors: the web application (access check, routes), and the lane for flowherd's own
                        programs on this host; pages/: what people see in a browser, and their actions
     service            puts everything together; background: what the server does by itself;

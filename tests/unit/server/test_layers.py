@@ -21,7 +21,7 @@ LAYERS = [
     {"background", "database_watch"},
     {"service"},
     {"web", "lane", "pages"},
-    {"maintenance", "port_holder", "serve", "server_files"},
+    {"maintenance", "port_holder", "reload", "serve", "server_files"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
