@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import stat
@@ -59,6 +60,15 @@ def supervisord(configuration: Path) -> Iterator[None]:
         process.wait(30)
 
 
+def names_file(text: str, variable: str, path: Path) -> bool:
+    """Return whether the service gets the file in this variable, be it as the credential that systemd loads from it."""
+    plain = text.replace('"', "")
+    loaded = re.search(r"^LoadCredential=([a-z0-9_.]+):(.+)$", plain, re.MULTILINE)
+    if loaded is not None:
+        return loaded[2] == str(path) and f"\nEnvironment={variable}=%d/{loaded[1]}\n" in plain
+    return f"{variable}={path}" in plain
+
+
 def test_supervisords_own_parser_accepts_the_section(command: CommandLine, tmp_path: Path) -> None:
     text = command(
         "install", "supervisord", "-n", "web 1", "-l", "a,b", "-l", "gpu", "-e", "A=b=c", "-a", "http://h:1"
@@ -92,7 +102,7 @@ def test_the_token_goes_into_a_file_of_its_own_and_nowhere_else(
     path = tmp_path / "secrets" / "token"
     done = knowing("install", kind, "--token-file", str(path), "--write-token-file")
     assert TOKEN not in done.stdout + done.stderr
-    assert f"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE={path}" in done.stdout.replace('"', "")
+    assert names_file(done.stdout, "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE", path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     reader = CommandLine(command.home, {"FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE": str(path)})
     assert str(path) in reader.json("config")["cloud.agent.auth_token"]["origin"]
@@ -112,6 +122,18 @@ def test_systemd_accepts_the_unit(command: CommandLine, tmp_path: Path) -> None:
     path.write_text(command("install", "systemd", *options).stdout)
     done = subprocess.run([checker, "verify", str(path)], capture_output=True, text=True, check=False)
     assert [line for line in done.stderr.splitlines() if "agent.service" in line] == []
+
+
+def test_systemd_runs_agents_of_a_user_by_name_and_with_an_address_of_its_own(command: CommandLine) -> None:
+    users = command("install", "systemd", "--user-unit", "--template", "--systemd-version", "260").stdout.splitlines()
+    for line in ("Type=notify-reload", "DelegateSubgroup=agent", "WantedBy=default.target"):
+        assert line in users
+    assert any(line.startswith("ExecStart=") and '"--name" "%i"' in line for line in users)
+    socket = command("install", "systemd", "--socket", "--agent-address", "http://localhost:8081").stdout
+    assert "ListenStream=127.0.0.1:8081" in socket.splitlines()
+    assert "--agent-address" in command("install", "systemd", "--socket", code=2).stderr
+    for pair in (["--user-unit", "--user", "root"], ["--template", "-n", "web"]):
+        assert "exclude each other" in command("install", "systemd", *pair, code=2).stderr
 
 
 def test_an_unknown_user_is_refused(command: CommandLine) -> None:
@@ -204,7 +226,7 @@ def test_the_credentials_for_a_pool_go_into_files_of_their_own_and_nowhere_else(
     done = knowing("install", kind, *pool, flag, str(path), "--write-token-file")
     assert TOKEN not in done.stdout + done.stderr
     name = f"FLOWHERD__{setting.upper().replace('.', '__')}_FILE"
-    assert f"{name}={path}" in done.stdout.replace('"', "")
+    assert names_file(done.stdout, name, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     reader = CommandLine(command.home, {name: str(path)})
     assert str(path) in reader.json("config")[setting]["origin"]

@@ -48,11 +48,6 @@ def supervisord_section(service: Service) -> str:
     return _section("supervisord.conf", service)
 
 
-def systemd_unit(service: Service) -> str:
-    """Return the unit file of an agent."""
-    return _unit("flowherd.service", service)
-
-
 def server_section(service: Service) -> str:
     """Return the [program:x] section of a Prefect 3 server, which is started by a shell that reads the environment."""
     words = service.argv
@@ -64,13 +59,25 @@ def server_section(service: Service) -> str:
 
 def server_unit(service: Service) -> str:
     """Return the unit file of a Prefect 3 server."""
-    return _unit("prefect-server.service", service)
+    check_names(service)
+    lines = [f"Environment={systemd_quoted(f'{name}={value}')}\n" for name, value in service.environment.items()]
+    if service.environment_file is not None:
+        lines.append(f"EnvironmentFile={systemd_path(service.environment_file)}\n")
+    return template("prefect-server.service").substitute(
+        unit=service.name,
+        # Only in ExecStart does $ begin the name of a variable.
+        command=" ".join(systemd_quoted(word).replace("$", "$$") for word in service.argv),
+        environment_lines="".join(lines),
+        user_lines=f"User={service.user}\n" if service.user else "",
+        directory=systemd_path(service.directory),
+        stop_wait_s=service.stop_wait_s,
+    )
 
 
-def _section(template: str, service: Service) -> str:
-    _check_names(service)
+def _section(kind: str, service: Service) -> str:
+    check_names(service)
     pairs = [f"{name}={_supervisord_value(value)}" for name, value in service.environment.items()]
-    return _template(template).substitute(
+    return template(kind).substitute(
         program=service.name,
         command=_supervisord_text(shlex.join(service.argv)),
         environment=_supervisord_text(",".join(pairs)),
@@ -80,27 +87,13 @@ def _section(template: str, service: Service) -> str:
     )
 
 
-def _unit(template: str, service: Service) -> str:
-    _check_names(service)
-    lines = [f"Environment={_systemd_quoted(f'{name}={value}')}\n" for name, value in service.environment.items()]
-    if service.environment_file is not None:
-        lines.append(f"EnvironmentFile={_systemd_path(service.environment_file)}\n")
-    return _template(template).substitute(
-        unit=service.name,
-        # Only in ExecStart does $ begin the name of a variable.
-        command=" ".join(_systemd_quoted(word).replace("$", "$$") for word in service.argv),
-        environment_lines="".join(lines),
-        user_lines=f"User={service.user}\n" if service.user else "",
-        directory=_systemd_path(service.directory),
-        stop_wait_s=service.stop_wait_s,
-    )
-
-
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return a template of conf/."""
     return Template((conf_directory() / name).read_text(encoding="utf-8"))
 
 
-def _check_names(service: Service) -> None:
+def check_names(service: Service) -> None:
+    """Raise ConfigurationError if a name in the service is not valid in its formats."""
     if not _NAME.fullmatch(service.name):
         raise ConfigurationError(f"{service.name!r} is not a valid name of a service: letters, digits, _ . - only")
     if service.user is not None and not _NAME.fullmatch(service.user):
@@ -124,13 +117,15 @@ def _supervisord_text(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _systemd_quoted(word: str) -> str:
+def systemd_quoted(word: str) -> str:
+    """Return a word in quotes, in which systemd expands no specifier."""
     if "\n" in word or "\r" in word:
         raise ConfigurationError(f"a systemd unit cannot contain {word!r}: a line break")
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'
 
 
-def _systemd_path(path: Path) -> str:
+def systemd_path(path: Path) -> str:
+    """Return a path as the value of a setting."""
     # A setting that is a path takes the rest of its line unquoted.
     return str(path).replace("%", "%%")

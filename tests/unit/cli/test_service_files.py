@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from supervisor.options import ServerOptions
 
 from flowherd.errors import ConfigurationError
-from flowherd.supervisord.service_files import Service, server_section, server_unit, supervisord_section, systemd_unit
+from flowherd.supervisord.service_files import Service, server_section, server_unit, supervisord_section
 
 AWKWARD = [
     "plain",
@@ -81,43 +80,8 @@ def test_what_supervisords_format_cannot_express_is_refused(value: str) -> None:
 
 @pytest.mark.parametrize("bad", [{"name": "a b"}, {"user": "x\ny"}, {"environment": {"A B": "c"}}, {"name": "-x"}])
 def test_invalid_names_are_refused(bad: dict[str, object]) -> None:
-    for made in (supervisord_section, systemd_unit):
-        with pytest.raises(ConfigurationError):
-            made(service(**bad))
-
-
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """According to systemd's own checker."""
-    checker = shutil.which("systemd-analyze")
-    if checker is None:
-        pytest.skip("systemd-analyze is not installed")
-    environment = {f"V{number}": word for number, word in enumerate(AWKWARD)}
-    path = tmp_path / "flowherd.service"
-    path.write_text(systemd_unit(service(argv=[sys.executable, *AWKWARD], environment=environment)))
-    done = subprocess.run([checker, "verify", str(path)], capture_output=True, text=True, check=False)
-    complaints = [line for line in done.stderr.splitlines() if "flowherd.service" in line]
-    assert complaints == []
-
-
-def test_under_systemd_runs_survive_the_agent() -> None:
-    text = systemd_unit(service(user="flow", environment_file=Path("/etc/flow herd")))
-    lines = text.splitlines()
-    for line in (
-        "Type=notify",
-        "KillMode=process",
-        "Restart=on-failure",
-        "RestartPreventExitStatus=2",
-        "TimeoutStopSec=640",
-        "User=flow",
-        "EnvironmentFile=/etc/flow herd",
-    ):
-        assert line in lines
-
-
-def test_systemd_quotes_what_it_would_expand() -> None:
-    text = systemd_unit(service(argv=["/bin/x", "100%", "$HOME", 'a"b'], environment={"A": "50% $x"}))
-    assert 'ExecStart="/bin/x" "100%%" "$$HOME" "a\\"b"' in text
-    assert 'Environment="A=50%% $x"' in text
+    with pytest.raises(ConfigurationError):
+        supervisord_section(service(**bad))
 
 
 def test_supervisord_reads_no_environment_file() -> None:

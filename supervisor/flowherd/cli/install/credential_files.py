@@ -54,8 +54,13 @@ def credentials(loaded: LoadedSettings, token_file: str | None, auth_string_file
 
 def variables(secrets: Sequence[Credential]) -> dict[str, str]:
     """Return the variables that name the files to the agent."""
+    return {variable: str(path) for variable, path in files(secrets).items()}
+
+
+def files(secrets: Sequence[Credential]) -> dict[str, Path]:
+    """Return the files, by the variable that names each to the agent."""
     return {
-        SETTINGS[secret.setting].variable(PREFIXES[0]) + FILE_SUFFIX: str(secret.path)
+        SETTINGS[secret.setting].variable(PREFIXES[0]) + FILE_SUFFIX: secret.path
         for secret in secrets
         if secret.path is not None
     }

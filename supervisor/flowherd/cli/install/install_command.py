@@ -1,11 +1,10 @@
 """`flowherd install`: prints the configuration that runs an agent, or a `prefect server`, as a service.
 
-`install supervisord` and `install systemd` have the same options and differ in the text that they print.
+`install supervisord` and `install systemd` (systemd_command.py) have most options in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowherd.cli import parse_options
+from flowherd.cli.install import systemd_command
+from flowherd.cli.install.service_options import (
+    AuthStringFileOption,
+    EnvFileOption,
+    ServiceEnvOption,
+    ServiceOnStopOption,
+    ServiceOption,
+    ServiceUserOption,
+    TokenFileOption,
+    WriteTokenOption,
+)
 from flowherd.cli.options import (
     AgentAddressOption,
     AgentApiOption,
@@ -33,7 +43,6 @@ if TYPE_CHECKING:
     from flowherd.supervisord.service_files import Service
 
 _SUPERVISORD_EXAMPLE = "Example:  flowherd install supervisord -n web1 > /etc/supervisor/conf.d/flowherd.conf"
-_SYSTEMD_EXAMPLE = "Example:  flowherd install systemd --user flow > /etc/systemd/system/flowherd.service"
 _SERVER_EXAMPLE = (
     "Example:  flowherd install prefect-server systemd /opt/prefect-3 --user prefect "
     "--env-file /etc/flowherd/prefect-server.env > /etc/systemd/system/prefect-server.service"
@@ -51,88 +60,64 @@ class Manager(str, Enum):
     SYSTEMD = "systemd"
 
 
-ServiceOption = Annotated[str, typer.Option("--service", metavar="NAME", help="Name of the program or unit.")]
-ServiceUserOption = Annotated[str | None, typer.Option("--user", metavar="NAME", help="Run the service as this user.")]
-ServiceEnvOption = Annotated[
-    list[str] | None,
-    typer.Option("-e", "--env", metavar="K=V", help="Variable of the service, not for secrets; repeatable."),
-]
-EnvFileOption = Annotated[str | None, typer.Option(metavar="FILE", help="A file of variables; systemd only.")]
-ServiceOnStopOption = Annotated[OnStopChoice, typer.Option(help="What a stop of the service does to the runs.")]
-TokenFileOption = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="The file of mode 0600 with the API token, or with the API key of a --pool."),
-]
-AuthStringFileOption = Annotated[
-    str | None, typer.Option(metavar="FILE", help="The file of mode 0600 with NAME:PASSWORD for a --pool.")
-]
-WriteTokenOption = Annotated[
-    bool,
-    typer.Option("--write-token-file", help="Write the files: secrets from the settings, or from a prompt."),
-]
-
-
 def add_to(app: typer.Typer) -> None:
     """Add the command and its subcommands to the program."""
     family = typer.Typer(help="Print the configuration that runs an agent as a service.", no_args_is_help=True)
-    family.command("supervisord", epilog=_SUPERVISORD_EXAMPLE)(_agent_command(Manager.SUPERVISORD))
-    family.command("systemd", epilog=_SYSTEMD_EXAMPLE)(_agent_command(Manager.SYSTEMD))
+    family.command("supervisord", epilog=_SUPERVISORD_EXAMPLE)(supervisord)
+    family.command("systemd", epilog=systemd_command.EXAMPLES)(systemd_command.systemd)
     family.command("prefect-server", epilog=_SERVER_EXAMPLE)(prefect_server)
     app.add_typer(family, name="install")
 
 
-def _agent_command(manager: Manager) -> Callable[..., None]:
-    def command(
-        name: NameOption = None,
-        label: LabelOption = None,
-        api: AgentApiOption = None,
-        pool: PoolOption = None,
-        work_queue: WorkQueueOption = None,
-        runtime: RuntimeOption = None,
-        limit: LimitOption = None,
-        agent_address: AgentAddressOption = None,
-        env: ServiceEnvOption = None,
-        env_file: EnvFileOption = None,
-        user: ServiceUserOption = None,
-        home: HomeOption = None,
-        on_stop: ServiceOnStopOption = OnStopChoice.DETACH,
-        service: ServiceOption = "flowherd",
-        token_file: TokenFileOption = None,
-        auth_string_file: AuthStringFileOption = None,
-        write_token_file: WriteTokenOption = False,
-    ) -> None:
-        from flowherd.cli.install import credential_files
-        from flowherd.cli.install.agent_service import agent_service
+def supervisord(
+    name: NameOption = None,
+    label: LabelOption = None,
+    api: AgentApiOption = None,
+    pool: PoolOption = None,
+    work_queue: WorkQueueOption = None,
+    runtime: RuntimeOption = None,
+    limit: LimitOption = None,
+    agent_address: AgentAddressOption = None,
+    env: ServiceEnvOption = None,
+    env_file: EnvFileOption = None,
+    user: ServiceUserOption = None,
+    home: HomeOption = None,
+    on_stop: ServiceOnStopOption = OnStopChoice.DETACH,
+    service: ServiceOption = "flowherd",
+    token_file: TokenFileOption = None,
+    auth_string_file: AuthStringFileOption = None,
+    write_token_file: WriteTokenOption = False,
+) -> None:
+    """Print a supervisord program section for the agent; runs survive a restart of the service."""
+    from flowherd.cli.install import credential_files
+    from flowherd.cli.install.agent_service import agent_service
+    from flowherd.supervisord.service_files import supervisord_section
 
-        loaded = settings_from(
-            home=home,
-            name=name,
-            label=label,
-            agent_address=agent_address,
-            api=api,
-            pool=pool,
-            work_queue=work_queue,
-            runtime=runtime,
-            limit=limit,
-        )
-        if work_queue:
-            require_work_pool(loaded, "--work-queue")
-        secrets = credential_files.credentials(loaded, token_file, auth_string_file)
-        credential_files.write_or_note(loaded, secrets, write=write_token_file, user=user)
-        made = agent_service(
-            loaded,
-            name=service,
-            runtimes=runtime or [],
-            variables={**credential_files.variables(secrets), **parse_options.pairs(env, "-e")},
-            environment_file=_absolute(env_file) if env_file else None,
-            user=user,
-            on_stop=on_stop,
-        )
-        print_file(_text(manager, made))
-
-    form = "a supervisord program section" if manager is Manager.SUPERVISORD else "a systemd unit"
-    command.__doc__ = f"""Print {form} for the agent; runs survive a restart of the service."""
-    return command
+    loaded = settings_from(
+        home=home,
+        name=name,
+        label=label,
+        agent_address=agent_address,
+        api=api,
+        pool=pool,
+        work_queue=work_queue,
+        runtime=runtime,
+        limit=limit,
+    )
+    if work_queue:
+        require_work_pool(loaded, "--work-queue")
+    secrets = credential_files.credentials(loaded, token_file, auth_string_file)
+    credential_files.write_or_note(loaded, secrets, write=write_token_file, user=user)
+    made = agent_service(
+        loaded,
+        name=service,
+        runtimes=runtime or [],
+        variables={**credential_files.variables(secrets), **parse_options.pairs(env, "-e")},
+        environment_file=_absolute(env_file) if env_file else None,
+        user=user,
+        on_stop=on_stop,
+    )
+    print_file(supervisord_section(made).rstrip())
 
 
 def prefect_server(
@@ -172,12 +157,6 @@ def prefect_server(
         stop_wait_s=_SERVER_STOP_S,
     )
     print_file(_server_text(manager, made))
-
-
-def _text(manager: Manager, service: Service) -> str:
-    from flowherd.supervisord.service_files import supervisord_section, systemd_unit
-
-    return (supervisord_section if manager is Manager.SUPERVISORD else systemd_unit)(service).rstrip()
 
 
 def _server_text(manager: Manager, service: Service) -> str:
