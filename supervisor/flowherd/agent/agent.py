@@ -27,7 +27,6 @@ from flowherd.agent.later_names import LaterNames
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.platform import Elsewhere, Platform
-from flowherd.agent.systemd import notify_ready
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
@@ -248,7 +247,8 @@ class Agent(LaterNames, AgentParts):
         self._own_is_set_up = True
         self.on_startup()
         self._own_heartbeats.start()
-        notify_ready()
+        self._own_loop.watchdog.describe = self._own_status
+        self._own_loop.watchdog.ready()
 
     def _own_connect(self) -> None:
         if self._own_connection.connect(self._register_agent) and self._own_connection.capabilities is not None:

@@ -171,7 +171,8 @@ class AgentParts:
     def _own_shut_down(self, signals: StopSignals) -> None:
         notify_stopping(will_start_again=self.is_to_start_again)
         self.control.shut_down(ShutdownRequest())  # after `max_polls` nobody has asked for it
-        wait, request = ShutdownWait(signals, self._own_waker, self._own_loop.beat), self.control.shutdown_request
+        wait = ShutdownWait(signals, self._own_waker, self._own_loop.beat_while_stopping)
+        request = self.control.shutdown_request
         assert request is not None
         if request.on_stop != "drain":
             self._own_platform.begin_closing()
@@ -201,6 +202,13 @@ class AgentParts:
         )
         shown = figures, self._own_live.own_report.report, metrics, lambda: self._own_platform.records
         return ApiFacts(self.name, self.health, self.poke, runs, self.control, *shown)
+
+    def _own_status(self) -> str:
+        """The agent in a few words, for the service manager's own list."""
+        figures, doing = self._own_platform.figures(), self.control.shutdown_request or self._own_claim_gate.pause()
+        runs = f"{figures.runs} run{'s' * (figures.runs != 1)}"
+        limit = f", limit {figures.limit}" if figures.limit is not None else ""
+        return f"{runs}{limit}" + (f", {doing.word}" if doing is not None else "")
 
     def _own_figures(self) -> Figures:
         full, most = self._own_label_limits.full(self.submitting_flow_runs), self.loaded.settings.runs.max_spool_bytes

@@ -14,7 +14,7 @@ from flowherd.agent import health
 from flowherd.agent.backoff import PollPace
 from flowherd.agent.connection import Connection
 from flowherd.agent.suspension import suspended_s
-from flowherd.agent.systemd import notify
+from flowherd.agent.watchdog import Watchdog
 from flowherd.agent.worker_threads import WorkerThreads
 from flowherd.errors import BackendError, NotAuthorized
 from flowherd.recurring_error import RecurringError
@@ -43,6 +43,8 @@ class PollLoop:
         self._connection = connection
         self._waker = waker
         self._longest_silence_s = longest_silence_s
+        #: What a service manager gets to know.
+        self.watchdog = Watchdog(connection)
         self._pace = PollPace()
         self._polling = RecurringError("look for flow runs", logger)
         #: Calls what may wait for long: the thread of `run` must see at any time that it is to stop.
@@ -73,10 +75,10 @@ class PollLoop:
         self._pace.reset()
         self._waker.wake()
 
-    def beat(self) -> None:
-        """Note that the agent is alive, for its health and for a service manager's watchdog."""
+    def beat_while_stopping(self) -> None:
+        """Note that the agent, which does not poll any more, is alive."""
         self.last_beat_s = time.monotonic()
-        notify("WATCHDOG=1")
+        self.watchdog.stopping()
 
     def run(self, poll: Callable[[Executor], bool], is_stopping: Callable[[], bool], max_polls: int | None) -> None:
         """Poll until `is_stopping`, or `max_polls` times. Raises what `poll` raises.
@@ -87,7 +89,8 @@ class PollLoop:
         executor = self._deploying = WorkerThreads(min(32, (os.cpu_count() or 1) + 4), "deploy")
         try:
             while not is_stopping() and (max_polls is None or polls < max_polls):
-                self.beat()
+                self.last_beat_s = time.monotonic()
+                self.watchdog.beat()
                 pause_s = self._pace.after_poll(bool(self.call(lambda: poll(executor), is_stopping)))
                 polls += 1
                 if max_polls is None or polls < max_polls:
@@ -166,7 +169,10 @@ class PollLoop:
     def _rest(self, pause_s: float) -> None:
         """Wait, and log when the wait shows that this process did not run meanwhile."""
         before_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self._waker.wait(pause_s)
+        end_s = time.monotonic() + pause_s
+        step_s = self.watchdog.step_s or pause_s
+        while not self._waker.wait(min(step_s, max(0.0, end_s - time.monotonic()))) and time.monotonic() < end_s:
+            self.watchdog.beat()
         missing_s = suspended_s(pause_s, time.clock_gettime(time.CLOCK_BOOTTIME) - before_s)
         if missing_s is not None:
             logger.warning(

@@ -7,6 +7,9 @@ import os
 import socket
 import time
 
+#: How long to wait for room in the manager's queue, seconds.
+_SEND_TIMEOUT_S = 0.5
+
 
 def notify_ready() -> None:
     """Report that the agent works."""
@@ -36,6 +39,7 @@ def notify(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    # A manager that has ended is no reason to stop working.
+    # A manager that has ended, or that reads nothing, is no reason to stop working.
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        out.settimeout(_SEND_TIMEOUT_S)
         out.sendto(message.encode(), address)
