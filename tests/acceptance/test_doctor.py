@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowherd.cli.doctor.check_host import check_cgroup
+from flowherd.cli.doctor.check_cgroup import check_cgroup
 from tests.support.certificates import make_certificates
 from tests.support.commands import READY, CommandLine, background
 from tests.support.gates import Gate, standing

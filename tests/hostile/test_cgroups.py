@@ -60,6 +60,11 @@ def test_runner_and_flow_are_in_the_runs_own_cgroup_which_is_removed_afterwards(
         assert run is not None and run.cgroup is not None and run.runner is not None and run.flow_pid is not None
         assert cgroup_line(run.runner.pid).endswith(run.cgroup.name)
         assert cgroup_line(run.flow_pid).endswith(run.cgroup.name)
+        (shown,) = agent._own_host.living_runs([run_id])
+        assert shown["cgroup"]["cpu_s"] >= 0
+        pressure = {name for name in ("cpu", "memory", "io") if (run.cgroup / f"{name}.pressure").exists()}
+        assert set(shown["cgroup"]["pressure"]) == pressure
+        assert "cgroup" not in agent._own_host.living_runs()[0], "read without being asked for"
         backend.cancel(run_id)
         assert wait_for_end(backend, run_id) is RunState.CANCELLED
         cgroup = run.cgroup

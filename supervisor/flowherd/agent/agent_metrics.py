@@ -73,6 +73,8 @@ def _limits(figures: Figures) -> Iterator[Sample]:
     yield Sample("flowherd_spool_bytes", float(figures.spool_bytes))
     if figures.limit is not None:
         yield Sample("flowherd_runs_limit", float(figures.limit))
+    if figures.own_memory_bytes is not None:
+        yield Sample("flowherd_agent_memory_bytes", float(figures.own_memory_bytes))
     if figures.spool_most_bytes is not None:
         yield Sample("flowherd_spool_limit_bytes", float(figures.spool_most_bytes))
 

@@ -49,6 +49,8 @@ class Figures:
     spool_bytes: int = 0
     #: How many may wait before nothing more is claimed; None for any number.
     spool_most_bytes: int | None = None
+    #: Memory of the agent's own cgroup, with its fork servers, bytes; None if it has none beside those of runs.
+    own_memory_bytes: int | None = None
     #: What fork servers are importing: interpreter, module, seconds, and the ids of the runs that wait for it.
     preloading: Sequence[Mapping[str, Any]] = ()
 

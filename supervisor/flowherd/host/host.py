@@ -27,6 +27,7 @@ from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.host_reload import HostReload
 from flowherd.host.intent import Intent, write_intent
 from flowherd.host.limits import SpoolLimit
+from flowherd.host.processes.cgroup_figures import own_memory_bytes
 from flowherd.host.retention import Retention
 from flowherd.host.run import Run
 from flowherd.host.run_registry import RunRegistry
@@ -263,7 +264,8 @@ class Host(HostReload):
         """Return how much there is to do."""
         living, waits = len(self._registry.living()), self._surroundings.preloading()
         options, unsent = self._options, self._registry.unsent_bytes(self._options.send_logs)
-        return Figures(runs=living, limit=options.limit, spool_bytes=unsent, preloading=waits)
+        own = own_memory_bytes()
+        return Figures(runs=living, limit=options.limit, spool_bytes=unsent, preloading=waits, own_memory_bytes=own)
 
     # -- stop
 

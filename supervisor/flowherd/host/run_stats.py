@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from flowherd.host.processes.cgroup_figures import read_figures
 from flowherd.host.processes.process_list import list_processes
 from flowherd.host.run import Run
 from flowherd.story.live import RunFigures
@@ -34,7 +35,11 @@ def run_figures(run: Run, *, with_tree: bool = False) -> RunFigures:
 
 
 def run_stats(run: Run, *, with_tree: bool = False) -> dict[str, Any]:
-    """Return the run as the agent's API shows it: `RunFigures` as JSON, and what else belongs to it."""
+    """Return the run as the agent's API shows it: `RunFigures` as JSON, and what else belongs to it.
+
+    `with_tree` adds its processes, and the figures of its cgroup if it has one.
+    """
+    counted = {"cgroup": read_figures(run.cgroup).as_json()} if with_tree and run.cgroup is not None else {}
     return {
         **run_figures(run, with_tree=with_tree).as_json(),
         "name": run.name,
@@ -45,4 +50,5 @@ def run_stats(run: Run, *, with_tree: bool = False) -> dict[str, Any]:
         "deployed_at": run.deployed_at.isoformat(),
         "started_at": run.started_at.isoformat() if run.started_at is not None else None,
         "stopping": run.stop.reason if run.stop is not None else None,
+        **counted,
     }

@@ -88,6 +88,7 @@ FAMILIES: Sequence[Family] = (
     _gauge("oldest_due_seconds", SERVER, "For how long the oldest run that is not claimed has been due; 0 if none is."),
     _gauge("late_runs", SERVER, "Runs that have been due for more than 10 seconds and are not claimed."),
     _gauge("runs_limit", AGENT, "Maximum number of runs at the same time; missing if there is none."),
+    _gauge("agent_memory_bytes", AGENT, "Memory of the agent's own cgroup; missing if it has none beside the runs'."),
     _gauge("paused", AGENT, "1 if the agent claims nothing for this reason.", "reason"),
     _gauge("agents", SERVER, "Agents of the last day, by whether they hold a connection.", "state"),
     _gauge("flow_memory_bytes", AGENT, "Memory of the processes of running runs.", "flow"),

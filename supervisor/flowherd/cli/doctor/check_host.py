@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
-from flowherd.host.processes.cgroups import delegated_place
 
 #: Less free space than the first is a warning, than the second is bad; likewise free inodes.
 _LITTLE_SPACE_BYTES, _NO_SPACE_BYTES = 1 << 30, 100 << 20
@@ -19,7 +18,6 @@ _FEW_FILES = 4096
 _FEW_PROCESSES = 1024
 _FEW_PIDS = 8192
 _PR_GET_CHILD_SUBREAPER = 37
-_CONTROLLERS = ("memory", "pids")
 
 
 def check_disk(name: str, place: Path) -> Iterator[Finding]:
@@ -74,23 +72,6 @@ def check_kernel() -> Iterator[Finding]:
     else:
         detail = f"prctl: {os.strerror(ctypes.get_errno())}"
         yield bad("sub-reaper", detail, "Linux 3.4 has it; a sandbox (seccomp) may forbid it")
-
-
-def check_cgroup(agent_pid: int | None, proc: Path = Path("/proc")) -> Finding:
-    """Check whether each run can get a cgroup of its own, which makes its limits and its end more exact."""
-    advice = (
-        "run the agent as a systemd service with Delegate=yes (`flowherd install systemd`); without it, limits and "
-    )
-    advice += "ends are handled by watching the processes"
-    whose = "the agent" if agent_pid is not None else "this shell"
-    place = delegated_place("self" if agent_pid is None else agent_pid, proc)
-    if place is None:
-        return warn("cgroup", f"no cgroup (v2) is delegated to {whose}", advice)
-    missing = [name for name in _CONTROLLERS if name not in place.controllers]
-    if missing:
-        detail = f"{place.path} is delegated to {whose}, but without the controller {', '.join(missing)}"
-        return warn("cgroup", detail, f"DelegateSubgroup= in the unit; or {advice}")
-    return ok("cgroup", f"{place.path} is delegated to {whose}, with {', '.join(_CONTROLLERS)}")
 
 
 def _limit(pid: int | None, kind: int) -> tuple[int, int]:

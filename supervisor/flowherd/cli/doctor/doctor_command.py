@@ -59,6 +59,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
         check_added_backend,
         check_agent,
         check_backend,
+        check_cgroup,
         check_fork_servers,
         check_host,
         check_notifications,
@@ -85,7 +86,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
         yield from check_host.check_disk("home's disk", loaded.paths.home)
     yield from check_host.check_limits(pid)
     yield from check_host.check_kernel()
-    yield check_host.check_cgroup(pid)
+    yield check_cgroup.check_cgroup(pid)
     yield from check_notifications.check_notifications(loaded)
 
 

@@ -25,6 +25,8 @@ _LOOK_S = 0.02
 #: Minimum age of a cgroup that `sweep` removes, seconds.
 _SWEEP_AGE_S = 60.0
 _PREFIX = "flowherd-"
+#: What runs' cgroups get where they can: limits of memory and of processes, and figures of memory and of I/O.
+CONTROLLERS = ("memory", "pids", "io")
 #: Added to a run's memory limit: the runner is in the cgroup too, and the agent's own limit must take effect first.
 _MEMORY_ROOM_BYTES = 32 * 1024 * 1024
 #: pids.max counts threads, but a run's limit counts processes and is enforced by the agent. pids.max only has to stop a
@@ -174,6 +176,13 @@ def delegated_place(pid: int | str, proc: Path = Path("/proc")) -> DelegatedPlac
     return None
 
 
+def leaf_beside_runs(pid: int | str = "self", proc: Path = Path("/proc")) -> Path | None:
+    """Return the cgroup that holds the process and no run; None if it has no such one (DelegateSubgroup=)."""
+    place = delegated_place(pid, proc)
+    mount = _mount(proc)
+    return None if place is None or not place.is_free or mount is None else _own_cgroup(pid, proc, mount)
+
+
 def _is_marked(path: Path) -> bool:
     for name in ("user.delegate", "trusted.delegate"):
         with contextlib.suppress(OSError):
@@ -183,7 +192,8 @@ def _is_marked(path: Path) -> bool:
 
 
 def _enable(parent: Path) -> None:
-    for controller in ("memory", "pids"):
+    # One by one, because a user's systemd has no io. Figures of processor time need no controller.
+    for controller in CONTROLLERS:
         if controller not in _words(parent / "cgroup.subtree_control"):
             _write(parent / "cgroup.subtree_control", f"+{controller}")
 
