@@ -12,6 +12,7 @@ import pytest
 from loguru import logger
 
 from flowherd import LocalAgent
+from flowherd.agent import agent_log, journald
 from flowherd.agent.shutdown import ShutdownRequest
 from flowherd.backends.memory import MemoryBackend
 from flowherd.config import load_settings
@@ -107,3 +108,23 @@ def test_a_manager_that_reads_nothing_does_not_stop_the_agent(tmp_path: Path, mo
         with going(RecordingAgent(backend=backend)) as agent:
             run_id = backend.add_run({"type": "Command", "argv": ["true"]})
             wait_until(lambda: run_id in agent.deployed)
+
+
+def test_lines_about_a_run_reach_the_journal_with_its_id_flow_and_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journald, "SOCKET", [str(tmp_path / "journal")])
+    backend = MemoryBackend()
+    settings = load_settings({"agent.state_dir": str(tmp_path / "state"), "logging.journald": True})
+    with notifications(tmp_path / "journal") as journal:
+        agent_log.configure("INFO", settings.settings.logging)
+        try:
+            with going(LocalAgent(backend=backend, hostname_label=False, settings=settings)):
+                run_id = backend.add_run({"type": "Command", "argv": ["sh", "-c", "exit 3"]})
+                wait_until(lambda: any("FLOWHERD_STATE=Failed" in one for one in journal.messages()))
+        finally:
+            logger.configure(handlers=[], extra={}, patcher=lambda record: None)
+        entry = next(one for one in journal.messages() if "FLOWHERD_STATE=Failed" in one).splitlines()
+    assert f"FLOWHERD_RUN_ID={run_id}" in entry
+    assert any(line.startswith("FLOWHERD_FLOW=") for line in entry)
+    assert "PRIORITY=4" in entry

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from flowherd.agent.agent_logger import FROM_STANDARD_LOGGER
+from flowherd.agent.journald import Journal
 from flowherd.config.records import Logging
 from flowherd.line_writer import STANDARD_ERROR, LineWriter
 from flowherd.log_format import SHOWN, SHOWN_FIELDS, add_shown
@@ -37,7 +38,8 @@ _OWN_FIELDS = frozenset({"short", FROM_STANDARD_LOGGER, *SHOWN_FIELDS})
 def configure(level: str, options: Logging) -> None:
     """Send the log to standard error, as text or as one JSON object per line, and to a rotating file if one is named.
 
-    Raises OSError or ValueError when the file or its rotation cannot be used.
+    Or to systemd's journal instead of standard error, which then gets what the journal does not take. Raises OSError or
+    ValueError when the file, its rotation or the journal cannot be used.
     """
     global _current
     logger.configure(handlers=[], extra={"short": ""}, patcher=_add_fields)
@@ -104,6 +106,7 @@ class _Log:
         self.use(level, options)
 
     def use(self, level: str, options: Logging) -> None:
+        self._journal = Journal() if options.journald else None
         self._lowest = logger.level(level).no
         self._writes_json = options.json_lines
         self.file_options = (options.file, options.rotation, options.retention)
@@ -116,6 +119,8 @@ class _Log:
         return "{message}" if self._writes_json else _TEXT
 
     def write(self, message: Message) -> None:
+        if self._journal is not None and self._journal.send(message.record):
+            return
         (_write_json if self._writes_json else STANDARD_ERROR.write_lines)(message)
 
 

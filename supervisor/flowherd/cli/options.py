@@ -277,14 +277,14 @@ RuntimeOption = Annotated[
     ),
 ]
 LogJsonOption = Annotated[
-    bool | None,
-    _overrides("logging.json_lines", "--log-json", help="Write the agent's own log as JSON lines."),
+    bool | None, _overrides("logging.json_lines", "--log-json", help="Write the agent's own log as JSON lines.")
+]
+LogJournaldOption = Annotated[
+    bool | None, _overrides("logging.journald", "--log-journald", help="Log to systemd's journal, with fields.")
 ]
 LogFileOption = Annotated[
     str | None,
-    _overrides(
-        "logging.file", "--log-file", metavar="FILE", help="Write the agent's own log to this file too, rotated."
-    ),
+    _overrides("logging.file", "--log-file", metavar="FILE", help="Write the agent's log to this file too, rotated."),
 ]
 HomeOption = Annotated[
     str | None,

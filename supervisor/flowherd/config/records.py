@@ -10,6 +10,10 @@ class Logging(Section):
     """The agent's own log."""
 
     json_lines: bool = Field(default=False, description="Write one JSON object per line instead of text.")
+    journald: bool = Field(
+        default=False,
+        description="Write to systemd's journal instead of standard error, with fields such as FLOWHERD_RUN_ID.",
+    )
     file: str = Field(default="", description="File to write the log to as well; it is rotated.")
     rotation: str = Field(default="10 MB", description="When to rotate the file: a size, an interval or a time of day.")
     retention: int = Field(default=5, ge=1, description="Number of rotated files to keep.")

@@ -95,7 +95,8 @@ class Run:
         #: When the flow process started, from the runner's record; None if not known.
         self._started_at: datetime | None = None
         self.deployed_at = datetime.now(timezone.utc)
-        self.log = logger.bind(run_id=self.id, run=self.name)
+        own = logger.bind(run_id=self.id, run=self.name, flow=self.flow_name)
+        self.log = own.patch(lambda record: record["extra"].setdefault("state", self.state.value))
         self.watching = RecurringError("watch the run", self.log)
         self.delivering = RecurringError("deliver the run's log and states", self.log)
         self._outbox = directory.outbox()

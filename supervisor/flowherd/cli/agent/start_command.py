@@ -23,6 +23,7 @@ from flowherd.cli.options import (
     LabelOption,
     LimitOption,
     LogFileOption,
+    LogJournaldOption,
     LogJsonOption,
     NameOption,
     NoCloudLogsOption,
@@ -94,6 +95,7 @@ def start(
     preload: PreloadOption = None,
     runtime: RuntimeOption = None,
     log_json: LogJsonOption = None,
+    log_journald: LogJournaldOption = None,
     log_file: LogFileOption = None,
     server_port: Annotated[
         int | None,
@@ -134,6 +136,7 @@ def start(
         preload=preload,
         runtime=runtime,
         log_json=log_json,
+        log_journald=log_journald,
         log_file=log_file,
     )
     overrides["server.bind_port"] = server_port
