@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from loguru import logger
 
 from flowherd.agent.control_socket import ControlSocket
 from flowherd.agent.http_api import AgentApi, ApiFacts
+from flowherd.agent.passed_sockets import passed_listener, place_of
+from flowherd.errors import ConfigurationError
 from flowherd.recurring_error import RecurringError
 
 
@@ -30,10 +33,21 @@ class ApiServers:
         return self._http.address if self._http is not None else None
 
     def serve_address(self, facts: ApiFacts, address: str) -> None:
-        """Serve at `address`; empty means nowhere. Raises ConfigurationError when the address cannot be used."""
-        if not address:
+        """Serve on the socket that a service manager has passed, else at `address`; empty means nowhere.
+
+        Raises ConfigurationError when the address cannot be used.
+        """
+        try:
+            passed = passed_listener()
+        except OSError as error:
+            raise ConfigurationError(f"the socket that the service manager passes is not open: {error}") from error
+        if not address and passed is None:
             return
-        self._http = AgentApi(address, self._token, facts)
+        with contextlib.ExitStack() as undo:
+            if passed is not None:
+                address = place_of(undo.enter_context(passed))[1]
+            self._http = AgentApi(address, self._token, facts, passed)
+            undo.pop_all()
         self._http.start()
         logger.info("Serving the agent's API at {}", self._http.address)
 

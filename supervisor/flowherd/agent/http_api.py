@@ -30,6 +30,7 @@ from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.orders import CANNOT_RESTART
 from flowherd.agent.pages.routes import HostPages
+from flowherd.agent.passed_sockets import place_of
 from flowherd.agent.platform import Figures
 from flowherd.agent.run_records import RunRecords
 from flowherd.agent.shutdown import ShutdownRequest
@@ -70,11 +71,11 @@ class ApiFacts:
 class AgentApi:
     """The API at one address, as in http://127.0.0.1:8080; port 0 picks a free one.
 
-    Raises ConfigurationError when the address cannot be used.
+    `passed` is a socket that listens there already. Raises ConfigurationError when the address cannot be used.
     """
 
-    def __init__(self, address: str, token: str, facts: ApiFacts) -> None:
-        host, port = _host_and_port(address)
+    def __init__(self, address: str, token: str, facts: ApiFacts, passed: socket.socket | None = None) -> None:
+        host, port = _host_and_port(address) if passed is None else (place_of(passed)[0], 0)
         if not token and not _is_loopback(host):
             raise ConfigurationError(
                 f"agent address {address}: without a token the API is for this host only; "
@@ -82,9 +83,9 @@ class AgentApi:
             )
         self._token = token
         self._local_only = _is_loopback(host)
-        listener = _bound(address, host, port)
+        listener = _bound(address, host, port) if passed is None else passed
         shown = f"[{host}]" if ":" in host else host
-        self.address = f"http://{shown}:{listener.getsockname()[1]}"
+        self.address = address if passed is not None else f"http://{shown}:{listener.getsockname()[1]}"
         pages = HostPages(facts, token, self._named_rightly).routes()
         self._thread = HttpThread(Routes(facts, self._refusal, pages).app, listener, "api")
 
