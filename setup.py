@@ -47,6 +47,7 @@ setup(
     package_dir={
         "flowherd": "supervisor/flowherd",
         "flowherd_server": "supervisor/flowherd_server",
+        "flowherd_supervisord": "supervisor/flowherd_supervisord",
         "flowherd.conf": "conf",
         "flowherd_runner": "runners/flowherd_runner",
     },
