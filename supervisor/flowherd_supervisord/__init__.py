@@ -15,6 +15,8 @@ agent_socket   the requests to an agent, and one that waits for the answer
 loop_request   a request that never holds up supervisord's loop
 rpc_values     values as supervisord's XML-RPC can send them
 rpc_interface  the methods flowherd.METHOD of supervisord's XML-RPC
+control_plugin the command `flowherd` of supervisorctl
+shown          what supervisorctl shows, as text
 """
 
 from typing import Any
@@ -27,11 +29,24 @@ def rpc_interface(supervisord: Any = None, **options: str) -> object:
     for an answer of the agent in seconds (10).
     """
     try:
-        from flowherd_supervisord.rpc_interface import make_interface
+        from flowherd_supervisord.rpc_interface import FlowherdInterface
 
-        return make_interface(options)
+        return FlowherdInterface(options)
     except Exception as error:
         return _Broken(error)
+
+
+def control_plugin(controller: Any = None, **options: str) -> object:
+    """Return the plugin of supervisorctl with the command `flowherd`.
+
+    `options` are the other keys of the section: `namespace`, the NAME of [rpcinterface:NAME] (flowherd).
+    """
+    try:
+        from flowherd_supervisord.control_plugin import FlowherdPlugin
+
+        return FlowherdPlugin(controller, options)
+    except Exception as error:
+        return _BrokenPlugin(controller, error)
 
 
 class _Broken:
@@ -42,7 +57,31 @@ class _Broken:
 
     def health(self) -> None:
         """Report why flowherd's methods are missing."""
-        raise _fault("flowherd's plugin cannot be loaded: {}: {}".format(type(self._error).__name__, self._error))
+        raise _fault(_reason(self._error))
+
+
+class _BrokenPlugin:
+    """Stands in for a plugin that cannot be made, with all that supervisorctl calls."""
+
+    name = "flowherd"
+
+    def __init__(self, controller: Any, error: Exception) -> None:
+        self._controller = controller
+        self._error = error
+
+    def do_flowherd(self, arg: str) -> None:
+        """Report why the command is missing."""
+        self._controller.output("error: " + _reason(self._error))
+        self._controller.exitstatus = 1
+
+    def do_help(self, arg: str) -> None:
+        """Answer `help flowherd`."""
+        if arg.strip() == "flowherd":
+            self._controller.output(_reason(self._error))
+
+
+def _reason(error: Exception) -> str:
+    return "flowherd's plugin cannot be loaded: {}: {}".format(type(error).__name__, error)
 
 
 def _fault(text: str) -> Exception:

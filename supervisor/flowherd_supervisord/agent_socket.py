@@ -15,12 +15,18 @@ MOST_BYTES = 4 * 1024 * 1024
 #: Longest path that fits into a socket's address, bytes (unix(7)).
 _LONGEST_PATH = 107
 _READ_BYTES = 64 * 1024
+#: Longest request that an agent reads, bytes, with room for what is not counted here.
+_MOST_REQUEST_BYTES = 60 * 1024
 
 Answer = Dict[str, Any]
 
 
 class AgentError(Exception):
-    """The agent does not answer, or refuses; the text says which, and what to do."""
+    """The agent does not answer, or refuses; the text says which, and what to do. `status` is that of its answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class NoAgent(AgentError):
@@ -55,7 +61,10 @@ def ask(
 
 
 def request_bytes(method: str, target: str, query: Optional[Mapping[str, Any]] = None) -> bytes:
-    """Return a request after whose answer the agent closes the connection. Values of None are left out."""
+    """Return a request after whose answer the agent closes the connection. Values of None are left out.
+
+    Raises AgentError if it is too long for an agent.
+    """
     pairs = [(key, value) for key, value in (query or {}).items() if value is not None]
     lines = [
         "{} {} HTTP/1.1".format(method, target + ("?" + urllib.parse.urlencode(pairs, doseq=True) if pairs else "")),
@@ -63,7 +72,10 @@ def request_bytes(method: str, target: str, query: Optional[Mapping[str, Any]] =
         "Content-Length: 0",
         "Connection: close",
     ]
-    return "".join(line + "\r\n" for line in [*lines, ""]).encode("ascii")
+    made = "".join(line + "\r\n" for line in [*lines, ""]).encode("ascii")
+    if len(made) > _MOST_REQUEST_BYTES:
+        raise AgentError("the request has {} bytes; an agent reads {}".format(len(made), _MOST_REQUEST_BYTES))
+    return made
 
 
 def connect(connection: socket.socket, path: str) -> None:
@@ -84,7 +96,10 @@ def read_answer(data: bytes) -> Answer:
     try:
         response = http.client.HTTPResponse(_Received(data))  # type: ignore[arg-type]
         response.begin()
-        body = json.loads(response.read().decode("utf-8") or "{}")
+        text = response.read().decode("utf-8")
+        if response.status == 404 and not text.startswith("{"):
+            raise AgentError("this agent does not know the request; upgrade flowherd, and restart the agent")
+        body = json.loads(text)
     except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise AgentError("what answers at the socket is no flowherd agent: {!r}".format(error)) from error
     if not isinstance(body, dict):
@@ -92,9 +107,7 @@ def read_answer(data: bytes) -> Answer:
     # 503: the agent answers, but is not well; the answer says why.
     if response.status in (200, 503):
         return body
-    if response.status == 404 and "error" not in body:
-        raise AgentError("this agent does not know the request; upgrade flowherd and restart the agent")
-    raise AgentError("the agent refused: {}".format(body.get("error") or "HTTP {}".format(response.status)))
+    raise AgentError(str(body.get("error") or "the agent refused: HTTP {}".format(response.status)), response.status)
 
 
 def no_agent(path: str, error: OSError) -> NoAgent:

@@ -39,6 +39,8 @@ def deferred(
         request = _LoopRequest(path, agent_socket.request_bytes(method, target, query), timeout_s)
     except OSError as error:
         raise fault(agent_socket.no_agent(path, error)) from error
+    except agent_socket.AgentError as error:
+        raise fault(error) from error
 
     def result() -> Any:
         if not request.is_done:
@@ -48,6 +50,8 @@ def deferred(
             return sendable(shape(request.answer()))
         except agent_socket.AgentError as error:
             raise fault(error) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise fault("the agent's answer is not understood: {!r}".format(error)) from error
 
     result.delay = _DELAY_S  # type: ignore[attr-defined]
     return result

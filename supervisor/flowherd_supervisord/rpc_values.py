@@ -11,9 +11,13 @@ from typing import Any
 
 from supervisor.xmlrpc import Faults, RPCError  # type: ignore[import-untyped]
 
-#: What XML 1.0 does not allow, section 2.2; carriage returns would become line feeds.
-_NOT_IN_XML = re.compile("[^\t\n\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from flowherd_supervisord.agent_socket import NoAgent
+
+#: What XML 1.0 does not allow (section 2.2), and other control characters; a carriage return would be a line feed.
+_NOT_IN_XML = re.compile("[^\t\n\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LARGEST_INT = 2**31 - 1
+#: Codes of faults by the status of an agent's answer.
+_CODES = {400: Faults.BAD_ARGUMENTS, 404: Faults.BAD_NAME}
 
 
 def sendable(value: Any) -> Any:
@@ -29,8 +33,13 @@ def sendable(value: Any) -> Any:
     return "" if value is None else value
 
 
-def fault(error: object, code: int = Faults.FAILED) -> Exception:
-    """Return the exception that makes supervisord answer with a fault of this text."""
+def fault(error: object) -> Exception:
+    """Return the exception that makes supervisord answer with a fault of this text.
+
+    Its code is NOT_RUNNING if no agent answers, BAD_NAME if there is no such run or flow, else BAD_ARGUMENTS or FAILED.
+    """
+    status = getattr(error, "status", 0)
+    code = _CODES.get(status, Faults.FAILED) if not isinstance(error, NoAgent) else Faults.NOT_RUNNING
     made = RPCError(code)
     made.text = _text(str(error))
     return made  # type: ignore[no-any-return]

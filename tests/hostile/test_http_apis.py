@@ -18,9 +18,11 @@ from flowherd.agent.connection import Connection
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.http_api import AgentApi, ApiFacts
+from flowherd.agent.own_client import open_own_client
 from flowherd.agent.platform import Figures
 from flowherd.agent.run_records import NoRecords
 from flowherd.backends.memory import MemoryBackend
+from flowherd.config import load_settings
 from flowherd.host_figures import read_host
 from flowherd.story.agent_report import AgentReport
 from flowherd_server.service import SCHEMA
@@ -63,6 +65,7 @@ def api() -> Iterator[AgentApi]:
             host=lambda: read_host({}),
         ),
         records=NoRecords,
+        open_client=lambda: open_own_client(load_settings(), MemoryBackend()),
     )
     api = AgentApi("http://127.0.0.1:0", "", facts)
     api.start()

@@ -21,6 +21,7 @@ from flowherd.agent.live_reports import LiveReports
 from flowherd.agent.loop import PollLoop
 from flowherd.agent.offered_runs import OfferedRuns
 from flowherd.agent.orders import Orders
+from flowherd.agent.own_client import open_own_client
 from flowherd.agent.own_report import OwnReport
 from flowherd.agent.platform import Figures, Platform
 from flowherd.agent.reload import Reload, source_of_library
@@ -200,7 +201,8 @@ class AgentParts:
             figures=figures,
             host=lambda: read_host({"state": self._own_platform.state_dir}),
         )
-        shown = figures, self._own_live.own_report.report, metrics, lambda: self._own_platform.records
+        client = functools.partial(open_own_client, self.loaded, self._own_given_backend)
+        shown = figures, self._own_live.own_report.report, metrics, lambda: self._own_platform.records, client
         return ApiFacts(self.name, self.health, self.poke, runs, self.control, *shown)
 
     def _own_status(self) -> str:

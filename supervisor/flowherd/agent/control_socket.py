@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flowherd.agent.control_path import SOCKET_FILE, short_path
 from flowherd.agent.http_api import ApiFacts, HttpThread, Routes
+from flowherd.agent.run_requests import RunRequests
 from flowherd.http_connections import BACKLOG
 
 
@@ -24,7 +25,8 @@ class ControlSocket:
     def __init__(self, state_dir: Path, facts: ApiFacts) -> None:
         self._path = state_dir / SOCKET_FILE
         self._path.unlink(missing_ok=True)
-        self._thread = HttpThread(Routes(facts, lambda _request: None).app, _listening(state_dir), "control")
+        more = RunRequests(facts.records, facts.open_client).routes()
+        self._thread = HttpThread(Routes(facts, lambda _request: None, more).app, _listening(state_dir), "control")
         self._identity = _identity(self._path)
 
     def start(self) -> None:

@@ -16,7 +16,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -38,6 +38,9 @@ from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
 from flowherd.http_limits import Limits
 from flowherd.story.agent_report import AgentReport
+
+if TYPE_CHECKING:
+    from flowherd.client.client import Client
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: How long requests that are under way may go on when the agent stops, seconds.
@@ -66,6 +69,8 @@ class ApiFacts:
     metrics: AgentMetrics
     #: Returns what is known of the runs, for the pages.
     records: Callable[[], RunRecords]
+    #: Returns a client of the agent's server. Raises FlowherdError if no client knows such a server.
+    open_client: Callable[[], Client]
 
 
 class AgentApi:

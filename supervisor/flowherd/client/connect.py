@@ -13,15 +13,22 @@ from flowherd.story.asked_by import asked_by
 
 
 def connect(
-    loaded: LoadedSettings, api: Api, *, token: str = "", timeout_s: float | None = None, plain: bool = False
+    loaded: LoadedSettings,
+    api: Api,
+    *,
+    token: str = "",
+    timeout_s: float | None = None,
+    plain: bool = False,
+    way: str = "",
 ) -> UserClient:
     """Return a connection to an API, with the token of the settings unless one is given.
 
-    `plain` is for short programs of one thread, see HttpClient.
+    `plain` is for short programs of one thread, see HttpClient. `way` is what the server keeps of who asks, see
+    story/asked_by.py.
     """
     token = token or client_token(loaded, api)
     transport = transport_to(loaded, api, token, timeout_s=timeout_s, plain=plain)
-    transport.by = asked_by("command line" if plain else "Python client", _user())
+    transport.by = asked_by(way or ("command line" if plain else "Python client"), _user())
     return UserClient(transport)
 
 

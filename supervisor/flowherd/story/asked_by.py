@@ -20,6 +20,7 @@ _PHRASES = {
     "page": "on the page",
     "command line": "from the command line",
     "Python client": "by a Python program",
+    "control socket": "over its agent's control socket",
 }
 
 

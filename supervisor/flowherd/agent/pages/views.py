@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from flowherd.agent.control import Control
 from flowherd.agent.health import Health
 from flowherd.agent.run_records import KnownRun, RunRecords
+from flowherd.agent.run_verdict import stuck_here, verdict_here
 from flowherd.host_figures import HostFigures
 from flowherd.states import FINISHED
 from flowherd.story.agent_report import AgentReport
-from flowherd.story.records import RunRecord
-from flowherd.story.stuck import stuck_reason
-from flowherd.story.verdict import EndFacts, LiveFacts, verdict
 from flowherd.web import marks
 from flowherd.web.curve import CurvePoint, draw_curve
 from flowherd.web.formats import counted, size
@@ -77,7 +75,7 @@ def _memory_share(host: HostFigures | None) -> float | None:
 
 def _row(run: KnownRun, now: datetime) -> dict[str, Any]:
     figures = run.figures
-    stuck = _stuck(run, now)
+    stuck = stuck_here(run, now)
     until = now if figures is not None else run.ended_at
     took_s = (until - run.started_at).total_seconds() if until is not None and run.started_at is not None else None
     return {
@@ -87,10 +85,6 @@ def _row(run: KnownRun, now: datetime) -> dict[str, Any]:
         "took_s": took_s,
         "figures": figures,
     }
-
-
-def _stuck(run: KnownRun, now: datetime) -> str:
-    return "" if run.figures is None else stuck_reason(run.state, run.started_at, run.figures, None, now)
 
 
 def run_values(run: KnownRun, records: RunRecords) -> dict[str, Any]:
@@ -108,7 +102,7 @@ def run_values(run: KnownRun, records: RunRecords) -> dict[str, Any]:
     tree = run.figures.tree if run.figures is not None else account.processes if account is not None else ()
     return {
         **_row(run, now),
-        "verdict": _verdict(run, now),
+        "verdict": verdict_here(run, now),
         "is_finished": run.state in FINISHED,
         "facts": list(_facts(run)),
         "history": records.history(run.id),
@@ -118,43 +112,6 @@ def run_values(run: KnownRun, records: RunRecords) -> dict[str, Any]:
         "parameters": [(name, shown_value(name, value)[0]) for name, value in run.parameters.items()],
         **_log(run, records),
     }
-
-
-def _verdict(run: KnownRun, now: datetime) -> Any:
-    record = RunRecord(
-        id=run.id,
-        name=run.name,
-        state=run.state,
-        message=run.message,
-        flow=run.flow,
-        labels=tuple(run.labels),
-        agent_id=None,
-        created=None,
-        scheduled_start_time=None,
-        start_time=run.started_at,
-        end_time=run.ended_at,
-    )
-    account = run.account
-    end = EndFacts(
-        reason=run.reason or None,
-        grade=run.grade or None,
-        evidence=run.evidence,
-        leftovers=account.leftovers if account is not None else (),
-        leftovers_count=account.leftovers_count if account is not None else 0,
-        survivors=account.survivors if account is not None else (),
-    )
-    figures = run.figures
-    live = LiveFacts(
-        stuck=_stuck(run, now),
-        last_line_at=_moment(figures.last_line_at) if figures is not None else None,
-        memory_bytes=figures.memory_bytes if figures is not None else None,
-        memory_limit_bytes=figures.memory_limit_bytes if figures is not None else None,
-    )
-    return verdict(record, now=now, end=end, live=live)
-
-
-def _moment(at_s: float | None) -> datetime | None:
-    return None if at_s is None else datetime.fromtimestamp(at_s, timezone.utc)
 
 
 def _facts(run: KnownRun) -> Sequence[tuple[str, str]]:
