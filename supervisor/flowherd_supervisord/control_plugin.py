@@ -6,8 +6,8 @@ import time
 import xmlrpc.client
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from supervisor import xmlrpc as supervisor_xmlrpc  # type: ignore[import-untyped]
-from supervisor.supervisorctl import (
+from supervisor import xmlrpc as supervisor_xmlrpc
+from supervisor.supervisorctl import (  # type: ignore[import-untyped]
     ControllerPluginBase,
     LSBInitExitStatuses,
     LSBStatusExitStatuses,

@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support.commands import CommandLine, background
+from tests.support.supervisord import MAIN, Supervisord, running_supervisord
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
-
-MAIN = """
-[unix_http_server]
-file={place}/supervisor.sock
-
-[supervisord]
-logfile={place}/supervisord.log
-pidfile={place}/supervisord.pid
-childlogdir={place}
-
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
-
-[supervisorctl]
-serverurl=unix://{place}/supervisor.sock
-
-[include]
-files = {place}/flowherd.conf
-"""
-
-
-@dataclass(frozen=True)
-class Supervisord:
-    place: Path
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.place}/supervisor.sock"
-
-    def control(self, *words: str) -> str:
-        """Run supervisorctl and return its output. Its exit code is ignored: it is not 0 while a program is down."""
-        argv = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(self.place / "supervisord.conf"), *words]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False).stdout
-
-    def pid(self) -> int:
-        text = self.control("pid", "flowherd").strip()
-        return int(text) if text.isdigit() else 0
 
 
 @pytest.fixture
@@ -82,16 +41,8 @@ def supervisord(command: CommandLine, server: None, tmp_path: Path) -> Iterator[
     ).stdout
     assert "the-token" not in section
     (place / "flowherd.conf").write_text(section)
-    (place / "supervisord.conf").write_text(MAIN.format(place=place))
-    argv = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(place / "supervisord.conf")]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FLOWHERD_HOME")}
-    with (place / "out").open("wb") as out:
-        process = subprocess.Popen(argv, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-    try:
-        yield Supervisord(place)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+    with running_supervisord(place, MAIN.format(place=place)) as supervisord:
+        yield supervisord
 
 
 @pytest.mark.timeout(180)
