@@ -34,6 +34,8 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
 #: Subcommands that take the name of a run.
 _WITH_RUN = ("explain", "logs", "cancel", "retry")
 _FOLLOW_S = 1.0
+#: Maximum number of lines that an agent returns.
+_MOST_LINES = 1000
 #: How long names of runs are kept for completion, seconds.
 _NAMES_S = 2.0
 
@@ -144,7 +146,7 @@ class FlowherdPlugin(ControllerPluginBase):  # type: ignore[misc]
                 self._print("")
 
     def _follow(self, answer: Dict[str, Any]) -> None:
-        is_last = False
+        is_last, printed = False, answer["lines"][-1:]
         while not is_last:
             # One more look after the end: the last lines may have come in between.
             is_last = answer["finished"]
@@ -153,7 +155,10 @@ class FlowherdPlugin(ControllerPluginBase):  # type: ignore[misc]
             read = -1
             while "end" in answer and answer["end"] != read:
                 read = answer["end"]
-                answer = self._call("logs", answer["id"], 0, read)
+                answer = self._call("logs", answer["id"], _MOST_LINES, read)
+                if "end" not in answer:  # the run has ended, and its log is only at the server
+                    answer["lines"] = shown.lines_after(answer["lines"], printed)
+                printed = answer["lines"][-1:] or printed
                 self._print_log(answer)
 
     def _run(self, words: List[str]) -> None:

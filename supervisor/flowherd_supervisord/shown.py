@@ -62,6 +62,13 @@ def log_lines(lines: Iterable[Mapping[str, Any]]) -> List[str]:
     return ["{}  {:<8}  {}".format(clock(one["at"]), one["stream"], one["message"]) for one in lines]
 
 
+def lines_after(lines: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """Return the lines of a log that follow the one in `last`; all if it is not among them."""
+    known = [(moment(one["at"]), one["message"]) for one in last]
+    same = [n for n, one in enumerate(lines) if (moment(one["at"]), one["message"]) in known]
+    return list(lines[same[-1] + 1 :] if same else lines)
+
+
 def reload_lines(answer: Mapping[str, Any]) -> List[str]:
     """Return what a reload of the settings has led to."""
     return ["{}: {}".format(key, value) for key, value in sorted(answer.items())]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import socket
+import subprocess
 import sys
-import time
+import threading
 import xmlrpc.client
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 from tests.support.commands import CommandLine, background
 from tests.support.leftovers import none_left
@@ -42,6 +44,11 @@ supervisor.rpcinterface_factory = flowherd_supervisord:rpc_interface
 sockt = {socket}
 
 [rpcinterface:silent]
+supervisor.rpcinterface_factory = flowherd_supervisord:rpc_interface
+socket = {place}/silent.sock
+timeout = 60
+
+[rpcinterface:hasty]
 supervisor.rpcinterface_factory = flowherd_supervisord:rpc_interface
 socket = {place}/silent.sock
 timeout = 0.3
@@ -83,6 +90,214 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             yield Scene(command, supervisord, port)
 
 
-def test_x(scene: Scene) -> None:
-    print(scene.flowherd("health"))
-    assert 0
+@pytest.fixture(scope="module")
+def failed(scene: Scene) -> str:
+    """Id of a run that has ended, whose lines have characters of all kinds."""
+    script = "echo 'größer \N{HERB} & <b>'; printf '\\033[31mred\\n'; exit 3"
+    scene.command("register", "doomed", "--command", "--", "sh", "-c", script)
+    run_id = scene.flowherd("run", "doomed").strip()
+    scene.command.wait_for_ends([run_id])
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def patient(scene: Scene) -> str:
+    """Id of a run that goes on until it is cancelled."""
+    scene.command("register", "patient", "--command", "--", "sh", "-c", "echo before; exec sleep 600")
+    run_id = scene.flowherd("run", "patient").strip()
+    wait_until(lambda: "pid" in scene.flowherd("runs") and "before" in scene.flowherd("logs", run_id))
+    return run_id
+
+
+def test_health_says_more_than_pid_and_uptime(scene: Scene, patient: str) -> None:
+    pid = scene.supervisord.pid()
+    assert scene.flowherd("health") == f"worker   pid {pid}, 1 run, limit 8\n"
+    try:
+        assert scene.flowherd("pause") == "worker: 1 run, limit 8, paused\n"
+        assert scene.flowherd("health") == f"worker   pid {pid}, 1 run, limit 8, paused\n"
+    finally:
+        assert scene.flowherd("resume") == "worker: 1 run, limit 8\n"
+    scene.flowherd("poke")
+
+
+def test_the_runs_of_the_host_are_listed_and_explained(scene: Scene, patient: str, failed: str) -> None:
+    (line,) = scene.flowherd("runs").splitlines()
+    assert line.split()[1] == "Running" and f"patient, {patient[:8]}, pid " in line
+    assert any(failed[:8] in line and "Failed" in line for line in scene.flowherd("runs", "--ended").splitlines())
+    story = scene.flowherd("explain", failed[:10]).splitlines()
+    assert story[0].endswith(f"({failed}), a run of doomed: Failed")
+    assert "exited with code 3" in story[1]
+    assert any("process ended" in line for line in story)
+
+
+def test_a_run_that_waits_is_explained_by_the_agents_server(scene: Scene) -> None:
+    scene.command("register", "elsewhere", "--label", "no-such-agent", "--command", "--", "true")
+    run_id = scene.flowherd("run", "elsewhere").strip()
+    assert "no-such-agent" in scene.flowherd("explain", run_id)
+    assert scene.flowherd("cancel", run_id).endswith(f"({run_id}): Cancelled\n")
+
+
+def test_a_log_comes_whole_whatever_its_characters(scene: Scene, failed: str) -> None:
+    with scene.supervisord.proxy() as proxy:
+        answer: Any = proxy.flowherd.logs(failed, 10)
+        messages = [line["message"] for line in answer["lines"] if line["stream"] == "stdout"]
+        assert messages == ["größer \N{HERB} & <b>", "\ufffd[31mred"]
+        assert answer["finished"] is True
+        (together,) = proxy.system.multicall([{"methodName": "flowherd.logs", "params": [failed, 10]}])  # type: ignore
+        assert together == answer
+    assert "größer \N{HERB} & <b>" in scene.flowherd("logs", failed)
+
+
+def test_a_followed_log_ends_with_the_run(scene: Scene, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo last"
+    scene.command("register", "two-lines", "--command", "--", "sh", "-c", script)
+    run_id = scene.flowherd("run", "two-lines").strip()
+    wait_until(lambda: "first" in scene.flowherd("logs", run_id))
+    argv = ["-m", "supervisor.supervisorctl", "-c", str(scene.supervisord.configuration), "flowherd", "logs", "-f"]
+    with subprocess.Popen([sys.executable, "-u", *argv, run_id], stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert "first" in follower.stdout.readline()
+        go.touch()
+        rest = follower.stdout.read()
+    assert "last" in rest and "first" not in rest
+    assert follower.returncode == 0
+
+
+def test_runs_are_repeated_and_cancelled(scene: Scene, failed: str) -> None:
+    repeated = scene.flowherd("retry", failed)
+    assert repeated.endswith(f"({failed})\n")
+    new = repeated.split()[0]
+    scene.command.wait_for_ends([new])
+    assert "was finished already: Failed" in scene.flowherd("cancel", new, code=1)
+    both = scene.flowherd("cancel", "no-such-run", new, code=1).splitlines()
+    assert both[0].startswith("no-such-run: ERROR (there is no run 'no-such-run'") and len(both) == 2
+
+
+def test_parameters_of_a_new_run_are_checked(scene: Scene) -> None:
+    scene.command("register", "greet", "-p", "whom=world", "--command", "--", "echo", "hello", "{whom}")
+    run_id = scene.flowherd("run", "greet", "whom='moon & stars'").strip()
+    scene.command.wait_for_ends([run_id])
+    assert "hello moon & stars" in scene.flowherd("logs", run_id)
+    assert "there is no flow 'greeet'" in scene.flowherd("run", "greeet", code=1)
+
+
+def test_supervisorctl_is_told_what_is_wrong_by_its_usual_exit_codes(scene: Scene) -> None:
+    assert "has no command 'rusn'" in scene.flowherd("rusn", code=2)
+    assert scene.flowherd("explain", code=2) == "usage: flowherd explain RUN\n"
+    assert "there is no run 'nothing'" in scene.flowherd("explain", "nothing", code=1)
+    assert "flowherd explain RUN" in scene.flowherd()
+    help_of_it = scene.supervisord.control("help", "flowherd")
+    assert "flowherd logs [-f] [-LINES] RUN" in help_of_it and "No help" not in help_of_it
+    assert "No help" not in scene.supervisord.control("help", "status")
+    assert "flowherd" in scene.supervisord.control("help")
+
+
+def test_words_are_completed_in_the_shell_of_supervisorctl(scene: Scene, patient: str) -> None:
+    script = (
+        "import sys\n"
+        "from supervisor.options import ClientOptions\n"
+        "from supervisor.supervisorctl import Controller\n"
+        "options = ClientOptions()\n"
+        "options.realize(sys.argv[1:])\n"
+        "controller = Controller(options)\n"
+        "for text, line in (('flowh', 'flowh'), ('ex', 'flowherd ex'), ('', 'flowherd cancel '), ('sta', 'sta')):\n"
+        "    print([controller.complete(text, n, line) for n in range(9)])\n"
+    )
+    argv = [sys.executable, "-c", script, "-c", str(scene.supervisord.configuration)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    actions, commands, runs, usual = done.stdout.splitlines()
+    name = scene.flowherd("runs").split()[0]
+    assert "'flowherd '" in actions and "'explain '" in commands and f"'{name} '" in runs and "'status '" in usual
+
+
+def test_the_inet_server_asks_for_supervisords_password(scene: Scene) -> None:
+    address = f"http://127.0.0.1:{scene.port}"
+    with (
+        xmlrpc.client.ServerProxy(address, transport=SupervisorTransport(None, None, address)) as stranger,
+        pytest.raises(xmlrpc.client.ProtocolError, match="401"),
+    ):
+        stranger.flowherd.health()
+    known = SupervisorTransport("operator", "a b%c", address)
+    with xmlrpc.client.ServerProxy(address, transport=known) as operator:
+        health: Any = operator.flowherd.health()
+        assert (health["agent"], health["status"]) == ("worker", "ok")
+        methods: Any = operator.system.listMethods()
+        assert {"flowherd.explain", "flowherd.drain", "flowherd.reload"} <= set(methods)
+    words = ["-s", address, "-u", "operator", "-p", "a b%c"]
+    assert "limit 8" in scene.supervisord.call_control(*words, "flowherd", "health").stdout
+
+
+def test_supervisords_loop_goes_on_while_an_agent_does_not_answer(scene: Scene) -> None:
+    answers: list[Any] = []
+
+    def ask(namespace: str) -> None:
+        with scene.supervisord.proxy() as proxy:
+            try:
+                answers.append(getattr(proxy, namespace).health())
+            except xmlrpc.client.Fault as fault:
+                answers.append(fault)
+
+    place = scene.supervisord.place
+    descriptors = Path(f"/proc/{scene.supervisord.process_id}/fd")
+    before = len(list(descriptors.iterdir()))
+    with socket.socket(socket.AF_UNIX) as listener, scene.supervisord.proxy() as proxy:
+        listener.bind(str(place / "silent.sock"))
+        listener.listen()
+        asking = [threading.Thread(target=ask, args=("silent",)) for _ in range(5)]
+        for thread in asking:
+            thread.start()
+        connections = [listener.accept()[0] for _ in asking]
+        for connection in connections:
+            assert connection.recv(65536).startswith(b"GET /api/agent HTTP/1.1\r\n")
+        assert proxy.supervisor.getState() == {"statecode": 1, "statename": "RUNNING"}
+        assert answers == []
+        body = b'{"agent": "it", "status": "ok", "reason": "", "pid": 1, "runs": 3, "paused": false}'
+        for connection in connections[:4]:
+            for part in (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body[:20], body[20:]):
+                connection.sendall(part)
+            connection.close()
+        connections[4].sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+        connections[4].close()
+        for thread in asking:
+            thread.join()
+        ask("hasty")
+        # A client that goes away leaves nothing behind.
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.connect(str(place / "supervisor.sock"))
+            call = xmlrpc.client.dumps((), "silent.health").encode()
+            gone.sendall(b"POST /RPC2 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(call) + call)
+            listener.accept()[0].close()
+            listener.accept()[0].close()
+    assert [answer["summary"] for answer in answers if isinstance(answer, dict)] == ["3 runs"] * 4
+    faults = [answer for answer in answers if isinstance(answer, xmlrpc.client.Fault)]
+    assert "no flowherd agent" in faults[0].faultString
+    assert "has not answered within 0.3 s" in faults[1].faultString
+    wait_until(lambda: len(list(descriptors.iterdir())) <= before + 1)
+
+
+def test_a_wrong_section_says_what_is_wrong_and_harms_nothing(scene: Scene) -> None:
+    with scene.supervisord.proxy() as proxy:
+        with pytest.raises(xmlrpc.client.Fault, match="has the key sockt; it knows socket and timeout"):
+            proxy.wrong.runs()
+        with pytest.raises(xmlrpc.client.Fault, match=r"no agent answers at .*none.sock .*is it running"):
+            proxy.elsewhere.runs()
+        with pytest.raises(xmlrpc.client.Fault, match="must be a struct"):
+            proxy.flowherd.run("x", [1])
+        with pytest.raises(xmlrpc.client.Fault, match="INCORRECT_PARAMETERS"):
+            proxy.flowherd.explain()
+
+
+def test_a_killed_agent_is_reported_and_found_again(scene: Scene, patient: str) -> None:
+    """The last test of the scene: it cancels the run that the others look at."""
+    agent = scene.supervisord.pid()
+    scene.supervisord.control("stop", "flowherd")
+    assert "no agent answers at" in scene.flowherd("health", code=3)
+    assert "is it running" in scene.flowherd("runs", code=7)
+    scene.supervisord.control("start", "flowherd")
+    wait_until(lambda: scene.supervisord.pid() not in (0, agent))
+    os.kill(scene.supervisord.pid(), signal.SIGKILL)
+    wait_until(lambda: scene.supervisord.call_control("flowherd", "health").returncode == 0)
+    assert "patient" in scene.flowherd("runs")
+    assert "Cancelling" in scene.flowherd("cancel", patient)
+    assert scene.command.wait_for_ends([patient])[patient]["state"] == "Cancelled"

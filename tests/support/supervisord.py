@@ -42,7 +42,7 @@ class Supervisord:
 
     place: Path
     python: str = sys.executable
-    process: subprocess.Popen[bytes] | None = None
+    process_id: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -94,7 +94,7 @@ def running_supervisord(
     with (place / "out").open("wb") as out:
         argv = [*words, "-n", "-c", str(place / "supervisord.conf")]
         process = subprocess.Popen(argv, env={**clean, **(env or {})}, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-    supervisord = Supervisord(place, words[0], process, env or {})
+    supervisord = Supervisord(place, words[0], process.pid, env or {})
     try:
         wait_until(lambda: supervisord.is_up() or process.poll() is not None)
         yield supervisord
