@@ -37,7 +37,16 @@ def supervisord(command: CommandLine, server: None, tmp_path: Path) -> Iterator[
     token.touch(mode=0o600)
     token.write_text("the-token\n")
     section = command(
-        "install", "supervisord", "--name", "worker", "--home", str(command.home), "--token-file", str(token)
+        "install",
+        "supervisord",
+        "--name",
+        "worker",
+        "--home",
+        str(command.home),
+        "--token-file",
+        str(token),
+        "--stdout-logfile",
+        str(place / "worker.log"),
     ).stdout
     assert "the-token" not in section
     (place / "flowherd.conf").write_text(section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
+from tests.peers.environments import CACHE, Unavailable, interpreter
 from tests.support.commands import CommandLine, background
 from tests.support.leftovers import none_left
 from tests.support.ports import free_port
@@ -30,10 +32,6 @@ PLUGINS = """
 port=127.0.0.1:{port}
 username=operator
 password=a b%%c
-
-[rpcinterface:flowherd]
-supervisor.rpcinterface_factory = flowherd_supervisord:rpc_interface
-socket = {socket}
 
 [rpcinterface:elsewhere]
 supervisor.rpcinterface_factory = flowherd_supervisord:rpc_interface
@@ -71,6 +69,14 @@ class Scene:
         assert "Traceback" not in done.stderr
         return done.stdout
 
+    def checks(self, *words: str, code: int = 0) -> dict[str, list[tuple[str, str]]]:
+        """Run `flowherd doctor` and return grade and detail of its findings by the names of the checks."""
+        printed = json.loads(self.command("doctor", "-n", "worker", "--json", *words, code=code).stdout)
+        found: dict[str, list[tuple[str, str]]] = {}
+        for each in printed["checks"]:
+            found.setdefault(each["check"], []).append((each["grade"], each["detail"]))
+        return found
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
@@ -80,14 +86,43 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     home.mkdir()
     command, port = CommandLine(home), free_port()
     with none_left(), background(command, "server", "--port", "0", until="ready at"):
-        section = command("install", "supervisord", "--name", "worker", "--home", str(home), "--limit", "8").stdout
-        (place / "flowherd.conf").write_text(section)
+        where = ["--home", str(home), "--stdout-logfile", str(place / "worker.log")]
+        how = ["--plugins", "--supervisor-python", sys.executable]
+        (place / "flowherd.conf").write_text(
+            command("install", "supervisord", "--name", "worker", "--limit", "8", *where, *how).stdout
+        )
         socket = home / "agents" / "worker" / "control.sock"
         text = MAIN.format(place=place) + PLUGINS.format(place=place, port=port, socket=socket)
         with running_supervisord(place, text) as supervisord:
             assert supervisord.is_up(), (place / "out").read_text() + supervisord.log
             wait_until(socket.exists, what=lambda: supervisord.control("tail", "flowherd"))
             yield Scene(command, supervisord, port)
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment of Python 3.7 with supervisor 4.2.5, which is fetched once."""
+    try:
+        python = interpreter("3.7")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    packages = CACHE / "supervisor-4.2.5"
+    if not packages.exists():
+        half = packages.with_name(f"{packages.name}.{os.getpid()}")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(half)]
+        done = subprocess.run([*pip, "supervisor==4.2.5"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"supervisor 4.2.5 cannot be installed: {done.stderr[-300:]}")
+        half.rename(packages)
+    venv = tmp_path_factory.mktemp("v") / "venv"
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python3.7/site-packages")
+    of_python = subprocess.run(
+        [python, "-c", "import setuptools; print(setuptools.__file__)"], capture_output=True, text=True, check=True
+    )
+    # supervisor 4.2 needs pkg_resources of setuptools.
+    (site / "supervisor.pth").write_text(f"{packages}\n{Path(of_python.stdout.strip()).parents[1]}\n")
+    return venv / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +321,57 @@ def test_a_wrong_section_says_what_is_wrong_and_harms_nothing(scene: Scene) -> N
             proxy.flowherd.run("x", [1])
         with pytest.raises(xmlrpc.client.Fault, match="INCORRECT_PARAMETERS"):
             proxy.flowherd.explain()
+
+
+def test_doctor_looks_at_the_running_supervisord(scene: Scene) -> None:
+    found = scene.checks("--supervisor-conf", str(scene.supervisord.configuration))
+    assert [grade for grade, _ in found["supervisor"]] == ["ok"]
+    assert ("ok", f"[program:flowherd] keeps its log in {scene.supervisord.place}/worker.log") in [
+        (grade, detail.partition(" and leaves")[0]) for grade, detail in found["supervisord's section"]
+    ]
+    plugins = "\n".join(f"{grade} {detail}" for grade, detail in found["supervisord's plugins"])
+    assert "ok [rpcinterface:flowherd] reaches agent 'worker': " in plugins
+    assert "warn [rpcinterface:elsewhere]: supervisord at" in plugins and "no agent answers at" in plugins
+    # The file that was printed has the section that supervisorctl reads in the main file alone.
+    assert "flowherd.conf, which supervisorctl does not read" in plugins
+    assert f"ok {sys.executable} (it runs the supervisord with pid {scene.supervisord.process_id}) can" in plugins
+
+
+def test_an_older_supervisord_in_an_older_python_has_the_plugins_after_one_line(
+    scene: Scene, old_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Its supervisord is of version 4.2 and its Python of 3.7, which does not have flowherd."""
+    place = tmp_path_factory.mktemp("o")
+    program = "[program:flowherd]\ncommand=sleep 1000\nstopwaitsecs=5\nkillasgroup=true\n"
+    configuration = MAIN.format(place=place) + program
+    socket_of_agent = scene.command.home / "agents" / "worker" / "control.sock"
+    with running_supervisord(place, configuration, command=[str(old_python), "-m", "supervisor.supervisord"]) as old:
+        assert old.control("version").startswith("4.2")
+        ask = ["install", "supervisord", "-n", "worker", "--supervisor-conf", str(old.configuration)]
+        commented = scene.command(*ask).stdout
+        refused = scene.command(*ask, "--plugins", code=1).stderr
+        line = "ln -sT " + refused.partition("ln -sT ")[2].strip()
+        assert f"{old_python} (it runs the supervisord with pid {old.process_id}) cannot import them" in refused
+        assert line in commented and ";[rpcinterface:flowherd]" in commented
+        subprocess.run(["sh", "-c", line], check=True)
+        sections = scene.command(*ask, "--plugins").stdout.partition("stdout_logfile=")[2].partition("\n")[2]
+        assert "\n[rpcinterface:flowherd]" in sections and f"\nsocket={socket_of_agent}\n" in sections
+        old.configuration.write_text(configuration + sections)
+        old.control("reload")
+        health = wait_until(lambda: found.stdout if (found := old.call_control("flowherd", "health")).stdout else "")
+        wait_until(lambda: "limit 8" in old.control("flowherd", "health"), what=health)
+        assert old.control("flowherd", "runs", "--ended") == scene.flowherd("runs", "--ended")
+
+        # What doctor finds in a configuration with faults, and once the module is gone.
+        how = ("--supervisor-conf", str(old.configuration))
+        found = scene.checks(*how)
+        faults = "\n".join(detail for grade, detail in found["supervisord's section"] if grade == "warn")
+        assert all(text in faults for text in ("no stdout_logfile", "stopwaitsecs=5", "killasgroup=true"))
+        assert [grade for grade, _ in found["supervisord's version"]] == ["ok"]
+        link = Path(line.split()[-1])
+        link.unlink()
+        bad = [detail for grade, detail in scene.checks(*how, code=1)["supervisord's plugins"] if grade == "bad"]
+        assert "supervisord does not start again" in bad[0] and "No module named" in bad[0]
 
 
 def test_a_killed_agent_is_reported_and_found_again(scene: Scene, patient: str) -> None:

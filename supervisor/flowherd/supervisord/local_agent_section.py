@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flowherd.config import load_settings
 from flowherd.config.loading import HOME_VARIABLE
-from flowherd.supervisord.service_files import STOP_MARGIN_S, Service, supervisord_section
+from flowherd.supervisord.service_files import STOP_MARGIN_S, Service, stdout_log, supervisord_section
 
 
 def local_agent_section(
@@ -32,5 +32,6 @@ def local_agent_section(
         environment={HOME_VARIABLE: str(loaded.paths.home)},
         directory=Path("/"),
         stop_wait_s=round(agent.drain_deadline + agent.grace + STOP_MARGIN_S),
+        log_file=stdout_log("flowherd", loaded.paths.home),
     )
     return supervisord_section(service)

@@ -19,7 +19,7 @@ from flowherd.errors import FlowherdError
 #: The variable with its address that supervisord sets for the programs that it runs.
 URL_VARIABLE = "SUPERVISOR_SERVER_URL"
 #: The files in which supervisorctl looks too, in this order (http://supervisord.org/configuration.html).
-_CONFIGURATIONS = (
+CONFIGURATIONS = (
     "supervisord.conf",
     "etc/supervisord.conf",
     "/etc/supervisord.conf",
@@ -61,7 +61,9 @@ class Access:
     password: str | None = None
 
 
-class _Fault(SupervisordError):
+class Fault(SupervisordError):
+    """supervisord refuses a request; `code` is that of Faults in supervisor/xmlrpc.py."""
+
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
@@ -73,11 +75,11 @@ def restart_program(access: Access, name: str) -> None:
     Raises SupervisordError. If the start fails, the program stays stopped.
     """
     try:
-        _call(access, "stopProcess", name)
-    except _Fault as fault:
+        call(access, "stopProcess", name)
+    except Fault as fault:
         if fault.code != _NOT_RUNNING:
             raise
-    _call(access, "startProcess", name)
+    call(access, "startProcess", name)
 
 
 def program_state(access: Access, name: str) -> ProgramState:
@@ -86,8 +88,8 @@ def program_state(access: Access, name: str) -> ProgramState:
     `access.url` is unix:///path/of/socket or http://host:port. Raises SupervisordError.
     """
     try:
-        info = _call(access, "getProcessInfo", name)
-    except _Fault as fault:
+        info = call(access, "getProcessInfo", name)
+    except Fault as fault:
         if fault.code == _BAD_NAME:
             return ProgramState(name=name, state=None)
         raise
@@ -101,7 +103,11 @@ def program_state(access: Access, name: str) -> ProgramState:
     )
 
 
-def _call(access: Access, method: str, name: str) -> Any:
+def call(access: Access, method: str, *arguments: Any) -> Any:
+    """Call a method of supervisord, or with a dot in its name that of a plugin, and return its result.
+
+    Raises Fault if supervisord refuses, else SupervisordError.
+    """
     if not access.url.startswith(("unix://", "http://")):
         raise SupervisordError(
             f"{access.url!r} is not an address of supervisord; write it as unix:///path or http://HOST:PORT"
@@ -111,9 +117,10 @@ def _call(access: Access, method: str, name: str) -> Any:
     uri = access.url if access.url.startswith("http://") else "http://127.0.0.1"
     try:
         with xmlrpc.client.ServerProxy(uri, transport=transport) as proxy:
-            return getattr(proxy.supervisor, method)(name)
+            namespace, _, name = method.rpartition(".")
+            return getattr(getattr(proxy, namespace or "supervisor"), name)(*arguments)
     except xmlrpc.client.Fault as fault:
-        raise _Fault(f"supervisord at {access.url} answered: {fault.faultString}", fault.faultCode) from fault
+        raise Fault(f"supervisord at {access.url} answered: {fault.faultString}", fault.faultCode) from fault
     except xmlrpc.client.ProtocolError as error:
         raise SupervisordError(f"supervisord at {access.url} answered HTTP {error.errcode} {error.errmsg}") from error
     except OSError as error:
@@ -134,7 +141,7 @@ def find_access(url: str | None, configuration: str | None) -> Access | None:
         return found
     if os.environ.get(URL_VARIABLE):
         return Access(url=os.environ[URL_VARIABLE])
-    for candidate in _CONFIGURATIONS:
+    for candidate in CONFIGURATIONS:
         if Path(candidate).is_file():
             return _read(Path(candidate))
     return None

@@ -5,6 +5,7 @@ Each format has its own rules for quoting; a value that a format cannot express 
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ class Service:
     directory: Path
     #: Time between asking it to stop and killing it, seconds.
     stop_wait_s: int
+    #: File for its output under supervisord, which would keep it in a temporary file else.
+    log_file: Path | None = None
 
 
 def supervisord_section(service: Service) -> str:
@@ -79,11 +82,12 @@ def _section(kind: str, service: Service) -> str:
     pairs = [f"{name}={_supervisord_value(value)}" for name, value in service.environment.items()]
     return template(kind).substitute(
         program=service.name,
-        command=_supervisord_text(shlex.join(service.argv)),
-        environment=_supervisord_text(",".join(pairs)),
+        command=supervisord_text(shlex.join(service.argv)),
+        environment=supervisord_text(",".join(pairs)),
         user_lines=f"user={service.user}\n" if service.user else "",
-        directory=_supervisord_text(str(service.directory)),
+        directory=supervisord_text(str(service.directory)),
         stop_wait_s=service.stop_wait_s,
+        log_file=supervisord_text(str(service.log_file or "AUTO")),
     )
 
 
@@ -103,6 +107,15 @@ def check_names(service: Service) -> None:
             raise ConfigurationError(f"{name!r} is not a valid name of a variable: letters, digits and _ only")
 
 
+def stdout_log(program: str, home: Path) -> Path:
+    """Return a file for a program's output in a directory that exists; without it supervisord would not start at all.
+
+    For root that is one of /var/log, for others the home of flowherd if there is one.
+    """
+    places = [Path("/var/log/supervisor"), Path("/var/log")] if os.geteuid() == 0 else [home, Path.home()]
+    return next((place for place in places if place.is_dir()), places[-1]) / f"{program}.log"
+
+
 def _supervisord_value(value: str) -> str:
     # supervisord's lexer knows quotes but no way to escape them, and removes quotes at the ends of a value.
     for quote in "\"'":
@@ -111,7 +124,8 @@ def _supervisord_value(value: str) -> str:
     raise ConfigurationError(f"supervisord's environment cannot contain {value!r}, because of its quotes")
 
 
-def _supervisord_text(text: str) -> str:
+def supervisord_text(text: str) -> str:
+    """Return a value as supervisord's format has it. Raises ConfigurationError if it cannot express it."""
     if "\n" in text or "\r" in text or re.search(r"\s[;#]", text):
         raise ConfigurationError(f"supervisord's format cannot contain {text!r}: a line break, or ; or # after a blank")
     return text.replace("%", "%%")

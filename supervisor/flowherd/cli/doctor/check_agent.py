@@ -104,11 +104,11 @@ def check_spool(loaded: LoadedSettings) -> Finding:
     return warn("spool", detail, "no run is claimed until the API has taken some of it; check that the API answers")
 
 
-def check_supervisor(pid: int | None) -> Finding:
+def check_supervisor(pid: int | None, program: str, url: str | None, configuration: str | None) -> Finding:
     """Check whether supervisord or systemd starts the agent again when it dies."""
     try:
-        access = find_access(None, None)
-        found = program_state(access, "flowherd") if access is not None else None
+        access = find_access(url, configuration)
+        found = program_state(access, program) if access is not None else None
     except SupervisordError as error:
         return warn("supervisor", str(error), "start supervisord, or correct its configuration")
     if found is not None and found.state is not None:

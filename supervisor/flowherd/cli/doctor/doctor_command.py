@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowherd.cli import exit_codes
-from flowherd.cli.options import AgentApiOption, JsonOption, NameOption, PoolOption, StateDirOption, settings_from
+from flowherd.cli.options import (
+    AgentApiOption,
+    JsonOption,
+    NameOption,
+    PoolOption,
+    ProgramOption,
+    StateDirOption,
+    SupervisorConfOption,
+    SupervisorUrlOption,
+    settings_from,
+)
 from flowherd.cli.printing import is_terminal, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -30,6 +40,9 @@ def doctor(
     state_dir: StateDirOption = None,
     api: AgentApiOption = None,
     pool: PoolOption = None,
+    program: ProgramOption = "flowherd",
+    supervisor_url: SupervisorUrlOption = None,
+    supervisor_conf: SupervisorConfOption = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show every finding, also those that are well.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,7 +55,7 @@ def doctor(
 
     logger.remove()  # the findings report what the parts under test would log
     loaded = settings_from(name=name, state_dir=state_dir, api=api, pool=pool)
-    findings = list(_findings(loaded))
+    findings = list(_findings(loaded, program, supervisor_url, supervisor_conf))
     good = all(finding.grade != "bad" for finding in findings)
     if as_json:
         print_json({"ok": good, "checks": [asdict(finding) for finding in findings]})
@@ -53,7 +66,7 @@ def doctor(
     raise typer.Exit(exit_codes.OK if good else exit_codes.FAILED)
 
 
-def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
+def _findings(loaded: LoadedSettings, *supervised: Any) -> Iterator[Finding]:
     from flowherd.cli.doctor import (
         check_access,
         check_added_backend,
@@ -63,6 +76,7 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
         check_fork_servers,
         check_host,
         check_notifications,
+        check_supervisord,
         check_work_pool,
     )
     from flowherd.cli.doctor.finding import warn
@@ -79,7 +93,8 @@ def _findings(loaded: LoadedSettings) -> Iterator[Finding]:
     yield from check_agent.check_leftovers(loaded, pid)
     yield check_agent.check_survivors(loaded)
     yield check_agent.check_remains(loaded)
-    yield check_agent.check_supervisor(pid)
+    yield check_agent.check_supervisor(pid, *supervised)
+    yield from check_supervisord.check_supervisord(loaded, *supervised)
     yield from check_fork_servers.check_fork_servers(loaded)
     yield from check_host.check_disk("disk", loaded.paths.state_dir)
     if not loaded.paths.state_dir.is_relative_to(loaded.paths.home):

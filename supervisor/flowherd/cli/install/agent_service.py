@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flowherd.agent.control_path import SOCKET_FILE
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import FLAGS, OnStopChoice
@@ -39,6 +40,7 @@ def agent_service(
     environment_file: Path | None,
     user: str | None,
     on_stop: OnStopChoice,
+    log_file: Path | None = None,
 ) -> Service:
     """Return the service. `runtimes` are the values of --runtime; `variables` are added to its environment."""
     agent = loaded.settings.agent
@@ -52,7 +54,14 @@ def agent_service(
         user=user,
         directory=Path("/"),
         stop_wait_s=round(agent.drain_deadline + agent.grace + STOP_MARGIN_S),
+        log_file=log_file,
     )
+
+
+def control_socket(loaded: LoadedSettings, user: str | None) -> Path:
+    """Return where the service's agent will have its control socket."""
+    place, home = loaded.paths.state_dir, loaded.paths.home
+    return (_home(loaded, user) / place.relative_to(home) if place.is_relative_to(home) else place) / SOCKET_FILE
 
 
 def user_variables(user: str | None) -> dict[str, str]:
