@@ -11,12 +11,14 @@ supervisord often runs in the system's Python, so this package needs the standar
 grammar of Python 3.7. It knows an agent only by its control socket. No factory raises an exception, because that would
 stop supervisord or supervisorctl: what is wrong is reported when a method is called.
 
-agent_socket   the requests to an agent, and one that waits for the answer
-loop_request   a request that never holds up supervisord's loop
-rpc_values     values as supervisord's XML-RPC can send them
-rpc_interface  the methods flowherd.METHOD of supervisord's XML-RPC
-control_plugin the command `flowherd` of supervisorctl
-shown          what supervisorctl shows, as text
+agent_socket     the requests to an agent, and one that waits for the answer
+loop_request     a request that never holds up supervisord's loop
+rpc_values       values as supervisord's XML-RPC can send them
+rpc_methods      the methods flowherd.METHOD of supervisord's XML-RPC
+control_command  the command `flowherd` of supervisorctl
+shown            what supervisorctl shows, as text
+
+No module here may have the name of a factory: once imported, it would take the factory's place.
 """
 
 from typing import Any
@@ -29,7 +31,7 @@ def rpc_interface(supervisord: Any = None, **options: str) -> object:
     for an answer of the agent in seconds (10).
     """
     try:
-        from flowherd_supervisord.rpc_interface import FlowherdInterface
+        from flowherd_supervisord.rpc_methods import FlowherdInterface
 
         return FlowherdInterface(options)
     except Exception as error:
@@ -42,7 +44,7 @@ def control_plugin(controller: Any = None, **options: str) -> object:
     `options` are the other keys of the section: `namespace`, the NAME of [rpcinterface:NAME] (flowherd).
     """
     try:
-        from flowherd_supervisord.control_plugin import FlowherdPlugin
+        from flowherd_supervisord.control_command import FlowherdPlugin
 
         return FlowherdPlugin(controller, options)
     except Exception as error:

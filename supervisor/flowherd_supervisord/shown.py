@@ -69,11 +69,6 @@ def lines_after(lines: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, 
     return list(lines[same[-1] + 1 :] if same else lines)
 
 
-def reload_lines(answer: Mapping[str, Any]) -> List[str]:
-    """Return what a reload of the settings has led to."""
-    return ["{}: {}".format(key, value) for key, value in sorted(answer.items())]
-
-
 def columns(rows: Sequence[Sequence[str]]) -> List[str]:
     """Return rows whose columns begin below each other."""
     widths = [max(len(cell) for cell in column) for column in list(zip(*rows))[:-1]]

@@ -20,7 +20,12 @@ from tests.support.checkout import ROOT, copy_checkout
 pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
 
 OLD_PYTHONS = ["3.7", "3.8", "3.9"]
-_SOURCES = {"flowherd": "supervisor", "flowherd_server": "supervisor", "flowherd_runner": "runners"}
+_SOURCES = {
+    "flowherd": "supervisor",
+    "flowherd_server": "supervisor",
+    "flowherd_supervisord": "supervisor",
+    "flowherd_runner": "runners",
+}
 _NEEDS = "flowherd needs Linux and Python 3.10 or newer; this is Python "
 
 

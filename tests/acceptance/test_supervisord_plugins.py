@@ -360,6 +360,9 @@ def test_an_older_supervisord_in_an_older_python_has_the_plugins_after_one_line(
         old.control("reload")
         health = wait_until(lambda: found.stdout if (found := old.call_control("flowherd", "health")).stdout else "")
         wait_until(lambda: "limit 8" in old.control("flowherd", "health"), what=health)
+        old.control("reload")  # with the plugins loaded
+        wait_until(lambda: old.log.count("RPC interface 'flowherd' initialized") == 2, what=lambda: old.log)
+        wait_until(old.is_up)
         assert old.control("flowherd", "runs", "--ended") == scene.flowherd("runs", "--ended")
 
         # What doctor finds in a configuration with faults, and once the module is gone.
@@ -377,12 +380,17 @@ def test_an_older_supervisord_in_an_older_python_has_the_plugins_after_one_line(
 def test_a_killed_agent_is_reported_and_found_again(scene: Scene, patient: str) -> None:
     """The last test of the scene: it cancels the run that the others look at."""
     agent = scene.supervisord.pid()
-    scene.supervisord.control("stop", "flowherd")
+    with scene.supervisord.proxy() as proxy:
+        proxy.supervisor.stopProcess("flowherd")
     assert "no agent answers at" in scene.flowherd("health", code=3)
     assert "is it running" in scene.flowherd("runs", code=7)
-    scene.supervisord.control("start", "flowherd")
-    wait_until(lambda: scene.supervisord.pid() not in (0, agent))
-    os.kill(scene.supervisord.pid(), signal.SIGKILL)
+    with scene.supervisord.proxy() as proxy:
+        proxy.supervisor.startProcess("flowherd", False)
+    started = wait_until(scene.supervisord.pid)
+    assert started != agent
+    wait_until(lambda: scene.supervisord.call_control("flowherd", "health").returncode == 0)
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: scene.supervisord.pid() not in (0, started))
     wait_until(lambda: scene.supervisord.call_control("flowherd", "health").returncode == 0)
     assert "patient" in scene.flowherd("runs")
     assert "Cancelling" in scene.flowherd("cancel", patient)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARENT = ROOT / "supervisor" / "flowherd"
 SERVER = ROOT / "supervisor" / "flowherd_server"
 CHILD = ROOT / "runners" / "flowherd_runner"
+PLUGINS = ROOT / "supervisor" / "flowherd_supervisord"
 
 #: Lowest first: a module imports only from its own layer and from lower ones. The longest prefix decides.
 LAYERS = [
@@ -128,6 +129,10 @@ def offenders(root: Path, forbidden: str | tuple[str, ...]) -> list[str]:
     return [f"{path}: {name}" for path in modules(root) for name in imported(path) if f"{name}.".startswith(forbidden)]
 
 
+def offending_roots(root: Path, known: set[str]) -> list[str]:
+    return [f"{path}: {name}" for path in modules(root) for name in imported(path) if name.split(".")[0] not in known]
+
+
 def test_every_module_belongs_to_a_layer() -> None:
     assert [name for path in modules(PARENT) if (name := dotted(path, PARENT)) and rank(name) is None] == []
 
@@ -161,9 +166,15 @@ def test_the_server_is_a_neighbour_that_the_agents_side_never_imports() -> None:
 
 def test_the_child_side_imports_only_the_standard_library_and_itself() -> None:
     known = {*sys.stdlib_module_names, "flowherd_runner"}
-    assert [
-        f"{path}: {name}" for path in modules(CHILD) for name in imported(path) if name.split(".")[0] not in known
-    ] == []
+    assert offending_roots(CHILD, known) == []
+
+
+def test_supervisords_plugins_need_only_the_standard_library_and_supervisor() -> None:
+    """They run in the Python of supervisord, which has nothing of flowherd and may be of version 3.7."""
+    known = {*sys.stdlib_module_names, "supervisor", "flowherd_supervisord"}
+    assert offending_roots(PLUGINS, known) == []
+    for path in modules(PLUGINS):
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
 def test_the_parent_side_knows_only_the_contract_of_the_child_side() -> None:
@@ -217,7 +228,7 @@ def test_the_source_roots_are_no_packages() -> None:
 def test_no_module_is_longer_than_a_reader_can_keep_in_mind() -> None:
     long = {
         str(path.relative_to(ROOT)): count
-        for root in (PARENT, SERVER, ROOT / "runners")
+        for root in (PARENT, SERVER, PLUGINS, ROOT / "runners")
         for path in modules(root)
         if (count := len(path.read_text().splitlines())) > MAX_LINES
     }

@@ -30,6 +30,7 @@ _ROOTS = [
         "supervisor",
         "supervisor/flowherd",
         "supervisor/flowherd_server",
+        "supervisor/flowherd_supervisord",
         "runners",
         "runners/flowherd_runner",
     )

@@ -22,7 +22,7 @@ PACKAGE = "flowherd_supervisord"
 _TIMEOUT_S = 20.0
 #: Longest line with the name of an interpreter (execve(2)), bytes.
 _SHEBANG_BYTES = 256
-_IMPORT = f"import {PACKAGE}.rpc_interface, {PACKAGE}.control_plugin"
+_IMPORT = f"import {PACKAGE}.rpc_methods, {PACKAGE}.control_command"
 #: Directories that an interpreter imports from and that survive its upgrade within a minor version.
 _WHERE = "import site; print('\\n'.join(site.getsitepackages()))"
 

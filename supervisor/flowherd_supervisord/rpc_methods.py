@@ -112,8 +112,8 @@ class FlowherdInterface:
         return self._ask("POST", "restart", {}, _health)
 
     def reload(self) -> Deferred:
-        """Make the agent read its settings again; return what changed, what needs a restart, what was refused."""
-        return self._ask("POST", "reload", {})
+        """Make the agent read its settings again; return changed, needs_restart, refused, and all of it as lines."""
+        return self._ask("POST", "reload", {}, lambda answer: answer["reload"])
 
     def _ask(
         self, method: str, path: str, query: Dict[str, Any], shape: Callable[[Answer], Any] = lambda answer: answer

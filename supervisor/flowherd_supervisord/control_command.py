@@ -202,8 +202,11 @@ class FlowherdPlugin(ControllerPluginBase):  # type: ignore[misc]
 
     def _reload(self, words: List[str]) -> None:
         _none(words)
-        for line in shown.reload_lines(self._call("reload")):
+        report = self._call("reload")
+        for line in report["lines"]:
             self._print(line)
+        if report["refused"]:
+            self.ctl.exitstatus = LSBInitExitStatuses.GENERIC
 
     def _change(self, method: str, words: List[str]) -> None:
         _none(words)
