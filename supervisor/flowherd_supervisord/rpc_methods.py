@@ -1,11 +1,12 @@
 """The methods flowherd.METHOD of supervisord's XML-RPC. supervisord decides who may call them."""
 
 import json
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping
 
 from flowherd_supervisord.agent_socket import Answer
 from flowherd_supervisord.loop_request import deferred
-from flowherd_supervisord.rpc_values import fault
+from flowherd_supervisord.program_ends import program_ends
+from flowherd_supervisord.rpc_values import fault, sendable
 from flowherd_supervisord.shown import summary
 
 #: Longest wait for an answer of the agent that a section may ask for, seconds.
@@ -23,6 +24,7 @@ class FlowherdInterface:
     """
 
     def __init__(self, options: Mapping[str, str]) -> None:
+        self._ends = program_ends()
         self._socket = options.get("socket", "")
         self._timeout_s = 0.0
         self._problem = self._read(options)
@@ -114,6 +116,13 @@ class FlowherdInterface:
     def reload(self) -> Deferred:
         """Make the agent read its settings again; return changed, needs_restart, refused, and all of it as lines."""
         return self._ask("POST", "reload", {}, lambda answer: answer["reload"])
+
+    def program_ends(self, serial: int = 0) -> List[Any]:
+        """Return how the programs of supervisord have ended, from the event with this serial number on.
+
+        For the event listener; without an agent. Each has serial, program, group, pid, started, ended, exit_code.
+        """
+        return list(sendable(self._ends.since(_whole(serial))))
 
     def _ask(
         self, method: str, path: str, query: Dict[str, Any], shape: Callable[[Answer], Any] = lambda answer: answer
