@@ -43,6 +43,7 @@ LAYERS = [
             "parameter_types",
             "phase_times",
             "private_directory",
+            "programs",
             "recurring_error",
             "schedules",
             "shown_text",
