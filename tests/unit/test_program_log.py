@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,7 +13,17 @@ import pytest
 
 from flowherd.programs import program_log
 from flowherd.programs.entry import BACKOFF, EXITED, STOPPED, ProgramEntry
-from flowherd.programs.program_log import FILE, OLDER_FILE, Position, ProgramLog, end_of_log, read_log, read_on
+from flowherd.programs.program_log import (
+    DIRECTORY,
+    FILE,
+    OLDER_FILE,
+    Position,
+    ProgramLog,
+    end_of_log,
+    read_log,
+    read_on,
+)
+from flowherd.supervisord.agents_user import as_owner
 from flowherd.supervisord.logged_ends import find_end
 from flowherd.supervisord.program_verdict import KnownEnd, OomKills, entry_of
 from flowherd.supervisord.supervisord_events import Event, Inbox, Losses, read_event
@@ -58,6 +70,26 @@ def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="remove it"):
         ProgramLog(tmp_path).add(entry(1))
     assert other.read_text() == "untouched"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_root_writes_as_the_user_to_whom_the_directory_belongs() -> None:
+    """A link of that user leads to nothing that the user could not write."""
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        top.chmod(0o755)
+        of_user, of_root = top / "agent", top / "root"
+        of_user.mkdir()
+        of_root.mkdir(mode=0o700)
+        os.chown(of_user, 12345, 12345)
+        with as_owner(of_user):
+            ProgramLog(of_user / DIRECTORY).add(entry(1))
+        assert (of_user / DIRECTORY / FILE).stat().st_uid == 12345
+        shutil.rmtree(of_user / DIRECTORY)
+        (of_user / DIRECTORY).symlink_to(of_root)
+        with pytest.raises(PermissionError), as_owner(of_user):
+            ProgramLog(of_user / DIRECTORY).add(entry(1))
+        assert (list(of_root.iterdir()), os.geteuid(), os.getegid()) == ([], 0, 0)
 
 
 def test_missing_numbers_are_lost_events_and_repeated_ones_are_not() -> None:

@@ -1,7 +1,6 @@
 """The log of programs: one JSON object a line, in two files of a bounded size.
 
-The listener may be root and the directory another user's, so links are not followed. A line that a crash has cut is
-left out by readers.
+Links in the place of a file are not followed. A line that a crash has cut is left out by readers.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _READ_BYTES = 2 * MOST_BYTES
 
 
 class ProgramLog:
-    """The log as its writer sees it; there is one writer."""
+    """The log as its writer sees it; there is one writer. It makes the directory, but not that above."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -52,8 +51,8 @@ class ProgramLog:
                 os.close(fd)
 
     def _open(self, path: Path) -> int:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             os.close(fd)

@@ -11,6 +11,7 @@ The event listener, a program that supervisord starts:
 
 event_listener     the program: takes events, and logs what becomes of programs
 supervisord_events supervisord's protocol, and the events that wait in the listener
+agents_user        writing in an agent's directory as the agent's user
 listener_state     how far it has come, to count what was lost between two listeners
 ended_program      from an event to an entry of the log
 program_calls      what it asks supervisord

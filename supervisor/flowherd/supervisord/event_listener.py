@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flowherd.programs.program_log import DIRECTORY, ProgramLog
+from flowherd.supervisord.agents_user import as_owner
 from flowherd.supervisord.ended_program import EndedPrograms
 from flowherd.supervisord.listener_state import ListenerState
 from flowherd.supervisord.program_calls import ProgramCalls
@@ -79,6 +80,7 @@ class _Worker(threading.Thread):
     def __init__(self, inbox: Inbox, directory: Path, environ: Mapping[str, str]) -> None:
         super().__init__(name="log of programs", daemon=True)
         self._inbox = inbox
+        self._state_dir = directory.parent
         self._log = ProgramLog(directory)
         self._state = ListenerState(directory)
         self._calls = ProgramCalls(environ)
@@ -94,15 +96,20 @@ class _Worker(threading.Thread):
             self._lost += losses.before(event.pool_serial)
             if not self._guarded("log what becomes of programs", self._note, event):
                 self._lost += 1
-            self._guarded("keep how many events were seen", self._state.keep, losses.last)
+            self._guarded("keep how many events were seen", self._keep, losses.last)
 
     def _note(self, event: Event) -> None:
         entry = self._programs.take(event)
-        if self._lost:
-            self._log.add(self._programs.lost(event.at, self._lost))
-            self._lost = 0
-        if entry is not None:
-            self._log.add(replace(entry, at=round(entry.at, 3)))
+        with as_owner(self._state_dir):
+            if self._lost:
+                self._log.add(self._programs.lost(event.at, self._lost))
+                self._lost = 0
+            if entry is not None:
+                self._log.add(replace(entry, at=round(entry.at, 3)))
+
+    def _keep(self, last: int | None) -> None:
+        with as_owner(self._state_dir):
+            self._state.keep(last)
 
     def _guarded(self, what: str, work: Callable[..., None], *arguments: Any) -> bool:
         """Do something; report the first failure in a row, whatever it is. Returns whether it succeeded."""
