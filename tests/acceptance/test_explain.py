@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from flowherd.programs.entry import ProgramEntry
+from flowherd.programs.program_log import DIRECTORY, ProgramLog
 from tests.support.commands import READY, CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -141,3 +143,34 @@ def test_a_killed_runner_is_noticed_before_an_agent_has_looked(
 
 def test_an_unknown_run_is_not_found(command: CommandLine, server: None) -> None:
     assert "there is no run" in command("explain", "nothing", code=4).stderr
+
+
+def test_a_program_of_supervisord_is_explained_from_the_listeners_log(command: CommandLine) -> None:
+    """Without a server; a name without its group is enough if it is the only one."""
+    missing = command("explain", "--program", "web", code=4)
+    assert "[eventlistener:flowherd]" in missing.stderr
+    state_dir = command.home / "agents" / "worker"
+    state_dir.mkdir(parents=True)
+    log = ProgramLog(state_dir / DIRECTORY)
+    told: dict[str, Any] = {"at": 1_800_000_000.0, "program": "shop:web"}
+    log.add(ProgramEntry(**told, what="running", message="shop:web is running.", pid=7))
+    log.add(ProgramEntry(at=told["at"] + 1, program="", what="lost", message="", count=2))
+    end = ProgramEntry(
+        **told, what="exited", message="shop:web was killed by SIGSEGV.", reason="signal", grade="proven", evidence="it"
+    )
+    log.add(end)
+    log.add(
+        ProgramEntry(**told, what="fatal", message="supervisord has given up starting shop:web.", reason="given_up")
+    )
+    shown = command("explain", "--program", "web")
+    assert "shop:web, a program of supervisord: fatal since" in shown.stdout
+    assert "shop:web was killed by SIGSEGV.\nReason: signal, proven. It.\n" in shown.stdout
+    assert "2 events of supervisord are missing" in shown.stderr
+    story = command.json("explain", "--program", "shop:web")
+    assert (story["state"], story["reason"], story["lost"]) == ("fatal", "signal", 2)
+    assert [each["what"] for each in story["entries"]] == ["running", "exited", "fatal"]
+    log.add(ProgramEntry(at=1.0, program="bank:web", what="running", message="", pid=8))
+    assert "bank:web, shop:web" in command("explain", "--program", "web", code=2).stderr
+    assert "there are bank:web, shop:web" in command("explain", "--program", "other", code=4).stderr
+    command("explain", code=2)
+    command("explain", "3f2a", "--program", "web", code=2)

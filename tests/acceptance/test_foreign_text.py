@@ -18,6 +18,8 @@ import requests
 import typer
 
 from flowherd.cli.program import make_app
+from flowherd.programs.entry import ProgramEntry
+from flowherd.programs.program_log import DIRECTORY, ProgramLog
 from tests.support.commands import FLOWHERD, READY, CommandLine, background
 from tests.support.dialect import Client
 from tests.support.leftovers import none_left
@@ -58,7 +60,7 @@ LINES: dict[str, list[list[str]]] = {
     "delete run": [["RUN"], [EVIL]],
     "delete flow": [["evil " + EVIL], [EVIL]],
     "logs": [["RUN"], [EVIL]],
-    "explain": [["RUN"], [EVIL]],
+    "explain": [["RUN"], [EVIL], ["--program", EVIL]],
     "poke": [["-n", EVIL]],
     "status": [[], ["-n", EVIL]],
     "pause": [["-n", EVIL]],
@@ -102,8 +104,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         run_id = client.create_run(flow_id, labels=[EVIL], flow_run_name=EVIL, parameters={EVIL: EVIL})
         waiting = client.create_run(flow_id, labels=["other " + EVIL], flow_run_name=EVIL)
         command = CommandLine(server.home)
+        ended = ProgramEntry(at=0.0, program=EVIL, what="exited", message=EVIL, reason=EVIL, grade=EVIL, evidence=EVIL)
         options = ["-n", "watcher", "-l", EVIL, "--no-hostname-label", "--show-flow-logs", "-a", server.url]
         with background(command, "start", *options, until=READY) as agent:
+            ProgramLog(server.home / "agents" / "watcher" / DIRECTORY).add(ended)
             wait_until(lambda: client.run(run_id)["state"] == "Failed", timeout_s=60, what=agent.text)
             client.do("write_run_logs", logs={"flow_run_id": run_id, "message": EVIL, "name": EVIL, "level": EVIL})
             client.report(waiting, "Submitted", message=EVIL)

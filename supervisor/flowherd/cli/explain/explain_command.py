@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowherd.cli.exit_codes import USAGE
 from flowherd.cli.explain.at_backend import AtBackend, ask_backend
+from flowherd.cli.explain.program_story import complete_programs, show_program
+from flowherd.cli.failures import CommandError
 from flowherd.cli.options import ApiOption, JsonOption, RunArgument, RunsDirOption
 from flowherd.cli.printing import is_terminal, print_json, print_line, print_note, print_table
 
@@ -24,11 +27,20 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the program."""
-    app.command("explain", epilog="Example:  flowherd explain 3f2a")(explain)
+    app.command("explain", epilog="Examples:  flowherd explain 3f2a\n\nflowherd explain --program web")(explain)
 
 
 def explain(
-    run: RunArgument,
+    run: RunArgument = "",
+    program: Annotated[
+        str | None,
+        typer.Option(
+            "--program",
+            metavar="NAME",
+            help="Show what became of a program of supervisord instead, as its event listener has logged it.",
+            autocompletion=complete_programs,
+        ),
+    ] = None,
     phases: Annotated[
         bool, typer.Option("--phases", help="Show only the steps of the run, with the milliseconds between them.")
     ] = False,
@@ -44,6 +56,11 @@ def explain(
     The story comes from the backend, and on the host where the run was also from its directory. A terminal shows as
     much as fits on its screen, the most important first; in a pipe nothing is cut.
     """
+    if (program is None) == (not run):
+        raise CommandError("name a run, or with --program a program of supervisord", USAGE)
+    if program is not None:
+        show_program(program, state_dir, show_all=show_all, as_json=as_json)
+        return
     if phases:
         _show_phases(run, api, state_dir, as_json)
         return
