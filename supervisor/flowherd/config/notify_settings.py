@@ -67,7 +67,7 @@ class NotifyRule(Section):
 
     on: list[KindName] = Field(
         description="What is notified: failed, recovered, late, missed, stuck, near-limit, lost, agent-away, disk, "
-        "spool.",
+        "spool, program.",
     )
     flows: list[str] = Field(
         default=[], description="Names of flows; * and ? stand for any characters. Empty: any flow, agent or disk."

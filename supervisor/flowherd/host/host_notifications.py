@@ -1,7 +1,8 @@
 """Notifications of an agent about its own host, where no server of flowherd sends any: beside a Prefect 3 pool.
 
-It notices ends of its runs, runs that are stuck or near their memory limit, full disks, and output that waits. What is
-not well is kept in a file, and what is to be delivered in an outbox of files (flowherd/notify/file_outbox.py).
+It notices ends of its runs, runs that are stuck or near their memory limit, full disks, and output that waits; beside
+any server what became of supervisord's programs (program_watch.py). What is not well is kept in a file, and what is to
+be delivered in an outbox of files (flowherd/notify/file_outbox.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from flowherd.host.delivery.journal_reader import BATCH_BYTES, read_batch
 from flowherd.host_figures import read_host
 from flowherd.notify.changes import Condition, LastingTroubles, Look, Relief, Trouble, ended
 from flowherd.notify.delivery import Delivery
-from flowherd.notify.ends import End, notice_of_end
+from flowherd.notify.ends import End, EndNotice, notice_of_end
 from flowherd.notify.file_outbox import DIRECTORY, FileOutbox
 from flowherd.notify.kinds import Kind
 from flowherd.notify.message import LAST_LINES, Notification, log_line, sentence, title
@@ -51,6 +52,12 @@ _TAIL_BYTES = 128 * 1024
 _GOOD = frozenset({RunState.SUCCESS, RunState.CACHED, RunState.MAPPED})
 
 
+def notifies_of_programs(loaded: LoadedSettings) -> bool:
+    """Return whether the agent notifies of supervisord's programs, of which no server knows."""
+    notify = loaded.settings.notify
+    return bool(notify.channels) and any(Kind.PROGRAM.value in rule.on for rule in notify.rules)
+
+
 def notifies(loaded: LoadedSettings) -> bool:
     """Return whether the agent notifies, by its settings: flowherd's own server does it itself."""
     notify = loaded.settings.notify
@@ -71,6 +78,7 @@ class HostNotifications:
         figures: Callable[[], Figures],
         living_runs: Callable[[], Sequence[Mapping[str, Any]]],
     ) -> None:
+        self._is_about_runs = notifies(loaded)
         self._loaded = loaded
         self._rules = loaded.settings.notify.checked_rules()
         self._name = name
@@ -94,7 +102,8 @@ class HostNotifications:
         try:
             with self._lock:
                 self._open()
-                self._look()
+                if self._is_about_runs:
+                    self._look()
         except Exception as error:  # whatever it is, the agent goes on
             self._working.failed(error)
         else:
@@ -102,7 +111,7 @@ class HostNotifications:
 
     def _reported(self, run: ReportedRun) -> None:
         """Notice the end of a run, which the backend has."""
-        if run.result not in BAD and run.result not in _GOOD:
+        if not self._is_about_runs or (run.result not in BAD and run.result not in _GOOD):
             return
         try:
             with self._lock:
@@ -110,6 +119,25 @@ class HostNotifications:
                 self._take_end(run)
         except Exception as error:  # whatever it is, the end is delivered
             self._working.failed(error)
+
+    def known(self, key: str) -> Condition | None:
+        """Return what is not well of a program."""
+        with self._lock:
+            self._open()
+            return self._known.get(key)
+
+    def tell(self, key: str, notice: EndNotice) -> None:
+        """Notify of a change of a program. Raises OSError if it cannot be written down."""
+        with self._lock:
+            self._open()
+            fields = {"agent": self._name, **notice.fields}
+            self._send(notice.kind, self._about, notice.title, over=notice.over, again=notice.again, **fields)
+            self._keep(key, notice.condition)
+
+    def forget(self, key: str) -> None:
+        """Forget what was not well of a program, without a notification."""
+        with self._lock:
+            self._keep(key, None)
 
     def follow(self, measures: Measures) -> None:
         """Have `measures` say which runs have ended, and when the agent stops."""
@@ -174,7 +202,7 @@ class HostNotifications:
         look = self._found()
         troubles = [each for each in look.troubles if each.kind in wanted]
         look = Look(troubles=troubles, reliefs=look.reliefs)
-        known = {key: each for key, each in self._known.items() if not key.startswith("flow:")}
+        known = {key: each for key, each in self._known.items() if not key.startswith(("flow:", "program:"))}
         for trouble, since in self._lasting.begun(known, look, time.time()):
             self._send(trouble.kind, trouble.about, trouble.title, since=since or None, **trouble.fields)
             self._keep(trouble.key, Condition(key=trouble.key, kind=trouble.kind, since=since))

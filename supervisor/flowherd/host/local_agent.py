@@ -23,7 +23,8 @@ from flowherd.flow_run import as_flow_run
 from flowherd.host.agent_ties import AgentTies
 from flowherd.host.class_choices import ClassChoices, asked_for_variables, changed_run_config, is_overridden
 from flowherd.host.host import Host
-from flowherd.host.host_notifications import HostNotifications, notifies
+from flowherd.host.host_notifications import HostNotifications, notifies, notifies_of_programs
+from flowherd.host.program_watch import ProgramWatch
 from flowherd.host.run_process import RunProcess
 from flowherd.host.run_surroundings import HostOptions
 from flowherd.supervisord.local_agent_section import local_agent_section
@@ -97,11 +98,13 @@ class LocalAgent(Agent):
             ),
         )
         self._own_notifications: HostNotifications | None = None
-        if notifies(self.loaded):
+        if notifies(self.loaded) or notifies_of_programs(self.loaded):
             figures, living_runs = self._own_host.figures, self._own_host.living_runs
             notifications = HostNotifications(self.loaded, self.name, self.labels, figures, living_runs)
             notifications.follow(self._own_connection.measures)
             self._own_notifications = notifications
+        tally, settle_s = self._own_connection.measures.tally, self.loaded.settings.notify.after
+        self._own_programs = ProgramWatch(self.loaded.paths.state_dir, tally, self._own_notifications, settle_s)
 
     def deploy_flow(self, flow_run: FlowRun) -> str:
         """Start the flow run's runner; its process is named in what this returns, as in "PID: 1234".
@@ -123,6 +126,7 @@ class LocalAgent(Agent):
                     self.logger.info(f"Process PID {process.pid} returned non-zero exit code")
         if self._own_notifications is not None:
             self._own_notifications.tick()
+        self._own_programs.tick()
         super().heartbeat()
 
     def populate_env_vars(self, flow_run: FlowRun, run_config: Any = None) -> dict[str, str]:

@@ -104,6 +104,10 @@ FAMILIES: Sequence[Family] = (
     _gauge("spool_limit_bytes", AGENT, "Output from which on nothing is claimed; missing if there is no limit."),
     _gauge("notifications_waiting", SERVER, "Notifications that are not delivered; missing if none are.", "channel"),
     _gauge("database_bytes", SERVER, "Size of the database."),
+    # Programs of supervisord, as its event listener has logged them.
+    _counter("program_ends", AGENT, "Ends of supervisord's programs.", "program", "cause"),
+    _gauge("program_up", AGENT, "1 while supervisord's program is running.", "program"),
+    _counter("program_events_lost", AGENT, "Events of supervisord that its event listener has not seen."),
     # The host.
     _gauge("host_cpus", BOTH, "Processors of the host."),
     _gauge("host_load1", BOTH, "Load average of the host over one minute."),

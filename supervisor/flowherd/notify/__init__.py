@@ -7,6 +7,7 @@ channels      the places to which notifications go: a command, a webhook, an app
 signature     the signature of a webhook's request
 pace          how often a channel is used, and when a failed delivery is tried again
 delivery      one thread per channel, which delivers what waits in an outbox
+programs      from the log of supervisord's programs to a notification
 ends          from the end of a run to a notification
 changes       what has changed for the worse or for the better, so that only changes are notified
 thresholds    from when on, and until when, something is worth a notification

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 #: The same words, as a type of settings.
 KindName = Literal[
-    "failed", "recovered", "late", "missed", "stuck", "near-limit", "lost", "agent-away", "disk", "spool"
+    "failed", "recovered", "late", "missed", "stuck", "near-limit", "lost", "agent-away", "disk", "spool", "program"
 ]
 
 
@@ -34,6 +34,8 @@ class Kind(str, Enum):
     DISK = "disk"
     #: An agent has much output that the server does not have yet.
     SPOOL = "spool"
+    #: A program that supervisord watches ended badly, or supervisord has given up starting it.
+    PROGRAM = "program"
 
     __str__ = str.__str__
 
