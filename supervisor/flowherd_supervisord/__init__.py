@@ -14,6 +14,7 @@ stop supervisord or supervisorctl: what is wrong is reported when a method is ca
 agent_socket     the requests to an agent, and one that waits for the answer
 loop_request     a request that never holds up supervisord's loop
 rpc_values       values as supervisord's XML-RPC can send them
+program_ends     how programs have ended, for the event listener
 rpc_methods      the methods flowherd.METHOD of supervisord's XML-RPC
 control_command  the command `flowherd` of supervisorctl
 shown            what supervisorctl shows, as text

@@ -28,8 +28,8 @@ class ProgramEnds:
             if (kind, self._take) not in events.callbacks:
                 events.subscribe(kind, self._take)
 
-    def since(self, serial: int) -> List[Dict[str, Any]]:
-        """Return the ends whose events have at least this serial number, oldest first.
+    def since(self, serial: int, most: int = MOST_ENDS) -> List[Dict[str, Any]]:
+        """Return the ends whose events have at least this serial number, the oldest first, `most` of them.
 
         Each has serial, program, group, pid (0 if it was never started), started and ended (seconds since the epoch,
         0 if not known), exit_code (-1: a signal; missing if it ended too soon) and spawn_error.
@@ -40,6 +40,8 @@ class ProgramEnds:
             number = getattr(event, "serial", None)
             if isinstance(number, int) and number >= serial:
                 found.append(dict(end, serial=number))
+            if len(found) >= most:
+                break
         return found
 
     def _take(self, event: Any) -> None:

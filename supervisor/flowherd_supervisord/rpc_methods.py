@@ -117,12 +117,12 @@ class FlowherdInterface:
         """Make the agent read its settings again; return changed, needs_restart, refused, and all of it as lines."""
         return self._ask("POST", "reload", {}, lambda answer: answer["reload"])
 
-    def program_ends(self, serial: int = 0) -> List[Any]:
-        """Return how the programs of supervisord have ended, from the event with this serial number on.
+    def program_ends(self, serial: int = 0, limit: int = 100) -> List[Any]:
+        """Return how the programs of supervisord have ended, from the event with this serial number on, oldest first.
 
         For the event listener; without an agent. Each has serial, program, group, pid, started, ended, exit_code.
         """
-        return list(sendable(self._ends.since(_whole(serial))))
+        return list(sendable(self._ends.since(_whole(serial), _whole(limit))))
 
     def _ask(
         self, method: str, path: str, query: Dict[str, Any], shape: Callable[[Answer], Any] = lambda answer: answer

@@ -148,7 +148,7 @@ def test_an_unknown_run_is_not_found(command: CommandLine, server: None) -> None
 def test_a_program_of_supervisord_is_explained_from_the_listeners_log(command: CommandLine) -> None:
     """Without a server; a name without its group is enough if it is the only one."""
     missing = command("explain", "--program", "web", code=4)
-    assert "[eventlistener:flowherd]" in missing.stderr
+    assert "[eventlistener:flowherd-listener]" in missing.stderr
     state_dir = command.home / "agents" / "worker"
     state_dir.mkdir(parents=True)
     log = ProgramLog(state_dir / DIRECTORY)

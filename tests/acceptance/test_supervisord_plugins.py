@@ -395,3 +395,13 @@ def test_a_killed_agent_is_reported_and_found_again(scene: Scene, patient: str) 
     assert "patient" in scene.flowherd("runs")
     assert "Cancelling" in scene.flowherd("cancel", patient)
     assert scene.command.wait_for_ends([patient])[patient]["state"] == "Cancelled"
+
+
+def test_the_printed_listener_logs_what_becomes_of_programs(scene: Scene) -> None:
+    """Beside the agent's own program, whose name it must not have."""
+    found = wait_until(
+        lambda: json.loads(scene.command("explain", "--program", "flowherd", "--json", code=None).stdout or "{}"),
+        what=lambda: scene.supervisord.control("status"),
+    )
+    assert {"running"} <= {each["what"] for each in found["entries"]}
+    assert "flowherd-listener" in scene.supervisord.control("status")

@@ -27,7 +27,7 @@ MAIN = """
 logfile={place}/supervisord.log
 pidfile={place}/supervisord.pid
 childlogdir={place}
-[eventlistener:flowherd]
+[eventlistener:flowherd-listener]
 command={python} -m flowherd.supervisord.event_listener {place}
 events=PROCESS_STATE
 buffer_size={buffer_size}
@@ -200,7 +200,7 @@ def test_without_an_answer_of_supervisord_no_more_is_said_than_is_known(watched:
 
 def test_a_kill_of_the_listener_loses_nothing_that_supervisord_still_has(watched: dict[str, Watched]) -> None:
     one = watched["plain"]
-    os.kill(one.call("getProcessInfo", "flowherd:flowherd")["pid"], signal.SIGKILL)
+    os.kill(one.call("getProcessInfo", "flowherd-listener:flowherd-listener")["pid"], signal.SIGKILL)
     before = len(one.entries("broken"))
     one.call("startProcess", "all:broken")
     wait_until(lambda: len(one.entries("broken")) == before + 2, what="start and end of the program are logged")
@@ -216,7 +216,7 @@ def test_a_listener_that_hangs_holds_up_nobody_and_what_it_missed_is_counted(tmp
     with running_supervisord(place, text) as supervisord:
         one = Watched(supervisord)
         one.wait_for("short", "exited")
-        listener = one.call("getProcessInfo", "flowherd:flowherd")["pid"]
+        listener = one.call("getProcessInfo", "flowherd-listener:flowherd-listener")["pid"]
         os.kill(listener, signal.SIGSTOP)
         for _ in range(4):
             one.call("startProcess", "short")

@@ -8,8 +8,10 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from supervisor import events  # type: ignore[attr-defined]
 
 from flowherd.programs import program_log
 from flowherd.programs.entry import BACKOFF, EXITED, STOPPED, ProgramEntry
@@ -27,6 +29,7 @@ from flowherd.supervisord.agents_user import as_owner
 from flowherd.supervisord.logged_ends import find_end
 from flowherd.supervisord.program_verdict import KnownEnd, OomKills, entry_of
 from flowherd.supervisord.supervisord_events import Event, Inbox, Losses, read_event
+from flowherd_supervisord.program_ends import ProgramEnds
 
 
 def entry(number: int) -> ProgramEntry:
@@ -90,6 +93,28 @@ def test_root_writes_as_the_user_to_whom_the_directory_belongs() -> None:
         with pytest.raises(PermissionError), as_owner(of_user):
             ProgramLog(of_user / DIRECTORY).add(entry(1))
         assert (list(of_root.iterdir()), os.geteuid(), os.getegid()) == ([], 0, 0)
+
+
+def test_the_plugin_in_supervisord_notes_ends_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber that raises would end supervisord's loop; a reload of supervisord forgets all subscribers."""
+    monkeypatch.setattr(events, "callbacks", [])
+    ends = ProgramEnds()
+    for _ in range(2):
+        ends.subscribe()
+    assert len(events.callbacks) == 3
+    group = SimpleNamespace(config=SimpleNamespace(name="shop"))
+    told = {"pid": 7, "exitstatus": -1, "laststart": 1.0, "laststop": 2.0, "spawnerr": None, "backoff": 0}
+    process = SimpleNamespace(config=SimpleNamespace(name="web"), group=group, **told)
+    event = events.ProcessStateExitedEvent(process, 20, False)
+    events.notify(event)
+    events.notify(events.ProcessStateBackoffEvent(SimpleNamespace(backoff=1), 10))
+    assert ends.since(0) == []
+    event.serial = 5
+    end = {"program": "web", "group": "shop", "pid": 7, "started": 1.0, "ended": 2.0, "exit_code": -1}
+    assert ends.since(5) == [{**end, "spawn_error": "", "serial": 5}] and ends.since(6) == []
+    events.clear()
+    ends.subscribe()
+    assert len(events.callbacks) == 3
 
 
 def test_missing_numbers_are_lost_events_and_repeated_ones_are_not() -> None:

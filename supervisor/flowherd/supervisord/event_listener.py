@@ -1,6 +1,6 @@
 """supervisord's event listener: logs what becomes of the programs that supervisord watches.
 
-    [eventlistener:flowherd]
+    [eventlistener:flowherd-listener]
     command=/opt/flowherd/bin/python -m flowherd.supervisord.event_listener STATE_DIRECTORY
     events=PROCESS_STATE
     buffer_size=500
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
         return _USAGE
     if "SUPERVISOR_ENABLED" not in environ:
         print(
-            "the event listener is started by supervisord, as command= of a section [eventlistener:flowherd]; "
+            "the event listener is started by supervisord, as command= of a section [eventlistener:flowherd-listener]; "
             "`flowherd install supervisord` prints one",
             file=sys.stderr,
         )

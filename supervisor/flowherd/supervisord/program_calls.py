@@ -30,7 +30,7 @@ class ProgramCalls:
 
     def noted_end(self, serial: int) -> Mapping[str, Any] | None:
         """Return what flowherd's plugin in supervisord has noted with the event of this number."""
-        found = self._call(f"{self._namespace}.program_ends", serial)
+        found = self._call(f"{self._namespace}.program_ends", serial, 1)
         ends = found if isinstance(found, list) else []
         return next((end for end in ends if isinstance(end, dict) and end.get("serial") == serial), None)
 

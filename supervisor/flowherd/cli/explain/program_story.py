@@ -71,7 +71,8 @@ def _named(name: str, entries: Sequence[ProgramEntry]) -> list[ProgramEntry]:
     if not names:
         raise CommandError(
             "no log of programs was found on this host. supervisord's event listener writes it: see the section "
-            "[eventlistener:flowherd] in docs/how-to/watch-supervisords-programs.md; --state-dir names another agent's",
+            "[eventlistener:flowherd-listener] in docs/how-to/watch-supervisords-programs.md; --state-dir names the "
+            "directory of another agent",
             NOT_FOUND,
         )
     # "worker" for "shop:worker", if no other program is called that.

@@ -120,7 +120,7 @@ def supervisord(
         log_file=log_file,
     )
     socket, shown = control_socket(loaded, user), str(interpreter or "")
-    sections = plugin_sections(socket, are_on=plugins, line=line, interpreter=shown)
+    sections = plugin_sections(socket, made, are_on=plugins, line=line, interpreter=shown)
     print_file(supervisord_section(made).rstrip() + "\n\n" + sections.rstrip())
 
 
