@@ -7,13 +7,21 @@ supervisord's own events (supervisor.events.subscribe) can note them. It changes
 
 import collections
 import threading
+import time
 from typing import Any, Deque, Dict, List, Tuple
 
 from supervisor import events  # type: ignore[attr-defined]
 
-#: Number of ends that are kept; older ones are forgotten.
+#: Number of ends and starts that are kept; older ones are forgotten.
 MOST_ENDS = 500
-_ENDS = (events.ProcessStateExitedEvent, events.ProcessStateStoppedEvent, events.ProcessStateBackoffEvent)
+#: Starts and FATAL too, for their times: an event may reach its listener much later.
+_NOTED = (
+    events.ProcessStateRunningEvent,
+    events.ProcessStateExitedEvent,
+    events.ProcessStateStoppedEvent,
+    events.ProcessStateBackoffEvent,
+    events.ProcessStateFatalEvent,
+)
 
 
 class ProgramEnds:
@@ -24,15 +32,15 @@ class ProgramEnds:
 
     def subscribe(self) -> None:
         """Take note of ends from now on; again after a reload of supervisord, which forgets all subscribers."""
-        for kind in _ENDS:
+        for kind in _NOTED:
             if (kind, self._take) not in events.callbacks:
                 events.subscribe(kind, self._take)
 
     def since(self, serial: int, most: int = MOST_ENDS) -> List[Dict[str, Any]]:
         """Return the ends whose events have at least this serial number, the oldest first, `most` of them.
 
-        Each has serial, program, group, pid (0 if it was never started), started and ended (seconds since the epoch,
-        0 if not known), exit_code (-1: a signal; missing if it ended too soon) and spawn_error.
+        Each has serial, at (when it happened, seconds since the epoch), program, group, pid (0 if it was never
+        started), started (0 if not known), exit_code (-1: a signal; missing if it ended too soon) and spawn_error.
         """
         found = []
         for event, end in list(self._ends):
@@ -49,11 +57,11 @@ class ProgramEnds:
             process, group = event.process, event.process.group
             code = process.exitstatus
             end = {
+                "at": time.time(),
                 "program": str(process.config.name),
                 "group": str(process.config.name if group is None else group.config.name),
                 "pid": int(process.pid or 0),
                 "started": float(process.laststart or 0),
-                "ended": float(process.laststop or 0),
                 "exit_code": code if isinstance(code, int) else None,
                 "spawn_error": str(process.spawnerr or ""),
             }

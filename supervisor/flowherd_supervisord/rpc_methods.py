@@ -120,7 +120,8 @@ class FlowherdInterface:
     def program_ends(self, serial: int = 0, limit: int = 100) -> List[Any]:
         """Return how the programs of supervisord have ended, from the event with this serial number on, oldest first.
 
-        For the event listener; without an agent. Each has serial, program, group, pid, started, ended, exit_code.
+        For the event listener; without an agent. Each has serial, at, program, group, pid,
+        started, exit_code, spawn_error; starts and FATAL are among them.
         """
         return list(sendable(self._ends.since(_whole(serial), _whole(limit))))
 

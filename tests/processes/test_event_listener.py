@@ -84,7 +84,7 @@ class Watched:
 
     supervisord: Supervisord
 
-    def call(self, method: str, *arguments: str) -> Any:
+    def call(self, method: str, *arguments: object) -> Any:
         """Call a method of supervisord's XML-RPC."""
         with self.supervisord.proxy() as proxy:
             return getattr(proxy, f"supervisor.{method}")(*arguments)
@@ -172,6 +172,8 @@ def test_an_end_is_logged_with_its_cause(
         assert "stopwaitsecs" in found.evidence
     if kind == "plugin" and what == "exited":
         assert found.started is not None and found.started < found.at
+        times = [each.at for each in watched[kind].entries(program)]
+        assert times == sorted(times)
 
 
 def test_a_kill_for_memory_is_proven_by_the_programs_own_cgroup(
@@ -202,7 +204,7 @@ def test_a_kill_of_the_listener_loses_nothing_that_supervisord_still_has(watched
     one = watched["plain"]
     os.kill(one.call("getProcessInfo", "flowherd-listener:flowherd-listener")["pid"], signal.SIGKILL)
     before = len(one.entries("broken"))
-    one.call("startProcess", "all:broken")
+    one.call("startProcess", "all:broken", False)
     wait_until(lambda: len(one.entries("broken")) == before + 2, what="start and end of the program are logged")
     assert one.entries("broken")[-1].exit_code == 3
     assert [each for each in one.entries() if each.what == LOST] == []
@@ -219,7 +221,7 @@ def test_a_listener_that_hangs_holds_up_nobody_and_what_it_missed_is_counted(tmp
         listener = one.call("getProcessInfo", "flowherd-listener:flowherd-listener")["pid"]
         os.kill(listener, signal.SIGSTOP)
         for _ in range(4):
-            one.call("startProcess", "short")
+            one.call("startProcess", "short", False)
             wait_until(lambda: one.call("getProcessInfo", "short")["statename"] == "EXITED")
         os.kill(listener, signal.SIGCONT)
         lost = one.wait_for("", LOST)

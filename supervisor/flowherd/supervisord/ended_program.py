@@ -35,9 +35,9 @@ class EndedPrograms:
             return None
         if what == RUNNING and event.pid:
             self._memory.running(event.program, event.pid)
-        end, oom = KnownEnd(pid=event.pid), OomKills()
+        end, oom = self._noted(event), OomKills()
         if what in ENDS:
-            end, oom = self._known(event), self._memory.kills(event.program)
+            end, oom = self._with_log(event, end), self._memory.kills(event.program)
         return entry_of(what, event.program, event.at, event.expected, end, oom)
 
     def lost(self, at: float, count: int) -> ProgramEntry:
@@ -45,11 +45,10 @@ class EndedPrograms:
         text = f"{count} event{'' if count == 1 else 's'} of supervisord {'is' if count == 1 else 'are'} missing here."
         return ProgramEntry(at=at, program="", what=LOST, message=text, count=count)
 
-    def _known(self, event: Event) -> KnownEnd:
-        end = self._noted(event)
+    def _with_log(self, event: Event, end: KnownEnd) -> KnownEnd:
         if end.spawn_error or (end.exit_code is not None and end.exit_code >= 0):
             return end
-        found = find_end(self._calls.log_tail(), event.process, end.pid, end.ended or event.at)
+        found = find_end(self._calls.log_tail(), event.process, end.pid, end.at or event.at)
         if found is None or (end.exit_code == -1 and found.exit_code != -1):
             return end
         return replace(
@@ -72,7 +71,7 @@ class EndedPrograms:
             return KnownEnd(
                 pid=pid or event.pid,
                 started=float(noted["started"]) or None,
-                ended=None if was_never_started else float(noted["ended"]) or None,
+                at=float(noted["at"]),
                 exit_code=None if code is None else int(code),
                 source="the exit status that supervisord has",
                 spawn_error=str(noted["spawn_error"]) if was_never_started else "",

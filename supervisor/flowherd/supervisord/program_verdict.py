@@ -26,8 +26,8 @@ class KnownEnd:
 
     pid: int | None = None
     started: float | None = None
-    #: When it ended, seconds since the epoch.
-    ended: float | None = None
+    #: When it ended, or what else has happened, seconds since the epoch.
+    at: float | None = None
     #: The exit code; -1 for a signal, as supervisord has it.
     exit_code: int | None = None
     #: Name of the signal.
@@ -64,7 +64,7 @@ def entry_of(
     reason, grade, evidence, message = _judged(what, program, expected, end, oom)
     is_end = what not in (RUNNING, FATAL)
     return ProgramEntry(
-        at=end.ended or at,
+        at=end.at or at,
         program=program,
         what=what,
         message=message,

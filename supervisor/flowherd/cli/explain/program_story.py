@@ -63,7 +63,9 @@ def _directories(paths: Any, state_dir: str | None) -> list[Path]:
 def _entries(directories: Sequence[Path]) -> list[ProgramEntry]:
     from flowherd.programs.program_log import read_log
 
-    return sorted((entry for place in directories for entry in read_log(place)), key=lambda entry: entry.at)
+    logs = [found for place in directories if (found := read_log(place))]
+    # One log is in order, even if a clock was set back meanwhile.
+    return logs[0] if len(logs) == 1 else sorted((entry for log in logs for entry in log), key=lambda entry: entry.at)
 
 
 def _named(name: str, entries: Sequence[ProgramEntry]) -> list[ProgramEntry]:
