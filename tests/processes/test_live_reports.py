@@ -73,7 +73,7 @@ def ask(server: ServerProcess, agent_id: str, action: str, **given: Any) -> str:
     return wait_until(lambda: [found] if (found := answer(server, order_id)) is not None else None, what=action)[0]
 
 
-@pytest.mark.parametrize("over", ["lane", "http"])
+@pytest.mark.parametrize("over", ["lane", pytest.param("http", marks=pytest.mark.full)])
 def test_the_figures_of_a_run_are_there_when_somebody_asks(
     server: ServerProcess, over: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
