@@ -199,6 +199,7 @@ def test_the_pages_are_reached_by_keys(browser: Browser, client: Client) -> None
         page.keyboard.type(run_id[:8])
         page.keyboard.press("Enter")
         expect(page).to_have_url(f"{client.server.url}/runs/{run_id}")
+        page.wait_for_load_state()
         # A key that is typed into a field is a letter.
         page.keyboard.press("/")
         page.keyboard.type("grc")

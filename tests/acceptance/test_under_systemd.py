@@ -77,6 +77,7 @@ def test_the_first_request_starts_the_agent_which_keeps_its_socket_over_a_restar
             command("restart")
             again = asked(place)
             assert (again["pid"], again["instance"] != first["instance"]) == (agent.pid, True)
+            wait_until(lambda: "READY=1" in manager.lines(), what="the end of the restart")
             assert manager.lines().index("RELOADING=1") < manager.lines().index("READY=1")
         finally:
             agent.terminate()
