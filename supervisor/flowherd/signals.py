@@ -27,6 +27,21 @@ _TERMINAL_GOES_S = 1.0
 _LOOK_S = 0.05
 
 
+def guarded(what: str, action: Callable[[], object]) -> Callable[[], None]:
+    """Return an action that logs its errors, as "Cannot {what}", and raises none: its thread is there for the next."""
+
+    @functools.wraps(action)
+    def act() -> None:
+        try:
+            action()
+        except Exception as error:
+            from loguru import logger
+
+            logger.opt(exception=True).error("Cannot {}: {!r}", what, error)
+
+    return act
+
+
 class Waker:
     """Wakes one waiting thread, from any thread or from a signal handler. A wake before the wait is not lost."""
 

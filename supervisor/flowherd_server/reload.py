@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from loguru import logger
 
@@ -14,7 +13,7 @@ from flowherd.config.reload_report import ALL_SETTINGS, Change, ReloadReport, Se
 from flowherd.config.settings import Server
 from flowherd.config.settings_changes import changed_settings, taking_over
 from flowherd.errors import FlowherdError
-from flowherd.signals import Actions
+from flowherd.signals import Actions, guarded
 from flowherd.thread_lines import thread_lines
 from flowherd_server.notify.notifier import NotifyOptions
 from flowherd_server.notify.reloaded_notifier import ReloadedNotifier
@@ -63,9 +62,9 @@ class ServerReload:
     def actions(self) -> Actions:
         """Return what the server does for each of these signals. The actions raise nothing."""
         return {
-            signal.SIGHUP: _guarded("reload", self.carry_out),
-            signal.SIGUSR1: _guarded("write the server's state", self._write_state),
-            signal.SIGUSR2: _guarded("open the log files again", _reopen),
+            signal.SIGHUP: guarded("reload", self.carry_out),
+            signal.SIGUSR1: guarded("write the server's state", self._write_state),
+            signal.SIGUSR2: guarded("open the log files again", _reopen),
         }
 
     def carry_out(self) -> ReloadReport:
@@ -114,14 +113,3 @@ class ServerReload:
 
 def _reopen() -> None:
     logger.info("SIGUSR2: the server's log goes to standard error, and to no file that could be opened again")
-
-
-def _guarded(what: str, action: Callable[[], object]) -> Callable[[], None]:
-    @functools.wraps(action)
-    def act() -> None:
-        try:
-            action()
-        except Exception as error:  # the next signal must find the thread alive
-            logger.opt(exception=True).error("Cannot {}: {!r}", what, error)
-
-    return act

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from flowherd.agent import agent_log
 from flowherd.shown_text import one_line
-from flowherd.signals import Actions
+from flowherd.signals import Actions, guarded
 from flowherd.thread_lines import thread_lines
 
 if TYPE_CHECKING:
@@ -21,20 +20,10 @@ if TYPE_CHECKING:
 def signal_actions(agent: AgentParts) -> Actions:
     """Return what the agent does for each of these signals. The actions raise nothing."""
     return {
-        signal.SIGHUP: _guarded("reload", functools.partial(_reload, agent)),
-        signal.SIGUSR1: _guarded("write the agent's state", functools.partial(_write_state, agent)),
-        signal.SIGUSR2: _guarded("open the log file again", _reopen),
+        signal.SIGHUP: guarded("reload", lambda: _reload(agent)),
+        signal.SIGUSR1: guarded("write the agent's state", lambda: _write_state(agent)),
+        signal.SIGUSR2: guarded("open the log file again", _reopen),
     }
-
-
-def _guarded(what: str, action: Callable[[], None]) -> Callable[[], None]:
-    def act() -> None:
-        try:
-            action()
-        except Exception as error:  # the next signal must find the thread alive
-            logger.opt(exception=True).error("Cannot {}: {!r}", what, error)
-
-    return act
 
 
 def _reload(agent: AgentParts) -> None:

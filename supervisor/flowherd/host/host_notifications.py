@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from loguru import logger
 
@@ -30,7 +29,7 @@ from flowherd.notify.delivery import Delivery
 from flowherd.notify.ends import End, EndNotice, notice_of_end
 from flowherd.notify.file_outbox import DIRECTORY, FileOutbox
 from flowherd.notify.kinds import Kind
-from flowherd.notify.message import LAST_LINES, Notification, log_line, sentence, title
+from flowherd.notify.message import LAST_LINES, log_line, notification_of, sentence, title
 from flowherd.notify.rules import Subject, channels_for
 from flowherd.notify.thresholds import is_much_unsent, is_near_limit, is_nearly_full
 from flowherd.notify.wording import disk_title, memory_title, spool_title
@@ -260,17 +259,7 @@ class HostNotifications:
         chosen = channels_for(self._rules, names, kind, about, over=over, again=again)
         if not chosen or self._outbox is None or self._delivery is None:
             return
-        notification = Notification(
-            id=str(uuid4()),
-            kind=kind.value,
-            at=time.time(),
-            title=text,
-            over=None if over is None else over.value,
-            flow=about.flow,
-            labels=about.labels,
-            **fields,
-        )
-        self._outbox.add(notification, chosen)
+        self._outbox.add(notification_of(kind, about, text, over=over, **fields), chosen)
         self._delivery.wake()
 
     def _keep(self, key: str, condition: Condition | None) -> None:

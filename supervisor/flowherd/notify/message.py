@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
+from flowherd.notify.kinds import Kind
+from flowherd.notify.rules import Subject
 from flowherd.shown_text import one_line, storable
 from flowherd.web.terminal_text import plain_text
 
@@ -86,6 +88,21 @@ class Notification:
             yield from ("", "The end of its log:", *(f"  {line}" for line in self.last_lines))
         if self.link:
             yield from ("", self.link)
+
+
+def notification_of(kind: Kind, about: Subject, title: str, *, over: Kind | None = None, **fields: Any) -> Notification:
+    """Return a new notification, noticed now. With the kind "recovered", `over` is what is over."""
+    return Notification(
+        id=str(uuid4()),
+        kind=kind.value,
+        at=time.time(),
+        title=title,
+        over=None if over is None else over.value,
+        flow=about.flow,
+        project=about.project,
+        labels=about.labels,
+        **fields,
+    )
 
 
 def test_notification(where: str) -> Notification:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select
 
 from flowherd.notify.changes import Condition
 from flowherd.notify.ends import End, notice_of_end
 from flowherd.notify.kinds import Kind
-from flowherd.notify.message import LAST_LINES, Notification, log_line, sentence
+from flowherd.notify.message import LAST_LINES, log_line, notification_of, sentence
 from flowherd.notify.rules import Rule, Subject, channels_for
 from flowherd.notify.wording import missed_title
 from flowherd.states import RunState
@@ -49,18 +47,7 @@ class Desk:
         chosen = channels_for(self.rules, self.channels, kind, about, over=over, again=again)
         if not chosen:
             return
-        notification = Notification(
-            id=str(uuid4()),
-            kind=kind.value,
-            at=time.time(),
-            title=title,
-            over=None if over is None else over.value,
-            flow=about.flow,
-            project=about.project,
-            labels=about.labels,
-            **fields,
-        )
-        put(self.connection, notification, chosen)
+        put(self.connection, notification_of(kind, about, title, over=over, **fields), chosen)
 
     def run_link(self, run_id: str) -> str:
         """Return the address of a run's page."""

@@ -16,11 +16,11 @@ from flowherd.shown_times import spoken_span
 from flowherd.states import ACTIVE, FINISHED, RunState
 from flowherd.story.live import RunFigures
 from flowherd.story.order import LATE_AFTER
-from flowherd.story.records import RunRecord
 from flowherd.story.waiting import run_waits
 from flowherd_server.notify.found import Around, Found
+from flowherd_server.runs.story_records import run_record
 from flowherd_server.store.indexes import WAITS
-from flowherd_server.store.microseconds import SECOND_US, to_datetime
+from flowherd_server.store.microseconds import SECOND_US
 from flowherd_server.store.tables import AGENT, FLOW, FLOW_RUN, PROJECT
 
 #: Most runs that one look reads.
@@ -52,7 +52,9 @@ def _late(around: Around, found: Found, key: str, rows: list[RowMapping]) -> Non
     what = f"{first['flow']} is late: due {spoken_span((around.now_us - since) / SECOND_US)} ago, and not started{many}"
     fields = _fields(around, first)
     if key not in around.known:  # nobody else needs the reason
-        fields["sentence"] = sentence(" ".join(run_waits(_record(first), around.agents(), {}, around.now)))
+        fields["sentence"] = sentence(
+            " ".join(run_waits(run_record(first, first["flow"]), around.agents(), {}, around.now))
+        )
     found.trouble(key, Kind.LATE, what, _about(first), since / SECOND_US, count=len(rows), **fields)
 
 
@@ -100,6 +102,7 @@ def _runs() -> Select[Any]:
     names = (
         *("id", "name", "labels", "state", "state_message", "state_timestamp", "state_start_time", "flow_id"),
         *("agent_id", "created", "scheduled_start_time", "start_time", "end_time"),
+        *("repeats", "created_by"),
     )
     query = select(
         *(FLOW_RUN.c[name] for name in names),
@@ -137,18 +140,3 @@ def _fields(around: Around, row: RowMapping) -> dict[str, Any]:
         "agent": row["agent"],
         "link": around.run_link(row["id"]),
     }
-
-
-def _record(row: RowMapping) -> RunRecord:
-    names = ("created", "scheduled_start_time", "state_start_time", "start_time", "end_time")
-    times: dict[str, Any] = {name: None if row[name] is None else to_datetime(row[name]) for name in names}
-    return RunRecord(
-        id=row["id"],
-        name=row["name"],
-        state=row["state"],
-        message=row["state_message"],
-        flow=row["flow"],
-        labels=tuple(row["labels"]),
-        agent_id=row["agent_id"],
-        **times,
-    )
