@@ -14,8 +14,9 @@ from functools import partial
 from typing import Callable, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Tuple, Union
 
 from flowherd_runner import osapi
+from flowherd_runner.contract.fields import SpecError
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
-from flowherd_runner.contract.spec import RunLimits, RunSpec, SpecError, spec_of
+from flowherd_runner.contract.spec import RunLimits, RunSpec, spec_of
 from flowherd_runner.contract.variables import (
     FLOW_NAME_VARIABLE,
     KIND_COMMAND,

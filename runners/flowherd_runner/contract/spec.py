@@ -36,6 +36,8 @@ The agent writes it and syncs it to the disk before the claim. What the runner r
     log_level      int | null: level of the root logger of Python code; null leaves it as it is in a script, and keeps
                    records from INFO on until the code configures logging. Runners of 0.1.0 take null for 20 (INFO)
     cgroup         str | null: directory of the run's own cgroup (v2), which the runner enters
+    isolation      object: what keeps the run apart (isolation.py); without it nothing but its process tree
+    weights        object: how much of the host it gets beside others (weights.py)
 
 The object `agent` is the agent's own; no runner reads it:
 
@@ -62,9 +64,12 @@ import math
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
+from flowherd_runner.contract.fields import Fields, SpecError
 from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, decode_content, read_content
+from flowherd_runner.contract.isolation import IF_MISSING, LEVELS, NETWORKS, Isolation
 from flowherd_runner.contract.journal import MAX_JOURNAL_BYTES, MAX_LINE_BYTES
 from flowherd_runner.contract.variables import KIND_PREFECT
+from flowherd_runner.contract.weights import Weights
 
 DEFAULT_GRACE_S = 10.0
 #: Room for notices and for one longest line; a smaller journal would be useless.
@@ -75,10 +80,6 @@ _MOVED_MODULES = {
     "flowherd_runner.prefect.warm": "flowherd_runner.kinds.prefect1.warm",
     "flowherd_runner.prefect3.warm": "flowherd_runner.kinds.prefect3.warm",
 }
-
-
-class SpecError(ValueError):
-    """spec.json does not have the contract's shape, so the run cannot be prepared at all."""
 
 
 class RunLimits(NamedTuple):
@@ -140,6 +141,8 @@ class RunSpec(NamedTuple):
     max_journal_bytes: int = MAX_JOURNAL_BYTES
     log_level: Optional[int] = None
     cgroup: Optional[str] = None
+    isolation: Isolation = Isolation()
+    weights: Weights = Weights()
     agent: AgentKeys = AgentKeys()
 
 
@@ -157,7 +160,7 @@ def spec_of(content: bytes) -> RunSpec:
         value = decode_content(content, SPEC_FILE)
     except ValueError as error:
         raise SpecError(str(error)) from error
-    return _parse(_Fields(value, tolerant=False), AgentKeys())
+    return _parse(Fields(value, tolerant=False), AgentKeys())
 
 
 def parse_spec(value: Mapping[str, Any]) -> RunSpec:
@@ -165,7 +168,7 @@ def parse_spec(value: Mapping[str, Any]) -> RunSpec:
 
     Raises SpecError, which names the key, for a value that a runner would need and cannot use.
     """
-    return _parse(_Fields(value, tolerant=False), _parse_agent_keys(value))
+    return _parse(Fields(value, tolerant=False), _parse_agent_keys(value))
 
 
 def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
@@ -173,14 +176,21 @@ def salvage_spec(value: Mapping[str, Any]) -> RunSpec:
 
     For an agent, which must look after the run in any case. Names are made sendable: see `_sendable`.
     """
-    spec = _parse(_Fields(value, tolerant=True), _parse_agent_keys(value))
+    spec = _parse(Fields(value, tolerant=True), _parse_agent_keys(value))
     return spec._replace(flow_run_name=_sendable(spec.flow_run_name), flow_name=_sendable(spec.flow_name))
 
 
 def spec_to_json(spec: RunSpec) -> Dict[str, Any]:
     """Return the JSON object of spec.json."""
     limits = {name: limit for name, limit in spec.limits._asdict().items() if limit is not None}
-    return dict(spec._asdict(), limits=limits, agent=dict(spec.agent._asdict()))
+    weights = {name: weight for name, weight in spec.weights._asdict().items() if weight is not None}
+    return dict(
+        spec._asdict(),
+        limits=limits,
+        isolation=dict(spec.isolation._asdict()) if spec.isolation.wanted else {},
+        weights=weights,
+        agent=dict(spec.agent._asdict()),
+    )
 
 
 def current_module(name: str) -> str:
@@ -206,7 +216,7 @@ def _is_number(value: object) -> bool:
     )
 
 
-def _parse(fields: "_Fields", agent: AgentKeys) -> RunSpec:
+def _parse(fields: Fields, agent: AgentKeys) -> RunSpec:
     limits = fields.nested("limits")
     return RunSpec(
         flow_run_id=fields.required("flow_run_id", str, ""),
@@ -242,7 +252,32 @@ def _parse(fields: "_Fields", agent: AgentKeys) -> RunSpec:
         max_journal_bytes=max(_LEAST_JOURNAL_BYTES, fields.whole("max_journal_bytes", MAX_JOURNAL_BYTES)),
         log_level=fields.whole("log_level", None),
         cgroup=fields.value("cgroup", str, None),
+        isolation=_isolation(fields.nested("isolation")),
+        weights=_weights(fields.nested("weights")),
         agent=agent,
+    )
+
+
+def _isolation(fields: Fields) -> Isolation:
+    return Isolation(
+        level=fields.one_of("level", LEVELS),
+        network=fields.one_of("network", NETWORKS),
+        if_missing=fields.one_of("if_missing", IF_MISSING),
+        write=fields.strings("write"),
+        hide=fields.strings("hide"),
+        covered=fields.strings("covered"),
+        keep=fields.strings("keep"),
+        floor=fields.one_of("floor", LEVELS),
+    )
+
+
+def _weights(fields: Fields) -> Weights:
+    cpu = fields.source.get("cpu")
+    return Weights(
+        cpu=float(cpu) if is_positive_number(cpu) else None,  # type: ignore[arg-type]
+        nice=fields.value("nice", int, None),
+        io=fields.value("io", str, None),
+        oom_score_adj=fields.value("oom_score_adj", int, None),
     )
 
 
@@ -254,7 +289,7 @@ def _agents_limit(limits: Mapping[str, Any], name: str) -> Any:
 def _parse_agent_keys(value: Mapping[str, Any]) -> AgentKeys:
     """Read the agent's own keys; a damaged one gets its default, also for a runner, which does not use them."""
     given = value.get("agent")
-    fields = _Fields(given if isinstance(given, dict) else _agent_object_of_0_1_0(value), tolerant=True)
+    fields = Fields(given if isinstance(given, dict) else _agent_object_of_0_1_0(value), tolerant=True)
     has_engine = fields.value("has_engine", bool, False)
     return AgentKeys(
         claim=_sendable(fields.value("claim", str, "")),
@@ -287,64 +322,3 @@ def _agent_object_of_0_1_0(value: Mapping[str, Any]) -> Dict[str, Any]:
 def _sendable(text: str) -> str:
     """`text` as it can be shown and sent: JSON can hold halves of characters (lone surrogates), UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-class _Fields:
-    """Reads the values of one JSON object and checks the type of each; null counts as absent.
-
-    Raises SpecError for a value of another type, or with `tolerant` returns the default in its place.
-    """
-
-    def __init__(self, source: Mapping[str, Any], tolerant: bool) -> None:
-        self.source = source
-        self._tolerant = tolerant
-
-    def required(self, key: str, kind: type, fallback: Any) -> Any:
-        """A value that must be there; a tolerant reader gets `fallback` without it."""
-        if self.source.get(key) is None and not self._tolerant:
-            raise SpecError("the spec has no {}".format(key))
-        return self.value(key, kind, fallback)
-
-    def value(self, key: str, kind: type, default: Any) -> Any:
-        found = self.source.get(key)
-        if found is None:
-            return default
-        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-            return self._damaged("{} in the spec is not of type {}: {!r}".format(key, kind.__name__, found), default)
-        return found
-
-    def nested(self, key: str) -> "_Fields":
-        return _Fields(self.value(key, dict, {}), self._tolerant)
-
-    def seconds(self, key: str, default: Any) -> Any:
-        """A duration; MAX_SECONDS is as good as unlimited, so a longer one is cut to it."""
-        whole = isinstance(self.source.get(key), int)  # JSON has one kind of number
-        found = self._not_negative(key, self.value(key, int if whole else float, default), default)
-        return None if found is None else float(min(found, MAX_SECONDS))
-
-    def whole(self, key: str, default: Any) -> Any:
-        return self._not_negative(key, self.value(key, int, default), default)
-
-    def strings(self, key: str) -> Tuple[str, ...]:
-        found = self.value(key, list, [])
-        if not all(isinstance(item, str) for item in found):
-            found = self._damaged("{} in the spec is not a list of strings".format(key), [])
-        return tuple(found)
-
-    def strings_by_name(self, key: str) -> Dict[str, str]:
-        found: Dict[str, str] = self.value(key, dict, {})
-        for name, item in found.items():
-            if not isinstance(item, str) or not name or "=" in name or "\0" in name + item:
-                self._damaged("{} in the spec has no usable value for {!r}".format(key, name), None)
-                return {}
-        return found
-
-    def _not_negative(self, key: str, found: Any, default: Any) -> Any:
-        if found is not None and not 0 <= found < float("inf"):
-            return self._damaged("{} in the spec is negative or no number: {!r}".format(key, found), default)
-        return found
-
-    def _damaged(self, what: str, default: Any) -> Any:
-        if not self._tolerant:
-            raise SpecError(what)
-        return default

@@ -20,7 +20,8 @@ from flowherd.host.processes.interpreters import program_of
 from flowherd.parameter_names import complaints
 from flowherd.trace_context import TRACEPARENT, traceparent
 from flowherd.values import FlowRun, Runtime, deciding_task_run
-from flowherd_runner.contract.spec import AgentKeys, RunSpec, SpecError, duration_s, parse_spec, spec_to_json
+from flowherd_runner.contract.fields import SpecError
+from flowherd_runner.contract.spec import AgentKeys, RunSpec, duration_s, parse_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_COMMAND
 
 

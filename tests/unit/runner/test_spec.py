@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from flowherd_runner.contract.fields import SpecError
 from flowherd_runner.contract.files import MAX_SECONDS, SPEC_FILE, write_json
+from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import (
     AgentKeys,
     RunLimits,
     RunSpec,
-    SpecError,
     duration_s,
     is_positive_number,
     parse_spec,
@@ -22,6 +23,7 @@ from flowherd_runner.contract.spec import (
     spec_of,
     spec_to_json,
 )
+from flowherd_runner.contract.weights import Weights
 
 LEAST = {"flow_run_id": "id", "kind": "command", "target": {"argv": ["true"]}}
 BAD = [
@@ -41,6 +43,9 @@ BAD = [
     {"limits": {"cpu_time_s": True}},
     {"grace_s": "soon"},
     {"kind_file": ["x"]},
+    {"isolation": "sealed"},
+    {"isolation": {"level": "guarded"}},
+    {"weights": {"nice": "low"}},
 ]
 WHOLE = RunSpec(
     flow_run_id="id",
@@ -70,10 +75,13 @@ WHOLE = RunSpec(
     max_journal_bytes=20000,
     log_level=10,
     cgroup="/sys/fs/cgroup/x",
+    isolation=Isolation("sealed", "none", "weaker", ("/w",), ("/h",), ("/c",), ("/k",), "private"),
+    weights=Weights(1.5, 5, "idle", 300),
     agent=AgentKeys(
         "claim", "attempt", "task", "/python", ("json",), True, False, False, False, ("odd",), True, 7, ("db",)
     ),
 )
+PARTS: tuple[tuple[Any, Any], ...] = ((WHOLE.isolation, Isolation()), (WHOLE.weights, Weights()))
 WRITTEN = json.loads(json.dumps(spec_to_json(WHOLE)))
 #: As an agent of 0.1.0 wrote the keys that only agents read.
 OF_0_1_0 = {
@@ -99,7 +107,7 @@ def test_what_is_written_is_read_again(read: Any) -> None:
 
 
 def test_no_field_of_the_value_is_left_at_its_default_in_the_test_above() -> None:
-    for whole, least in ((WHOLE, RunSpec("")), (WHOLE.limits, RunLimits()), (WHOLE.agent, AgentKeys())):
+    for whole, least in ((WHOLE, RunSpec("")), (WHOLE.limits, RunLimits()), (WHOLE.agent, AgentKeys()), *PARTS):
         assert [name for name in whole._fields if getattr(whole, name) == getattr(least, name)] == []
 
 
@@ -115,8 +123,9 @@ def test_whole_numbers_serve_as_seconds_and_the_longest_duration_is_ten_years() 
 
 @pytest.mark.parametrize("bad", BAD, ids=str)
 def test_a_wrong_value_is_refused_by_name(bad: dict[str, Any]) -> None:
-    limits = bad.get("limits")
-    name = next(iter(limits if isinstance(limits, dict) else bad))
+    key, value = next(iter(bad.items()))
+    nested = isinstance(value, dict) and key in ("limits", "isolation", "weights")
+    name = list(value)[-1] if nested else key
     with pytest.raises(SpecError, match=name):
         parse_spec({**LEAST, **bad})
 
