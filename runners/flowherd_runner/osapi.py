@@ -35,7 +35,7 @@ def die_with_parent(parent: int) -> None:
     Survives execve(2) but not a change of credentials, so it comes after setuid.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the call
+    if os.getppid() not in (parent, 0):  # it ended before the call; 0: it is in another pid namespace
         os.kill(os.getpid(), signal.SIGKILL)
 
 
