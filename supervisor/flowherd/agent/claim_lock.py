@@ -19,7 +19,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,6 +103,15 @@ def lock_files(backend_address: str) -> list[Path]:
     return [directory / name for directory in _directories()]
 
 
+def lock_directories(environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories in which the locks of this user's agents can be; makes none."""
+    uid = os.geteuid()
+    given = environ.get("XDG_RUNTIME_DIR", "")
+    named = [Path(given)] if given.startswith("/") and uid != 0 else []
+    places = [_RUN] if uid == 0 else [*named, _RUNTIME_DIRECTORIES / str(uid)]
+    return [*(place / _NAME for place in places), _in_temporary(uid)]
+
+
 def _directories() -> list[Path]:
     uid = os.geteuid()
     if uid == 0:
@@ -113,9 +122,13 @@ def _directories() -> list[Path]:
         places = sorted({place.resolve() for place in (*named, _RUNTIME_DIRECTORIES / str(uid)) if _is_own(place)})
     usable = [place / _NAME for place in places if _is_made(place / _NAME)]
     if not usable:
-        usable = [_TEMPORARY / f"{_NAME}-{uid}"]
+        usable = [_in_temporary(uid)]
         make_private_directory(usable[0], "directory of the claim lock")
     return usable
+
+
+def _in_temporary(uid: int) -> Path:
+    return _TEMPORARY / f"{_NAME}-{uid}"
 
 
 def _is_made(directory: Path) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from flowherd.config.field_types import AbsolutePath, ApiAddress, AtLeastOne, Headers, PoolName, SecretSource, Token
+from flowherd.config.isolation_settings import IsolationSection
 from flowherd.config.notify_settings import Notify
 from flowherd.config.records import Logging, Traces
 from flowherd.config.runtime_option import runtime_from_text
@@ -206,6 +207,7 @@ class RunsSection(Section):
         default=[], description="Files of NAME=VALUE lines with variables for every run, read when the run starts."
     )
     limits: Limits = Limits()
+    isolation: IsolationSection = IsolationSection()
 
 
 class Server(Section):

@@ -15,6 +15,7 @@ from flowherd.engines.runtimes import EnginePackage, RuntimeRule
 from flowherd.engines.variables import Variables, merged
 from flowherd.values import EngineAccess, FlowRun, StateReport
 from flowherd_runner.contract import journal
+from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
 
 
@@ -62,6 +63,8 @@ class AgentDefaults:
     python_path: str = ""
     #: Whether the run's processes are told the span that theirs belong to (trace_context.py).
     traces: bool = False
+    #: What keeps every run apart at least, and what of this host no such run sees.
+    isolation: Isolation = field(default_factory=Isolation)
 
     @property
     def absolute_import_paths(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from flowherd.engines import run_config
 from flowherd.engines.base import AgentDefaults, Engine
+from flowherd.engines.isolation_plan import kept_apart
 from flowherd.engines.registry import engine_for
 from flowherd.engines.runtimes import first_serving, is_here, together
 from flowherd.engines.start_variables import start_variables
@@ -73,7 +74,7 @@ def plan(
             warnings=tuple(complaints(flow_run.parameters or {}, flow_run.flow.parameter_names)),
         ),
     )
-    return _readable(whole)
+    return _readable(kept_apart(whole, engine, config, defaults))
 
 
 def _checked_variables(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[Variables, ...]:

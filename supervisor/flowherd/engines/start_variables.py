@@ -29,12 +29,13 @@ def start_variables(env: Mapping[str, str], base: Mapping[str, str], preloads: b
         sorted(
             (name, value)
             for name, value in env.items()
-            if _is_read_at_start(name, preloads) and base.get(name) != value and "\0" not in name + value
+            if is_read_at_start(name, preloads) and base.get(name) != value and "\0" not in name + value
         )
     )
 
 
-def _is_read_at_start(name: str, preloads: bool) -> bool:
+def is_read_at_start(name: str, preloads: bool) -> bool:
+    """Return whether a process reads this variable once, when it starts or when it imports what is preloaded."""
     if name in _READ_LATER:
         return False
     return name.startswith(_AT_START) or name in _NAMES_AT_START or (preloads and name.startswith(_AT_LOAD))

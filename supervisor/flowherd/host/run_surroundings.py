@@ -33,10 +33,12 @@ from flowherd.engines.start_variables import start_variables
 from flowherd.engines.variables import Variables, merged, removed
 from flowherd.errors import AgentStopping, ConfigurationError, DeployError
 from flowherd.host.intent import RunCgroup
+from flowherd.host.isolation_floor import floor_of
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
+from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import RunLimits, RunSpec
 
 _NO_VARIABLES: Variables = MappingProxyType({})
@@ -67,6 +69,7 @@ class RunSurroundings:
     """The runtimes of one agent and the defaults of its runs."""
 
     def __init__(self, loaded: LoadedSettings, options: Callable[[], HostOptions], connection: Connection) -> None:
+        self._loaded = loaded
         self._settings = loaded.settings
         self._engine_variables = loaded.engine_variables
         self._options_now = options
@@ -92,6 +95,10 @@ class RunSurroundings:
     def _runtimes(self) -> tuple[RuntimeRule, ...]:
         return checked_rules(self._settings.runtimes, environment_for_runs(os.environ), self._package)
 
+    @functools.cached_property
+    def _floor(self) -> Isolation:
+        return floor_of(self._settings, self._loaded, os.environ)
+
     def check_runtimes(self) -> None:
         """Start each interpreter of the settings once. Raises ConfigurationError when one cannot serve."""
         for warning in warnings_at_start(self._package, self._runtimes):
@@ -105,6 +112,7 @@ class RunSurroundings:
         if "runtimes" in changed and "_runtimes" in self.__dict__:
             self._runtimes = checked_rules(settings.runtimes, environment_for_runs(os.environ), self._package)
         self._settings = settings
+        self.__dict__.pop("_floor", None)
 
     def warm_again(self) -> None:
         """Start the fork servers that runs can need by now, and end those that none needs; their runs go on."""
@@ -210,6 +218,7 @@ class RunSurroundings:
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
             traces=bool(self._settings.traces.endpoint),
+            isolation=self._floor,
         )
 
     def _engine_access(self) -> EngineAccess | None:

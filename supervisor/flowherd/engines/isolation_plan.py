@@ -1,0 +1,188 @@
+"""What keeps a planned run apart: level and paths of its spec, and what would run or be read outside for it.
+
+flowherd's fork servers and its runner stay outside of what keeps the run apart. So what a flow names must not make
+them run its code or read for it what it could not: such a flow is refused, with a sentence, or carried out without.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowherd.engines.base import AgentDefaults, Engine
+from flowherd.engines.run_config import expanded_path, strings, strings_by_name
+from flowherd.engines.runtimes import together
+from flowherd.engines.start_variables import is_read_at_start
+from flowherd.errors import UnsupportedStorage
+from flowherd.isolation.levels import merged, place_of, read_wish, real_paths
+from flowherd_runner import BOOT_FILE
+from flowherd_runner.contract.isolation import SEALED, Isolation
+from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.contract.variables import KIND_COMMAND
+
+#: Where the agent's own temporary files are, which are not the run's.
+_TEMPORARY = ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR")
+#: Variables that a process reads when it starts, and that load no code and read no file: how much, and in which form.
+_HARMLESS = re.compile(
+    r"LANG|LANGUAGE|LC_[A-Z]+|MALLOC_[A-Z_]+|[A-Z]+_NUM_THREADS"
+    r"|PYTHON(HASHSEED|UTF8|IOENCODING|UNBUFFERED|DONTWRITEBYTECODE|OPTIMIZE|FAULTHANDLER|TRACEMALLOC|MALLOC|DEVMODE"
+    r"|NOUSERSITE|SAFEPATH|COERCECLOCALE|INTMAXSTRDIGITS)"
+)
+#: Names of the interpreter in the directory of programs of one environment.
+_PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
+
+
+def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], defaults: AgentDefaults) -> RunSpec:
+    """Return the spec of a run with what its agent and its run config ask for to keep it apart.
+
+    Raises UnsupportedStorage if that cannot be understood, or cannot be had with what else the flow names.
+    """
+    try:
+        isolation = merged(defaults.isolation, read_wish(config.get("isolation")))
+    except ValueError as error:
+        raise UnsupportedStorage(f"The flow run cannot be kept apart: {error}") from error
+    if not isolation.wanted:
+        return spec
+    spec = _in_own_directory(spec, config, isolation)
+    isolation = isolation._replace(keep=_kept(spec, engine, defaults))
+    _check_places(spec, isolation, config, defaults)
+    _check_outside(spec, isolation, config, defaults)
+    return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
+        isolation=isolation,
+        env_removed=tuple(sorted({*spec.env_removed, *(name for name in _TEMPORARY if name not in spec.env)})),
+    )
+
+
+def _in_own_directory(spec: RunSpec, config: Mapping[str, Any], isolation: Isolation) -> RunSpec:
+    """Return the spec with a fresh working directory in place of the agent's, which engines of old take otherwise.
+
+    A sealed run changes what is in its working directory, and the agent's may hold anything.
+    """
+    if spec.working_dir is None or config.get("working_dir"):
+        return spec
+    is_out_of_sight = place_of(os.path.realpath(spec.working_dir), isolation.covered) is not None
+    return spec._replace(working_dir=None) if isolation.level == SEALED or is_out_of_sight else spec
+
+
+def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, ...]:
+    """Return what stays reachable wherever it lies: interpreters, the flow's file, and what is imported."""
+    places = [str(Path(BOOT_FILE).parent), *_environment_of(spec.agent.interpreter), *_environment_of(spec.runtime)]
+    if engine.kind_file is not None:
+        places.append(str(engine.kind_file.parent))
+    hidden = real_paths(defaults.isolation.hide)
+    of_flow = spec.env.get("PYTHONPATH", "").split(os.pathsep)
+    named = real_paths(path for path in of_flow if path.startswith("/"))
+    own = real_paths([*places, *defaults.absolute_import_paths, *_own_code(spec)])
+    return tuple(dict.fromkeys([*own, *(path for path in named if place_of(path, hidden) is None)]))
+
+
+def _environment_of(interpreter: str | None) -> Iterator[str]:
+    """Yield the directory of the environment whose Python this is; its base is known in the run only."""
+    if interpreter is None or not interpreter.startswith("/"):
+        return
+    if interpreter == sys.executable:
+        yield from (sys.prefix, sys.base_prefix, sys.exec_prefix)
+    programs = Path(interpreter).parent
+    if programs.name == "bin" and programs.parent != Path("/"):
+        yield str(programs.parent)
+    yield interpreter
+
+
+def _own_code(spec: RunSpec) -> Iterator[str]:
+    """Yield the flow's file, and the files that a command names."""
+    words = [str(spec.target.get("ref") or "").rpartition(":")[0] or str(spec.target.get("ref") or "")]
+    argv = spec.target.get("argv")
+    if isinstance(argv, (list, tuple)):
+        words += map(str, argv)
+    for word in words:
+        # Not the directory: what lies beside a script in /tmp is not the script.
+        if word.startswith("/") and Path(word).is_file():
+            yield word
+
+
+def _check_places(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any], defaults: AgentDefaults) -> None:
+    """Refuse a run that needs what it would not see."""
+    of_agent = real_paths(defaults.isolation.hide)
+    for what, path in (
+        ("flowherd itself", str(Path(BOOT_FILE).parent)),
+        ("its interpreter", spec.agent.interpreter if spec.kind != KIND_COMMAND else spec.runtime),
+        ("its working directory", spec.working_dir),
+        *(("its code", code) for code in _own_code(spec)),
+        *(("a path that it may write", path) for path in isolation.write),
+    ):
+        if path and (cover := _place_of_link(path, isolation.covered)) is not None:
+            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which such runs do not see: move it elsewhere")
+    for what, path in (
+        ("its working directory", expanded_path(config.get("working_dir"))),
+        *(("its code", code) for code in _own_code(spec)),
+    ):
+        if path and (cover := _place_of_link(path, of_agent)) is not None:
+            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which this agent hides from such runs")
+
+
+def _place_of_link(path: str, places: Sequence[str]) -> str | None:
+    """Return in which of `places` a path lies, or what it leads to; None if in none of them."""
+    directory, name = os.path.split(path)
+    return place_of(f"{os.path.realpath(directory)}/{name}", places) or place_of(os.path.realpath(path), places)
+
+
+def _check_outside(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any], defaults: AgentDefaults) -> None:
+    """Refuse a run whose flow would have code loaded, or files read, by what is outside of it."""
+    if spec.kind != KIND_COMMAND:
+        _check_interpreter(spec.agent.interpreter, isolation, defaults)
+        for name, value in strings_by_name(config.get("env")).items():
+            is_code = is_read_at_start(name, preloads=True) and not _HARMLESS.fullmatch(name)
+            if is_code and value not in (os.environ.get(name), defaults.env_vars.get(name)):
+                raise _refusal(
+                    isolation,
+                    f"the variable {name} of its run config would count in flowherd's fork server, which is outside of "
+                    "the run: set it for the agent (`flowherd start -e`), or make the flow a command, as in "
+                    f"env {name}=... python flow.py",
+                )
+    unseen = (*isolation.covered, *real_paths(defaults.isolation.hide))
+    named = strings_by_name(config.get("secrets"))
+    places = [(f"the secret {name}", source[5:]) for name, source in named.items() if source.startswith("file:")]
+    places += [("a file of variables", path) for path in strings(config.get("env_files"))]
+    for what, path in places:
+        if (cover := place_of(real_paths([path])[0], unseen)) is not None:
+            raise _refusal(
+                isolation,
+                f"{what} is read from {path}, and the run must not know what is in {cover}: keep it in another "
+                "place, or name it in the agent's own settings, runs.secrets and runs.env_files",
+            )
+
+
+def _check_interpreter(interpreter: str, isolation: Isolation, defaults: AgentDefaults) -> None:
+    known = [sys.executable, *(rule.interpreter for rule in defaults.runtimes)]
+    program, name = os.path.split(interpreter)
+    if interpreter in known or (_PYTHON.fullmatch(name) and program in map(os.path.dirname, known)):
+        return
+    raise _refusal(
+        isolation,
+        f"its interpreter, {interpreter}, would be started outside of the run, so it must be one of the agent's: add "
+        f"`--runtime NAME={interpreter}` to `flowherd start`, or an entry to [[runtimes]]",
+    )
+
+
+def _without_unknown_modules(spec: RunSpec, isolation: Isolation, engine: Engine, defaults: AgentDefaults) -> RunSpec:
+    """Return the spec without modules to preload that only the flow names: the run imports them itself, inside."""
+    rules = [rule.preload for rule in defaults.runtimes if rule.interpreter == spec.agent.interpreter]
+    own = defaults.preload if spec.agent.interpreter == sys.executable else ()
+    known = together(engine.preload_for(spec.kind), own, *rules)
+    left_out = [name for name in spec.agent.preload if name not in known]
+    if not left_out or spec.kind == KIND_COMMAND:
+        return spec
+    warning = (
+        f"Not preloaded, because this run is {isolation.level} and a fork server is not: {', '.join(left_out)}. The "
+        "agent's own agent.preload, or a runtime's, can name them"
+    )
+    kept = tuple(name for name in spec.agent.preload if name in known)
+    return spec._replace(agent=spec.agent._replace(preload=kept, warnings=(*spec.agent.warnings, warning)))
+
+
+def _refusal(isolation: Isolation, why: str) -> UnsupportedStorage:
+    return UnsupportedStorage(f"The flow run is to be {isolation.level}, and {why}.")

@@ -1,0 +1,1 @@
+"""What keeps runs apart, as agent, server and command line share it."""

@@ -1,0 +1,127 @@
+"""What keeps a run apart: what its flow asks for, put together with what its agent asks for all of them.
+
+The agent's own level is a floor: a flow gets more if it asks for more, and never less. So the stronger of both counts,
+setting by setting. What a flow asks for is in its run config, as `isolation`:
+
+    "private"                                       a level, or
+    {"level": "sealed", "network": "none",          any of these
+     "if_missing": "refuse", "write": ["/srv/out"], "hide": ["/srv/keys"]}
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flowherd_runner.contract.isolation import IF_MISSING, LEVELS, NETWORKS, NONE, PRIVATE, SEALED, Isolation
+
+_CHOICES: Mapping[str, Sequence[str]] = {"level": LEVELS, "network": NETWORKS, "if_missing": IF_MISSING}
+_PATHS = ("write", "hide")
+
+
+class Wish(NamedTuple):
+    """What a flow asks for; None leaves the agent's choice."""
+
+    level: str | None = None
+    network: str | None = None
+    if_missing: str | None = None
+    write: tuple[str, ...] = ()
+    hide: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object for a run config, without what is not asked for."""
+        found = {name: list(value) if isinstance(value, tuple) else value for name, value in self._asdict().items()}
+        return {name: value for name, value in found.items() if value}
+
+
+def read_wish(value: object) -> Wish:
+    """Return what the `isolation` of a run config asks for; nothing without one.
+
+    No network, or a path to hide, and no level ask for the level private: without a level neither is to be had.
+
+    Raises ValueError, a sentence, for all that is not understood: a run must not be less apart because of a typo.
+    """
+    if value is None:
+        return Wish()
+    given = {"level": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise ValueError(f"isolation is a level or an object, not {value!r:.80}")
+    for name, word in given.items():
+        if name in _CHOICES:
+            if word not in (None, *_CHOICES[name]):
+                raise ValueError(f"the {name} of isolation is one of {', '.join(_CHOICES[name])}, not {word!r:.80}")
+        elif name not in _PATHS:
+            raise ValueError(f"isolation has no {name!r:.80}; it has {', '.join(Wish._fields)}")
+    write, hide = (_paths(name, given.get(name)) for name in _PATHS)
+    level, network = given.get("level"), given.get("network")
+    if (network == "none" or hide) and level in (None, NONE):
+        if level == NONE:
+            raise ValueError(f"the level none has {'no hidden paths' if hide else 'the network of the host'}")
+        level = PRIVATE
+    return Wish(level, network, given.get("if_missing"), write, hide)
+
+
+def merged(floor: Isolation, wish: Wish) -> Isolation:
+    """Return what a run gets whose agent asks for `floor` and whose flow asks for `wish`. Paths are real ones then.
+
+    Raises ValueError, a sentence, if the flow wants to write where a floor of sealed does not let it.
+    """
+    level = max(floor.level, PRIVATE if floor.network == "none" else NONE, wish.level or NONE, key=LEVELS.index)
+    if level == NONE:
+        return Isolation()
+    write, more = real_paths(floor.write), real_paths(wish.write)
+    for path in more if floor.level == SEALED else ():
+        if place_of(path, write) is None:
+            allowed = f"only {', '.join(write)}" if write else "nothing"
+            raise ValueError(
+                f"the flow asks to write {path}, and this agent lets sealed runs write {allowed}: add it to "
+                "`write` in the agent's [runs.isolation]"
+            )
+    return floor._replace(
+        level=level,
+        network="none" if "none" in (floor.network, wish.network) else "host",
+        if_missing="refuse" if "refuse" in (floor.if_missing, wish.if_missing or floor.if_missing) else "weaker",
+        write=_each_once((*write, *more)),
+        hide=_each_once((*real_paths(floor.hide), *real_paths(wish.hide))),
+        covered=_each_once(real_paths(floor.covered)),
+        floor=floor.level,
+    )
+
+
+def real_paths(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the paths, of this host, with `~` expanded and without links."""
+    return tuple(os.path.realpath(os.path.expanduser(path)) for path in paths)  # noqa: PTH111 - of a missing user too
+
+
+def place_of(path: str, places: Iterable[str]) -> str | None:
+    """Return the first of `places` that `path` is, or lies in; None if there is none. All are absolute real paths."""
+    return next((place for place in places if path == place or path.startswith(place.rstrip("/") + "/")), None)
+
+
+def wish_in_words(wish: Wish) -> str:
+    """Return what a flow asks for, for people; empty if it asks for nothing."""
+    words = [wish.level or ""]
+    if wish.network is not None:
+        words.append(f"network {wish.network}")
+    if wish.if_missing is not None:
+        words.append(
+            "refused if anything is missing" if wish.if_missing == "refuse" else "weaker if anything is missing"
+        )
+    words += [f"{verb} {' '.join(paths)}" for verb, paths in (("writes", wish.write), ("hides", wish.hide)) if paths]
+    return ", ".join(filter(None, words))
+
+
+def _paths(name: str, value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"the {name} of isolation is a list of paths, not {value!r:.80}")
+    for path in value:
+        if not isinstance(path, str) or not path.startswith(("/", "~")) or "\0" in path:
+            raise ValueError(f"the {name} of isolation needs absolute paths, not {path!r:.80}")
+    return tuple(value)
+
+
+def _each_once(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(paths))

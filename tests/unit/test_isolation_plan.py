@@ -1,0 +1,207 @@
+"""What keeps a run apart, as its flow and its agent ask for it, and what a flow must not have done outside of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan, runtime_of
+from flowherd.engines.runtimes import RuntimeRule
+from flowherd.errors import UnsupportedStorage
+from flowherd.isolation.levels import Wish, merged, read_wish, wish_in_words
+from flowherd.states import RunState
+from flowherd.values import EngineAccess, Flow, FlowRun, Runtime
+from flowherd_runner.contract.isolation import Isolation
+from flowherd_runner.contract.spec import RunSpec, parse_spec, spec_to_json
+
+COMMAND = {"type": "Command", "argv": ["true"]}
+PYTHON = {"type": "Python", "ref": "module:function"}
+PRIVATE = {"isolation": "private"}
+
+
+def planned(
+    config: dict[str, Any], floor: Isolation | None = None, storage: dict[str, Any] = PYTHON, **defaults: Any
+) -> RunSpec:
+    flow = Flow(id="f", name="flow", storage=storage, run_config=config, core_version="1.4.1")
+    run = FlowRun(id=str(uuid.uuid4()), name="run", version=1, state=RunState.SCHEDULED, serialized_state={}, flow=flow)
+    return plan(run, AgentDefaults(isolation=floor or Isolation(), **defaults), "claim")
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("floor", "wish", "level"),
+        [
+            ("none", None, "none"),
+            ("none", "sealed", "sealed"),
+            ("private", "sealed", "sealed"),
+            ("sealed", "private", "sealed"),
+            ("private", "none", "private"),
+        ],
+    )
+    def test_the_higher_level_counts(self, floor: str, wish: str | None, level: str) -> None:
+        assert merged(Isolation(level=floor), read_wish(wish)).level == level
+
+    def test_a_flow_cannot_get_the_network_back_or_be_started_with_less(self) -> None:
+        floor = Isolation(level="private", network="none", if_missing="refuse")
+        found = merged(floor, Wish(level="private", network="host", if_missing="weaker"))
+        assert (found.network, found.if_missing) == ("none", "refuse")
+        weaker = merged(floor._replace(if_missing="weaker"), Wish())
+        assert weaker.if_missing == "weaker"
+        assert merged(floor._replace(if_missing="weaker"), Wish(if_missing="refuse")).if_missing == "refuse"
+
+    def test_no_network_alone_means_private(self) -> None:
+        assert merged(Isolation(network="none"), Wish()).level == "private"
+        assert read_wish({"network": "none"}).level == "private"
+
+    def test_what_is_hidden_is_what_either_hides(self, tmp_path: Path) -> None:
+        floor = Isolation(level="private", hide=(f"{tmp_path}/a",))
+        assert merged(floor, Wish(hide=(f"{tmp_path}/b",))).hide == (f"{tmp_path}/a", f"{tmp_path}/b")
+
+    def test_a_floor_of_sealed_limits_what_a_flow_may_write(self, tmp_path: Path) -> None:
+        floor = Isolation(level="sealed", write=(f"{tmp_path}/out",))
+        inside = Wish(write=(f"{tmp_path}/out/x",))
+        assert merged(floor, inside).write == (f"{tmp_path}/out", f"{tmp_path}/out/x")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "link").symlink_to("/etc")
+        for path in (f"{tmp_path}/outside", f"{tmp_path}/out/../other", f"{tmp_path}/out/link"):
+            with pytest.raises(ValueError, match=r"lets sealed runs write only .*/out"):
+                merged(floor, Wish(write=(path,)))
+        without_floor = Isolation(level="private", write=floor.write)
+        assert f"{tmp_path}/outside" in merged(without_floor, Wish("sealed", write=(f"{tmp_path}/outside",))).write
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *("sealde", 5, ["sealed"], {"levle": "sealed"}, {"network": "lan"}),
+            *({"write": "/a"}, {"hide": ["a"]}, {"write": ["/a\0b"]}),
+            *({"level": "none", "network": "none"}, {"level": "none", "hide": ["/a"]}),
+        ],
+    )
+    def test_what_is_not_understood_is_refused_and_never_taken_for_none(self, value: object) -> None:
+        with pytest.raises(ValueError, match=r"isolation|level"):
+            read_wish(value)
+        with pytest.raises(UnsupportedStorage, match="cannot be kept apart"):
+            planned({"isolation": value})
+
+    def test_a_wish_can_be_read_back_and_said(self) -> None:
+        wish = Wish("sealed", "none", "weaker", ("/out",), ("/keys",))
+        assert read_wish(wish.as_json()) == wish
+        assert wish_in_words(wish) == "sealed, network none, weaker if anything is missing, writes /out, hides /keys"
+        assert (read_wish(None), wish_in_words(Wish())) == (Wish(), "")
+
+
+class TestSpec:
+    def test_without_a_level_nothing_is_different(self) -> None:
+        assert planned({}).isolation == Isolation()
+        assert planned({}, Isolation(covered=("/home/x/.flowherd",))).isolation == Isolation()
+
+    def test_the_spec_says_what_is_covered_and_kept(self, tmp_path: Path) -> None:
+        code = tmp_path / "flow.py"
+        code.touch()
+        floor = Isolation(level="private", covered=(f"{tmp_path}/home",))
+        storage = {"type": "Python", "ref": f"{code}:main"}
+        found = planned({}, floor, storage, import_paths=[f"{tmp_path}/lib"])
+        assert found.isolation.floor == "private"
+        assert found.isolation.covered == (f"{tmp_path}/home",)
+        assert {str(code), f"{tmp_path}/lib", str(Path(sys.prefix).resolve())} <= set(found.isolation.keep)
+        assert parse_spec(json.loads(json.dumps(spec_to_json(found)))).isolation == found.isolation
+
+    def test_the_agents_temporary_directory_is_not_the_runs(self) -> None:
+        found = planned({**PRIVATE, "env": {"TMP": "/mine"}})
+        assert {"TMPDIR", "TEMP", "XDG_RUNTIME_DIR"} <= set(found.env_removed)
+        assert found.env == {"TMP": "/mine"} and "TMP" not in found.env_removed
+
+    @pytest.mark.parametrize("place", ["home", "home/agents/other/runs/1/work", "link/x"])
+    def test_a_working_directory_in_flowherds_home_is_refused(self, tmp_path: Path, place: str) -> None:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "home")
+        with pytest.raises(UnsupportedStorage, match=r"its working directory, .*is in .*/home, which"):
+            planned({**PRIVATE, "working_dir": f"{tmp_path}/{place}"}, Isolation(covered=(f"{tmp_path}/home",)))
+
+    def test_an_interpreter_in_flowherds_home_is_refused_although_it_is_a_link(self, tmp_path: Path) -> None:
+        program = tmp_path / "venv" / "bin" / "python"
+        program.parent.mkdir(parents=True)
+        program.symlink_to(sys.executable)
+        with pytest.raises(UnsupportedStorage, match=r"its interpreter, .* is in"):
+            planned({**PRIVATE, "interpreter": str(program)}, Isolation(covered=(str(tmp_path),)))
+
+    def test_a_flow_cannot_have_shown_what_the_agent_hides(self, tmp_path: Path) -> None:
+        floor = Isolation(level="private", hide=(str(tmp_path),))
+        script = tmp_path / "script.sh"
+        script.touch()
+        with pytest.raises(UnsupportedStorage, match="which this agent hides"):
+            planned({"working_dir": f"{tmp_path}/x"}, floor)
+        with pytest.raises(UnsupportedStorage, match=r"its code, .*script\.sh.* which this agent hides"):
+            planned({}, floor, {"type": "Command", "argv": ["bash", str(script)]})
+        found = planned({"env": {"PYTHONPATH": f"{tmp_path}/lib:/srv/lib"}}, floor).isolation
+        assert "/srv/lib" in found.keep and f"{tmp_path}/lib" not in found.keep
+        mine = {"isolation": {"level": "private", "hide": [str(tmp_path)]}, "working_dir": f"{tmp_path}/x"}
+        assert planned(mine).working_dir == f"{tmp_path}/x"
+
+    def test_a_sealed_run_does_not_get_the_agents_own_directory(self, tmp_path: Path) -> None:
+        access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
+        storage = {"type": "Local"}
+        given: dict[str, Any] = {"storage": storage, "access": access, "started_in": str(tmp_path)}
+        assert planned(PRIVATE, **given).working_dir == str(tmp_path)
+        assert planned({"isolation": "sealed"}, **given).working_dir is None
+        assert planned(PRIVATE, Isolation(covered=(str(tmp_path),)), **given).working_dir is None
+        assert planned({"isolation": "sealed", "working_dir": "/srv"}, **given).working_dir == "/srv"
+
+
+def rule(interpreter: str, **more: Any) -> RuntimeRule:
+    return RuntimeRule(name="other", interpreter=interpreter, flows=("never",), **more)
+
+
+class TestOutside:
+    def test_an_interpreter_of_the_flows_own_is_refused(self) -> None:
+        theirs = {**PRIVATE, "interpreter": "/home/me/venv/bin/python3"}
+        for config in (theirs, {**PRIVATE, "interpreter": "python3"}):
+            with pytest.raises(UnsupportedStorage, match="--runtime NAME="):
+                planned(config)
+        known = planned(theirs, runtimes=[rule("/home/me/venv/bin/python")])
+        assert known.agent.interpreter == "/home/me/venv/bin/python3"
+        with pytest.raises(UnsupportedStorage, match="--runtime NAME="):
+            planned({**PRIVATE, "interpreter": "/home/me/venv/bin/evil"}, runtimes=[rule("/home/me/venv/bin/python")])
+        # A command only gets the environment of it.
+        assert planned(theirs, storage=COMMAND).runtime == "/home/me/venv/bin/python3"
+
+    def test_a_module_that_only_the_flow_names_is_not_preloaded_outside(self) -> None:
+        found = planned({**PRIVATE, "preload": ["json", "evil"]}, preload=["json"])
+        assert runtime_of(found) == Runtime(sys.executable, ("json",))
+        assert any("Not preloaded" in warning and "evil" in warning for warning in found.agent.warnings)
+        assert runtime_of(planned({"preload": ["evil"]})) == Runtime(sys.executable, ("evil",))
+
+    @pytest.mark.parametrize("name", ["LD_PRELOAD", "PYTHONHOME", "PYTHONWARNINGS", "GCONV_PATH", "OPENSSL_CONF"])
+    def test_variables_that_load_code_do_not_start_a_fork_server_outside(self, name: str) -> None:
+        config = {**PRIVATE, "env": {name: "/home/me/evil"}}
+        with pytest.raises(UnsupportedStorage, match=f"the variable {name} of its run config"):
+            planned(config)
+        assert planned(config, storage=COMMAND).env == {name: "/home/me/evil"}
+        assert planned(config, env_vars={name: "/home/me/evil"}).env == {name: "/home/me/evil"}
+        assert planned({"env": config["env"]}).env == {name: "/home/me/evil"}
+
+    def test_harmless_variables_of_a_start_are_allowed(self) -> None:
+        env = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LC_ALL": "C", "COLOUR": "red"}
+        assert planned({**PRIVATE, "env": env}).env == env
+
+    def test_the_runner_does_not_read_for_a_flow_what_the_flow_does_not_see(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        home.mkdir()
+        (tmp_path / "link").symlink_to(home / "server.token")
+        floor = Isolation(covered=(str(home),))
+        for config in (
+            {"secrets": {"S": f"file:{home}/server.token"}},
+            {"secrets": {"S": f"file:{tmp_path}/link"}},
+            {"env_files": [f"{home}/x"]},
+        ):
+            with pytest.raises(UnsupportedStorage, match="must not know what is in"):
+                planned({**PRIVATE, **config}, floor)
+        agents = {"S": f"file:{home}/secrets/s"}
+        assert planned(PRIVATE, floor, secrets=agents).secrets == agents
+        assert planned({**PRIVATE, "secrets": {"S": "file:/srv/s"}}, floor).secrets == {"S": "file:/srv/s"}
