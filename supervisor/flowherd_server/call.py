@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, RowMapping
 
+from flowherd.run_token import RunToken
 from flowherd.states import RunState
 from flowherd.story.live_news import Action, LiveNews
 from flowherd_server.errors import Refused
@@ -79,6 +80,8 @@ class Caller:
     tenant_id: str | None = None
     #: Who asks, for people (flowherd/story/asked_by.py).
     by: str = ""
+    #: The flow run whose token it has; None if it may ask for anything.
+    run: RunToken | None = None
 
 
 class Live(Protocol):

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -17,8 +17,10 @@ from loguru import logger
 from sqlalchemy import Connection, select
 
 from flowherd.host_figures import HostHistory, read_host
+from flowherd.run_token import RunToken
 from flowherd_server.background import Background
 from flowherd_server.call import Call, Caller, Effects
+from flowherd_server.errors import UNAUTHENTICATED, Refused, errors_answer
 from flowherd_server.graphql.encoding import encoded
 from flowherd_server.graphql.execution import execute, is_query
 from flowherd_server.graphql.loader import Budget
@@ -28,6 +30,7 @@ from flowherd_server.graphql.schema import ComputedField, build_schema
 from flowherd_server.graphql.turns import Turn, Turns
 from flowherd_server.graphql.unstorable import check_storable
 from flowherd_server.mutations import OPERATIONS
+from flowherd_server.mutations.of_run import run_schema
 from flowherd_server.offers import DueRun, OfferBook
 from flowherd_server.runs.accounts import ACCOUNT_FIELDS, AccountFields
 from flowherd_server.runs.agent_contacts import AgentContacts
@@ -39,6 +42,7 @@ from flowherd_server.runs.live_fields import LIVE_FIELDS, WATCHING_WORDS, LiveFi
 from flowherd_server.runs.measures import ServerMeasures
 from flowherd_server.runs.run_details import run_details
 from flowherd_server.runs.run_ends import RunEnds
+from flowherd_server.runs.run_scope import RunScope, scope_of
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.runs.startup_wakes import startup_wakes
 from flowherd_server.runs.stuck_runs import StuckRuns
@@ -170,6 +174,8 @@ class ServerCore:
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
     ) -> tuple[int, list[bytes]]:
         """Execute one GraphQL request. Returns status and JSON text, in pieces. For worker threads."""
+        if caller.run is not None:
+            return self._answer_run(text, variables, operation_name, caller, caller.run)
         if "last_queried" in text or "reported" in text:
             self.contacts.store()
         if any(word in text for word in WATCHING_WORDS):
@@ -179,11 +185,28 @@ class ServerCore:
             answer = execute(SCHEMA, text, variables, operation_name, context)
             return answer.status, encoded(answer.body, turn)
 
+    def _answer_run(
+        self, text: str, variables: Mapping[str, Any] | None, name: str | None, caller: Caller, token: RunToken
+    ) -> tuple[int, list[bytes]]:
+        """Execute a request that came with the token of a flow run, as far as it concerns that run."""
+        with self.turns.turn() as turn:
+            try:
+                with self.database.reading() as connection:
+                    scope = scope_of(connection, token)
+            except Refused as refused:
+                return 401, encoded(errors_answer(str(refused), UNAUTHENTICATED), turn)
+            # An engine is no agent, and belongs to its run's tenant.
+            caller = replace(caller, agent_id=None, tenant_id=scope.tenant_id)
+            context = RequestContext(self, caller, variables or {}, turn, scope)
+            answer = execute(run_schema(), text, variables, name, context)
+            return answer.status, encoded(answer.body, turn)
+
     def change(
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller
     ) -> tuple[int, list[bytes]] | None:
         """Execute one GraphQL request as `answer` does, or return None if it is a query. For worker threads."""
-        return None if is_query(SCHEMA, text, operation_name) else self.answer(text, variables, operation_name, caller)
+        schema = SCHEMA if caller.run is None else run_schema()
+        return None if is_query(schema, text, operation_name) else self.answer(text, variables, operation_name, caller)
 
     def labels_of_agent(self, agent_id: str) -> list[str] | None:
         """Return the labels of a registered agent, or None, and note that it made a request. For worker threads."""
@@ -271,6 +294,8 @@ class RequestContext(LiveFields, AccountFields):
     #: The variables as they were sent.
     raw_variables: Mapping[str, Any]
     turn: Turn
+    #: The flow run whose token the client has, with what belongs to it; None if it may ask for anything.
+    scope: RunScope | None = None
     connection: Connection | None = None
     budget: Budget = field(default_factory=Budget)
 
@@ -305,6 +330,8 @@ class RequestContext(LiveFields, AccountFields):
                 offers=core.offers,
                 live=core.live,
             )
+            if self.scope is not None:
+                self.scope.check_change(connection, operation.name, given)
             answer = operation.handle(call, prepared)
         core.announce(call.effects)
         core.feed.carried_out(operation.name)

@@ -6,8 +6,8 @@ A table T gets the fields T, T_by_pk and T_aggregate, and the types that Hasura 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import (
@@ -42,7 +42,7 @@ from flowherd_server.graphql.operators import (
 )
 from flowherd_server.graphql.scalars import BIGINT, TABLE_JSON, scalar_of
 from flowherd_server.store.columns import visible_columns
-from flowherd_server.store.relationships import RELATIONSHIPS
+from flowherd_server.store.relationships import RELATIONSHIPS, Relationship
 from flowherd_server.store.views import visible_tables
 
 #: Scalars that have a maximum and a minimum, which have the column's own scalar.
@@ -73,12 +73,28 @@ class ComputedField:
     columns: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a client may ask for who may not ask for everything."""
+
+    #: {table: the relationships of its rows that can be followed, in fields and in conditions}.
+    tables: Mapping[str, Collection[str]]
+    #: Returns the condition (a bool_exp) that every row of this table must fulfil where no other row leads to it.
+    narrowed: Callable[[str, Any], Mapping[str, Any]]
+
+
 def build_schema(
-    operations: Sequence[Operation], fields: Mapping[str, GraphQLField], computed: Sequence[ComputedField]
+    operations: Sequence[Operation],
+    fields: Mapping[str, GraphQLField],
+    computed: Sequence[ComputedField],
+    part: Part | None = None,
 ) -> GraphQLSchema:
-    """Return the schema of all tables and `operations`; `fields` are further fields of the query root."""
-    types = _Types(computed)
-    tables = {name: field for table in visible_tables() for name, field in types.root_fields(table).items()}
+    """Return the schema of all tables and `operations`; `fields` are further fields of the query root.
+
+    With `part` it has only these tables and relationships. `narrowed` gets the request's context.
+    """
+    types = _Types(computed, part)
+    tables = {name: field for table in types.tables for name, field in types.root_fields(table).items()}
     mutation = {operation.name: _mutation_field(operation) for operation in operations}
     schema = GraphQLSchema(GraphQLObjectType("Query", {**fields, **tables}), GraphQLObjectType("Mutation", mutation))
     schema.extensions["reading"] = _reading_schema(schema, fields, tables)
@@ -106,11 +122,12 @@ def _reading_schema(
 class _Types:
     """The types of all tables. Their fields are made on demand, because the types refer to one another."""
 
-    def __init__(self, computed: Sequence[ComputedField]) -> None:
+    def __init__(self, computed: Sequence[ComputedField], part: Part | None) -> None:
         self._computed = computed
+        self._part = part
         self._needs = {(each.table, each.name): each.columns for each in computed}
         self._comparisons: dict[str, GraphQLInputObjectType] = {}
-        tables = visible_tables()
+        self.tables = tables = [table for table in visible_tables() if part is None or table.name in part.tables]
         self._rows = {table.name: self._row_type(table) for table in tables}
         self._aggregates = {table.name: self._aggregate_type(table) for table in tables}
         self._columns = {table.name: _column_enum(table) for table in tables}
@@ -142,14 +159,16 @@ class _Types:
     def _resolve_rows(self, table: Table) -> Any:
         def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> list[Row]:
             loader = Loader(info.context.connection, info, self._needs)
-            return loader.rows(table, info.field_nodes, loader.arguments("Query", info.field_nodes[0]))
+            arguments = self._narrowed(table, loader.arguments("Query", info.field_nodes[0]), info)
+            return loader.rows(table, info.field_nodes, arguments)
 
         return resolve
 
     def _resolve_row(self, table: Table) -> Any:
         def resolve(_root: Any, info: GraphQLResolveInfo[Any], id: Any) -> Row | None:
             loader = Loader(info.context.connection, info, self._needs)
-            rows = loader.rows(table, info.field_nodes, Arguments(where={"id": {"_eq": id}}))
+            arguments = self._narrowed(table, Arguments(where={"id": {"_eq": id}}), info)
+            rows = loader.rows(table, info.field_nodes, arguments)
             return rows[0] if rows else None
 
         return resolve
@@ -157,9 +176,22 @@ class _Types:
     def _resolve_aggregate(self, table: Table) -> Any:
         def resolve(_root: Any, info: GraphQLResolveInfo[Any], **_given: Any) -> Row:
             loader = Loader(info.context.connection, info, self._needs)
-            return loader.aggregate(table, info.field_nodes, loader.arguments("Query", info.field_nodes[0]))
+            arguments = self._narrowed(table, loader.arguments("Query", info.field_nodes[0]), info)
+            return loader.aggregate(table, info.field_nodes, arguments)
 
         return resolve
+
+    def _narrowed(self, table: Table, arguments: Arguments, info: GraphQLResolveInfo[Any]) -> Arguments:
+        if self._part is None:
+            return arguments
+        given, must = arguments.where, self._part.narrowed(table.name, info.context)
+        return replace(arguments, where={"_and": [must, given]} if given else must)
+
+    def _relationships(self, table: Table) -> Mapping[str, Relationship]:
+        found = RELATIONSHIPS[table.name]
+        if self._part is None:
+            return found
+        return {name: found[name] for name in self._part.tables[table.name]}
 
     def _aggregate_type(self, table: Table) -> GraphQLObjectType:
         return GraphQLObjectType(
@@ -198,7 +230,7 @@ class _Types:
         for each in self._computed:
             if each.table == table.name:
                 fields[each.name] = GraphQLField(each.type, resolve=_by_response_key)
-        for name, relationship in RELATIONSHIPS[table.name].items():
+        for name, relationship in self._relationships(table).items():
             target = relationship.target
             if not relationship.many:
                 fields[name] = GraphQLField(self._rows[target.name], resolve=_by_response_key)
@@ -218,7 +250,7 @@ class _Types:
         fields = {"_and": several, "_or": several, "_not": GraphQLInputField(itself)}
         for column in visible_columns(table):
             fields[column.name] = GraphQLInputField(self._comparison(scalar_of(column)))
-        for name, relationship in RELATIONSHIPS[table.name].items():
+        for name, relationship in self._relationships(table).items():
             fields[name] = GraphQLInputField(self._where[relationship.target.name])
         return fields
 
@@ -227,7 +259,7 @@ class _Types:
 
     def _order_fields(self, table: Table) -> dict[str, GraphQLInputField]:
         fields = {column.name: GraphQLInputField(ORDER) for column in visible_columns(table)}
-        for name, relationship in RELATIONSHIPS[table.name].items():
+        for name, relationship in self._relationships(table).items():
             if not relationship.many:
                 fields[name] = GraphQLInputField(self._order[relationship.target.name])
         return fields

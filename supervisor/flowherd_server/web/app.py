@@ -60,7 +60,7 @@ def create_app(
     `max_waits` is the maximum number of connections that wait for a wake, `lane` the socket of the server's lane,
     `pages` the setting server.pages. Must be called in the event loop.
     """
-    marks = marks_of(core.instance, restored=core.restored)
+    marks = marks_of(core.instance, restored=core.restored, has_token=bool(token))
     lanes = Lanes()
     endpoints = _Endpoints(core, lanes, max_waits)
     shown = Pages(core, lanes, token, pages)
@@ -76,7 +76,17 @@ def create_app(
     ]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host, token=token, marks=marks, lane=lane, visitor=shown.visitor)],
+        middleware=[
+            Middleware(
+                Guard,
+                host=host,
+                token=token,
+                marks=marks,
+                lane=lane,
+                visitor=shown.visitor,
+                run_paths=("/", *GRAPHQL_PATHS),
+            )
+        ],
         exception_handlers={
             HTTPException: _http_error,
             ClientDisconnect: _gone,
@@ -255,6 +265,7 @@ def _caller(request: Request) -> Caller:
         core_version=request.headers.get("x-prefect-core-version"),
         tenant_id=_uuid_header(request, "x-prefect-tenant-id"),
         by=read_by(request.headers.get(BY_HEADER)),
+        run=request.scope["run_token"],
     )
 
 

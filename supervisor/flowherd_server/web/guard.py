@@ -11,7 +11,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowherd import __version__
 from flowherd.errors import ConfigurationError
+from flowherd.run_token import RunToken, read_run_token
 from flowherd_server.errors import BAD_USER_INPUT, UNAUTHENTICATED, errors_answer
 
 SERVER_HEADER = "X-Flowherd-Server"
@@ -51,6 +52,8 @@ _EXTENSIONS = ", ".join(
         "notifications",
     )
 )
+#: Further, of a server that has a token.
+_WITH_TOKEN = "run-tokens"
 #: The path that needs no token, for load balancers and supervisors.
 OPEN_PATH = "/health"
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -75,9 +78,10 @@ def check_binding(host: str, token: str) -> None:
         )
 
 
-def marks_of(instance: str, *, restored: bool) -> dict[str, str]:
+def marks_of(instance: str, *, restored: bool, has_token: bool) -> dict[str, str]:
     """Return the headers by which a server says in every answer what it is."""
-    marks = {SERVER_HEADER: __version__, EXTENSIONS_HEADER: _EXTENSIONS, INSTANCE_HEADER: instance}
+    extensions = f"{_EXTENSIONS}, {_WITH_TOKEN}" if has_token else _EXTENSIONS
+    marks = {SERVER_HEADER: __version__, EXTENSIONS_HEADER: extensions, INSTANCE_HEADER: instance}
     return {**marks, RESTORED_HEADER: "1"} if restored else marks
 
 
@@ -104,9 +108,12 @@ class Guard:
         marks: Mapping[str, str],
         lane: Path | None,
         visitor: Callable[[Scope, Headers], Visitor],
+        run_paths: Collection[str] = (),
     ) -> None:
         self._app = app
         self._visitor = visitor
+        #: Where the token of a flow run is enough, for requests by POST.
+        self._run_paths = run_paths
         self._marks = marks
         # A path may have any bytes.
         self._lane = {} if lane is None else {LANE_HEADER: quote(bytes(lane))}
@@ -119,7 +126,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scope["authorized"] = self.is_authorized(headers.get("authorization", ""))
+        authorization = headers.get("authorization", "")
+        scope["authorized"] = self.is_authorized(authorization)
+        scope["run_token"] = None if scope["authorized"] else self._run_token(authorization)
         refusal = self._refusal(scope, headers)
 
         async def send_marked(message: Message) -> None:
@@ -136,6 +145,13 @@ class Guard:
         """Return whether the Authorization header carries the token, or the server has no token."""
         return not self._token or hmac.compare_digest(_presented(authorization), self._token)
 
+    def _run_token(self, authorization: str) -> RunToken | None:
+        """Return what the token of a flow run says that the header carries, if it carries one of this server's."""
+        try:
+            return read_run_token(self._token.decode(), _presented(authorization).decode("ascii"))
+        except UnicodeDecodeError:
+            return None
+
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
         if "content-length" in headers and "transfer-encoding" in headers:
             # A proxy may have read another end of the request than this server (RFC 9112, section 6.3).
@@ -150,6 +166,11 @@ class Guard:
             return JSONResponse(answer, status_code=403)
         if scope["authorized"] or scope["path"] == OPEN_PATH:
             return None
+        if scope["run_token"] is not None:
+            if scope["method"] == "POST" and scope["path"] in self._run_paths:
+                return None  # the run's schema, and whether the token still holds, decide the rest
+            answer = errors_answer("UNAUTHENTICATED: the token of a flow run is for GraphQL alone", UNAUTHENTICATED)
+            return JSONResponse(answer, status_code=403)
         visitor = self._visitor(scope, headers)
         if visitor.may_enter:
             return None
