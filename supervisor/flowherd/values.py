@@ -140,7 +140,7 @@ class JournalPiece(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EngineAccess:
-    """How a flow's own engine reaches the backend: with the agent's address and token."""
+    """How a flow's own engine reaches the backend: with the agent's address, and its token or one of the run's own."""
 
     #: Address of the API as configured.
     api: str
@@ -152,6 +152,8 @@ class EngineAccess:
     authorities: str = ""
     #: Whether the API is reached without the proxies of the environment, as the embedded server always is.
     never_by_proxy: bool = False
+    #: Whether the server takes tokens of single runs, made from `token` (run_token.py).
+    takes_run_tokens: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

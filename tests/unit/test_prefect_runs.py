@@ -14,9 +14,12 @@ import pytest
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
+from flowherd.engines.token_of_run import with_own_token
 from flowherd.errors import UnsupportedStorage
+from flowherd.run_token import read_run_token
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun
+from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import salvage_spec, spec_to_json
 from flowherd_runner.contract.variables import KIND_PREFECT, PREFECT_PRELOAD
 from flowherd_runner.run_secrets import prepare, secrets_of
@@ -226,3 +229,32 @@ class TestRuntimes:
         assert runtime_of(plan(run_of(None, python), agent, "token")).interpreter == "/etl/bin/python"
         assert runtime_of(plan(run_of(None, python), agent, "token")).preload == ()
         assert runtime_of(plan(run_of(None, command), agent, "token")).interpreter == sys.executable
+
+
+class TestTokenOfARunThatIsKeptApart:
+    """The level is set by hand here, because only the token is looked at."""
+
+    TAKEN = replace(ACCESS, takes_run_tokens=True)
+
+    def spec(
+        self, version: str, level: str, agent: AgentDefaults, storage: dict[str, Any] = LOCAL
+    ) -> tuple[Any, FlowRun]:
+        run = run_of(version, storage)
+        spec = plan(run, agent, "token")
+        return with_own_token(spec._replace(isolation=Isolation(level=level)), run, agent), run
+
+    @pytest.mark.parametrize("version", ["0.13.1", "1.4.1"])
+    def test_the_engine_has_one_for_its_claim_in_place_of_the_agents(self, version: str) -> None:
+        spec, run = self.spec(version, "private", defaults(access=self.TAKEN))
+        tokens = {spec.env[f"PREFECT__CLOUD__{name}"] for name in ("AUTH_TOKEN", "API_KEY")}
+        assert [read_run_token("se-cret", one) for one in tokens] == [(run.id, run.version)]
+        assert "se-cret" not in json.dumps(spec_to_json(spec))
+
+    @pytest.mark.parametrize("level, access", [("none", TAKEN), ("sealed", ACCESS)])
+    def test_without_a_level_and_at_prefects_servers_it_is_the_agents(self, level: str, access: EngineAccess) -> None:
+        assert self.spec("1.4.1", level, defaults(access=access))[0].env["PREFECT__CLOUD__API_KEY"] == "se-cret"
+
+    def test_a_run_without_an_engine_has_none(self) -> None:
+        agent = defaults(access=self.TAKEN, env_vars={"TOKEN": "se-cret", "KEPT": "1"})
+        spec, _ = self.spec("", "private", agent, {"type": "Command", "argv": ["true"]})
+        assert spec.env == {"KEPT": "1"}

@@ -15,6 +15,7 @@ from flowherd.engines.isolation_plan import kept_apart
 from flowherd.engines.registry import engine_for
 from flowherd.engines.runtimes import first_serving, is_here, together
 from flowherd.engines.start_variables import start_variables
+from flowherd.engines.token_of_run import with_own_token
 from flowherd.engines.variables import Variables, check_variables, merged, removed, variables_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
@@ -74,7 +75,7 @@ def plan(
             warnings=tuple(complaints(flow_run.parameters or {}, flow_run.flow.parameter_names)),
         ),
     )
-    return _readable(kept_apart(whole, engine, config, defaults))
+    return _readable(with_own_token(kept_apart(whole, engine, config, defaults), flow_run, defaults))
 
 
 def _checked_variables(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[Variables, ...]:

@@ -228,4 +228,5 @@ class RunSurroundings:
             return None
         if access is None or self._options.api_key is None:
             return access
-        return replace(access, token=self._options.api_key() or "")
+        token = self._options.api_key() or ""
+        return replace(access, token=token, takes_run_tokens=access.takes_run_tokens and token == access.token)

@@ -20,6 +20,7 @@ from flowherd.backends.graphql.transport import (
     ACCOUNTS,
     AGENT_REPORTS,
     LIVE_REPORTS,
+    RUN_TOKENS,
     SHARING,
     TEXT_SO_FAR,
     GraphQLTransport,
@@ -294,6 +295,7 @@ class GraphQLBackend:
             tenant_id=self._tenant_id,
             authorities=transport.route.authorities,
             never_by_proxy=transport.route.is_embedded,
+            takes_run_tokens=bool(transport.token) and RUN_TOKENS in transport.server_extensions,
         )
 
     def engine_variables(self) -> Mapping[str, str]:

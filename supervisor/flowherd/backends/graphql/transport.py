@@ -67,6 +67,8 @@ ACCOUNTS = "accounts"
 BY = "by"
 #: The extension of notifications: their tables, `test_notification`, and rules in `apply_flows`.
 NOTIFICATIONS = "notifications"
+#: The extension of tokens of single flow runs (run_token.py).
+RUN_TOKENS = "run-tokens"
 _GRAPHQL = "/graphql"
 #: Statuses of an address that takes no operations.
 _NO_ENDPOINT = frozenset({301, 302, 307, 308, 404, 405})
