@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Optional
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_start import ForkedFlow, fork_flow
+from flowherd_runner.set_weights import limit_cores
 
 #: Signals by which a runner is asked to end its run.
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -42,11 +43,16 @@ def be_born(
     return Newborn(signals, fork_flow(umask, kept_fds, while_waiting), entered)
 
 
-def enter_cgroup(newborn: Newborn, cgroup: Optional[str]) -> Optional[str]:
-    """Be in the run's cgroup, with the flow process; return it, or None as osapi.enter_cgroup does."""
-    if newborn.cgroup is not None:  # only a run with this cgroup gets such a spare
-        return newborn.cgroup
-    return osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
+def enter_cgroup(newborn: Newborn, cgroup: Optional[str], cores: Optional[float]) -> Optional[str]:
+    """Be in the run's cgroup, with the flow process; return it, or None as osapi.enter_cgroup does.
+
+    The flow process is limited to `cores` cores by affinity if that cgroup does not limit it.
+    """
+    entered = newborn.cgroup  # only a run with this cgroup gets such a spare
+    if entered is None:
+        entered = osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
+    limit_cores(newborn.flow.pid, cores, entered)
+    return entered
 
 
 def _detach() -> None:

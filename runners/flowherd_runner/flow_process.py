@@ -33,6 +33,7 @@ from flowherd_runner.output_segments import Segments
 from flowherd_runner.process_mark import mark_process
 from flowherd_runner.record_sender import RecordSender
 from flowherd_runner.runtime_environment import enter_environment
+from flowherd_runner.set_weights import set_weights
 
 #: Maximum length of one string of an environment (MAX_ARG_STRLEN, execve(2)).
 _MAX_VARIABLE_BYTES = 128 * 1024 - 1
@@ -147,6 +148,7 @@ def prepared_process(
     """
     user = _user(spec.user)
     _set_limits(spec.limits)
+    set_weights(spec.weights)
     cannot_import = import_for(user) if user is not None and in_fork else None
     if spec.working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.

@@ -110,7 +110,7 @@ class Runner:
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._journal = JournalWriter(journal_fd, spec.max_journal_bytes)
         self._kept_files = KeptFiles(directory, lock_fd, journal_fd)
-        self._cgroup = enter_cgroup(newborn, spec.cgroup)
+        self._cgroup = enter_cgroup(newborn, spec.cgroup, spec.weights.cpu)
         self._agent_fd: Optional[int] = None
         self._kind = kind_of(spec)
         #: Wait status of the flow process; None while it runs.

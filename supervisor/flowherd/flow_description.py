@@ -79,8 +79,9 @@ def _how(config: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tup
             yield f"{key}.{name}", value
     for limit, value in _mapping(config.get("limits")).items():
         yield _LIMITS.get(limit, limit), _limit(limit, value)
+    yield from _mapping(config.get("weights")).items()
     yield "grace", _duration(config.get("grace_s"))
-    others = {"type", "env", "secrets", "limits", "grace_s", *_HOW}
+    others = {"type", "env", "secrets", "limits", "weights", "grace_s", *_HOW}
     rest = {key: _plain(value) for key, value in config.items() if key not in others and value is not None}
     if config.get("type", "LocalRun") != "LocalRun":
         rest["type"] = config["type"]

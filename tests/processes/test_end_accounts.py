@@ -70,7 +70,7 @@ def whats(account: Account | None) -> list[str]:
 def test_how_a_run_ended_is_sent_with_dated_events(tmp_path: Path) -> None:
     backend = MemoryBackend()
     with agent_at(backend, tmp_path / "state"):
-        failed = add(backend, "sh", "-c", "setsid sleep 100 & exit 3")
+        failed = add(backend, "sh", "-c", "setsid sleep 100 & exit 3", weights={"nice": 19})
         quick = add(backend, "true")
         stubborn = add(backend, "sh", "-c", f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done")
         late = add(backend, "sleep", "100", limits={"run_time_s": 0.2})
@@ -82,6 +82,7 @@ def test_how_a_run_ended_is_sent_with_dated_events(tmp_path: Path) -> None:
         assert (found.exit_code, found.leftovers_count) == (3, 1) and found.leftovers[0].startswith("sleep (")
         assert found.evidence == "wait status: exited with code 3"
         assert whats(found) == ["started", "process ended"]
+        assert found.events[0].detail.endswith(", nice 19")
         assert "flow process" in found.events[0].detail
         assert sent(backend, quick) is None
         killed = sent(backend, stubborn)

@@ -166,10 +166,12 @@ def test_text_without_a_newline_is_a_line_when_the_run_ends(agent: LocalAgent, b
 
 
 def test_a_command_flow_gets_its_parameters(agent: LocalAgent, backend: MemoryBackend) -> None:
-    argv = ["sh", "-c", 'echo "{x} $FLOWHERD_PARAM_x $FLOWHERD_FLOW_RUN_ID"']
+    argv = ["sh", "-c", 'echo "{x} $FLOWHERD_PARAM_x $FLOWHERD_FLOW_RUN_ID"; cat /proc/self/oom_score_adj']
     run_id = backend.add_run({"type": "Command", "argv": argv}, parameters={"x": 5})
     assert wait_for_end(backend, run_id) is RunState.SUCCESS
     assert f"5 5 {run_id}" in backend.log(run_id)
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert str(own + 100) in backend.log(run_id), "the kernel ends a run before the agent"
 
 
 def test_every_kind_of_end_has_its_own_accurate_message(

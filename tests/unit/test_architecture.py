@@ -61,6 +61,7 @@ LAYERS = [
             "trace_context",
             "values",
             "web",
+            "weights",
         ],
     ),
     ("config", ["config"]),
@@ -105,6 +106,7 @@ SERVER_MAY_IMPORT = (
     "flowherd.thread_lines",
     "flowherd.times",
     "flowherd.web",
+    "flowherd.weights",
 )
 
 

@@ -92,6 +92,11 @@ def catch_ups(incomplete: str) -> list[str]:
     return _completions([word.value for word in CatchUp], incomplete)
 
 
+def io_classes(incomplete: str) -> list[str]:
+    """Complete the classes of I/O of a run."""
+    return _completions(["idle", "best-effort", *(f"best-effort:{level}" for level in range(8))], incomplete)
+
+
 def causes(incomplete: str) -> list[str]:
     """Complete the causes after which a run is tried again, also after commas."""
     from flowherd.flow_rules import CAUSES

@@ -34,6 +34,8 @@ class HowToRun:
     preload: Sequence[str] = ()
     #: Limits by their keys in the run directory's spec.json.
     limits: Mapping[str, float | int] = field(default_factory=dict)
+    #: Weights by their names (flowherd/weights.py).
+    weights: Mapping[str, float | str] = field(default_factory=dict)
     grace_s: float | None = None
     user: str | None = None
     #: Name of the root logger's level, for Python code.
@@ -118,6 +120,7 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
         "env_files": list(how.env_files) or None,
         "secrets": dict(how.secrets) or None,
         "limits": dict(how.limits) or None,
+        "weights": dict(how.weights) or None,
         "grace_s": how.grace_s,
         "user": how.user,
         "log_level": how.log_level,

@@ -20,6 +20,7 @@ from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import InvalidRequest
 from flowherd.flow_rules import DEFAULT_RULES, RULES_KEY, read_rules
 from flowherd.parameter_names import complaints, parameter_names
+from flowherd.weights import checked
 
 _LIMITS = frozenset({"run_time_s", "memory_bytes", "processes", "open_files", "cpu_time_s"})
 
@@ -39,12 +40,16 @@ def how_to_run(storage: Mapping[str, Any], labels: Sequence[str], *, any_host: b
     """Return what the runs get: the fields of HowToRun that are not None, with defaults as `flowherd register` has.
 
     They have the name of this host as a label unless `any_host`, and begin in the present directory unless they import
-    a module. Raises InvalidRequest for an unknown limit or level.
+    a module. Raises InvalidRequest for an unknown limit or level, and for weights that are none.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
     unknown = sorted(set(chosen.get("limits", ())) - _LIMITS)
     if unknown:
         raise InvalidRequest(f"there is no limit {unknown[0]!r}; limits are {', '.join(sorted(_LIMITS))}")
+    try:
+        chosen["weights"] = checked(chosen.get("weights", {}))
+    except ValueError as error:
+        raise InvalidRequest(f"weights: {error}") from error
     if chosen.get("log_level", "INFO") not in LOG_LEVELS:
         raise InvalidRequest(f"log_level {chosen['log_level']!r} is none of {', '.join(LOG_LEVELS)}")
     if "working_dir" in chosen:

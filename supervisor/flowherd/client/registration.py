@@ -33,6 +33,7 @@ class Registration:
         interpreter: str | None = None,
         preload: Sequence[str] | None = None,
         limits: Mapping[str, float | int] | None = None,
+        weights: Mapping[str, float | str] | None = None,
         grace_s: float | None = None,
         user: str | None = None,
         log_level: str | None = None,
@@ -47,10 +48,11 @@ class Registration:
 
         It is `python` code, "module:function", "path/file.py:function" or "path/file.py", or a `command` with its
         arguments. `parameters` are defaults. Its runs have this host's name as a label unless `any_host`, and what the
-        other arguments give them; `limits` has run_time_s, memory_bytes, processes, open_files and cpu_time_s, and
-        `secrets` names sources, "file:PATH" or "env:VARIABLE". A schedule is a `cron` expression in a `timezone`, by
-        default this host's, or an interval in seconds; `until` is its end. `rules` are those of flow_rules.py by name,
-        such as {"overlap": "skip", "max_running": 2, "retries": 3, "retry_delay_s": 30}; catch_up is "last" by default.
+        other arguments give them; `limits` has run_time_s, memory_bytes, processes, open_files and cpu_time_s,
+        `weights` cpu, nice, io and oom_score_adj, and `secrets` names sources, "file:PATH" or "env:VARIABLE". A
+        schedule is a `cron` expression in a `timezone`, by default this host's, or an interval in seconds; `until` is
+        its end. `rules` are those of flow_rules.py by name, such as {"overlap": "skip", "max_running": 2, "retries": 3,
+        "retry_delay_s": 30}; catch_up is "last" by default.
 
         Raises InvalidRequest for what is not possible, NotFound for a file or function that does not exist.
         """
@@ -69,6 +71,7 @@ class Registration:
             interpreter=interpreter,
             preload=preload,
             limits=limits,
+            weights=weights,
             grace_s=grace_s,
             user=user,
             log_level=log_level,

@@ -14,6 +14,7 @@ from flowherd.config.field_types import AbsolutePath, ApiAddress, AtLeastOne, He
 from flowherd.config.isolation_settings import IsolationSection
 from flowherd.config.notify_settings import Notify
 from flowherd.config.records import Logging, Traces
+from flowherd.config.run_weights import RunWeights
 from flowherd.config.runtime_option import runtime_from_text
 from flowherd.config.sections import Field, Section
 
@@ -156,7 +157,7 @@ class AgentSection(Section):
     )
 
 
-class RunsSection(Section):
+class RunsSection(RunWeights):
     """All runs."""
 
     keep: float | None = Field(

@@ -17,6 +17,7 @@ from flowherd.values import EngineAccess, FlowRun, StateReport
 from flowherd_runner.contract import journal
 from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import DEFAULT_GRACE_S, RunLimits, RunSpec
+from flowherd_runner.contract.weights import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class AgentDefaults:
     own_variables: Variables = field(default_factory=dict)
     import_paths: Sequence[str] = ()
     limits: RunLimits = field(default_factory=RunLimits)
+    weights: Weights = field(default_factory=Weights)
     #: Modules that the fork server of the agent's own interpreter imports.
     preload: Sequence[str] = ()
     #: Other interpreters, and the runs that they serve; the first that serves a run is taken.

@@ -52,6 +52,7 @@ def plan(
         user_env=tuple(defaults.user_env),
         own_dir=_own_dir(outlined, config, defaults),
         limits=run_config.limits(config.get("limits"), defaults.limits),
+        weights=run_config.weights(config.get("weights"), defaults.weights),
         grace_s=duration_s(config.get("grace_s"), defaults.grace_s),
         max_line_bytes=defaults.max_line_bytes,
         max_journal_bytes=defaults.max_journal_bytes,

@@ -8,7 +8,9 @@ from typing import Any
 
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import FlowRun
+from flowherd.weights import checked
 from flowherd_runner.contract.spec import RunLimits, is_positive_number
+from flowherd_runner.contract.weights import Weights
 
 #: Levels of Python's logging, by their names there.
 LOG_LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
@@ -77,3 +79,11 @@ def limits(chosen: object, defaults: RunLimits) -> RunLimits:
         if not is_positive_number(value):  # not ignored: a run without its limit may take the whole host
             raise UnsupportedStorage(f"the limit {name} is no positive number: {value!r:.80}")
     return defaults._replace(**given)
+
+
+def weights(chosen: object, defaults: Weights) -> Weights:
+    """Return the weights that were chosen for the run, and the agent's for the others. Raises UnsupportedStorage."""
+    try:
+        return defaults._replace(**checked(chosen if isinstance(chosen, Mapping) else {}))
+    except ValueError as error:
+        raise UnsupportedStorage(f"weights: {error}") from error

@@ -25,6 +25,7 @@ from flowherd.story.account import (
     read_number,
 )
 from flowherd.times import read_time
+from flowherd.weights import of_run
 from flowherd_runner.contract import files
 
 #: A run that ended well has an account if its curve has as many points; they are a second apart at least.
@@ -80,8 +81,8 @@ def _account(
 
 def _events(run: Run, record: Mapping[str, Any], started: Started | None) -> Iterator[RunEvent]:
     if started is not None and started.started_at is not None:
-        detail = f"runner {started.pid}, flow process {started.flow_pid}"
-        yield RunEvent(at_s=started.started_at.timestamp(), what=STARTED, detail=detail)
+        parts = [f"runner {started.pid}, flow process {started.flow_pid}", *of_run(run.spec.weights)]
+        yield RunEvent(at_s=started.started_at.timestamp(), what=STARTED, detail=", ".join(parts))
     if (asked := _asked(run, record)) is not None:
         yield asked
     killed_at = read_moment(record.get("killed_at"))

@@ -38,8 +38,10 @@ from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
 from flowherd.values import EngineAccess
+from flowherd.weights import above_agents_own
 from flowherd_runner.contract.isolation import Isolation
 from flowherd_runner.contract.spec import RunLimits, RunSpec
+from flowherd_runner.contract.weights import Weights
 
 _NO_VARIABLES: Variables = MappingProxyType({})
 
@@ -199,6 +201,7 @@ class RunSurroundings:
             own_variables=own_variables,
             import_paths=options.import_paths,
             limits=RunLimits(**self._settings.runs.limits.values()),
+            weights=self._weights(),
             preload=self._settings.agent.preload,
             runtimes=self._runtimes,
             user_env=self._settings.runs.user_env,
@@ -220,6 +223,10 @@ class RunSurroundings:
             traces=bool(self._settings.traces.endpoint),
             isolation=self._floor,
         )
+
+    def _weights(self) -> Weights:
+        chosen = Weights(**{name: getattr(self._settings.runs, name) for name in Weights._fields})
+        return chosen if chosen.oom_score_adj is not None else chosen._replace(oom_score_adj=above_agents_own())
 
     def _engine_access(self) -> EngineAccess | None:
         try:

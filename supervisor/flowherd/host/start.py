@@ -144,7 +144,7 @@ def _hand_over(server: ForkServer, intent: Intent, lock_fd: int) -> HandOver:
     """Hand the run over; the cgroup that was reserved for it is then its own for good."""
     run, intent.give_back = intent.run, None
     if run.cgroup is not None:
-        cgroups.create(run.cgroup, run.limits)
+        cgroups.create(run.cgroup, run.limits, run.spec.weights.cpu)
     return server.hand_over(run.directory.path, lock_fd, run.cgroup)
 
 

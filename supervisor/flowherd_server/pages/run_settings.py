@@ -10,6 +10,7 @@ from typing import Any
 
 from flowherd.web.formats import duration, size
 from flowherd.web.shown_values import masked_text, shown_value
+from flowherd.weights import in_words
 
 #: Longest value that is shown, characters.
 _MOST = 2000
@@ -52,6 +53,8 @@ def _settings(run: Mapping[str, Any], flow: Mapping[str, Any]) -> Iterator[Given
     yield Given(word="Labels", labels=run["labels"], value="" if run["labels"] else "none")
     if limits := _limits(_mapping(config.get("limits"))):
         yield Given(word="Limits", value=", ".join(limits))
+    if weights := in_words(config.get("weights")):
+        yield Given(word="Weights", value=", ".join(weights))
     if config.get("user"):
         yield Given(word="Runs as", value=str(config["user"]))
     if config.get("working_dir"):

@@ -43,6 +43,7 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "json",
     ]
     limits = ["--memory", "200M", "--processes", "5", "--timeout", "10m", "--open-files", "64", "--cpu-time", "90s"]
+    weights = ["--cpu", "1.5", "--nice", "10", "--io", "idle", "--oom-score-adj", "500"]
     others = [
         "--grace",
         "3s",
@@ -57,7 +58,7 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "--log-level",
         "debug",
     ]
-    command("register", "full", "--no-check", *options, *limits, *others)
+    command("register", "full", "--no-check", *options, *limits, *weights, *others)
     fields = "name storage run_config parameters project { name }"
     row = transport.execute(f'query {{ flow(where: {{name: {{_eq: "full"}}}}) {{ {fields} }} }}')["flow"][0]
     assert row["project"] == {"name": "mine"}
@@ -81,6 +82,7 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "open_files": 64,
         "cpu_time_s": 90,
     }
+    assert config["weights"] == {"cpu": 1.5, "nice": 10, "io": "idle", "oom_score_adj": 500}
 
 
 def test_a_schedule_creates_runs(command: CommandLine) -> None:

@@ -82,7 +82,12 @@ def test_the_page_of_a_flow_tells_its_runs_versions_schedule_and_what_was_set(cl
     document: dict[str, Any] = {
         "name": name,
         "schedule": HOURLY,
-        "run_config": {"type": "LocalRun", "limits": {"memory_bytes": 1 << 30}, "labels": ["etl"]},
+        "run_config": {
+            "type": "LocalRun",
+            "limits": {"memory_bytes": 1 << 30},
+            "weights": {"cpu": 1.5},
+            "labels": ["etl"],
+        },
     }
     for state in ("Failed", "Success"):
         run_id = client.create_run(client.flow(project, **document), flow_run_name=f"ended-{state}")
@@ -97,6 +102,7 @@ def test_the_page_of_a_flow_tells_its_runs_versions_schedule_and_what_was_set(cl
         "Every hour at minute 20.",
         ">etl</a>",
         "<dt>Memory</dt><dd>1G",
+        "<dt>Cores</dt><dd>1.5",
         "Version 2, a command",
     ):
         assert told in text, told

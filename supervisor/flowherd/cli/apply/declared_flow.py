@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowherd import weights
 from flowherd.cli.apply import values
 from flowherd.cli.failures import CommandError
 from flowherd.cli.flows.schedule_options import chosen_schedule
@@ -48,6 +49,7 @@ KEYS: Mapping[str, Callable[[Any], Any]] = {
     "timeout": values.seconds,
     "open_files": values.a_count,
     "cpu_time": values.whole_seconds,
+    **weights.CHECKS,
     "grace": values.seconds,
     "user": values.a_text,
     "log_level": values.a_text,
@@ -177,6 +179,7 @@ def _how(given: Mapping[str, Any], storage: Mapping[str, Any], directory: Path) 
         interpreter=_interpreter(given.get("interpreter"), directory),
         preload=given.get("preload", ()),
         limits={_LIMITS[key]: value for key, value in given.items() if key in _LIMITS},
+        weights={key: value for key, value in given.items() if key in weights.CHECKS},
         grace_s=given.get("grace"),
         user=given.get("user"),
         log_level=_log_level(given, storage),

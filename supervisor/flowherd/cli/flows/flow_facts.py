@@ -15,6 +15,7 @@ from flowherd.schedules.cron_fields import ScheduleError
 from flowherd.schedules.in_words import clocks_of, cron_lines, schedule_in_words, zones_of
 from flowherd.schedules.own_clock import zone_named
 from flowherd.times import read_time
+from flowherd.weights import in_words
 
 if TYPE_CHECKING:
     from flowherd.client.flow_list import FlowView
@@ -36,6 +37,7 @@ def facts(flow: FlowView, versions: Versions, times: Sequence[datetime], now: da
         *_run_config(flow.run_config),
         ("labels", " ".join(flow.labels)),
         ("limits", ", ".join(_limits(flow.run_config.get("limits")))),
+        ("weights", ", ".join(in_words(flow.run_config.get("weights")))),
         ("rules", "; ".join(rules_of(flow).in_words())),
         ("parameters", _parameters(flow)),
         ("schedule", _schedule(flow)),

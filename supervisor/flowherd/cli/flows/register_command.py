@@ -23,6 +23,13 @@ from flowherd.cli.flows.rule_options import (
     RetryOnOption,
     chosen_rules,
 )
+from flowherd.cli.flows.weight_options import (
+    CpuOption,
+    IoOption,
+    NiceOption,
+    OomScoreAdjOption,
+    chosen_weights,
+)
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
@@ -110,6 +117,10 @@ def register(
     grace: Annotated[
         str | None, typer.Option(metavar="TIME", help="Time between asking a run to end and killing it.")
     ] = None,
+    cpu: CpuOption = None,
+    nice: NiceOption = None,
+    io: IoOption = None,
+    oom_score_adj: OomScoreAdjOption = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Run as this user; the agent must be root.")] = None,
     log_level: Annotated[
         str | None,
@@ -177,6 +188,7 @@ def register(
         interpreter=_interpreter(interpreter),
         preload=preload or (),
         limits=_limits(memory, processes, timeout, open_files, cpu_time),
+        weights=chosen_weights(cpu, nice, io, oom_score_adj),
         grace_s=parse_options.duration_s(grace, "--grace") if grace is not None else None,
         user=user,
         log_level=_log_level(log_level, command),

@@ -32,6 +32,9 @@ _MEMORY_ROOM_BYTES = 32 * 1024 * 1024
 #: pids.max counts threads, but a run's limit counts processes and is enforced by the agent. pids.max only has to stop a
 #: fork bomb between two looks, so it leaves enough room for programs with many threads.
 _THREADS_PER_PROCESS = 32
+#: Period over which processor time is limited (the kernel's default), and the smallest quota that it takes, µs.
+_PERIOD_US = 100_000
+_LEAST_QUOTA_US = 1000
 _PIDS_ROOM = 64
 
 
@@ -55,8 +58,12 @@ class Cgroups:
                     path.rmdir()  # the kernel refuses while a process is in it
 
 
-def create(path: Path, limits: RunLimits) -> bool:
-    """Create the cgroup `path`, with those limits for which it has a controller. Return whether it exists."""
+def create(path: Path, limits: RunLimits, cores: float | None = None) -> bool:
+    """Create the cgroup `path`, with those limits for which it has a controller. Return whether it exists.
+
+    The controller of processor time is enabled when the first run wants a number of `cores`: with it, runs also share
+    the processors by cgroup instead of by process.
+    """
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
@@ -67,6 +74,11 @@ def create(path: Path, limits: RunLimits) -> bool:
         _write(path / "memory.max", int(memory) + _MEMORY_ROOM_BYTES)
     if processes is not None and (path / "pids.max").exists():
         _write(path / "pids.max", int(processes) * _THREADS_PER_PROCESS + _PIDS_ROOM)
+    if cores is not None:
+        if not (path / "cpu.max").exists():
+            _write(path.parent / "cgroup.subtree_control", "+cpu")
+        if (path / "cpu.max").exists():
+            _write(path / "cpu.max", f"{max(_LEAST_QUOTA_US, round(cores * _PERIOD_US))} {_PERIOD_US}")
     return True
 
 

@@ -24,6 +24,7 @@ from flowherd.story.account import (
 )
 from flowherd.story.timeline import TimelineEntry, events_of
 from flowherd.times import read_time
+from flowherd.weights import of_run
 from flowherd_runner.contract import files, identity
 from flowherd_runner.contract.spec import salvage_spec
 from flowherd_runner.contract.variables import KIND_PYTHON
@@ -94,10 +95,11 @@ def entries_of(local: LocalFacts | None) -> list[TimelineEntry]:
 def _entries(local: LocalFacts) -> Iterator[TimelineEntry]:
     started, ended = local.started, local.exit
     if started:
-        interpreter = salvage_spec(local.spec).agent.interpreter
+        spec = salvage_spec(local.spec)
+        interpreter = spec.agent.interpreter
         detail = f"runner {started.get('pid')}, flow process {started.get('flow_pid')}"
         code = _python_code(local.spec)
-        parts = [detail, *([interpreter] if interpreter else []), *([code] if code else [])]
+        parts = [detail, *([interpreter] if interpreter else []), *([code] if code else []), *of_run(spec.weights)]
         yield _local(started.get("started_at"), STARTED, ", ".join(parts))
     if local.stop:
         cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
