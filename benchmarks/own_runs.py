@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from benchmarks.measuring import FirstLines, cpu_s, cpu_with_ended_children_s
@@ -160,13 +161,15 @@ def _numbers(lines: Iterator[str]) -> Iterator[float]:
 
 
 @contextmanager
-def own_runs(place: Path, lines: FirstLines, *options: str) -> Iterator[OwnRuns]:
-    """Start an agent with these options of `flowherd start`, and its server."""
+def own_runs(
+    place: Path, lines: FirstLines, *options: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[OwnRuns]:
+    """Start an agent with these options of `flowherd start` and these variables, and its server."""
     home = place / "home"
     home.mkdir(parents=True, mode=0o700)
     flows = place / "flows.py"
     flows.write_text(FLOWS.format(fifo=str(lines.path)))
-    command = CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0"})
+    command = CommandLine(home, {**environment, "FLOWHERD__SERVER__BIND_PORT": "0"})
     with ExitStack() as stack:
         agent = stack.enter_context(background(command, "start", *options, until=READY))
         client = stack.enter_context(command.client())
