@@ -5,10 +5,12 @@ Everything that differs between runs comes later, so a spare runner can have don
 
 import os
 import signal
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from flowherd_runner import osapi
 from flowherd_runner.flow_start import ForkedFlow, fork_flow
+from flowherd_runner.isolation.init_process import InitProcess
+from flowherd_runner.isolation.namespaces import Apart, NotToBeHad, separate_children
 from flowherd_runner.set_weights import limit_cores
 
 #: Signals by which a runner is asked to end its run.
@@ -22,17 +24,21 @@ class Newborn(NamedTuple):
     flow: ForkedFlow
     #: The cgroup that both are in already; None if they are where the fork server is.
     cgroup: Optional[str] = None
+    #: Whether the flow process is in a pid namespace of its own; None if none was asked for.
+    apart: Optional[Apart] = None
 
 
 def be_born(
     kept_fds: osapi.Descriptors,
     while_waiting: Callable[[int], None] = lambda _fd: None,
     cgroup: Optional[str] = None,
+    apart: bool = False,
 ) -> Newborn:
     """Make this process a runner; `kept_fds` belong to preloaded modules. Standard error is left as it is.
 
     The flow process calls `while_waiting` with the descriptor by which it learns of its run. It is forked in `cgroup`,
-    if that is known and can be entered: one move is less than two.
+    if that is known and can be entered: one move is less than two. With `apart` it is in a pid namespace of its own, if
+    the kernel allows one, with a small program as its first process; this process stays outside.
     """
     umask = os.umask(0o077)
     _detach()
@@ -40,7 +46,17 @@ def be_born(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     osapi.become_subreaper()
     entered = osapi.enter_cgroup(cgroup, (os.getpid(),))
-    return Newborn(signals, fork_flow(umask, kept_fds, while_waiting), entered)
+    found, init = _pid_namespace() if apart else (None, None)
+    return Newborn(signals, fork_flow(umask, kept_fds, while_waiting, found, init), entered, found)
+
+
+def _pid_namespace() -> Tuple[Apart, Optional[InitProcess]]:
+    try:
+        separate_children()
+    except NotToBeHad as error:
+        return Apart(None, str(error)), None
+    init = InitProcess()
+    return Apart(init.pid), init
 
 
 def enter_cgroup(newborn: Newborn, cgroup: Optional[str], cores: Optional[float]) -> Optional[str]:
@@ -50,7 +66,9 @@ def enter_cgroup(newborn: Newborn, cgroup: Optional[str], cores: Optional[float]
     """
     entered = newborn.cgroup  # only a run with this cgroup gets such a spare
     if entered is None:
-        entered = osapi.enter_cgroup(cgroup, (os.getpid(), newborn.flow.pid))
+        init = newborn.flow.init
+        others = [newborn.flow.pid, *([init.pid] if init is not None else [])]
+        entered = osapi.enter_cgroup(cgroup, (os.getpid(), *others))
     limit_cores(newborn.flow.pid, cores, entered)
     return entered
 

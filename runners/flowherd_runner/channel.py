@@ -6,18 +6,22 @@
   {"finalising": true}                           the user's function has returned; its interpreter is ending
   {"after_end": [text, ...]}                     what the engine wants done if this process is killed: see files.py
   {"not_started": text}                          the user's code was not reached
+  {"in_force": {...}}                            of a run that is kept apart: what is in force (contract/isolation.py);
+                                                 sent before any user code can run, and counts only until then
   {"mask": {"name": str, "value": str}}          a secret that the process has read, before it can print it
   {"notice": text}                               a line in flowherd's own words for the run's log
 
-"exception", "finalising", "after_end" and "not_started" count only from the flow process itself; the kernel says who
-has sent a message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler has
-written.
+"exception", "finalising", "after_end", "not_started" and "in_force" count only from the flow process itself; the kernel
+says who has sent a message (SCM_CREDENTIALS, unix(7)). After "finalising", what is no JSON is a stack that faulthandler
+has written.
 
 Both ends are of one release, one forked from the other, so this is no contract.
 """
 
 import json
-from typing import Any, Dict
+import socket
+import struct
+from typing import Any, Dict, NamedTuple, Optional
 
 #: Begins the note at the end of a text that was cut.
 CUT_NOTE = "\n[flowherd: "
@@ -28,6 +32,25 @@ _MAX_INFO_BYTES = 48 * 1024
 _MAX_FIELD_BYTES = 8 * 1024
 #: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024
+#: struct ucred: pid, uid, gid (unix(7)).
+_CREDENTIALS = struct.Struct("=iII")
+
+
+class Received(NamedTuple):
+    """One message as it arrived; without data it is the end of file."""
+
+    data: bytes
+    #: Pid of its sender, as the receiver sees it; None if the kernel did not say.
+    sender: Optional[int]
+
+
+def receive(records: socket.socket) -> Received:
+    """Receive one message. Raises BlockingIOError if there is none and the socket does not block, else OSError."""
+    data, ancillary, _, _ = records.recvmsg(RECEIVE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size))
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(content) >= _CREDENTIALS.size:
+            return Received(data, int(_CREDENTIALS.unpack_from(content)[0]))
+    return Received(data, None)
 
 
 def encode(message: Dict[str, Any]) -> bytes:

@@ -3,19 +3,22 @@
 import os
 import sys
 import warnings
-from typing import NoReturn, Optional
+from typing import NoReturn
 
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.agent_secrets import environment_with_secrets
+from flowherd_runner.start_requests import StartRequest
 
 
-def become_runner(directory: str, lock_fd: int, go_fd: Optional[int]) -> NoReturn:
-    """In the fork: become the runner of `directory`. Every other descriptor is closed on exec."""
-    arguments = ["runner", "--directory", directory, "--lock-fd", str(lock_fd)]
-    os.set_inheritable(lock_fd, True)
-    if go_fd is not None:
-        os.set_inheritable(go_fd, True)
-        arguments += ["--go-fd", str(go_fd)]
+def become_runner(asked: StartRequest) -> NoReturn:
+    """In the fork: become the runner of that run. Every other descriptor is closed on exec."""
+    arguments = ["runner", "--directory", asked.directory, "--lock-fd", str(asked.lock_fd)]
+    os.set_inheritable(asked.lock_fd, True)
+    if asked.go_fd is not None:
+        os.set_inheritable(asked.go_fd, True)
+        arguments += ["--go-fd", str(asked.go_fd)]
+    if asked.apart:
+        arguments += ["--apart", "1"]
     os.execve(sys.executable, [sys.executable, BOOT_FILE, *arguments], environment_with_secrets())
 
 

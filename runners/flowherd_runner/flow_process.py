@@ -15,6 +15,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, NoReturn, Optional
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.fields import SpecError
+from flowherd_runner.contract.isolation import InForce, Isolation, Missing, in_force_to_json
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
 from flowherd_runner.contract.spec import RunLimits, RunSpec, spec_of
 from flowherd_runner.contract.variables import (
@@ -26,6 +27,7 @@ from flowherd_runner.contract.variables import (
     RUN_NAME_VARIABLE,
 )
 from flowherd_runner.flow_orders import NotGoing, Order, is_read_for, receive_order, receive_variables, wait_for_go
+from flowherd_runner.isolation.namespaces import Apart
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
 from flowherd_runner.other_user import enter_own_directory, forget_others, import_for, login_environment
@@ -64,6 +66,8 @@ class Inherited(NamedTuple):
     segments: Segments
     #: Called with the descriptor of the order, before that is read.
     while_waiting: Callable[[int], None]
+    #: Whether this process is in a pid namespace of its own; None unless the run has a level of isolation.
+    apart: Optional[Apart] = None
 
 
 def become_flow(inherited: Inherited, ends: WritingEnds) -> NoReturn:
@@ -114,9 +118,22 @@ def _ready(order: Order, spec: RunSpec, inherited: Inherited, ends: WritingEnds)
         raise kind
     sender = RecordSender(ends.channel_fd, inherited.token)
     flow = prepared_process(spec, order.directory, inherited.runner_pid, sender, in_fork)
+    if spec.isolation.wanted:
+        _say_what_is_in_force(spec.isolation, inherited.apart, sender)
     if in_fork:
         flow = flow._replace(segments=inherited.segments)
     return partial(kind.run, flow) if kind.prepare is None else kind.prepare(flow)
+
+
+def _say_what_is_in_force(wanted: Isolation, apart: Optional[Apart], sender: RecordSender) -> None:
+    """Report it to the runner, which waits for this. Raises NotStarted if it is less than what must be in force."""
+    if apart is None:
+        raise NotStarted("the run is to be kept apart, and its runner was started without a namespace for it")
+    missing = Missing("mounts of its own", "this release has none")
+    if wanted.if_missing != "weaker":
+        raise NotStarted("the run cannot be kept apart: {}: {}".format(missing.what, missing.why))
+    found = InForce(asked=wanted.level, missing=(missing,), init_pid=apart.init_pid)
+    sender.send({"in_force": in_force_to_json(found)})
 
 
 def kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:

@@ -12,6 +12,8 @@ from flowherd_runner import osapi
 from flowherd_runner.flow_group import set_group
 from flowherd_runner.flow_orders import send_go, send_order, send_variables
 from flowherd_runner.flow_process import Inherited, WritingEnds, become_flow
+from flowherd_runner.isolation.init_process import InitProcess
+from flowherd_runner.isolation.namespaces import Apart
 from flowherd_runner.output_reader import ReadingEnds
 from flowherd_runner.output_segments import Segments
 
@@ -26,6 +28,8 @@ class ForkedFlow(NamedTuple):
     order_fd: int
     #: Used if its run is carried out in the fork itself.
     segments: Segments
+    #: The init process of its pid namespace; None if it is in the runner's.
+    init: Optional[InitProcess] = None
 
     def give(self, directory: str, spec: bytes) -> None:
         """Name its run, which it prepares at once."""
@@ -40,16 +44,27 @@ class ForkedFlow(NamedTuple):
         send_go(self.order_fd)
 
     def end(self) -> None:
-        """End it before it has run any of the user's code, and wait for its end."""
+        """End it, and its namespace, before it has run any of the user's code, and wait for its end."""
         os.kill(self.pid, signal.SIGKILL)
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:  # it had ended, and was waited for
             pass
+        if self.init is not None:
+            self.init.end()
 
 
-def fork_flow(umask: int, kept_fds: osapi.Descriptors, while_waiting: Callable[[int], None]) -> ForkedFlow:
-    """Fork a flow process. Returns in the runner only."""
+def fork_flow(
+    umask: int,
+    kept_fds: osapi.Descriptors,
+    while_waiting: Callable[[int], None],
+    apart: Optional[Apart] = None,
+    init: Optional[InitProcess] = None,
+) -> ForkedFlow:
+    """Fork a flow process. Returns in the runner only.
+
+    `apart` says whether it is forked into a pid namespace of its own, whose init process is `init`.
+    """
     stdout_fd, stdout_end = os.pipe()
     stderr_fd, stderr_end = os.pipe()
     order_end, order_fd = os.pipe()
@@ -59,7 +74,7 @@ def fork_flow(umask: int, kept_fds: osapi.Descriptors, while_waiting: Callable[[
     token = os.urandom(8).hex().encode()
     ends = WritingEnds(stdout_end, stderr_end, records_end.fileno(), order_end)
     segments = Segments()
-    inherited = Inherited(os.getpid(), umask, kept_fds, token, segments, while_waiting)
+    inherited = Inherited(os.getpid(), umask, kept_fds, token, segments, while_waiting, apart)
     pid = os.fork()
     if pid == 0:
         become_flow(inherited, ends)
@@ -67,4 +82,4 @@ def fork_flow(umask: int, kept_fds: osapi.Descriptors, while_waiting: Callable[[
         os.close(fd)
     records_end.close()
     set_group(pid)
-    return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, order_fd, segments)
+    return ForkedFlow(pid, ReadingEnds(stdout_fd, stderr_fd, records), token, order_fd, segments, init)

@@ -11,7 +11,6 @@ import os
 import selectors
 import signal
 import socket
-import stat
 import sys
 from collections import deque
 from contextlib import contextmanager
@@ -20,9 +19,8 @@ from typing import Any, Callable, Deque, Dict, Iterator, List, NoReturn, Optiona
 from flowherd_runner import descriptors, osapi, random_generators
 from flowherd_runner.birth import STOP_SIGNALS, be_born
 from flowherd_runner.contract import faults
-from flowherd_runner.contract.files import MAX_SECONDS
 from flowherd_runner.contract.identity import process_status
-from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, MAX_SPARES, decode_message, encode_message
+from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from flowherd_runner.contract.spec import current_module
 from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
@@ -35,6 +33,7 @@ from flowherd_runner.own_errors import flush_output, print_traceback
 from flowherd_runner.preload_check import PreloadCheck
 from flowherd_runner.runner import run
 from flowherd_runner.spares import Spares
+from flowherd_runner.start_requests import SparesRequest, StartRequest, spares_request, start_request
 
 #: Maximum length of one module's error, so that the ready message stays within MAX_MESSAGE_BYTES.
 _MAX_ERROR_CHARS = 500
@@ -158,6 +157,7 @@ class Conversation:
             python="{}.{}.{}".format(*sys.version_info[:3]),
             threads=osapi.thread_count(),
             two_steps=True,
+            apart=True,
             **facts,
         )
         while self._open:
@@ -238,16 +238,15 @@ class Conversation:
             message = decode_message(received.data)
             request = message.get("request")
             if message["op"] == "spares":
-                self._want_spares(message.get("number"), message.get("idle_s"), message.get("cgroups"))
+                self._want_spares(spares_request(message))
                 return
-            directory = _requested_directory(message)
+            asked = start_request(message, received.fds)
             changed = self._look_at_files() if message.get("if_fresh") else None
             if changed is not None:
                 self._queue(op="refused", request=request, error="{} has changed".format(changed), stale=True)
                 return
-            _check_fds(received.fds)
             faults.point("fork-server-before-fork")
-            pid = self._start(directory, received.fds, _cgroup(message.get("cgroup")))
+            pid = self._start(asked)
             faults.point("fork-server-after-fork")
         except (ValueError, OSError) as error:
             self._queue(op="refused", request=request, error=str(error))
@@ -258,14 +257,10 @@ class Conversation:
 
     # Spares.
 
-    def _want_spares(self, number: object, idle_s: object, cgroups: object) -> None:
-        if not isinstance(number, int) or not 0 <= number <= MAX_SPARES:
-            raise ValueError("not a number of spare runners: {!r}".format(number))
-        if idle_s is not None and not (isinstance(idle_s, (int, float)) and 0 <= idle_s <= MAX_SECONDS):
-            raise ValueError("not a time that a spare runner can wait: {!r}".format(idle_s))
-        parent = _cgroup(cgroups)
+    def _want_spares(self, asked: SparesRequest) -> None:
         # A thread would be missing in a fork, so runners are started by exec then.
-        self._spares.want(0 if self._stale or osapi.thread_count() > 1 else number, idle_s, parent)
+        number = 0 if self._stale or osapi.thread_count() > 1 else asked.number
+        self._spares.want(asked._replace(number=number))
 
     def _refill(self) -> None:
         try:
@@ -276,21 +271,25 @@ class Conversation:
         self._tell_of_spares()
 
     def _tell_of_spares(self) -> None:
-        self._queue(op="spares", pids=self._spares.pids, cgroups=self._spares.cgroups)
+        self._queue(op="spares", **self._spares.report())
 
     # Runners.
 
-    def _start(self, directory: str, fds: List[int], cgroup: Optional[str]) -> int:
+    def _start(self, asked: StartRequest) -> int:
         """Give the run to a spare, or fork a runner for it, and return its pid. Raises OSError."""
-        pid = self._spares.hand_over(directory, fds, cgroup)
+        pid = self._spares.hand_over(asked)
         if pid is not None:
             self._tell_of_spares()
             return pid
-        lock_fd, go_fd = fds[0], fds[1] if len(fds) > 1 else None
         # A fork copies only the calling thread; locks that other threads hold would stay locked for ever.
         if osapi.thread_count() > 1:
-            return self._fork(lambda: become_runner(directory, lock_fd, go_fd), fork_despite_threads)
-        return self._fork(lambda: run(directory, lock_fd, go_fd, be_born(self._kept_fds, cgroup=cgroup)))
+            return self._fork(lambda: become_runner(asked), fork_despite_threads)
+
+        def be_runner() -> int:
+            newborn = be_born(self._kept_fds, cgroup=asked.cgroup, apart=asked.apart)
+            return run(asked.directory, asked.lock_fd, asked.go_fd, newborn)
+
+        return self._fork(be_runner)
 
     def _fork(self, body: Callable[[], int], fork: Callable[[], int] = os.fork) -> int:
         """Fork a child that ends with the exit code that `body` returns, and return its pid. Raises OSError."""
@@ -324,25 +323,3 @@ class Conversation:
                 self._queue(op="gone", pid=pid, status=status)
         if self._spares.reap():
             self._tell_of_spares()
-
-
-def _cgroup(path: object) -> Optional[str]:
-    if path is None or (isinstance(path, str) and os.path.isabs(path) and "\0" not in path):
-        return path
-    raise ValueError("not a cgroup: {!r}".format(path))
-
-
-def _check_fds(fds: List[int]) -> None:
-    if len(fds) == 1 or (len(fds) == 2 and stat.S_ISSOCK(os.fstat(fds[1]).st_mode)):
-        return
-    text = "a start request carries the lock's descriptor, and perhaps a socket; this one carried {} descriptors"
-    raise ValueError(text.format(len(fds)))
-
-
-def _requested_directory(message: Dict[str, Any]) -> str:
-    if message["op"] != "start":
-        raise ValueError("unknown op {!r}".format(message["op"]))
-    directory: Optional[object] = message.get("directory")
-    if not isinstance(directory, str) or not os.path.isabs(directory) or not os.path.isdir(directory):
-        raise ValueError("not the absolute path of a directory: {!r}".format(directory))
-    return directory

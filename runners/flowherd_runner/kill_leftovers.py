@@ -19,6 +19,8 @@ _SETTLE_S = 0.1
 _GRACE_S = 0.3
 #: When to give up on processes that even SIGKILL does not end: they hang in the kernel, and the record names them.
 _KILL_DEADLINE_S = 60.0
+#: How long to wait for the end of an emptied namespace.
+_PLACE_S = 10.0
 #: Pause between two looks at processes whose end sends no signal.
 _LOOK_S = 0.02
 
@@ -50,8 +52,17 @@ class LeftoverKiller:
     def run(self) -> Cleared:
         """End all of them."""
         self.wait_while(self._reap, time.monotonic() + _SETTLE_S)
-        if not self._reap():
+        survivors = self._end_all() if self._reap() else None
+        if self._processes.end_place():
+            self.wait_while(self._reap, time.monotonic() + _PLACE_S)
+        if survivors is None:
             return Cleared([], [], searched=False)
+        living = {one.key for one in survivors}
+        ended = [one for one in self._found.values() if one.key not in living]
+        return Cleared(ended, survivors, searched=self._processes.searches_host)
+
+    def _end_all(self) -> List[Process]:
+        """End what is left, and return what lives on."""
         left = self._note(self._processes.members())
         survivors: List[Process] = []
         if left or self._any_left():
@@ -60,8 +71,7 @@ class LeftoverKiller:
             self.wait_while(self._any_left, time.monotonic() + _GRACE_S)
             self._kill(time.monotonic() + _KILL_DEADLINE_S)
             survivors = self._processes.survivors()
-        living = {one.key for one in survivors}
-        return Cleared([one for one in self._found.values() if one.key not in living], survivors, searched=True)
+        return survivors
 
     def wait_while(self, condition: Callable[[], bool], deadline_s: float) -> None:
         """Pump while `condition` holds, at most until `deadline_s`."""

@@ -7,9 +7,8 @@ import json
 import os
 import selectors
 import socket
-import struct
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from flowherd_runner import channel
 from flowherd_runner.contract.journal import MAX_SO_FAR_BYTES, STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
@@ -31,9 +30,7 @@ _OUTPUT_LEVEL = 20
 #: Optional keys of a record.
 _OPTIONAL = ("task_run_id", "flow_run_id")
 #: Messages that count only from the flow process itself.
-_DECISIVE = ("exception", "finalising", "not_started", "after_end")
-#: struct ucred: pid, uid, gid (unix(7)).
-_CREDENTIALS = struct.Struct("=iII")
+_DECISIVE = ("exception", "finalising", "not_started", "after_end", "in_force")
 #: Maximum size of the stack that is kept of an interpreter that is ending.
 _MAX_STACK_BYTES = 16 * 1024
 
@@ -47,7 +44,10 @@ class ReadingEnds(NamedTuple):
 
 
 class OutputReader:
-    """Reads the output of one run, whose flow process is `flow_pid`, from `ends` into `journal`."""
+    """Reads the output of one run, whose flow process is `flow_pid`, from `ends` into `journal`.
+
+    `early` are messages that have been taken from the channel before.
+    """
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class OutputReader:
         journal: JournalWriter,
         on_secret: Callable[[str, str], None],
         flow_pid: int,
+        early: Sequence[channel.Received] = (),
     ) -> None:
         self._flow_pid = flow_pid
         self._selector = selector
@@ -83,6 +84,8 @@ class OutputReader:
             selector.register(fd, selectors.EVENT_READ)
         ends.records.setblocking(False)
         selector.register(ends.records, selectors.EVENT_READ)
+        for message in early:
+            self._receive(message.data, message.sender == flow_pid)
 
     @property
     def ended(self) -> bool:
@@ -152,15 +155,13 @@ class OutputReader:
             if self._records is None:
                 return
             try:
-                data, ancillary, _, _ = self._records.recvmsg(
-                    channel.RECEIVE_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
-                )
+                data, sender = channel.receive(self._records)
             except BlockingIOError:
                 return
             except OSError:
-                data, ancillary = b"", []
+                data, sender = b"", None
             if data:
-                self._receive(data, _sender(ancillary) == self._flow_pid)
+                self._receive(data, sender == self._flow_pid)
             else:
                 self._end_records()
 
@@ -187,6 +188,8 @@ class OutputReader:
             self.finalising = True
         elif "not_started" in message:
             self.not_started = self._mask.text(str(message["not_started"]))
+        elif "in_force" in message:
+            pass  # it counts only before the start (isolation/confirmation.py)
         elif "after_end" in message:
             wanted = message["after_end"]
             self.after_end = [str(name) for name in wanted] if isinstance(wanted, list) else None
@@ -246,11 +249,3 @@ class OutputReader:
         level = message.get("level")
         payload = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
         self._journal.add(STREAM_LOG, level if isinstance(level, int) else _OUTPUT_LEVEL, [payload])
-
-
-def _sender(ancillary: List[Tuple[int, int, bytes]]) -> Optional[int]:
-    """Return the pid of a message's sender."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) >= _CREDENTIALS.size:
-            return int(_CREDENTIALS.unpack_from(data)[0])
-    return None

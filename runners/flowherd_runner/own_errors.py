@@ -3,8 +3,11 @@
 A full disk must not put a second error in the place of the first.
 """
 
+import os
 import sys
 import traceback
+
+from flowherd_runner.contract.files import RUNNER_ERRORS_FILE, open_regular
 
 
 def print_traceback() -> None:
@@ -23,3 +26,13 @@ def flush_output() -> None:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass
+
+
+def open_errors(directory: str) -> None:
+    """Make the run's file of errors standard error."""
+    try:
+        errors = open_regular(os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError:
+        errors = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(errors, 2)
+    os.close(errors)

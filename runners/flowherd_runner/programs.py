@@ -17,21 +17,21 @@ from flowherd_runner.runner import run
 
 _USAGE = """\
 usage: boot.py forkserver --fd N [--preload MODULE]...
-       boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N]
+       boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N] [--apart 1]
        boot.py here --directory DIRECTORY
        boot.py check --directory DIRECTORY --fd N
 The child side of flowherd; started by its agent, the last two by its commands. N is a descriptor:
 this end of a SOCK_SEQPACKET pair, the run's lock, the socket on which the agent says that the run
-is to be started, or what is written to.
+is to be started, or what is written to. --apart 1: its processes get a pid namespace.
 """
 #: The options of each program, and whether they are numbers.
 _OPTIONS = {
     "forkserver": {"--fd": True, "--preload": False},
-    "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True},
+    "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True, "--apart": True},
     "here": {"--directory": False},
     "check": {"--directory": False, "--fd": True},
 }
-_OPTIONAL = ("--preload", "--go-fd")
+_OPTIONAL = ("--preload", "--go-fd", "--apart")
 
 
 def run_program(arguments: List[str]) -> NoReturn:
@@ -46,7 +46,8 @@ def run_program(arguments: List[str]) -> NoReturn:
         if program in ("here", "check"):
             _without_runner(program, options)
         go_fd = int(options["--go-fd"][-1]) if options["--go-fd"] else None
-        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), go_fd, be_born(kept_fds={})))
+        newborn = be_born(kept_fds={}, apart=options["--apart"][-1:] == ["1"])
+        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), go_fd, newborn))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)

@@ -33,6 +33,9 @@ class Process(NamedTuple):
 class RunProcesses:
     """The processes of the run `run_id`, whose runner is this process."""
 
+    #: Whether all processes of the host are looked at; if not, the agent does that.
+    searches_host = True
+
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
         self._runner = os.getpid()
@@ -46,22 +49,23 @@ class RunProcesses:
 
     def members(self) -> List[Process]:
         """Return all living processes of the run, except the runner and those that could not be signalled before."""
-        return [process for process in self._all_members() if process.key not in self._refused]
+        return [process for process in self.all_members() if process.key not in self._refused]
 
     def survivors(self) -> List[Process]:
         """Return all living processes of the run except the runner: after the killing, those that could not be ended.
 
         Children that /proc does not show (mounted with hidepid=, proc(5)) are among them, without a name.
         """
-        found = {process.pid: process for process in self._all_members()}
-        for pid in self._child_pids():
+        found = {process.pid: process for process in self.all_members()}
+        for pid in self.child_pids():
             if pid not in found and may_not_signal(pid):
                 found[pid] = Process(pid, "?", self._runner, 0, 0, 0)
         return [found[pid] for pid in sorted(found)]
 
-    def _all_members(self) -> List[Process]:
-        table = {process.pid: process for process in _living()}
-        found = self._descendants(table)
+    def all_members(self) -> List[Process]:
+        """Return all living processes of the run, except the runner."""
+        table = {process.pid: process for process in living()}
+        found = self.descendants(table)
         descendants = len(found)
         found.update(pid for pid, process in table.items() if process.session == self._session)
         younger = [pid for pid, process in table.items() if pid not in found and process.start_ticks >= self._since]
@@ -102,22 +106,38 @@ class RunProcesses:
 
         A quick look, which may miss one that appears at this moment; only wait4(2) knows that there is none.
         """
-        found = [_read(pid) for pid in self._child_pids()]
+        found = [_read(pid) for pid in self.child_pids()]
         return [process for process in found if process is not None and process.key not in self._refused]
 
-    def _child_pids(self) -> List[int]:
+    def any_left(self) -> bool:
+        """Whether a process of the run is left, once the flow process has ended and this process has other children."""
+        return True
+
+    def note_reaped(self, pid: int) -> None:
+        """Take note that a child of the runner was waited for, so that its pid may be another's."""
+
+    def end_place(self) -> bool:
+        """End what the runner has made for the run's processes to live in, and return whether its end is to be reaped.
+
+        Called when they have ended, or could not be ended.
+        """
+        return False
+
+    def child_pids(self) -> List[int]:
+        """Return the pids of the runner's children, also of those that were not waited for yet."""
         try:
             with open("/proc/self/task/{0}/children".format(self._runner)) as file:
                 return [int(pid) for pid in file.read().split()]
         except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
-            return [process.pid for process in _living() if process.parent == self._runner]
+            return [process.pid for process in living() if process.parent == self._runner]
 
     @property
     def refused(self) -> bool:
         """Whether there were processes that could not be signalled."""
         return bool(self._refused)
 
-    def _descendants(self, table: Dict[int, Process]) -> Set[int]:
+    def descendants(self, table: Dict[int, Process]) -> Set[int]:
+        """Return the pids of those in `table`, all processes by pid, that descend from the runner."""
         children: Dict[int, List[int]] = {}
         for process in table.values():
             children.setdefault(process.parent, []).append(process.pid)
@@ -153,7 +173,8 @@ def find(pid: int) -> Optional[Process]:
     return _read(pid)
 
 
-def _living() -> List[Process]:
+def living() -> List[Process]:
+    """Return all living processes of the host."""
     found = (_read(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process is not None]
 

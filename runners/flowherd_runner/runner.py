@@ -16,7 +16,6 @@ from flowherd_runner.contract.files import (
     AFTER_END_FILE,
     EXIT_FILE,
     JOURNAL_FILE,
-    RUNNER_ERRORS_FILE,
     SPEC_FILE,
     STARTED_FILE,
     open_regular,
@@ -24,17 +23,18 @@ from flowherd_runner.contract.files import (
     write_prepared,
 )
 from flowherd_runner.contract.hand_over import GO, send_hint
-from flowherd_runner.contract.identity import boot_id, process_status
 from flowherd_runner.contract.journal import STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.oom import OomCount, oom_count
 from flowherd_runner.contract.reasons import RUNNER_BROKEN, RUNNER_OK
-from flowherd_runner.contract.spec import RunSpec, spec_content, spec_of
+from flowherd_runner.contract.spec import RunSpec, spec_content, spec_of, without_agent_keys
 from flowherd_runner.exit_record import End, describe_end
 from flowherd_runner.exit_space import reserve_exit_record
 from flowherd_runner.flow_group import group_exists
 from flowherd_runner.flow_orders import is_read_for
 from flowherd_runner.flow_process import kind_of
 from flowherd_runner.interpreter_end import where
+from flowherd_runner.isolation.confirmation import Confirmed, confirmed
+from flowherd_runner.isolation.namespace_processes import processes_of
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kept_files import KeptFiles
 from flowherd_runner.kill_leftovers import Cleared, LeftoverKiller, leftover_text
@@ -43,10 +43,11 @@ from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.output_segments import SegmentReader
-from flowherd_runner.own_errors import print_traceback
+from flowherd_runner.own_errors import open_errors, print_traceback
 from flowherd_runner.run_processes import RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
+from flowherd_runner.start_record import start_record
 from flowherd_runner.stopping import TERMINATE, Stopper
 
 #: How long to read output that is still on its way when all processes have ended, seconds.
@@ -64,10 +65,10 @@ def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) ->
     """
     faults.point("runner-at-birth")
     os.set_inheritable(lock_fd, False)
-    _open_errors(directory)
+    open_errors(directory)
     try:
         content = spec_content(directory)
-        newborn.flow.give(directory, content)
+        newborn.flow.give(directory, content if newborn.apart is None else without_agent_keys(content))
         runner = Runner(directory, spec_of(content), newborn, lock_fd)
         if not runner.start(go_fd):
             newborn.flow.end()
@@ -79,16 +80,6 @@ def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) ->
         RunProcesses(os.path.basename(directory)).kill_all()
         return RUNNER_BROKEN
     return RUNNER_OK
-
-
-def _open_errors(directory: str) -> None:
-    """Make the run's file of errors standard error."""
-    try:
-        errors = open_regular(os.path.join(directory, RUNNER_ERRORS_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    except OSError:
-        errors = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(errors, 2)
-    os.close(errors)
 
 
 class Runner:
@@ -104,7 +95,7 @@ class Runner:
         self._flow_pid = newborn.flow.pid
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ)
-        self._processes = RunProcesses(spec.flow_run_id)
+        self._processes = processes_of(spec.flow_run_id, newborn.flow.init)
         self._mask = Mask()
         reserve_exit_record(directory)
         journal_fd = open_regular(os.path.join(directory, JOURNAL_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -133,8 +124,9 @@ class Runner:
             self._flow.give_variables(prepared.spec.env, prepared.refusal)
         if go_fd is not None and not self._is_to_go(go_fd):
             return False
+        found = confirmed(self._flow, self._spec.isolation) if self._spec.isolation.wanted else Confirmed(None, ())
         faults.point("runner-before-started")
-        self._record_start()
+        self._record_start(found.record)
         faults.point("runner-after-started")
         self._stopper = Stopper(
             self._directory,
@@ -160,7 +152,14 @@ class Runner:
         streams = STREAM_STDOUT, STREAM_STDERR
         merge = Merge(self._flow.token, streams, self._spec.max_line_bytes, self._mask, segments)
         self._output = OutputReader(
-            self._selector, self._flow.ends, merge, self._mask, self._journal, secrets.found, self._flow_pid
+            self._selector,
+            self._flow.ends,
+            merge,
+            self._mask,
+            self._journal,
+            secrets.found,
+            self._flow_pid,
+            found.early,
         )
         return True
 
@@ -172,28 +171,19 @@ class Runner:
 
     def _is_to_go(self, go_fd: int) -> bool:
         """Say that the run is prepared, and wait for the agent's word. Signals that arrive meanwhile are kept."""
-        send_hint(go_fd, {"flow_pid": self._flow_pid})
+        init = self._flow.init
+        send_hint(go_fd, {"flow_pid": self._flow_pid, **({"init_pid": init.pid} if init is not None else {})})
         faults.point("runner-prepared")
         try:
             return os.read(go_fd, len(GO)) == GO
         except OSError:
             return False
 
-    def _record_start(self) -> None:
-        own = process_status(os.getpid())
+    def _record_start(self, isolation: Optional[Dict[str, Any]]) -> None:
         self._started_at = _now()
         self._oom_before = oom_count(self._cgroup)
-        of_host = oom_count(None)
-        started = {
-            "pid": os.getpid(),
-            "start_ticks": own[1] if own else 0,
-            "boot_id": boot_id(),
-            "started_at": self._started_at,
-            "flow_pid": self._flow_pid,
-            "oom_kills": of_host.kills if of_host is not None else None,
-        }
         # Flushed before user code may run: otherwise the run would be started a second time after a power cut.
-        write_prepared(self._directory, STARTED_FILE, started)
+        write_prepared(self._directory, STARTED_FILE, start_record(self._flow_pid, self._started_at, isolation))
         self._kept_files.keep(STARTED_FILE)
 
     # While the flow process runs.
@@ -244,9 +234,10 @@ class Runner:
         self._output.pump()
 
     def _reap(self) -> bool:
-        """Take the exit status of every child that has ended, and return whether there are other children.
+        """Take the exit status of every child that has ended, and return whether processes of the run are left.
 
-        Orphans of the run become children of this process, so without any child there is no descendant either.
+        Orphans of the run become children of this process, so without any child there is no descendant either; for
+        those in a namespace of their own see namespace_processes.py.
         """
         while True:
             try:
@@ -254,7 +245,8 @@ class Runner:
             except ChildProcessError:
                 return False
             if pid == 0:
-                return True
+                return self._status is None or self._processes.any_left()
+            self._processes.note_reaped(pid)
             if pid == self._flow_pid:
                 self._status = status
                 self._flow_cpu_s = usage.ru_utime + usage.ru_stime

@@ -157,6 +157,8 @@ class ForkServer:
     spares_wanted: int = 0
     #: How long they wait before they rehearse, seconds; None leaves that to the fork server.
     idle_s: float | None = None
+    #: Whether its spares and its runs have a pid namespace of their own.
+    apart: bool = False
     #: Pids of its spare runners, as it has reported them last.
     spares: list[int] = field(default_factory=list)
 
@@ -181,7 +183,8 @@ class ForkServer:
         other.close()
         self.ready = self.receive("ready")
         if self.spares_wanted:
-            self.send(encode_message({"op": "spares", "number": self.spares_wanted, "idle_s": self.idle_s}))
+            wish = {"number": self.spares_wanted, "idle_s": self.idle_s, "apart": self.apart}
+            self.send(encode_message({"op": "spares", **wish}))
 
     def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Return the next message of these kinds; keep what the messages before it say."""
@@ -192,7 +195,7 @@ class ForkServer:
             if message["op"] == "gone":
                 self.gone[message["pid"]] = message["status"]
             if message["op"] == "spares":
-                self.spares = message["pids"]
+                self.spares = message["apart"]["pids"] if self.apart else message["pids"]
             if message["op"] == "stale":
                 self.stale.append(message["file"])
             if message["op"] in ops:
@@ -244,6 +247,7 @@ class ForkServer:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._requests += 1
             message = {"op": "start", "request": self._requests, "directory": str(run.directory), **more}
+            message.setdefault("apart", self.apart)
             self.send(encode_message(message), [lock, *fds])
         finally:
             os.close(lock)

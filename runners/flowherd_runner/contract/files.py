@@ -3,7 +3,8 @@
 spec.json, written by the agent: see spec.py
 
 started, written by the runner: pid, start_ticks, boot_id, started_at (ISO 8601, UTC), flow_pid (once it is known),
-oom_kills (the kernel's count of out-of-memory kills on this host at the start; null when it cannot be read)
+oom_kills (the kernel's count of out-of-memory kills on this host at the start; null when it cannot be read),
+isolation (see isolation.py; only of a run that was to be kept apart)
 
 stop.json, written by the agent: reason (reasons.py), detail (str), grace_s (float)
 

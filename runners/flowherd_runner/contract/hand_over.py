@@ -3,7 +3,8 @@
 With a start request the agent may hand over one end of a SOCK_SEQPACKET pair beside the lock. What is sent on it:
 
   agent:   GO                          the claim is won: record the start and run the user's code
-  runner:  {"flow_pid": p}             the run is prepared, its flow process is p
+  runner:  {"flow_pid": p}             the run is prepared, its flow process is p; with "init_pid", the pid of the
+                                       first process of the run's pid namespace, if it has one
            {"started": true}           the file `started` is on the disk
            {"ended": true}             exit.json is, and the lock is free; no process of the run is left but the runner,
                                        which ends now. Not said if there were processes that it had to look for

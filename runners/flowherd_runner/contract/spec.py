@@ -60,6 +60,7 @@ after a downgrade, still adopts and watches such runs and makes their claim toke
 a higher version it could use nothing of the file. It only cannot start a run that was claimed and not started yet.
 """
 
+import json
 import math
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
@@ -161,6 +162,15 @@ def spec_of(content: bytes) -> RunSpec:
     except ValueError as error:
         raise SpecError(str(error)) from error
     return _parse(Fields(value, tolerant=False), AgentKeys())
+
+
+def without_agent_keys(content: bytes) -> bytes:
+    """Return the content of a spec.json without the object `agent`; content that cannot be used stays as it is."""
+    try:
+        value = decode_content(content, SPEC_FILE)
+    except ValueError:
+        return content
+    return json.dumps({name: part for name, part in value.items() if name != "agent"}).encode()
 
 
 def parse_spec(value: Mapping[str, Any]) -> RunSpec:
