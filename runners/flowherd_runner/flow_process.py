@@ -15,7 +15,7 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, NoReturn, Optional
 
 from flowherd_runner import osapi
 from flowherd_runner.contract.fields import SpecError
-from flowherd_runner.contract.isolation import InForce, Isolation, Missing, in_force_to_json
+from flowherd_runner.contract.isolation import in_force_to_json
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
 from flowherd_runner.contract.spec import RunLimits, RunSpec, spec_of
 from flowherd_runner.contract.variables import (
@@ -27,6 +27,7 @@ from flowherd_runner.contract.variables import (
     RUN_NAME_VARIABLE,
 )
 from flowherd_runner.flow_orders import NotGoing, Order, is_read_for, receive_order, receive_variables, wait_for_go
+from flowherd_runner.isolation.enclosure import Enclosure
 from flowherd_runner.isolation.namespaces import Apart
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.kinds.definition import FlowProcess, Kind, NotStarted
@@ -117,23 +118,13 @@ def _ready(order: Order, spec: RunSpec, inherited: Inherited, ends: WritingEnds)
     if not isinstance(kind, Kind):
         raise kind
     sender = RecordSender(ends.channel_fd, inherited.token)
-    flow = prepared_process(spec, order.directory, inherited.runner_pid, sender, in_fork)
-    if spec.isolation.wanted:
-        _say_what_is_in_force(spec.isolation, inherited.apart, sender)
+    enclose = partial(Enclosure, spec, order.directory, inherited.runner_pid, inherited.apart)
+    flow = prepared_process(
+        spec, order.directory, inherited.runner_pid, sender, in_fork, enclose if spec.isolation.wanted else None
+    )
     if in_fork:
         flow = flow._replace(segments=inherited.segments)
     return partial(kind.run, flow) if kind.prepare is None else kind.prepare(flow)
-
-
-def _say_what_is_in_force(wanted: Isolation, apart: Optional[Apart], sender: RecordSender) -> None:
-    """Report it to the runner, which waits for this. Raises NotStarted if it is less than what must be in force."""
-    if apart is None:
-        raise NotStarted("the run is to be kept apart, and its runner was started without a namespace for it")
-    missing = Missing("mounts of its own", "this release has none")
-    if wanted.if_missing != "weaker":
-        raise NotStarted("the run cannot be kept apart: {}: {}".format(missing.what, missing.why))
-    found = InForce(asked=wanted.level, missing=(missing,), init_pid=apart.init_pid)
-    sender.send({"in_force": in_force_to_json(found)})
 
 
 def kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
@@ -157,27 +148,40 @@ def _leave_runner(inherited: Inherited, in_fork: bool) -> None:
 
 
 def prepared_process(
-    spec: RunSpec, directory: str, runner_pid: int, sender: RecordSender, in_fork: bool
+    spec: RunSpec,
+    directory: str,
+    runner_pid: int,
+    sender: RecordSender,
+    in_fork: bool,
+    enclose: Optional[Callable[[Optional[pwd.struct_passwd]], Enclosure]] = None,
 ) -> FlowProcess:
     """Give this process the limits, user and directory of its run, and return it. Raises NotStarted.
 
-    It is killed when the process `runner_pid`, its parent, ends.
+    It is killed when the process `runner_pid`, its parent, ends. `enclose` makes what keeps it apart; its runner is
+    told what is in force then.
     """
     user = _user(spec.user)
     _set_limits(spec.limits)
     set_weights(spec.weights)
     cannot_import = import_for(user) if user is not None and in_fork else None
-    if spec.working_dir is None:
+    enclosure = enclose(user) if enclose is not None else None
+    working_dir = spec.working_dir
+    if working_dir is None:
         # Entered before the user changes: the run directory around it is closed to other users.
         working_dir = enter_own_directory(directory, spec.own_dir, user)
-        _become(user)
-    else:
-        _become(user)
+    if enclosure is not None:
+        enclosure.mount(working_dir, is_own=spec.working_dir is None)
+    _become(user)
+    if spec.working_dir is not None:
         working_dir = _enter(spec.working_dir)
     osapi.die_with_parent(runner_pid)  # anew: a change of credentials has cleared it
     environment, left_out = compose_environment(spec, osapi.environment(), user)
     if user is not None:
         forget_others(environment)
+    if enclosure is not None:
+        environment.update((name, value) for name, value in enclosure.variables.items() if name not in spec.env)
+        enclosure.lock()
+        sender.send({"in_force": in_force_to_json(enclosure.prove())})
     if cannot_import is not None:
         sender.send({"notice": cannot_import})
     for name in left_out:

@@ -49,15 +49,17 @@ def has(number: int) -> bool:
     return bool(data[number // 32].effective >> number % 32 & 1)
 
 
-def keep_only(kept: Collection[int]) -> None:
-    """Drop all others for good, also for programs that are started later. Raises OSError.
-
-    Nothing but `kept` is left in the bounding set, and of what is permitted only what it has.
-    """
+def limit(kept: Collection[int]) -> None:
+    """Let no program that is started later have others (the bounding set); what this process has is left."""
     for number in range(_LAST + 1):
-        # Without SETPCAP the set stays; the kernel refuses a number that it does not know.
+        # Without SETPCAP the set stays; and the kernel refuses a number that it does not know.
         if number not in kept and _libc.prctl(system_calls.PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break
+
+
+def keep_only(kept: Collection[int]) -> None:
+    """Drop all others for good, also for programs that are started later. Raises OSError."""
+    limit(kept)
     _libc.prctl(system_calls.PR_CAP_AMBIENT, system_calls.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)  # since Linux 4.3
     header, data = _Header(_VERSION_3, 0), (_Data * 2)()
     _checked(_libc.capget(ctypes.byref(header), ctypes.byref(data)), "capget")

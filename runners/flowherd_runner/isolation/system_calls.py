@@ -6,7 +6,6 @@ the C library has functions for, and keyctl(2), by machine.
 
 import ctypes
 import os
-import platform
 from typing import Any, Optional, Union
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -19,6 +18,10 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+_CLONE_NEWUTS = 0x04000000
+ALL_NAMESPACES = (
+    CLONE_NEWNS | CLONE_NEWCGROUP | _CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+)
 
 # mount(2)
 MS_RDONLY = 1
@@ -34,6 +37,7 @@ MS_SLAVE = 1 << 19
 _MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
+_AT_EMPTY_PATH = 0x1000
 ATTR_RDONLY = 1
 ATTR_NODEV = 4
 
@@ -75,13 +79,17 @@ class _MountAttributes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
-def set_mount_attributes(path: _Path, on: int = 0, off: int = 0, recursive: bool = False) -> None:
-    """Set and clear attributes of the mount at `path`, or of all below it too (mount_setattr(2), Linux 5.12)."""
+def set_mount_attributes(place: Union[int, _Path], on: int = 0, off: int = 0, recursive: bool = False) -> None:
+    """Set and clear attributes of the mount at a path or descriptor, or of all below it too (mount_setattr(2)).
+
+    Since Linux 5.12.
+    """
     attributes = _MountAttributes(on, off, 0, 0)
-    flags = _AT_RECURSIVE if recursive else 0
+    fd, path = (place, b"") if isinstance(place, int) else (_AT_FDCWD, _text(place))
+    flags = (_AT_EMPTY_PATH if isinstance(place, int) else 0) | (_AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(attributes)
-    result = system_call(_MOUNT_SETATTR, _AT_FDCWD, _text(path), flags, ctypes.byref(attributes), size)
-    _check(result, "mount_setattr", os.fsdecode(path))
+    result = system_call(_MOUNT_SETATTR, fd, path, flags, ctypes.byref(attributes), size)
+    _check(result, "mount_setattr", "of descriptor {}".format(place) if isinstance(place, int) else os.fsdecode(place))
 
 
 def prctl(option: int, *values: int) -> int:
@@ -94,7 +102,7 @@ def prctl(option: int, *values: int) -> int:
 
 def join_new_session_keyring() -> None:
     """Have a session keyring of its own, with no key in it (keyctl(2))."""
-    number = _KEYCTL.get(platform.machine())
+    number = _KEYCTL.get(os.uname().machine)
     if number is None:
         raise OSError(38, "its number is not known for this machine", "keyctl")
     _check(system_call(number, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")

@@ -1,0 +1,243 @@
+"""Keeps a flow process apart from all that is not its run's, in the order that its preparation needs.
+
+`mount` comes before the user changes, `lock` after it, `prove` last, before any user code. Each of them refuses the run
+if what it was promised is not in force, unless the run may be started with less.
+"""
+
+import errno
+import os
+import pwd
+import socket
+import sys
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+from flowherd_runner import PACKAGE_DIRECTORY
+from flowherd_runner.contract.files import SPEC_FILE
+from flowherd_runner.contract.isolation import NONE, PRIVATE, SEALED, InForce, Missing
+from flowherd_runner.contract.spec import RunSpec
+from flowherd_runner.isolation import capabilities, landlock, namespaces, proof, seccomp, system_calls
+from flowherd_runner.isolation.mount_table import is_inside
+from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts, Wanted
+from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
+from flowherd_runner.isolation.ways_out import STAYING, ways_out
+from flowherd_runner.kinds.definition import NotStarted
+
+_NETWORK = "network"
+#: What is listed and promised by no level.
+_EXTRA = ""
+#: Address families of a run without a network; of others, such as AF_VSOCK, a network namespace keeps nothing.
+_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+
+
+class _Lack(NamedTuple):
+    missing: Missing
+    #: The level, or the network, that promises it.
+    promised_by: str
+
+
+class Enclosure:
+    """What keeps one flow process apart. `apart` says whether its runner has made a pid namespace for it."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        directory: str,
+        runner_pid: int,
+        apart: Optional[Apart],
+        user: Optional[pwd.struct_passwd],
+    ) -> None:
+        self._asked = spec.isolation
+        self._spec = spec
+        self._directory = directory
+        self._runner_pid = runner_pid
+        self._apart = apart or Apart(None, "its runner was started without one")
+        self._owner = (user.pw_uid, user.pw_gid) if user is not None else None
+        self._home = user.pw_dir if user is not None else os.path.expanduser("~")
+        self._is_root = (user.pw_uid if user is not None else os.geteuid()) == 0
+        self._in_user_namespace = not capabilities.has(capabilities.SYS_ADMIN)
+        self._lacks: List[_Lack] = []
+        self._has_mounts = False
+        #: What the run may change at the level "sealed".
+        self._writable: Tuple[str, ...] = ()
+        #: Set in the run's environment unless it says something else.
+        self.variables = {"XDG_RUNTIME_DIR": "/tmp/runtime-{}".format(self._owner[0] if self._owner else os.geteuid())}
+
+    # The steps.
+
+    def mount(self, working_dir: str, is_own: bool) -> None:
+        """Have mounts, IPC, and perhaps a network of its own; `is_own`: the directory is the run's own fresh one.
+
+        This process is in `working_dir` afterwards. Raises NotStarted.
+        """
+        if self._apart.init_pid is None:
+            self._lack("a pid namespace", self._apart.why_not, PRIVATE)
+        else:
+            try:
+                namespaces.own_mounts(self._asked.network == "none")
+                self._has_mounts = True
+            except NotToBeHad as error:
+                self._lack("mounts of its own", str(error), PRIVATE)
+        if self._has_mounts:
+            self._carry_out(working_dir, is_own)
+        else:
+            self.variables = {}
+        self._decide()
+        if not (self._is_root and self._asked.level == PRIVATE):
+            capabilities.limit(())
+
+    def lock(self) -> None:
+        """Give up, for good, all by which what is in force could be undone. Raises NotStarted."""
+        system_calls.prctl(system_calls.PR_SET_NO_NEW_PRIVS, 1)
+        self._try("a session keyring of its own", _EXTRA, system_calls.join_new_session_keyring)
+        kept = capabilities.KEPT_OF_ROOT if self._is_root and self._asked.level == PRIVATE else ()
+        self._try("fewer capabilities", PRIVATE, lambda: capabilities.keep_only(kept))
+        self._restrict_files()
+        self._restrict_calls()
+        self._decide()
+
+    def prove(self) -> InForce:
+        """Try what must fail, and return what is in force. Raises NotStarted when something succeeds."""
+        level, network = self._level(), self._network()
+        attempts: List[proof.Attempt] = []
+        if level != NONE:
+            attempts += proof.of_covers(os.path.join(self._directory, SPEC_FILE), (self._directory,))
+            attempts += proof.of_processes(self._runner_pid)
+        if level == SEALED:
+            attempts += proof.of_writing(self._read_only())
+        if network == "none":
+            attempts += proof.of_network()
+        try:
+            proved = proof.prove(attempts)
+        except proof.Broken as error:
+            text = "the run was to be kept apart ({}), and it is not: {}. This is an error in flowherd or in the kernel"
+            raise NotStarted(text.format(self._asked.level, error)) from error
+        missing = tuple(one.missing for one in self._lacks)
+        return InForce(self._asked.level, level, network, missing, proved, self._apart.init_pid)
+
+    # Mounts.
+
+    def _carry_out(self, working_dir: str, is_own: bool) -> None:
+        wanted = Wanted(
+            working_dir=working_dir,
+            is_own=is_own,
+            covered=(*self._asked.covered, self._directory),
+            hidden=(*self._asked.hide, *ways_out(self._home)),
+            keep=(*self._asked.keep, *_interpreter(), *STAYING),
+            needed=(*self._spec.import_paths, *self._asked.write),
+            write=self._write_list(working_dir, is_own),
+            is_root=self._is_root,
+            owner=self._owner,
+            runtime_name=os.path.basename(self.variables["XDG_RUNTIME_DIR"]),
+        )
+        mounts = Mounts(self._directory, wanted, self._missing_mount, self._less)
+        try:
+            mounts.carry_out()
+        except CannotStart as error:
+            raise NotStarted("{}: the run is kept apart ({})".format(error, self._asked.level)) from error
+        except OSError as error:
+            text = "the run cannot be kept apart ({}): {}: {}"
+            raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
+        self._writable = tuple(mounts.writable)
+
+    def _write_list(self, working_dir: str, is_own: bool) -> Optional[Tuple[str, ...]]:
+        """Return what can be changed; None if everything can."""
+        if self._asked.level != SEALED:
+            return None
+        listed = self._asked.write
+        real = os.path.realpath(working_dir)
+        inside = any(is_inside(real, os.path.realpath(path)) for path in listed)
+        return (*listed, working_dir) if is_own or inside or self._asked.floor != SEALED else listed
+
+    def _missing_mount(self, what: str, why: str) -> None:
+        self._lack(what, why, SEALED if what == Mounts.READ_ONLY_ROOT else PRIVATE)
+
+    def _less(self, what: str, why: str) -> None:
+        self._lack(what, why, _EXTRA)
+
+    # The locks.
+
+    def _restrict_files(self) -> None:
+        abi = landlock.version()
+        handled: int = 0
+        rules: Tuple[landlock.Rule, ...] = ()
+        if self._asked.level == SEALED:
+            if abi == 0:
+                self._lack("Landlock's rules for files", "this kernel has no Landlock, or it is off (lsm=)", SEALED)
+            handled, rules = landlock.writing_rules(abi, self._writable)
+        if abi < landlock.SCOPED_SINCE and self._asked.network == "host":
+            text = "Landlock of this kernel is of ABI {}, and {} is needed (Linux 6.12)"
+            self._lack("no abstract sockets of the host", text.format(abi, landlock.SCOPED_SINCE), _EXTRA)
+        if abi:
+            step = lambda: landlock.restrict(abi, handled, rules, scoped=True)  # noqa: E731
+            self._try("Landlock", SEALED, step)
+
+    def _restrict_calls(self) -> None:
+        if not seccomp.is_offered():
+            self._lack("a filter of system calls", "flowherd has none for this machine", _EXTRA)
+            return
+        rules = self._refused_calls()
+        self._try("a filter of system calls", _EXTRA, lambda: seccomp.apply(rules))
+
+    def _refused_calls(self) -> List[seccomp.Rule]:
+        # Control groups can be mounted anew from a namespace of their own, and written to: the agent's among them.
+        flags = system_calls.CLONE_NEWCGROUP
+        if self._asked.level == SEALED:
+            flags = system_calls.ALL_NAMESPACES
+        rules: List[seccomp.Rule] = [seccomp.RefusedFlags(call, flags) for call in ("unshare", "clone")]
+        # Its flags are in memory, where a filter does not see them; the C library then uses clone.
+        rules.append(seccomp.Refused("clone3", errno.ENOSYS))
+        if not self._in_user_namespace:  # where the keyrings are those of the user namespace
+            rules += [seccomp.Refused(call) for call in ("add_key", "request_key", "keyctl")]
+        if self._asked.network == "none":
+            rules.append(seccomp.OnlyFamilies(_FAMILIES))
+        return rules
+
+    # What there is not.
+
+    def _lack(self, what: str, why: str, promised_by: str) -> None:
+        self._lacks.append(_Lack(Missing(what, why), promised_by))
+
+    def _try(self, what: str, promised_by: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            self._lack(what, "{}: {}".format(error.filename, error.strerror), promised_by)
+
+    def _level(self) -> str:
+        promises = {one.promised_by for one in self._lacks}
+        if PRIVATE in promises:
+            return NONE
+        return PRIVATE if SEALED in promises else self._asked.level
+
+    def _network(self) -> str:
+        lacking = not self._has_mounts or any(one.promised_by == _NETWORK for one in self._lacks)
+        return "host" if lacking else self._asked.network
+
+    def _decide(self) -> None:
+        """Raise NotStarted if something that was asked for is not in force and must be."""
+        if self._asked.if_missing == "weaker" or (self._level(), self._network()) == (
+            self._asked.level,
+            self._asked.network,
+        ):
+            return
+        lacks = ["{} ({})".format(*one.missing) for one in self._lacks if one.promised_by != _EXTRA]
+        text = (
+            "the run is to be kept apart ({}), and this host does not give it {}. `flowherd doctor` says how to get "
+            'it; with if_missing = "weaker" the run is started with what there is'
+        )
+        raise NotStarted(text.format(self._asked.level, " and ".join(lacks)))
+
+    def _read_only(self) -> List[str]:
+        """Return directories in which this process could make files if nothing were read-only."""
+        places = ("/", self._home, sys.prefix, os.path.dirname(PACKAGE_DIRECTORY), os.path.dirname(self._directory))
+        return [
+            path
+            for path in dict.fromkeys(map(os.path.realpath, places))
+            if not any(is_inside(path, other) for other in self._writable)
+        ]
+
+
+def _interpreter() -> Tuple[str, ...]:
+    """Return where the interpreter and what it imports lie."""
+    own = (sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(sys.executable), PACKAGE_DIRECTORY)
+    return (*own, *(path for path in sys.path if path and path not in REPLACED))

@@ -1,0 +1,77 @@
+"""What must be mounted where, so that a run does not see some paths and still reaches others below them.
+
+Pure: paths go in, steps come out. All paths are absolute, normal, and without links.
+"""
+
+import os
+from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional
+
+from flowherd_runner.isolation.mount_table import is_inside
+
+
+class Layer(NamedTuple):
+    """A path in whose place the run sees something else."""
+
+    path: str
+    #: What must exist in what it sees there, relative paths, because kept paths are attached to it; and whether each is
+    #: a directory.
+    inside: Dict[str, bool]
+
+
+class Arrangement(NamedTuple):
+    """The steps, in order: first all layers, then all kept paths."""
+
+    layers: List[Layer]
+    keep: List[str]
+
+
+class Conflict(NamedTuple):
+    """A path that the run needs, and the path that it lies in, which must stay covered."""
+
+    needed: str
+    covered: str
+
+
+def arrange(layers: Collection[str], kept: Mapping[str, bool]) -> Arrangement:
+    """Return how `layers` are put in place and `kept` stay reachable below them; True of `kept` are directories.
+
+    Layers come deepest first, because what is below a layer cannot be reached by its path any more. Kept paths come
+    from above, each with all that is mounted below it by then: a layer in a kept path stays. What another one hides or
+    shows anyway is left out.
+    """
+    chosen = _Paths(layers, kept)
+    found = {path: Layer(path, {}) for path in layers if chosen.layer_of(path) is None}
+    keep = []
+    for path in sorted(kept):
+        layer = chosen.layer_of(path)
+        if layer is not None:
+            found[layer].inside[os.path.relpath(path, layer)] = kept[path]
+            keep.append(path)
+    return Arrangement(sorted(found.values(), key=lambda one: -one.path.count("/")), keep)
+
+
+def conflicts(needed: Collection[str], covered: Collection[str]) -> Iterator[Conflict]:
+    """Yield what lies in something that must stay covered."""
+    for path in needed:
+        for cover in covered:
+            if is_inside(path, cover):
+                yield Conflict(path, cover)
+
+
+class _Paths:
+    """Which layer hides a path."""
+
+    def __init__(self, layers: Collection[str], kept: Collection[str]) -> None:
+        self._layers = frozenset(layers)
+        self._kept = frozenset(kept)
+
+    def layer_of(self, path: str) -> Optional[str]:
+        """Return the layer in which `path` would have to be attached; None if it can be seen, or is not hidden."""
+        found: Optional[str] = None
+        while path != "/":
+            path = os.path.dirname(path)
+            if path in self._kept:
+                break
+            if path in self._layers:
+                found = path
+        return found

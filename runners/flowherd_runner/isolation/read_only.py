@@ -1,0 +1,97 @@
+"""Makes what is mounted read-only, all but a list: the root directory of a sealed run, and /sys of every run."""
+
+import errno
+import os
+from typing import Callable, Iterator, List, NamedTuple, Optional
+
+from flowherd_runner.isolation import system_calls
+from flowherd_runner.isolation.mount_table import Mount, MountTable, is_inside, read_mount_table
+from flowherd_runner.isolation.system_calls import ATTR_RDONLY, MS_BIND, MS_RDONLY, MS_REMOUNT
+from flowherd_runner.osapi import file_identity
+
+#: What a write list does not reach, although it lies below an entry of it: "/" does not open these.
+_NOT_BY_LIST = ("/sys", "/proc", "/dev")
+
+
+class Writable(NamedTuple):
+    """A file or directory that can be changed."""
+
+    #: Opened before anything was mounted.
+    fd: int
+    path: str
+    #: Whether a mount of its own is at that path already.
+    is_mounted: bool
+
+
+def make_read_only(path: str) -> None:
+    """Make the mount at `path`, and all below it, read-only. Raises OSError."""
+    try:
+        system_calls.set_mount_attributes(path, on=ATTR_RDONLY, recursive=True)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # before Linux 5.12, one after the other
+            raise
+        for mount in read_mount_table().mounts:
+            if is_inside(mount.point, path):
+                _remount(mount, mount.flags | MS_RDONLY)
+
+
+def restrict_writing(
+    writable: List[Writable], always: List[str], before: MountTable, missing: Callable[[str, str], None]
+) -> None:
+    """Make everything read-only but what is listed; `always` are mounts of the run's own.
+
+    What was read-only in the table `before` stays so. `missing(what, why)` is called for each that cannot be changed.
+    Raises OSError if the rest cannot be made read-only.
+    """
+    open_ends = []
+    for one in writable:
+        mount = before.mount_of(one.fd)
+        if mount is not None and mount.read_only:
+            missing("writing to {}".format(one.path), "it is mounted read-only")
+            continue
+        if not one.is_mounted:
+            system_calls.bind(one.fd, "/proc/self/fd/{}".format(one.fd))
+        open_ends.append(one)
+    make_read_only("/")
+    for path in always:
+        _make_writable(path)
+    for one in open_ends:
+        _open_up(one, before, missing)
+
+
+def _open_up(one: Writable, before: MountTable, missing: Callable[[str, str], None]) -> None:
+    try:
+        for path in (one.path, *_submounts(one.path, before)):
+            _make_writable(path, one.fd if path == one.path else None)
+    except OSError as error:
+        missing("writing to {}".format(one.path), "{}: {}".format(error.filename, error.strerror))
+
+
+def _submounts(path: str, before: MountTable) -> Iterator[str]:
+    for mount in before.mounts:
+        if mount.point == path or not is_inside(mount.point, path) or mount.read_only:
+            continue
+        if not any(is_inside(mount.point, other) for other in _NOT_BY_LIST):
+            yield mount.point
+
+
+def _make_writable(path: str, must_be: Optional[int] = None) -> None:
+    """Let the mount at `path` be changed; with `must_be`, only if it is the file of that descriptor. Raises OSError."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if must_be is not None and file_identity(fd) != file_identity(must_be):
+            raise OSError(errno.ESTALE, "it was replaced meanwhile", path)
+        try:
+            system_calls.set_mount_attributes(fd, off=ATTR_RDONLY)  # of a mount only, not of a path inside one
+        except OSError as error:
+            if error.errno != errno.ENOSYS:
+                raise
+            mount = read_mount_table().mount_of(fd)
+            if mount is not None and mount.point == path:
+                _remount(mount, mount.flags & ~MS_RDONLY)
+    finally:
+        os.close(fd)
+
+
+def _remount(mount: Mount, flags: int) -> None:
+    system_calls.mount(None, mount.point, None, MS_REMOUNT | MS_BIND | flags)
