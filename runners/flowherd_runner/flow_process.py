@@ -137,10 +137,11 @@ def kind_of(spec: RunSpec) -> Union[Kind, NotStarted]:
 
 def _leave_runner(inherited: Inherited, in_fork: bool) -> None:
     """Undo what this process has in common with the runner; with `in_fork` it keeps what the interpreter set up."""
+    osapi.allow_inspection()
     for fd, identity in inherited.kept_fds.items():
         if osapi.file_identity(fd) == identity:
             if in_fork:
-                osapi.reopen(fd)  # so that no other run moves the position in a file that a preloaded module reads
+                osapi.own_descriptor(fd)  # so that no other run moves the position in a file that a module reads
             else:
                 os.close(fd)
     osapi.reset_signals(python=in_fork)

@@ -2,8 +2,8 @@
 
 Compared before and after an import: descriptors, threads, child processes, and memory that stays shared after a fork.
 
-Not counted: regular files and directories that are only read and not locked, because each run opens them anew at the
-same position (`osapi.reopen`), and devices without a state, such as /dev/null. Nor threads of a library that ends them
+Not counted: regular files that are only read and not locked, because each run opens them anew at the same position
+(`osapi.own_descriptor`), and devices without a state, such as /dev/null. Nor threads of a library that ends them
 before each fork itself (pthread_atfork(3)), as OpenBLAS does, which numpy brings.
 """
 
@@ -96,7 +96,9 @@ def _describe_fd(fd: int) -> Optional[str]:
         return _TITLES.get(name, name)
     if stat.S_ISCHR(status.st_mode) and status.st_rdev in _STATELESS_DEVICES:
         return None
-    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode):  # no run gets it, because it leads to all that is below the directory
+        return "directory {}".format(_short(target))
+    if stat.S_ISREG(status.st_mode):
         return _describe_file(fd, target)
     return _short(target)
 
@@ -105,7 +107,7 @@ def _describe_file(fd: int, target: str) -> Optional[str]:
     if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
         return "file {} that is open for writing".format(_short(target))
     try:
-        osapi.reopen(fd)
+        osapi.own_descriptor(fd)
     except OSError:
         return "file {} that cannot be opened again".format(_short(target))
     return None

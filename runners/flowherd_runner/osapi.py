@@ -39,8 +39,17 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def forbid_inspection() -> None:
+    """Keep other processes of this user out of this one's memory, descriptors and environment (proc(5)).
+
+    They can neither trace it nor read /proc/PID/mem, fd, environ or maps, and it leaves no core dump. Forks inherit
+    that, execve(2) ends it (PR_SET_DUMPABLE in prctl(2), "dumpable" in ptrace(2)).
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
 def allow_inspection() -> None:
-    """Let the process list the files of its /proc/self again after setuid (proc(5), PR_SET_DUMPABLE)."""
+    """Undo `forbid_inspection`, and what setuid does alike: the process owns the files of its /proc/self again."""
     _prctl(_PR_SET_DUMPABLE, 1)
 
 
@@ -168,22 +177,35 @@ def return_free_memory() -> None:
         trim(ctypes.c_size_t(0))
 
 
-def reopen(fd: int) -> None:
-    """Give a regular file or directory that is open for reading an open file description of its own.
+def own_descriptor(fd: int) -> None:
+    """Make `fd`, which a fork shares with its parent, this process's own, if it stands for a file or a directory.
 
-    A fork shares the description with its parent, and with it the position (open(2)); the position itself is kept.
-    Does nothing for anything else. Raises OSError.
+    A regular file that is open for reading gets an open file description of its own, and with it a position (open(2));
+    the position itself is kept. A directory is replaced by /dev/null under the same number: through its descriptor a
+    process reaches what is below it, although the path was covered or may not be used. Does nothing for anything else.
+    Raises OSError.
     """
     mode = os.fstat(fd).st_mode
+    if stat.S_ISDIR(mode):
+        _replace(fd, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_PATH or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    if flags & os.O_PATH or not stat.S_ISREG(mode):
         return
     fresh = os.open("/proc/self/fd/{}".format(fd), flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC)
     try:
         os.lseek(fresh, os.lseek(fd, 0, os.SEEK_CUR), os.SEEK_SET)
-        os.dup2(fresh, fd, inheritable=os.get_inheritable(fd))
-    finally:
+    except OSError:
         os.close(fresh)
+        raise
+    _replace(fd, fresh)
+
+
+def _replace(fd: int, other: int) -> None:
+    try:
+        os.dup2(other, fd, inheritable=os.get_inheritable(fd))
+    finally:
+        os.close(other)
 
 
 def threads() -> List[int]:

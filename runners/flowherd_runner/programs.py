@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Dict, List, NoReturn
 
+from flowherd_runner import osapi
 from flowherd_runner.agent_secrets import take_agent_secrets
 from flowherd_runner.birth import be_born
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
@@ -32,11 +33,15 @@ _OPTIONS = {
     "check": {"--directory": False, "--fd": True},
 }
 _OPTIONAL = ("--preload", "--go-fd", "--apart")
+#: Programs whose memory no other process of this user may read; the others become the user's own code.
+_CLOSED = ("forkserver", "runner")
 
 
 def run_program(arguments: List[str]) -> NoReturn:
     """Run the program that `arguments` name, and exit with its exit code."""
     program, options = arguments[0] if arguments else "", _options(arguments)
+    if program in _CLOSED:
+        osapi.forbid_inspection()
     take_agent_secrets()
     broken = RUNNER_BROKEN
     try:

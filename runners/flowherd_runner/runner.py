@@ -44,6 +44,7 @@ from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.output_segments import SegmentReader
 from flowherd_runner.own_errors import open_errors, print_traceback
+from flowherd_runner.process_mark import mark_runner
 from flowherd_runner.run_processes import RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
@@ -69,6 +70,7 @@ def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) ->
     try:
         content = spec_content(directory)
         newborn.flow.give(directory, content if newborn.apart is None else without_agent_keys(content))
+        mark_runner(directory)
         runner = Runner(directory, spec_of(content), newborn, lock_fd)
         if not runner.start(go_fd):
             newborn.flow.end()
@@ -149,8 +151,7 @@ class Runner:
         secrets.begin(prepared)
         in_fork = isinstance(self._kind, Kind) and self._kind.in_fork
         segments = SegmentReader(self._flow.segments) if in_fork else None
-        streams = STREAM_STDOUT, STREAM_STDERR
-        merge = Merge(self._flow.token, streams, self._spec.max_line_bytes, self._mask, segments)
+        merge = Merge(self._flow.token, (STREAM_STDOUT, STREAM_STDERR), self._spec.max_line_bytes, self._mask, segments)
         self._output = OutputReader(
             self._selector,
             self._flow.ends,

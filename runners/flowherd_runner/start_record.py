@@ -3,17 +3,16 @@
 import os
 from typing import Any, Dict, Optional
 
-from flowherd_runner.contract.identity import boot_id, process_status
+from flowherd_runner.contract.identity import boot_id, own_start_ticks
 from flowherd_runner.contract.oom import oom_count
 
 
 def start_record(flow_pid: int, started_at: str, isolation: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     """Return its content for a flow process that is about to start; `isolation` is None for a run without a level."""
-    own = process_status(os.getpid())
     of_host = oom_count(None)
     record = {
         "pid": os.getpid(),
-        "start_ticks": own[1] if own else 0,
+        "start_ticks": own_start_ticks(),
         "boot_id": boot_id(),
         "started_at": started_at,
         "flow_pid": flow_pid,

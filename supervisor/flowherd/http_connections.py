@@ -44,6 +44,10 @@ _SLOWEST_BYTES_S = 16 * 1024
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+#: Key of a request's state (ASGI): why whoever is connected may ask nothing; empty if it may.
+REFUSAL = "flowherd.refusal"
+
+
 class _Phase(enum.Enum):
     """What a connection waits for."""
 
@@ -65,10 +69,9 @@ _TRANSFERS = (_Phase.BODY, _Phase.READER)
 class _Connection(H11Protocol):
     """One connection, which knows since when it waits for what."""
 
-    def __init__(self, server: uvicorn.Server, connections: Connections) -> None:
-        super().__init__(
-            config=server.config, server_state=server.server_state, app_state=server.lifespan.state, _loop=None
-        )
+    def __init__(self, server: uvicorn.Server, connections: Connections, refusal: str) -> None:
+        state = {**server.lifespan.state, REFUSAL: refusal}
+        super().__init__(config=server.config, server_state=server.server_state, app_state=state, _loop=None)
         self.logger = connections.logger
         self._connections = connections
         self.phase = _Phase.HEAD
@@ -158,8 +161,16 @@ class _Connection(H11Protocol):
 class Connections:
     """The connections of one listening socket. Has the methods of asyncio.Server that uvicorn calls."""
 
-    def __init__(self, server: uvicorn.Server, listener: socket.socket, limits: Limits, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        server: uvicorn.Server,
+        listener: socket.socket,
+        limits: Limits,
+        refusals: Refusals,
+        refusal: Callable[[socket.socket], str],
+    ) -> None:
         self.limits = limits
+        self._refusal = refusal
         self.refusals = refusals
         #: For what uvicorn reports about single requests.
         self.logger = logging.Logger("flowherd.http", logging.WARNING)
@@ -226,7 +237,8 @@ class Connections:
     async def _connect(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         try:
-            await self._loop.connect_accepted_socket(lambda: _Connection(self._server, self), accepted)
+            refusal = self._refusal(accepted)
+            await self._loop.connect_accepted_socket(lambda: _Connection(self._server, self, refusal), accepted)
         except OSError:  # the client is gone already
             accepted.close()
 
@@ -279,17 +291,27 @@ class _CountingHandler(logging.Handler):
 
 
 class BoundedServer(uvicorn.Server):
-    """uvicorn on sockets that listen already, with `limits` for each. `name` is for the log."""
+    """uvicorn on sockets that listen already, with `limits` for each. `name` is for the log.
 
-    def __init__(self, config: uvicorn.Config, name: str, limits: Limits) -> None:
+    What `refusal` returns for a connected socket is in the state of its requests, under REFUSAL.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        name: str,
+        limits: Limits,
+        refusal: Callable[[socket.socket], str] = lambda _connected: "",
+    ) -> None:
         super().__init__(config)
+        self._refusal = refusal
         self._limits = limits
         self._refusals = Refusals(name)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start accepting on `sockets`."""
         limits = self._limits.for_this_process()
-        made = [Connections(self, listener, limits, self._refusals) for listener in sockets or []]
+        made = [Connections(self, one, limits, self._refusals, self._refusal) for one in sockets or []]
         self.servers: list[Any] = made
         for connections in made:
             connections.start()

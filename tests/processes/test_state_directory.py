@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from flowherd.host.store.state_directory import StateDirectory
 from flowherd.private_directory import make_private_directory
 from flowherd_server.server_files import AddressFile, locked_directory
 from tests.support.http_server import Answer, http_server
-from tests.support.unprivileged import NOBODY, needs_root
+from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
 
 
 @pytest.fixture
@@ -71,6 +72,36 @@ class TestRemovedFiles:
         with pytest.raises(StateDirectoryBusy):
             state.repair()
         assert other.repair() == []
+
+
+#: An agent's process, of which no other of its user can read the descriptors: opens the state directory and waits.
+_HOLDER = """
+import sys
+from pathlib import Path
+from flowherd.host.store.state_directory import StateDirectory
+from flowherd.inspection import closed_to_inspection
+with closed_to_inspection():
+    state = StateDirectory(Path(sys.argv[1]))
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@needs_root
+@needs_setpriv
+def test_a_removed_directory_is_not_taken_from_an_agent_that_is_an_ordinary_user() -> None:
+    with reachable_directory() as place:
+        os.chown(place, NOBODY, NOBODY)
+        command = [*AS_NOBODY, sys.executable, "-c", _HOLDER, str(place / "state")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"open\n"
+            shutil.rmtree(place / "state")
+            second = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            assert f"another agent (pid {holder.pid}; {place / 'state'} was removed" in second.stderr
+            holder.communicate(b"")
+        after = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert (after.returncode, after.stdout) == (0, "open\n"), after.stderr
 
 
 class TestForeignDirectories:

@@ -32,6 +32,7 @@ LAYERS = [
             "host_figures",
             "http_connections",
             "http_limits",
+            "inspection",
             "isolation",
             "journal_content",
             "lane",

@@ -3,11 +3,16 @@
 import functools
 import os
 import pwd
+import zlib
 from typing import Container, List, Optional, Tuple
 
 from flowherd_runner.contract.files import read_all
 from flowherd_runner.contract.variables import RUN_ID_VARIABLE
 
+#: First word of a runner's command line; followed by its run's id and what distinguishes the directory.
+_RUNNER = b"flowherd-runner"
+#: Longest part of a command line in which the mark is looked for, bytes.
+_MAX_MARK_BYTES = 4096
 #: No environment is larger: the kernel gives arguments and environment three quarters of 8 MiB (execve(2)).
 _MAX_ENVIRONMENT_BYTES = 8 * 1024 * 1024
 
@@ -44,6 +49,48 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     """Whether the process that started at `start_ticks` still runs (a zombie does not)."""
     status = process_status(pid)
     return status is not None and status[1] == start_ticks and status[2] not in "ZX"
+
+
+def runner_mark(directory: str, room: int) -> bytes:
+    """Return what the runner of a run directory, which is named by the run's id, shows as its command line.
+
+    Words with a null character between them (process_mark.py), at most `room` bytes: without the first word if it does
+    not fit, and nothing if the rest does not.
+    """
+    run = b"\0".join((os.fsencode(os.path.basename(directory)), _distinction(directory)))
+    whole = b"\0".join((_RUNNER, run))
+    return whole if len(whole) <= room else run if len(run) <= room else b""
+
+
+def shows_runner(pid: int, run_id: str, directory: Optional[str] = None) -> bool:
+    """Return whether `pid` shows that it is the runner of the run; with `directory`, of that one alone.
+
+    False for runners of 0.1.0, which show their fork server's command line. A flow can write the same into its own
+    memory, so this distinguishes processes and proves nothing against one that lies; but not one in a pid namespace of
+    its own, where no runner is.
+    """
+    try:
+        with open("/proc/{}/cmdline".format(pid), "rb") as file:
+            words = file.read(_MAX_MARK_BYTES).rstrip(b"\0").split(b"\0")
+    except OSError:  # ended, or hidden
+        return False
+    if words[-2:-1] != [run_id.encode()] or len(words) > 3:
+        return False
+    return (directory is None or words[-1] == _distinction(directory)) and _is_in_our_namespace(pid)
+
+
+def _distinction(directory: str) -> bytes:
+    """Return a word that differs for run directories of one run under several agents."""
+    return b"%08x" % zlib.crc32(os.fsencode(os.path.realpath(directory)))
+
+
+def _is_in_our_namespace(pid: int) -> bool:
+    """Return whether `pid` has no other pid within a namespace of its own (NSpid in proc(5), /proc/PID/status)."""
+    try:
+        with open("/proc/{}/status".format(pid), "rb") as file:
+            return all(len(line.split()) == 2 for line in file if line.startswith(b"NSpid:"))
+    except OSError:
+        return False
 
 
 def members_by_variable(run_id: str, pids: List[int]) -> List[int]:

@@ -30,15 +30,9 @@ from flowherd.agent.platform import Elsewhere, Platform
 from flowherd.backends.protocol import Backend
 from flowherd.backends.registry import open_backend
 from flowherd.config import LoadedSettings, load_settings
-from flowherd.errors import (
-    AgentStopping,
-    BackendUnavailable,
-    ClaimLost,
-    ConfigurationError,
-    DeployError,
-    NotAuthorized,
-)
+from flowherd.errors import AgentStopping, BackendUnavailable, ClaimLost, ConfigurationError, DeployError, NotAuthorized
 from flowherd.flow_run import as_flow_run
+from flowherd.inspection import closed_to_inspection
 from flowherd.signals import Waker, catching_stop_signals
 from flowherd.values import FlowRun
 
@@ -112,14 +106,15 @@ class Agent(LaterNames, AgentParts):
     def start(self, _loop_intervals: dict[int, float] | None = None) -> None:
         """Run until asked to stop by SIGINT or SIGTERM, or for `max_polls` polls. SIGHUP reloads the settings.
 
-        A hook that raises SystemExit while the agent polls stops it too. `_loop_intervals` replaces the pauses between
-        polls; exposed for tests.
+        A hook that raises SystemExit while the agent polls stops it too. Meanwhile no other process but root's can read
+        this one's memory, nor can it leave a core dump. `_loop_intervals` replaces the pauses between polls; exposed
+        for tests.
 
         Raises NotAuthorized when the backend does not accept the token.
         """
         self._own_loop.use_intervals(_loop_intervals or LOOP_INTERVALS)
         agent_log.configure_unless_done(self.loaded.settings.cloud.agent.level, self.loaded.settings.logging)
-        with catching_stop_signals(self._own_waker, self._own_signal_actions) as signals:
+        with closed_to_inspection(), catching_stop_signals(self._own_waker, self._own_signal_actions) as signals:
             is_stopping = functools.partial(self._own_is_stopping, signals)
             try:
                 self._own_loop.call(self._own_get_ready, is_stopping)

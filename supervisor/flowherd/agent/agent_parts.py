@@ -203,7 +203,7 @@ class AgentParts:
         )
         client = functools.partial(open_own_client, self.loaded, self._own_given_backend)
         shown = figures, self._own_live.own_report.report, metrics, lambda: self._own_platform.records, client
-        return ApiFacts(self.name, self.health, self.poke, runs, self.control, *shown)
+        return ApiFacts(self.name, self.health, self.poke, runs, self.control, *shown, self._own_platform.belongs_to)
 
     def _own_status(self) -> str:
         """The agent in a few words, for the service manager's own list."""

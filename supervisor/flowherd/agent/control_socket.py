@@ -1,6 +1,7 @@
 """Serves the agent's API on a Unix socket in its state directory, where commands on this host find it.
 
-The modes of the socket (0600) and of the directory (0700) decide who may use it; no token is needed.
+The modes of the socket (0600) and of the directory (0700) decide who may use it; no token is needed. Processes of runs
+are refused (socket_peers.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class ControlSocket:
         self._path = state_dir / SOCKET_FILE
         self._path.unlink(missing_ok=True)
         more = RunRequests(facts.records, facts.open_client).routes()
-        self._thread = HttpThread(Routes(facts, lambda _request: None, more).app, _listening(state_dir), "control")
+        app, listener = Routes(facts, lambda _request: None, more).app, _listening(state_dir)
+        self._thread = HttpThread(app, listener, "control", facts.belongs_to)
         self._identity = _identity(self._path)
 
     def start(self) -> None:

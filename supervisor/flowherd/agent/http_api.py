@@ -34,6 +34,7 @@ from flowherd.agent.passed_sockets import place_of
 from flowherd.agent.platform import Figures
 from flowherd.agent.run_records import RunRecords
 from flowherd.agent.shutdown import ShutdownRequest
+from flowherd.agent.socket_peers import RefusingRuns, refusal
 from flowherd.errors import ConfigurationError
 from flowherd.http_connections import BACKLOG, BoundedServer, server_config
 from flowherd.http_limits import Limits
@@ -71,6 +72,8 @@ class ApiFacts:
     records: Callable[[], RunRecords]
     #: Returns a client of the agent's server. Raises FlowherdError if no client knows such a server.
     open_client: Callable[[], Client]
+    #: Returns what a process belongs to, as in "flow run ID"; None if to no run.
+    belongs_to: Callable[[int], str | None] = lambda _pid: None
 
 
 class AgentApi:
@@ -92,7 +95,7 @@ class AgentApi:
         shown = f"[{host}]" if ":" in host else host
         self.address = address if passed is not None else f"http://{shown}:{listener.getsockname()[1]}"
         pages = HostPages(facts, token, self._named_rightly).routes()
-        self._thread = HttpThread(Routes(facts, self._refusal, pages).app, listener, "api")
+        self._thread = HttpThread(Routes(facts, self._refusal, pages).app, listener, "api", facts.belongs_to)
 
     def start(self) -> None:
         """Start serving; the port is open already."""
@@ -258,12 +261,18 @@ class Routes:
 
 
 class HttpThread:
-    """One app on one listening socket, served by a thread that costs nothing while there are no requests."""
+    """One app on one listening socket, served by a thread that costs nothing while there are no requests.
 
-    def __init__(self, app: Starlette, listener: socket.socket, name: str) -> None:
-        config = server_config(app, stop_timeout_s=_STOP_TIMEOUT_S, loop="asyncio", date_header=False)
+    On a Unix socket it answers no run: see socket_peers.py.
+    """
+
+    def __init__(
+        self, app: Starlette, listener: socket.socket, name: str, belongs_to: Callable[[int], str | None]
+    ) -> None:
+        served = RefusingRuns(app)
+        config = server_config(served, stop_timeout_s=_STOP_TIMEOUT_S, loop="asyncio", date_header=False)
         self._listener = listener
-        self._server = _Server(config, name)
+        self._server = _Server(config, name, lambda connected: refusal(connected, belongs_to))
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -284,8 +293,8 @@ class HttpThread:
 class _Server(BoundedServer):
     """uvicorn without its ten ticks a second, which serve settings that are not used here."""
 
-    def __init__(self, config: uvicorn.Config, name: str) -> None:
-        super().__init__(config, f"the agent's {name}", _LIMITS)
+    def __init__(self, config: uvicorn.Config, name: str, refusal: Callable[[socket.socket], str]) -> None:
+        super().__init__(config, f"the agent's {name}", _LIMITS, refusal)
         self._stopped: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -143,6 +143,10 @@ class Platform(Protocol):
         """
         ...
 
+    def belongs_to(self, pid: int) -> str | None:
+        """Return what a process of this host belongs to, as in "flow run ID"; None if to no run."""
+        ...
+
     @property
     def records(self) -> RunRecords:
         """The runs of this host, for the agent's pages."""
@@ -243,6 +247,10 @@ class Elsewhere:
     def living_runs(self, looked_at: Collection[str] = ()) -> list[dict[str, Any]]:
         """Return the runs that are being deployed."""
         return [{"id": run_id, "state": RunState.SUBMITTED.value} for run_id in sorted(self._deploying)]
+
+    def belongs_to(self, pid: int) -> str | None:
+        """Return None: no run is here."""
+        return None
 
     def reload(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
         """Refuse nothing: no setting concerns flow runs elsewhere."""

@@ -38,7 +38,7 @@ def breach(usage: Usage, limits: RunLimits) -> Breach | None:
         return Breach(
             reason=reasons.REASON_MEMORY,
             detail=f"Memory limit exceeded: {mebibytes(usage.memory_bytes)} in {_count(usage.processes)}, "
-            f"the limit is {mebibytes(memory)}.",
+            f"the limit is {mebibytes(memory)}{of_resident_sets(usage)}.",
         )
     processes = limits.processes
     if processes is not None and usage.processes > processes:
@@ -84,6 +84,13 @@ def _spool_pause(spool_bytes: int, cap: int) -> ClaimPause | None:
 def mebibytes(count: int) -> str:
     """Return a number of bytes as text for people."""
     return f"{count / 2**20:.1f} MiB"
+
+
+def of_resident_sets(usage: Usage) -> str:
+    """Say how much of the figure counts shared pages in full; empty if that is nothing."""
+    if not usage.resident:
+        return ""
+    return f"; counted with the whole resident set (RSS), because its share cannot be read: {_count(usage.resident)}"
 
 
 def _count(processes: int) -> str:

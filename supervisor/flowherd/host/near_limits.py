@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from flowherd.host.limits import of_resident_sets
 from flowherd.host.processes.process_tree import exact_usage
 from flowherd.host.run import Run
 from flowherd.shown_times import spoken_size
@@ -29,10 +30,12 @@ class NearLimits:
             return
         self._next_exact_s = {known: at_s for known, at_s in self._next_exact_s.items() if at_s > now_s}
         self._next_exact_s[run.id] = now_s + _EXACT_S
-        memory_bytes = 0 if run.history.has(NEAR_LIMIT) else exact_usage(run.tree).memory_bytes
-        if limit is None or memory_bytes < near:
+        if limit is None or run.history.has(NEAR_LIMIT):
             return
-        figures = f"{spoken_size(memory_bytes)} of {spoken_size(limit)}"
+        usage = exact_usage(run.tree)
+        if usage.memory_bytes < near:
+            return
+        figures = f"{spoken_size(usage.memory_bytes)} of {spoken_size(limit)}{of_resident_sets(usage)}"
         run.history.note(NEAR_LIMIT, f"memory, {figures}")
         share = f"{NEAR_LIMIT_SHARE:.0%}".replace("%", " %")
         run.note(f"Memory is above {share} of its limit: {figures}.", logging.WARNING, "near-limit")

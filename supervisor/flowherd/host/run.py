@@ -18,7 +18,7 @@ from typing import Any
 from loguru import logger
 
 from flowherd.host.processes import cgroups
-from flowherd.host.processes.flock import has_open_within, only_holder
+from flowherd.host.processes.flock import is_runner, only_runner
 from flowherd.host.processes.process_tree import ProcessTree, Usage
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run_history import HistoryOnHost
@@ -34,7 +34,7 @@ from flowherd.host.verdict import Verdict
 from flowherd.recurring_error import RecurringError
 from flowherd.states import EVENT_OF_REPORT, Event, RunState, after
 from flowherd.values import LogLine, StateReport
-from flowherd_runner.contract import files, identity
+from flowherd_runner.contract import identity
 from flowherd_runner.contract.spec import RunSpec
 
 #: Time after the grace time in which the runner must end the tree and write its record, seconds.
@@ -155,23 +155,23 @@ class Run:
     def attach(self, started: Started) -> None:
         """Watch the runner that `started` names.
 
-        Raises ProcessLookupError if it has ended, or if that process has no file of this run open: then it got the
-        runner's pid after a reboot, or a damaged file names it.
+        Raises ProcessLookupError if it has ended, or if that process is not this run's runner: then it got the runner's
+        pid after a reboot, or a damaged file names it.
         """
-        if started.boot_id != identity.boot_id() or not has_open_within(started.pid, self.directory.path):
+        if started.boot_id != identity.boot_id() or not is_runner(started.pid, self.id, self.directory.path):
             raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
         self.flow_pid = started.flow_pid
         self.take_runner(RunnerProcess(started.pid, started.start_ticks))
 
     def find_runner(self) -> None:
-        """Watch the process that holds the run's lock. For when `started` does not name it; looks at all processes.
+        """Watch the runner that holds the run's lock. For when `started` does not name it; looks at all processes.
 
-        Raises ProcessLookupError unless exactly one process holds the lock.
+        Raises ProcessLookupError unless exactly one process can be it.
         """
-        holder = only_holder(self.directory.path / files.LOCK_FILE)
+        holder = only_runner(self.directory.path)
         if holder is None:
-            raise ProcessLookupError(f"not exactly one process holds the lock of run {self.id}")
-        self.log.info("Found the runner by its lock: pid {}", holder[0], action="adopt")
+            raise ProcessLookupError(f"not exactly one process is the runner of run {self.id}")
+        self.log.info("Found the runner, which `started` does not name: pid {}", holder[0], action="adopt")
         self.take_runner(RunnerProcess(*holder))
 
     def take_runner(self, runner: RunnerProcess) -> None:

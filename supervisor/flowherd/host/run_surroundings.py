@@ -165,6 +165,10 @@ class RunSurroundings:
             return RunCgroup(reserved, functools.partial(spares.give_back, reserved))
         return RunCgroup(str(self.cgroups.path_for(spec.flow_run_id, spec.agent.attempt)))
 
+    def fork_server_pids(self) -> list[int]:
+        """Return the pids of the fork servers that there are."""
+        return self.fork_servers.pids() if "fork_servers" in self.__dict__ else []
+
     def end_idle_fork_servers(self) -> None:
         """End fork servers that no new run will be started from."""
         if "fork_servers" in self.__dict__:

@@ -211,7 +211,7 @@ class Watcher:
                 self._hints.listen(run.id, handed)
 
     def _search(self, run: Run, reason: Exception) -> None:
-        """Search for the runner by its lock, because the file does not name it. Rarely, because it is expensive."""
+        """Search for the runner of a held lock, because no file names it. Rarely, because it is expensive."""
         if (
             run.runner is not None
             or time.monotonic() < self._next_search_s.get(run.id, 0.0)
@@ -219,7 +219,7 @@ class Watcher:
         ):
             return
         self._next_search_s[run.id] = time.monotonic() + _SEARCH_INTERVAL_S
-        run.log.debug("Looking for the runner by its lock: {}", reason)
+        run.log.debug("Looking for the runner among all processes: {}", reason)
         with contextlib.suppress(ProcessLookupError):
             run.find_runner()
 

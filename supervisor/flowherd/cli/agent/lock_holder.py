@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd.agent.control_path import SOCKET_FILE
-from flowherd.host.processes.flock import removed_from
 from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
+from flowherd.host.store.state_place import had_removed
 
 _LOCKS = Path("/proc/locks")
 
@@ -17,11 +17,13 @@ def agent_pid(state_dir: Path) -> int | None:
     """Return the pid of the agent that uses the state directory; None if none does.
 
     The agent has locked agent.lock and written its pid there; if that file was removed, it still holds the lock of the
-    directory; if that was removed too, or the agent is of 0.1.0, it has open what was removed. The kernel's list
-    (proc(5), /proc/locks) names inodes. It also names devices, but on btrfs and overlayfs not those that stat(2)
-    reports; inode and pid together identify the lock well enough.
+    directory; if that was removed too, it has marked its place (state_place.py), or, of 0.1.0, has open what was
+    removed. The list of the kernel (proc(5), /proc/locks) names inodes. Its devices are, on btrfs and overlayfs, not
+    those of stat(2); inode and pid together identify the lock well enough.
     """
-    return _holder_of_file(state_dir / LOCK_FILE) or _holder_of_directory(state_dir) or _had_before(state_dir)
+    pid = _holder_of_file(state_dir / LOCK_FILE) or _holder_of_directory(state_dir)
+    had = had_removed(state_dir) if pid is None else None
+    return had[0] if had is not None else pid
 
 
 def missing_files(state_dir: Path) -> list[str]:
@@ -44,12 +46,6 @@ def _holder_of_directory(path: Path) -> int | None:
     except OSError:
         return None
     return next((pid for pid in _holders(inode) if _has_open(pid, path)), None)
-
-
-def _had_before(state_dir: Path) -> int | None:
-    """Return the pid that has the directory or its lock file open, which were removed since."""
-    removed = [path for path in (state_dir, state_dir / LOCK_FILE) if not os.path.lexists(path)]
-    return next((pid for path in removed for pid in removed_from(path)), None)
 
 
 def _holders(inode: int) -> Iterator[int]:

@@ -1,4 +1,7 @@
-"""The locks of runs: finds the process that holds one, and starts programs without mistaking them for a holder.
+"""The locks of runs: finds the runner that holds one, and starts programs without mistaking them for a holder.
+
+A runner shows its run as its command line (identity.shows_runner). Its descriptors only root can read; those of a
+runner of 0.1.0, which shows nothing, its own user too.
 
 Between fork(2) and execve(2) a child has all descriptors of its parent, close-on-exec or not (open(2), O_CLOEXEC), and
 a flock(2) is held as long as any process has its descriptor. So while this process starts a program, the child seems to
@@ -45,42 +48,55 @@ def start_program(
         return process
 
 
-def has_open_within(pid: int, directory: Path) -> bool:
-    """Return whether the process has a file of `directory` open (proc(5), /proc/PID/fd); False if unreadable.
+def is_runner(pid: int, flow_run_id: str, directory: Path) -> bool:
+    """Return whether the process is the runner of the run in `directory`, which may have been moved since.
 
-    Compares names, so that files count that were replaced or removed since they were opened.
+    It shows that it is, or has a file of the directory open (proc(5), /proc/PID/fd), if that may be read: names are
+    compared, so that files count that were replaced or removed since they were opened.
     """
     prefix = f"{directory.resolve()}/"
-    return any(_target(link).startswith(prefix) for link in _links(pid))
+    return identity.shows_runner(pid, flow_run_id) or any(_target(link).startswith(prefix) for link in _links(pid))
 
 
-def only_holder(path: Path) -> tuple[int, int] | None:
-    """Return pid and start ticks of the one other process that has `path` open; None if there is not exactly one.
+def only_runner(directory: Path) -> tuple[int, int] | None:
+    """Return pid and start ticks of the runner of this run directory, whose lock is held; None if that is not certain.
 
-    While a runner is being started, its fork server and its flow process have the lock open too, for a moment.
+    It is the one process that shows it, else the one that has the lock open. While a runner is being started, its fork
+    server and its flow process have the lock open too, for a moment.
     """
-    try:
-        lock = path.lstat()
-    except OSError:
-        return None
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
-    with FORK_LOCK:
-        holders = [pid for pid in pids if pid != os.getpid() and any(_is(link, lock) for link in _links(pid))]
-    status = identity.process_status(holders[0]) if len(holders) == 1 else None
-    return (holders[0], status[1]) if status is not None else None
+    pids = _others()
+    found = _showing(directory, pids)
+    if not found:
+        try:
+            lock = (directory / files.LOCK_FILE).lstat()
+        except OSError:
+            return None
+        with FORK_LOCK:
+            found = [pid for pid in pids if any(_is(link, lock) for link in _links(pid))]
+    status = identity.process_status(found[0]) if len(found) == 1 else None
+    return (found[0], status[1]) if status is not None else None
 
 
 def runners_within(directory: Path) -> list[tuple[int, int]]:
-    """Return pid and start ticks of the processes that have the lock or the error file of a run directory open.
+    """Return pid and start ticks of the processes that are the runner of a run directory, perhaps of removed files.
 
-    These are its runner and, while that is being started, its fork server. Finds them by name, also after the files
-    were removed. Looks at all processes.
+    These are its runner and, while that is being started, its fork server: they have the lock or the error file open.
+    Finds them by name, also after the files were removed. Looks at all processes.
     """
     names = [f"{directory.resolve()}/{name}" for name in (files.LOCK_FILE, files.RUNNER_ERRORS_FILE)]
     with FORK_LOCK:
-        found = openers([*names, *(f"{name}{_REMOVED}" for name in names)])
-    statuses = ((pid, identity.process_status(pid)) for pid in found)
+        found = {*_showing(directory, _others()), *openers([*names, *(f"{name}{_REMOVED}" for name in names)])}
+    statuses = ((pid, identity.process_status(pid)) for pid in sorted(found))
     return [(pid, status[1]) for pid, status in statuses if status is not None and status[2] not in "ZX"]
+
+
+def _showing(directory: Path, pids: Collection[int]) -> list[int]:
+    """Return those of `pids` that show that they are the runner of this run directory."""
+    return [pid for pid in pids if identity.shows_runner(pid, directory.name, str(directory))]
+
+
+def _others() -> list[int]:
+    return [pid for pid in identity.all_pids() if pid != os.getpid()]
 
 
 def removed_from(path: Path) -> list[int]:
@@ -90,8 +106,7 @@ def removed_from(path: Path) -> list[int]:
 
 def openers(names: Collection[str]) -> list[int]:
     """Return the pids of other processes that have one of `names` open, named as in /proc. Looks at all processes."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - thousands of names
-    return [pid for pid in pids if pid != os.getpid() and any(_target(link) in names for link in _links(pid))]
+    return [pid for pid in _others() if any(_target(link) in names for link in _links(pid))]
 
 
 def _links(pid: int) -> list[str]:

@@ -131,6 +131,11 @@ class ForkServers:
         found = [server.preloading.figures() for server in list(self._servers.values()) if server.alive]
         return [figures for figures in found if figures is not None]
 
+    def pids(self) -> list[int]:
+        """Return the pids of all fork servers that live, also of those that are no longer asked for new runs."""
+        servers = (*list(self._servers.values()), *self._set_aside.servers)
+        return [server.pid for server in servers if server.alive]
+
     def begin_closing(self) -> None:
         """Start no more fork servers, and end all waits for those that are still importing."""
         self._closing = True

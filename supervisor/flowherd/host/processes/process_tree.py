@@ -45,6 +45,9 @@ class Usage:
     cpu_time_s: float = 0.0
     processes: int = 0
     peak_memory_bytes: int = 0
+    #: Number of processes that are counted with their resident set (RSS) in an exact figure, because their share (PSS)
+    #: could not be read.
+    resident: int = 0
 
 
 class Member(NamedTuple):
@@ -132,22 +135,25 @@ def exact_usage(tree: ProcessTree) -> Usage:
     """Return the tree's usage with shared pages divided among their users (PSS, proc(5) smaps_rollup).
 
     A forked run shares its fork server's modules with all other runs; these must not count as exceeding a limit. Of
-    another user's process (sudo, set-uid programs) only the resident set can be read, so that counts in full.
+    a process that this user may not inspect (sudo, set-uid programs, one that is not dumpable) only the resident set
+    can be read, so that counts in full, and `resident` says so.
     """
-    total = 0
+    total = resident = 0
     for process in tree.processes:
         try:
-            total += _proportional_bytes(process)
+            share = _proportional_bytes(process)
+            total += int(process.memory_info().rss) if share is None else share
+            resident += share is None
         except psutil.Error:  # ended meanwhile
             continue
-    return replace(tree.usage, memory_bytes=total)
+    return replace(tree.usage, memory_bytes=total, resident=resident)
 
 
-def _proportional_bytes(process: psutil.Process) -> int:
+def _proportional_bytes(process: psutil.Process) -> int | None:
     try:
         return int(process.memory_full_info().pss)
     except psutil.AccessDenied:
-        return int(process.memory_info().rss)
+        return None
 
 
 def _handles(members: Iterable[Member]) -> Iterator[psutil.Process]:

@@ -19,10 +19,10 @@ from pathlib import Path
 from loguru import logger
 
 from flowherd.errors import StateDirectoryBusy
-from flowherd.host.processes.flock import removed_from
 from flowherd.host.store.blank_directories import BlankDirectories
 from flowherd.host.store.run_directory import RunDirectory
 from flowherd.host.store.state_names import IDENTITY_FILE, LOCK_FILE, RUNS_DIRECTORY
+from flowherd.host.store.state_place import had_removed, mark_place
 from flowherd.private_directory import make_private_directory
 from flowherd.values import checked_id
 from flowherd_runner.contract import files
@@ -48,9 +48,8 @@ class StateDirectory:
         #: A poll that a stop no longer waits for may call `repair` when the directory is closed.
         self._closing = threading.Lock()
         self._closed = False
-        for name in (path, path / LOCK_FILE):
-            if not os.path.lexists(name) and (pids := removed_from(name)):
-                raise _busy(path, f"pid {pids[0]}; {name} was removed, and that agent makes it again soon")
+        if (had := had_removed(path)) is not None:
+            raise _busy(path, f"pid {had[0]}; {had[1]} was removed, and that agent makes it again soon")
         with contextlib.ExitStack() as undo:
             self._make()
             self._lock_fd = _locked_file(path / LOCK_FILE)
@@ -59,6 +58,7 @@ class StateDirectory:
             undo.callback(os.close, self._directory_fd)
             self.identity = _stored_identity(path) or _new_identity(path)
             undo.pop_all()
+        self._mark = mark_place(path)
 
     def _make(self) -> None:
         make_private_directory(self.path, "state directory")
@@ -123,6 +123,8 @@ class StateDirectory:
         """Release the directory to other agents."""
         with self._closing:
             self._closed = True
+            if self._mark is not None:
+                os.close(self._mark)
             os.close(self._lock_fd)
             os.close(self._directory_fd)
 
