@@ -69,6 +69,22 @@ class InForce(NamedTuple):
     init_pid: Optional[int] = None
 
 
+def in_words(found: InForce) -> str:
+    """Return for people what is in force: the first line of the run's log, and what `explain` and pages show."""
+    if found.level == found.asked:
+        head = "Kept apart: {}".format(found.level)
+    elif found.level == NONE:
+        head = "Not kept apart, although {} was asked for".format(found.asked)
+    else:
+        head = "Kept apart less than was asked for: {} instead of {}".format(found.level, found.asked)
+    sentences = [head + (", without a network." if found.network == "none" else ".")]
+    missing = ["{} ({})".format(one.what, one.why) if one.why else one.what for one in found.missing]
+    for word, items in (("Not in force", missing), ("Shown before the start", list(found.proved))):
+        if items:
+            sentences.append("{}: {}.".format(word, "; ".join(items)))
+    return " ".join(sentences)
+
+
 def in_force_to_json(found: InForce) -> Dict[str, Any]:
     """Return the object `isolation` of `started`."""
     return dict(found._asdict(), missing=[one._asdict() for one in found.missing], proved=list(found.proved))

@@ -46,15 +46,16 @@ class RunEvent:
 
 
 #: Words for events, in the order in which they usually happen.
-STARTED, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED = (
+STARTED, KEPT_APART, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED = (
     "started",
+    "isolation",
     "adopted",
     "near its limit",
     "asked to end",
     "killed",
     "process ended",
 )
-EVENTS = (STARTED, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED)
+EVENTS = (STARTED, KEPT_APART, ADOPTED, NEAR_LIMIT, ASKED_TO_END, KILLED, ENDED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from flowherd.times import read_time
 from flowherd_runner.contract.files import MAX_SECONDS
+from flowherd_runner.contract.isolation import InForce, in_force_of
 
 #: First number that is not a pid on a 64-bit kernel (PID_MAX_LIMIT; proc(5), pid_max).
 _PID_END = 1 << 22
@@ -32,6 +33,8 @@ class Started:
     oom_kills: int | None = None
     #: When the runner wrote this; None if it did not say so, or not credibly.
     started_at: datetime | None = None
+    #: What keeps the run apart, as its flow process has found it in force; None for a run without a level.
+    isolation: InForce | None = None
 
 
 def started_from_json(record: Mapping[str, Any]) -> Started:
@@ -43,6 +46,7 @@ def started_from_json(record: Mapping[str, Any]) -> Started:
         flow_pid=None if record.get("flow_pid") is None else checked_pid(record["flow_pid"]),
         oom_kills=None if record.get("oom_kills") is None else checked_count(record["oom_kills"]),
         started_at=past_time(record.get("started_at")),
+        isolation=in_force_of(record["isolation"]) if record.get("isolation") else None,
     )
 
 
