@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowherd.flow_rules import RULES_KEY, read_rules
+from flowherd.isolation.levels import read_wish
 from flowherd.parameter_types import SIGNATURE
 from flowherd.schedules.own_clock import FLOWHERD_CRON
 
@@ -80,13 +81,22 @@ def _how(config: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tup
     for limit, value in _mapping(config.get("limits")).items():
         yield _LIMITS.get(limit, limit), _limit(limit, value)
     yield from _mapping(config.get("weights")).items()
+    for name, value in _isolation(config.get("isolation")):
+        yield ("isolation" if name == "level" else name), value
     yield "grace", _duration(config.get("grace_s"))
-    others = {"type", "env", "secrets", "limits", "weights", "grace_s", *_HOW}
+    others = {"type", "env", "secrets", "limits", "weights", "isolation", "grace_s", *_HOW}
     rest = {key: _plain(value) for key, value in config.items() if key not in others and value is not None}
     if config.get("type", "LocalRun") != "LocalRun":
         rest["type"] = config["type"]
     rest.pop(_VERSION_KEY, None)
     yield "run_config", rest
+
+
+def _isolation(value: Any) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from read_wish(value).as_json().items()
+    except ValueError:  # an agent refuses it too
+        yield "level", _plain(value)
 
 
 def _when(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from flowherd.cli.here.child import isolation_problems
+from flowherd.cli.here.kept_definitions import Definition
+from flowherd.config import load_settings
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
@@ -156,6 +159,17 @@ class TestSpec:
 
 def rule(interpreter: str, **more: Any) -> RuntimeRule:
     return RuntimeRule(name="other", interpreter=interpreter, flows=("never",), **more)
+
+
+def test_registering_a_flow_finds_what_its_agent_would_refuse(tmp_path: Path) -> None:
+    loaded = load_settings(environ={"HOME": str(tmp_path)})
+    config = {"isolation": "private", "secrets": {"S": f"file:{loaded.paths.token_file}"}}
+    (problem,) = isolation_problems(Definition(name="f", storage=COMMAND, run_config=config), loaded)
+    assert "the secret S is read from" in problem and str(loaded.paths.home) in problem
+    (misspelt,) = isolation_problems(Definition(name="f", storage=COMMAND, run_config={"isolation": "seald"}), loaded)
+    assert "one of none, private, sealed" in misspelt
+    open_to_all = {**config, "isolation": None}
+    assert isolation_problems(Definition(name="f", storage=COMMAND, run_config=open_to_all), loaded) == []
 
 
 class TestOutside:

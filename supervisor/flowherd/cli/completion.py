@@ -97,6 +97,27 @@ def io_classes(incomplete: str) -> list[str]:
     return _completions(["idle", "best-effort", *(f"best-effort:{level}" for level in range(8))], incomplete)
 
 
+def isolation_levels(incomplete: str) -> list[str]:
+    """Complete what keeps runs apart."""
+    from flowherd_runner.contract.isolation import LEVELS
+
+    return _completions(LEVELS, incomplete)
+
+
+def networks(incomplete: str) -> list[str]:
+    """Complete the network of runs."""
+    from flowherd_runner.contract.isolation import NETWORKS
+
+    return _completions(NETWORKS, incomplete)
+
+
+def if_missing(incomplete: str) -> list[str]:
+    """Complete what happens if a host cannot keep a run apart."""
+    from flowherd_runner.contract.isolation import IF_MISSING
+
+    return _completions(IF_MISSING, incomplete)
+
+
 def causes(incomplete: str) -> list[str]:
     """Complete the causes after which a run is tried again, also after commas."""
     from flowherd.flow_rules import CAUSES

@@ -40,14 +40,15 @@ class _Override:
 
 #: The setting behind each option that overrides one, by the name of the option's parameter.
 _OVERRIDES: dict[str, _Override] = {}
+#: The flag of each setting that an option overrides.
+FLAGS: dict[str, str] = {}
 
 
-def _overrides(
-    setting: str, *flags: str, read: Callable[[Any], Any] = lambda value: value, **typer_options: Any
-) -> Any:
+def overrides(setting: str, *flags: str, read: Callable[[Any], Any] = lambda value: value, **typer_options: Any) -> Any:
     """Declare an option that overrides a setting. Its parameter is named after the last flag, which messages show."""
     flag = flags[-1].partition("/")[0]
     _OVERRIDES[flag.removeprefix("--").replace("-", "_")] = _Override(setting=setting, flag=flag, read=read)
+    FLAGS[setting] = flag
     return typer.Option(*flags, **typer_options)
 
 
@@ -87,7 +88,7 @@ def _absolute_paths(items: list[str]) -> list[str]:
 
 ApiOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "cloud.api",
         "--api",
         metavar="URL",
@@ -96,11 +97,11 @@ ApiOption = Annotated[
 ]
 AgentApiOption = Annotated[
     str | None,
-    _overrides("cloud.api", "-a", "--api", metavar="URL", help="API address (default: the embedded server)"),
+    overrides("cloud.api", "-a", "--api", metavar="URL", help="API address (default: the embedded server)"),
 ]
 TokenOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "cloud.agent.auth_token",
         "-t",
         "--token",
@@ -109,7 +110,7 @@ TokenOption = Annotated[
 ]
 PoolOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "prefect3.pool",
         "--pool",
         metavar="NAME",
@@ -119,7 +120,7 @@ PoolOption = Annotated[
 ]
 WorkQueueOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "prefect3.work_queues",
         "--work-queue",
         metavar="NAME",
@@ -132,7 +133,7 @@ WorkQueueOption = Annotated[
 
 NameOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "cloud.agent.name",
         "-n",
         "--name",
@@ -142,7 +143,7 @@ NameOption = Annotated[
 ]
 StateDirOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "agent.state_dir",
         "--state-dir",
         metavar="DIR",
@@ -166,15 +167,15 @@ SupervisorConfOption = Annotated[
 # How the agent works
 
 VerboseOption = Annotated[
-    bool, _overrides("cloud.agent.level", "-v", "--verbose", read=_debug_level, help="Log more: level DEBUG.")
+    bool, overrides("cloud.agent.level", "-v", "--verbose", read=_debug_level, help="Log more: level DEBUG.")
 ]
 LabelOption = Annotated[
     list[str] | None,
-    _overrides("cloud.agent.labels", "-l", "--label", metavar="LABEL", help="Take runs with this label; repeatable."),
+    overrides("cloud.agent.labels", "-l", "--label", metavar="LABEL", help="Take runs with this label; repeatable."),
 ]
 RunEnvOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "cloud.agent.env_vars",
         "-e",
         "--env",
@@ -185,7 +186,7 @@ RunEnvOption = Annotated[
 ]
 SecretOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "runs.secrets",
         "--secret",
         read=parse_options.secret_sources,
@@ -195,7 +196,7 @@ SecretOption = Annotated[
 ]
 EnvFileOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "runs.env_files",
         "--env-file",
         read=lambda items: [parse_options.host_path(item) for item in items],
@@ -205,7 +206,7 @@ EnvFileOption = Annotated[
 ]
 ImportPathOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "agent.import_paths",
         "-p",
         "--import-path",
@@ -216,11 +217,11 @@ ImportPathOption = Annotated[
 ]
 ShowFlowLogsOption = Annotated[
     bool | None,
-    _overrides("agent.show_flow_logs", "-f", "--show-flow-logs", help="Show the output of the runs here too."),
+    overrides("agent.show_flow_logs", "-f", "--show-flow-logs", help="Show the output of the runs here too."),
 ]
 AgentAddressOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "cloud.agent.agent_address",
         "--agent-address",
         metavar="URL",
@@ -229,7 +230,7 @@ AgentAddressOption = Annotated[
 ]
 NoCloudLogsOption = Annotated[
     bool | None,
-    _overrides(
+    overrides(
         "cloud.agent.no_cloud_logs",
         "--no-cloud-logs",
         help="Do not send the runs' logs to the backend; `flowherd logs` reads them on this host.",
@@ -237,7 +238,7 @@ NoCloudLogsOption = Annotated[
 ]
 HostnameLabelOption = Annotated[
     bool | None,
-    _overrides(
+    overrides(
         "agent.hostname_label",
         "--hostname-label/--no-hostname-label",
         help="Label the agent with the name of this host (default: on)",
@@ -245,11 +246,11 @@ HostnameLabelOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None,
-    _overrides("agent.limit", "--limit", metavar="N", help="Maximum number of runs at the same time (default: none)"),
+    overrides("agent.limit", "--limit", metavar="N", help="Maximum number of runs at the same time (default: none)"),
 ]
 OnStopOption = Annotated[
     OnStopChoice | None,
-    _overrides(
+    overrides(
         "agent.on_stop",
         "--on-stop",
         read=lambda choice: choice.value,
@@ -259,7 +260,7 @@ OnStopOption = Annotated[
 ]
 PreloadOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "agent.preload",
         "--preload",
         metavar="MODULE",
@@ -268,7 +269,7 @@ PreloadOption = Annotated[
 ]
 RuntimeOption = Annotated[
     list[str] | None,
-    _overrides(
+    overrides(
         "runtimes",
         "--runtime",
         metavar="NAME=PYTHON[;...]",
@@ -277,18 +278,18 @@ RuntimeOption = Annotated[
     ),
 ]
 LogJsonOption = Annotated[
-    bool | None, _overrides("logging.json_lines", "--log-json", help="Write the agent's own log as JSON lines.")
+    bool | None, overrides("logging.json_lines", "--log-json", help="Write the agent's own log as JSON lines.")
 ]
 LogJournaldOption = Annotated[
-    bool | None, _overrides("logging.journald", "--log-journald", help="Log to systemd's journal, with fields.")
+    bool | None, overrides("logging.journald", "--log-journald", help="Log to systemd's journal, with fields.")
 ]
 LogFileOption = Annotated[
     str | None,
-    _overrides("logging.file", "--log-file", metavar="FILE", help="Write the agent's log to this file too, rotated."),
+    overrides("logging.file", "--log-file", metavar="FILE", help="Write the agent's log to this file too, rotated."),
 ]
 HomeOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "home",
         "--home",
         metavar="DIR",
@@ -300,7 +301,7 @@ HomeOption = Annotated[
 
 HostOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "server.bind",
         "--host",
         metavar="ADDRESS",
@@ -309,22 +310,19 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[
     int | None,
-    _overrides(
+    overrides(
         "server.bind_port", "--port", metavar="PORT", help="Port to listen on; 0 picks a free one (default: 4200)"
     ),
 ]
 DataDirOption = Annotated[
     str | None,
-    _overrides(
+    overrides(
         "server.data_dir",
         "--data-dir",
         metavar="DIR",
         help="Directory of the database (default: server in the home)",
     ),
 ]
-
-#: The flag of each setting that an option overrides.
-FLAGS = {override.setting: override.flag for override in _OVERRIDES.values()}
 
 # Which flow, which run
 

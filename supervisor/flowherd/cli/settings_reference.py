@@ -9,6 +9,7 @@ import json
 import textwrap
 from typing import Any
 
+from flowherd.cli import isolation_options  # noqa: F401 - its options are in FLAGS
 from flowherd.cli.options import FLAGS
 from flowherd.config.catalogue import (
     FILE_SUFFIX,

@@ -38,6 +38,8 @@ class HowToRun:
     weights: Mapping[str, float | str] = field(default_factory=dict)
     grace_s: float | None = None
     user: str | None = None
+    #: What keeps the runs apart (flowherd/isolation/levels.py).
+    isolation: Mapping[str, Any] = field(default_factory=dict)
     #: Name of the root logger's level, for Python code.
     log_level: str | None = None
 
@@ -123,6 +125,7 @@ def _run_config(how: HowToRun) -> dict[str, Any]:
         "weights": dict(how.weights) or None,
         "grace_s": how.grace_s,
         "user": how.user,
+        "isolation": dict(how.isolation) or None,
         "log_level": how.log_level,
     }
     return {

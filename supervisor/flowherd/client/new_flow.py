@@ -19,6 +19,7 @@ from flowherd.client.flow_schedule import ChosenSchedule, schedule_of
 from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import InvalidRequest
 from flowherd.flow_rules import DEFAULT_RULES, RULES_KEY, read_rules
+from flowherd.isolation.levels import read_wish
 from flowherd.parameter_names import complaints, parameter_names
 from flowherd.weights import checked
 
@@ -40,7 +41,7 @@ def how_to_run(storage: Mapping[str, Any], labels: Sequence[str], *, any_host: b
     """Return what the runs get: the fields of HowToRun that are not None, with defaults as `flowherd register` has.
 
     They have the name of this host as a label unless `any_host`, and begin in the present directory unless they import
-    a module. Raises InvalidRequest for an unknown limit or level, and for weights that are none.
+    a module. Raises InvalidRequest for an unknown limit or level, and for weights and an isolation that are none.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
     unknown = sorted(set(chosen.get("limits", ())) - _LIMITS)
@@ -52,6 +53,10 @@ def how_to_run(storage: Mapping[str, Any], labels: Sequence[str], *, any_host: b
         raise InvalidRequest(f"weights: {error}") from error
     if chosen.get("log_level", "INFO") not in LOG_LEVELS:
         raise InvalidRequest(f"log_level {chosen['log_level']!r} is none of {', '.join(LOG_LEVELS)}")
+    try:
+        chosen["isolation"] = read_wish(chosen.get("isolation")).as_json()
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
     if "working_dir" in chosen:
         chosen["working_dir"] = str(Path(chosen["working_dir"]).expanduser().absolute())
     elif storage["type"] == "Command" or is_file_reference(storage):

@@ -36,6 +36,7 @@ class Registration:
         weights: Mapping[str, float | str] | None = None,
         grace_s: float | None = None,
         user: str | None = None,
+        isolation: str | Mapping[str, Any] | None = None,
         log_level: str | None = None,
         cron: str | None = None,
         interval_s: float | None = None,
@@ -53,6 +54,7 @@ class Registration:
         schedule is a `cron` expression in a `timezone`, by default this host's, or an interval in seconds; `until` is
         its end. `rules` are those of flow_rules.py by name, such as {"overlap": "skip", "max_running": 2, "retries": 3,
         "retry_delay_s": 30}; catch_up is "last" by default.
+        `isolation` is a level, or an object with level, network, if_missing, write and hide, as in isolation/levels.py.
 
         Raises InvalidRequest for what is not possible, NotFound for a file or function that does not exist.
         """
@@ -74,6 +76,7 @@ class Registration:
             weights=weights,
             grace_s=grace_s,
             user=user,
+            isolation=isolation,
             log_level=log_level,
         )
         own_clocks = schedule is not None and self.connection.follows_own_clocks()

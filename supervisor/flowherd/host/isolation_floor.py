@@ -67,6 +67,6 @@ def _files_with_secrets(settings: Settings, loaded: LoadedSettings) -> Iterator[
         if SETTINGS[dotted].secret and origin.path is not None and not dotted.startswith("prefect3."):
             yield origin.path
     for channel in settings.notify.channels:
-        for place in (channel.webhook, channel.apprise):
+        for place in (channel.webhook, channel.apprise, channel.secret or ""):
             if place.startswith("file:"):
                 yield Path(place.removeprefix("file:")).expanduser()

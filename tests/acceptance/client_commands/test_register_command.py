@@ -58,6 +58,18 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
         "--log-level",
         "debug",
     ]
+    others += [
+        "--isolation",
+        "sealed",
+        "--network",
+        "none",
+        "--if-missing",
+        "refuse",
+        "--write",
+        "out",
+        "--hide",
+        "~/k",
+    ]
     command("register", "full", "--no-check", *options, *limits, *weights, *others)
     fields = "name storage run_config parameters project { name }"
     row = transport.execute(f'query {{ flow(where: {{name: {{_eq: "full"}}}}) {{ {fields} }} }}')["flow"][0]
@@ -73,6 +85,13 @@ def test_every_option_reaches_the_server(command: CommandLine, transport: GraphQ
     assert config["preload"] == ["json"]
     assert config["grace_s"] == 3.0
     assert config["user"] == "nobody"
+    assert config["isolation"] == {
+        "level": "sealed",
+        "network": "none",
+        "if_missing": "refuse",
+        "write": [str(Path.cwd() / "out")],
+        "hide": ["~/k"],
+    }
     assert config["log_level"] == "DEBUG"
     assert Path(config["interpreter"]).is_absolute()
     assert config["limits"] == {
@@ -117,6 +136,7 @@ def test_a_cron_expression_is_in_the_time_zone_that_is_printed(command: CommandL
         (["--memory", "much", "--command", "--", "true"], "--memory"),
         (["--log-level", "DEBUG", "--command", "--", "true"], "--log-level"),
         (["--log-level", "LOUD", "--python", "a:b"], "--log-level"),
+        (["--isolation", "much", "--command", "--", "true"], "level of isolation is one of none, private, sealed"),
         (["-e", "novalue", "--command", "--", "true"], "-e"),
     ],
 )

@@ -47,11 +47,12 @@ def with_input(command: CommandLine, text: str, *arguments: str) -> subprocess.C
 
 
 def test_a_registered_flow_runs_here_with_its_environment_and_input(command: CommandLine, place: Path) -> None:
-    options = ["-e", "MOOD=fine", "-p", "name=Ada"]
+    options = ["-e", "MOOD=fine", "-p", "name=Ada", "--isolation", "private"]
     command("register", "greeter", "--python", "here.py:greet", *options)
     done = with_input(command, "yes\n", "greeter", "-p", "times=2")
     assert done.stdout == f"again? hello Ada 2 yes fine {place} greeter\n"
     assert "INFO      greeter: greeting Ada" in done.stderr
+    assert "runs here: without limits, not isolated although its level is private, and recorded nowhere" in done.stderr
     assert done.stderr.splitlines()[-1] == "greeter: Success"
     assert done.returncode == 0
     assert not [run for run in command.json("ps", "--all") if run["flow"] == "greeter"]

@@ -13,6 +13,7 @@ import typer
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
+from flowherd.cli.isolation_options import StartIsolationOption, StartNetworkOption
 from flowherd.cli.options import (
     FLAGS,
     AgentAddressOption,
@@ -94,6 +95,8 @@ def start(
     on_stop: OnStopOption = None,
     preload: PreloadOption = None,
     runtime: RuntimeOption = None,
+    isolation: StartIsolationOption = None,
+    network: StartNetworkOption = None,
     log_json: LogJsonOption = None,
     log_journald: LogJournaldOption = None,
     log_file: LogFileOption = None,
@@ -135,6 +138,8 @@ def start(
         on_stop=on_stop,
         preload=preload,
         runtime=runtime,
+        isolation=isolation,
+        network=network,
         log_json=log_json,
         log_journald=log_journald,
         log_file=log_file,

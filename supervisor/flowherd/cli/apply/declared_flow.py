@@ -26,6 +26,7 @@ from flowherd.config.toml_files import suggestion
 from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import FlowherdError
 from flowherd.flow_rules import RULES_KEY, read_rules
+from flowherd.isolation.levels import read_wish
 from flowherd.parameter_names import complaints, parameter_names
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ KEYS: Mapping[str, Callable[[Any], Any]] = {
     **weights.CHECKS,
     "grace": values.seconds,
     "user": values.a_text,
+    "isolation": values.a_text,
+    "network": values.a_text,
+    "if_missing": values.a_text,
+    "write": values.texts,
+    "hide": values.texts,
     "log_level": values.a_text,
     "cron": values.a_text,
     "interval": values.a_text,
@@ -82,6 +88,13 @@ _RULES = {
     "retry_backoff": "retry_backoff",
     "retry_on": "retry_on",
     "never_stuck": "never_stuck",
+}
+_ISOLATION = {
+    "isolation": "level",
+    "network": "network",
+    "if_missing": "if_missing",
+    "write": "write",
+    "hide": "hide",
 }
 _OPTION = re.compile(r"--(?=[a-z])")
 _OFFSET = re.compile(r"[T ].*(Z|[+-]\d\d:?\d\d)$")
@@ -182,8 +195,20 @@ def _how(given: Mapping[str, Any], storage: Mapping[str, Any], directory: Path) 
         weights={key: value for key, value in given.items() if key in weights.CHECKS},
         grace_s=given.get("grace"),
         user=given.get("user"),
+        isolation=_isolation(given, directory),
         log_level=_log_level(given, storage),
     )
+
+
+def _isolation(given: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    asked = {_ISOLATION[key]: value for key, value in given.items() if key in _ISOLATION}
+    for name in ("write", "hide"):
+        asked[name] = [_host_path(path, directory) for path in asked.get(name, ())]
+    try:
+        return read_wish({name: value for name, value in asked.items() if value}).as_json()
+    except ValueError as error:
+        key = next((key for key, name in _ISOLATION.items() if f"the {name} " in str(error)), "isolation")
+        raise WrongKey(key if key in given else "", str(error)) from error
 
 
 def _secret(name: str, source: str, directory: Path) -> str:

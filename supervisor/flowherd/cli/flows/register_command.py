@@ -30,6 +30,14 @@ from flowherd.cli.flows.weight_options import (
     OomScoreAdjOption,
     chosen_weights,
 )
+from flowherd.cli.isolation_options import (
+    HideOption,
+    IfMissingOption,
+    IsolationOption,
+    NetworkOption,
+    WriteOption,
+    chosen_isolation,
+)
 from flowherd.cli.open_client import open_public_client
 from flowherd.cli.options import ApiOption, JsonOption
 from flowherd.cli.printing import print_json, print_line, print_note, print_warning
@@ -122,6 +130,11 @@ def register(
     io: IoOption = None,
     oom_score_adj: OomScoreAdjOption = None,
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Run as this user; the agent must be root.")] = None,
+    isolation: IsolationOption = None,
+    network: NetworkOption = None,
+    if_missing: IfMissingOption = None,
+    write: WriteOption = None,
+    hide: HideOption = None,
     log_level: Annotated[
         str | None,
         typer.Option(metavar="LEVEL", help="Level of the root logger when Python code starts: DEBUG, INFO, WARNING."),
@@ -191,6 +204,7 @@ def register(
         weights=chosen_weights(cpu, nice, io, oom_score_adj),
         grace_s=parse_options.duration_s(grace, "--grace") if grace is not None else None,
         user=user,
+        isolation=chosen_isolation(isolation, network, if_missing, write, hide),
         log_level=_log_level(log_level, command),
     )
     client = open_public_client(api)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flowherd.cli.here.child import child_program, spec_of_flow
+from flowherd.cli.here.child import child_program, isolation_problems, spec_of_flow
 from flowherd.cli.here.kept_definitions import Definition
 from flowherd.client.signature import signature_from
 from flowherd.config import LoadedSettings
@@ -51,7 +51,7 @@ def check_flow(
     """Check a flow that is to run on this host. A function's module is imported, in a process of its own."""
     config = definition.run_config or {}
     user, directory = config.get("user"), config.get("working_dir")
-    problems = [*_user_problems(user), *_directory_problems(directory)]
+    problems = [*_user_problems(user), *_directory_problems(directory), *isolation_problems(definition, loaded)]
     if problems:
         return Checked(problems=problems)
     if definition.storage["type"] == "Command":

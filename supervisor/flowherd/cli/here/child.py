@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from flowherd.cli.here.kept_definitions import Definition
@@ -18,20 +19,51 @@ from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import checked_rules
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
+from flowherd.isolation.levels import merged, read_wish
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract.files import SPEC_FILE, write_json
+from flowherd_runner.contract.isolation import NONE, Isolation
 from flowherd_runner.contract.spec import RunLimits, RunSpec, spec_to_json
 
 
 def spec_of_flow(
     definition: Definition, parameters: Mapping[str, Any], loaded: LoadedSettings, run_name: str
 ) -> RunSpec:
-    """Return the spec of a run of the flow, as an agent with these settings would make it.
+    """Return the spec of a run of the flow, as an agent with these settings would make it, without isolation.
 
     Raises UnsupportedStorage for a flow that has an engine of its own, and as `plan` does.
     """
+    open_config = {**(definition.run_config or {}), "isolation": None}
+    return _spec(replace(definition, run_config=open_config), parameters, loaded, run_name, Isolation())
+
+
+def level_of(definition: Definition, loaded: LoadedSettings) -> str:
+    """Return the level of isolation that the flow's runs have at an agent with these settings.
+
+    Raises ValueError if the flow's own wish cannot be understood.
+    """
+    asked = loaded.settings.runs.isolation
+    wish = read_wish((definition.run_config or {}).get("isolation"))
+    return merged(Isolation(level=asked.level, network=asked.network), wish._replace(write=(), hide=())).level
+
+
+def isolation_problems(definition: Definition, loaded: LoadedSettings) -> Sequence[str]:
+    """Return why an agent with these settings would refuse the flow's runs for the sake of their isolation."""
+    try:
+        if level_of(definition, loaded) != NONE:
+            from flowherd.host.isolation_floor import floor_of  # only few flows need what that imports
+
+            _spec(definition, {}, loaded, "check", floor_of(loaded.settings, loaded, os.environ))
+    except (UnsupportedStorage, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+def _spec(
+    definition: Definition, parameters: Mapping[str, Any], loaded: LoadedSettings, run_name: str, floor: Isolation
+) -> RunSpec:
     if not PLAIN.recognises(definition.storage):
         raise UnsupportedStorage(f"the flow has the storage {definition.storage.get('type')!r:.80}")
     flow = Flow(id="", name=definition.name, storage=definition.storage, run_config=definition.run_config)
@@ -55,6 +87,7 @@ def spec_of_flow(
         secrets=settings.runs.secrets,
         env_files=settings.runs.env_files,
         grace_s=settings.agent.grace,
+        isolation=floor,
     )
     return plan(flow_run, defaults, "")
 

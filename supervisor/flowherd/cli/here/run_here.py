@@ -9,13 +9,14 @@ from typing import Any
 
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
-from flowherd.cli.here.child import child_program, spec_of_flow
+from flowherd.cli.here.child import child_program, level_of, spec_of_flow
 from flowherd.cli.here.kept_definitions import Definition
 from flowherd.cli.printing import print_note
 from flowherd.config import LoadedSettings
 from flowherd.errors import UnsupportedStorage
 from flowherd.parameter_names import complaints, parameter_names
 from flowherd.signals import ignoring_interrupts
+from flowherd_runner.contract.isolation import NONE
 from flowherd_runner.contract.reasons import FLOW_NOT_STARTED
 
 
@@ -38,10 +39,18 @@ def run_here(
             "Prefect's with Prefect itself",
             exit_codes.USAGE,
         ) from error
-    print_note(f"{definition.name} runs here: without limits, and recorded nowhere")
+    print_note(f"{definition.name} runs here: without limits, {_without_isolation(definition, loaded)}recorded nowhere")
     with child_program(spec, "here") as (argv, environment):
         code = _wait(argv, environment)
     return _report(definition.name, code)
+
+
+def _without_isolation(definition: Definition, loaded: LoadedSettings) -> str:
+    try:
+        level = level_of(definition, loaded)
+    except ValueError:
+        return "not isolated although it asks for it, in words that no agent understands, and "
+    return "and " if level == NONE else f"not isolated although its level is {level}, and "
 
 
 def _wait(argv: Any, environment: dict[str, str]) -> int:
