@@ -70,15 +70,16 @@ def names_file(text: str, variable: str, path: Path) -> bool:
 
 
 def test_supervisords_own_parser_accepts_the_section(command: CommandLine, tmp_path: Path) -> None:
-    text = command(
-        "install", "supervisord", "-n", "web 1", "-l", "a,b", "-l", "gpu", "-e", "A=b=c", "-a", "http://h:1"
-    ).stdout
+    isolated = CommandLine(command.home, {"FLOWHERD__RUNS__ISOLATION__NETWORK": "none"})
+    given = ["-l", "a,b", "-l", "gpu", "-e", "A=b=c", "-a", "http://h:1", "--isolation", "sealed"]
+    text = isolated("install", "supervisord", "-n", "web 1", *given).stdout
     options = ServerOptions()
     options.configfile = str(configured(text, tmp_path))
     options.realize(args=[])
     (group,) = options.process_group_configs
     (program,) = group.process_configs
-    words = ["-m", "flowherd", "start", "--name", "web 1", "--label", "a,b", "--label", "gpu", "--on-stop", "detach"]
+    words = ["-m", "flowherd", "start", "--name", "web 1", "--label", "a,b", "--label", "gpu"]
+    words += ["--isolation", "sealed", "--network", "none", "--on-stop", "detach"]
     assert shlex.split(program.command) == [sys.executable, *words]
     assert program.environment == {"FLOWHERD_HOME": str(command.home), "A": "b=c", "FLOWHERD__CLOUD__API": "http://h:1"}
     assert (program.stopasgroup, program.killasgroup) == (False, False)

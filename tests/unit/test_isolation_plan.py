@@ -17,7 +17,7 @@ from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import UnsupportedStorage
-from flowherd.isolation.levels import Wish, merged, read_wish, wish_in_words
+from flowherd.isolation.levels import Wish, merged, read_wish, wish_in_words, wish_of
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun, Runtime
 from flowherd_runner.contract.isolation import Isolation
@@ -91,6 +91,15 @@ class TestLevels:
             read_wish(value)
         with pytest.raises(UnsupportedStorage, match="cannot be kept apart"):
             planned({"isolation": value})
+
+    def test_the_run_configs_of_prefect_ask_by_variables(self) -> None:
+        env = {"FLOWHERD__RUNS__ISOLATION__LEVEL": "sealed", "FLOWHERD__RUNS__ISOLATION__WRITE": "/a, /b"}
+        assert wish_of({"env": env}) == Wish("sealed", write=("/a", "/b"))
+        assert wish_of({"env": env, "isolation": "private"}) == Wish("private", write=("/a", "/b"))
+        assert planned({"env": env}, Isolation(level="private")).isolation.level == "sealed"
+        for wrong in ({"FLOWHERD__RUNS__ISOLATION__LEVEL": "seald"}, {"FLOWHERD__RUNS__ISOLATION__HIDE": "[/a"}):
+            with pytest.raises(UnsupportedStorage, match="cannot be kept apart"):
+                planned({"env": wrong})
 
     def test_a_wish_can_be_read_back_and_said(self) -> None:
         wish = Wish("sealed", "none", "weaker", ("/out",), ("/keys",))

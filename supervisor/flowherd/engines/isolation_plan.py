@@ -18,7 +18,7 @@ from flowherd.engines.run_config import expanded_path, strings, strings_by_name
 from flowherd.engines.runtimes import together
 from flowherd.engines.start_variables import is_read_at_start
 from flowherd.errors import UnsupportedStorage
-from flowherd.isolation.levels import merged, place_of, read_wish, real_paths
+from flowherd.isolation.levels import merged, place_of, real_paths, wish_of
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract.isolation import SEALED, Isolation
 from flowherd_runner.contract.spec import RunSpec
@@ -42,7 +42,7 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     Raises UnsupportedStorage if that cannot be understood, or cannot be had with what else the flow names.
     """
     try:
-        isolation = merged(defaults.isolation, read_wish(config.get("isolation")))
+        isolation = merged(defaults.isolation, wish_of(config))
     except ValueError as error:
         raise UnsupportedStorage(f"The flow run cannot be kept apart: {error}") from error
     if not isolation.wanted:

@@ -6,10 +6,14 @@ setting by setting. What a flow asks for is in its run config, as `isolation`:
     "private"                                       a level, or
     {"level": "sealed", "network": "none",          any of these
      "if_missing": "refuse", "write": ["/srv/out"], "hide": ["/srv/keys"]}
+
+Run configs of Prefect have no room for that. So variables of a run config's `env` count too, with the names that the
+settings have, such as FLOWHERD__RUNS__ISOLATION__LEVEL=sealed.
 """
 
 from __future__ import annotations
 
+import json
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +22,7 @@ from flowherd_runner.contract.isolation import IF_MISSING, LEVELS, NETWORKS, NON
 
 _CHOICES: Mapping[str, Sequence[str]] = {"level": LEVELS, "network": NETWORKS, "if_missing": IF_MISSING}
 _PATHS = ("write", "hide")
+_VARIABLE = "FLOWHERD__RUNS__ISOLATION__"
 
 
 class Wish(NamedTuple):
@@ -33,6 +38,29 @@ class Wish(NamedTuple):
         """Return the object for a run config, without what is not asked for."""
         found = {name: list(value) if isinstance(value, tuple) else value for name, value in self._asdict().items()}
         return {name: value for name, value in found.items() if value}
+
+
+def wish_of(run_config: Mapping[str, Any]) -> Wish:
+    """Return what a run config asks for, as `isolation` or by variables, which are weaker. Raises ValueError."""
+    env, own = run_config.get("env"), run_config.get("isolation")
+    named = {
+        name: _list(str(env[variable])) if name in _PATHS else env[variable]
+        for name in Wish._fields
+        if isinstance(env, Mapping) and env.get(variable := _VARIABLE + name.upper()) is not None
+    }
+    if not named:
+        return read_wish(own)
+    read_wish(own)
+    given = {"level": own} if isinstance(own, str) else own or {}
+    return read_wish({**named, **{name: value for name, value in given.items() if value is not None}})
+
+
+def without_wish(run_config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run config that asks for nothing of the kind."""
+    found = {**run_config, "isolation": None}
+    if isinstance(env := run_config.get("env"), Mapping):
+        found["env"] = {name: value for name, value in env.items() if not str(name).startswith(_VARIABLE)}
+    return found
 
 
 def read_wish(value: object) -> Wish:
@@ -121,6 +149,13 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(path, str) or not path.startswith(("/", "~")) or "\0" in path:
             raise ValueError(f"the {name} of isolation needs absolute paths, not {path!r:.80}")
     return tuple(value)
+
+
+def _list(text: str) -> list[Any]:
+    """Return the paths of a variable: "a,b", or a list as JSON."""
+    if text.lstrip().startswith("["):
+        return list(json.loads(text))
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _each_once(paths: Iterable[str]) -> tuple[str, ...]:

@@ -16,6 +16,12 @@ from string import Template
 from flowherd.config.conf_files import conf_directory
 from flowherd.errors import ConfigurationError
 
+#: The setting that service files have as a comment: what it does, what that breaks, and the variable.
+ISOLATION_TEXT = (
+    "keeps runs apart from each other and from flowherd (docs/how-to/isolate-runs.md).",
+    "It breaks flows that meet others in /tmp, look at other processes, or use docker, sudo or flowherd.",
+)
+ISOLATION_VARIABLE = ("FLOWHERD__RUNS__ISOLATION__LEVEL", "private")
 #: Time to stop after drain deadline and grace, for the last reports to the backend, seconds.
 STOP_MARGIN_S = 30.0
 
@@ -84,11 +90,19 @@ def _section(kind: str, service: Service) -> str:
         program=service.name,
         command=supervisord_text(shlex.join(service.argv)),
         environment=supervisord_text(",".join(pairs)),
+        isolation_lines="" if "--isolation" in service.argv else _isolation_lines(pairs),
         user_lines=f"user={service.user}\n" if service.user else "",
         directory=supervisord_text(str(service.directory)),
         stop_wait_s=service.stop_wait_s,
         log_file=supervisord_text(str(service.log_file or "AUTO")),
     )
+
+
+def _isolation_lines(pairs: Sequence[str]) -> str:
+    name, value = ISOLATION_VARIABLE
+    environment = supervisord_text(",".join([*pairs, f'{name}="{value}"']))
+    keeps, breaks = ISOLATION_TEXT
+    return f"; In place of the line above, this {keeps}\n; {breaks}\n;environment={environment}\n"
 
 
 def template(name: str) -> Template:

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowherd.errors import ConfigurationError
-from flowherd.supervisord.service_files import Service, check_names, systemd_path, systemd_quoted, template
+from flowherd.supervisord.service_files import (
+    ISOLATION_TEXT,
+    ISOLATION_VARIABLE,
+    Service,
+    check_names,
+    systemd_path,
+    systemd_quoted,
+    template,
+)
 
 #: The instance of a template unit, where a word of the command has it (systemd.unit(5), "Specifiers").
 INSTANCE = "\0i"
@@ -76,6 +84,7 @@ def systemd_unit(service: Service, options: UnitOptions) -> str:
         type_lines=_type_lines(options.version),
         command=" ".join(_word(word) for word in service.argv),
         environment_lines="".join(_environment_lines(service, options)),
+        isolation_lines="" if "--isolation" in service.argv else _isolation_lines(),
         user_lines=f"User={service.user}\n" if service.user else "",
         directory=systemd_path(service.directory),
         stop_wait_s=service.stop_wait_s,
@@ -124,6 +133,11 @@ def _cgroup_lines(version: int) -> str:
     if version >= _DELEGATE_SUBGROUP:
         return "Delegate=yes\nDelegateSubgroup=agent\n"
     return "Delegate=yes\n"
+
+
+def _isolation_lines() -> str:
+    keeps, breaks = ISOLATION_TEXT
+    return f"# Uncommented, this {keeps}\n# {breaks}\n#Environment={'='.join(ISOLATION_VARIABLE)}\n"
 
 
 def _environment_lines(service: Service, options: UnitOptions) -> list[str]:

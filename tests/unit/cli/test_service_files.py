@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -54,6 +55,16 @@ def test_supervisord_reads_what_was_meant(tmp_path: Path) -> None:
     assert shlex.split(program.command) == ["/usr/bin/env", *AWKWARD]
     assert program.environment == {"FLOWHERD_HOME": "/srv/flow herd"}
     assert program.directory == "/"
+
+
+def test_the_comment_about_isolation_can_take_the_place_of_the_line_above_it(tmp_path: Path) -> None:
+    text = supervisord_section(service(environment={"A": "100%"}))
+    assert parsed(text, tmp_path).environment == {"A": "100%"}
+    without, found = re.subn(r"^environment=.*\n", "", text, flags=re.MULTILINE)
+    isolated = parsed(without.replace("\n;environment=", "\nenvironment="), tmp_path)
+    assert found == 1
+    assert isolated.environment == {"A": "100%", "FLOWHERD__RUNS__ISOLATION__LEVEL": "private"}
+    assert "ISOLATION" not in supervisord_section(service(argv=["flowherd", "start", "--isolation", "sealed"]))
 
 
 def test_under_supervisord_runs_survive_the_agent(tmp_path: Path) -> None:

@@ -62,8 +62,12 @@ def test_systemd_accepts_the_units_of_its_version(tmp_path: Path) -> None:
     (tmp_path / "own@.service").write_text(unit(version=version, is_template=True))
     (tmp_path / "unknown.service").write_text(unit(version=0, secrets=secrets))
     (tmp_path / "own.socket").write_text(socket_unit(service(name="own"), own, "127.0.0.1:8080"))
+    with_isolation = unit(version=version).replace("\n#Environment", "\nEnvironment")
+    assert "\nEnvironment=FLOWHERD__RUNS__ISOLATION__LEVEL=private\n" in with_isolation
+    (tmp_path / "isolated.service").write_text(with_isolation)
     (tmp_path / "later.service").write_text(unit(version=260))
-    paths = [str(tmp_path / name) for name in ("own.service", "own@one.service", "unknown.service", "own.socket")]
+    names = ("own.service", "own@one.service", "unknown.service", "isolated.service", "own.socket")
+    paths = [str(tmp_path / name) for name in names]
     done = subprocess.run(
         [checker, "verify", *paths, str(tmp_path / "later.service")], capture_output=True, text=True, check=False
     )
@@ -95,6 +99,11 @@ def test_runs_survive_the_agent() -> None:
         "EnvironmentFile=/etc/flow herd",
     ):
         assert line in lines
+
+
+def test_isolation_is_a_comment_unless_it_is_chosen() -> None:
+    assert "\n#Environment=FLOWHERD__RUNS__ISOLATION__LEVEL=private\n" in unit()
+    assert "ISOLATION" not in unit(of_service=service(argv=["flowherd", "start", "--isolation", "sealed"]))
 
 
 def test_systemd_gets_words_with_what_it_would_expand_in_quotes() -> None:

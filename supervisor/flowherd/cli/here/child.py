@@ -19,7 +19,7 @@ from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import checked_rules
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
-from flowherd.isolation.levels import merged, read_wish
+from flowherd.isolation.levels import merged, wish_of, without_wish
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner import BOOT_FILE
@@ -35,8 +35,8 @@ def spec_of_flow(
 
     Raises UnsupportedStorage for a flow that has an engine of its own, and as `plan` does.
     """
-    open_config = {**(definition.run_config or {}), "isolation": None}
-    return _spec(replace(definition, run_config=open_config), parameters, loaded, run_name, Isolation())
+    not_isolated = replace(definition, run_config=without_wish(definition.run_config or {}))
+    return _spec(not_isolated, parameters, loaded, run_name, Isolation())
 
 
 def level_of(definition: Definition, loaded: LoadedSettings) -> str:
@@ -45,7 +45,7 @@ def level_of(definition: Definition, loaded: LoadedSettings) -> str:
     Raises ValueError if the flow's own wish cannot be understood.
     """
     asked = loaded.settings.runs.isolation
-    wish = read_wish((definition.run_config or {}).get("isolation"))
+    wish = wish_of(definition.run_config or {})
     return merged(Isolation(level=asked.level, network=asked.network), wish._replace(write=(), hide=())).level
 
 

@@ -28,6 +28,8 @@ _AS_OPTIONS = (
     "prefect3.pool",
     "prefect3.work_queues",
     "agent.limit",
+    "runs.isolation.level",
+    "runs.isolation.network",
 )
 
 

@@ -20,6 +20,7 @@ from flowherd.cli.install.service_options import (
     TokenFileOption,
     WriteTokenOption,
 )
+from flowherd.cli.isolation_options import StartIsolationOption, StartNetworkOption
 from flowherd.cli.options import (
     AgentAddressOption,
     AgentApiOption,
@@ -63,6 +64,8 @@ def systemd(
     work_queue: WorkQueueOption = None,
     runtime: RuntimeOption = None,
     limit: LimitOption = None,
+    isolation: StartIsolationOption = None,
+    network: StartNetworkOption = None,
     agent_address: AgentAddressOption = None,
     env: ServiceEnvOption = None,
     env_file: EnvFileOption = None,
@@ -103,6 +106,8 @@ def systemd(
         work_queue=work_queue,
         runtime=runtime,
         limit=limit,
+        isolation=isolation,
+        network=network,
     )
     if work_queue:
         require_work_pool(loaded, "--work-queue")
