@@ -30,7 +30,8 @@ def prepare(spec: RunSpec) -> PreparedSpec:
     """Read the run's secrets and files of variables into the variables of its spec, in memory only."""
     refusal: Optional[str] = None
     try:
-        sources = read_sources(spec.secrets, spec.env_files, os.environ)
+        unseen = (*spec.isolation.covered, *spec.isolation.hide)
+        sources = read_sources(spec.secrets, spec.env_files, os.environ, unseen)
     except NotStarted as error:
         sources, refusal = Sources({}, {}), str(error)
     env = {**sources.from_files, **spec.env, **sources.secrets}

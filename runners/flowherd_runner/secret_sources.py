@@ -3,8 +3,8 @@
     secrets     {name: "file:PATH"} or {name: "env:VARIABLE"}
     env_files   paths of files with lines NAME=VALUE
 
-The runner reads them, as the agent's user. Only the flow process gets the values, in its environment. Messages name
-files, variables and lines, and never show what is in them.
+The runner reads them, as the agent's user, and outside of what keeps the run apart. Only the flow process gets the
+values, in its environment. Messages name files, variables and lines, and never show what is in them.
 """
 
 import os
@@ -28,18 +28,26 @@ class Sources(NamedTuple):
     secrets: Dict[str, str]
 
 
-def read_sources(secrets: Mapping[str, str], env_files: Sequence[str], environment: Mapping[str, str]) -> Sources:
+def read_sources(
+    secrets: Mapping[str, str],
+    env_files: Sequence[str],
+    environment: Mapping[str, str],
+    unseen: Sequence[str] = (),
+) -> Sources:
     """Read all of them; of two values for one name the later file's counts.
 
-    `environment` is the agent's, without the agent's own credentials. Raises NotStarted, which names what is missing.
+    `environment` is the agent's, without the agent's own credentials. `unseen` are real paths that the run does not
+    see: nothing is read there by a name of another place, which may have been made a link since the run was planned.
+    Raises NotStarted, which names what is missing.
     """
     from_files: Dict[str, str] = {}
     for path in env_files:
-        from_files.update(_env_file(path))
-    return Sources(from_files, {name: _secret(name, source, environment) for name, source in secrets.items()})
+        from_files.update(_env_file(path, unseen))
+    found = {name: _secret(name, source, environment, unseen) for name, source in secrets.items()}
+    return Sources(from_files, found)
 
 
-def _secret(name: str, source: str, environment: Mapping[str, str]) -> str:
+def _secret(name: str, source: str, environment: Mapping[str, str], unseen: Sequence[str]) -> str:
     kind, _, place = source.partition(":")
     if kind == "env" and place:
         if place not in environment:
@@ -47,23 +55,26 @@ def _secret(name: str, source: str, environment: Mapping[str, str]) -> str:
             raise NotStarted(text.format(name, place))
         return environment[place]
     if kind == "file" and place:
-        text = _text_of(place, "the secret {} cannot be read from the file".format(name))
+        text = _text_of(place, "the secret {} cannot be read from the file".format(name), unseen)
         return text[:-2] if text.endswith("\r\n") else text[:-1] if text.endswith("\n") else text
     raise NotStarted("the source of the secret {} is neither file:PATH nor env:VARIABLE".format(name))
 
 
-def _text_of(path: str, failed: str) -> str:
+def _text_of(path: str, failed: str, unseen: Sequence[str]) -> str:
     """The text of a file that fits into a variable; `failed` is the beginning of the message when there is none."""
     place = os.path.expanduser(path)
     try:
         # Not blocked by a pipe without a writer.
         fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
+            real = os.readlink("/proc/self/fd/{}".format(fd)) if unseen else place
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
             data = file.read(_MAX_BYTES + 1) if regular else b""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotStarted("{} {}: {}".format(failed, place, reason)) from error
+    if real != place and any(real == hidden or real.startswith(hidden.rstrip("/") + "/") for hidden in unseen):
+        raise NotStarted("{} {}: it leads to {}, which the run does not see".format(failed, place, real))
     if not regular:
         raise NotStarted("{} {}: it is not a regular file".format(failed, place))
     if len(data) > _MAX_BYTES:
@@ -73,8 +84,8 @@ def _text_of(path: str, failed: str) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _env_file(path: str) -> Dict[str, str]:
-    text = _text_of(path, "the variables cannot be read from the file")
+def _env_file(path: str, unseen: Sequence[str]) -> Dict[str, str]:
+    text = _text_of(path, "the variables cannot be read from the file", unseen)
     found: Dict[str, str] = {}
     for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1):
         line = line.strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import pytest
 
+from flowherd.agent.claim_lock import lock_directories
 from flowherd.cli.here.child import isolation_problems
 from flowherd.cli.here.kept_definitions import Definition
 from flowherd.config import load_settings
 from flowherd.engines.base import AgentDefaults
 from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
-from flowherd.errors import UnsupportedStorage
+from flowherd.errors import ConfigurationError, DeployError, UnsupportedStorage
+from flowherd.host.isolation_floor import check_floor, floor_of
 from flowherd.isolation.levels import Wish, merged, read_wish, wish_in_words, wish_of
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun, Runtime
@@ -181,6 +184,50 @@ def test_registering_a_flow_finds_what_its_agent_would_refuse(tmp_path: Path) ->
     assert isolation_problems(Definition(name="f", storage=COMMAND, run_config=open_to_all), loaded) == []
 
 
+class TestFloor:
+    def test_flowherds_own_places_are_covered_wherever_they_are(self, tmp_path: Path) -> None:
+        token, webhook = tmp_path / "a-token", tmp_path / "webhook"
+        token.write_text("s3cret")
+        token.chmod(0o600)
+        environ = {
+            "HOME": str(tmp_path),
+            "FLOWHERD_HOME": f"{tmp_path}/home",
+            "FLOWHERD__AGENT__STATE_DIR": f"{tmp_path}/state",
+            "FLOWHERD__SERVER__DATA_DIR": f"{tmp_path}/data",
+            "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE": str(token),
+            "FLOWHERD__RUNS__USERS_WORK_DIR": f"{tmp_path}/work",
+            "FLOWHERD__NOTIFY__CHANNELS": json.dumps([{"name": "chat", "webhook": f"file:{webhook}"}]),
+            "SUPERVISOR_SERVER_URL": f"unix://{tmp_path}/supervisor.sock",
+            "XDG_RUNTIME_DIR": f"{tmp_path}/run",
+        }
+        loaded = load_settings(environ=environ)
+        covered = floor_of(loaded.settings, loaded, environ).covered
+        assert {f"{tmp_path}/{name}" for name in ("home", "state", "data", "work", "supervisor.sock")} <= set(covered)
+        assert {str(token), str(webhook)} <= set(covered)
+        # What each claim of this user's agents locks.
+        locks = {str(path) for path in lock_directories(environ)}
+        assert locks <= set(covered) and f"/tmp/flowherd-{os.geteuid()}" in locks
+        assert ("/run/flowherd" if os.geteuid() == 0 else f"{tmp_path}/run/flowherd") in locks
+
+    def test_the_settings_are_the_floor(self, tmp_path: Path) -> None:
+        given = {"LEVEL": "sealed", "NETWORK": "none", "IF_MISSING": "weaker", "WRITE": "/a,~/b", "HIDE": "/c"}
+        environ = {f"FLOWHERD__RUNS__ISOLATION__{name}": value for name, value in given.items()}
+        loaded = load_settings(environ={"HOME": str(tmp_path), **environ})
+        found = floor_of(loaded.settings, loaded, {})._replace(covered=())
+        assert found == Isolation("sealed", "none", "weaker", ("/a", "~/b"), ("/c",))
+        for name in given:
+            with pytest.raises(ConfigurationError, match=name):
+                load_settings(environ={"HOME": str(tmp_path), f"FLOWHERD__RUNS__ISOLATION__{name}": "much"})
+
+    def test_a_run_of_an_earlier_agent_with_less_is_not_started(self) -> None:
+        private = Isolation(level="private")
+        for planned_with, floor in ((Isolation(), private), (private, private._replace(network="none"))):
+            with pytest.raises(DeployError, match="run it again"):
+                check_floor(planned_with, floor)
+        check_floor(private, Isolation())
+        check_floor(Isolation(level="sealed", network="none"), private)
+
+
 class TestOutside:
     def test_an_interpreter_of_the_flows_own_is_refused(self) -> None:
         theirs = {**PRIVATE, "interpreter": "/home/me/venv/bin/python3"}
@@ -225,6 +272,8 @@ class TestOutside:
         ):
             with pytest.raises(UnsupportedStorage, match="must not know what is in"):
                 planned({**PRIVATE, **config}, floor)
-        agents = {"S": f"file:{home}/secrets/s"}
-        assert planned(PRIVATE, floor, secrets=agents).secrets == agents
+        (tmp_path / "agents").symlink_to(home / "s")
+        agents = {"S": f"file:{tmp_path}/agents"}
+        assert planned(PRIVATE, floor, secrets=agents).secrets == {"S": f"file:{home}/s"}
+        assert planned(PRIVATE, floor, env_files=[f"{tmp_path}/agents"]).env_files == (f"{home}/s",)
         assert planned({**PRIVATE, "secrets": {"S": "file:/srv/s"}}, floor).secrets == {"S": "file:/srv/s"}

@@ -53,6 +53,9 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     _check_outside(spec, isolation, config, defaults)
     return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
         isolation=isolation,
+        # Real paths: the runner reads nothing by a name that has become a link to what the run does not see.
+        secrets={name: _real_source(source) for name, source in spec.secrets.items()},
+        env_files=real_paths(spec.env_files),
         env_removed=tuple(sorted({*spec.env_removed, *(name for name in _TEMPORARY if name not in spec.env)})),
     )
 
@@ -154,6 +157,11 @@ def _check_outside(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any
                 f"{what} is read from {path}, and the run must not know what is in {cover}: keep it in another "
                 "place, or name it in the agent's own settings, runs.secrets and runs.env_files",
             )
+
+
+def _real_source(source: str) -> str:
+    kind, _, place = source.partition(":")
+    return f"file:{real_paths([place])[0]}" if kind == "file" else source
 
 
 def _check_interpreter(interpreter: str, isolation: Isolation, defaults: AgentDefaults) -> None:

@@ -26,6 +26,7 @@ from flowherd.host.delivery.courier import Courier, CourierSettings
 from flowherd.host.ended_runs import EndedRuns
 from flowherd.host.host_reload import HostReload
 from flowherd.host.intent import Intent, write_intent
+from flowherd.host.isolation_floor import check_floor
 from flowherd.host.limits import SpoolLimit
 from flowherd.host.processes.cgroup_figures import own_memory_bytes
 from flowherd.host.retention import Retention
@@ -222,6 +223,7 @@ class Host(HostReload):
         intent.run.begin_start()
         self._watch(intent.run)
         try:
+            check_floor(intent.run.spec.isolation, self.defaults().isolation)
             self._unstarted.start(intent)
         except AgentStopping as error:
             intent.run.log.info("Left to the next agent: {}", error)

@@ -13,7 +13,8 @@ from flowherd.agent.passed_sockets import passed_listener
 from flowherd.config import LoadedSettings
 from flowherd.config.catalogue import SETTINGS
 from flowherd.config.settings import Settings
-from flowherd_runner.contract.isolation import Isolation
+from flowherd.errors import DeployError
+from flowherd_runner.contract.isolation import LEVELS, Isolation
 
 #: A supervisord gives its programs the place of its socket; over it, programs of its user can be started.
 _SUPERVISOR_URL = "SUPERVISOR_SERVER_URL"
@@ -33,6 +34,17 @@ def floor_of(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, s
         hide=tuple(asked.hide),
         covered=tuple(dict.fromkeys(map(str, _own_places(settings, loaded, environ)))),
     )
+
+
+def check_floor(planned: Isolation, floor: Isolation) -> None:
+    """Raise DeployError for a run that was planned with less than `floor`, by an agent with other settings."""
+    has_less = LEVELS.index(planned.level) < LEVELS.index(floor.level)
+    if has_less or (floor.network == "none" and planned.network != "none"):
+        asked = floor.level if has_less else "no network"
+        raise DeployError(
+            f"It was planned before this agent was set to run all flows with more isolation ({asked}), so it was not "
+            "started; run it again."
+        )
 
 
 def _own_places(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, str]) -> Iterator[Path]:

@@ -40,6 +40,24 @@ def test_a_secret_may_be_a_variable_and_files_may_be_links_or_in_the_home(
     assert read_sources(sources, [], {"VAR": "v"}).secrets == {"A": "v", "B": "abc", "C": "abc"}
 
 
+def test_nothing_is_read_from_what_the_run_does_not_see_by_another_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "token").write_text("hunter2")
+    for name, target in (("link", home / "token"), ("directory", home)):
+        (tmp_path / name).symlink_to(target)
+    for path in (tmp_path / "link", tmp_path / "directory" / "token"):
+        with pytest.raises(NotStarted, match="which the run does not see") as caught:
+            read_sources({"S": f"file:{path}"}, [], {}, [str(home)])
+        with pytest.raises(NotStarted, match="which the run does not see"):
+            read_sources({}, [str(path)], {}, [str(home)])
+        assert "hunter2" not in str(caught.value)
+    # The agent's own settings name it as it is.
+    assert read_sources({"S": f"file:{home}/token"}, [], {}, [str(home)]).secrets == {"S": "hunter2"}
+    (tmp_path / "home2").write_text("x")
+    assert read_sources({"S": f"file:{tmp_path}/home2"}, [], {}, [str(home)]).secrets == {"S": "x"}
+
+
 def test_a_file_of_variables(tmp_path: Path) -> None:
     path = tmp_path / "env"
     path.write_bytes(

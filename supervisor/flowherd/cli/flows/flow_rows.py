@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowherd.cli.format_times import short_span, short_time, until
 from flowherd.cli.tables import Column, Cut, state_style
+from flowherd.isolation.levels import wish_of
 from flowherd.schedules.in_words import schedule_in_words
 from flowherd.states import ACTIVE, SUCCESSFUL, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER
@@ -127,6 +128,13 @@ COLUMNS: Sequence[Column[FlowRow]] = (
 )
 
 
+def _isolation(run_config: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return wish_of(run_config).as_json()
+    except ValueError as error:
+        return {"error": str(error)}
+
+
 def json_fields(row: FlowRow) -> Mapping[str, Any]:
     """Return a flow as --json prints it."""
     flow = row.flow
@@ -146,6 +154,7 @@ def json_fields(row: FlowRow) -> Mapping[str, Any]:
         "schedule": row.when() or None,
         "paused": flow.schedule is not None and not flow.is_schedule_active,
         "usually_s": flow.usual_s,
+        "isolation": _isolation(flow.run_config) or None,
         "labels": list(flow.labels),
         "runs": [run.state for run in flow.recent],
     }
