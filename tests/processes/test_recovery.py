@@ -75,6 +75,23 @@ def test_a_claimed_run_that_never_ran_is_started(
     assert (tmp_path / "ran").exists()
 
 
+def test_a_run_that_was_written_down_with_less_isolation_than_its_agent_now_asks_for_is_not_started(
+    make_agent: Callable[[], LocalAgent],
+    backend: MemoryBackend,
+    left_behind: Callable[..., RunDirectory],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOWHERD__RUNS__ISOLATION__LEVEL", "private")
+    monkeypatch.setenv("FLOWHERD__RUNS__ISOLATION__IF_MISSING", "weaker")  # on any host
+    run_id = backend.add_run({"type": "Command", "argv": ["true"]})
+    left_behind(run_id, ["touch", str(tmp_path / "ran")])
+    with going(make_agent()):
+        assert wait_for_end(backend, run_id) is RunState.FAILED
+    assert "more isolation (private)" in backend.message(run_id)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_run_that_never_ran_and_whose_end_the_backend_knows_is_not_started(
     make_agent: Callable[[], LocalAgent],
     backend: MemoryBackend,

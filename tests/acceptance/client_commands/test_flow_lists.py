@@ -64,8 +64,9 @@ def test_flows_fits_80_columns(host: CommandLine) -> None:
 def test_flow_shows_definition_schedule_parameters_versions_and_last_runs(host: CommandLine) -> None:
     run = ["--command", "--", "echo", "{target}"]
     schedule = ["--cron", "30 2 * * *", "--timezone", "Europe/Berlin"]
+    isolation = ["--isolation", "sealed", "--write", "/srv/out"]
     host("register", "nightly", "-p", "target=home", "-e", "KEY=value", *run)
-    host("register", "nightly", "-p", "target=home", "-e", "KEY=value", "--memory", "2G", *schedule, *run)
+    host("register", "nightly", "-p", "target=home", "-e", "KEY=value", "--memory", "2G", *schedule, *isolation, *run)
     run_id = host.run("nightly", "--run-name", "by hand")
     host("cancel", run_id)
     lines = {line.split()[0]: line.strip() for line in host("flow", "nightly").stdout.splitlines() if line.strip()}
@@ -76,6 +77,9 @@ def test_flow_shows_definition_schedule_parameters_versions_and_last_runs(host: 
     assert lines["schedule"].endswith("daily at 02:30 (30 2 * * *, Europe/Berlin)")
     assert len(lines["next"].split(",")) == 5
     assert lines["versions"].count("(") == 2
+    assert lines["isolation"].endswith("sealed, writes /srv/out")
+    (listed,) = host.json("flows", "nightly")
+    assert listed["isolation"] == {"level": "sealed", "write": ["/srv/out"]}
     assert "by hand" in lines[run_id] and "Cancelled" in lines[run_id]
     facts = host.json("flow", "nightly", "--runs", "1")
     assert (len(facts["next_times"]), facts["defaults"], facts["run_config"]["env"]) == (5, {"target": "home"}, ["KEY"])
