@@ -1,6 +1,6 @@
 """Entry program of the child side, run by absolute path in the interpreter that the flow needs:
 
-    python /path/to/flowherd_runner/boot.py forkserver --fd N [--preload MODULE]...
+    python /path/to/flowherd_runner/boot.py forkserver --fd N [--secrets-fd N] [--preload MODULE]...
     python /path/to/flowherd_runner/boot.py runner --directory DIRECTORY --lock-fd N
     python /path/to/flowherd_runner/boot.py here --directory DIRECTORY
     python /path/to/flowherd_runner/boot.py check --directory DIRECTORY --fd N

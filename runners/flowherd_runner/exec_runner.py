@@ -6,7 +6,7 @@ import warnings
 from typing import NoReturn
 
 from flowherd_runner import BOOT_FILE
-from flowherd_runner.agent_secrets import environment_with_secrets
+from flowherd_runner.agent_secrets import passed_on
 from flowherd_runner.start_requests import StartRequest
 
 
@@ -19,7 +19,7 @@ def become_runner(asked: StartRequest) -> NoReturn:
         arguments += ["--go-fd", str(asked.go_fd)]
     if asked.apart:
         arguments += ["--apart", "1"]
-    os.execve(sys.executable, [sys.executable, BOOT_FILE, *arguments], environment_with_secrets())
+    os.execv(sys.executable, [sys.executable, BOOT_FILE, *arguments, *passed_on()])
 
 
 def fork_despite_threads() -> int:

@@ -16,7 +16,7 @@ from collections import deque
 from contextlib import contextmanager
 from typing import Any, Callable, Deque, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-from flowherd_runner import descriptors, osapi, random_generators
+from flowherd_runner import agent_secrets, descriptors, osapi, random_generators
 from flowherd_runner.birth import STOP_SIGNALS, be_born
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.identity import process_status
@@ -65,7 +65,7 @@ def serve(fd: int, preload: List[str]) -> NoReturn:
     osapi.return_free_memory()  # what imports and the looks at them have used, which all runs would share
     fill_holes()
     # A preloaded module may use in the run what it keeps open.
-    ours = (0, 1, 2, fd, signals.fileno(), files.fileno())
+    ours = (0, 1, 2, fd, signals.fileno(), files.fileno(), *agent_secrets.inherited())
     kept_fds = {other: identity for other, identity in osapi.open_fds().items() if other not in ours}
     Conversation(socket.socket(fileno=fd), signals, files, kept_fds).serve(
         preloaded=preloaded, failed=failed, refused=check.refused

@@ -13,7 +13,7 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional
 
 from flowherd_runner import BOOT_FILE, osapi
-from flowherd_runner.agent_secrets import environment_with_secrets
+from flowherd_runner.agent_secrets import inherited, passed_on
 from flowherd_runner.contract.variables import LEFT_OUT_VARIABLE
 from flowherd_runner.left_open import State, left_since, look
 
@@ -27,9 +27,7 @@ class PreloadCheck:
     def __init__(self, fd: int, names: List[str]) -> None:
         self._fd = fd
         self._names = names
-        self._environment = {
-            os.fsencode(name): os.fsencode(value) for name, value in environment_with_secrets().items()
-        }
+        self._environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
         self._directory = _working_directory()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -84,10 +82,10 @@ class PreloadCheck:
         os.umask(self._umask)
         if self._directory is not None:
             os.chdir(self._directory)
-        osapi.close_others({self._fd: osapi.file_identity(self._fd)})
+        osapi.close_others({fd: osapi.file_identity(fd) for fd in (self._fd, *inherited())})
         os.set_inheritable(self._fd, True)
         environment = {**self._environment, LEFT_OUT_VARIABLE.encode(): json.dumps(left_out).encode()}
-        arguments = ["forkserver", "--fd", str(self._fd)]
+        arguments = ["forkserver", "--fd", str(self._fd), *passed_on()]
         for name in self._names:
             arguments += ["--preload", name]
         os.execve(sys.executable, [sys.executable, BOOT_FILE, *arguments], environment)

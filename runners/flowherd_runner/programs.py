@@ -6,10 +6,10 @@ The options are read without argparse, which would be in the memory of every run
 
 import os
 import sys
-from typing import Dict, List, NoReturn
+from typing import Dict, List, NoReturn, Optional
 
 from flowherd_runner import osapi
-from flowherd_runner.agent_secrets import take_agent_secrets
+from flowherd_runner.agent_secrets import keep_agent_secrets
 from flowherd_runner.birth import be_born
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
@@ -17,22 +17,23 @@ from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.runner import run
 
 _USAGE = """\
-usage: boot.py forkserver --fd N [--preload MODULE]...
-       boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N] [--apart 1]
+usage: boot.py forkserver --fd N [--secrets-fd N] [--preload MODULE]...
+       boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N] [--secrets-fd N] [--apart 1]
        boot.py here --directory DIRECTORY
        boot.py check --directory DIRECTORY --fd N
 The child side of flowherd; started by its agent, the last two by its commands. N is a descriptor:
 this end of a SOCK_SEQPACKET pair, the run's lock, the socket on which the agent says that the run
-is to be started, or what is written to. --apart 1: its processes get a pid namespace.
+is to be started, the file with the agent's credentials, or what is written to. --apart 1: its
+processes get a pid namespace.
 """
 #: The options of each program, and whether they are numbers.
 _OPTIONS = {
-    "forkserver": {"--fd": True, "--preload": False},
-    "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True, "--apart": True},
+    "forkserver": {"--fd": True, "--secrets-fd": True, "--preload": False},
+    "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True, "--secrets-fd": True, "--apart": True},
     "here": {"--directory": False},
     "check": {"--directory": False, "--fd": True},
 }
-_OPTIONAL = ("--preload", "--go-fd", "--apart")
+_OPTIONAL = ("--preload", "--go-fd", "--secrets-fd", "--apart")
 #: Programs whose memory no other process of this user may read; the others become the user's own code.
 _CLOSED = ("forkserver", "runner")
 
@@ -42,7 +43,7 @@ def run_program(arguments: List[str]) -> NoReturn:
     program, options = arguments[0] if arguments else "", _options(arguments)
     if program in _CLOSED:
         osapi.forbid_inspection()
-    take_agent_secrets()
+    keep_agent_secrets(_number(options, "--secrets-fd"))
     broken = RUNNER_BROKEN
     try:
         if program == "forkserver":
@@ -50,12 +51,17 @@ def run_program(arguments: List[str]) -> NoReturn:
             serve(int(options["--fd"][-1]), options["--preload"])
         if program in ("here", "check"):
             _without_runner(program, options)
-        go_fd = int(options["--go-fd"][-1]) if options["--go-fd"] else None
+        lock_fd, go_fd = int(options["--lock-fd"][-1]), _number(options, "--go-fd")
         newborn = be_born(kept_fds={}, apart=options["--apart"][-1:] == ["1"])
-        os._exit(run(options["--directory"][-1], int(options["--lock-fd"][-1]), go_fd, newborn))
+        os._exit(run(options["--directory"][-1], lock_fd, go_fd, newborn))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)
+
+
+def _number(options: Dict[str, List[str]], name: str) -> Optional[int]:
+    """Return the value of an option; None if it is not given."""
+    return int(options[name][-1]) if options.get(name) else None
 
 
 def _without_runner(program: str, options: Dict[str, List[str]]) -> None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -145,6 +146,8 @@ class ForkServer:
     runs_directory: Path
     preload: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
+    #: Credentials of the agent, which are masked in the output of runs.
+    secrets: Sequence[str] = ()
     #: A program and its arguments that becomes the fork server, such as `setpriv`.
     prefix: Sequence[str] = ()
     #: Its "ready" message.
@@ -169,14 +172,19 @@ class ForkServer:
         command = [*self.prefix, self.interpreter, str(BOOT), "forkserver", "--fd", str(other.fileno())]
         for name in self.preload:
             command += ["--preload", name]
+        secrets = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, once the program has it
+        secrets.write(json.dumps(list(self.secrets)).encode())
+        secrets.flush()
+        if self.secrets:
+            command += ["--secrets-fd", str(secrets.fileno())]
         self.output = self.runs_directory / f"forkserver-{uuid.uuid4().hex[:8]}.out"
-        with self.output.open("wb") as file:
+        with self.output.open("wb") as file, secrets:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                pass_fds=[other.fileno()],
+                pass_fds=[other.fileno(), *([secrets.fileno()] if self.secrets else [])],
                 start_new_session=True,
                 env={**os.environ, **self.env},
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flowherd.config.catalogue import FILE_SUFFIX, SETTINGS
 from flowherd.engines import registry
 from flowherd.engines.base import Engine
 from flowherd.engines.plain import PLAIN
@@ -112,3 +113,10 @@ def test_runs_inherit_the_agents_environment_without_its_tokens_and_what_systemd
     own = {"NOTIFY_SOCKET": "x", "PREFECT__CLOUD__AUTH_TOKEN": "x", "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN": "x"}
     own |= {"PREFECT__CLOUD__API_KEY": "x", "FLOWHERD__CLOUD__CUSTOM_HEADERS": "X-Key=k"}
     assert environment_for_runs({**kept, **own}) == kept
+
+
+def test_runs_inherit_no_variable_that_sets_a_secret_of_the_agent() -> None:
+    of_runs = {"cloud.agent.env_vars", "runs.secrets"}  # which are there for the runs
+    secret = [one for one in SETTINGS.values() if (one.secret or one.masked) and one.dotted not in of_runs]
+    names = [one.variable("FLOWHERD__") + suffix for one in secret for suffix in ("", FILE_SUFFIX)]
+    assert environment_for_runs(dict.fromkeys(names, "x")) == {}

@@ -5,8 +5,8 @@ RUN_ID_VARIABLE = "FLOWHERD_FLOW_RUN_ID"
 #: In the environment of a fork server, as a JSON object: variables that all runs will have, for modules that read the
 #: environment when they are imported. No run sees it.
 IMPORT_ENVIRONMENT_VARIABLE = "FLOWHERD_IMPORT_ENVIRONMENT"
-#: In the environment of a fork server, as a JSON list: the agent's own credentials, which a run may find in a file,
-#: and which are masked in its output. No run sees it.
+#: In the environment of a fork server of an agent of 0.1.0, as a JSON list: the agent's own credentials, which are
+#: masked in the output of runs (agent_secrets.py). No run sees it.
 AGENT_SECRETS_VARIABLE = "FLOWHERD_AGENT_SECRETS"
 #: In the environment of a fork server that has started itself again, as a JSON object: the modules that it must not
 #: preload, and why. No run sees it.

@@ -12,7 +12,7 @@ _OF_SYSTEMD = frozenset(
 #: PREFECT__CONTEXT__SECRETS__A_TOKEN is a secret of the flows.
 _OF_THE_AGENT = ("PREFECT__CLOUD__", "FLOWHERD__")
 #: What is in the names of those that hold secrets.
-_SECRETS = ("TOKEN", "API_KEY", "CUSTOM_HEADERS")
+_SECRETS = ("TOKEN", "API_KEY", "AUTH_STRING", "CUSTOM_HEADERS", "NOTIFY__CHANNELS")
 
 
 def environment_for_runs(agent_environment: Mapping[str, str]) -> dict[str, str]:

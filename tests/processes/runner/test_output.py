@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from flowherd_runner.contract.files import JOURNAL_FILE
 from flowherd_runner.contract.journal import STREAM_LOG, STREAM_STDERR, STREAM_STDOUT
 from flowherd_runner.contract.variables import AGENT_SECRETS_VARIABLE
@@ -211,11 +213,15 @@ def main(token):
     assert b"hunter" not in journal
 
 
+@pytest.mark.parametrize("by", ["descriptor", "environment"])
 def test_inherited_secrets_and_those_of_the_agent_are_masked_and_no_run_sees_the_agents(
-    start_fork_server: Callable[..., ForkServer],
+    start_fork_server: Callable[..., ForkServer], by: str
 ) -> None:
-    env = {"INHERITED_PASSWORD": "inherited-hunter2", AGENT_SECRETS_VARIABLE: json.dumps(["agents-own-token"])}
-    server = start_fork_server(env=env)
+    """An agent of 0.1.0 whose files were replaced while it runs hands its credentials over by the environment."""
+    env, secrets = {"INHERITED_PASSWORD": "inherited-hunter2"}, ["agents-own-token"]
+    if by == "environment":
+        env, secrets = {**env, AGENT_SECRETS_VARIABLE: json.dumps(secrets)}, []
+    server = start_fork_server(env=env, secrets=secrets)
     code = "import os\ndef main(): print(os.environ['INHERITED_PASSWORD'], 'agents-own-token', sorted(os.environ))"
     script = "echo $INHERITED_PASSWORD agents-own-token $(env | cut -d= -f1)"
     for run in (server.python(code), server.command("sh", "-c", script)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from flowherd_runner.contract.variables import AGENT_SECRETS_VARIABLE
 from tests.support.runner import ForkServer
 from tests.support.waiting import wait_until
 
@@ -95,8 +93,7 @@ def test_a_fork_server_of_a_module_that_is_refused_has_the_agents_surroundings_a
         "import os, signal\nR, W = os.pipe()\nos.umask(0)\nos.chdir('/usr')\nos.environ['UNTIDY'] = '1'\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nsignal.setitimer(signal.ITIMER_REAL, 1000)"
     )
-    env = {"PYTHONPATH": str(tmp_path), AGENT_SECRETS_VARIABLE: json.dumps(["agents-own-token"])}
-    server = start_fork_server(preload=["untidy"], env=env)
+    server = start_fork_server(preload=["untidy"], env={"PYTHONPATH": str(tmp_path)}, secrets=["agents-own-token"])
     assert server.ready["refused"] == {"untidy": "pipe"}
     code = (
         "import os, signal\ndef main():\n    print(os.environ.get('UNTIDY'), signal.getsignal(signal.SIGHUP).name)\n"

@@ -59,6 +59,7 @@ class ForkServer:
         reported: set[str] | None = None,
         spares: int = 0,
         cgroups: Path | None = None,
+        secrets_fd: int | None = None,
     ) -> None:
         self.runtime = runtime
         #: A file that it has loaded and that has changed since; None while there is none.
@@ -79,7 +80,7 @@ class ForkServer:
         self.spare_cgroups = SpareCgroups(cgroups)
         self.preloading = Preloading(runtime.interpreter)
         with theirs:
-            self._process = _start(runtime, env, log_file, theirs.fileno(), self._socket)
+            self._process = _start(runtime, env, log_file, theirs.fileno(), secrets_fd, self._socket)
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, name=f"fork-server-{self.pid}", daemon=True)
         self._reader.start()
@@ -266,9 +267,13 @@ class ForkServer:
 
 
 def _start(
-    runtime: Runtime, env: Mapping[str, str], log_file: Path, fd: int, ours: socket.socket
+    runtime: Runtime, env: Mapping[str, str], log_file: Path, fd: int, secrets_fd: int | None, ours: socket.socket
 ) -> subprocess.Popen[bytes]:
     argv = [program_of(runtime.interpreter), BOOT_FILE, "forkserver", "--fd", str(fd)]
+    passed = [fd]
+    if secrets_fd is not None:
+        argv += ["--secrets-fd", str(secrets_fd)]
+        passed.append(secrets_fd)
     for module in runtime.preload:
         argv += ["--preload", module]
     # Its own session, because a terminal's Ctrl-C is meant for the agent. Its own output, because a program that reads
@@ -280,7 +285,7 @@ def _start(
         raise DeployError(f"cannot open {log_file} for the fork server's output: {error}") from error
     try:
         environment = {**env, **dict(runtime.environment), RUN_ID_VARIABLE: NO_RUN_ID}
-        return start_program(argv, env=environment, output=descriptor, pass_fds=[fd], new_session=True)
+        return start_program(argv, env=environment, output=descriptor, pass_fds=passed, new_session=True)
     except (OSError, ValueError) as error:
         ours.close()
         raise DeployError(f"cannot start the interpreter {runtime.interpreter}: {error}") from error

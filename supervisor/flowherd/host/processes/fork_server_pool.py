@@ -17,8 +17,9 @@ from loguru import logger
 from flowherd.errors import AgentStopping
 from flowherd.host.processes.fork_server import END_TIMEOUT_S, ForkServer
 from flowherd.host.processes.set_aside import MAX_OWN_ENVIRONMENTS, OWN_ENVIRONMENT_IDLE_S, SetAside
+from flowherd.host.processes.unnamed_file import unnamed_file
 from flowherd.values import Runtime
-from flowherd_runner.contract.variables import AGENT_SECRETS_VARIABLE, IMPORT_ENVIRONMENT_VARIABLE
+from flowherd_runner.contract.variables import IMPORT_ENVIRONMENT_VARIABLE
 
 #: Number of fork servers that may end while they import their modules; the next one is started without modules.
 _MAX_FAILED_STARTS = 2
@@ -35,8 +36,8 @@ class ForkServers:
 
     `env` is the environment that the environments of the runs are derived from. `of_all_runs` are variables that every
     run will have; they are set while the modules are imported. `secrets` are credentials of the agent, which the runs'
-    output must not show. `spares` is the number of spare runners of each fork server in use,
-    which are in cgroups below `cgroups`.
+    output must not show, and which no fork server has in memory. `spares` is the number of spare runners of each fork
+    server in use, which are in cgroups below `cgroups`.
     """
 
     def __init__(
@@ -54,8 +55,7 @@ class ForkServers:
         #: The environment of a fork server of no particular environment.
         self.base_env = env
         self._env = {**env, IMPORT_ENVIRONMENT_VARIABLE: json.dumps(dict(of_all_runs))} if of_all_runs else env
-        if secrets:
-            self._env = {**self._env, AGENT_SECRETS_VARIABLE: json.dumps(list(secrets))}
+        self._credentials = unnamed_file(json.dumps(list(secrets)).encode()) if secrets else None
         self._lock = threading.Lock()
         self._closing = False
         self._servers: dict[Runtime, ForkServer] = {}
@@ -91,7 +91,8 @@ class ForkServers:
 
     def _start(self, runtime: Runtime) -> ForkServer:
         """Start the fork server of `runtime`, and set aside the one that there is and those that are too many."""
-        server = ForkServer(runtime, self._env, self._log_file(), self._reported, self._spares, self._cgroups)
+        fd = None if self._credentials is None else self._credentials.fileno()
+        server = ForkServer(runtime, self._env, self._log_file(), self._reported, self._spares, self._cgroups, fd)
         replaced = self._servers.get(runtime)
         if replaced is not None and replaced.alive:
             self._set_aside.add(replaced)
@@ -154,6 +155,8 @@ class ForkServers:
                 server.close(max(0.0, deadline_s - time.monotonic()))
             self._servers.clear()
             self._set_aside.servers.clear()
+            if self._credentials is not None:
+                self._credentials.close()
 
     def _log_file(self) -> Path:
         """Return the first file of output that no living fork server has."""
