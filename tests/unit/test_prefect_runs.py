@@ -254,6 +254,20 @@ class TestTokenOfARunThatIsKeptApart:
     def test_without_a_level_and_at_prefects_servers_it_is_the_agents(self, level: str, access: EngineAccess) -> None:
         assert self.spec("1.4.1", level, defaults(access=access))[0].env["PREFECT__CLOUD__API_KEY"] == "se-cret"
 
+    @pytest.mark.parametrize(
+        "isolation, warns",
+        [
+            (Isolation(level="private"), True),
+            (Isolation(level="private", network="none"), False),
+            (Isolation(level="sealed", floor="private"), False),  # every run of that agent is isolated
+            (Isolation(), False),
+        ],
+    )
+    def test_a_run_is_warned_of_an_api_by_which_it_could_leave(self, isolation: Isolation, warns: bool) -> None:
+        run, agent = run_of(None, {"type": "Command", "argv": ["true"]}), defaults(access=replace(ACCESS, token=""))
+        spec = with_own_token(plan(run, agent, "token")._replace(isolation=isolation), run, agent)
+        assert [("wants no token" in one) for one in spec.agent.warnings] == [True] * warns
+
     def test_a_run_without_an_engine_has_none(self) -> None:
         agent = defaults(access=self.TAKEN, env_vars={"TOKEN": "se-cret", "KEPT": "1"})
         spec, _ = self.spec("", "private", agent, {"type": "Command", "argv": ["true"]})

@@ -17,7 +17,6 @@ from flowherd.config.prefect3_sources import DEFAULT_VARIABLES, PREFECT3_NAMES, 
 from flowherd.config.prefect_file import expand_variables, read_prefect_configuration
 from flowherd.config.proxies import Proxies, proxies_of
 from flowherd.config.sections import Section, fields_of
-from flowherd.config.server_token import TOKEN_FILE, server_token_layer
 from flowherd.config.settings import Settings
 from flowherd.config.sources import (
     OTHER_VARIABLES,
@@ -30,6 +29,7 @@ from flowherd.config.sources import (
     strongest,
     unknown_variables,
 )
+from flowherd.config.token_files import SERVER_TOKEN_FILE, tokens_of_home
 from flowherd.config.toml_files import known_values, read_toml, refuse_unknown, suggestion
 from flowherd.config.urls import without_user
 from flowherd.errors import ConfigurationError
@@ -137,9 +137,9 @@ def load_settings(
     prefect3 = read_prefect3_sources(environ)
     fallbacks: Layer = {"home": (str(home), _home_origin(environ))}
     origins: dict[str, Origin] = {}
-    token = server_token_layer(home)
+    tokens = tokens_of_home(home)
     stronger = [arguments, *environments, from_other_variables(prefect.environ), prefect3.variables]
-    weaker = [own, token, prefect.file, prefect3.files, prefect3.defaults, prefect.address, fallbacks]
+    weaker = [own, tokens, prefect.file, prefect3.files, prefect3.defaults, prefect.address, fallbacks]
     settings = _checked([*stronger, *weaker], origins)
     if settings.uses_work_pool and prefect3.refusals:
         raise ConfigurationError("; ".join(prefect3.refusals))
@@ -258,7 +258,7 @@ def _paths(settings: Settings, config_file: Path, environ: Mapping[str, str]) ->
         state_dir=_absolute(state_dir, environ),
         data_dir=_absolute(settings.server.data_dir or str(home / "server"), environ),
         server_file=home / SERVER_FILE,
-        token_file=home / TOKEN_FILE,
+        token_file=home / SERVER_TOKEN_FILE,
         config_file=config_file,
     )
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from flowherd.engines.base import AgentDefaults
 from flowherd.run_token import make_run_token
 from flowherd.values import FlowRun
+from flowherd_runner.contract.isolation import NONE
 from flowherd_runner.contract.spec import RunSpec
+
+_OPEN_API = (
+    "this run is isolated, but its agent's API wants no token, so the run could use it to have a command run without "
+    "isolation; `flowherd start --isolation private` isolates all runs of the agent and makes a token"
+)
 
 
 def with_own_token(spec: RunSpec, flow_run: FlowRun, defaults: AgentDefaults) -> RunSpec:
@@ -15,8 +21,10 @@ def with_own_token(spec: RunSpec, flow_run: FlowRun, defaults: AgentDefaults) ->
     keeps that there (docs/security.md).
     """
     access = defaults.access
-    if not spec.isolation.wanted or access is None or not access.token:
+    if not spec.isolation.wanted or access is None:
         return spec
+    if not access.token:
+        return _warned(spec)
     holding = {name for name, value in spec.env.items() if value == access.token}
     env = {name: value for name, value in spec.env.items() if name not in holding}
     if not spec.agent.has_engine:
@@ -25,3 +33,11 @@ def with_own_token(spec: RunSpec, flow_run: FlowRun, defaults: AgentDefaults) ->
         return spec
     own = make_run_token(access.token, flow_run.id, flow_run.version)
     return spec._replace(env={**spec.env, **dict.fromkeys(holding, own)})
+
+
+def _warned(spec: RunSpec) -> RunSpec:
+    """Return the spec with a warning if the run could have a command run without isolation, by the agent's own API."""
+    if spec.isolation.network != "host" or spec.isolation.floor != NONE:
+        return spec
+    agent = spec.agent._replace(warnings=(*spec.agent.warnings, _OPEN_API))
+    return spec._replace(agent=agent)

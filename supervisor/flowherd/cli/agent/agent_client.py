@@ -16,11 +16,13 @@ from flowherd.cli import exit_codes
 from flowherd.cli.agent.lock_holder import agent_pid, missing_files
 from flowherd.cli.failures import CommandError
 from flowherd.cli.printing import print_json, print_line, print_note
+from flowherd.config.token_files import AGENT_TOKEN_FILE
 from flowherd_runner.contract import identity
 
 if TYPE_CHECKING:
     from flowherd.config import LoadedSettings
 
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _TIMEOUT_S = 15.0
 #: How long to wait for a control socket that was removed, seconds: the agent makes it again at its next poll.
 _SOCKET_TIMEOUT_S = 12.0
@@ -85,7 +87,7 @@ class AgentClient:
     def of_settings(cls, loaded: LoadedSettings, address: str | None) -> AgentClient:
         """Return a client of the agent at `address`, else of the one that the settings name."""
         if address is not None:
-            return cls.at_address(address, loaded.settings.agent.api_token)
+            return cls.at_address(address, api_token(loaded, address))
         return cls.in_directory(loaded.paths.state_dir, loaded.settings.cloud.agent.name)
 
     def describe(self) -> dict[str, Any]:
@@ -182,6 +184,16 @@ class AgentClient:
         if status not in (200, 503):
             raise CommandError(f"the agent refused: {body.get('error') or f'HTTP {status}'}")
         return body
+
+
+def api_token(loaded: LoadedSettings, address: str) -> str:
+    """Return the token for an agent at this address.
+
+    One that was made for the agents of this home goes to addresses of this host alone.
+    """
+    made = loaded.origins["agent.api_token"].path == loaded.paths.home / AGENT_TOKEN_FILE
+    is_here = urlsplit(address if "//" in address else f"//{address}").hostname in _LOCAL_NAMES
+    return loaded.settings.agent.api_token if is_here or not made else ""
 
 
 def _start_ticks(pid: int) -> int | None:

@@ -24,7 +24,7 @@ def poke(agent_address: RunningAgentOption = None, api: ApiOption = None, as_jso
     from flowherd.cli.agent.agent_client import AgentClient
 
     if agent_address is not None:
-        AgentClient.at_address(agent_address, settings_from().settings.agent.api_token).poke()
+        AgentClient.of_settings(settings_from(), agent_address).poke()
         woken = 1
     else:
         client, _ = open_client(api)

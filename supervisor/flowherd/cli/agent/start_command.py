@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowherd.cli import exit_codes
+from flowherd.cli.agent.isolation_tokens import (
+    check_embedded_server,
+    check_other_server,
+    isolates,
+    with_tokens_of_start,
+)
 from flowherd.cli.failures import CommandError
 from flowherd.cli.isolation_options import StartIsolationOption, StartNetworkOption
 from flowherd.cli.options import (
@@ -151,6 +157,8 @@ def start(
         require_work_pool(loaded, "--work-queue")
     for warning in loaded.warnings:
         print_warning(warning)
+    if isolates(loaded.settings):
+        loaded = with_tokens_of_start(loaded, read)
     with ExitStack() as stack:
         found, has_own_server = _with_api(loaded, overrides, stack)
         restart = _run_agent(found, _source(read, loaded, has_own_server=has_own_server), max_polls)
@@ -185,6 +193,8 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     is_embedded = loaded.settings.backend_name == "graphql" and is_left_to_embedded_server(loaded)
     if not is_embedded and overrides["server.bind_port"] is not None:
         raise CommandError("--server-port is for the embedded server; this agent uses another one", exit_codes.USAGE)
+    if not is_embedded and isolates(loaded.settings):
+        check_other_server(loaded)
     if loaded.settings.backend_name != "graphql":
         return loaded, False
     if not is_embedded:
@@ -193,6 +203,8 @@ def _with_api(loaded: LoadedSettings, overrides: dict[str, Any], stack: ExitStac
     if found is None:
         found, is_own = stack.enter_context(embedded_server(loaded))
     if not is_own:
+        if isolates(loaded.settings):
+            check_embedded_server(loaded, found.address)
         other = "" if overrides["server.bind_port"] is None else ", so --server-port has no effect"
         print_note(f"using the embedded server that runs at {found.address}{other}")
         on_stop = None

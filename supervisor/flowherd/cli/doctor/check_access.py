@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from flowherd.backends.discovery import is_left_to_embedded_server
+from flowherd.cli.agent.isolation_tokens import isolates
 from flowherd.cli.doctor.finding import Finding, ok, warn
 from flowherd.config import LoadedSettings
 from flowherd.private_directory import user_name
@@ -22,4 +23,5 @@ def check_access(loaded: LoadedSettings) -> Iterator[Finding]:
     uid = os.geteuid()
     detail = f"none is set: every user of this host may run commands as {user_name(uid)} through the embedded server"
     advice = "`flowherd server --new-token` makes one; start server and agents again: docs/security.md"
-    yield warn("server token", detail, advice) if uid == 0 else ok("server token", f"{detail}; {advice}")
+    is_warned = uid == 0 or isolates(loaded.settings)
+    yield warn("server token", detail, advice) if is_warned else ok("server token", f"{detail}; {advice}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from flowherd.cli import exit_codes
+from flowherd.cli.agent.isolation_tokens import isolates, make_server_token
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import DataDirOption, HostOption, JsonOption, PortOption, settings_from
 from flowherd.cli.printing import print_note, print_warning
@@ -63,6 +64,9 @@ def server(
     loaded = settings_from(host=host, port=port, data_dir=data_dir)
     if new_token:
         _make_token(loaded)
+    elif isolates(loaded.settings) and not loaded.settings.server.token:
+        make_server_token(loaded)
+        loaded = settings_from(host=host, port=port, data_dir=data_dir)
     _become_server(loaded)
 
 
@@ -108,13 +112,13 @@ def _become_server(loaded: LoadedSettings, *command: str) -> NoReturn:
 
 
 def _make_token(loaded: LoadedSettings) -> None:
-    from flowherd.config.server_token import make_server_token
+    from flowherd.config.token_files import SERVER_TOKEN_FILE, make_token
 
     path, origin = loaded.paths.token_file, loaded.origins["server.token"]
     if loaded.settings.server.token and origin.path != path:
         raise CommandError(f"server.token is set already (from {origin}), so no new token was made", exit_codes.USAGE)
     try:
-        made = make_server_token(loaded.paths.home)
+        made = make_token(loaded.paths.home, SERVER_TOKEN_FILE)
     except OSError as error:
         raise CommandError(f"--new-token: {path} cannot be written: {error}") from error
     if made:

@@ -1,0 +1,65 @@
+"""An agent that isolates its runs: neither its own API nor the embedded server can be used without a token then."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.commands import READY, CommandLine, background
+
+pytestmark = [pytest.mark.usefixtures("no_process_left"), pytest.mark.slow]
+
+ISOLATED = {"FLOWHERD__SERVER__BIND_PORT": "0", "FLOWHERD__RUNS__ISOLATION__LEVEL": "private"}
+ADDRESS = {"FLOWHERD__CLOUD__AGENT__AGENT_ADDRESS": "http://127.0.0.1:0"}
+
+
+def server_url(command: CommandLine) -> str:
+    return str(json.loads((command.home / "server.json").read_text())["url"])
+
+
+def test_start_makes_both_tokens_and_says_so(tmp_path: Path) -> None:
+    command = CommandLine(tmp_path / "home", {**ISOLATED, **ADDRESS})
+    with background(command, "start", until=READY) as agent:
+        files = {name: command.home / name for name in ("server.token", "agent.token")}
+        for path in files.values():
+            assert f"made one in {path} (mode 0600)" in agent.text()
+            assert path.stat().st_mode & 0o777 == 0o600
+            assert path.read_text().strip() not in agent.text()
+        api = re.search(r"Serving the agent's API at (http://\S+)", agent.text())
+        assert api
+        query = {"query": "{ flow_run { id } }"}
+        assert requests.post(f"{server_url(command)}/graphql", json=query, timeout=30).status_code == 401
+        assert requests.get(f"{api[1]}/api/runs", timeout=30).status_code == 401
+        assert requests.get(f"{api[1]}/api/health", timeout=30).json() == {}
+        # The commands of the same user find both.
+        assert command.json("ps") == []
+        assert command.json("poke", "--agent-address", api[1]) == {"agents": 1}
+        assert agent.stop() == 0
+
+
+def test_start_refuses_a_server_that_is_open(tmp_path: Path) -> None:
+    usual, isolated = CommandLine(tmp_path / "home", {"FLOWHERD__SERVER__BIND_PORT": "0"}), tmp_path / "home"
+    command = CommandLine(isolated, ISOLATED)
+    with background(usual, "server", until="ready at") as server:
+        refused = command("start", code=2)
+        assert "wants no token" in refused.stderr and "start that server again" in refused.stderr
+        by_address = command("start", "--api", server_url(usual), code=2)
+        assert "wants no token" in by_address.stderr
+        assert server.stop() == 0
+    with background(usual, "server", until="ready at"), background(command, "start", until=READY) as agent:
+        assert "using the embedded server" in agent.text()
+        assert "made one in" not in agent.text()
+        assert agent.stop() == 0
+
+
+def test_a_server_makes_its_token_too_if_the_settings_isolate_runs(tmp_path: Path) -> None:
+    command = CommandLine(tmp_path / "home", ISOLATED)
+    with background(command, "server", until="ready at") as server:
+        assert "made one in" in server.text()
+        assert (
+            requests.post(f"{server_url(command)}/graphql", json={"query": "{ hello }"}, timeout=30).status_code == 401
+        )
