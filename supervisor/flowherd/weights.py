@@ -7,6 +7,7 @@ settings of [runs], and as keys of a project file.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,11 +38,14 @@ def checked_io(text: str) -> str:
 
 def above_agents_own() -> int:
     """Return the oom_score_adj of runs for which none was chosen, from that of this process, the agent."""
-    try:
-        own = int(read_content("/proc/self/oom_score_adj") or 0)
-    except (OSError, ValueError):
-        own = 0
-    return min(own + OOM_ABOVE_AGENT, _MOST_OOM)
+    return min(_own_oom_score() + OOM_ABOVE_AGENT, _MOST_OOM)
+
+
+def before_agent(given: Mapping[str, Any]) -> str:
+    """Return which of these weights would put a run before this process, the agent, in words; empty if none would."""
+    own = {"nice": os.nice(0), "oom_score_adj": _own_oom_score()}
+    lower = [name for name, least in own.items() if given.get(name) is not None and given[name] < least]
+    return " and ".join(f"{name} {given[name]}, below the agent's own {own[name]}" for name in lower)
 
 
 def in_words(given: object) -> list[str]:
@@ -60,6 +64,13 @@ def of_run(weights: Weights) -> list[str]:
     """Return in words what a run was given, except for the usual oom_score_adj of the runs of an agent."""
     is_usual = weights.oom_score_adj == OOM_ABOVE_AGENT
     return in_words((weights._replace(oom_score_adj=None) if is_usual else weights)._asdict())
+
+
+def _own_oom_score() -> int:
+    try:
+        return int(read_content("/proc/self/oom_score_adj") or 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def _cores(value: Any) -> float:

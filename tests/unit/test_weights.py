@@ -11,9 +11,13 @@ import pytest
 from flowherd import weights
 from flowherd.client.new_flow import how_to_run
 from flowherd.engines import run_config
+from flowherd.engines.base import AgentDefaults
+from flowherd.engines.plan import plan
 from flowherd.errors import InvalidRequest, UnsupportedStorage
 from flowherd.flow_description import description
 from flowherd.host.processes import cgroups
+from flowherd.states import RunState
+from flowherd.values import Flow, FlowRun
 from flowherd_runner.contract.spec import RunLimits, RunSpec, parse_spec, spec_to_json
 from flowherd_runner.contract.weights import Weights, io_priority
 
@@ -78,3 +82,17 @@ def test_a_cgroup_gets_its_processor_time_from_a_controller_that_is_enabled_when
         (tmp_path / "without" / "cpu.max").write_text("max 100000")
         cgroups.create(tmp_path / "without", RunLimits(), cores)
         assert (tmp_path / "without" / "cpu.max").read_text() == quota
+
+
+def test_a_flow_that_is_kept_apart_cannot_put_itself_before_the_agent() -> None:
+    def planned(**given: Any) -> RunSpec:
+        config = {"weights": given, "isolation": "private"}
+        flow = Flow(id="f", name="flow", storage={"type": "Command", "argv": ["true"]}, run_config=config)
+        run = FlowRun(id="r", name="run", version=1, state=RunState.SCHEDULED, serialized_state={}, flow=flow)
+        return plan(run, AgentDefaults(weights=Weights(nice=-20)), "claim")
+
+    assert planned().weights.nice == -20, "what the agent's operator chooses is not the flow's wish"
+    with pytest.raises(UnsupportedStorage, match=r"nice -20, below the agent's own -?\d+: set it for all runs"):
+        planned(nice=-20)
+    with pytest.raises(UnsupportedStorage, match="oom_score_adj -1000, below"):
+        planned(oom_score_adj=-1000)

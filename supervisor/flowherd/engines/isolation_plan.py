@@ -19,6 +19,7 @@ from flowherd.engines.runtimes import together
 from flowherd.engines.start_variables import is_read_at_start
 from flowherd.errors import UnsupportedStorage
 from flowherd.isolation.levels import merged, place_of, real_paths, wish_of
+from flowherd.weights import before_agent
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract.isolation import SEALED, Isolation
 from flowherd_runner.contract.spec import RunSpec
@@ -51,6 +52,7 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     isolation = isolation._replace(keep=_kept(spec, engine, defaults))
     _check_places(spec, isolation, config, defaults)
     _check_outside(spec, isolation, config, defaults)
+    _check_weights(isolation, config)
     return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
         isolation=isolation,
         # Real paths: the runner reads nothing by a name that has become a link to what the run does not see.
@@ -162,6 +164,13 @@ def _check_outside(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any
 def _real_source(source: str) -> str:
     kind, _, place = source.partition(":")
     return f"file:{real_paths([place])[0]}" if kind == "file" else source
+
+
+def _check_weights(isolation: Isolation, config: Mapping[str, Any]) -> None:
+    """Refuse a run that would get the processors before the agent, or outlive it when the memory is used up."""
+    named = config.get("weights")
+    if isinstance(named, Mapping) and (lower := before_agent(named)):
+        raise _refusal(isolation, f"its run config asks for {lower}: set it for all runs of the agent, in [runs]")
 
 
 def _check_interpreter(interpreter: str, isolation: Isolation, defaults: AgentDefaults) -> None:
