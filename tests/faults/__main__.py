@@ -12,14 +12,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from flowherd_runner.contract.isolation import LEVELS
 from tests.faults.backends import BackendUnderTest
-from tests.faults.backends.embedded import Embedded
+from tests.faults.backends.embedded import Embedded, EmbeddedCrowd
 from tests.faults.backends.prefect3 import Prefect3
 from tests.faults.driver import perform
 from tests.faults.plan import faults
 from tests.support.processes import give_children_default_signals
 
-_BACKENDS: dict[str, type[BackendUnderTest]] = {"embedded": Embedded, "prefect3": Prefect3}
+_BACKENDS: dict[str, type[BackendUnderTest]] = {"embedded": Embedded, "crowd": EmbeddedCrowd, "prefect3": Prefect3}
 
 
 def main() -> int:
@@ -27,7 +28,19 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long faults are injected (default: 30)")
     parser.add_argument("--seed", type=int, help="which plan to carry out (default: a new one)")
     parser.add_argument("--agents", type=int, default=2, help="agents that compete for the runs (default: 2)")
-    parser.add_argument("--backend", choices=_BACKENDS, default="embedded", help="the backend of the agents")
+    parser.add_argument(
+        "--backend",
+        choices=_BACKENDS,
+        default="embedded",
+        help="the backend of the agents; crowd: the embedded one with 500 runs at once",
+    )
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        choices=LEVELS,
+        default=["none"],
+        help="levels of isolation of the runs, of which each has one (default: none; not with prefect3)",
+    )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
     parser.add_argument("--plan", action="store_true", help="only print what the seed would do")
     parser.add_argument("--keep", action="store_true", help="keep the session's directory in any case")
@@ -41,7 +54,7 @@ def main() -> int:
             print(fault)
         return 0
     base = Path(tempfile.mkdtemp(prefix="flowherd-faults-"))
-    report = perform(base, seed, options.minutes, options.agents, backend)
+    report = perform(base, seed, options.minutes, options.agents, backend, options.levels)
     print(report.as_json() if options.json else report.as_text())
     if report.violations or options.keep:
         print(f"logs and files are kept in {base}", file=sys.stderr)

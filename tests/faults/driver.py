@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flowherd_runner.contract.oom import oom_count
@@ -22,8 +22,6 @@ from tests.faults.plan import Fault, PlannedRun
 from tests.faults.report import Report
 from tests.support.leftovers import carriers
 
-#: Age after which a run does not count against the number of runs at a time, seconds.
-_OLD_S = 40.0
 #: Pause between two looks whether the server is back, seconds.
 _LOOK_S = 0.3
 _TICK_S = 0.05
@@ -32,24 +30,29 @@ _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, sign
 
 
 def perform(
-    base: Path, seed: int, minutes: float, agents: int = 2, backend: type[BackendUnderTest] = Embedded
+    base: Path,
+    seed: int,
+    minutes: float,
+    agents: int = 2,
+    backend: type[BackendUnderTest] = Embedded,
+    levels: Sequence[str] = ("none",),
 ) -> Report:
-    """Carry out the session of `seed` in the empty directory `base`."""
+    """Carry out the session of `seed` in the empty directory `base`; runs have one of `levels` of isolation."""
     report = Report(seed=seed, minutes=minutes)
     with running_cluster(base, seed, agents, backend) as cluster:
-        Session(cluster, report).run()
+        Session(cluster, report, levels).run()
     return report
 
 
 class Session:
     """One session."""
 
-    def __init__(self, cluster: Cluster, report: Report) -> None:
+    def __init__(self, cluster: Cluster, report: Report, levels: Sequence[str]) -> None:
         self._cluster = cluster
         self._backend = cluster.backend
         self._finals = cluster.backend.rules.finals
         self._report = report
-        self._runs = plan.runs(report.seed, str(cluster.facts))
+        self._runs = plan.runs(report.seed, str(cluster.facts), levels, cluster.backend.rates.run_s)
         self._planned: dict[str, PlannedRun] = {}
         self._created_s: dict[str, float] = {}
         self._final: set[str] = set()
@@ -103,7 +106,8 @@ class Session:
 
     def _create(self, going: list[str]) -> None:
         now_s = time.monotonic()
-        young = [run_id for run_id in going if now_s - self._created_s.setdefault(run_id, now_s) < _OLD_S]
+        old_s = self._backend.rates.old_s
+        young = [run_id for run_id in going if now_s - self._created_s.setdefault(run_id, now_s) < old_s]
         try:
             for _ in range(self._backend.rates.runs_at_a_time - len(young)):
                 planned = next(self._runs)
@@ -301,6 +305,7 @@ class Session:
         run_faults = self._run_faults[stored.run_id]
         run_faults.oom_on_host = oom_count(None) != self._oom_kills
         self._report.runs += 1
+        self._report.levels[self._planned[stored.run_id].level if stored.run_id in self._planned else "?"] += 1
         self._report.ends[f"{stored.state} ({stored.reason or stored.sort})"] += 1
         self._report.lines += len(stored.lines)
         self._report.lines_unread += len(set(found.lines) - set(stored.lines)) if run_faults.runner_killed else 0

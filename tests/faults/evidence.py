@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 from collections.abc import Collection, Iterable
@@ -34,6 +35,7 @@ class Facts:
 
     #: Flow processes, one for each start of its code.
     flows: list[Identity] = field(default_factory=list)
+    #: Their runners; empty if none is known, which can be so for runs in a pid namespace of their own.
     runners: list[Identity] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     children: list[Identity] = field(default_factory=list)
@@ -42,7 +44,7 @@ class Facts:
 
 def facts(directory: Path, run_id: str) -> Facts:
     """Read the facts of a run; they are empty when its code never ran."""
-    found = Facts()
+    found, is_apart = Facts(), False
     try:
         text = (directory / run_id).read_text()
     except FileNotFoundError:
@@ -51,15 +53,60 @@ def facts(directory: Path, run_id: str) -> Facts:
         word, *values = line.split()
         if word == "start":
             pid, ticks, runner_pid, runner_ticks = map(int, values)
-            found.flows.append(Identity(pid, ticks))
-            found.runners.append(Identity(runner_pid, runner_ticks))
+            is_apart = runner_pid == 0
+            flow = _from_outside(run_id, pid, ticks) if is_apart else Identity(pid, ticks)
+            runner = _parent(flow) if is_apart else Identity(runner_pid, runner_ticks)
+            found.flows.append(flow)
+            found.runners += [runner] if runner is not None else []
         elif word == "line":
             found.lines.append(int(values[0]))
         elif word == "child":
-            found.children.append(Identity(int(values[0]), int(values[1])))
+            pid, ticks = map(int, values)
+            found.children.append(_from_outside(run_id, pid, ticks) if is_apart else Identity(pid, ticks))
         elif word == "end":
             found.end = values[0]
     return found
+
+
+#: Processes in pid namespaces of runs: by run, pid in there and start ticks, as this process sees them.
+_inside: dict[tuple[str, int, int], Identity] = {}
+_RUN_ID = re.compile(rb"FLOWHERD_FLOW_RUN_ID=([^\0]+)")
+
+
+def _from_outside(run_id: str, pid: int, ticks: int) -> Identity:
+    """Return the process of a run that has this pid in a namespace of its own, by the pid that this process sees.
+
+    What has ended before the first look cannot be found any more; it is returned as it is, and is not alive.
+    """
+    key = run_id, pid, ticks
+    if key not in _inside:
+        _look_into_namespaces()
+    return _inside.setdefault(key, Identity(pid, ticks))
+
+
+def _look_into_namespaces() -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (entry / "status").read_text()
+            pids = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[1:]
+            named = _RUN_ID.search((entry / "environ").read_bytes()) if len(pids) == 2 else None
+            if named is not None:
+                ticks = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[19])
+                _inside.setdefault((named[1].decode(), int(pids[1]), ticks), Identity(int(pids[0]), ticks))
+        except (OSError, StopIteration):  # it has ended
+            continue
+
+
+@functools.cache
+def _parent(flow: Identity) -> Identity | None:
+    """Return the parent of a flow process, its runner; None if that had ended at the first look."""
+    try:
+        fields = Path(f"/proc/{flow.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        pid = int(fields[1])
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except OSError:
+        return None
+    return Identity(pid, ticks) if int(fields[19]) == flow.ticks and flow.alive else None
 
 
 @dataclass(frozen=True, kw_only=True)

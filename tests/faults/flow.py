@@ -3,6 +3,7 @@
 Each run appends to its own file of facts: what is in it is true, whatever flowherd reports.
 
     start PID TICKS RUNNER_PID RUNNER_TICKS     user code was started; on the disk at once
+                                                0 0 for a runner that it cannot see (pid_namespaces(7))
     line N                                      line N was printed before
     child PID TICKS                             a process that tries to outlive the run
     end HOW                                     the end comes next: ok, code, raise or hang
@@ -21,7 +22,10 @@ QUICK_LINES = 300
 
 def main(facts, ending, seconds, lines, child, logger=None):
     path = facts + "/" + os.environ["FLOWHERD_FLOW_RUN_ID"]
-    note(path, "start {} {} {} {}".format(os.getpid(), ticks("self"), os.getppid(), ticks(os.getppid())), sync=True)
+    runner = os.getppid()
+    note(
+        path, "start {} {} {} {}".format(os.getpid(), ticks("self"), runner, ticks(runner) if runner else 0), sync=True
+    )
     if child != "none":
         leave_behind(path, child)
     # Such runs print quickly, so that their lines take the way through shared memory, and their logs that as bytes.

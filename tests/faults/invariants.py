@@ -80,7 +80,8 @@ def attribute_points(
     """Note in `run_faults` whose runner died at one of `points`; return the deaths that belong to no run.
 
     A runner is known by the pid and start ticks that its flow wrote down. A runner that died before that is known only
-    because a run has no trace of user code, so those are assigned last, in the order of `found`.
+    because a run has no trace of user code, so those are assigned last, in the order of `found`; and so are those whose
+    flow could not see them, if they died before the kit had looked.
     """
     owner = {runner: run_id for run_id, facts in found.items() for runner in facts.runners}
     unknown = []
@@ -89,10 +90,13 @@ def attribute_points(
             run_faults[owner[who]].runner_killed = True
         else:
             unknown.append((point, who))
-    traceless = (run_id for run_id, facts in found.items() if not facts.flows and not run_faults[run_id].runner_killed)
+    unseen = [run_id for run_id, facts in found.items() if not facts.runners and not run_faults[run_id].runner_killed]
+    traceless = (run_id for run_id in unseen if not found[run_id].flows)
+    nameless = (run_id for run_id in unseen if found[run_id].flows)
     left = []
     for point, who in unknown:
         run_id = next(traceless, None) if point in traceless_points else None
+        run_id = next(nameless, None) if run_id is None else run_id
         if run_id is None:
             left.append((point, who))
         else:

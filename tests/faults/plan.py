@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,10 @@ class FaultRates:
     grown_s: float = 0.0
     #: Time after the last fault in which everything must end, seconds.
     settle_s: float = 90.0
+    #: How long the user's code takes, from and to, seconds; None for tenths of a second up to three.
+    run_s: tuple[float, float] | None = None
+    #: Age after which a run does not count as one of those at the same time, seconds.
+    old_s: float = 40.0
 
 
 #: For a server and runs that start in tenths of a second.
@@ -100,6 +104,14 @@ SLOW = FaultRates(
     grown_s=6.0,
     settle_s=150.0,
 )
+#: For hundreds of runs that go on at the same time.
+CROWD = FaultRates(
+    mean_pause_s={**FAST.mean_pause_s, "kill flow": 0.5, "kill runner": 0.5, "arm point": 3.0, "cancel run": 2.0},
+    runs_at_a_time=500,
+    settle_s=300.0,
+    run_s=(20.0, 60.0),
+    old_s=600.0,
+)
 _KILLABLE = ("flow", "runner", "agent", "fork server", "server")
 
 
@@ -132,6 +144,8 @@ class PlannedRun:
     #: The process that is killed, or "user" for a cancellation.
     ended_by: str
     ended_after_s: float
+    #: What keeps it apart.
+    level: str = "none"
 
 
 def faults(seed: int, minutes: float, rates: FaultRates = FAST) -> list[Fault]:
@@ -158,10 +172,12 @@ def _fault(chosen: random.Random, kind: str, at_s: float, away_factor: float) ->
     )
 
 
-def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
+def runs(
+    seed: int, facts: str, levels: Sequence[str] = ("none",), run_s: tuple[float, float] | None = None
+) -> Iterator[PlannedRun]:
     """Yield the runs of a session without an end; `facts` is the directory where they write."""
     # The names are part of the seeds, which repeat the sessions of earlier versions.
-    chosen, routes = random.Random(f"{seed} runs"), random.Random(f"{seed} roads")
+    chosen, routes, kept_apart = (random.Random(f"{seed} {name}") for name in ("runs", "roads", "levels"))
     while True:
         parameters = {
             "facts": facts,
@@ -170,10 +186,13 @@ def runs(seed: int, facts: str) -> Iterator[PlannedRun]:
             "lines": chosen.randint(1, 25),
             "child": chosen.choices(("none", "forked", "program"), (80, 12, 8))[0],
         }
+        if run_s is not None:
+            parameters["seconds"] = round(kept_apart.uniform(*run_s), 3)
         yield PlannedRun(
             parameters=parameters,
             command=chosen.random() < 0.2,
             direct=routes.random() < 0.5,
             ended_by=chosen.choices(("flow", "runner", "user"), (40, 35, 25))[0],
             ended_after_s=chosen.uniform(0.0, 1.5),
+            level=kept_apart.choice(levels),
         )

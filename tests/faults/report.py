@@ -31,6 +31,8 @@ class Report:
     runs: int = 0
     #: Number of runs by their last state.
     ends: Counter[str] = field(default_factory=Counter)
+    #: Number of runs by their level of isolation; "?" if the server was killed before it had answered their creation.
+    levels: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     lines: int = 0
     #: Number of lines that were not read yet when their runner was killed.
@@ -65,6 +67,8 @@ class Report:
         yield "\nruns"
         for state, count in sorted(self.ends.items()):
             yield f"  ended {state:<40} {count:>6}"
+        for level, count in sorted(self.levels.items()):
+            yield f"  level {level:<40} {count:>6}"
         yield f"  {'in all':<46} {self.runs:>6}"
         yield f"  {'log lines':<46} {self.lines:>6}"
         yield f"  {'log lines unread when their runner was killed':<46} {self.lines_unread:>6}"

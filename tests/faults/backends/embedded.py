@@ -109,19 +109,13 @@ class Embedded:
         #: What the database last said.
         self._states: dict[str, str] = {}
         self._connection: UserClient | None = None
-        self._flow_ids: dict[bool, str] = {}
+        #: Ids of the flows, by whether they are commands and by their level of isolation.
+        self._flow_ids: dict[tuple[bool, str], str] = {}
 
     def start(self) -> None:
         self.server.start()
         self.port = int(wait_until(self._announced, timeout_s=_START_S, what=self._output)[1])
         self.server.argv = self._argv()
-        project = self._client.flows.ensure_project("kit")
-        python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
-        command = {"type": "Command", "argv": [sys.executable, "-S", str(FLOW_FILE)]}
-        self._flow_ids = {
-            False: self._client.flows.register(project, _document("kit-python", python, {})).id,
-            True: self._client.flows.register(project, _document("kit-command", command, {"KIT_KIND": "command"})).id,
-        }
 
     def answers(self) -> bool:
         return self.server.pid is not None
@@ -131,7 +125,7 @@ class Embedded:
 
     def create(self, planned: PlannedRun) -> str:
         try:
-            return self._client.runs.create(self._flow_ids[planned.command], parameters=planned.parameters)
+            return self._client.runs.create(self._flow_id(planned), parameters=planned.parameters)
         except BackendError as error:
             raise Unanswered(str(error)) from error
 
@@ -181,6 +175,14 @@ class Embedded:
             self._connection = UserClient(GraphQLTransport(f"http://127.0.0.1:{self.port}", timeout_s=5.0))
         return self._connection
 
+    def _flow_id(self, planned: PlannedRun) -> str:
+        """Return the id of the flow of such runs, which is registered when it is first needed."""
+        key = planned.command, planned.level
+        if key not in self._flow_ids:
+            project = self._client.flows.ensure_project("kit")
+            self._flow_ids[key] = self._client.flows.register(project, _document(planned)).id
+        return self._flow_ids[key]
+
     def _announced(self) -> re.Match[str] | None:
         return _READY.search(self._output())
 
@@ -216,15 +218,26 @@ def _is_end(text: str) -> bool:
     return text.startswith(tuple(f"{state}: " for state in FINISHED))
 
 
-def _document(name: str, storage: Mapping[str, object], env: Mapping[str, str]) -> dict[str, object]:
+def _document(planned: PlannedRun) -> dict[str, object]:
+    python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
+    command = {"type": "Command", "argv": [sys.executable, "-S", str(FLOW_FILE)]}
+    config: dict[str, object] = {"type": "LocalRun", "env": {"KIT_KIND": "command"} if planned.command else {}}
+    if planned.level != "none":
+        config["isolation"] = {"level": planned.level, "write": [planned.parameters["facts"]]}
     return {
-        "name": name,
+        "name": f"kit-{'command' if planned.command else 'python'}-{planned.level}",
         "type": "flowherd.Flow",
         "schedule": None,
         "parameters": [],
         "tasks": [],
         "edges": [],
         "reference_tasks": [],
-        "storage": dict(storage),
-        "run_config": {"type": "LocalRun", "env": dict(env)},
+        "storage": command if planned.command else python,
+        "run_config": config,
     }
+
+
+class EmbeddedCrowd(Embedded):
+    """The same with hundreds of runs at once."""
+
+    rates: ClassVar[plan.FaultRates] = plan.CROWD
