@@ -77,6 +77,11 @@ def test_runs_get_the_new_settings_from_then_on_and_those_that_go_on_keep_theirs
         assert agent._own_label_limits.full(()) == {}
         again = reload(agent)
         assert (changed(again), len(again.needs_restart), again.of_server) == ([], 1, [])
+        home.write("[runs.isolation]\nlevel = 'private'\nif_missing = 'weaker'\nhide = ['/hidden']\n")
+        assert {"runs.isolation.level", "runs.isolation.hide"} <= set(changed(reload(agent)))
+        hidden = home.run("true", run_config={"working_dir": "/hidden/place"})
+        assert wait_for_end(home.backend, hidden) == "Failed"
+        assert "is in /hidden, which is hidden from it" in home.backend.message(hidden)
 
 
 def test_a_broken_file_changes_nothing_and_a_runtime_that_cannot_serve_is_refused_alone(home: Home) -> None:

@@ -86,6 +86,7 @@ def test_the_page_of_a_flow_tells_its_runs_versions_schedule_and_what_was_set(cl
             "type": "LocalRun",
             "limits": {"memory_bytes": 1 << 30},
             "weights": {"cpu": 1.5},
+            "isolation": {"level": "sealed", "write": ["/srv/out"]},
             "labels": ["etl"],
         },
     }
@@ -103,6 +104,8 @@ def test_the_page_of_a_flow_tells_its_runs_versions_schedule_and_what_was_set(cl
         ">etl</a>",
         "<dt>Memory</dt><dd>1G",
         "<dt>Cores</dt><dd>1.5",
+        "<dt>Isolation</dt><dd>sealed",
+        "<dt>May change</dt><dd>/srv/out",
         "Version 2, a command",
     ):
         assert told in text, told

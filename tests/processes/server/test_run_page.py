@@ -57,7 +57,7 @@ def failed(client: Client) -> str:
         storage={"type": "Command", "argv": ["./backup.sh", "{target}"]},
     )
     given = {"target": "/srv", "api_key": "hunter2", "url": "https://me:s3cret@host/"}
-    how = {"limits": {"memory_bytes": 2 << 30}, "weights": {"nice": 10}}
+    how = {"limits": {"memory_bytes": 2 << 30}, "weights": {"nice": 10}, "isolation": "sealed"}
     config = {"type": "LocalRun", **how, "env": {"PASSWORD_FILE": "/hidden/place"}}
     run_id = client.create_run(flow, parameters=given, run_config=config)
     write(client, run_id, "first", "\x1b[32mgreen\x1b[0m <b>")
@@ -106,7 +106,7 @@ def test_secrets_among_parameters_are_not_shown(client: Client, failed: str) -> 
     assert '"https://me:••••@host/" masked' in text
     assert "PASSWORD_FILE" in text
     assert not [secret for secret in ("hunter2", "s3cret", "/hidden/place") if secret in html]
-    assert "Limits memory 2 GiB" in text and "Weights nice 10" in text
+    assert "Limits memory 2 GiB" in text and "Weights nice 10" in text and "Isolation sealed" in text
     assert "Command ./backup.sh {target}" in text
 
 
