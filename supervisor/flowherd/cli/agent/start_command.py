@@ -68,6 +68,8 @@ Examples:
 
   FLOWHERD__CLOUD__AGENT__AUTH_TOKEN=... flowherd start -a https://api.example.com --limit 4
 
+  flowherd start --isolation private
+
   flowherd start --pool machines --api http://10.0.0.5:4200/api --runtime 'new=/opt/prefect-3'
 """
 

@@ -63,6 +63,8 @@ Examples:
   flowherd register import --cron '*/5 * * * *' --overlap skip --retries 3 --retry-delay 30s --command -- ./import
 
   flowherd register model --python train:main --interpreter ~/venv/bin/python --memory 4G --timeout 2h
+
+  flowherd register convert --isolation sealed --write /srv/out --network none --command -- ./convert
 """
 
 
