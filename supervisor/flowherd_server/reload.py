@@ -19,6 +19,7 @@ from flowherd_server.notify.notifier import NotifyOptions
 from flowherd_server.notify.reloaded_notifier import ReloadedNotifier
 from flowherd_server.runs.stale_heartbeats import RescueOptions
 from flowherd_server.service import ServerCore
+from flowherd_server.web.door import Door
 from flowherd_server.web.metrics_page import gauges
 
 #: Settings that count as soon as they are read again; with the whole section [notify].
@@ -29,6 +30,8 @@ _AT_ONCE = frozenset(
         *("zombie_interval", "lazarus_interval", "lazarus_attempts"),
     )
 )
+#: The first token of a server counts at once, too.
+_TOKEN = "server.token"
 _OWN_SECTIONS = ("server.", "notify.")
 
 
@@ -52,10 +55,11 @@ def notify_options(notify: Notify) -> NotifyOptions:
 class ServerReload:
     """Reloads of one server, and its other actions for signals; from one thread at a time."""
 
-    def __init__(self, source: SettingsSource, core: ServerCore, notifier: ReloadedNotifier) -> None:
+    def __init__(self, source: SettingsSource, core: ServerCore, notifier: ReloadedNotifier, door: Door) -> None:
         self._source = source
         self._core = core
         self._notifier = notifier
+        self._door = door
         #: The sources as they were last read, as far as that counts already.
         self._last = source.at_start
 
@@ -83,6 +87,8 @@ class ServerReload:
         last = self._last
         own = [name for name in changed_settings(last.settings, later.settings) if name.startswith(_OWN_SECTIONS)]
         at_once = [name for name in own if name in _AT_ONCE or name.startswith("notify.")]
+        if _TOKEN in own and not last.settings.server.token:  # another one would end the agents that have the last
+            at_once.append(_TOKEN)
         report.needs_restart = [Change.of(name, last, later) for name in own if name not in at_once]
         of_notify = [name for name in at_once if name.startswith("notify.")]
         if of_notify:
@@ -93,6 +99,9 @@ class ServerReload:
         used = [name for name in at_once if name not in report.refused]
         if any(name in _AT_ONCE for name in used):
             self._core.use(later.settings.server.keep_finished, rescue_options(later.settings.server))
+        if _TOKEN in used:
+            self._door.close(later.settings.server.token)
+            self._core.live.may_stop_agents = True
         report.changed = [Change.of(name, last, later) for name in used]
         self._last = taking_over(last, later, used)
 

@@ -38,6 +38,7 @@ from flowherd_server.service import ServerCore
 from flowherd_server.store.database import Database
 from flowherd_server.store.database_marker import DatabaseRecord, open_database
 from flowherd_server.web.app import MOST_READ_BYTES, create_app
+from flowherd_server.web.door import Door
 from flowherd_server.web.guard import check_binding
 
 #: Time for requests that are being answered when the server stops, seconds.
@@ -140,14 +141,17 @@ async def _serve(options: ServerOptions, database: Database, record: DatabaseRec
         logger.warning(text, record.restored, options.restore_grace_s, agents)
         core.hold_back(options.restore_grace_s)
     notifier = ReloadedNotifier(database, options.notify, core)
-    actions = None if options.source is None else ServerReload(options.source, core, notifier).actions()
     core.listeners.append(notifier.announce)
     limits = Limits(request_bytes=MOST_READ_BYTES).for_this_process()
     lane = open_lane(core, options.data_dir)
     lane_path = None if lane is None else lane.path
     waits = limits.connections // 2
-    app = create_app(core, options.host, options.token, max_waits=waits, lane=lane_path, pages=options.pages)
-    config = server_config(app, stop_timeout_s=_GRACE_S)
+    door = Door(
+        lambda token: create_app(core, options.host, token, max_waits=waits, lane=lane_path, pages=options.pages),
+        options.token,
+    )
+    actions = None if options.source is None else ServerReload(options.source, core, notifier, door).actions()
+    config = server_config(door, stop_timeout_s=_GRACE_S)
     address = AddressFile(options.home, url, options.data_dir, reloads=actions is not None)
     with contextlib.ExitStack() as while_ready:
 

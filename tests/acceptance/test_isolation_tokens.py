@@ -21,9 +21,14 @@ def server_url(command: CommandLine) -> str:
     return str(json.loads((command.home / "server.json").read_text())["url"])
 
 
+def post(url: str) -> int:
+    """Ask without a token; return the status."""
+    return requests.post(f"{url}/graphql", json={"query": "{ hello }"}, timeout=30).status_code
+
+
 def test_start_makes_both_tokens_and_says_so(tmp_path: Path) -> None:
     command = CommandLine(tmp_path / "home", {**ISOLATED, **ADDRESS})
-    with background(command, "start", until=READY) as agent:
+    with background(command, "start", until="Serving the agent's API at") as agent:
         files = {name: command.home / name for name in ("server.token", "agent.token")}
         for path in files.values():
             assert f"made one in {path} (mode 0600)" in agent.text()
@@ -31,8 +36,7 @@ def test_start_makes_both_tokens_and_says_so(tmp_path: Path) -> None:
             assert path.read_text().strip() not in agent.text()
         api = re.search(r"Serving the agent's API at (http://\S+)", agent.text())
         assert api
-        query = {"query": "{ flow_run { id } }"}
-        assert requests.post(f"{server_url(command)}/graphql", json=query, timeout=30).status_code == 401
+        assert post(server_url(command)) == 401
         assert requests.get(f"{api[1]}/api/runs", timeout=30).status_code == 401
         assert requests.get(f"{api[1]}/api/health", timeout=30).json() == {}
         # The commands of the same user find both.
@@ -41,19 +45,22 @@ def test_start_makes_both_tokens_and_says_so(tmp_path: Path) -> None:
         assert agent.stop() == 0
 
 
-def test_start_refuses_a_server_that_is_open(tmp_path: Path) -> None:
-    usual, isolated = CommandLine(tmp_path / "home", {"FLOWHERD__SERVER__BIND_PORT": "0"}), tmp_path / "home"
-    command = CommandLine(isolated, ISOLATED)
+def test_a_running_server_gets_its_token_from_start_unless_agents_use_it_without_one(tmp_path: Path) -> None:
+    usual = CommandLine(tmp_path / "home", {"FLOWHERD__SERVER__BIND_PORT": "0"})
+    isolated, elsewhere = CommandLine(usual.home, ISOLATED), CommandLine(tmp_path / "elsewhere", ISOLATED)
     with background(usual, "server", until="ready at") as server:
-        refused = command("start", code=2)
-        assert "wants no token" in refused.stderr and "start that server again" in refused.stderr
-        by_address = command("start", "--api", server_url(usual), code=2)
-        assert "wants no token" in by_address.stderr
-        assert server.stop() == 0
-    with background(usual, "server", until="ready at"), background(command, "start", until=READY) as agent:
-        assert "using the embedded server" in agent.text()
-        assert "made one in" not in agent.text()
-        assert agent.stop() == 0
+        url = server_url(usual)
+        with background(usual, "start", "-n", "first", until=READY) as first:
+            assert "these agents use it without one and would end: first" in isolated("start", code=2).stderr
+            assert "wants no token" in elsewhere("start", "--api", url, code=2).stderr
+            assert first.stop() == 0
+        assert post(url) == 200
+        with background(isolated, "start", "--api", url.replace("127.0.0.1", "localhost"), until=READY) as agent:
+            assert f"it wants the one in {usual.home / 'server.token'} now" in agent.text()
+            assert post(url) == 401
+            assert usual.json("ps") == []
+            assert "Changed: server.token is ********, was empty" in server.text()
+            assert agent.stop() == 0
 
 
 def test_a_server_makes_its_token_too_if_the_settings_isolate_runs(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 #: How long the server may take to say whether it wants a token, seconds.
 _TIMEOUT_S = 5.0
+_LOOK_S = 0.05
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+#: How long an agent that has ended can count as connected, seconds.
+_STILL_CONNECTED_S = 3.0
 _DANGER = "so each run could use it to cancel other runs, to read their parameters and to register flows"
 
 
@@ -35,8 +41,10 @@ def with_tokens_of_start(loaded: LoadedSettings, read: Callable[[], LoadedSettin
     from flowherd.backends.discovery import is_left_to_embedded_server
 
     settings = loaded.settings
-    if settings.backend_name == "graphql" and is_left_to_embedded_server(loaded) and not settings.server.token:
-        make_server_token(loaded)
+    if settings.backend_name == "graphql" and not settings.server.token:
+        api = settings.cloud.api or settings.cloud.graphql
+        if is_left_to_embedded_server(loaded) or _is_of_this_home(loaded, api):
+            make_server_token(loaded)
     if not settings.agent.api_token and _serves_over_tcp(loaded):
         from flowherd.config.token_files import AGENT_TOKEN_FILE
 
@@ -54,11 +62,19 @@ def make_server_token(loaded: LoadedSettings) -> None:
 def check_embedded_server(loaded: LoadedSettings, address: str) -> None:
     """Check that the flowherd server which runs at this address wants a token.
 
-    Raises CommandError if it wants none; with `if_missing` "weaker" it is a warning.
+    The server of this home is given its token, unless agents use it without one. Raises CommandError if it wants none;
+    with `if_missing` "weaker" it is a warning.
     """
     if not _is_open(address):
         return
     text = f"runs are to be isolated, but flowherd's server at {address} wants no token, {_DANGER}"
+    reads_file = loaded.origins["server.token"].path == loaded.paths.token_file and _is_of_this_home(loaded, address)
+    agents = _connected_agents(address) if reads_file else ""
+    if reads_file and not agents and _gets_token(loaded, address):
+        print_note(f"the embedded server at {address} had no token; it wants the one in {loaded.paths.token_file} now")
+        return
+    if agents:
+        text += f"; it is not given one now, because these agents use it without one and would end: {agents}"
     if loaded.settings.runs.isolation.if_missing == "weaker":
         print_warning(text)
         return
@@ -91,13 +107,63 @@ def _is_open(address: str) -> bool:
     """Return whether flowherd's own server is at this address and wants no token."""
     from flowherd.backends import plain_http
 
-    parts = urlsplit(address)
     try:
-        answer = plain_http.get(f"{parts.scheme}://{parts.netloc}/health", _TIMEOUT_S)
+        answer = plain_http.get(f"{_origin(address)}/health", _TIMEOUT_S)
     except (OSError, ValueError):  # it does not answer, which the agent's first contact shows
         return False
     # Without the token a server that has one does not say its version.
     return "x-flowherd-server" in answer.headers and b'"version"' in answer.content
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _connected_agents(address: str) -> str:
+    """Return the names of the agents that stay connected to a server without a token; empty if there are none.
+
+    One that has just ended still counts as connected for a moment.
+    """
+    from flowherd.backends.plain_http import PlainConnection
+
+    connection, deadline_s = PlainConnection(), time.monotonic() + _STILL_CONNECTED_S
+    body, kind = json.dumps({"query": "{ agent { name connected } }"}).encode(), {"Content-Type": "application/json"}
+    while True:
+        try:
+            answer = json.loads(
+                connection.exchange("POST", f"{_origin(address)}/graphql", _TIMEOUT_S, kind, body).content
+            )
+            names = sorted({str(one["name"]) for one in answer["data"]["agent"] if one["connected"]})
+        except (OSError, ValueError, KeyError, TypeError):  # it has just ended, or got a token
+            names = []
+        if not names or time.monotonic() >= deadline_s:
+            connection.close()
+            return ", ".join(names)
+        time.sleep(_LOOK_S)
+
+
+def _is_of_this_home(loaded: LoadedSettings, address: str) -> bool:
+    """Return whether the embedded server that runs in this home has this address."""
+    from flowherd.backends.discovery import running_server
+
+    parts = urlsplit(address)
+    running = running_server(loaded.paths.server_file) if parts.hostname in _LOCAL_NAMES else None
+    return running is not None and urlsplit(running.address).port == parts.port
+
+
+def _gets_token(loaded: LoadedSettings, address: str) -> bool:
+    """Have the running server of this home take up the token in the home's file, and return whether it does."""
+    from flowherd.backends.discovery import reload_running_server
+
+    if reload_running_server(loaded.paths.server_file) is None:
+        return False
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while _is_open(address):
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(_LOOK_S)
+    return True
 
 
 def _serves_over_tcp(loaded: LoadedSettings) -> bool:
