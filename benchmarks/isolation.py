@@ -48,7 +48,8 @@ def environment(level: str, directory: Path) -> dict[str, str]:
     """Return the settings of an agent whose runs have this level, and may write into `directory`."""
     name, _, network = level.partition("+")
     wanted = {"LEVEL": name, "NETWORK": "none" if network else "host", "WRITE": json.dumps([str(directory)])}
-    return {f"FLOWHERD__RUNS__ISOLATION__{key}": value for key, value in wanted.items()}
+    isolation = {f"FLOWHERD__RUNS__ISOLATION__{key}": value for key, value in wanted.items()}
+    return {**isolation, "FLOWHERD__SERVER__TOKEN": "of-the-benchmark"}
 
 
 def starts(stands: dict[str, OwnRuns], n: int) -> Iterator[Figure]:
@@ -131,11 +132,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
 def figures(arguments: list[str], place: Path) -> Iterator[Figure]:
     """Yield all figures, by the options of this program."""
     options = parsed(arguments)
-    lines = FirstLines(place)
+    written = place / "lines"
+    written.mkdir()
+    lines = FirstLines(written)
     with ExitStack() as stack:
         stack.callback(lines.close)
         stands = {
-            level: stack.enter_context(own_runs(place / level, lines, environment=environment(level, place)))
+            level: stack.enter_context(own_runs(place / level, lines, environment=environment(level, written)))
             for level in options.levels
         }
         yield from starts(stands, options.n)
