@@ -166,7 +166,9 @@ def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_
     flow.write_text("import time\ndef main(): time.sleep(100)")
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         servers = agent._own_host._surroundings.fork_servers._servers
-        (spare,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
+        (spare,) = wait_until(
+            lambda: [path for one in servers.values() for path in one.sort_of_spares(apart=False).cgroups._reported]
+        )
         wait_until(lambda: processes_in(spare))
         run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)
@@ -177,7 +179,9 @@ def test_a_spare_runner_is_in_a_cgroup_already_which_the_next_run_gets_and_none_
         backend.cancel(run_id)
         assert wait_for_end(backend, run_id) is RunState.CANCELLED
         wait_until(lambda: not Path(spare).exists())
-        (other,) = wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
+        (other,) = wait_until(
+            lambda: [path for one in servers.values() for path in one.sort_of_spares(apart=False).cgroups._reported]
+        )
     assert other != spare and not Path(other).exists()
 
 
@@ -189,8 +193,12 @@ def test_a_spare_in_a_cgroup_that_was_promised_to_another_run_is_left_for_that_r
     flow.write_text("import time\ndef main(): time.sleep(100)")
     with going(agent_with(tmp_path / "state", backend, "auto")) as agent:
         servers = agent._own_host._surroundings.fork_servers._servers
-        wait_until(lambda: [path for one in servers.values() for path in one.spare_cgroups._reported])
-        (promised,) = [path for one in servers.values() if (path := one.spare_cgroups.reserve()) is not None]
+        wait_until(
+            lambda: [path for one in servers.values() for path in one.sort_of_spares(apart=False).cgroups._reported]
+        )
+        (promised,) = [
+            path for one in servers.values() if (path := one.sort_of_spares(apart=False).cgroups.reserve()) is not None
+        ]
         spare = wait_until(lambda: processes_in(promised))
         run_id = backend.add_run({"type": "Python", "ref": f"{flow}:main"})
         wait_until(lambda: backend.state(run_id) is RunState.RUNNING)

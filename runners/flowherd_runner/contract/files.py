@@ -72,8 +72,11 @@ SEARCH_FILE = "search.json"
 ACCOUNT_FILE = "account.json"
 #: Errors of the runner itself; empty when there are none.
 RUNNER_ERRORS_FILE = "runner.err"
+#: Directory with the run's own /tmp and /var/tmp, which the flow process makes for a run with a level of isolation;
+#: removed when the run has ended, also if its records are kept.
+PRIVATE_DIRECTORY = "private"
 
-#: All names above except the lock.
+#: All names of files above except the lock.
 CONTENT_FILES = (
     SPEC_FILE,
     STARTED_FILE,

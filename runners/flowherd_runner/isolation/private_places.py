@@ -1,14 +1,16 @@
 """The directories of a run on the disk that take the places of /tmp and /var/tmp: below its run directory.
 
 The flow process makes them before its mounts. When all processes of the run have ended, so have the mounts, and the
-runner removes the directories; the agent does when the runner could not.
+agent removes the directories (flowherd/host/run_remains.py), so that no end waits for it.
 """
 
 import os
 import stat
 from typing import Iterator, List, Optional, Tuple
 
-NAME = "private"
+from flowherd_runner.contract.files import PRIVATE_DIRECTORY
+
+NAME = PRIVATE_DIRECTORY
 TMP = "tmp"
 VAR_TMP = "var-tmp"
 #: Where the file system with what stands in the places of covered paths is mounted first.

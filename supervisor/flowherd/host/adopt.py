@@ -112,6 +112,8 @@ def _complete_records(directory: RunDirectory) -> None:
 
 
 def _was_not_searched(directory: RunDirectory) -> bool:
+    if os.path.lexists(directory.path / files.PRIVATE_DIRECTORY):
+        return True  # what the search clears beside that was not cleared either
     if directory.had(files.SEARCH_FILE):
         return False
     try:

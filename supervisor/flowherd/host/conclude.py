@@ -72,7 +72,7 @@ def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
         _write_notice(run, decided, record or {}, survivors)
         faults.point("after-notice")
         run.exit_status = _exit_status(record or {})
-        run.owes_search = was_not_searched(record)
+        run.owes_search = was_not_searched(record) or run.spec.isolation.wanted
         is_on_disk = record is not None and not survivors and run.phase is not RunPhase.KILLED
         run.finish(decided, started.started_at if started is not None else None, ended_at, is_on_disk=is_on_disk)
         faults.point("after-outbox")
@@ -174,7 +174,8 @@ def _end_tree(run: Run, started: Started | None) -> TreeEnd:
     earlier = started if session is None and started is not None and _is_gone(started) else None
     if earlier is not None and _flow_is_in_session(earlier):
         session, earlier = earlier.pid, None
-    ended = end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes)
+    init_pid = run.init_pid if started is None else started.init_pid
+    ended = end_tree(run.id, runner=run.runner, session=session, known=run.tree.processes, init_pid=init_pid)
     if earlier is None:
         return ended
     found = {one.pid for one in ended.survivors}

@@ -76,6 +76,8 @@ class Run:
         self.cgroup = cgroups.checked_path(spec.cgroup, self.id)
         self.runner: RunnerProcess | None = None
         self.flow_pid: int | None = None
+        #: Pid of the first process of the run's pid namespace; None if it has none, or not yet.
+        self.init_pid: int | None = None
         #: Exit code of the flow process, negative for a signal; None before the end, and if it left none.
         self.exit_status: int | None = None
         self.tree, self.meter = ProcessTree(usage=Usage()), RunMeter()
@@ -160,7 +162,7 @@ class Run:
         """
         if started.boot_id != identity.boot_id() or not is_runner(started.pid, self.id, self.directory.path):
             raise ProcessLookupError(f"process {started.pid} is not the runner of run {self.id}")
-        self.flow_pid = started.flow_pid
+        self.flow_pid, self.init_pid = started.flow_pid, started.init_pid
         self.take_runner(RunnerProcess(started.pid, started.start_ticks))
 
     def find_runner(self) -> None:

@@ -1,19 +1,22 @@
-"""What is left of an ended run beside its files: its runner, which may still be ending, and its cgroup."""
+"""What is left of an ended run beside its records: its runner, which may still be ending, cgroup and private /tmp."""
 
 from __future__ import annotations
 
+import os
 from signal import SIGKILL
 
 from flowherd.host.processes import cgroups
 from flowherd.host.run import Run
+from flowherd.host.store.remove_tree import remove_tree
 from flowherd.host.store.survivors import Survivor, survivor
+from flowherd_runner.contract.files import PRIVATE_DIRECTORY
 
 #: How long a runner that has recorded the end may take to end itself, seconds; usually a millisecond.
 _RUNNER_END_S = 1.0
 
 
 def clear_remains(run: Run) -> list[Survivor]:
-    """See to it that the runner has ended, and clear the cgroup as `clear_cgroup` does. May be called again."""
+    """See to it that the runner has ended, and clear the rest; return what `clear_cgroup` does. May be called again."""
     runner = run.runner
     if runner is not None:
         if not runner.wait(_RUNNER_END_S):
@@ -21,7 +24,9 @@ def clear_remains(run: Run) -> list[Survivor]:
             runner.send(SIGKILL)
             runner.wait(_RUNNER_END_S)
         runner.close()
-    return clear_cgroup(run)
+    left = clear_cgroup(run)
+    _remove_private_directory(run)
+    return left
 
 
 def clear_cgroup(run: Run) -> list[Survivor]:
@@ -30,3 +35,13 @@ def clear_cgroup(run: Run) -> list[Survivor]:
     if strays > len(left):
         run.log.warning("Killed {} processes that were left in the run's cgroup", strays - len(left), action="clear")
     return [found for pid in left if (found := survivor(pid)) is not None]
+
+
+def _remove_private_directory(run: Run) -> None:
+    """Remove what the run had in its own /tmp and /var/tmp; also if its directory is kept."""
+    path = run.directory.path / PRIVATE_DIRECTORY
+    if not os.path.lexists(path):
+        return
+    remains = remove_tree(path)
+    if remains is not None:
+        run.log.warning("Cannot remove {}: {}", path, "; ".join(remains.reasons), action="clear")

@@ -126,7 +126,7 @@ class RunSurroundings:
         for runtime in to_warm(self._runtimes, self._settings.agent.preload, self._package):
             server = self.fork_servers.get(runtime)
             if runtime.interpreter == sys.executable:
-                server.keep_spares()
+                server.keep_spares(apart=self._floor.wanted)
 
     @functools.cached_property
     def fork_servers(self) -> ForkServers:
@@ -156,10 +156,11 @@ class RunSurroundings:
         if self.cgroups is None:
             return None
         try:
-            spares = self.fork_servers.get(runtime_of(spec, self.fork_servers.base_env)).spare_cgroups
+            server = self.fork_servers.get(runtime_of(spec, self.fork_servers.base_env))
         except (AgentStopping, DeployError):  # `start` tries again, and says what is wrong
             reserved = None
         else:
+            spares = server.sort_of_spares(apart=spec.isolation.wanted).cgroups
             reserved = spares.reserve()
         if reserved is not None:
             return RunCgroup(reserved, functools.partial(spares.give_back, reserved))

@@ -74,6 +74,7 @@ def start(intent: Intent, fork_servers: ForkServers, handed_over: HandedOver) ->
             run.take_runner(RunnerProcess(runner.pid, runner.start_ticks))
     if handed is not None:
         run.flow_pid = handed.wait_for_flow(_FLOW_PID_TIMEOUT_S)
+        run.init_pid = handed.init_pid
     run.hand_over()
     handed_over(run, handed)
     for number, warning in enumerate(run.spec.agent.warnings):
@@ -145,7 +146,7 @@ def _hand_over(server: ForkServer, intent: Intent, lock_fd: int) -> HandOver:
     run, intent.give_back = intent.run, None
     if run.cgroup is not None:
         cgroups.create(run.cgroup, run.limits, run.spec.weights.cpu)
-    return server.hand_over(run.directory.path, lock_fd, run.cgroup)
+    return server.hand_over(run.directory.path, lock_fd, run.cgroup, apart=run.spec.isolation.wanted)
 
 
 def _note_how(run: Run, server: ForkServer) -> None:

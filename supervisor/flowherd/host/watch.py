@@ -202,7 +202,7 @@ class Watcher:
                 run.attach(started)
             except ProcessLookupError as error:
                 self._search(run, error)
-        run.flow_pid = started.flow_pid
+        run.flow_pid, run.init_pid = started.flow_pid, started.init_pid
         if run.flow_pid is not None:
             faults.point("before-running")
             run.note_running(run.flow_pid, started.started_at)
@@ -229,7 +229,8 @@ class Watcher:
             return
         runners = {run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None}
         watched = {run_id for run_id, run in living.items() if run.stop is not None or is_limited(run.limits)}
-        before, self._trees = self._trees, self._reader.look(runners, closely=watched)
+        inits = {run.init_pid for run in living.values() if run.init_pid is not None}
+        before, self._trees = self._trees, self._reader.look(runners, closely=watched, inits=inits)
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):
                 run.observe(self._trees[run_id])
@@ -268,6 +269,6 @@ class Watcher:
         run.history.note(KILLED, "by the agent: the runner did not end it in time")
         if run.cgroup is not None:
             cgroups.kill(run.cgroup)
-        end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes)
+        end_tree(run.id, runner=run.runner, session=None, known=run.tree.processes, init_pid=run.init_pid)
         if run.runner is not None:
             run.runner.send(SIGKILL)

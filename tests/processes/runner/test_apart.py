@@ -17,7 +17,7 @@ from tests.support.runner import THREAD_AT_START, ForkServer, Run, interpreters
 from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
 from tests.support.waiting import wait_until
 
-ISOLATION = {"level": "private", "if_missing": "weaker"}
+ISOLATION = {"level": "private"}
 
 #: Starts a process with an empty environment and a session of its own, which is nobody's child.
 DAEMON = """
@@ -49,8 +49,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
     yield from _shared_server(request.param)
 
 
-def start(server: ForkServer, kind: str, target: dict[str, object], **spec: object) -> Run:
-    run = server.prepare(kind, target, isolation=ISOLATION, **spec)
+def start(server: ForkServer, kind: str, target: dict[str, object], *keep: str) -> Run:
+    run = server.prepare(kind, target, isolation={**ISOLATION, "keep": keep})
     if server.prefix:
         (run.directory / "lock").touch(mode=0o600)
         for path in (run.directory, *run.directory.iterdir()):
@@ -66,7 +66,7 @@ def python(server: ForkServer, code: str) -> Run:
     source = server.runs_directory / f"flow{server._requests}.py"
     source.write_text(code)
     source.chmod(0o644)
-    return start(server, "python", {"ref": f"{source}:main"})
+    return start(server, "python", {"ref": f"{source}:main"}, str(source))
 
 
 def found(run: Run) -> dict[str, Any]:

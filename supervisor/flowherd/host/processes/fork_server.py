@@ -27,7 +27,8 @@ from flowherd.host.processes.hand_over import HandOver, StaleForkServer, Started
 from flowherd.host.processes.interpreters import program_of
 from flowherd.host.processes.preloading import Preloading
 from flowherd.host.processes.ready_report import report_ready
-from flowherd.host.processes.spare_cgroups import SpareCgroups, remove_when_empty
+from flowherd.host.processes.spare_cgroups import remove_when_empty
+from flowherd.host.processes.spare_sort import SpareSort
 from flowherd.values import Runtime
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract import faults, files, messages
@@ -47,8 +48,8 @@ class ForkServer:
     """A running fork server.
 
     Raises DeployError if it cannot be started. If it dies later, pending requests fail and it is no longer `alive`; its
-    runners continue. From the first hand-over on, and from `keep_spares`, it keeps that many spare runners,
-    each in a cgroup of its own below `cgroups`.
+    runners continue. From the first hand-over on, and from `keep_spares`, it keeps that many spare runners of the
+    sort that runs need, each in a cgroup of its own below `cgroups`.
     """
 
     def __init__(
@@ -74,10 +75,7 @@ class ForkServer:
         self._requests = 0
         self._gone = False
         self._spares_number = spares
-        self._keeps_spares = False
-        #: Pids of the spare runners that wait for a run.
-        self.spares: tuple[int, ...] = ()
-        self.spare_cgroups = SpareCgroups(cgroups)
+        self._sorts = tuple(SpareSort(cgroups, apart=apart) for apart in (False, True))
         self.preloading = Preloading(runtime.interpreter)
         with theirs:
             self._process = _start(runtime, env, log_file, theirs.fileno(), secrets_fd, self._socket)
@@ -137,15 +135,27 @@ class ForkServer:
         """Whether its runners wait for the word to go on; those of 0.1.0 do not. Waits until it is ready."""
         return bool(self.wait_ready().get("two_steps"))
 
-    def hand_over(self, directory: Path, lock_fd: int, cgroup: Path | None = None) -> HandOver:
+    @property
+    def spares(self) -> tuple[int, ...]:
+        """Pids of the spare runners that wait for a run."""
+        return tuple(pid for sort in self._sorts for pid in sort.pids)
+
+    def sort_of_spares(self, *, apart: bool) -> SpareSort:
+        """Return the spare runners for runs with a level of isolation, or for those without."""
+        return self._sorts[apart]
+
+    def hand_over(self, directory: Path, lock_fd: int, cgroup: Path | None = None, *, apart: bool = False) -> HandOver:
         """Ask for the runner of a run directory and pass it the locked descriptor, which the caller must still close.
 
-        Waits until the modules are imported, and not for the answer. `cgroup` is that of the run.
+        Waits until the modules are imported, and not for the answer. `cgroup` is that of the run; `apart` says that it
+        has a level of isolation.
 
         Raises DeployError. The runner may then have been started nevertheless; if so, it holds the lock. If the fork
         server is not `alive` afterwards, another one may be asked once it is clear that no runner was started.
         """
-        self.wait_ready(directory.name)
+        ready = self.wait_ready(directory.name)
+        if apart and not ready.get("apart"):
+            raise DeployError(f"the fork server (pid {self.pid}) is of an earlier release, which keeps no run apart")
         answer: Future[StartedRunner] = Future()
         with self._sending:
             self._requests += 1
@@ -158,6 +168,8 @@ class ForkServer:
             message = {"op": "start", "request": request, "directory": str(directory), "if_fresh": True}
             if cgroup is not None:
                 message["cgroup"] = str(cgroup)
+            if apart:
+                message["apart"] = True
             self._send(message, [lock_fd, *([theirs.fileno()] if theirs is not None else [])])
             faults.point("after-start-request")
         except OSError as error:
@@ -166,21 +178,29 @@ class ForkServer:
         finally:
             if theirs is not None:
                 theirs.close()
-        self.keep_spares()
+        self.keep_spares(apart=apart)
         return handed
 
-    def keep_spares(self) -> None:
-        """Have it keep spare runners, once it is ready; one of an earlier release keeps none."""
-        if self._spares_number and not self._keeps_spares:
-            self._keeps_spares = True
-            if self.is_ready:
-                self._ask_for_spares()
+    def keep_spares(self, *, apart: bool = False) -> None:
+        """Have it keep spare runners for runs with or without a level of isolation, once it is ready.
 
-    def _ask_for_spares(self) -> None:
-        if self.two_steps:
+        One of an earlier release keeps none.
+        """
+        sort, other = self._sorts[apart], self._sorts[not apart]
+        sort.used_s = time.monotonic()
+        if not self._spares_number:
+            return
+        changed = [*([] if sort.wanted else [sort]), *([other] if other.is_unused else [])]
+        sort.wanted, other.wanted = True, other.wanted and not other.is_unused
+        for one in changed:
+            if self.is_ready:
+                self._ask_for_spares(one)
+
+    def _ask_for_spares(self, sort: SpareSort) -> None:
+        ready = self.wait_ready()
+        if ready.get("two_steps") and (ready.get("apart") or not sort.apart):
             with contextlib.suppress(OSError):  # its end is noticed elsewhere
-                below = {} if self.spare_cgroups.parent is None else {"cgroups": str(self.spare_cgroups.parent)}
-                self._send({"op": "spares", "number": self._spares_number, **below})
+                self._send(sort.request(self._spares_number))
 
     def _send(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send a message with descriptors. Raises OSError; a socket that refuses a message stays broken."""
@@ -221,7 +241,7 @@ class ForkServer:
                 self._take(messages.decode_message(data))
             except (ValueError, KeyError, TypeError) as error:
                 logger.warning("Ignoring an invalid message from the fork server: {}", error, pid=self.pid)
-        self.spares, left = (), self.spare_cgroups.note(())
+        left = [cgroup for sort in self._sorts for cgroup in sort.note({})]
         self._gone = True  # before the failed requests below are retried, which look at `alive`
         gone = ConnectionError(f"the fork server (pid {self.pid}) has ended")
         self.preloading.fail(gone)
@@ -246,8 +266,8 @@ class ForkServer:
         elif operation == "stale":
             self.changed_file = str(message["file"])
         elif operation == "spares":
-            self.spares = tuple(map(int, message["pids"]))
-            self.spare_cgroups.note(tuple(map(str, message.get("cgroups", ()))))
+            for sort in self._sorts:
+                sort.note(message)
         elif operation in ("started", "refused"):
             waiting = self._waiting.get(message["request"])
             if waiting is None:
@@ -262,8 +282,9 @@ class ForkServer:
         report_ready(self.runtime, message, self._reported)
         self.used_s = time.monotonic()
         self.preloading.finish(message)
-        if self._keeps_spares and self.is_ready:  # not if the wait for it was given up meanwhile
-            self._ask_for_spares()
+        for sort in self._sorts:
+            if sort.wanted and self.is_ready:  # not if the wait for it was given up meanwhile
+                self._ask_for_spares(sort)
 
 
 def _start(

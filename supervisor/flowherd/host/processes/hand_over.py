@@ -55,6 +55,8 @@ class HandOver:
         self._since_s = time.monotonic()
         #: Pid of the flow process; None until the runner has named it.
         self.flow_pid: int | None = None
+        #: Pid of the first process of the run's pid namespace; None without one, or until the runner has named it.
+        self.init_pid: int | None = None
         #: Whether the runner has ended, or has said that the start is recorded.
         self.is_over = channel is None
 
@@ -163,7 +165,7 @@ class HandOver:
             except OSError:
                 data = b""
             hint = _hint(data) if data else {}
-            self.flow_pid = hint.get("flow_pid", self.flow_pid)
+            self.flow_pid, self.init_pid = hint.get("flow_pid", self.flow_pid), hint.get("init_pid", self.init_pid)
             self.is_over = not data or "started" in hint
 
 

@@ -29,9 +29,16 @@ class TreeEnd:
 
 
 def end_tree(
-    run_id: str, *, runner: RunnerProcess | None, session: int | None, known: Iterable[psutil.Process] = ()
+    run_id: str,
+    *,
+    runner: RunnerProcess | None,
+    session: int | None,
+    known: Iterable[psutil.Process] = (),
+    init_pid: int | None = None,
 ) -> TreeEnd:
     """Kill all processes of the run except the runner itself; then look for those that still live.
+
+    The init process of the run's pid namespace, `init_pid`, is left to the kernel, which ends it with the runner.
 
     A process belongs to the run if it is below the living `runner`, is in session `session`, has the run's tracking
     variable, or is in `known`, the processes seen below the runner earlier. Give `session` only right after the
@@ -44,7 +51,7 @@ def end_tree(
     deadline_s = time.monotonic() + _DEADLINE_S
     pending = {process.pid: process for process in known}
     while True:
-        found = _members(run_id, runner, session, pending)
+        found = [one for one in _members(run_id, runner, session, pending) if one.pid != init_pid]
         members = [process for process in found if process not in refused]
         if not members or time.monotonic() >= deadline_s:
             break

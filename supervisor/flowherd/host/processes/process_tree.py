@@ -1,7 +1,8 @@
 """Finds the processes that belong to each run, and what they use.
 
 The runner is a sub-reaper, so everything that its flow starts stays below it, even after a double fork or in a session
-of its own (prctl(2), PR_SET_CHILD_SUBREAPER).
+of its own (prctl(2), PR_SET_CHILD_SUBREAPER). In a run with a pid namespace the namespace's init process, a child of
+the runner, has that part. It is flowherd's own, so it is given as one of `inits` and left out of trees.
 
 Two ways lead down from a runner. A pass over the process table (`look`) costs the same for one run and for many, and
 grows with the host. `TreeReader` follows the lists of children that the kernel keeps for each thread (proc(5),
@@ -88,12 +89,14 @@ class TreeReader:
         self._slept: Counter[str] = Counter()
         self._looks = 0
 
-    def look(self, runners: Mapping[str, int], closely: Container[str] = ()) -> dict[str, ProcessTree]:
+    def look(
+        self, runners: Mapping[str, int], closely: Container[str] = (), inits: Container[int] = ()
+    ) -> dict[str, ProcessTree]:
         """Return the trees below these runners, as the function `look` does; never older ones of runs in `closely`."""
         if not self._lists_children or time.monotonic() >= self._next_full_pass_s:
             self._next_full_pass_s = time.monotonic() + _FULL_PASS_S
             self._last = {}
-            return look(runners)
+            return look(runners, inits)
         self._looks += 1
         looks: dict[str, _Look] = {}
         slept: Counter[str] = Counter()
@@ -105,12 +108,12 @@ class TreeReader:
                 looks[run_id] = last
                 slept[run_id] = count + 1
             else:
-                looks[run_id] = _look_below(runner)
+                looks[run_id] = _look_below(runner, inits)
         self._last, self._slept = looks, slept
         return {run_id: last.tree for run_id, last in looks.items()}
 
 
-def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
+def look(runners: Mapping[str, int], inits: Container[int] = ()) -> dict[str, ProcessTree]:
     """Return the trees below these runners (run id to pid), from one pass; a run without processes has an empty tree.
 
     Memory is the sum of resident sets, which counts shared pages once for each process: cheap, and never too low.
@@ -123,7 +126,10 @@ def look(runners: Mapping[str, int]) -> dict[str, ProcessTree]:
         if status is not None:
             table[status.pid] = status
             children.setdefault(status.parent, []).append(status.pid)
-    return {run_id: _tree(table[pid] for pid in _below(runner, children)) for run_id, runner in runners.items()}
+    return {
+        run_id: _tree(table[pid] for pid in _below(runner, children) if pid not in inits)
+        for run_id, runner in runners.items()
+    }
 
 
 def has_children_lists() -> bool:
@@ -223,7 +229,7 @@ def _have_slept(run_times: Mapping[str, bytes]) -> bool:
     return bool(run_times) and all(_content(path) == content for path, content in run_times.items())
 
 
-def _look_below(runner: int) -> _Look:
+def _look_below(runner: int, inits: Container[int]) -> _Look:
     """Look at the processes below the runner, by the lists of children."""
     found: dict[int, ProcessStatus] = {}
     run_times: dict[str, bytes] = {}
@@ -231,11 +237,15 @@ def _look_below(runner: int) -> _Look:
     todo = [(child, runner) for child in _children(runner, _threads(runner))]
     while todo:
         pid, parent = todo.pop()
+        if pid in inits and parent == runner:
+            todo += [(child, pid) for child in _children(pid, [pid])]
+            continue
         path = f"/proc/{pid}/schedstat"
         run_time = _content(path)
         status = status_of(pid)
-        # A process of another parent got the pid meanwhile, unless the runner has adopted this one.
-        if status is None or status.parent not in (parent, runner) or pid in found:
+        # A process of another parent got the pid meanwhile, unless this one was adopted.
+        is_adopted = status is not None and (status.parent == runner or status.parent in inits)
+        if status is None or not (status.parent == parent or is_adopted) or pid in found:
             is_certain = False
             continue
         threads = _threads(pid) if status.threads > 1 else [] if status.is_zombie else [pid]

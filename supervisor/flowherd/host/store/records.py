@@ -36,6 +36,11 @@ class Started:
     #: What keeps the run apart, as its flow process has found it in force; None for a run without a level.
     isolation: InForce | None = None
 
+    @property
+    def init_pid(self) -> int | None:
+        """Pid of the first process of the run's pid namespace; None without one."""
+        return None if self.isolation is None else self.isolation.init_pid
+
 
 def started_from_json(record: Mapping[str, Any]) -> Started:
     """Return what the file `started` says. Raises KeyError or TypeError when it is damaged."""
