@@ -9,7 +9,7 @@ import os
 import pwd
 import socket
 import sys
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from flowherd_runner import PACKAGE_DIRECTORY
 from flowherd_runner.contract.files import SPEC_FILE
@@ -36,7 +36,10 @@ class _Lack(NamedTuple):
 
 
 class Enclosure:
-    """What keeps one flow process apart. `apart` says whether its runner has made a pid namespace for it."""
+    """What keeps one flow process apart. `apart` says whether its runner has made a pid namespace for it.
+
+    Raises NotStarted if it does not.
+    """
 
     def __init__(
         self,
@@ -47,10 +50,11 @@ class Enclosure:
         user: Optional[pwd.struct_passwd],
     ) -> None:
         self._asked = spec.isolation
-        self._spec = spec
         self._directory = directory
         self._runner_pid = runner_pid
-        self._apart = apart or Apart(None, "its runner was started without one")
+        if apart is None:  # by a fork server that was not told of it
+            raise NotStarted("the run is to be kept apart, and its runner was started without a namespace for it")
+        self._apart = apart
         self._owner = (user.pw_uid, user.pw_gid) if user is not None else None
         self._home = user.pw_dir if user is not None else os.path.expanduser("~")
         self._is_root = (user.pw_uid if user is not None else os.geteuid()) == 0
@@ -59,6 +63,8 @@ class Enclosure:
         self._has_mounts = False
         #: What the run may change at the level "sealed".
         self._writable: Tuple[str, ...] = ()
+        #: What covered paths stood for before.
+        self._covered: Mapping[str, Tuple[int, int]] = {}
         #: Set in the run's environment unless it says something else.
         self.variables = {"XDG_RUNTIME_DIR": "/tmp/runtime-{}".format(self._owner[0] if self._owner else os.geteuid())}
 
@@ -100,7 +106,7 @@ class Enclosure:
         level, network = self._level(), self._network()
         attempts: List[proof.Attempt] = []
         if level != NONE:
-            attempts += proof.of_covers(os.path.join(self._directory, SPEC_FILE), (self._directory,))
+            attempts += proof.of_covers(os.path.join(self._directory, SPEC_FILE), self._covered)
             attempts += proof.of_processes(self._runner_pid)
         if level == SEALED:
             attempts += proof.of_writing(self._read_only())
@@ -122,8 +128,8 @@ class Enclosure:
             is_own=is_own,
             covered=(*self._asked.covered, self._directory),
             hidden=(*self._asked.hide, *ways_out(self._home)),
-            keep=(*self._asked.keep, *_interpreter(), *STAYING),
-            needed=(*self._spec.import_paths, *self._asked.write),
+            keep=self._asked.keep,
+            trusted=(*_interpreter(), *STAYING),
             write=self._write_list(working_dir, is_own),
             is_root=self._is_root,
             owner=self._owner,
@@ -137,7 +143,7 @@ class Enclosure:
         except OSError as error:
             text = "the run cannot be kept apart ({}): {}: {}"
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
-        self._writable = tuple(mounts.writable)
+        self._writable, self._covered = tuple(mounts.writable), mounts.covered
 
     def _write_list(self, working_dir: str, is_own: bool) -> Optional[Tuple[str, ...]]:
         """Return what can be changed; None if everything can."""

@@ -15,6 +15,7 @@ from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mo
 from flowherd_runner.isolation.read_only import Writable, restrict_writing
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from flowherd_runner.isolation.system_places import steps, writable_places
+from flowherd_runner.osapi import file_identity
 
 #: Flags of file systems that hold nothing that could give a privilege.
 _PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
@@ -46,10 +47,10 @@ class Wanted(NamedTuple):
     covered: Tuple[str, ...]
     #: Nothing below these can be seen, except what is in `keep`.
     hidden: Tuple[str, ...]
-    #: Stay reachable; named by the agent.
+    #: Stay reachable; named by the agent, which has followed all links.
     keep: Tuple[str, ...]
-    #: Stay reachable if they lie in /tmp or the like; named by the flow.
-    needed: Tuple[str, ...]
+    #: The same, for the interpreter's and the system's own places, wherever links lead.
+    trusted: Tuple[str, ...]
     #: Can be changed although the rest cannot; None: everything can.
     write: Optional[Tuple[str, ...]]
     #: Whether the run's processes are root's.
@@ -88,6 +89,8 @@ class Mounts:
         self._replacing: Dict[str, Optional[_Opened]] = {}
         #: Real paths that can be changed, as the run and Landlock may use them.
         self.writable: List[str] = []
+        #: What each covered path stood for before: device and inode.
+        self.covered: Dict[str, Tuple[int, int]] = {}
 
     def carry_out(self) -> None:
         """Do all of it, and enter the working directory if it can be entered.
@@ -104,6 +107,7 @@ class Mounts:
             self._open_replacing(places)
             layers = self._layers()
             kept = self._kept(layers, working_dir)
+            self.covered = {path: file_identity(one.fd) or (0, 0) for path, one in layers.items()}
             writable = self._writable()
             self._make_scaffold(os.path.join(places, private_places.COVERS))
             for what, step in steps(self._table, self._wanted.is_root):
@@ -165,15 +169,17 @@ class Mounts:
         """Return what stays reachable, by the path at which it is. Raises CannotStart."""
         covered, hidden = self._places(self._wanted.covered), self._places(self._wanted.hidden)
         found: Dict[str, _Opened] = {}
+        for path in self._wanted.trusted:
+            self._keep(path, covered, layers, found, links=True)
         for path in self._wanted.keep:
-            self._keep(path, covered, hidden, layers, found)
-        for path in (*self._wanted.needed, *(self._wanted.write or ())):
+            self._keep(path, covered, layers, found)
+        for path in self._wanted.write or ():
             if path != self._wanted.working_dir:
-                self._keep(path, (*covered, *hidden), (), layers, found)
+                self._keep(path, (*covered, *hidden), layers, found)
         if self._wanted.is_own and working_dir is not None:
             found[working_dir.path] = working_dir
         else:
-            self._keep(self._wanted.working_dir, (*covered, *hidden), (), layers, found)
+            self._keep(self._wanted.working_dir, (*covered, *hidden), layers, found)
         return found
 
     def _places(self, paths: Tuple[str, ...]) -> Tuple[str, ...]:
@@ -185,28 +191,30 @@ class Mounts:
         self,
         path: str,
         covered: Tuple[str, ...],
-        uncovering: Tuple[str, ...],
         layers: Dict[str, _Opened],
         found: Dict[str, _Opened],
+        links: bool = False,
     ) -> None:
         """Add to `found` what must be attached for `path` to stay reachable. Raises CannotStart.
 
-        It may not lie in `covered`, and in `uncovering` only if it is no link: who named it knew the path, and not
-        where it leads by now.
+        It may not lie in `covered`. Without `links` it may not lead through a link to something in a layer either: an
+        earlier run could have put the link there.
         """
         one = self._open(path)
         if one is None:
             return
         plain = os.path.normpath(path)
-        for conflict in conflicts((one.path,), covered if one.path == plain else (*covered, *uncovering)):
+        for conflict in conflicts((one.path,), covered):
             text = "the run needs {}, which is in {}, and that is covered: use a place outside of it"
             raise CannotStart(text.format(path, conflict.covered))
-        for place in {plain, one.path}:
-            if place in layers:
-                text = "the run needs {}, in whose place it has another one: use a directory in it, or another place"
-                raise CannotStart(text.format(path))
-            if any(is_inside(place, layer) for layer in layers):
-                found[place] = one
+        if one.path in layers or plain in layers:
+            text = "the run needs {}, in whose place it has another one: use a directory in it, or another place"
+            raise CannotStart(text.format(path))
+        inside = [place for place in (plain, one.path) if any(is_inside(place, layer) for layer in layers)]
+        if one.path in inside and one.path != plain and not links:
+            text = "the run needs {}, which leads to {}: name that, or use a place that stays reachable"
+            raise CannotStart(text.format(path, one.path))
+        found.update((place, one) for place in inside)
 
     def _writable(self) -> List[_Opened]:
         """Return what can be changed although the rest cannot."""

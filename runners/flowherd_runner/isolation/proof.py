@@ -3,14 +3,19 @@
 import errno
 import os
 import socket
-from typing import Callable, Iterable, Iterator, NamedTuple, Tuple
+import time
+from functools import partial
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Tuple
 
 #: A documentation address (RFC 5737), which no host has.
 _NOWHERE = ("192.0.2.1", 9)
+#: How long the first process of the namespace may take to shut itself off, and how often to look, seconds.
+_READY_S = 10.0
+_LOOK_S = 0.001
 
 
 class Attempt(NamedTuple):
-    """One thing to try: what its failing shows, and what is wrong when it succeeds."""
+    """One thing to try: what its failing shows, or nothing yet, and what is wrong when it succeeds."""
 
     proves: str
     otherwise: str
@@ -28,23 +33,21 @@ def prove(attempts: Iterable[Attempt]) -> Tuple[str, ...]:
     for attempt in attempts:
         if attempt.succeeds():
             raise Broken(attempt.otherwise)
-        shown.append(attempt.proves)
+        if attempt.proves:
+            shown.append(attempt.proves)
     return tuple(shown)
 
 
-def of_covers(spec_file: str, covered: Iterable[str]) -> Iterator[Attempt]:
-    """Yield the attempts to see what is flowherd's."""
+def of_covers(spec_file: str, covered: Mapping[str, Tuple[int, int]]) -> Iterator[Attempt]:
+    """Yield the attempts to see what is covered; with each path comes what it stood for before (device, inode)."""
     yield Attempt(
         "its own spec.json cannot be opened",
         "{} can be opened".format(spec_file),
         lambda: _can_open(spec_file, os.O_RDONLY) or _can_open(spec_file, os.O_WRONLY),
     )
-    for path in covered:
-        yield Attempt(
-            "nothing can be made in {}".format(path),
-            "a file can be made in {}".format(path),
-            lambda path=path: _can_make_in(path),  # type: ignore[misc]
-        )
+    for path, identity in covered.items():
+        yield Attempt("", "{} can be seen".format(path), partial(_is, path, identity))
+    yield Attempt("nothing of {} covered places can be seen".format(len(covered)), "", lambda: False)
 
 
 def of_processes(runner_pid: int) -> Iterator[Attempt]:
@@ -57,18 +60,16 @@ def of_processes(runner_pid: int) -> Iterator[Attempt]:
     yield Attempt(
         "the host cannot be seen through its first process",
         "/proc/1/root leads out of the run",
-        lambda: _can_open("/proc/1/root/.", os.O_RDONLY | os.O_DIRECTORY),
+        _can_look_through_first,
     )
 
 
 def of_writing(directories: Iterable[str]) -> Iterator[Attempt]:
     """Yield the attempts to change what is read-only."""
-    for path in directories:
-        yield Attempt(
-            "{} cannot be changed".format(path),
-            "a file can be made in {}".format(path),
-            lambda path=path: _can_make_in(path),  # type: ignore[misc]
-        )
+    paths = list(directories)
+    for path in paths:
+        yield Attempt("", "a file can be made in {}".format(path), partial(_can_make_in, path))
+    yield Attempt("{} cannot be changed".format(", ".join(paths)), "", lambda: False)
 
 
 def of_network() -> Iterator[Attempt]:
@@ -84,6 +85,14 @@ def _can_open(path: str, flags: int) -> bool:
     return True
 
 
+def _is(path: str, identity: Tuple[int, int]) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == identity
+
+
 def _can_make_in(path: str) -> bool:
     """Whether a file can be made in the directory; it has no name, and is gone at once (O_TMPFILE, open(2))."""
     try:
@@ -91,6 +100,16 @@ def _can_make_in(path: str) -> bool:
     except OSError as error:
         return error.errno == errno.EOPNOTSUPP  # it is the file system alone that does not know such files
     return True
+
+
+def _can_look_through_first() -> bool:
+    """Whether the root directory of the first process can be entered, also once that has shut itself off."""
+    deadline_s = time.monotonic() + _READY_S
+    while _can_open("/proc/1/root/.", os.O_RDONLY | os.O_DIRECTORY):
+        if time.monotonic() > deadline_s:
+            return True
+        time.sleep(_LOOK_S)
+    return False
 
 
 def _can_signal(pid: int) -> bool:
