@@ -4,6 +4,7 @@
     python /path/to/flowherd_runner/boot.py runner --directory DIRECTORY --lock-fd N
     python /path/to/flowherd_runner/boot.py here --directory DIRECTORY
     python /path/to/flowherd_runner/boot.py check --directory DIRECTORY --fd N
+    python /path/to/flowherd_runner/boot.py isolation --directory DIRECTORY --fd N
 
 Nothing of flowherd is installed in that interpreter, and the directory that holds this package may be the agent's own
 site-packages. So the package is loaded from the directory of this file, and nothing is put on sys.path. Only this file

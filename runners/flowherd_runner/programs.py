@@ -21,7 +21,8 @@ usage: boot.py forkserver --fd N [--secrets-fd N] [--preload MODULE]...
        boot.py runner --directory DIRECTORY --lock-fd N [--go-fd N] [--secrets-fd N] [--apart 1]
        boot.py here --directory DIRECTORY
        boot.py check --directory DIRECTORY --fd N
-The child side of flowherd; started by its agent, the last two by its commands. N is a descriptor:
+       boot.py isolation --directory DIRECTORY --fd N
+The child side of flowherd; started by its agent, the last three by its commands too. N is a descriptor:
 this end of a SOCK_SEQPACKET pair, the run's lock, the socket on which the agent says that the run
 is to be started, the file with the agent's credentials, or what is written to. --apart 1: its
 processes get a pid namespace.
@@ -32,6 +33,7 @@ _OPTIONS = {
     "runner": {"--directory": False, "--lock-fd": True, "--go-fd": True, "--secrets-fd": True, "--apart": True},
     "here": {"--directory": False},
     "check": {"--directory": False, "--fd": True},
+    "isolation": {"--directory": False, "--fd": True},
 }
 _OPTIONAL = ("--preload", "--go-fd", "--secrets-fd", "--apart")
 #: Programs whose memory no other process of this user may read; the others become the user's own code.
@@ -51,6 +53,10 @@ def run_program(arguments: List[str]) -> NoReturn:
             serve(int(options["--fd"][-1]), options["--preload"])
         if program in ("here", "check"):
             _without_runner(program, options)
+        if program == "isolation":
+            from flowherd_runner.isolation.trial import try_all  # no runner needs it
+
+            try_all(options["--directory"][-1], int(options["--fd"][-1]))
         lock_fd, go_fd = int(options["--lock-fd"][-1]), _number(options, "--go-fd")
         newborn = be_born(kept_fds={}, apart=options["--apart"][-1:] == ["1"])
         os._exit(run(options["--directory"][-1], lock_fd, go_fd, newborn))

@@ -48,7 +48,7 @@ from flowherd_runner.process_mark import mark_runner
 from flowherd_runner.run_processes import RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
 from flowherd_runner.secret_values import Rules
-from flowherd_runner.start_record import start_record
+from flowherd_runner.start_record import note_isolation, start_record
 from flowherd_runner.stopping import TERMINATE, Stopper
 
 #: How long to read output that is still on its way when all processes have ended, seconds.
@@ -147,6 +147,7 @@ class Runner:
             self._agent_fd = go_fd
         # Only now, so that the user's code need not wait for it; nothing is read from the pipes before.
         self._note_intent()
+        note_isolation(found.record, self._spec.isolation, self._journal.notice)
         secrets = RunSecrets(self._mask, self._journal, Rules(self._spec.mask, self._spec.unmask))
         secrets.begin(prepared)
         in_fork = isinstance(self._kind, Kind) and self._kind.in_fork

@@ -1,9 +1,10 @@
 """The file `started`: who the runner is, and what is certain before any of the user's code runs (contract/files.py)."""
 
 import os
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from flowherd_runner.contract.identity import boot_id, own_start_ticks
+from flowherd_runner.contract.isolation import NONE, Isolation, in_force_of, in_words
 from flowherd_runner.contract.oom import oom_count
 
 
@@ -19,3 +20,10 @@ def start_record(flow_pid: int, started_at: str, isolation: Optional[Dict[str, A
         "oom_kills": of_host.kills if of_host is not None else None,
     }
     return record if isolation is None else dict(record, isolation=isolation)
+
+
+def note_isolation(record: Optional[Dict[str, Any]], asked: Isolation, notice: Callable[[str, bool], None]) -> None:
+    """Give the first line of the run's log to `notice`: what keeps it apart. A run that was refused has none."""
+    found = in_force_of(record)
+    if record is not None and (found.level != NONE or asked.if_missing == "weaker"):
+        notice(in_words(found), found.level != found.asked)

@@ -127,6 +127,7 @@ class Host(HostReload):
                 return
             logger.debug("State directory {}", self._state.path)
             self._surroundings.check_runtimes()
+            self._surroundings.check_isolation()
             adopted = adopt_runs(self._state, self._retention, self._courier.wake_soon)
             for intent in adopted.intents:
                 self._unstarted.add(intent)

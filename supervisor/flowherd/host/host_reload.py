@@ -40,8 +40,12 @@ class HostReload(HostViews):
         raise NotImplementedError
 
     def reload(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
-        """Use these settings for runs that start from now on. Refuses runtimes whose interpreter cannot serve."""
-        refused: dict[str, str] = {}
+        """Use these settings for runs that start from now on.
+
+        Refuses runtimes whose interpreter cannot serve, and isolation that this host does not give.
+        """
+        refused = self._refused_isolation(loaded, changed)
+        loaded = taking_over(loaded, self._loaded, refused) if refused else loaded
         try:
             self._surroundings.use(loaded.settings, changed)
         except ConfigurationError as error:
@@ -62,3 +66,12 @@ class HostReload(HostViews):
         if self._opened and not {"runtimes", "agent.preload"}.isdisjoint({*changed} - {*refused}):
             self._surroundings.warm_again()
         return refused
+
+    def _refused_isolation(self, loaded: LoadedSettings, changed: Collection[str]) -> dict[str, str]:
+        names = [name for name in changed if name.startswith("runs.isolation.")]
+        try:
+            if names:
+                self._surroundings.check_isolation(loaded.settings)
+        except ConfigurationError as error:
+            return dict.fromkeys(names, str(error))
+        return {}

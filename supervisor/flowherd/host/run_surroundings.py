@@ -34,6 +34,7 @@ from flowherd.engines.variables import Variables, merged, removed
 from flowherd.errors import AgentStopping, ConfigurationError, DeployError
 from flowherd.host.intent import RunCgroup
 from flowherd.host.isolation_floor import floor_of
+from flowherd.host.isolation_trial import check_isolation
 from flowherd.host.processes import cgroups
 from flowherd.host.processes.fork_server_pool import ForkServers
 from flowherd.host.processes.interpreters import end_questions
@@ -105,6 +106,14 @@ class RunSurroundings:
         """Start each interpreter of the settings once. Raises ConfigurationError when one cannot serve."""
         for warning in warnings_at_start(self._package, self._runtimes):
             logger.warning("{}", warning)
+
+    def check_isolation(self, settings: Settings | None = None) -> None:
+        """Try what these settings (None: the present ones) ask for to keep all runs apart, if that is anything.
+
+        Raises ConfigurationError if this host does not give it.
+        """
+        floor = self._floor if settings is None else floor_of(settings, self._loaded, os.environ)
+        check_isolation(floor, self._loaded.paths.state_dir)
 
     def use(self, settings: Settings, changed: Collection[str]) -> None:
         """Use these settings, of which `changed` differ, for runs that start from now on.

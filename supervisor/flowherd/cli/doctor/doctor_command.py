@@ -75,6 +75,7 @@ def _findings(loaded: LoadedSettings, *supervised: Any) -> Iterator[Finding]:
         check_cgroup,
         check_fork_servers,
         check_host,
+        check_isolation,
         check_notifications,
         check_supervisord,
         check_work_pool,
@@ -102,6 +103,7 @@ def _findings(loaded: LoadedSettings, *supervised: Any) -> Iterator[Finding]:
     yield from check_host.check_limits(pid)
     yield from check_host.check_kernel()
     yield check_cgroup.check_cgroup(pid)
+    yield from check_isolation.check_isolation(loaded)
     yield from check_notifications.check_notifications(loaded)
 
 

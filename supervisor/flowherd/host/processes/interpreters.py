@@ -70,7 +70,7 @@ def ask(interpreter: str, env: Mapping[str, str], package: str | None = None) ->
     """
     program = program_of(interpreter)
     try:
-        output = _output_of([program, "-c", _QUESTION, package or ""], env)
+        output = output_of([program, "-c", _QUESTION, package or ""], env)
         answer = json.loads(output.splitlines()[-1])
         first, second, third = answer["version"]
     except subprocess.CalledProcessError as error:
@@ -97,7 +97,7 @@ def end_questions() -> None:
         process.kill()
 
 
-def _output_of(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
+def output_of(argv: Sequence[str], env: Mapping[str, str]) -> bytes:
     """Run a program and return what it prints. Raises OSError, and what subprocess.run(check=True) raises."""
     with start_program(argv, env=env, output=subprocess.PIPE) as process:
         _ASKED.add(process)
