@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowherd.cli import exit_codes
+from flowherd.cli import exit_codes, isolation_options  # noqa: F401 - its options override settings too
 from flowherd.cli.failures import CommandError
 from flowherd.cli.options import FLAGS, OnStopChoice, require_work_pool, setting_overrides, settings_from
 from flowherd.config.catalogue import SETTINGS
@@ -30,6 +30,13 @@ def test_options_become_values_of_their_settings(tmp_path: Path, monkeypatch: py
         "agent.on_stop": "drain",
         "agent.hostname_label": False,
     }
+
+
+def test_the_options_of_isolation_are_the_floor_of_an_agent() -> None:
+    loaded = settings_from(isolation="sealed", network="none")
+    assert (loaded.settings.runs.isolation.level, loaded.settings.runs.isolation.network) == ("sealed", "none")
+    with pytest.raises(ConfigurationError, match=r"from --isolation cannot be used: .*'none', 'private' or 'sealed'"):
+        settings_from(isolation="much")
 
 
 def test_an_option_that_is_not_given_overrides_nothing() -> None:
