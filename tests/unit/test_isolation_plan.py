@@ -124,7 +124,9 @@ class TestSpec:
         found = planned({}, floor, storage, import_paths=[f"{tmp_path}/lib"])
         assert found.isolation.floor == "private"
         assert found.isolation.covered == (f"{tmp_path}/home",)
-        assert {str(code), f"{tmp_path}/lib", str(Path(sys.prefix).resolve())} <= set(found.isolation.keep)
+        assert {str(code), str(tmp_path), f"{tmp_path}/lib", str(Path(sys.prefix).resolve())} <= set(
+            found.isolation.keep
+        )
         assert parse_spec(json.loads(json.dumps(spec_to_json(found)))).isolation == found.isolation
 
     def test_the_agents_temporary_directory_is_not_the_runs(self) -> None:

@@ -79,10 +79,18 @@ def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, 
     if engine.kind_file is not None:
         places.append(str(engine.kind_file.parent))
     hidden = real_paths(defaults.isolation.hide)
-    of_flow = spec.env.get("PYTHONPATH", "").split(os.pathsep)
-    named = real_paths(path for path in of_flow if path.startswith("/"))
-    own = real_paths([*places, *defaults.absolute_import_paths, *_own_code(spec)])
-    return tuple(dict.fromkeys([*own, *(path for path in named if place_of(path, hidden) is None)]))
+    paths = (path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path.startswith("/"))
+    named = real_paths([*_own_code(spec), *_beside(spec), *paths])
+    of_flow = [
+        path
+        for path in named
+        if _is_below(path, _REPLACED) and place_of(path, hidden) is None and not _socket_below(path)
+    ]
+    return tuple(dict.fromkeys([*real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
+
+
+def _is_below(path: str, places: Sequence[str]) -> bool:
+    return path not in places and place_of(path, places) is not None
 
 
 def _environment_of(interpreter: str | None) -> Iterator[str]:
@@ -97,9 +105,21 @@ def _environment_of(interpreter: str | None) -> Iterator[str]:
     yield interpreter
 
 
+def _file_of(spec: RunSpec) -> str:
+    """Return the file of a Python flow; empty, or the name of a module, if there is none."""
+    ref = str(spec.target.get("ref") or "")
+    return ref.rpartition(":")[0] or ref
+
+
+def _beside(spec: RunSpec) -> Iterator[str]:
+    """Yield the directory of the flow's file, from which it imports."""
+    if (file := _file_of(spec)).startswith("/"):
+        yield str(Path(file).parent)
+
+
 def _own_code(spec: RunSpec) -> Iterator[str]:
     """Yield the flow's file, and the files that a command names."""
-    words = [str(spec.target.get("ref") or "").rpartition(":")[0] or str(spec.target.get("ref") or "")]
+    words = [_file_of(spec)]
     argv = spec.target.get("argv")
     if isinstance(argv, (list, tuple)):
         words += map(str, argv)
