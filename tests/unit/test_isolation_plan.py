@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import Any
@@ -148,18 +150,33 @@ class TestSpec:
         with pytest.raises(UnsupportedStorage, match=r"its interpreter, .* is in"):
             planned({**PRIVATE, "interpreter": str(program)}, Isolation(covered=(str(tmp_path),)))
 
-    def test_a_flow_cannot_have_shown_what_the_agent_hides(self, tmp_path: Path) -> None:
+    def test_a_flow_cannot_have_shown_what_is_hidden(self, tmp_path: Path) -> None:
         floor = Isolation(level="private", hide=(str(tmp_path),))
         script = tmp_path / "script.sh"
         script.touch()
-        with pytest.raises(UnsupportedStorage, match="which this agent hides"):
+        with pytest.raises(UnsupportedStorage, match=r"its working directory, .* which is hidden"):
             planned({"working_dir": f"{tmp_path}/x"}, floor)
-        with pytest.raises(UnsupportedStorage, match=r"its code, .*script\.sh.* which this agent hides"):
+        with pytest.raises(UnsupportedStorage, match=r"its code, .*script\.sh.* which is hidden"):
             planned({}, floor, {"type": "Command", "argv": ["bash", str(script)]})
-        found = planned({"env": {"PYTHONPATH": f"{tmp_path}/lib:/srv/lib"}}, floor).isolation
-        assert "/srv/lib" in found.keep and f"{tmp_path}/lib" not in found.keep
-        mine = {"isolation": {"level": "private", "hide": [str(tmp_path)]}, "working_dir": f"{tmp_path}/x"}
-        assert planned(mine).working_dir == f"{tmp_path}/x"
+
+    def test_of_what_a_flow_names_only_code_in_tmp_is_kept(self) -> None:
+        paths = {"PYTHONPATH": "/tmp/lib:/tmp:/run/user/0:/srv/lib"}
+        kept = planned({**PRIVATE, "env": paths}).isolation.keep
+        assert "/tmp/lib" in kept
+        assert not {"/tmp", "/run/user/0", "/srv/lib"} & set(kept)
+
+    def test_a_flow_does_not_get_other_programs_sockets_in_tmp_at_an_agent_with_a_level(self) -> None:
+        floor = Isolation(level="private")
+        with tempfile.TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as listener:
+            assert planned({"working_dir": directory}, floor).working_dir == directory
+            listener.bind(f"{directory}/default")
+            with pytest.raises(UnsupportedStorage, match="has default in it, a socket of another program"):
+                planned({"working_dir": directory}, floor)
+            with pytest.raises(UnsupportedStorage, match="has default in it, a socket of another program"):
+                planned({"isolation": {"write": [directory]}}, floor)
+            assert directory not in planned({"env": {"PYTHONPATH": directory}}, floor).isolation.keep
+            # Its own choice where there is no floor.
+            assert planned({**PRIVATE, "working_dir": directory}).working_dir == directory
 
     def test_a_sealed_run_does_not_get_the_agents_own_directory(self, tmp_path: Path) -> None:
         access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
@@ -179,7 +196,7 @@ def test_registering_a_flow_finds_what_its_agent_would_refuse(tmp_path: Path) ->
     loaded = load_settings(environ={"HOME": str(tmp_path)})
     config = {"isolation": "private", "secrets": {"S": f"file:{loaded.paths.token_file}"}}
     (problem,) = isolation_problems(Definition(name="f", storage=COMMAND, run_config=config), loaded)
-    assert "the secret S is read from" in problem and str(loaded.paths.home) in problem
+    assert "the secret S would be read from" in problem and str(loaded.paths.home) in problem
     (misspelt,) = isolation_problems(Definition(name="f", storage=COMMAND, run_config={"isolation": "seald"}), loaded)
     assert "one of none, private, sealed" in misspelt
     open_to_all = {**config, "isolation": None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os.path
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,14 @@ from flowherd.errors import UnsupportedStorage
 from flowherd.isolation.levels import merged, place_of, real_paths, wish_of
 from flowherd.weights import before_agent
 from flowherd_runner import BOOT_FILE
-from flowherd_runner.contract.isolation import SEALED, Isolation
+from flowherd_runner.contract.isolation import NONE, SEALED, Isolation
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import KIND_COMMAND
 
 #: Where the agent's own temporary files are, which are not the run's.
 _TEMPORARY = ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR")
+#: Every run has its own of these.
+_REPLACED = ("/tmp", "/var/tmp", "/dev/shm")
 #: Variables that a process reads when it starts, and that load no code and read no file: how much, and in which form.
 _HARMLESS = re.compile(
     r"LANG|LANGUAGE|LC_[A-Z]+|MALLOC_[A-Z_]+|[A-Z]+_NUM_THREADS"
@@ -74,18 +77,16 @@ def _in_own_directory(spec: RunSpec, config: Mapping[str, Any], isolation: Isola
 
 
 def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, ...]:
-    """Return what stays reachable wherever it lies: interpreters, the flow's file, and what is imported."""
+    """Return what stays reachable wherever it lies: what the agent knows, and code of the flow's in /tmp and the like.
+
+    Nothing else that a flow names: by that, it could have shown what is covered because it leads out of the run.
+    """
     places = [str(Path(BOOT_FILE).parent), *_environment_of(spec.agent.interpreter), *_environment_of(spec.runtime)]
     if engine.kind_file is not None:
         places.append(str(engine.kind_file.parent))
-    hidden = real_paths(defaults.isolation.hide)
     paths = (path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path.startswith("/"))
     named = real_paths([*_own_code(spec), *_beside(spec), *paths])
-    of_flow = [
-        path
-        for path in named
-        if _is_below(path, _REPLACED) and place_of(path, hidden) is None and not _socket_below(path)
-    ]
+    of_flow = [path for path in named if _is_below(path, _REPLACED) and not _socket_below(path)]
     return tuple(dict.fromkeys([*real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
 
 
@@ -130,23 +131,41 @@ def _own_code(spec: RunSpec) -> Iterator[str]:
 
 
 def _check_places(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any], defaults: AgentDefaults) -> None:
-    """Refuse a run that needs what it would not see."""
-    of_agent = real_paths(defaults.isolation.hide)
+    """Refuse a run that needs what it would not see, or whose flow names a way out."""
+    chosen_dir = expanded_path(config.get("working_dir"))
+    named = [("its working directory", chosen_dir), *(("its code", code) for code in _own_code(spec))]
+    named += [("a path that it may write", path) for path in isolation.write]
     for what, path in (
         ("flowherd itself", str(Path(BOOT_FILE).parent)),
         ("its interpreter", spec.agent.interpreter if spec.kind != KIND_COMMAND else spec.runtime),
-        ("its working directory", spec.working_dir),
-        *(("its code", code) for code in _own_code(spec)),
-        *(("a path that it may write", path) for path in isolation.write),
+        *(("an import path", path) for path in defaults.absolute_import_paths),
+        *named,
     ):
         if path and (cover := _place_of_link(path, isolation.covered)) is not None:
             raise _refusal(isolation, f"{what}, {path}, is in {cover}, which such runs do not see: move it elsewhere")
-    for what, path in (
-        ("its working directory", expanded_path(config.get("working_dir"))),
-        *(("its code", code) for code in _own_code(spec)),
-    ):
-        if path and (cover := _place_of_link(path, of_agent)) is not None:
-            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which this agent hides from such runs")
+    for what, path in named:
+        if path and (cover := _place_of_link(path, isolation.hide)) is not None:
+            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which is hidden from it: move it elsewhere")
+        if path and defaults.isolation.level != NONE and (name := _socket_below(os.path.realpath(path))):
+            raise _refusal(
+                isolation,
+                f"{what}, {path}, has {name} in it, a socket of another program, which could lead out of the run: use "
+                "another place",
+            )
+
+
+def _socket_below(path: str) -> str:
+    """Return the name of a socket in a directory in /tmp or the like; empty if there is none.
+
+    There terminals and agents of keys have theirs, which a /tmp of the run's own puts out of sight.
+    """
+    if not _is_below(path, _REPLACED):
+        return ""
+    try:
+        with os.scandir(path) as entries:
+            return next((one.name for one in entries if stat.S_ISSOCK(one.stat(follow_symlinks=False).st_mode)), "")
+    except OSError:  # no directory, or none that can be read
+        return ""
 
 
 def _place_of_link(path: str, places: Sequence[str]) -> str | None:
@@ -176,8 +195,8 @@ def _check_outside(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any
         if (cover := place_of(real_paths([path])[0], unseen)) is not None:
             raise _refusal(
                 isolation,
-                f"{what} is read from {path}, and the run must not know what is in {cover}: keep it in another "
-                "place, or name it in the agent's own settings, runs.secrets and runs.env_files",
+                f"{what} would be read from {path}, and such a run must not know what is in {cover}: keep it "
+                "elsewhere, or name it in the agent's own settings, runs.secrets or runs.env_files",
             )
 
 
@@ -222,4 +241,4 @@ def _without_unknown_modules(spec: RunSpec, isolation: Isolation, engine: Engine
 
 
 def _refusal(isolation: Isolation, why: str) -> UnsupportedStorage:
-    return UnsupportedStorage(f"The flow run is to be {isolation.level}, and {why}.")
+    return UnsupportedStorage(f"The flow run is to be {isolation.level}, but {why}.")
