@@ -199,7 +199,7 @@ class ServerCore:
             caller = replace(caller, agent_id=None, tenant_id=scope.tenant_id)
             context = RequestContext(self, caller, variables or {}, turn, scope)
             answer = execute(run_schema(), text, variables, name, context)
-            return answer.status, encoded(answer.body, turn)
+            return answer.status, encoded(scope.explained(answer.status, answer.body), turn)
 
     def change(
         self, text: str, variables: Mapping[str, Any] | None, operation_name: str | None, caller: Caller

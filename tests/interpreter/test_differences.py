@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.runner import ForkServer, fork_servers, interpreters
+from tests.support.runner import ForkServer, fork_servers
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ForkServer]:
-    yield from fork_servers(interpreters()[0], tmp_path / "runs", spares=1)
+    yield from fork_servers(sys.executable, tmp_path / "runs", spares=1)
 
 
 def lines(server: ForkServer, code: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.interpreter.compare import python_parameters
-from tests.support.runner import ForkServer, fork_servers, interpreters
+from tests.support.runner import ForkServer, fork_servers
 
 _HOLDER = """
 import atexit, multiprocessing.util, os, tempfile, threading, weakref
@@ -58,7 +59,7 @@ def body():
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ForkServer]:
-    yield from fork_servers(interpreters()[0], tmp_path / "runs", spares=1)
+    yield from fork_servers(sys.executable, tmp_path / "runs", spares=1)
 
 
 @pytest.mark.parametrize("python", python_parameters())

@@ -84,6 +84,13 @@ class RunScope(NamedTuple):
             task_runs.update(plain(connection).execute(_ARTIFACT, (artifact_id,)).fetchone() or ("",))
         self.check_task_runs(connection, task_runs)
 
+    def explained(self, status: int, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an answer with the hint that what a request asks for may be there for other tokens."""
+        if status == 200:
+            return body
+        hint = f"; this is the token of flow run {self.flow_run_id}, with which only that run's own data can be used"
+        return {**body, "errors": [{**error, "message": error["message"] + hint} for error in body["errors"]]}
+
     def _refused(self, why: str) -> Refused:
         text = f"UNAUTHENTICATED: this token is for flow run {self.flow_run_id} alone: {why}"
         return Refused(text, UNAUTHENTICATED)

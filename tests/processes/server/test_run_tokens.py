@@ -167,7 +167,9 @@ def test_no_other_operation_exists_for_it(runs: Runs) -> None:
         "delete_task_run_artifact",
     }  # fmt: skip
     text = 'mutation { create_flow_run(input: {flow_id: "%s"}) { id } }'
-    assert runs.own.answer(text % uuid.uuid4()).status_code == 400
+    answer = runs.own.answer(text % uuid.uuid4())
+    assert answer.status_code == 400
+    assert f"the token of flow run {runs.run_id}" in answer.json()["errors"][0]["message"]
 
 
 def test_it_opens_nothing_but_graphql(runs: Runs) -> None:
