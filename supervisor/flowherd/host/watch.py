@@ -229,7 +229,7 @@ class Watcher:
             return
         runners = {run_id: run.runner.pid for run_id, run in living.items() if run.runner is not None}
         watched = {run_id for run_id, run in living.items() if run.stop is not None or is_limited(run.limits)}
-        inits = {run.init_pid for run in living.values() if run.init_pid is not None}
+        inits = {run_id: run.init_pid for run_id, run in living.items() if run.init_pid is not None}
         before, self._trees = self._trees, self._reader.look(runners, closely=watched, inits=inits)
         for run_id, run in living.items():
             if self._trees[run_id] is not before.get(run_id):

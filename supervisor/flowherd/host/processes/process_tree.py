@@ -2,7 +2,7 @@
 
 The runner is a sub-reaper, so everything that its flow starts stays below it, even after a double fork or in a session
 of its own (prctl(2), PR_SET_CHILD_SUBREAPER). In a run with a pid namespace the namespace's init process, a child of
-the runner, has that part. It is flowherd's own, so it is given as one of `inits` and left out of trees.
+the runner, has that part. It is flowherd's own, so its pid is given in `inits`, by run id, and it is left out of trees.
 
 Two ways lead down from a runner. A pass over the process table (`look`) costs the same for one run and for many, and
 grows with the host. `TreeReader` follows the lists of children that the kernel keeps for each thread (proc(5),
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import psutil
@@ -36,6 +37,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _GONE = (b"Z", b"X")
 #: What schedstat says of a process that has not run yet, and of all on a kernel that does not count.
 _NO_RUN_TIME = b"0 0 0\n"
+_NO_INITS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,7 @@ class TreeReader:
         self._looks = 0
 
     def look(
-        self, runners: Mapping[str, int], closely: Container[str] = (), inits: Container[int] = ()
+        self, runners: Mapping[str, int], closely: Container[str] = (), inits: Mapping[str, int] = _NO_INITS
     ) -> dict[str, ProcessTree]:
         """Return the trees below these runners, as the function `look` does; never older ones of runs in `closely`."""
         if not self._lists_children or time.monotonic() >= self._next_full_pass_s:
@@ -101,19 +103,23 @@ class TreeReader:
         looks: dict[str, _Look] = {}
         slept: Counter[str] = Counter()
         for place, (run_id, runner) in enumerate(runners.items()):
-            last = self._last.get(run_id)
+            last, init = self._last.get(run_id), inits.get(run_id)
             count = self._slept[run_id]
             rests = count >= _ASLEEP_LOOKS and (self._looks + place) % _ASLEEP_EVERY != 0 and run_id not in closely
-            if last is not None and last.runner == runner and (rests or _have_slept(last.run_times)):
+            if (
+                last is not None
+                and (last.runner, last.init) == (runner, init)
+                and (rests or _have_slept(last.run_times))
+            ):
                 looks[run_id] = last
                 slept[run_id] = count + 1
             else:
-                looks[run_id] = _look_below(runner, inits)
+                looks[run_id] = _look_below(runner, init)
         self._last, self._slept = looks, slept
         return {run_id: last.tree for run_id, last in looks.items()}
 
 
-def look(runners: Mapping[str, int], inits: Container[int] = ()) -> dict[str, ProcessTree]:
+def look(runners: Mapping[str, int], inits: Mapping[str, int] = _NO_INITS) -> dict[str, ProcessTree]:
     """Return the trees below these runners (run id to pid), from one pass; a run without processes has an empty tree.
 
     Memory is the sum of resident sets, which counts shared pages once for each process: cheap, and never too low.
@@ -127,7 +133,7 @@ def look(runners: Mapping[str, int], inits: Container[int] = ()) -> dict[str, Pr
             table[status.pid] = status
             children.setdefault(status.parent, []).append(status.pid)
     return {
-        run_id: _tree(table[pid] for pid in _below(runner, children) if pid not in inits)
+        run_id: _tree(table[pid] for pid in _below(runner, children) if pid != inits.get(run_id))
         for run_id, runner in runners.items()
     }
 
@@ -216,6 +222,7 @@ class _Look(NamedTuple):
     """What was found below one runner."""
 
     runner: int
+    init: int | None
     tree: ProcessTree
     #: Content of /proc/PID/schedstat by path (time on a processor, sched-stats.rst of the kernel), read before anything
     #: else of the process. As long as all are the same, no process has run, so none has started another or used more
@@ -229,7 +236,7 @@ def _have_slept(run_times: Mapping[str, bytes]) -> bool:
     return bool(run_times) and all(_content(path) == content for path, content in run_times.items())
 
 
-def _look_below(runner: int, inits: Container[int]) -> _Look:
+def _look_below(runner: int, init: int | None) -> _Look:
     """Look at the processes below the runner, by the lists of children."""
     found: dict[int, ProcessStatus] = {}
     run_times: dict[str, bytes] = {}
@@ -237,15 +244,14 @@ def _look_below(runner: int, inits: Container[int]) -> _Look:
     todo = [(child, runner) for child in _children(runner, _threads(runner))]
     while todo:
         pid, parent = todo.pop()
-        if pid in inits and parent == runner:
+        if pid == init:
             todo += [(child, pid) for child in _children(pid, [pid])]
             continue
         path = f"/proc/{pid}/schedstat"
         run_time = _content(path)
         status = status_of(pid)
         # A process of another parent got the pid meanwhile, unless this one was adopted.
-        is_adopted = status is not None and (status.parent == runner or status.parent in inits)
-        if status is None or not (status.parent == parent or is_adopted) or pid in found:
+        if status is None or status.parent not in (parent, runner, init) or pid in found:
             is_certain = False
             continue
         threads = _threads(pid) if status.threads > 1 else [] if status.is_zombie else [pid]
@@ -255,7 +261,7 @@ def _look_below(runner: int, inits: Container[int]) -> _Look:
             is_certain = False
         else:
             run_times[path] = run_time
-    return _Look(runner, _tree(found.values()), run_times if is_certain else {})
+    return _Look(runner, init, _tree(found.values()), run_times if is_certain else {})
 
 
 def _below(runner: int, children: Mapping[int, list[int]]) -> list[int]:
