@@ -131,6 +131,7 @@ class Enclosure:
             keep=self._asked.keep,
             trusted=(*_interpreter(), *STAYING),
             write=self._write_list(working_dir, is_own),
+            is_sealed=self._asked.level == SEALED,
             is_root=self._is_root,
             owner=self._owner,
             runtime_name=os.path.basename(self.variables["XDG_RUNTIME_DIR"]),
@@ -145,10 +146,8 @@ class Enclosure:
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
         self._writable, self._covered = tuple(mounts.writable), mounts.covered
 
-    def _write_list(self, working_dir: str, is_own: bool) -> Optional[Tuple[str, ...]]:
-        """Return what can be changed; None if everything can."""
-        if self._asked.level != SEALED:
-            return None
+    def _write_list(self, working_dir: str, is_own: bool) -> Tuple[str, ...]:
+        """Return what can be changed in a sealed run."""
         listed = self._asked.write
         real = os.path.realpath(working_dir)
         inside = any(is_inside(real, os.path.realpath(path)) for path in listed)

@@ -51,8 +51,10 @@ class Wanted(NamedTuple):
     keep: Tuple[str, ...]
     #: The same, for the interpreter's and the system's own places, wherever links lead.
     trusted: Tuple[str, ...]
-    #: Can be changed although the rest cannot; None: everything can.
-    write: Optional[Tuple[str, ...]]
+    #: Stay reachable, and can be changed although the rest cannot; named by the agent and the flow.
+    write: Tuple[str, ...]
+    #: Whether nothing else can be changed.
+    is_sealed: bool
     #: Whether the run's processes are root's.
     is_root: bool
     #: User and group of the run; None: this process's.
@@ -108,7 +110,7 @@ class Mounts:
             layers = self._layers()
             kept = self._kept(layers, working_dir)
             self.covered = {path: file_identity(one.fd) or (0, 0) for path, one in layers.items()}
-            writable = self._writable()
+            writable = self._writable() if self._wanted.is_sealed else []
             self._make_scaffold(os.path.join(places, private_places.COVERS))
             for what, step in steps(self._table, self._wanted.is_root):
                 self._try(what, step)
@@ -118,7 +120,7 @@ class Mounts:
             for path in arrangement.keep:
                 self._try("a way to {}".format(path), partial(system_calls.bind, kept[path].fd, path))
             self._try("covers", self._finish_scaffold)
-            if self._wanted.write is not None:
+            if self._wanted.is_sealed:
                 mounted = frozenset(arrangement.keep)
                 self._try(self.READ_ONLY_ROOT, partial(self._restrict_writing, writable, mounted))
             if working_dir is not None and working_dir.is_directory:
@@ -173,7 +175,7 @@ class Mounts:
             self._keep(path, covered, layers, found, links=True)
         for path in self._wanted.keep:
             self._keep(path, covered, layers, found)
-        for path in self._wanted.write or ():
+        for path in self._wanted.write:
             if path != self._wanted.working_dir:
                 self._keep(path, (*covered, *hidden), layers, found)
         if self._wanted.is_own and working_dir is not None:
@@ -218,7 +220,7 @@ class Mounts:
 
     def _writable(self) -> List[_Opened]:
         """Return what can be changed although the rest cannot."""
-        found = {path: self._open(path) for path in self._wanted.write or ()}
+        found = {path: self._open(path) for path in self._wanted.write}
         for path, one in found.items():
             if one is None:
                 self._less("writing to {}".format(path), "it does not exist")

@@ -1,0 +1,212 @@
+"""What a run with a level of isolation finds: mounts, files that it can change, capabilities, calls, and its network.
+
+Each test takes a run as the user of the tests, and one of an ordinary user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.runner import ForkServer, Run
+from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
+
+#: Functions for the flows of these tests, each of which prints what it has found as one object.
+FLOW = """
+import ctypes, errno, json, os, socket
+
+def outcome(step):
+    try:
+        step()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+
+def writes(places):
+    def make(path):
+        os.close(os.open(os.path.join(path, "made"), os.O_CREAT | os.O_WRONLY))
+    return {path: outcome(lambda path=path: make(path)) for path in places}
+
+def call(name, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+
+def status():
+    with open("/proc/self/status") as file:
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
+def unshared(flags):
+    pid = os.fork()
+    if pid == 0:
+        result = outcome(lambda: call("unshare", flags))
+        os._exit(0 if result == "done" else getattr(errno, result))
+    code = os.waitpid(pid, 0)[1] >> 8
+    return errno.errorcode[code] if code else "done"
+
+def find(places, paths, network=False):
+    found = status()
+    print(json.dumps({
+        "writes": writes(places),
+        "lists": {path: sorted(os.listdir(path)) if os.path.isdir(path) else None for path in paths},
+        "directory": os.getcwd(),
+        "variables": {name: os.environ.get(name) for name in ("TMPDIR", "XDG_RUNTIME_DIR")},
+        "capabilities": int(found["CapPrm"], 16),
+        "no_new_privs": found["NoNewPrivs"],
+        "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+        "root_of_init": outcome(lambda: os.listdir("/proc/1/root/.")),
+        "user_namespace": unshared(0x10000000),
+        "cgroup_namespace": unshared(0x12000000),
+        "inet": outcome(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("192.0.2.1", 9))),
+        "vsock": outcome(lambda: socket.socket(40, socket.SOCK_STREAM).close()),
+        "abstract": outcome(lambda: socket.socket(socket.AF_UNIX).connect(b"\\0flowherd-test")),
+    }), flush=True)
+"""
+
+
+class Place:
+    """A fork server of one user, and directories that its runs are to see or not to see."""
+
+    def __init__(self, directory: Path, prefix: tuple[str, ...]) -> None:
+        self.directory = directory
+        self.flow = directory / "flow" / "flow.py"
+        self.server = ForkServer(sys.executable, directory / "home" / "runs", prefix=prefix, apart=True)
+        for name in ("flow", "hidden/kept", "data", "listed"):
+            (directory / name).mkdir(parents=True)
+        (directory / "hidden" / "secret").write_text("secret")
+        (directory / "hidden" / "kept" / "tool").touch()
+        self.flow.write_text(FLOW)
+        self.own()
+
+    def own(self) -> None:
+        if self.server.prefix:
+            for path in (self.directory, *self.directory.rglob("*")):
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+    def start(self, level: str, places: list[str], paths: list[str], **isolation: object) -> Run:
+        """Start a run that tries to write in `places` and lists `paths`."""
+        working_dir = isolation.pop("working_dir", None)
+        given: dict[str, Any] = {
+            "level": level,
+            "covered": [str(self.directory / "home")],
+            "hide": [str(self.directory / "hidden")],
+            "keep": [str(self.flow)],
+            **isolation,
+        }
+        run = self.server.prepare(
+            "python",
+            {"ref": f"{self.flow}:find"},
+            parameters={"places": places, "paths": paths},
+            isolation=given,
+            working_dir=working_dir,
+        )
+        (run.directory / "lock").touch(mode=0o600)
+        self.own()
+        return self.server.start(run)
+
+    def found(self, level: str, places: list[str], paths: list[str], **isolation: object) -> dict[str, Any]:
+        """Return what such a run has printed, and what its runner says is in force."""
+        run = self.start(level, places, paths, **isolation)
+        record = run.wait()
+        assert record["reason"] == "exited", run.describe()
+        assert run.started is not None
+        return {**json.loads(run.lines("stdout")[0]), "in_force": run.started["isolation"]}
+
+    def refusal(self, level: str, **isolation: object) -> str:
+        """Return why such a run was not started."""
+        record = self.start(level, [], [], **isolation).wait()
+        assert record["reason"] == "not_started"
+        return str(record["evidence"])
+
+
+@pytest.fixture(scope="module", params=["this user", pytest.param("nobody", marks=[needs_root, needs_setpriv])])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """Directories below /tmp, which a run has of its own."""
+    with reachable_directory() as directory:
+        directory.chmod(0o755)
+        found = Place(directory, AS_NOBODY if request.param == "nobody" else ())
+        yield found
+        found.server.close()
+
+
+def test_a_private_run_sees_nothing_that_is_covered_and_has_places_of_its_own(place: Place) -> None:
+    hidden, kept = place.directory / "hidden", place.directory / "hidden" / "kept"
+    paths = [str(one) for one in (hidden, kept, place.directory / "home", place.directory / "data", "/tmp", "/dev/shm")]
+    found = place.found(
+        "private", ["/tmp", "/var/tmp", "/dev/shm", "/sys/fs/cgroup"], paths, keep=[str(place.flow), str(kept)]
+    )
+    own = found["variables"]["XDG_RUNTIME_DIR"]
+    assert found["lists"] == {
+        str(hidden): ["kept"],
+        str(kept): ["tool"],
+        str(place.directory / "home"): ["runs"],
+        str(place.directory / "data"): None,
+        "/tmp": sorted([Path(own).name, place.directory.name, "made"]),
+        "/dev/shm": ["made"],
+    }
+    assert found["writes"] == {"/tmp": "done", "/var/tmp": "done", "/dev/shm": "done", "/sys/fs/cgroup": "EROFS"}
+    assert found["processes"][:2] == [1, 2]
+    assert found["root_of_init"] == "EACCES"
+    assert (found["user_namespace"], found["cgroup_namespace"]) == ("done", "EPERM")
+    assert found["no_new_privs"] == "1"
+    assert found["capabilities"] == (0 if place.server.prefix or os.geteuid() else 0x405FB)
+    assert not Path("/var/tmp/made").exists()
+    assert (found["in_force"]["level"], found["in_force"]["missing"]) == ("private", [])
+    assert "its own spec.json cannot be opened" in found["in_force"]["proved"]
+
+
+def test_a_sealed_run_changes_nothing_but_its_directories_and_the_write_list(place: Place) -> None:
+    listed, data = place.directory / "listed", place.directory / "data"
+    home = str(Path.home()) if not place.server.prefix else "/"
+    places = [".", "/tmp", "/dev/shm", str(listed), str(data), home, "/usr"]
+    found = place.found("sealed", places, [], write=[str(listed)], keep=[str(place.flow), str(data)], network="none")
+    wrong = {name: outcome for name, outcome in found["writes"].items() if outcome == "done"}
+    assert set(wrong) == {".", "/tmp", "/dev/shm", str(listed)}
+    assert found["writes"][str(data)] == "EROFS"
+    assert (listed / "made").exists()
+    assert (found["capabilities"], found["user_namespace"]) == (0, "EPERM")
+    assert (found["inet"], found["vsock"], found["in_force"]["network"]) == ("ENETUNREACH", "EAFNOSUPPORT", "none")
+    assert (found["in_force"]["level"], found["in_force"]["missing"]) == ("sealed", [])
+
+
+def test_a_directory_of_the_flow_is_writable_only_without_a_floor_or_on_the_list(place: Place) -> None:
+    data = str(place.directory / "data")
+    assert place.found("sealed", ["."], [], working_dir=data)["writes"] == {".": "done"}
+    assert place.found("sealed", ["."], [], working_dir=data, floor="sealed")["writes"] == {".": "EROFS"}
+    found = place.found("sealed", ["."], [], working_dir=data, floor="sealed", write=[data])
+    assert (found["writes"], found["directory"]) == ({".": "done"}, data)
+
+
+def test_a_run_that_needs_what_it_must_not_have_is_refused(place: Place) -> None:
+    home, hidden = str(place.directory / "home"), str(place.directory / "hidden")
+    assert f"{home}/runs, which is in {home}" in place.refusal("private", working_dir=f"{home}/runs")
+    assert f"{hidden}/kept, which is in {hidden}" in place.refusal("private", write=[f"{hidden}/kept"])
+    assert "the run needs /tmp, in whose place" in place.refusal("private", working_dir="/tmp")
+    link = place.directory / "link"
+    link.symlink_to(place.directory / "data")
+    assert f"which leads to {place.directory}/data" in place.refusal("private", working_dir=str(link))
+
+
+@needs_root
+def test_what_is_covered_is_covered_wherever_it_is_mounted_too(tmp_path: Path) -> None:
+    """The fork server has mounts of its own, in which the covered directory, and one in it, can be seen twice."""
+    with reachable_directory() as directory:
+        (directory / "hidden" / "deep").mkdir(parents=True)
+        (directory / "hidden" / "deep" / "file").touch()
+        for name in ("alias", "part"):
+            (tmp_path / name).mkdir()
+        binds = 'mount --bind "$0" "$1" && mount --bind "$0/hidden/deep" "$2" && shift 2 && exec "$@"'
+        prefix = ("unshare", "-m", "sh", "-c", binds, str(directory), str(tmp_path / "alias"), str(tmp_path / "part"))
+        place = Place(directory / "place", prefix)
+        try:
+            paths = [str(tmp_path / "alias" / "hidden"), str(tmp_path / "part")]
+            mounts = {"hide": [str(directory / "hidden")], "keep": [str(place.flow), str(tmp_path)]}
+            assert place.found("private", [], paths, **mounts)["lists"] == {path: [] for path in paths}
+        finally:
+            place.server.close()
