@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.isolation.advice import advice
-from flowherd_runner.contract.isolation import InForce, Missing, in_words
+from flowherd_runner.contract.isolation import InForce, Isolation, Missing, in_words, told
 
 #: What a trial says that a host lacks.
 _NAMESPACES = "a pid namespace: this host does not let this user have namespaces of its own"
@@ -24,6 +24,13 @@ def test_the_sentence_says_what_is_in_force_what_is_missing_and_what_was_shown()
         "Kept apart less than was asked for: private instead of sealed. Not in force: x (no x here); y."
     )
     assert in_words(InForce("private")).startswith("Not kept apart, although private was asked for.")
+
+
+def test_a_run_that_was_refused_has_no_such_sentence_and_one_that_may_have_less_has() -> None:
+    nothing = InForce("private", missing=(Missing("a pid namespace", "none here"),))
+    assert told(nothing, Isolation("private")) == ""
+    assert "a pid namespace (none here)" in told(nothing, Isolation("private", if_missing="weaker"))
+    assert told(None, Isolation()) == ""
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,18 @@ class InForce(NamedTuple):
     init_pid: Optional[int] = None
 
 
+def told(found: Optional[InForce], asked: Isolation) -> str:
+    """Return in words what `started` says: the first line of the run's log, and what `explain` and pages show.
+
+    Empty for a run without a level, and for one that was not started because it did not get what was asked for.
+    """
+    if found is None or (found.level == NONE and asked.if_missing != "weaker"):
+        return ""
+    return in_words(found)
+
+
 def in_words(found: InForce) -> str:
-    """Return for people what is in force: the first line of the run's log, and what `explain` and pages show."""
+    """Return for people what is in force, what is not, and what was shown before the start."""
     if found.level == found.asked:
         head = "Kept apart: {}".format(found.level)
     elif found.level == NONE:
