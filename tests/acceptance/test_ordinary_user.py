@@ -46,7 +46,8 @@ def command() -> Iterator[CommandLine]:
         home = place / "home"
         home.mkdir(mode=0o700)
         os.chown(home, NOBODY, NOBODY)
-        yield CommandLine(home, {"FLOWHERD__SERVER__BIND_PORT": "0", "HOME": str(home)}, AS_NOBODY)
+        settings = {"FLOWHERD__SERVER__BIND_PORT": "0", "FLOWHERD__SERVER__TOKEN": "known"}
+        yield CommandLine(home, {**settings, "HOME": str(home)}, AS_NOBODY)
 
 
 def test_runs_are_adopted_after_a_kill_with_and_without_their_records_and_ask_nothing_of_the_agent(
@@ -57,9 +58,12 @@ def test_runs_are_adopted_after_a_kill_with_and_without_their_records_and_ask_no
         with background(command, "start", "--on-stop", "detach", until=READY) as first:
             asking = [sys.executable, "-c", _ASK, str(state / "control.sock")]
             command("register", "asks", "--no-check", "--command", "--", *asking)
-            command("register", "sleeps", "--command", "--", "sh", "-c", "echo going; exec sleep 300")
+            sleeping = ["sh", "-c", "echo going; exec sleep 300"]
+            command("register", "sleeps", "--isolation", "private", "--command", "--", *sleeping)
             runs = [command.run("asks"), command.run("sleeps"), command.run("sleeps")]
             wait_until(lambda: all((state / "runs" / run / "started").exists() for run in runs))
+            # After the agent's own line, which names the process.
+            assert wait_until(lambda: _lines(command, runs[1], 2, "flowherd"))[1].startswith("Kept apart: private. ")
             lines = wait_until(lambda: _lines(command, runs[0], 2))
             assert [line[:4] for line in lines] == ["403 ", "403 "], lines
             assert f"belongs to flow run {runs[0]}" in lines[0]
@@ -70,9 +74,11 @@ def test_runs_are_adopted_after_a_kill_with_and_without_their_records_and_ask_no
             command("cancel", *runs)
             ended = command.wait_for_ends(runs)
             assert [ended[run]["state"] for run in runs] == ["Cancelled"] * 3
+            story = command.json("explain", runs[1])["timeline"]
+            assert [one["detail"][:20] for one in story if one["what"] == "isolation"] == ["Kept apart: private."]
             assert second.text().count("Found the runner, which `started` does not name") == 1
 
 
-def _lines(command: CommandLine, run: str, number: int) -> list[str]:
-    found = command.lines(run)
+def _lines(command: CommandLine, run: str, number: int, stream: str = "stdout") -> list[str]:
+    found = command.lines(run, stream)
     return found if len(found) >= number else []

@@ -58,7 +58,8 @@ def _account(
 ) -> Account | None:
     history, leftovers = run.history, record.get("leftovers")
     went_well = decided.state is RunState.SUCCESS and not leftovers and not survivors and not history.events
-    if went_well and len(history.samples) < _LEAST_SAMPLES:
+    is_apart = started is not None and started.isolation is not None
+    if went_well and not is_apart and len(history.samples) < _LEAST_SAMPLES:
         return None
     named = [item for item in leftovers if isinstance(item, Mapping)] if isinstance(leftovers, list) else []
     known = Account(

@@ -25,7 +25,11 @@ pytestmark = [needs_root, needs_setpriv]
 _TRIES = """
 import ctypes, json, os, sys
 from pathlib import Path
+from flowherd.host.limits import breach
 from flowherd.host.processes.flock import is_runner, only_runner, runners_within
+from flowherd.host.processes.process_tree import Member, ProcessTree, Usage, exact_usage
+from flowherd_runner.contract.identity import process_status
+from flowherd_runner.contract.spec import RunLimits
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,11 +63,17 @@ def worked(pid):
         found.append(name)
     return found
 
+def exceeded(pids):
+    members = tuple(Member(pid, process_status(pid)[1]) for pid in pids)
+    usage = exact_usage(ProcessTree(usage=Usage(processes=len(pids)), members=members))
+    return usage.resident, breach(usage, RunLimits(memory_bytes=1)).detail
+
 directory, other = Path(sys.argv[1]), Path(sys.argv[2])
 print(json.dumps({
     "worked": {pid: worked(int(pid)) for pid in sys.argv[3:]},
     "is_runner": [pid for pid in sys.argv[3:] if is_runner(int(pid), directory.name, directory)],
     "only_runner": only_runner(directory),
+    "memory": [exceeded(list(map(int, sys.argv[4:]))), exceeded([int(sys.argv[-1])])],
     "runners_within": [runners_within(directory), runners_within(other)],
 }))
 """
@@ -120,6 +130,10 @@ def test_nobody_but_root_reads_them_and_the_runner_is_found_by_what_it_shows(nob
     assert found["is_runner"] == [str(run.pid)]
     ours = [run.pid, run.start_ticks]
     assert (found["only_runner"], found["runners_within"]) == (ours, [[ours], []])
+    # Of the two runners only the resident set can be read; the flows' share can.
+    (of_all, text), (of_flow, exact) = found["memory"]
+    assert (of_all, of_flow, "resident set" in exact) == (2, 0, False)
+    assert text.endswith("counted with the whole resident set (RSS), because its share cannot be read: 2 processes.")
     for one in (run, other):
         one.stop()
         assert one.wait()["reason"] == "cancelled"
