@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tests.peers.environments import PREFECT_3, Installation, required_installation
+from tests.peers.environments import PREFECT_3, Installation, locked, required_installation
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.peers.prefect3.workspace import TERMINAL
+from tests.peers.prefect3.workspace import DEPLOYMENT_FIELDS, TERMINAL
 from tests.support.commands import READY, Background, CommandLine, background
 from tests.support.waiting import wait_until
 
@@ -61,14 +63,36 @@ class PoolAgent:
         self.prefect.add_pool(self._pool)
         self.prefect.keep_secret("pooled", "hush-hush")
         (self._directory / "flows.py").write_bytes(_PROGRAM.read_bytes())
-        pool = (
-            f"work_pool:\n      name: {self._pool}\n      job_variables:\n        env:\n          SECRET: '{_SECRET}'\n"
-        )
-        parts = [f"  - name: it\n    entrypoint: flows.py:{flow}\n    {pool}" for flow in _FLOWS]
-        (self._directory / "prefect.yaml").write_text("name: pooled\ndeployments:\n" + "".join(parts))
-        self.prefect_command("deploy", "--all")
+        (self._directory / "prefect.yaml").write_text(_prefect_yaml(self._pool))
+        self._carry_out_prefect_yaml()
         rows = self.prefect.ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [self._pool]}}})
         self.deployments = {row["entrypoint"].partition(":")[2]: row["id"] for row in rows}
+
+    def _carry_out_prefect_yaml(self) -> None:
+        """Make the deployments by Prefect's own command, or as it has made them before: it takes seconds.
+
+        They are kept beside its installation, for each version of the server.
+        """
+        digest = hashlib.sha256(_prefect_yaml("POOL").encode() + _PROGRAM.read_bytes()).hexdigest()[:12]
+        kept = self.installation.directory.with_name(
+            f"{self.installation.directory.name}-at-{self.prefect.installation.version}-{digest}.json"
+        )
+        with locked(kept.with_suffix(".json.lock")):
+            if not kept.exists():
+                self.prefect_command("deploy", "--all")
+                made = json.dumps(self._made_deployments()).replace(str(self._directory), "DIRECTORY")
+                kept.with_suffix(".new").write_text(made)
+                kept.with_suffix(".new").rename(kept)
+                return
+        for row in json.loads(kept.read_text().replace("DIRECTORY", str(self._directory))):
+            flow = self.prefect.ask("POST", "/flows/", {"name": row.pop("flow")})
+            self.prefect.ask("POST", "/deployments/", {**row, "flow_id": flow["id"], "work_pool_name": self._pool})
+
+    def _made_deployments(self) -> list[dict[str, Any]]:
+        rows = self.prefect.ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [self._pool]}}})
+        fields = ("name", *(name for name in DEPLOYMENT_FIELDS if name != "flow_id"))
+        flows = {row["flow_id"]: self.prefect.ask("GET", f"/flows/{row['flow_id']}")["name"] for row in rows}
+        return [{"flow": flows[row["flow_id"]], **{name: row[name] for name in fields}} for row in rows]
 
     def start(self, **variables: str) -> AbstractContextManager[Background]:
         """Return a context in which the agent runs."""
@@ -112,3 +136,9 @@ class PoolAgent:
     def story(self, run_id: str) -> str:
         """Describe the run for the message of a failed test."""
         return f"{self.prefect.run(run_id)['state']}\n" + "\n".join(self.messages(run_id))
+
+
+def _prefect_yaml(pool: str) -> str:
+    lines = f"work_pool:\n      name: {pool}\n      job_variables:\n        env:\n          SECRET: '{_SECRET}'\n"
+    parts = [f"  - name: it\n    entrypoint: flows.py:{flow}\n    {lines}" for flow in _FLOWS]
+    return "name: pooled\ndeployments:\n" + "".join(parts)

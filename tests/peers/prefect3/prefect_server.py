@@ -33,7 +33,7 @@ class PrefectServer:
     def __init__(
         self, home: Path, variables: Mapping[str, str] | None = None, installation: Installation | None = None
     ) -> None:
-        self._installation = installation or required_installation(PREFECT_3)
+        self.installation = installation or required_installation(PREFECT_3)
         self._home = home
         #: Variables of its own processes, from the next start on.
         self.variables = dict(variables or {})
@@ -53,7 +53,7 @@ class PrefectServer:
         arguments = ["server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._installation.prefect, *arguments],
+                [self.installation.prefect, *arguments],
                 env={**self.environ(), **self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,7 +78,7 @@ class PrefectServer:
     def copy_empty_database(self) -> None:
         """Put a database there that has all tables, before the first start: to make one takes half of that start."""
         self._home.mkdir(parents=True, exist_ok=True)
-        shutil.copy(_empty_database(self._installation), self._home / "prefect.db")
+        shutil.copy(_empty_database(self.installation), self._home / "prefect.db")
 
     def environ(self) -> dict[str, str]:
         """Return the environment of its own processes, without the caller's settings; nothing is sent elsewhere."""

@@ -28,8 +28,8 @@ from tests.support.commands import READY, CommandLine, background
 
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
 _PROGRAMS = Path(__file__).with_name("programs")
-#: What is copied from a deployment in one pool to the same one in the other.
-_DEPLOYMENT_FIELDS = (
+#: What is copied from a deployment to the same one in another pool.
+DEPLOYMENT_FIELDS = (
     "flow_id",
     "entrypoint",
     "path",
@@ -134,7 +134,7 @@ class Workspace:
         return made | {row["name"].replace(THEIRS, OURS): self._copied(row) for row in rows if row["name"] in made}
 
     def _copied(self, row: Mapping[str, Any]) -> str:
-        facts = {name: row[name] for name in _DEPLOYMENT_FIELDS}
+        facts = {name: row[name] for name in DEPLOYMENT_FIELDS}
         body = {**facts, "name": row["name"].replace(THEIRS, OURS), "work_pool_name": self.pool(OURS)}
         return str(self.prefect.ask("POST", "/deployments/", body)["id"])
 
