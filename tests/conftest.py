@@ -37,6 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run tests with the marker `full`, too")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for interpreters once, before the processes start that run tests side by side."""
+    if getattr(config.option, "numprocesses", None):
+        from tests.support.runner import interpreters
+
+        interpreters()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out tests with the marker `full` unless they are asked for; sort the others by their units.
 

@@ -19,6 +19,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ from flowherd_runner.contract.journal import STREAM_NAMES, Record, unpack_record
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, decode_message, encode_message
 from tests.support.waiting import wait_until
 
+#: Variable with the interpreters that were found.
+_INTERPRETERS = "FLOWHERD_TEST_INTERPRETERS"
 BOOT = Path(__file__).resolve().parents[2] / "runners" / "flowherd_runner" / "boot.py"
 
 #: A sitecustomize.py by which a fork server has a thread that no preloaded module has started, so that it cannot fork.
@@ -48,18 +51,33 @@ with open("/proc/self/cmdline") as command_line:
 """
 
 
+@cache
 def interpreters() -> list[str]:
-    """Return the interpreter of this test run, then one of each other version from 3.7 on that is installed here."""
+    """Return the interpreter of this test run, then one of each other version from 3.7 on that is installed here.
+
+    They are looked for once: the processes that run tests side by side have the answer in their environment.
+    """
+    if _INTERPRETERS not in os.environ:
+        os.environ[_INTERPRETERS] = os.pathsep.join(_found_interpreters())
+    return os.environ[_INTERPRETERS].split(os.pathsep)
+
+
+def _found_interpreters() -> list[str]:
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     candidates = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"))
     home = os.environ.get("PYENV_ROOT")
     candidates += sorted(Path(home).glob("versions/3.*/bin/python")) if home else []
-    candidates += [Path(path) for minor in range(7, 20) if (path := shutil.which(f"python3.{minor}"))]
+    _add_versions(found, candidates)
+    on_path = (shutil.which(f"python3.{minor}") for minor in range(7, 20) if f"3.{minor}" not in found)
+    _add_versions(found, [Path(path) for path in on_path if path])
+    return list(found.values())
+
+
+def _add_versions(found: dict[str, str], candidates: list[Path]) -> None:
     for candidate in candidates:
         version = _version(str(candidate))
         if version is not None and version not in found:
             found[version] = str(candidate)
-    return list(found.values())
 
 
 def _version(interpreter: str) -> str | None:
