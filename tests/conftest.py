@@ -17,6 +17,7 @@ from tests.scheduling import UnitScheduling, rank
 from tests.support.commands import command_servers
 from tests.support.leftovers import none_left
 from tests.support.processes import give_children_default_signals
+from tests.support.programs import programs
 
 give_children_default_signals()
 # A test leaves little garbage, and thousands of modules' objects are looked through each time.
@@ -71,9 +72,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> UnitScheduli
 def no_process_left_by_fixtures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check at the end of the session that what fixtures of a wider scope than a test have started has ended."""
     with none_left():
-        command_servers.environ = None if request.config.getoption("--full") else dict(os.environ)
+        for forking in (command_servers, programs):
+            forking.environ = None if request.config.getoption("--full") else dict(os.environ)
         yield
         command_servers.close()
+        programs.close()
 
 
 class Homes:

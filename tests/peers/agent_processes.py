@@ -12,6 +12,7 @@ from pathlib import Path
 import requests
 
 from tests.support.leftovers import carriers
+from tests.support.programs import Program
 from tests.support.waiting import wait_until
 
 #: Names of the two, which are also their labels or part of their pools' names.
@@ -26,7 +27,7 @@ class AgentProcess:
 
     #: THEIRS or OURS.
     name: str
-    process: subprocess.Popen[bytes]
+    process: Program
     output: Path
     #: Whether a process of this run exists, or part of its log has yet to be sent.
     still_has: Callable[[str], bool]

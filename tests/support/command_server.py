@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import random
+import select
 import selectors
 import signal
 import socket
@@ -38,7 +39,7 @@ _MODULES = (
 )
 _MAX_MESSAGE_BYTES = 1 << 20
 #: Beginnings of names of variables that Python reads at its start.
-_READ_AT_START = ("PYTHON", "LC_", "LANG")
+READ_AT_START = ("PYTHON", "LC_", "LANG")
 
 
 class CommandServer:
@@ -46,10 +47,11 @@ class CommandServer:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="flowherd-commands-")
-        self._path = f"{self._directory.name}/s"
+        #: Path of the socket, for tests/support/command_client.py too.
+        self.path = f"{self._directory.name}/s"
         self._environ = environ
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self._path],
+            [sys.executable, "-m", __name__, self.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
@@ -59,7 +61,7 @@ class CommandServer:
 
     def accepts(self, env: Mapping[str, str]) -> bool:
         """Whether a command with this environment can be forked: Python has read some variables already."""
-        names = {name for name in (*env, *self._environ) if name.startswith(_READ_AT_START)}
+        names = {name for name in (*env, *self._environ) if name.startswith(READ_AT_START)}
         return all(env.get(name) == self._environ.get(name) for name in names)
 
     def run(
@@ -68,12 +70,13 @@ class CommandServer:
         """Run a command to its end, as subprocess.run does with captured texts. Raises TimeoutExpired."""
         request = json.dumps({"arguments": list(arguments), "env": dict(env), "cwd": str(Path.cwd())}).encode()
         with (
+            Path(os.devnull).open("rb") as null,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
         ):
-            connection.connect(self._path)
-            descriptors = array.array("i", [out.fileno(), err.fileno()])
+            connection.connect(self.path)
+            descriptors = array.array("i", [null.fileno(), out.fileno(), err.fileno()])
             connection.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
             pid = int(connection.recv(100))
             connection.settimeout(timeout_s)
@@ -126,8 +129,8 @@ def serve(path: str) -> None:
 
 
 def _handle(connection: socket.socket) -> None:
-    """Fork the command, send its pid, wait for it, send its exit code, and exit."""
-    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(8))
+    """Fork the command, send its pid, wait for it, send its exit code, and exit. It ends when its caller does."""
+    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(12))
     request = json.loads(data)
     descriptors = array.array("i", ancillary[0][2])
     pid = os.fork()
@@ -135,20 +138,36 @@ def _handle(connection: socket.socket) -> None:
         connection.close()
         _become_command(request, *descriptors)
         return
+    for number in descriptors:  # a pipe's reader sees its end when the command has ended
+        os.close(number)
     connection.send(b"%d" % pid)
+    process = os.pidfd_open(pid)
+    readable, _, _ = select.select([process, connection.fileno()], [], [])
+    if process not in readable:
+        os.kill(pid, signal.SIGTERM)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(OSError):  # the test has given up
         connection.send(b"%d" % code)
     os._exit(0)
 
 
-def _become_command(request: dict[str, Any], out: int, err: int) -> None:
-    from flowherd.cli.main import run
-
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (out, 1), (err, 2)):
+def take_streams(*descriptors: int) -> None:
+    """Make these the standard streams, as Python does at its start."""
+    for target, source in enumerate(descriptors):
         os.dup2(source, target)
         os.close(source)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        before = getattr(sys, name)
+        by_line = 1 if name == "stderr" or os.isatty(number) else -1
+        stream = open(number, mode, by_line, before.encoding, before.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _become_command(request: dict[str, Any], *streams: int) -> None:
+    from flowherd.cli.main import run
+
+    take_streams(*streams)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

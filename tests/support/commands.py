@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from flowherd.backends.graphql.transport import GraphQLTransport
 from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient
 from tests.support.command_server import CommandServer
+from tests.support.programs import Program, programs
 from tests.support.waiting import wait_until
 
 FLOWHERD = [sys.executable, "-m", "flowherd"]
@@ -101,6 +103,13 @@ class CommandServers:
 command_servers = CommandServers()
 
 
+def command_words() -> str:
+    """Return the words with which a shell runs flowherd in the environment of the tests: commands by the server."""
+    server = command_servers.for_environment(os.environ)
+    client = Path(__file__).with_name("command_client.py")
+    return shlex.join([sys.executable, "-I", "-S", str(client), server.path] if server else FLOWHERD)
+
+
 def run_command(
     args: Sequence[str], env: Mapping[str, str], timeout_s: float, prefix: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
@@ -126,7 +135,7 @@ def run_command(
 class Background:
     """A command that runs in the background: an agent or a server."""
 
-    process: subprocess.Popen[bytes]
+    process: Program
     output: Path
 
     def text(self) -> str:
@@ -153,13 +162,7 @@ def background(command: CommandLine, *args: str, until: str) -> Iterator[Backgro
         command.home.parent / f"{'-'.join(args[:3]).replace('/', '_')}-{len(list(command.home.parent.iterdir()))}.out"
     )
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            [*command.prefix, *FLOWHERD, *args],
-            env=command.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-        )
+        process = programs.start("flowherd", args, command.environment(), file, file, command.prefix)
     going = Background(process, output)
     try:
         wait_until(lambda: until in going.text() or process.poll() is not None, timeout_s=30, what=lambda: going.text())

@@ -28,6 +28,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.commands import command_words
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 #: Directories that belong to the reader's host; each becomes one of the test's.
 STAND_INS = ("/tmp/herd", "/opt/flowherd", "/var/backups", "/srv", "/etc/supervisor")
@@ -133,7 +135,7 @@ def _environment(place: Path) -> dict[str, str]:
     """Return the environment of a reader whose home is new and whose `flowherd` is this checkout's."""
     binaries = _made(place / "bin")
     program = binaries / "flowherd"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowherd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {command_words()} "$@"\n')
     program.chmod(0o755)
     for name in STAND_INS:
         if name != "/tmp/herd":  # which the tutorial makes

@@ -7,16 +7,16 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
 from tests.support.leftovers import current_mark
+from tests.support.programs import Program, programs
 
 _READY = re.compile(r"flowherd server ready at (http://\S+) ")
 #: Limits in seconds; the machine may be busy with other tests.
@@ -39,7 +39,7 @@ class ServerProcess:
         self._port = port
         self._errors = data_dir.with_name(data_dir.name + "-stderr")
         self._mark = current_mark()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Program | None = None
 
     @property
     def pid(self) -> int:
@@ -61,17 +61,13 @@ class ServerProcess:
         environ |= {"FLOWHERD__SERVER__TOKEN": self.token, **self._mark}
         environ |= {f"FLOWHERD__SERVER__{name.upper()}": str(value) for name, value in self._settings.items()}
         arguments = ["--port", str(self._port), "--data-dir", str(self.data_dir), "--home", str(self.home)]
+        read, write = os.pipe()
+        self._output = os.fdopen(read)
         with self._errors.open("a", encoding="utf-8") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "flowherd_server", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environ,
-                text=True,
-            )
+            self._process = programs.start("flowherd_server", arguments, environ, write, errors)
+        os.close(write)
         try:
-            self._wait_until_ready(self._process)
+            self._wait_until_ready(self._output)
         except BaseException:
             self.kill()
             raise
@@ -122,13 +118,11 @@ class ServerProcess:
             process.wait(STOP_S)
             raise
         finally:
-            assert process.stdout is not None
-            process.stdout.close()
+            self._output.close()
 
-    def _wait_until_ready(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], START_S)
-        line = process.stdout.readline() if readable else ""
+    def _wait_until_ready(self, output: IO[str]) -> None:
+        readable, _, _ = select.select([output], [], [], START_S)
+        line = output.readline() if readable else ""
         match = _READY.match(line)
         assert match, f"the server did not become ready: {line!r}, {self.stderr}"
         self.url = match[1]

@@ -1,0 +1,271 @@
+"""Agents and servers as processes that are forked from one that has imported them, with --full as started programs.
+
+The start of Python and its imports take most of such a start, and the tests need hundreds. A forked program is a
+process like any other: with its own environment, directory and descriptors, and /proc shows its command line and its
+variables as those of a started one. Where the kernel cannot do that, each program is started.
+
+    python -m tests.support.programs PATH        listen on the socket PATH until standard input ends
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import mmap
+import os
+import random
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tests.support.command_server import READ_AT_START, take_streams
+
+_MODULES = (
+    "anyio._backends._asyncio",
+    "flowherd.backends.graphql.backend",
+    "flowherd.backends.graphql.open_graphql",
+    "flowherd.cli.agent.root_warning",
+    "flowherd.cli.agent.start_command",
+    "flowherd.cli.main",
+    "flowherd.cli.server.embedded_server",
+    "flowherd.host.local_agent",
+    "flowherd.host.processes.orphans",
+    "flowherd_server.serve",
+    "requests",
+    "uvicorn.lifespan.off",
+)
+_MAX_MESSAGE_BYTES = 1 << 20
+#: Of prctl(2): a process may name the memory in which /proc finds its arguments and its environment.
+_PR_SET_MM, _PR_SET_MM_MAP = 35, 14
+#: Numbers of the fields of /proc/PID/stat (proc(5)) with the places of code, data, heap and stack, which stay.
+_STAT_FIELDS = ((26, 27), (45, 46), (47,), (28,))
+_kept: list[mmap.mmap] = []
+
+#: What a test may give as a standard stream: a file, a descriptor, or DEVNULL.
+Stream = IO[Any] | int
+
+
+class ForkedProgram:
+    """A forked program, with what tests use of subprocess.Popen."""
+
+    def __init__(self, connection: socket.socket, args: Sequence[str]) -> None:
+        self.args = list(args)
+        self.pid = int(connection.recv(100))
+        self.returncode: int | None = None
+        self._connection = connection
+        self._process = os.pidfd_open(self.pid)
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        with self._lock:
+            if self.returncode is None:
+                self._connection.settimeout(timeout)
+                try:
+                    answer = self._connection.recv(100)
+                except (TimeoutError, BlockingIOError):
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+                self._connection.close()
+                os.close(self._process)
+                self.returncode = int(answer)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self.poll() is None:
+                signal.pidfd_send_signal(self._process, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+Program = ForkedProgram | subprocess.Popen[bytes]
+
+
+class Programs:
+    """The process that forks, of this test process, which is started for the first program if `environ` is set."""
+
+    #: Its environment; None if each program is to be started.
+    environ: Mapping[str, str] | None = None
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._path = ""
+        self._is_able = False
+        self._lock = threading.Lock()
+
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        out: Stream,
+        err: Stream,
+        prefix: Sequence[str] = (),
+    ) -> Program:
+        """Start `python -m MODULE ARGUMENTS`, without input.
+
+        `prefix` is a program and its arguments that becomes this one, such as `setpriv`.
+        """
+        args = [sys.executable, "-m", module, *arguments]
+        if prefix or not self._can_fork(env):
+            return subprocess.Popen([*prefix, *args], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self._path)
+        request = {"module": module, "args": args, "env": dict(env), "cwd": str(Path.cwd())}
+        descriptors = array.array("i", [one if isinstance(one, int) else one.fileno() for one in (out, err)])
+        connection.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        return ForkedProgram(connection, args)
+
+    def close(self) -> None:
+        self.environ = None
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
+            self._process.wait(20)
+            self._process = None
+
+    def _can_fork(self, env: Mapping[str, str]) -> bool:
+        """Whether the program can have this environment: Python has read some variables already."""
+        if self.environ is None:
+            return False
+        names = {name for name in (*env, *self.environ) if name.startswith(READ_AT_START)}
+        if any(env.get(name) != self.environ.get(name) for name in names):
+            return False
+        with self._lock:
+            if self._process is None:
+                self._path = f"{tempfile.mkdtemp(prefix='flowherd-programs-')}/s"
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", __name__, self._path],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=self.environ,
+                    cwd=Path(__file__).resolve().parents[2],
+                )
+                assert self._process.stdout is not None
+                self._is_able = self._process.stdout.readline() == b"ready\n"
+        return self._is_able
+
+
+programs = Programs()
+
+
+# -- the process itself
+
+
+def serve(path: str) -> None:
+    """Fork for each connection until standard input ends."""
+    for name in _MODULES:
+        importlib.import_module(name)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    listener.listen(64)
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(0, selectors.EVENT_READ)
+    gc.freeze()
+    print("ready" if _show(sys.orig_argv, os.environ) else "not able", flush=True)
+    while all(key.fd != 0 for key, _ in selector.select()):
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            selector.close()
+            _handle(connection)
+        connection.close()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    Path(path).unlink()
+    Path(path).parent.rmdir()
+
+
+def _handle(connection: socket.socket) -> None:
+    """Fork the program, send its pid, wait for it, send its exit code, and exit."""
+    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(8))
+    request = json.loads(data)
+    out, err = array.array("i", ancillary[0][2])
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _become_program(request, out, err)
+    for number in (0, 1, out, err):
+        os.close(number)
+    connection.send(b"%d" % pid)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):  # the tests have ended
+        connection.send(b"%d" % code)
+    os._exit(0)
+
+
+def _become_program(request: dict[str, Any], out: int, err: int) -> None:
+    take_streams(os.open(os.devnull, os.O_RDONLY), out, err)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    time.tzset()
+    random.seed()
+    _show(request["args"], request["env"])
+    _, _, module, *arguments = sys.orig_argv = request["args"]
+    sys.argv = ["-m", *arguments]
+    code: object = 1
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    finally:
+        _end(code)
+
+
+def _show(args: Sequence[str], env: Mapping[str, str]) -> bool:
+    """Have /proc show these arguments and variables as those of this process; return whether the kernel does it."""
+    shown = [os.fsencode("".join(f"{word}\0" for word in args))]
+    shown += [os.fsencode("".join(f"{name}={value}\0" for name, value in env.items()))]
+    # As long as the process lives, and private: of other memory, /proc shows nothing.
+    memory = mmap.mmap(-1, sum(map(len, shown)) + 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(b"".join(shown))
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    _kept.append(memory)
+    libc = ctypes.CDLL(None)
+    libc.sbrk.restype = ctypes.c_void_p
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    code, data, heap, stack = ([int(fields[number - 3]) for number in of] for of in _STAT_FIELDS)
+    arguments_end = start + len(shown[0])
+    places = [start, arguments_end, arguments_end, arguments_end + len(shown[1])]
+    map_ = struct.pack("=11QQIi", *code, *data, *heap, libc.sbrk(0), *stack, *places, 0, 0, -1)
+    return bool(libc.prctl(_PR_SET_MM, _PR_SET_MM_MAP, map_, ctypes.c_ulong(len(map_)), ctypes.c_ulong(0)) == 0)
+
+
+def _end(code: object) -> None:
+    """End as a program does, except that the interpreter is not taken apart."""
+    from flowherd.cli.process_end import end
+
+    if not isinstance(code, int) and code is not None:
+        print(code, file=sys.stderr)
+    end(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
