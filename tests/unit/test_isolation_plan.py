@@ -178,6 +178,13 @@ class TestSpec:
             # Its own choice where there is no floor.
             assert planned({**PRIVATE, "working_dir": directory}).working_dir == directory
 
+    def test_a_run_says_that_its_agent_does_not_let_it_change_its_working_directory(self, tmp_path: Path) -> None:
+        config = {"working_dir": str(tmp_path)}
+        sealed = Isolation(level="sealed")
+        assert str(tmp_path) in planned(config, sealed).agent.warnings[0]
+        assert not planned(config, sealed._replace(write=(str(tmp_path),))).agent.warnings
+        assert not planned({**config, "isolation": "sealed"}).agent.warnings
+
     def test_a_sealed_run_does_not_get_the_agents_own_directory(self, tmp_path: Path) -> None:
         access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
         storage = {"type": "Local"}

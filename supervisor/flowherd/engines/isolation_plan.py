@@ -56,6 +56,7 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     _check_places(spec, isolation, config, defaults)
     _check_outside(spec, isolation, config, defaults)
     _check_weights(isolation, config)
+    spec = _with_read_only_noted(spec, isolation)
     return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
         isolation=isolation,
         # Real paths: the runner reads nothing by a name that has become a link to what the run does not see.
@@ -74,6 +75,18 @@ def _in_own_directory(spec: RunSpec, config: Mapping[str, Any], isolation: Isola
         return spec
     is_out_of_sight = place_of(os.path.realpath(spec.working_dir), isolation.covered) is not None
     return spec._replace(working_dir=None) if isolation.level == SEALED or is_out_of_sight else spec
+
+
+def _with_read_only_noted(spec: RunSpec, isolation: Isolation) -> RunSpec:
+    """Return the spec with a warning if the run cannot change its working directory, which few flows expect."""
+    directory = spec.working_dir
+    if directory is None or isolation.floor != SEALED or place_of(os.path.realpath(directory), isolation.write):
+        return spec
+    warning = (
+        f"Its working directory, {directory}, cannot be changed by the run: the agent seals its runs, and its `write` "
+        "in [runs.isolation] does not name it. /tmp is the run's own"
+    )
+    return spec._replace(agent=spec.agent._replace(warnings=(*spec.agent.warnings, warning)))
 
 
 def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, ...]:
