@@ -88,7 +88,7 @@ class Enclosure:
         else:
             self.variables = {}
         self._decide()
-        if not (self._is_root and self._asked.level == PRIVATE):
+        if self._owner is not None:  # who cannot do it any more
             capabilities.limit(())
 
     def lock(self) -> None:
