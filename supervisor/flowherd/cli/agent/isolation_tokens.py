@@ -23,6 +23,17 @@ _LOOK_S = 0.05
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 #: How long an agent that has ended can count as connected, seconds.
 _STILL_CONNECTED_S = 3.0
+#: Commands and Python functions need no server while they run; their agent reports them.
+_USERS = """{
+  agent { name connected }
+  flow_run(
+    where: {
+      state: {_in: ["Submitted", "Running", "Cancelling"]}
+      flow: {_not: {_or: [{storage: {_contains: {type: "Command"}}}, {storage: {_contains: {type: "Python"}}}]}}
+    }
+    limit: 20
+  ) { name }
+}"""
 _DANGER = "so each run could use it to cancel other runs, to read their parameters and to register flows"
 
 
@@ -62,19 +73,19 @@ def make_server_token(loaded: LoadedSettings) -> None:
 def check_embedded_server(loaded: LoadedSettings, address: str) -> None:
     """Check that the flowherd server which runs at this address wants a token.
 
-    The server of this home is given its token, unless agents use it without one. Raises CommandError if it wants none;
-    with `if_missing` "weaker" it is a warning.
+    The server of this home is given its token, unless agents or runs use it without one. Raises CommandError if it
+    wants none then; with `if_missing` "weaker" it is a warning.
     """
     if not _is_open(address):
         return
     text = f"runs are to be isolated, but flowherd's server at {address} wants no token, {_DANGER}"
     reads_file = loaded.origins["server.token"].path == loaded.paths.token_file and _is_of_this_home(loaded, address)
-    agents = _connected_agents(address) if reads_file else ""
-    if reads_file and not agents and _gets_token(loaded, address):
+    users = _users(address) if reads_file else ""
+    if reads_file and not users and _gets_token(loaded, address):
         print_note(f"the embedded server at {address} had no token; it wants the one in {loaded.paths.token_file} now")
         return
-    if agents:
-        text += f"; it is not given one now, because these agents use it without one and would end: {agents}"
+    if users:
+        text += f"; it is not given one now, because these use it without one and would end: {users}"
     if loaded.settings.runs.isolation.if_missing == "weaker":
         print_warning(text)
         return
@@ -120,26 +131,26 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _connected_agents(address: str) -> str:
-    """Return the names of the agents that stay connected to a server without a token; empty if there are none.
+def _users(address: str) -> str:
+    """Return who uses a server without a token: agents that stay connected, and runs whose engine needs it.
 
-    One that has just ended still counts as connected for a moment.
+    Empty if there are none. An agent that has just ended still counts as connected for a moment.
     """
     from flowherd.backends.plain_http import PlainConnection
 
     connection, deadline_s = PlainConnection(), time.monotonic() + _STILL_CONNECTED_S
-    body, kind = json.dumps({"query": "{ agent { name connected } }"}).encode(), {"Content-Type": "application/json"}
+    body, kind = json.dumps({"query": _USERS}).encode(), {"Content-Type": "application/json"}
     while True:
         try:
-            answer = json.loads(
-                connection.exchange("POST", f"{_origin(address)}/graphql", _TIMEOUT_S, kind, body).content
-            )
-            names = sorted({str(one["name"]) for one in answer["data"]["agent"] if one["connected"]})
+            answer = connection.exchange("POST", f"{_origin(address)}/graphql", _TIMEOUT_S, kind, body)
+            found = json.loads(answer.content)["data"]
+            agents = sorted({str(one["name"]) for one in found["agent"] if one["connected"]})
+            runs = [str(run["name"]) for run in found["flow_run"]]
         except (OSError, ValueError, KeyError, TypeError):  # it has just ended, or got a token
-            names = []
-        if not names or time.monotonic() >= deadline_s:
+            agents, runs = [], []
+        if not agents or time.monotonic() >= deadline_s:
             connection.close()
-            return ", ".join(names)
+            return ", ".join([*(f"agent {name}" for name in agents), *(f"run {name}" for name in runs)])
         time.sleep(_LOOK_S)
 
 
