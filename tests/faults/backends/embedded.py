@@ -222,8 +222,10 @@ def _document(planned: PlannedRun) -> dict[str, object]:
     python = {"type": "Python", "ref": f"{FLOW_FILE}:main"}
     command = {"type": "Command", "argv": [sys.executable, "-S", str(FLOW_FILE)]}
     config: dict[str, object] = {"type": "LocalRun", "env": {"KIT_KIND": "command"} if planned.command else {}}
-    if planned.level != "none":
+    if planned.level == "sealed":
         config["isolation"] = {"level": planned.level, "write": [planned.parameters["facts"]]}
+    elif planned.level == "private":  # its /tmp is its own, but for its working directory
+        config |= {"isolation": planned.level, "working_dir": planned.parameters["facts"]}
     return {
         "name": f"kit-{'command' if planned.command else 'python'}-{planned.level}",
         "type": "flowherd.Flow",
