@@ -60,15 +60,18 @@ class Scene:
         name: str,
         storage: Mapping[str, Any],
         isolation: Mapping[str, Any],
+        /,
         working_dir: str | None = None,
+        config: Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> str:
-        """Register a flow and start it; return the run's id."""
+        """Register a flow, with `config` in its run config, and start it; return the run's id."""
         place = working_dir or str(self.work)
         how = HowToRun(labels=[socket.gethostname()], working_dir=place, user=self.stage.who.user)
         document = flow_document(name, storage, how, parameters, None)
         if isolation:
             document["run_config"]["isolation"] = dict(isolation)
+        document["run_config"].update(config or {})
         client = self.client()
         try:
             flow = client.flows.register(client.flows.ensure_project("default"), document)
@@ -137,10 +140,10 @@ class Scene:
         isolation = {**isolation, "hide": [self.places["hidden"]]} if isolation else {}
         program = self.stage.place / "programs" / "flow.py"
         if in_fork:
-            storage, given = python_storage(f"{program}:main", Path("/")), {"place": str(self.work)}
+            storage = python_storage(f"{program}:main", Path("/"))
         else:
-            storage, given = command_storage([sys.executable, str(program), str(self.work)]), {}
-        run_id = self.start(f"attacker {in_fork}", storage, isolation, **given)
+            storage = command_storage([sys.executable, str(program), str(self.work)])
+        run_id = self.start(f"attacker {in_fork}", storage, isolation, place=str(self.work))
         started = self.started(run_id)
         wait_until((self.work / f"{run_id}.ready").exists, what=lambda: self.describe(run_id))
         self.stage.mount_later()

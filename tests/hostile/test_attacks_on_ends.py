@@ -76,7 +76,7 @@ def test_a_run_that_kills_all_it_can_reach_kills_itself_alone(attacked: Scene) -
     assert attacked.started(attacked.neighbour)
 
 
-def test_messages_that_are_true_only_before_the_users_code_are_not_believed_after_it(attacked: Scene) -> None:
+def test_what_is_in_force_is_not_believed_after_the_users_code_has_begun(attacked: Scene) -> None:
     run_id = start(attacked, "messages", PRIVATE)
     place = attacked.state_dir / "runs" / run_id / "started"
     found: dict[str, Any] = {}
@@ -89,7 +89,7 @@ def test_messages_that_are_true_only_before_the_users_code_are_not_believed_afte
     wait_until(look, what=lambda: attacked.describe(run_id))
     assert attacked.end_of(run_id).state == "Success"
     assert found["isolation"]["level"] == "private" and "forged" not in found["isolation"]["proved"]
-    assert "sent to 1" in attacked.log(run_id)
+    assert "sent" in attacked.log(run_id)
 
 
 def test_children_that_a_flow_makes_for_its_runner_change_nothing(attacked: Scene) -> None:
@@ -115,4 +115,4 @@ def test_a_working_directory_that_has_become_a_link_to_flowherds_home_is_refused
     run_id = attacked.start("replaced", command_storage(["cat", "server.token"]), PRIVATE, working_dir=str(place))
     assert attacked.end_of(run_id).state == "Failed"
     assert attacked.token not in " ".join(attacked.log(run_id))
-    assert "covered" in " ".join(attacked.log(run_id))
+    assert "its working directory" in " ".join(attacked.log(run_id))
