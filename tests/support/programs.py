@@ -49,6 +49,8 @@ _MODULES = (
     "uvicorn.lifespan.off",
 )
 _MAX_MESSAGE_BYTES = 1 << 20
+#: Beginnings of names of variables that Python or a module of flowherd reads at its start.
+_READ_ALREADY = (*READ_AT_START, "FLOWHERD_FAULTS")
 #: Of prctl(2): a process may name the memory in which /proc finds its arguments and its environment.
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 #: Numbers of the fields of /proc/PID/stat (proc(5)) with the places of code, data, heap and stack, which stay.
@@ -148,10 +150,10 @@ class Programs:
             self._process = None
 
     def _can_fork(self, env: Mapping[str, str]) -> bool:
-        """Whether the program can have this environment: Python has read some variables already."""
+        """Whether the program can have this environment: some variables have been read already."""
         if self.environ is None:
             return False
-        names = {name for name in (*env, *self.environ) if name.startswith(READ_AT_START)}
+        names = {name for name in (*env, *self.environ) if name.startswith(_READ_ALREADY)}
         if any(env.get(name) != self.environ.get(name) for name in names):
             return False
         with self._lock:
