@@ -27,6 +27,8 @@ _NETWORK = "network"
 _EXTRA = ""
 #: Address families of a run without a network; of others, such as AF_VSOCK, a network namespace keeps nothing.
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+#: Calls that reach into other processes, of which a pid namespace leaves none to be named.
+_ON_OTHERS = ("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd")
 
 
 class _Lack(NamedTuple):
@@ -86,7 +88,7 @@ class Enclosure:
         if self._has_mounts:
             self._carry_out(working_dir, is_own)
         else:
-            self.variables = {}
+            self._do_without(working_dir, is_own)
         self._decide()
         if self._owner is not None:  # who cannot do it any more
             capabilities.limit(())
@@ -146,6 +148,14 @@ class Enclosure:
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
         self._writable, self._covered = tuple(mounts.writable), mounts.covered
 
+    def _do_without(self, working_dir: str, is_own: bool) -> None:
+        """Note what Landlock and a filter of system calls, which need no namespaces, must do alone."""
+        self.variables = {}
+        self._writable = (*self._write_list(working_dir, is_own), *REPLACED)
+        self._lack("covers over what is flowherd's", "they need mounts of its own", PRIVATE)
+        if self._asked.network == "none" and not seccomp.is_offered():
+            self._lack("a network of its own", "it needs a namespace, or a filter of system calls", _NETWORK)
+
     def _write_list(self, working_dir: str, is_own: bool) -> Tuple[str, ...]:
         """Return what can be changed in a sealed run."""
         listed = self._asked.write
@@ -174,14 +184,15 @@ class Enclosure:
             self._lack("no abstract sockets of the host", text.format(abi, landlock.SCOPED_SINCE), _EXTRA)
         if abi:
             step = lambda: landlock.restrict(abi, handled, rules, scoped=True)  # noqa: E731
-            self._try("Landlock", SEALED, step)
+            self._try("Landlock", SEALED if handled else _EXTRA, step)
 
     def _restrict_calls(self) -> None:
         if not seccomp.is_offered():
             self._lack("a filter of system calls", "flowherd has none for this machine", _EXTRA)
             return
         rules = self._refused_calls()
-        self._try("a filter of system calls", _EXTRA, lambda: seccomp.apply(rules))
+        promised_by = _NETWORK if self._asked.network == "none" and not self._has_mounts else _EXTRA
+        self._try("a filter of system calls", promised_by, lambda: seccomp.apply(rules))
 
     def _refused_calls(self) -> List[seccomp.Rule]:
         # Control groups can be mounted anew from a namespace of their own, and written to: the agent's among them.
@@ -194,7 +205,10 @@ class Enclosure:
         if not self._in_user_namespace:  # where the keyrings are those of the user namespace
             rules += [seccomp.Refused(call) for call in ("add_key", "request_key", "keyctl")]
         if self._asked.network == "none":
-            rules.append(seccomp.OnlyFamilies(_FAMILIES))
+            rules.append(seccomp.OnlyFamilies(_FAMILIES if self._has_mounts else (socket.AF_UNIX,)))
+        if not self._has_mounts:  # other processes of the user can be named
+            rules += [seccomp.Refused(call) for call in _ON_OTHERS]
+            rules.append(seccomp.NotForOthers("prlimit64", 0))
         return rules
 
     # What there is not.
@@ -215,7 +229,7 @@ class Enclosure:
         return PRIVATE if SEALED in promises else self._asked.level
 
     def _network(self) -> str:
-        lacking = not self._has_mounts or any(one.promised_by == _NETWORK for one in self._lacks)
+        lacking = any(one.promised_by == _NETWORK for one in self._lacks)
         return "host" if lacking else self._asked.network
 
     def _decide(self) -> None:

@@ -73,7 +73,8 @@ def find(places, paths, network=False):
 class Place:
     """A fork server of one user, and directories that its runs are to see or not to see."""
 
-    def __init__(self, directory: Path, prefix: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, prefix: tuple[str, ...], owner: int | None = None) -> None:
+        self._owner = owner
         self.directory = directory
         self.flow = directory / "flow" / "flow.py"
         self.server = ForkServer(sys.executable, directory / "home" / "runs", prefix=prefix, apart=True)
@@ -85,9 +86,9 @@ class Place:
         self.own()
 
     def own(self) -> None:
-        if self.server.prefix:
+        if self._owner is not None:
             for path in (self.directory, *self.directory.rglob("*")):
-                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+                os.chown(path, self._owner, self._owner, follow_symlinks=False)
 
     def start(self, level: str, places: list[str], paths: list[str], **isolation: object) -> Run:
         """Start a run that tries to write in `places` and lists `paths`."""
@@ -116,6 +117,7 @@ class Place:
         record = run.wait()
         assert record["reason"] == "exited", run.describe()
         assert run.started is not None
+        assert len(run.lines("stdout")) == 1, run.describe()
         return {**json.loads(run.lines("stdout")[0]), "in_force": run.started["isolation"]}
 
     def refusal(self, level: str, **isolation: object) -> str:
@@ -130,7 +132,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Directories below /tmp, which a run has of its own."""
     with reachable_directory() as directory:
         directory.chmod(0o755)
-        found = Place(directory, AS_NOBODY if request.param == "nobody" else ())
+        found = Place(directory, AS_NOBODY, NOBODY) if request.param == "nobody" else Place(directory, ())
         yield found
         found.server.close()
 
@@ -208,5 +210,24 @@ def test_what_is_covered_is_covered_wherever_it_is_mounted_too(tmp_path: Path) -
             paths = [str(tmp_path / "alias" / "hidden"), str(tmp_path / "part")]
             mounts = {"hide": [str(directory / "hidden")], "keep": [str(place.flow), str(tmp_path)]}
             assert place.found("private", [], paths, **mounts)["lists"] == {path: [] for path in paths}
+        finally:
+            place.server.close()
+
+
+@needs_root
+def test_where_namespaces_are_refused_a_run_is_too_unless_it_may_be_weaker() -> None:
+    """The fork server is in a user namespace in which no pid namespace can be made."""
+    limited = 'echo 0 > /proc/sys/user/max_pid_namespaces && exec "$@"'
+    with reachable_directory() as directory:
+        place = Place(directory, ("unshare", "--map-root-user", "sh", "-c", limited, "sh"))
+        try:
+            assert "a pid namespace (this host allows no more namespaces" in place.refusal("private")
+            listed = str(directory / "listed")
+            weaker = {"if_missing": "weaker", "network": "none", "write": [listed]}
+            found = place.found("sealed", [".", listed, "/usr"], [], **weaker)
+            assert found["writes"] == {".": "done", listed: "done", "/usr": "EACCES"}
+            assert (found["inet"], found["capabilities"]) == ("EAFNOSUPPORT", 0)
+            assert (found["in_force"]["level"], found["in_force"]["network"]) == ("none", "none")
+            assert found["in_force"]["missing"][0]["what"] == "a pid namespace"
         finally:
             place.server.close()
