@@ -60,7 +60,7 @@ class Enclosure:
         self._owner = (user.pw_uid, user.pw_gid) if user is not None else None
         self._home = user.pw_dir if user is not None else os.path.expanduser("~")
         self._is_root = (user.pw_uid if user is not None else os.geteuid()) == 0
-        self._in_user_namespace = not capabilities.has(capabilities.SYS_ADMIN)
+        self._agent_is_root = os.geteuid() == 0
         self._lacks: List[_Lack] = []
         self._has_mounts = False
         #: What the run may change at the level "sealed".
@@ -202,7 +202,7 @@ class Enclosure:
         rules: List[seccomp.Rule] = [seccomp.RefusedFlags(call, flags) for call in ("unshare", "clone")]
         # Its flags are in memory, where a filter does not see them; the C library then uses clone.
         rules.append(seccomp.Refused("clone3", errno.ENOSYS))
-        if not self._in_user_namespace:  # where the keyrings are those of the user namespace
+        if self._agent_is_root or not self._has_mounts:  # otherwise the keyrings are those of the user namespace
             rules += [seccomp.Refused(call) for call in ("add_key", "request_key", "keyctl")]
         if self._asked.network == "none":
             rules.append(seccomp.OnlyFamilies(_FAMILIES if self._has_mounts else (socket.AF_UNIX,)))
@@ -252,7 +252,7 @@ class Enclosure:
         return [
             path
             for path in dict.fromkeys(map(os.path.realpath, places))
-            if not any(is_inside(path, other) for other in self._writable)
+            if os.path.isdir(path) and not any(is_inside(path, other) for other in self._writable)
         ]
 
 
