@@ -11,6 +11,7 @@ from typing import Dict, List, NoReturn, Optional
 from flowherd_runner import osapi
 from flowherd_runner.agent_secrets import keep_agent_secrets
 from flowherd_runner.birth import be_born
+from flowherd_runner.contract.identity import is_hidden_when_closed
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
 from flowherd_runner.own_errors import print_traceback
@@ -43,7 +44,7 @@ _CLOSED = ("forkserver", "runner")
 def run_program(arguments: List[str]) -> NoReturn:
     """Run the program that `arguments` name, and exit with its exit code."""
     program, options = arguments[0] if arguments else "", _options(arguments)
-    if program in _CLOSED:
+    if program in _CLOSED and not is_hidden_when_closed():
         osapi.forbid_inspection()
     keep_agent_secrets(_number(options, "--secrets-fd"))
     broken = RUNNER_BROKEN

@@ -44,7 +44,7 @@ def test_a_running_agent_with_its_server_is_ok(command: CommandLine) -> None:
             assert found[check]["grade"] == "ok", found[check]
         assert "answers in" in found["backend"]["detail"]
         assert {"disk", "disk inodes", "open files", "processes", "pids", "pidfd", "sub-reaper", "cgroup"} <= set(found)
-        assert {"isolation private", "isolation sealed"} <= set(found)
+        assert {"inspection", "isolation private", "isolation sealed"} <= set(found)
         assert found["supervisor"]["grade"] == "warn"
         command("pause")
         paused = findings(command)["agent"]

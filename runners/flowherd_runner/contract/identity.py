@@ -93,6 +93,28 @@ def _is_in_our_namespace(pid: int) -> bool:
         return False
 
 
+def is_hidden_when_closed() -> bool:
+    """Return whether /proc would hide a process that is not dumpable from other processes of this user.
+
+    An agent could then not supervise a runner that is closed to inspection (hidepid and gid in proc(5)).
+    """
+    if os.geteuid() == 0:
+        return False
+    hidden = "off"
+    group: Optional[str] = None
+    try:
+        with open("/proc/self/mountinfo") as file:
+            for line in file:  # of several mounts on /proc the last is on top
+                place, _, rest = line.partition(" - ")
+                if place.split()[4] == "/proc":
+                    options = dict(one.partition("=")[::2] for one in rest.split()[-1].split(","))
+                    hidden, group = options.get("hidepid", "off"), options.get("gid")
+    except (OSError, ValueError, IndexError):
+        return False
+    sees_all = hidden not in ("4", "ptraceable") and group is not None and int(group) in {os.getegid(), *os.getgroups()}
+    return hidden not in ("0", "off") and not sees_all
+
+
 def members_by_variable(run_id: str, pids: List[int]) -> List[int]:
     """Return those of `pids` whose initial environment carries the run's id, as far as this user may read it."""
     wanted = "{}={}".format(RUN_ID_VARIABLE, run_id).encode()

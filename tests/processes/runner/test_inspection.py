@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ print(json.dumps({
 """
 
 
+#: Becomes a program that sees no processes in /proc but those that it may trace.
+_HIDES_OTHERS = ("unshare", "-m", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$0" "$@"')
+_CAN_HIDE = subprocess.run([*_HIDES_OTHERS, "true"], capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     with reachable_directory() as directory:
@@ -105,9 +110,9 @@ def started(server: ForkServer, kind: str, target: dict[str, Any]) -> Run:
     return run
 
 
-def tries(*arguments: object) -> Any:
+def tries(*arguments: object, prefix: Sequence[str] = ()) -> Any:
     """What another process of `nobody` can do."""
-    command = [*AS_NOBODY, sys.executable, "-c", _TRIES, *map(str, arguments)]
+    command = [*prefix, *AS_NOBODY, sys.executable, "-c", _TRIES, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -137,6 +142,21 @@ def test_nobody_but_root_reads_them_and_the_runner_is_found_by_what_it_shows(nob
     for one in (run, other):
         one.stop()
         assert one.wait()["reason"] == "cancelled"
+
+
+@pytest.mark.skipif(not _CAN_HIDE, reason="/proc cannot be mounted anew here")
+def test_where_closed_processes_are_hidden_a_runner_stays_open_and_is_found(place: Path) -> None:
+    """hidepid hides what may not be traced, and so it would hide a closed runner from its own agent."""
+    server = ForkServer(sys.executable, place / "hidden", prefix=(*_HIDES_OTHERS, *AS_NOBODY))
+    try:
+        run = started(server, "command", {"argv": ["sh", "-c", "echo going; exec sleep 300"]})
+        flow = run.started["flow_pid"] if run.started is not None else 0
+        found = tries(run.directory, place / "elsewhere", run.pid, flow, prefix=_HIDES_OTHERS)
+        assert (found["is_runner"], found["only_runner"]) == ([str(run.pid)], [run.pid, run.start_ticks])
+        run.stop()
+        assert run.wait()["reason"] == "cancelled"
+    finally:
+        server.close()
 
 
 def test_a_run_is_handed_no_descriptor_of_a_directory(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowherd.cli.doctor.finding import Finding, bad, ok, warn
+from flowherd_runner.contract.identity import is_hidden_when_closed
 
 #: Less free space than the first is a warning, than the second is bad; likewise free inodes.
 _LITTLE_SPACE_BYTES, _NO_SPACE_BYTES = 1 << 30, 100 << 20
@@ -72,6 +73,15 @@ def check_kernel() -> Iterator[Finding]:
     else:
         detail = f"prctl: {os.strerror(ctypes.get_errno())}"
         yield bad("sub-reaper", detail, "Linux 3.4 has it; a sandbox (seccomp) may forbid it")
+
+
+def check_inspection() -> Finding:
+    """Check whether other processes of this user are kept from reading fork servers and runners."""
+    if not is_hidden_when_closed():
+        return ok("inspection", "agent, fork servers and runners are closed to other processes of their user")
+    detail = "fork servers and runners can be read by other processes of this user: /proc is mounted with hidepid"
+    advice = "mount /proc with gid= of a group of this user; otherwise closed runners would be hidden from their agent"
+    return warn("inspection", detail, advice)
 
 
 def _limit(pid: int | None, kind: int) -> tuple[int, int]:

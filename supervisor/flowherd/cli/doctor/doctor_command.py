@@ -102,6 +102,7 @@ def _findings(loaded: LoadedSettings, *supervised: Any) -> Iterator[Finding]:
         yield from check_host.check_disk("home's disk", loaded.paths.home)
     yield from check_host.check_limits(pid)
     yield from check_host.check_kernel()
+    yield check_host.check_inspection()
     yield check_cgroup.check_cgroup(pid)
     yield from check_isolation.check_isolation(loaded)
     yield from check_notifications.check_notifications(loaded)
