@@ -193,6 +193,8 @@ class ServerCore:
             try:
                 with self.database.reading() as connection:
                     scope = scope_of(connection, token)
+                if is_query(run_schema(), text, name):
+                    scope.check_goes_on()
             except Refused as refused:
                 return 401, encoded(errors_answer(str(refused), UNAUTHENTICATED), turn)
             # An engine is no agent, and belongs to its run's tenant.

@@ -1,7 +1,9 @@
 """What a client may do that has the token of one flow run (flowherd/run_token.py): what concerns that run, and no more.
 
 A token holds from the claim for which it was made until the run's end, until the run waits again (which is the end of
-an attempt), or until it is claimed again. Nothing is stored for it: the run's own states say all that.
+an attempt), or until it is claimed again. Nothing is stored for it: the run's own states say all that. For some seconds
+after the end it still adds lines to the run's log, because Prefect's client reports why a flow could not be loaded
+first as a state, and then as a line.
 """
 
 from __future__ import annotations
@@ -13,15 +15,19 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from flowherd.run_token import RunToken
-from flowherd.states import RunState
+from flowherd.states import FINISHED, RunState
 from flowherd_server.errors import UNAUTHENTICATED, Refused
+from flowherd_server.store.microseconds import now_us
 from flowherd_server.store.plain import plain
 
 #: States of a run that some agent has.
 _CLAIMED = frozenset({RunState.SUBMITTED, RunState.RUNNING, RunState.CANCELLING})
+#: How long after the run's end lines of its log are taken, microseconds.
+_LAST_LINES_US = 10_000_000
+_LAST_LINES = "write_run_logs"
 _RUN = """
 SELECT
-    flow_run.state, flow_run.tenant_id, flow_run.flow_id, flow.flow_group_id, flow.project_id,
+    flow_run.state, flow_run.end_time, flow_run.tenant_id, flow_run.flow_id, flow.flow_group_id, flow.project_id,
     (SELECT max(version) FROM run_state WHERE run = flow_run.seq AND state = 'Submitted')
 FROM flow_run JOIN flow ON flow.id = flow_run.flow_id WHERE flow_run.id = ?
 """
@@ -45,11 +51,18 @@ class RunScope(NamedTuple):
     flow_id: str
     flow_group_id: str
     project_id: str
+    #: Why only lines of the log are taken now; empty while the run goes on.
+    ended: str = ""
 
     @property
     def flow_run_id(self) -> str:
         """The run's id."""
         return self.token.flow_run_id
+
+    def check_goes_on(self) -> None:
+        """Raise Refused if the run has ended."""
+        if self.ended:
+            raise _expired(self.token, self.ended)
 
     def condition(self, table: str) -> Mapping[str, Any]:
         """Return the condition (a bool_exp) that the rows of this table fulfil that belong to the run."""
@@ -75,7 +88,9 @@ class RunScope(NamedTuple):
 
         It must still be the run's turn: `connection` is that of the transaction which carries the operation out.
         """
-        scope_of(connection, self.token)
+        now = scope_of(connection, self.token)
+        if operation != _LAST_LINES:
+            now.check_goes_on()
         concerns = RUN_OPERATIONS[operation](given)
         if any(run_id != self.flow_run_id for run_id in concerns.flow_runs):
             raise self._refused("it is not for other runs")
@@ -105,16 +120,20 @@ class _Concerns(NamedTuple):
 
 
 def scope_of(connection: Connection, token: RunToken) -> RunScope:
-    """Return what belongs to the run of a token. Raises Refused if the token does not hold any more."""
+    """Return what belongs to the run of a token. Raises Refused if the token does not hold any more.
+
+    If the run has just ended, `ended` says so.
+    """
     found = plain(connection).execute(_RUN, (token.flow_run_id,)).fetchone()
     if found is None:
         raise _expired(token, "there is no such run")
-    state, tenant_id, flow_id, flow_group_id, project_id, claimed_version = found
-    if state not in _CLAIMED:
-        raise _expired(token, f"the run is {state}")
+    state, end_us, tenant_id, flow_id, flow_group_id, project_id, claimed_version = found
     if claimed_version is not None and claimed_version > token.version + 1:
         raise _expired(token, "the run was claimed again since")
-    return RunScope(token, tenant_id, flow_id, flow_group_id, project_id)
+    ended = "" if state in _CLAIMED else f"the run is {state}"
+    if ended and (state not in FINISHED or end_us is None or end_us < now_us() - _LAST_LINES_US):
+        raise _expired(token, ended)
+    return RunScope(token, tenant_id, flow_id, flow_group_id, project_id, ended)
 
 
 def _expired(token: RunToken, why: str) -> Refused:

@@ -209,9 +209,15 @@ def test_it_ends_with_the_run(closed_server: ServerProcess) -> None:
     own.report(run_id, "Running")
     own.report(run_id, "Success")
     assert "is Success" in revoked(own)
+    # Only a last line is still taken for some seconds.
+    own.do("write_run_logs", logs=[{"flow_run_id": run_id, "message": "the last line"}])
+    assert "is Success" in own.refused("set_flow_run_name", flow_run_id=run_id, name="late")
+    assert "is Success" in own.refused("set_flow_run_states", states=[report(run_id, "Scheduled")])
+    assert everything.run(run_id, "log_lines")["log_lines"] == 1
     # A person starts it again: the second claim has a token of its own.
     everything.report(run_id, "Scheduled")
     assert "is Scheduled" in revoked(own)
+    assert own.answer("mutation { write_run_logs(input: {logs: []}) { success } }").status_code == 401
     version = everything.run(run_id)["version"]
     everything.report(run_id, "Submitted", version)
     assert "claimed again" in revoked(own)
