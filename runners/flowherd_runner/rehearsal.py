@@ -24,6 +24,7 @@ from flowherd_runner.contract.spec import RunSpec, spec_of, spec_to_json
 from flowherd_runner.contract.variables import KIND_PYTHON
 from flowherd_runner.flow_logging import RecordHandler
 from flowherd_runner.flow_process import compose_environment
+from flowherd_runner.isolation.rehearsal import rehearse_isolation
 from flowherd_runner.journal_writer import JournalWriter
 from flowherd_runner.kinds import load_kind
 from flowherd_runner.masking import Mask
@@ -77,8 +78,13 @@ def rehearse_runner() -> None:
         journal.close()
 
 
-def rehearse_flow() -> None:
-    """Do what a flow process does before the user's code, and what the import of that does."""
+def rehearse_flow(apart: bool = False) -> None:
+    """Do what a flow process does before the user's code, and what the import of that does.
+
+    With `apart`, the run will have a level of isolation.
+    """
+    if apart:
+        rehearse_isolation()
     spec = _spec()
     compose_environment(spec, environment(), None)
     os.environ.update(dict(os.environ))  # to what they are

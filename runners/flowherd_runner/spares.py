@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from flowherd_runner import descriptors, osapi
@@ -169,7 +170,8 @@ def _wait_for_run(
     if cgroup is not None:
         osapi.make_cgroup(cgroup)
     idle_s = _IDLE_S if sort.idle_s is None else sort.idle_s
-    newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, rehearse_flow), cgroup, sort.apart)
+    of_flow = partial(rehearse_flow, sort.apart)
+    newborn = be_born(kept_fds, lambda fd: rehearse_when_idle(fd, idle_s, of_flow), cgroup, sort.apart)
     rehearse_when_idle(channel.fileno(), idle_s, rehearse_runner)
     try:
         data, fds, _ = descriptors.receive(channel, MAX_MESSAGE_BYTES)

@@ -127,11 +127,24 @@ class Mounts:
                 os.chdir(working_dir.path)
         finally:
             os.umask(umask)
-            for one in self._opened.values():
-                if one is not None:
-                    os.close(one.fd)
-            if self._scaffold >= 0:
-                os.close(self._scaffold)
+            self._close()
+
+    def rehearse(self) -> None:
+        """Do of all that only what changes nothing."""
+        self._table = read_mount_table()
+        try:
+            layers = self._layers()
+            kept = self._kept(layers, self._open(self._wanted.working_dir))
+            arrange(layers, {path: one.is_directory for path, one in kept.items()})
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for one in self._opened.values():
+            if one is not None:
+                os.close(one.fd)
+        if self._scaffold >= 0:
+            os.close(self._scaffold)
 
     # What there is.
 

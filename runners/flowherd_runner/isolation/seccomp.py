@@ -94,7 +94,7 @@ def is_offered() -> bool:
 
 def apply(rules: Sequence[Rule]) -> None:
     """Refuse for good, in this process and its children, what the rules name. no_new_privs must be set. OSError."""
-    program = b"".join(_INSTRUCTION.pack(*one) for one in _program(rules))
+    program = encoded(rules)
     buffer = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxP", len(program) // _INSTRUCTION.size, ctypes.addressof(buffer))
     number = _SECCOMP[os.uname().machine]
@@ -104,6 +104,11 @@ def apply(rules: Sequence[Rule]) -> None:
         if error.errno != errno.EINVAL:  # before Linux 4.17 without the flag
             raise
         system_calls.checked_call("seccomp", number, _SET_MODE_FILTER, 0, head)
+
+
+def encoded(rules: Sequence[Rule]) -> bytes:
+    """Return the filter as the kernel takes it."""
+    return b"".join(_INSTRUCTION.pack(*one) for one in _program(rules))
 
 
 def _program(rules: Sequence[Rule]) -> _Instructions:
