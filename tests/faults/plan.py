@@ -106,7 +106,7 @@ SLOW = FaultRates(
 )
 #: For hundreds of runs that go on at the same time.
 CROWD = FaultRates(
-    mean_pause_s={**FAST.mean_pause_s, "kill flow": 0.5, "kill runner": 0.5, "arm point": 3.0, "cancel run": 2.0},
+    mean_pause_s={**FAST.mean_pause_s, "kill flow": 0.5, "kill runner": 0.5, "arm point": 3.0},
     runs_at_a_time=500,
     settle_s=300.0,
     run_s=(20.0, 60.0),
