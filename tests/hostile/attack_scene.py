@@ -28,7 +28,7 @@ from tests.support.unprivileged import set_uid_program
 from tests.support.waiting import wait_until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_NEIGHBOUR = "import sys, time; print(sys.argv[1], flush=True); time.sleep(600)"
+_NEIGHBOUR = "import sys, time; open('secret', 'w').write(sys.argv[1]); print(sys.argv[1], flush=True); time.sleep(600)"
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Scene:
     def with_neighbour(self) -> Iterator[Scene]:
         """Let a run go beside the attackers, whose journal and parameters have the secret."""
         storage = command_storage([sys.executable, "-c", _NEIGHBOUR, self.secret])
-        self.neighbour = run_id = self.start("neighbour", storage, {}, note=self.secret)
+        self.neighbour = run_id = self.start("neighbour", storage, {}, config={"working_dir": None}, note=self.secret)
         self.started(run_id)
         journal = self.state_dir / "runs" / run_id / "journal"
         try:
@@ -136,14 +136,19 @@ class Scene:
     def attack(
         self, isolation: Mapping[str, Any], *, in_fork: bool, only: list[str] | None = None
     ) -> dict[str, Verdict]:
-        """Let a flow attack; return what came of each attack. A directory is hidden from all that are kept apart."""
-        isolation = {**isolation, "hide": [self.places["hidden"]]} if isolation else {}
+        """Let a flow attack, in the fork with a working directory of its own; return what came of each attack.
+
+        A directory is hidden from all that are kept apart, and the one that is shared with this test can be written.
+        """
+        if isolation:
+            isolation = {**isolation, "hide": [self.places["hidden"]], "write": [str(self.work)]}
+        config: Mapping[str, Any] = {"working_dir": None} if in_fork else {}
         program = self.stage.place / "programs" / "flow.py"
         if in_fork:
             storage = python_storage(f"{program}:main", Path("/"))
         else:
             storage = command_storage([sys.executable, str(program), str(self.work)])
-        run_id = self.start(f"attacker {in_fork}", storage, isolation, place=str(self.work))
+        run_id = self.start(f"attacker {in_fork}", storage, isolation, config=config, place=str(self.work))
         started = self.started(run_id)
         wait_until((self.work / f"{run_id}.ready").exists, what=lambda: self.describe(run_id))
         self.stage.mount_later()
@@ -175,6 +180,7 @@ class Scene:
     def _targets(self, run_id: str, started: Mapping[str, Any]) -> dict[str, Any]:
         runs, neighbour = self.state_dir / "runs", self.neighbour
         spec = runs / neighbour / "spec.json"
+        other = json.loads((runs / neighbour / "started").read_text())["flow_pid"]
         parent = Path(f"/proc/{started['pid']}/stat").read_text().rpartition(")")[2].split()[1]
         return {
             **self.bystander.where,
@@ -184,7 +190,8 @@ class Scene:
             "spec": str(spec),
             "spec_handle": _handle(spec),
             "neighbour_dir": str(runs / neighbour),
-            "neighbour": json.loads((runs / neighbour / "started").read_text())["flow_pid"],
+            "neighbour": other,
+            "neighbour_work": str(Path(f"/proc/{other}/cwd").readlink()),
             "own_id": run_id,
             "own_dir": str(runs / run_id),
             "work": str(self.work),
@@ -259,7 +266,8 @@ def _flowherd(
 ) -> Iterator[Scene]:
     who = where.who
     home = where.directory("flowherd", who.agent_uid)
-    environment = {"HOME": str(where.directory("agents-home", who.agent_uid))}
+    # A cgroup of the run's own would be all that it reaches of them.
+    environment = {"HOME": str(where.directory("agents-home", who.agent_uid)), "FLOWHERD__AGENT__CGROUP": "off"}
     command = CommandLine(home, environment, where.as_user(who.agent_uid))
     with background(command, "server", "--new-token", "--port", "0", until="ready at") as server:
         found = re.search(r"ready at (\S+)", server.text())

@@ -57,6 +57,7 @@ GROUPS = (
         (
             Row("read-spec", "read another run's `spec.json`: its parameters and variables", "RO - - -"),
             Row("read-journal", "read another run's output", "RO - - -"),
+            Row("read-work-of-other-run", "read the fresh working directory of another run", "RUO - - -"),
             Row("read-token", "read the server's token", "RO - - -"),
             Row("list-home", "list flowherd's home", "RO - - -"),
             Row("stat-state", "learn size and times of flowherd's files", "RO - - -"),

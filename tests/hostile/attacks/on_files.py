@@ -243,6 +243,12 @@ def write_code_of_runners(targets: Targets) -> str:
         return ""
 
 
+@attack("read-work-of-other-run")
+def read_work_of_other_run(targets: Targets) -> str:
+    """Another run's fresh working directory, which is the same user's."""
+    return read(os.path.join(targets["neighbour_work"], "secret"))
+
+
 @attack("read-tmp")
 def read_tmp(targets: Targets) -> str:
     return read(targets["tmp_file"])
