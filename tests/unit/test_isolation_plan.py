@@ -282,6 +282,41 @@ class TestOutside:
         assert planned(config, env_vars={name: "/home/me/evil"}).env == {name: "/home/me/evil"}
         assert planned({"env": config["env"]}).env == {name: "/home/me/evil"}
 
+    def test_an_engine_that_could_not_reach_its_server_is_refused(self) -> None:
+        without: dict[str, Any] = {"isolation": {"level": "private", "network": "none"}}
+        access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
+        engines: list[dict[str, Any]] = [{"type": "Local"}, {"type": "Prefect3", "pull_steps": [{"a": {}}]}]
+        for storage in engines:
+            assert planned(PRIVATE, storage=storage, access=access).isolation.network == "host"
+            with pytest.raises(UnsupportedStorage, match="its engine cannot reach its server"):
+                planned(without, storage=storage, access=access)
+        by_command = {**without, "command": "./convert"}
+        asked: list[tuple[dict[str, Any], dict[str, Any]]] = [(without, COMMAND), (without, PYTHON)]
+        for config, storage in (*asked, (by_command, {"type": "Prefect3"})):
+            assert planned(config, storage=storage).isolation.network == "none"
+
+    def test_results_are_kept_in_a_sealed_run_unless_it_may_write_where_they_are_otherwise(
+        self, tmp_path: Path
+    ) -> None:
+        access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
+        moved = {"PREFECT_RESULTS_LOCAL_STORAGE_PATH": "/tmp/.prefect/storage"}
+        env = {"HOME": str(tmp_path)}
+        asked: list[tuple[object, dict[str, str], bool]] = [
+            ("sealed", {}, True),
+            ({"level": "sealed", "write": [f"{tmp_path}/.prefect"]}, {}, False),
+            ("sealed", {"PREFECT_HOME": "/srv/home"}, False),
+            ("private", {}, False),
+        ]
+        for isolation, more, is_moved in asked:
+            config = {"isolation": isolation, "env": {**env, **more}}
+            found = planned(config, storage={"type": "Prefect3"}, access=access)
+            assert (moved.items() <= found.env.items()) == is_moved
+            assert any(f"{tmp_path}/.prefect/storage" in text for text in found.agent.warnings) == is_moved
+        weaker = planned({"env": env}, Isolation(level="sealed", if_missing="weaker"), {"type": "Prefect3"})
+        assert not moved.items() & weaker.env.items(), "its /tmp may be the host's"
+        old = planned({"isolation": "sealed", "env": env}, storage={"type": "Local"}, access=access)
+        assert any(f"may not change {tmp_path}/.prefect/results" in text for text in old.agent.warnings)
+
     def test_harmless_variables_of_a_start_are_allowed(self) -> None:
         env = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LC_ALL": "C", "COLOUR": "red"}
         assert planned({**PRIVATE, "env": env}).env == env

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flowherd.engines.runtimes import EnginePackage, RuntimeRule
+from flowherd.engines.sealed_results import ResultsPlace
 from flowherd.engines.variables import Variables, merged
 from flowherd.values import EngineAccess, FlowRun, StateReport
 from flowherd_runner.contract import journal
@@ -124,6 +125,8 @@ class Engine:
     after_end: Callable[[RunSpec, StateReport, bool, Collection[str]], RunSpec | None] | None = None
     #: What an interpreter must have installed to carry out these kinds; None when any Python will do.
     package: EnginePackage | None = None
+    #: Where it keeps results for lack of another place; None if it keeps none.
+    results: ResultsPlace | None = None
     #: What an agent's `populate_env_vars` returns for such runs; see AgentView.
     variables: Callable[[AgentView], dict[str, str]] = lambda view: view.plain_variables()
 

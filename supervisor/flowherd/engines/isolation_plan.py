@@ -17,6 +17,7 @@ from typing import Any
 from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.run_config import expanded_path, strings, strings_by_name
 from flowherd.engines.runtimes import together
+from flowherd.engines.sealed_results import with_results
 from flowherd.engines.start_variables import is_read_at_start
 from flowherd.errors import UnsupportedStorage
 from flowherd.isolation.levels import merged, place_of, real_paths, wish_of
@@ -57,6 +58,9 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     _check_outside(spec, isolation, config, defaults)
     _check_weights(isolation, config)
     spec = _with_read_only_noted(spec, isolation)
+    _check_network(spec, isolation, engine)
+    if spec.kind in engine.kinds:
+        spec = with_results(spec, isolation, engine.results)
     return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
         isolation=isolation,
         # Real paths: the runner reads nothing by a name that has become a link to what the run does not see.
@@ -223,6 +227,16 @@ def _check_weights(isolation: Isolation, config: Mapping[str, Any]) -> None:
     named = config.get("weights")
     if isinstance(named, Mapping) and (lower := before_agent(named)):
         raise _refusal(isolation, f"its run config asks for {lower}: set it for all runs of the agent, in [runs]")
+
+
+def _check_network(spec: RunSpec, isolation: Isolation, engine: Engine) -> None:
+    """Refuse a run whose engine would wait for its server for ever."""
+    if isolation.network == "none" and engine.reports_states and spec.kind in engine.kinds:
+        raise _refusal(
+            isolation,
+            "without a network its engine cannot reach its server, which it must ask and tell everything: give the run "
+            "the network of the host, or make the flow a command",
+        )
 
 
 def _check_interpreter(interpreter: str, isolation: Isolation, defaults: AgentDefaults) -> None:

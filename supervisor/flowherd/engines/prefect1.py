@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from flowherd.config.proxies import proxies_of
 from flowherd.engines.base import AgentDefaults, AgentView, Engine, unsupported_storage
 from flowherd.engines.runtimes import EnginePackage
+from flowherd.engines.sealed_results import ResultsPlace
 from flowherd.engines.variables import Variables, merged, variables_by_name
 from flowherd.errors import UnsupportedStorage
 from flowherd.values import EngineAccess, Flow, FlowRun
@@ -68,6 +69,16 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
     )
 
 
+#: The place is part of a flow that was stored as a pickle, so it cannot be another one in a run.
+_RESULTS = ResultsPlace(
+    below_home=".prefect/results",
+    warning=(
+        "This run is sealed and may not change {}, where Prefect keeps results if the flow names no other place: tasks "
+        "with such a result fail."
+    ),
+    variables=("PREFECT__HOME_DIR",),
+)
+
 PREFECT1 = Engine(
     name="prefect1",
     recognises=_recognises,
@@ -76,6 +87,7 @@ PREFECT1 = Engine(
     reports_states=True,
     reports_start=False,
     package=PREFECT1_PACKAGE,
+    results=_RESULTS,
     variables=lambda view: _variables_of_0_13(view) if view.chosen is None else _variables_of_1(view),
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 from flowherd.engines.base import AgentDefaults, Engine
 from flowherd.engines.run_config import argument
 from flowherd.engines.runtimes import EnginePackage, first_serving
+from flowherd.engines.sealed_results import ResultsPlace
 from flowherd.errors import UnsupportedStorage
 from flowherd.states import RunState
 from flowherd.values import FlowRun, StateReport
@@ -103,6 +104,14 @@ def _words(command: object) -> list[str]:
     return argv
 
 
+_RESULTS = ResultsPlace(
+    below_home=".prefect/storage",
+    warning="Results that Prefect would keep in {} are in this run's own /tmp and gone with it, because it is sealed.",
+    instead={"PREFECT_RESULTS_LOCAL_STORAGE_PATH": "/tmp/.prefect/storage"},
+    variables=("PREFECT_RESULTS_LOCAL_STORAGE_PATH", "PREFECT_LOCAL_STORAGE_PATH"),
+    not_inherited=("PREFECT_HOME",),
+)
+
 PREFECT3 = Engine(
     name="prefect3",
     recognises=lambda storage: storage.get("type") == _STORAGE,
@@ -111,4 +120,5 @@ PREFECT3 = Engine(
     reports_states=True,
     after_end=_hooks_of_killed,
     package=PREFECT3_PACKAGE,
+    results=_RESULTS,
 )
