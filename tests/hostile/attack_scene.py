@@ -23,6 +23,7 @@ from flowherd.client.runs import RunView
 from flowherd.client.user_client import UserClient
 from tests.hostile.attack_judge import RUNNER_CODE, Verdict, cgroup_of, cgroups, judge, traces_of
 from tests.hostile.attack_stage import Bystander, Stage, Who, stage
+from tests.peers.environments import Installation
 from tests.support.commands import READY, CommandLine, background
 from tests.support.unprivileged import set_uid_program
 from tests.support.waiting import wait_until
@@ -68,7 +69,16 @@ class Scene:
         """Register a flow, with `config` in its run config, and start it; return the run's id."""
         place = working_dir or str(self.work)
         how = HowToRun(labels=[socket.gethostname()], working_dir=place, user=self.stage.who.user)
-        document = flow_document(name, storage, how, parameters, None)
+        return self.start_document(flow_document(name, storage, how, parameters, None), isolation, config, **parameters)
+
+    def start_document(
+        self,
+        document: dict[str, Any],
+        isolation: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+        **parameters: Any,
+    ) -> str:
+        """Register a flow by its document, with `config` in its run config, and start it; return the run's id."""
         if isolation:
             document["run_config"]["isolation"] = dict(isolation)
         document["run_config"].update(config or {})
@@ -134,10 +144,11 @@ class Scene:
         wait_until(lambda: not (self.state_dir / "runs" / run_id).exists(), what=lambda: self.describe(run_id))
 
     def attack(
-        self, isolation: Mapping[str, Any], *, in_fork: bool, only: list[str] | None = None
+        self, isolation: Mapping[str, Any], *, in_fork: bool, prefect: dict[str, Any] | None = None
     ) -> dict[str, Verdict]:
         """Let a flow attack, in the fork with a working directory of its own; return what came of each attack.
 
+        `prefect` is the document of a flow of Prefect's, which attacks instead.
         A directory is hidden from all that are kept apart, and the one that is shared with this test can be written.
         """
         if isolation:
@@ -148,12 +159,15 @@ class Scene:
             storage = python_storage(f"{program}:main", Path("/"))
         else:
             storage = command_storage([sys.executable, str(program), str(self.work)])
-        run_id = self.start(f"attacker {in_fork}", storage, isolation, config=config, place=str(self.work))
+        if prefect is None:
+            run_id = self.start(f"attacker {in_fork}", storage, isolation, config=config, place=str(self.work))
+        else:
+            run_id = self.start_document(prefect, isolation, place=str(self.work))
         started = self.started(run_id)
         wait_until((self.work / f"{run_id}.ready").exists, what=lambda: self.describe(run_id))
         self.stage.mount_later()
         before = self._prepare()
-        targets = self._targets(run_id, started) | {"only": only, "isolated": bool(isolation), "now": before}
+        targets = self._targets(run_id, started) | {"isolated": bool(isolation), "now": before}
         _write(self.work / f"{run_id}.targets", targets)
         results = self.work / f"{run_id}.results"
         wait_until(results.exists, timeout_s=90, what=lambda: self.describe(run_id))
@@ -214,11 +228,12 @@ class Scene:
 
 
 @contextmanager
-def scene(who: Who) -> Iterator[Scene]:
-    """Set all up, and end it."""
+def scene(who: Who, runtime: Installation | None = None) -> Iterator[Scene]:
+    """Set all up, and end it. `runtime` is the Prefect of flows of Prefect's."""
+    reachable = [] if runtime is None else [runtime.directory, runtime.python.resolve().parents[1]]
     secret = f"secret-{uuid.uuid4().hex}"
     with ExitStack() as undo:
-        where = undo.enter_context(stage(who))
+        where = undo.enter_context(stage(who, reachable))
         place = where.place
         work = where.directory("work", who.flow_uid)
         user_home = where.directory("user-home", who.flow_uid, 0o711)
@@ -257,12 +272,13 @@ def scene(who: Who) -> Iterator[Scene]:
         _open_run(where, who.flow_uid)
         bystander = Bystander(where, secret, places)
         undo.callback(bystander.close)
-        yield undo.enter_context(_flowherd(where, bystander, secret, work, places))
+        options = [] if runtime is None else ["--runtime", f"prefect={runtime.python}"]
+        yield undo.enter_context(_flowherd(where, bystander, secret, work, places, options))
 
 
 @contextmanager
 def _flowherd(
-    where: Stage, bystander: Bystander, secret: str, work: Path, places: Mapping[str, Any]
+    where: Stage, bystander: Bystander, secret: str, work: Path, places: Mapping[str, Any], options: list[str]
 ) -> Iterator[Scene]:
     who = where.who
     home = where.directory("flowherd", who.agent_uid)
@@ -272,7 +288,7 @@ def _flowherd(
     with background(command, "server", "--new-token", "--port", "0", until="ready at") as server:
         found = re.search(r"ready at (\S+)", server.text())
         assert found
-        with background(command, "start", "-n", "attacked", until=READY) as agent:
+        with background(command, "start", "-n", "attacked", *options, until=READY) as agent:
             token = (home / "server.token").read_text().strip()
             pids = agent.process.pid, server.process.pid
             found_all = Scene(where, command, found[1], token, *pids, bystander, secret, work, places)

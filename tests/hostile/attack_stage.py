@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +18,32 @@ from typing import Any, NamedTuple
 #: What flows attack with. It is copied to where every user can read it.
 PROGRAMS = Path(__file__).parent / "attacks"
 
-#: Ends with its input. $1 is the interpreter's installation, $2 a directory above it that only root may enter, or
-#: nothing, $3 a directory for mounts, $4 the place of the file system that is mounted later.
+#: Ends with its input. $1 is a directory for mounts, $2 one that only root may enter, or nothing, $3 the place of the
+#: file system that is mounted later; further arguments stay reachable below the second.
 _MOUNTS = """
 set -e
+mounts=$1 closed=$2 later=$3
+shift 3
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/user /run/dbus /run/systemd /run/screen "$3"
-if [ "$2" ]; then
-    mount --bind "$1" "$3"
-    mount -t tmpfs -o mode=755 tmpfs "$2"
-    mkdir -p "$1"
-    mount --move "$3" "$1"
+mkdir -p /run/user /run/dbus /run/systemd /run/screen "$mounts"
+if [ "$closed" ]; then
+    number=0
+    for path; do
+        number=$((number + 1))
+        mkdir "$mounts/$number"
+        mount --bind "$path" "$mounts/$number"
+    done
+    mount -t tmpfs -o mode=755 tmpfs "$closed"
+    number=0
+    for path; do
+        number=$((number + 1))
+        mkdir -p "$path"
+        mount --move "$mounts/$number" "$path"
+    done
 fi
 mount -t tmpfs -o mode=1777 tmpfs /media
 mount --make-shared /media
-mkdir "$4"
+mkdir "$later"
 echo ready
 read _
 """
@@ -97,27 +108,29 @@ class Stage:
 
 
 @contextmanager
-def stage(who: Who) -> Iterator[Stage]:
+def stage(who: Who, reachable: Sequence[Path] = ()) -> Iterator[Stage]:
     """Make the mounts, and a directory that every user can reach; both end with the block.
+
+    `reachable` are directories, beside the interpreter's, that every user is to reach if only root may otherwise.
 
     It is not in /tmp, which a run has of its own: that alone would keep the run from all that is attacked.
     """
     with tempfile.TemporaryDirectory(prefix="flowherd-", dir="/srv") as name:
         place = Path(name)
         place.chmod(0o711)
-        with _mounts(place) as holder:
+        with _mounts(place, reachable) as holder:
             yield Stage(place, who, holder)
 
 
 @contextmanager
-def _mounts(place: Path) -> Iterator[subprocess.Popen[str]]:
+def _mounts(place: Path, reachable: Sequence[Path]) -> Iterator[subprocess.Popen[str]]:
     programs = place / "programs"
     shutil.copytree(PROGRAMS, programs, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (programs, *programs.iterdir()):
         path.chmod(0o755)
     base = Path(sys.base_prefix).resolve()
     closed = next((str(one) for one in reversed(base.parents) if not one.stat().st_mode & 0o001), "")
-    arguments = [str(base), closed, str(place / "mounts"), "/media/later"]
+    arguments = [str(place / "mounts"), closed, "/media/later", *map(str, (base, *reachable))]
     holder = subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", _MOUNTS, "sh", *arguments],
         stdin=subprocess.PIPE,

@@ -46,8 +46,8 @@ def act(place: str) -> None:
     with open(name + ".targets") as file:
         targets = json.load(file)
     # First what looks through the memory, before that has what the others find.
-    only = targets.get("only") or sorted(ATTACKS, key=lambda one: (one != "token-in-own-memory", one))
-    write(name + ".results", {one: carry_out(ATTACKS[one], targets) for one in only})
+    names = sorted(ATTACKS, key=lambda one: (one != "token-in-own-memory", one))
+    write(name + ".results", {one: carry_out(ATTACKS[one], targets) for one in names})
     _wait_for(name + ".done")
 
 
