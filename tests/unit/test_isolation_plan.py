@@ -314,8 +314,25 @@ class TestOutside:
             assert any(f"{tmp_path}/.prefect/storage" in text for text in found.agent.warnings) == is_moved
         weaker = planned({"env": env}, Isolation(level="sealed", if_missing="weaker"), {"type": "Prefect3"})
         assert not moved.items() & weaker.env.items(), "its /tmp may be the host's"
-        old = planned({"isolation": "sealed", "env": env}, storage={"type": "Local"}, access=access)
-        assert any(f"may not change {tmp_path}/.prefect/results" in text for text in old.agent.warnings)
+
+    def test_a_sealed_run_of_prefect_1_has_a_directory_in_place_of_that_for_results(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
+        usual = f"{tmp_path}/.prefect/results"
+        asked: list[tuple[dict[str, Any], bool]] = [
+            ({"isolation": "sealed"}, True),
+            ({"isolation": {"level": "sealed", "write": [f"{tmp_path}/.prefect"]}}, False),
+            ({"isolation": "sealed", "working_dir": str(tmp_path)}, False),
+            ({"isolation": "sealed", "env": {"HOME": "/srv"}}, False),
+            ({"isolation": "private"}, False),
+        ]
+        for config, is_own in asked:
+            found = planned(config, storage={"type": "Local"}, access=access)
+            assert (found.isolation.own == (usual,)) == is_own
+            assert any(f"keeps in {usual} are" in text for text in found.agent.warnings) == is_own
+            assert parse_spec(json.loads(json.dumps(spec_to_json(found)))).isolation == found.isolation
 
     def test_harmless_variables_of_a_start_are_allowed(self) -> None:
         env = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "LC_ALL": "C", "COLOUR": "red"}

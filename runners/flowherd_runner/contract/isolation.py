@@ -10,6 +10,8 @@ In spec.json the object `isolation`; without it the level is "none". Runners of 
     covered      [path]: the same, for what is flowherd's own: home, state, sockets. Nothing in `keep` uncovers them but
                  the run's own working directory
     keep         [path]: stay reachable under a path that is covered or replaced (/tmp): interpreters, code
+    own          [path]: at "sealed", the run has an empty directory of its own in the place of each, in which it can
+                 write: where its engine keeps results
     floor        the agent's own level, which the flow could not lower
 
 In `started` the object `isolation`, which describes what the flow process found in force before any user code ran:
@@ -44,6 +46,7 @@ class Isolation(NamedTuple):
     covered: Tuple[str, ...] = ()
     keep: Tuple[str, ...] = ()
     floor: str = NONE
+    own: Tuple[str, ...] = ()
 
     @property
     def wanted(self) -> bool:

@@ -278,6 +278,7 @@ def _isolation(fields: Fields) -> Isolation:
         covered=fields.strings("covered"),
         keep=fields.strings("keep"),
         floor=fields.one_of("floor", LEVELS),
+        own=fields.strings("own"),
     )
 
 

@@ -19,6 +19,7 @@ from flowherd_runner.isolation import capabilities, landlock, namespaces, proof,
 from flowherd_runner.isolation.mount_table import is_inside
 from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts, Wanted
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
+from flowherd_runner.isolation.own_places import make_missing
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
 from flowherd_runner.kinds.definition import NotStarted
 
@@ -57,6 +58,7 @@ class Enclosure:
         if apart is None:  # by a fork server that was not told of it
             raise NotStarted("the run is to be kept apart, and its runner was started without a namespace for it")
         self._apart = apart
+        self._user = user
         self._owner = (user.pw_uid, user.pw_gid) if user is not None else None
         self._home = user.pw_dir if user is not None else os.path.expanduser("~")
         self._is_root = (user.pw_uid if user is not None else os.geteuid()) == 0
@@ -133,11 +135,13 @@ class Enclosure:
             keep=self._asked.keep,
             trusted=(*_interpreter(), *STAYING),
             write=self._write_list(working_dir, is_own),
+            own=self._asked.own if self._asked.level == SEALED else (),
             is_sealed=self._asked.level == SEALED,
             is_root=self._is_root,
             owner=self._owner,
             runtime_name=os.path.basename(self.variables["XDG_RUNTIME_DIR"]),
         )
+        make_missing(wanted.own, self._user)
         mounts = Mounts(self._directory, wanted, self._missing_mount, self._less)
         try:
             mounts.carry_out()

@@ -53,6 +53,8 @@ class Wanted(NamedTuple):
     trusted: Tuple[str, ...]
     #: Stay reachable, and can be changed although the rest cannot; named by the agent and the flow.
     write: Tuple[str, ...]
+    #: Directories in whose places the run has its own.
+    own: Tuple[str, ...]
     #: Whether nothing else can be changed.
     is_sealed: bool
     #: Whether the run's processes are root's.
@@ -164,6 +166,13 @@ class Mounts:
             place = self._open(path)
             if place is not None and place.is_directory and place.path not in self._replacing:
                 self._replacing[place.path] = self._open(os.path.join(places, name)) if name else None
+        unseen = [*self._replacing, *self._places((*self._wanted.covered, *self._wanted.hidden))]
+        for number, path in enumerate(self._wanted.own):
+            place = self._open(path)
+            if place is not None and place.is_directory and not any(is_inside(place.path, other) for other in unseen):
+                name = "own-{}".format(number)
+                private_places.make_own_directory(places, name, self._wanted.owner)
+                self._replacing[place.path] = self._open(os.path.join(places, name))
 
     def _layers(self) -> Dict[str, _Opened]:
         """Return all that is covered or replaced, by its real path."""

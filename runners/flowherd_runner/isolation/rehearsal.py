@@ -22,6 +22,7 @@ def rehearse_isolation() -> None:
         keep=(),
         trusted=(sys.prefix, *STAYING),
         write=(),
+        own=(),
         is_sealed=True,
         is_root=False,
         owner=None,

@@ -60,7 +60,7 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     spec = _with_read_only_noted(spec, isolation)
     _check_network(spec, isolation, engine)
     if spec.kind in engine.kinds:
-        spec = with_results(spec, isolation, engine.results)
+        spec, isolation = with_results(spec, isolation, engine.results, strings_by_name(config.get("env")))
     return _without_unknown_modules(spec, isolation, engine, defaults)._replace(
         isolation=isolation,
         # Real paths: the runner reads nothing by a name that has become a link to what the run does not see.

@@ -69,12 +69,12 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
     )
 
 
-#: The place is part of a flow that was stored as a pickle, so it cannot be another one in a run.
+#: The place is part of a flow that was stored as a pickle, so no variable changes it.
 _RESULTS = ResultsPlace(
     below_home=".prefect/results",
     warning=(
-        "This run is sealed and may not change {}, where Prefect keeps results if the flow names no other place: tasks "
-        "with such a result fail."
+        "Results that Prefect keeps in {} are in a directory of this run's own at that path, gone with it because "
+        "it is sealed."
     ),
     variables=("PREFECT__HOME_DIR",),
 )

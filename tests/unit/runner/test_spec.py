@@ -75,7 +75,7 @@ WHOLE = RunSpec(
     max_journal_bytes=20000,
     log_level=10,
     cgroup="/sys/fs/cgroup/x",
-    isolation=Isolation("sealed", "none", "weaker", ("/w",), ("/h",), ("/c",), ("/k",), "private"),
+    isolation=Isolation("sealed", "none", "weaker", ("/w",), ("/h",), ("/c",), ("/k",), "private", ("/o",)),
     weights=Weights(1.5, 5, "idle", 300),
     agent=AgentKeys(
         "claim", "attempt", "task", "/python", ("json",), True, False, False, False, ("odd",), True, 7, ("db",)
