@@ -30,6 +30,8 @@ MAX_TEXT_BYTES = 100 * 1024
 #: Most that the further fields of a record take beside its text, and a single one of them.
 _MAX_INFO_BYTES = 48 * 1024
 _MAX_FIELD_BYTES = 8 * 1024
+#: Most objects and lists within each other: whoever reads the run's journal must have room for them too.
+_MAX_LEVELS = 64
 #: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024
 #: struct ucred: pid, uid, gid (unix(7)).
@@ -60,10 +62,20 @@ def encode(message: Dict[str, Any]) -> bytes:
 
 def decode(data: bytes) -> Dict[str, Any]:
     """Return the message in `data`. Raises ValueError when it is not one: the user's code can reach the channel."""
-    message = json.loads(data.decode("utf-8"))
-    if not isinstance(message, dict):
+    try:
+        message = json.loads(data.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("a message with too many levels: {!r}".format(data[:80])) from None
+    if not isinstance(message, dict) or _is_too_deep(message, _MAX_LEVELS):
         raise ValueError("not a message of a flow process: {!r}".format(data[:80]))
     return message
+
+
+def _is_too_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_too_deep(part, levels - 1) for part in parts)
 
 
 def shorten(text: str, limit_bytes: int = MAX_TEXT_BYTES) -> str:

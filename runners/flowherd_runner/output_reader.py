@@ -176,7 +176,7 @@ class OutputReader:
         try:
             message = channel.decode(data)
             streams = tuple(int(stream) for stream in message.get("markers", ()))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             if self.finalising:
                 self.stack = (self.stack + data)[:_MAX_STACK_BYTES]
             return  # otherwise, the user's code has written to a descriptor that is not its own

@@ -253,6 +253,7 @@ def scene(who: Who, runtime: Installation | None = None) -> Iterator[Scene]:
             "hidden": str(hidden),
             "elsewhere": "/media",
             "later_mount": str(where.later_mount),
+            "second_proc": str(where.second_proc),
             "tmp_file": str(outside / "file"),
             "shm_file": shm,
             "abstract": f"flowherd-{secret[-8:]}",

@@ -41,6 +41,8 @@ if [ "$closed" ]; then
         mount --move "$mounts/$number" "$path"
     done
 fi
+mkdir "$mounts/proc"
+mount -t proc proc "$mounts/proc"
 mount -t tmpfs -o mode=1777 tmpfs /media
 mount --make-shared /media
 mkdir "$later"
@@ -90,6 +92,11 @@ class Stage:
         path.chmod(mode)
         os.chown(path, uid, uid)
         return path
+
+    @property
+    def second_proc(self) -> Path:
+        """Where /proc is mounted once more, as for chroot(2)."""
+        return self.place / "mounts" / "proc"
 
     @property
     def later_mount(self) -> Path:

@@ -102,6 +102,7 @@ GROUPS = (
         "processes outside",
         (
             Row("see-command-line", "see their command lines", "RUO - - -"),
+            Row("see-through-second-proc", "see them in a /proc that is mounted once more", "RUO - - -"),
             Row("signal-process", "signal one of the same user", "RUO - - -"),
             Row("signal-by-descriptor", "signal it by a descriptor (pidfd)", "RUO - - -"),
             Row("signal-all", "signal all of the user at once (`kill -- -1`)", "RUO - - -"),
@@ -147,6 +148,7 @@ GROUPS = (
             Row("datagram", "send a datagram over the host's loopback", "RUO RUO RUO -"),
             Row("listen-to-loopback", "record the host's packets", "R - - -"),
             Row("hypervisor-socket", "make a socket to the hypervisor (AF_VSOCK)", "RUO RUO RUO -"),
+            Row("ring-for-sockets", "make sockets past a filter of system calls (io_uring)", "RUO RUO RUO -"),
             Row("write-to-terminal", "write to a terminal of its user", "RUO - - -"),
             Row("shared-memory-segment", "attach shared memory of System V", "RUO - - -"),
             Row("keyring-of-user", "read the user's keyring", "RUO - - -"),
@@ -164,6 +166,7 @@ GROUPS = (
             Row("watch-whole-host", "record performance events of all processes", "R - - -"),
             Row("program-in-kernel", "load programs for the kernel (BPF)", "R - - -"),
             Row("set-user-id-program", "become root by a set-user-ID program, as sudo is one", "UO - - -"),
+            Row("mode-of-input", "change the mode of /dev/null, by way of standard input", "R R - -"),
             Row("use-cgroup", "make cgroups beside the agent's; so freeze and kill", "R - - -"),
             Row("mount-cgroups", "the same through cgroups mounted in its own namespaces", "R - - -"),
         ),

@@ -4,6 +4,7 @@
 if what it was promised is not in force, unless the run may be started with less.
 """
 
+import contextlib
 import errno
 import os
 import pwd
@@ -151,6 +152,7 @@ class Enclosure:
             text = "the run cannot be kept apart ({}): {}: {}"
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
         self._writable, self._covered = tuple(mounts.writable), mounts.covered
+        _reopen_input()
 
     def _do_without(self, working_dir: str, is_own: bool) -> None:
         """Note what Landlock and a filter of system calls, which need no namespaces, must do alone."""
@@ -210,6 +212,7 @@ class Enclosure:
             rules += [seccomp.Refused(call) for call in ("add_key", "request_key", "keyctl")]
         if self._asked.network == "none":
             rules.append(seccomp.OnlyFamilies(_FAMILIES if self._has_mounts else (socket.AF_UNIX,)))
+            rules.append(seccomp.Refused("io_uring_setup", errno.ENOSYS))  # makes sockets past the filter
         if not self._has_mounts:  # other processes of the user can be named
             rules += [seccomp.Refused(call) for call in _ON_OTHERS]
             rules.append(seccomp.NotForOthers("prlimit64", 0))
@@ -258,6 +261,15 @@ class Enclosure:
             for path in dict.fromkeys(map(os.path.realpath, places))
             if os.path.isdir(path) and not any(is_inside(path, other) for other in self._writable)
         ]
+
+
+def _reopen_input() -> None:
+    """Have standard input by way of this process's own mounts: by that of the host, its mode could be changed."""
+    with contextlib.suppress(OSError):  # closed, or without a /dev/null
+        if os.path.samestat(os.fstat(0), os.stat(os.devnull)):
+            fd = os.open(os.devnull, os.O_RDWR)
+            os.dup2(fd, 0)
+            os.close(fd)
 
 
 def _interpreter() -> Tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional
 
 from flowherd_runner.contract.files import read_all
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
@@ -35,6 +35,8 @@ class Mount(NamedTuple):
     options: str
     #: What was mounted, such as /dev/sda1; as the file system names it.
     source: str
+    #: The type of the file system: "ext4".
+    kind: str
 
     @property
     def flags(self) -> int:
@@ -82,6 +84,12 @@ class MountTable:
                 continue
             if candidate != path and _is_seen_through(candidate, mount):
                 yield candidate
+
+    def of_kinds(self, kinds: Collection[str]) -> Iterator[str]:
+        """Yield where file systems of these types can be seen."""
+        for mount in self.mounts:
+            if mount.kind in kinds and _is_seen_through(mount.point, mount):
+                yield mount.point
 
 
 def read_mount_table() -> MountTable:
@@ -135,7 +143,8 @@ def _is_seen_through(path: str, mount: Mount) -> bool:
 def _parse(line: str) -> Mount:
     head, _, tail = line.partition(" - ")
     number, _, device, root, point, options = head.split(" ", 6)[:6]
-    return Mount(int(number), device, _plain(root), _plain(point), options, _plain(tail.split(" ", 2)[1]))
+    kind, source = tail.split(" ", 2)[:2]
+    return Mount(int(number), device, _plain(root), _plain(point), options, _plain(source), kind)
 
 
 def _plain(text: str) -> str:

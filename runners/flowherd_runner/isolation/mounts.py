@@ -14,7 +14,7 @@ from flowherd_runner.isolation.mount_plan import Layer, arrange, conflicts
 from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mount_table
 from flowherd_runner.isolation.read_only import Writable, restrict_writing
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
-from flowherd_runner.isolation.system_places import steps, writable_places
+from flowherd_runner.isolation.system_places import second_places, steps, writable_places
 from flowherd_runner.osapi import file_identity
 
 #: Flags of file systems that hold nothing that could give a privilege.
@@ -187,6 +187,9 @@ class Mounts:
             if one.path not in self._replacing:
                 aliases = (self._open(other) for other in self._table.aliases(one.path, one.fd))
                 found.update((alias.path, alias) for alias in aliases if alias is not None)
+        # Not their aliases, among which are the places at which the run has its own.
+        again = (self._open(path) for path in second_places(self._table))
+        found.update((one.path, one) for one in again if one is not None)
         return found
 
     def _kept(self, layers: Dict[str, _Opened], working_dir: Optional[_Opened]) -> Dict[str, _Opened]:

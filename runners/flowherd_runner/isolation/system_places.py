@@ -5,7 +5,7 @@ import stat
 from typing import Callable, Iterator, List, Tuple
 
 from flowherd_runner.isolation import system_calls
-from flowherd_runner.isolation.mount_table import MountTable
+from flowherd_runner.isolation.mount_table import MountTable, is_inside
 from flowherd_runner.isolation.read_only import make_read_only
 from flowherd_runner.isolation.system_calls import ATTR_NODEV, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 
@@ -16,6 +16,24 @@ _COMPUTING = ("nvidia", "dri", "kfd", "dxg")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 #: Kernel parameters and the like, which root may change (proc(5)).
 _PARAMETERS = ("sys", "sysrq-trigger", "irq", "bus", "fs")
+#: File systems that show processes, control groups, devices and terminals of the host, wherever they are mounted.
+_OF_HOST = frozenset(
+    {
+        "proc",
+        "sysfs",
+        "cgroup",
+        "cgroup2",
+        "devtmpfs",
+        "devpts",
+        "mqueue",
+        "debugfs",
+        "tracefs",
+        "securityfs",
+        "configfs",
+    }
+    | {"bpf", "efivarfs", "pstore"}
+)
+_OWN_PLACES = ("/proc", "/sys", "/dev")
 _PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
 
 #: What is done, in words, and the step.
@@ -34,6 +52,12 @@ def steps(table: MountTable, is_root: bool) -> Iterator[Step]:
     if is_root:
         yield "kernel parameters that it cannot change", _fixed_parameters
     yield "a /sys that it cannot change", _fixed_sys
+
+
+def second_places(table: MountTable) -> List[str]:
+    """Return where the host's /proc, /dev and the like are mounted once more, as in a directory made for chroot(2)."""
+    found = table.of_kinds(_OF_HOST)
+    return [path for path in found if not any(is_inside(path, place) for place in _OWN_PLACES)]
 
 
 def writable_places() -> List[str]:

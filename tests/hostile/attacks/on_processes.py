@@ -49,10 +49,19 @@ def signal_other_run(targets: Targets) -> str:
 @attack("see-command-line")
 def see_command_line(targets: Targets) -> str:
     """Of any process that is not the run's: its argument is the proof."""
-    for name in os.listdir("/proc"):
+    return _command_line_in("/proc", targets)
+
+
+@attack("see-through-second-proc")
+def see_through_second_proc(targets: Targets) -> str:
+    return _command_line_in(targets["second_proc"], targets)
+
+
+def _command_line_in(place: str, targets: Targets) -> str:
+    for name in os.listdir(place):
         if name.isdigit():
             try:
-                text = read("/proc/{}/cmdline".format(name))
+                text = read("{}/{}/cmdline".format(place, name))
             except OSError:
                 continue
             if os.path.dirname(targets["work"]) + "/bystander" in text:

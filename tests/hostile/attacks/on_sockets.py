@@ -1,10 +1,12 @@
 """Attacks through sockets: of the user's programs, of the host's services, and of flowherd."""
 
+import ctypes
 import json
 import os
 import socket
 import urllib.request
 
+import calls
 from registry import Failed, Targets, attack, read
 
 _TIMEOUT_S = 2.0
@@ -75,6 +77,13 @@ def listen_to_loopback(targets: Targets) -> str:
             packet = listener.recv(65536)
             if b"packet:" in packet:
                 return packet.partition(b"packet:")[2].decode("utf-8", "replace")
+
+
+@attack("ring-for-sockets")
+def ring_for_sockets(targets: Targets) -> str:
+    """What a ring is asked for passes no filter of system calls, and it makes sockets too."""
+    os.close(calls.call(calls.IO_URING_SETUP, 4, ctypes.create_string_buffer(120)))
+    return "made"
 
 
 @attack("hypervisor-socket")

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import stat
 import struct
 
 import calls
@@ -93,6 +94,13 @@ def set_user_id_program(targets: Targets) -> str:
     os.close(writing)
     os.waitpid(pid, 0)
     return os.read(reading, 200).decode()
+
+
+@attack("mode-of-input")
+def mode_of_input(targets: Targets) -> str:
+    """A descriptor from outside leads past all mounts; the same mode is set again."""
+    os.fchmod(0, stat.S_IMODE(os.fstat(0).st_mode))
+    return "set"
 
 
 @attack("use-cgroup")

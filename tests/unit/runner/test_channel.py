@@ -18,6 +18,14 @@ def test_a_lone_surrogate_arrives_as_it_was() -> None:
     assert decode(encode({"text": "a\udc80b"})) == {"text": "a\udc80b"}
 
 
+@pytest.mark.parametrize(
+    "data", [b"[" * 60_000, b'{"info":' + b"[" * 500 + b"]" * 500 + b"}", b'{"a":1e', b"[]", b"\xff"]
+)
+def test_what_a_flow_writes_that_is_no_message_of_its_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(data)
+
+
 @pytest.mark.parametrize("unit", ["x", "\u20ac", "\0", '"', "\udc80", "\U0001f600"], ids=ascii)
 def test_a_long_text_is_cut_with_a_note(unit: str) -> None:
     text = unit * 500_000

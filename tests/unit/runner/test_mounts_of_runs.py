@@ -38,7 +38,7 @@ def test_the_mount_table_is_read_as_the_kernel_writes_it() -> None:
     line = "36 35 98:0 /mnt1 /mnt\\0402 ro,nosuid,noatime master:1 - ext3 /dev/root rw,errors=continue"
     (mount,) = MountTable(line).mounts
     assert (mount.number, mount.device, mount.root, mount.point) == (36, "98:0", "/mnt1", "/mnt 2")
-    assert (mount.read_only, mount.source) == (True, "/dev/root")
+    assert (mount.read_only, mount.source, mount.kind) == (True, "/dev/root", "ext3")
 
 
 def test_the_mount_through_which_a_file_was_opened_is_found() -> None:
