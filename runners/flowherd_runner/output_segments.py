@@ -44,7 +44,6 @@ class Segments:
             size = self.sizes[number]
             if not self.flags[number] and memory[:size] == bytes(size):
                 self.flags[number] = 1
-                memory.seek(0)
                 return number
         return None
 

@@ -5,6 +5,7 @@ replaced, and when the stream is flushed, the end of a segment is marked, and li
 """
 
 import io
+import mmap
 import os
 import sys
 import threading
@@ -31,6 +32,10 @@ class SegmentWriter(io.BufferedWriter):
 
     The interpreter calls `write` and `flush` once for each line. While a segment is being filled, both are replaced by
     closures of the object, which are quicker.
+
+    The lines of a thread stay in order, although others switch between the two ways: without a segment, a line is added
+    to the buffer under the lock of the switches, and a switch leaves nothing in the buffer. A closure of an earlier
+    segment that a thread still holds finds that segment full, until its next begin is in the pipe.
     """
 
     def __init__(self, raw: io.FileIO, segments: Segments, token: bytes) -> None:
@@ -45,6 +50,17 @@ class SegmentWriter(io.BufferedWriter):
         self._lock = threading.RLock()
         self._switching = False
         self._has_hooks = False
+        if self._segments is not None:
+            os.register_at_fork(after_in_child=self._forget)
+
+    def write(self, data: Any) -> int:
+        """Add to the buffer; called for each line while no segment is being filled."""
+        if self._segments is None:
+            return _write(self, data)
+        with self._lock:
+            if self._current is None or self._switching:
+                return _write(self, data)
+        return self.write(data)  # another thread has begun a segment meanwhile
 
     def flush(self) -> None:
         """Write what is buffered; called after each line."""
@@ -88,7 +104,9 @@ class SegmentWriter(io.BufferedWriter):
             self._has_hooks = True
             self._watch_others()
         self._segments.set_asleep(False)
+        _flush(self)  # what another thread has added
         if self._send(mark_before + make_segment_marker(self._token, b"%d+0" % number)):
+            self._segments.memory[number].seek(0)
             self._current = number
             self._use(self._segments, number)
         else:
@@ -103,10 +121,7 @@ class SegmentWriter(io.BufferedWriter):
         if number is None or self._segments is None:
             return b""
         memory = self._segments.memory[number]
-        size = memory.tell()
-        memory.seek(0, os.SEEK_END)  # no other thread can add to it now
-        if size < SEGMENT_BYTES and memory[size]:  # one has, before that
-            size += len(memory[size:].rstrip(b"\0"))
+        size = _fill_up(memory)
         self._segments.sizes[number] = size
         return make_segment_marker(self._token, b"%d=%d" % (number, size))
 
@@ -125,11 +140,12 @@ class SegmentWriter(io.BufferedWriter):
     def _use(self, segments: Segments, number: int) -> None:
         """Have lines written to the segment."""
         put, flags, asleep, full = segments.memory[number].write, segments.flags, len(segments.memory), self._full
-        is_line = False
+        ident = threading.get_ident
+        line_of = 0  # the thread that has written a line and not flushed it yet
 
         def write(data: Any) -> int:
-            nonlocal is_line
-            is_line = True
+            nonlocal line_of
+            line_of = ident()
             if flags[asleep]:
                 return full(number, data, False)
             try:
@@ -138,9 +154,9 @@ class SegmentWriter(io.BufferedWriter):
                 return full(number, data, True)
 
         def flush() -> None:
-            nonlocal is_line
-            if is_line:  # the interpreter's, after the line
-                is_line = False
+            nonlocal line_of
+            if line_of == ident():  # the interpreter's, after the line
+                line_of = 0
                 return
             self.write_by_line()
             _flush(self)
@@ -161,11 +177,12 @@ class SegmentWriter(io.BufferedWriter):
             else:
                 self._send(mark)
 
-        self._switch(step)
-        if self._current is None or self._switching:
-            count = _write(self, data)
-            _flush(self)
-            return count
+        with self._lock:
+            self._switch(step)
+            if self._current is None or self._switching:
+                count = _write(self, data)
+                _flush(self)
+                return count
         return self.write(data)
 
     def _watch_others(self) -> None:
@@ -177,7 +194,7 @@ class SegmentWriter(io.BufferedWriter):
                 by_line()
 
         sys.addaudithook(audit)
-        os.register_at_fork(before=by_line, after_in_child=self._forget)
+        os.register_at_fork(before=by_line)
         replace = os.dup2
 
         def dup2(fd: int, fd2: int, inheritable: bool = True) -> int:
@@ -193,3 +210,14 @@ class SegmentWriter(io.BufferedWriter):
         self._lock = threading.RLock()
         vars(self).pop("write", None)
         vars(self).pop("flush", None)
+
+
+def _fill_up(memory: mmap.mmap) -> int:
+    """Leave no room in a segment, also for other threads; return how much of it is text."""
+    while True:
+        size = memory.tell()
+        try:
+            memory.seek(SEGMENT_BYTES - size, os.SEEK_CUR)
+            return size
+        except ValueError:  # another thread has added to it, so that this would be beyond its end
+            continue

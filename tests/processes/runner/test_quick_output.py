@@ -139,3 +139,22 @@ def main():
         name = f"thread {k}"
         assert [line for line in lines if line.startswith(name)] == _many(name)
     assert _was_used(run)
+
+
+def test_what_a_thread_has_flushed_is_there_although_another_has_written_a_line(fork_server: ForkServer) -> None:
+    run = fork_server.python(
+        PRELUDE
+        + """
+def main():
+    many("a")
+    say_used()
+    thread = threading.Thread(target=sys.stdout.buffer.write, args=(b"of the thread\\n",))
+    thread.start()
+    thread.join()
+    sys.stdout.flush()
+    os.write(1, b"flushed before\\n")
+"""
+    )
+    assert run.wait()["exit_code"] == 0
+    assert run.lines("stdout") == [*_many("a"), "of the thread", "flushed before"]
+    assert _was_used(run)
