@@ -82,15 +82,20 @@ def gone(pid: int) -> bool:
 
 def named(name: str) -> list[int]:
     """Return the pids of living processes of that name."""
-    return [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/comm")
-        if path.exists() and path.read_text().strip() == name and not gone(int(path.parent.name))
-    ]
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if content(pid, "comm") == f"{name}\n".encode() and not gone(pid)]
 
 
 def is_daemon(pid: int) -> bool:
-    return b"daemon" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b"daemon" in content(pid, "cmdline")
+
+
+def content(pid: int, name: str) -> bytes:
+    """Return a file of /proc/PID; nothing of it when the process, of any other test, has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_a_flow_is_alone_with_a_small_init_process_that_it_cannot_look_into(server: ForkServer) -> None:
