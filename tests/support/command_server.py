@@ -38,8 +38,8 @@ _MODULES = (
     "rich",
 )
 _MAX_MESSAGE_BYTES = 1 << 20
-#: Beginnings of names of variables that Python reads at its start.
-READ_AT_START = ("PYTHON", "LC_", "LANG")
+#: Beginnings of names of variables that Python or a library below it reads at its start.
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_")
 
 
 class CommandServer:
@@ -174,6 +174,7 @@ def _become_command(request: dict[str, Any], *streams: int) -> None:
     random.seed()
     sys.orig_argv = [sys.executable, "-m", "flowherd", *request["arguments"]]
     sys.argv = [str(Path(sys.modules["flowherd"].__file__ or "").with_name("__main__.py")), *request["arguments"]]
+    sys.path[0] = request["cwd"]
     _exit(run(request["arguments"]))
 
 

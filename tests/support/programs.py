@@ -19,6 +19,7 @@ import mmap
 import os
 import random
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -28,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -69,7 +71,9 @@ class ForkedProgram:
         self.pid = int(connection.recv(100))
         self.returncode: int | None = None
         self._connection = connection
+        #: Can be read from the program's end on.
         self._process = os.pidfd_open(self.pid)
+        weakref.finalize(self, os.close, self._process)
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
@@ -78,16 +82,14 @@ class ForkedProgram:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
+        poll = select.poll()  # which takes any number of a descriptor
+        poll.register(self._process, select.POLLIN)
+        if not poll.poll(None if timeout is None else timeout * 1000):
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         with self._lock:
             if self.returncode is None:
-                self._connection.settimeout(timeout)
-                try:
-                    answer = self._connection.recv(100)
-                except (TimeoutError, BlockingIOError):
-                    raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+                self.returncode = int(self._connection.recv(100))
                 self._connection.close()
-                os.close(self._process)
-                self.returncode = int(answer)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -231,14 +233,15 @@ def _become_program(request: dict[str, Any], out: int, err: int) -> None:
     _show(request["args"], request["env"])
     _, _, module, *arguments = sys.orig_argv = request["args"]
     sys.argv = ["-m", *arguments]
-    code: object = 1
+    sys.path[0] = request["cwd"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]
+    code: object = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-        code = 0
     except SystemExit as end:
         code = end.code
-    finally:
-        _end(code)
+    _end(code)  # after any other exception, the interpreter prints it and ends, as in a started program
 
 
 def _show(args: Sequence[str], env: Mapping[str, str]) -> bool:
