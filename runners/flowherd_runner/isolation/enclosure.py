@@ -22,6 +22,7 @@ from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts, Want
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
 from flowherd_runner.isolation.own_places import make_missing
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
+from flowherd_runner.isolation.without_mounts import WithoutMounts
 from flowherd_runner.kinds.definition import NotStarted
 
 _NETWORK = "network"
@@ -66,6 +67,9 @@ class Enclosure:
         self._agent_is_root = os.geteuid() == 0
         self._lacks: List[_Lack] = []
         self._has_mounts = False
+        #: What takes the place of mounts, and whether it does.
+        self._without: Optional[WithoutMounts] = None
+        self._is_restricted = False
         #: What the run may change at the level "sealed".
         self._writable: Tuple[str, ...] = ()
         #: What covered paths stood for before.
@@ -113,6 +117,10 @@ class Enclosure:
         if level != NONE:
             attempts += proof.of_covers(os.path.join(self._directory, SPEC_FILE), self._covered)
             attempts += proof.of_processes(self._runner_pid)
+        elif self._is_restricted:
+            attempts += proof.of_rules(os.path.join(self._directory, SPEC_FILE), self._covered)
+            attempts += proof.of_signals(self._runner_pid) if landlock.version() >= landlock.SCOPED_SINCE else ()
+            attempts += proof.of_writing(self._read_only(), by_rules=True) if self._asked.level == SEALED else ()
         if level == SEALED:
             attempts += proof.of_writing(self._read_only())
         if network == "none":
@@ -128,39 +136,50 @@ class Enclosure:
     # Mounts.
 
     def _carry_out(self, working_dir: str, is_own: bool) -> None:
-        wanted = Wanted(
+        hidden = (*self._asked.hide, *ways_out(self._home))
+        own = self._asked.own if self._asked.level == SEALED else ()
+        make_missing(own, self._user)
+        wanted = self._wanted(working_dir, is_own, hidden)._replace(own=own)
+        mounts = Mounts(self._directory, wanted, self._missing_mount, self._less)
+        self._start(mounts.carry_out)
+        self._writable, self._covered = tuple(mounts.writable), mounts.covered
+        _reopen_input()
+
+    def _do_without(self, working_dir: str, is_own: bool) -> None:
+        """Have Landlock and a filter of system calls, which need no namespaces, do what they can."""
+        self._writable = (*self._write_list(working_dir, is_own), *REPLACED)
+        if self._asked.network == "none" and not seccomp.is_offered():
+            self._lack("a network of its own", "it needs a namespace, or a filter of system calls", _NETWORK)
+        # Sockets can be connected to whatever the rules are, so that what is covered for these would gain nothing.
+        wanted = self._wanted(working_dir, is_own, self._asked.hide)
+        without = WithoutMounts(self._directory, wanted, self._missing_mount)
+        self._start(lambda: without.prepare(landlock.version(), self._writable))
+        self._without, self._covered, self.variables = without, without.covered, dict(without.variables)
+
+    def _wanted(self, working_dir: str, is_own: bool, hidden: Tuple[str, ...]) -> Wanted:
+        return Wanted(
             working_dir=working_dir,
             is_own=is_own,
             covered=(*self._asked.covered, self._directory),
-            hidden=(*self._asked.hide, *ways_out(self._home)),
+            hidden=hidden,
             keep=self._asked.keep,
             trusted=(*_interpreter(), *STAYING),
             write=self._write_list(working_dir, is_own),
-            own=self._asked.own if self._asked.level == SEALED else (),
+            own=(),
             is_sealed=self._asked.level == SEALED,
             is_root=self._is_root,
             owner=self._owner,
             runtime_name=os.path.basename(self.variables["XDG_RUNTIME_DIR"]),
         )
-        make_missing(wanted.own, self._user)
-        mounts = Mounts(self._directory, wanted, self._missing_mount, self._less)
+
+    def _start(self, step: Callable[[], None]) -> None:
         try:
-            mounts.carry_out()
+            step()
         except CannotStart as error:
             raise NotStarted("{}: the run is kept apart ({})".format(error, self._asked.level)) from error
         except OSError as error:
             text = "the run cannot be kept apart ({}): {}: {}"
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
-        self._writable, self._covered = tuple(mounts.writable), mounts.covered
-        _reopen_input()
-
-    def _do_without(self, working_dir: str, is_own: bool) -> None:
-        """Note what Landlock and a filter of system calls, which need no namespaces, must do alone."""
-        self.variables = {}
-        self._writable = (*self._write_list(working_dir, is_own), *REPLACED)
-        self._lack("covers over what is flowherd's", "they need mounts of its own", PRIVATE)
-        if self._asked.network == "none" and not seccomp.is_offered():
-            self._lack("a network of its own", "it needs a namespace, or a filter of system calls", _NETWORK)
 
     def _write_list(self, working_dir: str, is_own: bool) -> Tuple[str, ...]:
         """Return what can be changed in a sealed run."""
@@ -178,6 +197,9 @@ class Enclosure:
     # The locks.
 
     def _restrict_files(self) -> None:
+        if self._without is not None:
+            self._try("Landlock", PRIVATE, self._do_restrict)
+            return
         abi = landlock.version()
         handled: int = 0
         rules: Tuple[landlock.Rule, ...] = ()
@@ -191,6 +213,9 @@ class Enclosure:
         if abi:
             step = lambda: landlock.restrict(abi, handled, rules, scoped=True)  # noqa: E731
             self._try("Landlock", SEALED if handled else _EXTRA, step)
+
+    def _do_restrict(self) -> None:
+        self._is_restricted = self._without is not None and self._without.enforce()
 
     def _restrict_calls(self) -> None:
         if not seccomp.is_offered():

@@ -5,6 +5,7 @@ chmod, chown, utime and extended attributes, nor descriptors that are open alrea
 """
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -34,9 +35,9 @@ TRUNCATE = 1 << 14
 IOCTL_DEV = 1 << 15
 READING = EXECUTE | READ_FILE | READ_DIR
 #: WRITE_FILE, the removing and making of everything (bits 4 to 12), REFER, TRUNCATE, IOCTL_DEV.
-_WRITING = WRITE_FILE | 0x1FF0 | REFER | TRUNCATE | IOCTL_DEV
+ALL_WRITING = WRITE_FILE | 0x1FF0 | REFER | TRUNCATE | IOCTL_DEV
 #: What a run may do where it may write: all but make devices.
-WRITING = _WRITING & ~(MAKE_CHAR | MAKE_BLOCK)
+WRITING = ALL_WRITING & ~(MAKE_CHAR | MAKE_BLOCK)
 #: The rights that can be given for something that is no directory.
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
@@ -59,46 +60,78 @@ def known_rights(abi: int) -> int:
     return (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
 
 
-def restrict(abi: int, handled: int, rules: Iterable[Rule], scoped: bool) -> None:
-    """Allow this process, of what is `handled`, only what the rules say; 0 leaves files alone.
+class Ruleset:
+    """Of what is `handled`, only what is allowed here will be; 0 leaves files alone.
 
-    With `scoped`, and from ABI 6 on, it also reaches no abstract socket and signals no process that is not restricted
-    likewise. no_new_privs must be set. A path that cannot be opened has no rule. Raises OSError.
+    With `scoped`, and from ABI 6 on, abstract sockets are out of reach too, and processes that are not restricted
+    likewise cannot be signalled. Raises OSError.
     """
-    handled &= known_rights(abi)
-    scopes = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if scoped and abi >= SCOPED_SINCE else 0
-    if not handled and not scopes:
-        return
-    attributes = _RULESET.pack(handled, 0, scopes)
-    size = next(size for since, size in _BYTES_BY_ABI if abi >= since)
-    ruleset = system_calls.checked_call(
-        "landlock_create_ruleset", _CREATE_RULESET, attributes, ctypes.c_size_t(size), 0
-    )
+
+    def __init__(self, abi: int, handled: int, scoped: bool) -> None:
+        self._handled = handled & known_rights(abi)
+        scopes = _SCOPE_ABSTRACT_SOCKETS | _SCOPE_SIGNALS if scoped and abi >= SCOPED_SINCE else 0
+        self._fd = -1
+        if not self._handled and not scopes:
+            return
+        attributes = _RULESET.pack(self._handled, 0, scopes)
+        size = ctypes.c_size_t(next(size for since, size in _BYTES_BY_ABI if abi >= since))
+        self._fd = system_calls.checked_call("landlock_create_ruleset", _CREATE_RULESET, attributes, size, 0)
+
+    def allow(self, fd: int, rights: int) -> None:
+        """Allow what the descriptor stands for, and what is below it. Raises OSError."""
+        rights &= self._handled
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            rights &= _OF_FILES
+        if rights:
+            rule = _RULE.pack(rights, fd)
+            try:
+                system_calls.checked_call("landlock_add_rule", _ADD_RULE, self._fd, _PATH_BENEATH, rule, 0)
+            except OSError as error:
+                if error.errno != errno.EBADFD:  # what is on no disk, such as a namespace, is not restricted
+                    raise
+
+    def enforce(self) -> None:
+        """Restrict this process and its children for good. no_new_privs must be set. Raises OSError."""
+        try:
+            if self._fd >= 0:
+                system_calls.checked_call("landlock_restrict_self", _RESTRICT_SELF, self._fd, 0)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give it up, if it was not enforced."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def restrict(abi: int, handled: int, rules: Iterable[Rule], scoped: bool) -> None:
+    """Restrict this process for good by a ruleset with these rules. A path that cannot be opened has no rule.
+
+    no_new_privs must be set. Raises OSError.
+    """
+    ruleset = Ruleset(abi, handled, scoped)
     try:
         for path, rights in rules:
-            _add(ruleset, path, rights & handled)
-        system_calls.checked_call("landlock_restrict_self", _RESTRICT_SELF, ruleset, 0)
+            _allow(ruleset, path, rights)
+        ruleset.enforce()
     finally:
-        os.close(ruleset)
+        ruleset.close()
 
 
 def writing_rules(abi: int, paths: Iterable[str]) -> Tuple[int, Tuple[Rule, ...]]:
     """Return what is handled, and the rules, for a run that may change nothing but `paths` and what is below them."""
     of_devices = WRITE_FILE | TRUNCATE | IOCTL_DEV
     own = (("/dev", of_devices), ("/proc", WRITE_FILE | TRUNCATE))
-    return _WRITING & known_rights(abi), (*own, *((path, WRITING) for path in paths))
+    return ALL_WRITING & known_rights(abi), (*own, *((path, WRITING) for path in paths))
 
 
-def _add(ruleset: int, path: str, rights: int) -> None:
+def _allow(ruleset: Ruleset, path: str, rights: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            rights &= _OF_FILES
-        if rights:
-            rule = _RULE.pack(rights, fd)
-            system_calls.checked_call("landlock_add_rule", _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+        ruleset.allow(fd, rights)
     finally:
         os.close(fd)

@@ -65,6 +65,15 @@ class Wanted(NamedTuple):
     runtime_name: str
 
 
+class Survey(NamedTuple):
+    """What there is of what is wanted."""
+
+    #: Device and inode by real path.
+    covered: Dict[str, Tuple[int, int]]
+    #: Real paths in what is covered or hidden that stay reachable.
+    kept: Tuple[str, ...]
+
+
 class _Opened(NamedTuple):
     fd: int
     path: str
@@ -111,7 +120,7 @@ class Mounts:
             self._open_replacing(places)
             layers = self._layers()
             kept = self._kept(layers, working_dir)
-            self.covered = {path: file_identity(one.fd) or (0, 0) for path, one in layers.items()}
+            self.covered = _identities(layers)
             writable = self._writable() if self._wanted.is_sealed else []
             self._make_scaffold(os.path.join(places, private_places.COVERS))
             for what, step in steps(self._table, self._wanted.is_root):
@@ -131,13 +140,14 @@ class Mounts:
             os.umask(umask)
             self._close()
 
-    def rehearse(self) -> None:
-        """Do of all that only what changes nothing."""
+    def survey(self) -> Survey:
+        """Do of all that only what changes nothing, and return what was found. Raises CannotStart."""
         self._table = read_mount_table()
         try:
             layers = self._layers()
             kept = self._kept(layers, self._open(self._wanted.working_dir))
             arrange(layers, {path: one.is_directory for path, one in kept.items()})
+            return Survey(_identities(layers), tuple(kept))
         finally:
             self._close()
 
@@ -304,6 +314,10 @@ class Mounts:
             step()
         except OSError as error:
             self._missing(what, "{}: {}".format(error.filename, error.strerror))
+
+
+def _identities(layers: Mapping[str, _Opened]) -> Dict[str, Tuple[int, int]]:
+    return {path: file_identity(one.fd) or (0, 0) for path, one in layers.items()}
 
 
 def _make_inside(layer: Layer, fd: int, name: str) -> None:

@@ -40,23 +40,25 @@ def prove(attempts: Iterable[Attempt]) -> Tuple[str, ...]:
 
 def of_covers(spec_file: str, covered: Mapping[str, Tuple[int, int]]) -> Iterator[Attempt]:
     """Yield the attempts to see what is covered; with each path comes what it stood for before (device, inode)."""
-    yield Attempt(
-        "its own spec.json cannot be opened",
-        "{} can be opened".format(spec_file),
-        lambda: _can_open(spec_file, os.O_RDONLY) or _can_open(spec_file, os.O_WRONLY),
-    )
+    yield _of_spec_file(spec_file)
     for path, identity in covered.items():
         yield Attempt("", "{} can be seen".format(path), partial(_is, path, identity))
     yield Attempt("nothing of {} covered places can be seen".format(len(covered)), "", lambda: False)
 
 
+def of_rules(spec_file: str, covered: Iterable[str]) -> Iterator[Attempt]:
+    """Yield the attempts to read and change what can be seen, and is left out by rules."""
+    paths = list(covered)
+    yield _of_spec_file(spec_file)
+    for path in paths:
+        yield Attempt("", "{} can be read".format(path), partial(_can_read, path))
+        yield Attempt("", "{} can be changed".format(path), partial(_can_make_directory_in, path))
+    yield Attempt("nothing in {} covered places can be read or changed".format(len(paths)), "", lambda: False)
+
+
 def of_processes(runner_pid: int) -> Iterator[Attempt]:
     """Yield the attempts to reach processes outside."""
-    yield Attempt(
-        "its runner cannot be signalled",
-        "process {}, the runner, can be signalled".format(runner_pid),
-        lambda: _can_signal(runner_pid),
-    )
+    yield from of_signals(runner_pid)
     yield Attempt(
         "the host cannot be seen through its first process",
         "/proc/1/root leads out of the run",
@@ -64,17 +66,57 @@ def of_processes(runner_pid: int) -> Iterator[Attempt]:
     )
 
 
-def of_writing(directories: Iterable[str]) -> Iterator[Attempt]:
-    """Yield the attempts to change what is read-only."""
+def of_signals(runner_pid: int) -> Iterator[Attempt]:
+    """Yield the attempt to signal its runner."""
+    yield Attempt(
+        "its runner cannot be signalled",
+        "process {}, the runner, can be signalled".format(runner_pid),
+        lambda: _can_signal(runner_pid),
+    )
+
+
+def of_writing(directories: Iterable[str], by_rules: bool = False) -> Iterator[Attempt]:
+    """Yield the attempts to change what is read-only; `by_rules`: not by its mount."""
     paths = list(directories)
+    can_make = _can_make_directory_in if by_rules else _can_make_in
     for path in paths:
-        yield Attempt("", "a file can be made in {}".format(path), partial(_can_make_in, path))
+        yield Attempt("", "something can be made in {}".format(path), partial(can_make, path))
     yield Attempt("{} cannot be changed".format(", ".join(paths)), "", lambda: False)
 
 
 def of_network() -> Iterator[Attempt]:
     """Yield the attempt to reach a network."""
     yield Attempt("no network can be reached", "a network can be reached", _reaches_network)
+
+
+def _of_spec_file(path: str) -> Attempt:
+    return Attempt(
+        "its own spec.json cannot be opened",
+        "{} can be opened".format(path),
+        lambda: _can_open(path, os.O_RDONLY) or _can_open(path, os.O_WRONLY),
+    )
+
+
+def _can_read(path: str) -> bool:
+    """Whether a file can be read: the path itself, or the first one in that directory."""
+    if os.path.isfile(path):
+        return _can_open(path, os.O_RDONLY)
+    try:
+        with os.scandir(path) as entries:
+            first = next((entry.path for entry in entries if entry.is_file(follow_symlinks=False)), None)
+    except OSError:
+        return False
+    return first is not None and _can_open(first, os.O_RDONLY)
+
+
+def _can_make_directory_in(path: str) -> bool:
+    made = os.path.join(path, ".flowherd-proof-{}".format(os.getpid()))
+    try:
+        os.mkdir(made)
+        os.rmdir(made)
+    except OSError as error:
+        return error.errno == errno.EEXIST
+    return True
 
 
 def _can_open(path: str, flags: int) -> bool:

@@ -28,7 +28,7 @@ def rehearse_isolation() -> None:
         owner=None,
         runtime_name="",
     )
-    Mounts("/", wanted, _ignore, _ignore).rehearse()
+    Mounts("/", wanted, _ignore, _ignore).survey()
     capabilities.has(capabilities.SYS_ADMIN)
     landlock.writing_rules(landlock.version(), ())
     if seccomp.is_offered():

@@ -44,7 +44,7 @@ def steps(table: MountTable, is_root: bool) -> Iterator[Step]:
     """Yield the steps in order; `is_root`: the run's processes are root's."""
     if is_root:
         yield "no devices but those of its own /dev", _no_devices_elsewhere
-    if is_root or _reaches_disks(table):
+    if is_root or reaches_disks(table):
         yield "a /dev of its own", _own_devices
     yield "a /dev/pts of its own", _own_terminals
     yield "a /dev/mqueue of its own", _own_queues
@@ -65,7 +65,7 @@ def writable_places() -> List[str]:
     return [path for path in ("/dev/pts", "/dev/mqueue", "/proc") if os.path.ismount(path)]
 
 
-def _reaches_disks(table: MountTable) -> bool:
+def reaches_disks(table: MountTable) -> bool:
     """Whether this user may read what is mounted straight from its disk, as members of the group "disk" may."""
     sources = {mount.source for mount in table.mounts if mount.source.startswith("/dev/")}
     return any(os.access(source, os.R_OK) for source in sources)
@@ -77,7 +77,7 @@ def _no_devices_elsewhere() -> None:
 
 def _own_devices() -> None:
     """Mount a small /dev, with the host's devices that cannot be used against it."""
-    found = [(name, os.open("/dev/" + name, os.O_PATH | os.O_CLOEXEC)) for name in _device_names()]
+    found = [(name, os.open("/dev/" + name, os.O_PATH | os.O_CLOEXEC)) for name in device_names()]
     log = os.readlink("/dev/log") if os.path.islink("/dev/log") else None
     try:
         system_calls.mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=1m,mode=0755")
@@ -94,7 +94,8 @@ def _own_devices() -> None:
         os.mkdir("/dev/" + name)
 
 
-def _device_names() -> List[str]:
+def device_names() -> List[str]:
+    """Return the names in /dev of the host's devices that cannot be used against it."""
     names = [name for name in os.listdir("/dev") if name in _DEVICES or name.startswith(_COMPUTING)]
     if os.path.exists("/dev/log") and not os.path.islink("/dev/log"):
         names.append("log")

@@ -34,13 +34,19 @@ def _finding(level: str, trial: Trial, loaded: LoadedSettings) -> Finding:
     if not lacks["host"]:
         detail = f"given here, but not without a network: {lacks['none']}"
     else:
-        detail = f"not given here to this user: {lacks['host']}"
+        detail = f"not given here to this user: {lacks['host']}{_without_level(level, trial)}"
     how = advice(next(filter(None, lacks.values())), is_root=os.geteuid() == 0)
     asked = loaded.settings.runs.isolation
     wanted = PRIVATE if asked.level == NONE and asked.network == "none" else asked.level
     if level != wanted or not lacks[asked.network]:
         return Finding(check=name, grade="ok", detail=f"{detail} (runs.isolation does not ask for it)", advice=how)
     return (warn if asked.if_missing == "weaker" else bad)(name, detail, how)
+
+
+def _without_level(level: str, trial: Trial) -> str:
+    """What a run has that may be weaker."""
+    found = trial.of(level, "host").in_force
+    return f'. With if_missing = "weaker", this was shown: {"; ".join(found.proved)}' if found and found.proved else ""
 
 
 def _less(level: str, trial: Trial) -> str:
