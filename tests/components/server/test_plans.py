@@ -137,7 +137,7 @@ def scans(step: str, statement: str) -> bool:
     first_rows = " USING " in step and "LIMIT" in statement and not re.search(r"WHERE (?!1 = 1\s)", statement)
     # The newest ends, which passes over those of the last day that are listed elsewhere.
     newest_ends = "USING INDEX flow_run_by_end_time" in step and "LIMIT" in statement
-    return not first_rows and not newest_ends and not re.search("INDEX flow_run_(waiting|with_log)", step)
+    return not first_rows and not newest_ends and not re.search("INDEX flow_run_(waiting|scheduled|with_log)", step)
 
 
 def sorts(plan: list[tuple[int, str]]) -> bool:
