@@ -48,3 +48,13 @@ def test_a_chosen_time_counts_for_all(state: StateDirectory) -> None:
     unsent = ended_run(state, sent_log=False)
     retention.sweep()
     assert not unsent.path.exists()
+
+
+def test_what_an_ended_run_had_in_a_tmp_of_its_own_is_not_kept(state: StateDirectory) -> None:
+    kept = ended_run(state, sent_log=True)
+    (kept.path / "private" / "tmp" / "deep").mkdir(parents=True)
+    retention = Retention(state, 100.0, lambda run_id: run_id == kept.flow_run_id)
+    retention.sweep()
+    assert (kept.path / "private").exists(), "this agent has the run, and removes it at its end"
+    Retention(state, 100.0, lambda run_id: False).sweep()
+    assert sorted(kept.path.iterdir()) and not (kept.path / "private").exists()

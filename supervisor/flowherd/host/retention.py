@@ -106,6 +106,8 @@ class Retention:
                 continue
             if is_over:
                 self.remove(directory)
+            else:
+                self._remove_private(directory)
 
     def remove(self, directory: RunDirectory) -> bool:
         """Remove the directory unless a runner or a new start of the flow run has it. Return whether it is gone."""
@@ -120,6 +122,17 @@ class Retention:
             os.close(lock_fd)
         self._report(directory, remains)
         return remains is None
+
+    def _remove_private(self, directory: RunDirectory) -> None:
+        """Remove the /tmp of a kept run, which an agent that was killed just after the run's end had no time for."""
+        lock_fd = directory.try_lock() if directory.has_private() else None
+        if lock_fd is None:
+            return
+        try:
+            if directory.outbox().final:
+                directory.remove_private()
+        finally:
+            os.close(lock_fd)
 
     def _is_old(self, directory: RunDirectory) -> bool:
         outbox = directory.outbox()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from signal import SIGKILL
 
 from flowherd.host.processes import cgroups
 from flowherd.host.run import Run
-from flowherd.host.store.remove_tree import remove_tree
 from flowherd.host.store.survivors import Survivor, survivor
-from flowherd_runner.contract.files import PRIVATE_DIRECTORY
 
 #: How long a runner that has recorded the end may take to end itself, seconds; usually a millisecond.
 _RUNNER_END_S = 1.0
@@ -39,9 +36,6 @@ def clear_cgroup(run: Run) -> list[Survivor]:
 
 def _remove_private_directory(run: Run) -> None:
     """Remove what the run had in its own /tmp and /var/tmp; also if its directory is kept."""
-    path = run.directory.path / PRIVATE_DIRECTORY
-    if not os.path.lexists(path):
-        return
-    remains = remove_tree(path)
+    remains = run.directory.remove_private()
     if remains is not None:
-        run.log.warning("Cannot remove {}: {}", path, "; ".join(remains.reasons), action="clear")
+        run.log.warning("Cannot remove the run's own /tmp: {}", "; ".join(remains.reasons), action="clear")

@@ -301,6 +301,14 @@ class RunDirectory:
         faults.point("during-remove")
         return remove_tree(self.path)
 
+    def remove_private(self) -> Remains | None:
+        """Remove what the run had in a /tmp and /var/tmp of its own. Return as `remove` does."""
+        return remove_tree(self.path / files.PRIVATE_DIRECTORY) if self.has_private() else None
+
+    def has_private(self) -> bool:
+        """Return whether there is anything for `remove_private`."""
+        return os.path.lexists(self.path / files.PRIVATE_DIRECTORY)
+
     def is_abandoned(self) -> bool:
         """Return whether there is no spec: not written yet, or half removed. Other files mean nothing then."""
         return not self.had(files.SPEC_FILE)
