@@ -4,9 +4,7 @@ Pure: paths go in, steps come out. All paths are absolute, normal, and without l
 """
 
 import os
-from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional
-
-from flowherd_runner.isolation.mount_table import is_inside
+from typing import Collection, Container, Dict, List, Mapping, NamedTuple, Optional
 
 
 class Layer(NamedTuple):
@@ -23,13 +21,6 @@ class Arrangement(NamedTuple):
 
     layers: List[Layer]
     keep: List[str]
-
-
-class Conflict(NamedTuple):
-    """A path that the run needs, and the path that it lies in, which must stay covered."""
-
-    needed: str
-    covered: str
 
 
 def arrange(layers: Collection[str], kept: Mapping[str, bool]) -> Arrangement:
@@ -50,12 +41,14 @@ def arrange(layers: Collection[str], kept: Mapping[str, bool]) -> Arrangement:
     return Arrangement(sorted(found.values(), key=lambda one: -one.path.count("/")), keep)
 
 
-def conflicts(needed: Collection[str], covered: Collection[str]) -> Iterator[Conflict]:
-    """Yield what lies in something that must stay covered."""
-    for path in needed:
-        for cover in covered:
-            if is_inside(path, cover):
-                yield Conflict(path, cover)
+def holder_of(path: str, places: Container[str]) -> Optional[str]:
+    """Return which of `places` is `path` or the nearest directory around it; None if none is."""
+    while path not in places:
+        above = os.path.dirname(path)
+        if above == path:
+            return None
+        path = above
+    return path
 
 
 class _Paths:

@@ -18,6 +18,8 @@ _FLAGS = {
 }
 #: A host with more mounts than fit here is none.
 _MAX_BYTES = 64 * 1024 * 1024
+#: More than the beginning of proc_pid_fdinfo(5) takes, in which the number of the mount is.
+_INFO_BYTES = 512
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -100,14 +102,17 @@ def read_mount_table() -> MountTable:
 def mount_number(fd: int) -> int:
     """Return the number of the mount through which `fd` was opened; -1 when the kernel does not say."""
     try:
-        number = _content("/proc/self/fdinfo/{}".format(fd)).partition(b"mnt_id:")[2].split(None, 1)[0]
-        return int(number)
+        info = os.open("/proc/self/fdinfo/{}".format(fd), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(info, _INFO_BYTES).partition(b"mnt_id:")[2].split(None, 1)[0])
+        finally:
+            os.close(info)
     except (OSError, IndexError):
         return -1
 
 
 def _content(path: str) -> bytes:
-    """Return the content of the file, in fewer calls than a file object takes; each run does this some twenty times."""
+    """Return the content of the file, in fewer calls than a file object takes."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return read_all(fd, _MAX_BYTES)

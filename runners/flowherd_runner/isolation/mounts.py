@@ -10,7 +10,7 @@ from functools import partial
 from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from flowherd_runner.isolation import private_places, system_calls
-from flowherd_runner.isolation.mount_plan import Layer, arrange, conflicts
+from flowherd_runner.isolation.mount_plan import Layer, arrange, holder_of
 from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mount_table
 from flowherd_runner.isolation.read_only import Writable, restrict_writing
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
@@ -96,6 +96,8 @@ class Mounts:
         self._missing = missing
         self._less = less
         self._opened: Dict[str, Optional[_Opened]] = {}
+        #: Other paths of what is covered, by its real path; each is asked for several times.
+        self._aliases: Dict[str, Tuple[str, ...]] = {}
         self._table = MountTable("")
         self._scaffold = -1
         #: What takes the place of a path with something else than emptiness.
@@ -195,7 +197,7 @@ class Mounts:
                 raise CannotStart("{} is all there is, and cannot be covered".format(path))
             found[one.path] = one
             if one.path not in self._replacing:
-                aliases = (self._open(other) for other in self._table.aliases(one.path, one.fd))
+                aliases = (self._open(other) for other in self._aliases_of(one))
                 found.update((alias.path, alias) for alias in aliases if alias is not None)
         # Not their aliases, among which are the places at which the run has its own.
         again = (self._open(path) for path in second_places(self._table))
@@ -212,22 +214,27 @@ class Mounts:
             self._keep(path, covered, layers, found)
         for path in self._wanted.write:
             if path != self._wanted.working_dir:
-                self._keep(path, (*covered, *hidden), layers, found)
+                self._keep(path, covered | hidden, layers, found)
         if self._wanted.is_own and working_dir is not None:
             found[working_dir.path] = working_dir
         else:
-            self._keep(self._wanted.working_dir, (*covered, *hidden), layers, found)
+            self._keep(self._wanted.working_dir, covered | hidden, layers, found)
         return found
 
-    def _places(self, paths: Tuple[str, ...]) -> Tuple[str, ...]:
+    def _places(self, paths: Tuple[str, ...]) -> FrozenSet[str]:
         """Return the real paths of those that exist, and their aliases."""
         opened = [one for one in map(self._open, paths) if one is not None]
-        return tuple(path for one in opened for path in (one.path, *self._table.aliases(one.path, one.fd)))
+        return frozenset(path for one in opened for path in (one.path, *self._aliases_of(one)))
+
+    def _aliases_of(self, one: _Opened) -> Tuple[str, ...]:
+        if one.path not in self._aliases:
+            self._aliases[one.path] = tuple(self._table.aliases(one.path, one.fd))
+        return self._aliases[one.path]
 
     def _keep(
         self,
         path: str,
-        covered: Tuple[str, ...],
+        covered: FrozenSet[str],
         layers: Dict[str, _Opened],
         found: Dict[str, _Opened],
         links: bool = False,
@@ -241,13 +248,14 @@ class Mounts:
         if one is None:
             return
         plain = os.path.normpath(path)
-        for conflict in conflicts((one.path,), covered):
+        cover = holder_of(one.path, covered)
+        if cover is not None:
             text = "the run needs {}, which is in {}, and that is covered: use a place outside of it"
-            raise CannotStart(text.format(path, conflict.covered))
+            raise CannotStart(text.format(path, cover))
         if one.path in layers or plain in layers:
             text = "the run needs {}, in whose place it has another one: use a directory in it, or another place"
             raise CannotStart(text.format(path))
-        inside = [place for place in (plain, one.path) if any(is_inside(place, layer) for layer in layers)]
+        inside = [place for place in (plain, one.path) if holder_of(place, layers) is not None]
         if one.path in inside and one.path != plain and not links:
             text = "the run needs {}, which leads to {}: name that, or use a place that stays reachable"
             raise CannotStart(text.format(path, one.path))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from flowherd_runner.isolation import private_places
-from flowherd_runner.isolation.mount_plan import Layer, arrange
+from flowherd_runner.isolation.mount_plan import Layer, arrange, holder_of
 from flowherd_runner.isolation.mount_table import MountTable, read_mount_table
 
 
@@ -32,6 +32,15 @@ def test_a_kept_path_in_what_is_covered_in_another_kept_path_is_attached_after_t
     found = arrange(["/tmp", "/tmp/a/hidden"], {"/tmp/a": True, "/tmp/a/hidden/file": False, "/usr": True})
     assert found.layers == [Layer("/tmp/a/hidden", {"file": False}), Layer("/tmp", {"a": True})]
     assert found.keep == ["/tmp/a", "/tmp/a/hidden/file"]
+
+
+def test_the_nearest_place_around_a_path_is_found_and_no_other_that_begins_likewise() -> None:
+    places = {"/home", "/home/u", "/home/us"}
+    assert holder_of("/home/u/x/y", places) == "/home/u"
+    assert holder_of("/home/us", places) == "/home/us"
+    assert holder_of("/home/user", places) == "/home"
+    assert holder_of("/homes", places) is None
+    assert holder_of("relative", {"/"}) is None
 
 
 def test_the_mount_table_is_read_as_the_kernel_writes_it() -> None:
