@@ -7,13 +7,18 @@ They work in the current directory and in HOME.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import locale
 import multiprocessing
 import os
+import pty
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -85,6 +90,17 @@ def numpy_and_pandas() -> None:
     run(sys.executable, "-c", code, PYTHONPATH=sys.argv[1])
 
 
+def matplotlib() -> None:
+    code = "import matplotlib; matplotlib.use('agg'); from matplotlib import pyplot; pyplot.savefig('plot.png')"
+    run(sys.executable, "-c", code, PYTHONPATH=sys.argv[1])
+
+
+def chromium(*options: str) -> None:
+    Path("page.html").write_text("<body><script>document.body.append('drawn ' + 6 * 7)</script>")
+    common = ("--headless", "--disable-gpu", "--user-data-dir=profile", "--dump-dom")
+    assert "drawn 42" in run("chromium", *common, *options, Path("page.html").absolute().as_uri())
+
+
 def sqlite_wal(place: Path = Path()) -> None:
     path = place / "wal.sqlite"
     with sqlite3.connect(path, isolation_level=None) as first, sqlite3.connect(path) as second:
@@ -97,6 +113,55 @@ def sqlite_wal(place: Path = Path()) -> None:
 def shell() -> None:
     script = 'x=$(echo one | tr a-z A-Z); (sleep 0 & wait); cat <(echo "$x") <<< two; mktemp > /dev/null'
     assert run("bash", "-ec", script) == "ONE\n"
+
+
+def named_pipe() -> None:
+    assert run("sh", "-c", "mkfifo pipe && (echo through > pipe &) && cat pipe") == "through\n"
+
+
+def daemon() -> None:
+    script = "read pid rest < /proc/self/stat; echo $pid > new; mv new pid; exec sleep 600"
+    run("sh", "-c", 'nohup setsid sh -c "$0" > out 2>&1 &', script)
+    wait_for(Path("pid"))
+    os.kill(int(Path("pid").read_text()), signal.SIGKILL)
+
+
+def terminal() -> None:
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execvp("tty", ["tty"])
+    found = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(fd, 1000):
+            found += part
+    os.waitpid(pid, 0)
+    assert found.startswith(b"/dev/pts/")
+
+
+def processes() -> None:
+    assert f"{os.getpid()} " in run("ps", "-e", "-o", "pid,args")
+    assert "PID" in run("top", "-b", "-n", "1", TERM="dumb")
+
+
+def temporary_files() -> None:
+    with tempfile.NamedTemporaryFile() as file, tempfile.NamedTemporaryFile(dir="/dev/shm") as memory:
+        file.write(b"x")
+        memory.write(b"x")
+
+
+def language_and_time() -> None:
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    assert run("date", "-d", "@0", "+%H", TZ="Asia/Tokyo") == "09\n"
+
+
+def looked_up() -> None:
+    assert "127.0.0.1" in {found[4][0] for found in socket.getaddrinfo("localhost", 80)}
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + _TIME_S
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def git() -> None:
@@ -199,8 +264,18 @@ CHECKS: dict[str, Callable[[], object]] = {
     "shared-memory": shared,
     "asyncio": asyncio_processes,
     "packages": numpy_and_pandas,
+    "matplotlib": matplotlib,
     "sqlite": sqlite_wal,
     "shell": shell,
+    "pipe": named_pipe,
+    "daemon": daemon,
+    "terminal": terminal,
+    "processes": processes,
+    "strace": lambda: run("strace", "-f", "-o", "trace", "sh", "-c", "true; true"),
+    "temporary": temporary_files,
+    "language": language_and_time,
+    "localhost": looked_up,
+    "server": lambda: socket.create_connection(("127.0.0.1", int(os.environ["SERVER_PORT"])), _TIME_S).close(),
     "git": git,
     "pip": venv_and_pip,
     "tmux": tmux,
@@ -212,6 +287,8 @@ CHECKS: dict[str, Callable[[], object]] = {
     "set-uid": lambda: run(os.environ["LIKE_SUDO"], "true"),
     "chown": other_owner,
     "mount": lambda: run("mount", "-t", "tmpfs", "tmpfs", "/mnt"),
+    "chromium": lambda: chromium("--no-sandbox"),
+    "chromium-sandbox": chromium,
     "container": lambda: run("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "true"),
 }
 
