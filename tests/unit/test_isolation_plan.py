@@ -165,6 +165,29 @@ class TestSpec:
         assert "/tmp/lib" in kept
         assert not {"/tmp", "/run/user/0", "/srv/lib"} & set(kept)
 
+    def test_the_files_in_which_prefects_local_storage_has_a_flow_are_kept_in_tmp(self) -> None:
+        access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")
+        with tempfile.TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as listener:
+            stored, script, elsewhere = Path(directory, "stored"), Path(directory, "flow.py"), Path(directory, "bucket")
+            for path in (stored, script, elsewhere):
+                path.touch()
+            listener.bind(f"{directory}/socket")
+            flows = {
+                "one": str(stored),
+                "two": f"{directory}/socket",
+                "three": "a.module",
+                "four": None,
+                "five": "/tmp",
+            }
+            storage = {"type": "Local", "directory": directory, "path": str(script), "flows": flows}
+            kept = planned(PRIVATE, storage=storage, access=access).isolation.keep
+            assert [path for path in kept if path.startswith("/tmp")] == [str(script), str(stored)]
+            remote = {"type": "S3", "flows": {"one": str(elsewhere)}}
+            assert str(elsewhere) not in planned(PRIVATE, storage=remote, access=access).isolation.keep
+            hidden = Isolation(level="private", hide=(directory,))
+            with pytest.raises(UnsupportedStorage, match=r"its code, .*flow\.py.* which is hidden"):
+                planned({}, hidden, storage, access=access)
+
     def test_a_flow_does_not_get_other_programs_sockets_in_tmp_at_an_agent_with_a_level(self) -> None:
         floor = Isolation(level="private")
         with tempfile.TemporaryDirectory(dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as listener:

@@ -127,6 +127,8 @@ class Engine:
     package: EnginePackage | None = None
     #: Where it keeps results for lack of another place; None if it keeps none.
     results: ResultsPlace | None = None
+    #: The files of this host in which a storage keeps its flow.
+    files_of: Callable[[Mapping[str, Any]], Collection[str]] = lambda storage: ()
     #: What an agent's `populate_env_vars` returns for such runs; see AgentView.
     variables: Callable[[AgentView], dict[str, str]] = lambda view: view.plain_variables()
 

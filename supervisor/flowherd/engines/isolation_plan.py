@@ -10,7 +10,7 @@ import os.path
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,12 @@ _HARMLESS = re.compile(
 _PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
 
 
-def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], defaults: AgentDefaults) -> RunSpec:
+def kept_apart(
+    spec: RunSpec, engine: Engine, config: Mapping[str, Any], defaults: AgentDefaults, stored: Collection[str] = ()
+) -> RunSpec:
     """Return the spec of a run with what its agent and its run config ask for to keep it apart.
+
+    `stored` are the files in which the flow's storage has it.
 
     Raises UnsupportedStorage if that cannot be understood, or cannot be had with what else the flow names.
     """
@@ -53,8 +57,9 @@ def kept_apart(spec: RunSpec, engine: Engine, config: Mapping[str, Any], default
     if not isolation.wanted:
         return spec
     spec = _in_own_directory(spec, config, isolation)
-    isolation = isolation._replace(keep=_kept(spec, engine, defaults))
-    _check_places(spec, isolation, config, defaults)
+    code = tuple(_own_code(spec, stored))
+    isolation = isolation._replace(keep=_kept(spec, engine, defaults, code))
+    _check_places(spec, isolation, config, defaults, code)
     _check_outside(spec, isolation, config, defaults)
     _check_weights(isolation, config)
     spec = _with_read_only_noted(spec, isolation)
@@ -93,7 +98,7 @@ def _with_read_only_noted(spec: RunSpec, isolation: Isolation) -> RunSpec:
     return spec._replace(agent=spec.agent._replace(warnings=(*spec.agent.warnings, warning)))
 
 
-def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, ...]:
+def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults, code: Sequence[str]) -> tuple[str, ...]:
     """Return what stays reachable wherever it lies: what the agent knows, and code of the flow's in /tmp and the like.
 
     Nothing else that a flow names: by that, it could have shown what is covered because it leads out of the run.
@@ -102,7 +107,7 @@ def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults) -> tuple[str, 
     if engine.kind_file is not None:
         places.append(str(engine.kind_file.parent))
     paths = (path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path.startswith("/"))
-    named = real_paths([*_own_code(spec), *_beside(spec), *paths])
+    named = real_paths([*code, *_beside(spec), *paths])
     of_flow = [path for path in named if _is_below(path, _REPLACED) and not _socket_below(path)]
     return tuple(dict.fromkeys([*real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
 
@@ -135,9 +140,9 @@ def _beside(spec: RunSpec) -> Iterator[str]:
         yield str(Path(file).parent)
 
 
-def _own_code(spec: RunSpec) -> Iterator[str]:
-    """Yield the flow's file, and the files that a command names."""
-    words = [_file_of(spec)]
+def _own_code(spec: RunSpec, stored: Collection[str]) -> Iterator[str]:
+    """Yield the flow's file, those in which its storage has it, and the files that a command names."""
+    words = [_file_of(spec), *stored]
     argv = spec.target.get("argv")
     if isinstance(argv, (list, tuple)):
         words += map(str, argv)
@@ -147,10 +152,12 @@ def _own_code(spec: RunSpec) -> Iterator[str]:
             yield word
 
 
-def _check_places(spec: RunSpec, isolation: Isolation, config: Mapping[str, Any], defaults: AgentDefaults) -> None:
+def _check_places(
+    spec: RunSpec, isolation: Isolation, config: Mapping[str, Any], defaults: AgentDefaults, code: Sequence[str]
+) -> None:
     """Refuse a run that needs what it would not see, or whose flow names a way out."""
     chosen_dir = expanded_path(config.get("working_dir"))
-    named = [("its working directory", chosen_dir), *(("its code", code) for code in _own_code(spec))]
+    named = [("its working directory", chosen_dir), *(("its code", file) for file in code)]
     named += [("a path that it may write", path) for path in isolation.write]
     for what, path in (
         ("flowherd itself", str(Path(BOOT_FILE).parent)),

@@ -76,7 +76,8 @@ def plan(
             warnings=tuple(complaints(flow_run.parameters or {}, flow_run.flow.parameter_names)),
         ),
     )
-    return _readable(with_own_token(kept_apart(whole, engine, config, defaults), flow_run, defaults))
+    stored = engine.files_of(flow_run.flow.storage or {}) if spec.kind in engine.kinds else ()
+    return _readable(with_own_token(kept_apart(whole, engine, config, defaults, stored), flow_run, defaults))
 
 
 def _checked_variables(config: Mapping[str, Any], defaults: AgentDefaults) -> tuple[Variables, ...]:

@@ -69,6 +69,15 @@ def _describe(spec: RunSpec, flow_run: FlowRun, config: Mapping[str, Any], defau
     )
 
 
+def _files_of(storage: Mapping[str, Any]) -> list[str]:
+    """Return the pickles or scripts of Prefect's storage Local; the paths of others are at other hosts."""
+    if storage.get("type") != "Local":
+        return []
+    flows = storage.get("flows")
+    named = [storage.get("path"), *(flows.values() if isinstance(flows, Mapping) else ())]
+    return [path for path in named if isinstance(path, str)]
+
+
 #: The place is part of a flow that was stored as a pickle, so no variable changes it.
 _RESULTS = ResultsPlace(
     below_home=".prefect/results",
@@ -88,6 +97,7 @@ PREFECT1 = Engine(
     reports_start=False,
     package=PREFECT1_PACKAGE,
     results=_RESULTS,
+    files_of=_files_of,
     variables=lambda view: _variables_of_0_13(view) if view.chosen is None else _variables_of_1(view),
 )
 
