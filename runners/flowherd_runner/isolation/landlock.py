@@ -27,13 +27,11 @@ _BYTES_BY_ABI = ((6, 24), (4, 16), (1, 8))
 EXECUTE = 1 << 0
 WRITE_FILE = 1 << 1
 READ_FILE = 1 << 2
-READ_DIR = 1 << 3
 MAKE_CHAR = 1 << 6
 MAKE_BLOCK = 1 << 11
 REFER = 1 << 13
 TRUNCATE = 1 << 14
 IOCTL_DEV = 1 << 15
-READING = EXECUTE | READ_FILE | READ_DIR
 #: WRITE_FILE, the removing and making of everything (bits 4 to 12), REFER, TRUNCATE, IOCTL_DEV.
 ALL_WRITING = WRITE_FILE | 0x1FF0 | REFER | TRUNCATE | IOCTL_DEV
 #: What a run may do where it may write: all but make devices.
