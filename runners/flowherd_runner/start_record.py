@@ -4,7 +4,7 @@ import os
 from typing import Any, Callable, Dict, Optional
 
 from flowherd_runner.contract.identity import boot_id, own_start_ticks
-from flowherd_runner.contract.isolation import Isolation, in_force_of, told
+from flowherd_runner.contract.isolation import Isolation, in_force_of, summary
 from flowherd_runner.contract.oom import oom_count
 
 
@@ -25,6 +25,6 @@ def start_record(flow_pid: int, started_at: str, isolation: Optional[Dict[str, A
 def note_isolation(record: Optional[Dict[str, Any]], asked: Isolation, notice: Callable[[str, bool], None]) -> None:
     """Give the first line of the run's log to `notice`: what keeps it apart. A run that was refused has none."""
     found = None if record is None else in_force_of(record)
-    text = told(found, asked)
+    text = summary(found, asked)
     if found is not None and text:
         notice(text, found.level != asked.level)

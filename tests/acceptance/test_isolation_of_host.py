@@ -41,7 +41,7 @@ def findings(command: CommandLine) -> dict[str, dict[str, str]]:
 def test_an_agent_refuses_to_start_where_its_level_is_not_given_and_doctor_says_why(host: CommandLine) -> None:
     done = host("start", "--max-polls", "1", code=2)
     assert "runs.isolation (private, network host): this host does not give it to this user" in done.stderr
-    assert "a pid namespace" in done.stderr and "Give the agent CAP_SYS_ADMIN" in done.stderr
+    assert "a pid namespace (" in done.stderr and "`sysctl user.max_pid_namespaces=10000`" in done.stderr
     found = findings(host)
     assert (found["isolation private"]["grade"], found["isolation sealed"]["grade"]) == ("bad", "ok")
     assert "this host allows no more namespaces" in found["isolation private"]["detail"]

@@ -53,14 +53,14 @@ def test_a_running_server_gets_its_token_from_start_unless_agents_use_it_without
     with background(usual, "server", until="ready at") as server:
         url = server_url(usual)
         with background(usual, "start", "-n", "first", until=READY) as first:
-            assert "these use it without one and would end: agent first" in isolated("start", code=2).stderr
+            assert "these use it without one and would be refused: agent first" in isolated("start", code=2).stderr
             assert "wants no token" in elsewhere("start", "--api", url, code=2).stderr
             assert first.stop() == 0
         engine = ServerProcess(tmp_path / "data")
         engine.url = url
         client = Client(engine)
         run_id, _ = client.going_run(storage={"type": "Local"})
-        assert f"would end: run {client.run(run_id, 'name')['name']}" in isolated("start", code=2).stderr
+        assert f"would be refused: run {client.run(run_id, 'name')['name']}" in isolated("start", code=2).stderr
         client.report(run_id, "Success")
         assert post(url) == 200
         with background(isolated, "start", "--api", url.replace("127.0.0.1", "localhost"), until=READY) as agent:

@@ -27,7 +27,7 @@ def test_each_level_is_in_force_with_and_without_a_network_and_nothing_is_left(c
     assert {key: one.lacks for key, one in found.items()} == dict.fromkeys(found, "")
     sealed = found[("sealed", "none")].in_force
     assert sealed is not None
-    assert {"its runner cannot be signalled", "no network can be reached"} <= set(sealed.proved)
+    assert {"the runner cannot be signalled", "no network can be reached"} <= set(sealed.proved)
     assert list(clean_environment.glob("trial-*")) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowherd.isolation.advice import advice
-from flowherd_runner.contract.isolation import InForce, Isolation, Missing, in_words, told
+from flowherd_runner.contract.isolation import InForce, Isolation, Missing, in_words, summary
 
 #: What a trial says that a host lacks.
 _NAMESPACES = "a pid namespace: this host does not let this user have namespaces of its own"
@@ -17,7 +17,7 @@ _LANDLOCK = "Landlock's rules for files: this kernel has no Landlock, or it is o
 def test_the_sentence_says_what_is_in_force_what_is_missing_and_what_was_shown() -> None:
     whole = InForce("sealed", "sealed", "none", proved=("a cannot be opened", "b cannot be changed"))
     assert in_words(whole) == (
-        "Kept apart: sealed, without a network. Shown before the start: a cannot be opened; b cannot be changed."
+        "Kept apart: sealed, without a network. Tried before the start: a cannot be opened; b cannot be changed."
     )
     less = InForce("sealed", "private", "host", missing=(Missing("x", "no x here"), Missing("y", "")))
     assert in_words(less) == (
@@ -28,9 +28,9 @@ def test_the_sentence_says_what_is_in_force_what_is_missing_and_what_was_shown()
 
 def test_a_run_that_was_refused_has_no_such_sentence_and_one_that_may_have_less_has() -> None:
     nothing = InForce("private", missing=(Missing("a pid namespace", "none here"),))
-    assert told(nothing, Isolation("private")) == ""
-    assert "a pid namespace (none here)" in told(nothing, Isolation("private", if_missing="weaker"))
-    assert told(None, Isolation()) == ""
+    assert summary(nothing, Isolation("private")) == ""
+    assert "a pid namespace (none here)" in summary(nothing, Isolation("private", if_missing="weaker"))
+    assert summary(None, Isolation()) == ""
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,7 @@ def test_a_run_that_was_refused_has_no_such_sentence_and_one_that_may_have_less_
     [
         ({"proc/sys/kernel/unprivileged_userns_clone": "0"}, _NAMESPACES, "unprivileged_userns_clone=1"),
         ({"proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1"}, _NAMESPACES, "AppArmor profile"),
+        ({"proc/sys/user/max_pid_namespaces": "0"}, _NAMESPACES, "user.max_pid_namespaces=10000"),
         ({"proc/sys/user/max_user_namespaces": "4096"}, _NAMESPACES, "a seccomp profile that allows unshare"),
         ({"sys/kernel/security/lsm": "capability,yama"}, _LANDLOCK, "lsm=landlock,capability,yama"),
         ({"sys/kernel/security/lsm": "landlock,yama"}, _LANDLOCK, "need Linux 5.13"),

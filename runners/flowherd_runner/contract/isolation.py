@@ -72,7 +72,7 @@ class InForce(NamedTuple):
     init_pid: Optional[int] = None
 
 
-def told(found: Optional[InForce], asked: Isolation) -> str:
+def summary(found: Optional[InForce], asked: Isolation) -> str:
     """Return in words what `started` says: the first line of the run's log, and what `explain` and pages show.
 
     Empty for a run without a level, and for one that was not started because it did not get what was asked for.
@@ -83,7 +83,7 @@ def told(found: Optional[InForce], asked: Isolation) -> str:
 
 
 def in_words(found: InForce) -> str:
-    """Return for people what is in force, what is not, and what was shown before the start."""
+    """Return for people what is in force, what is not, and what was tried before the start."""
     if found.level == found.asked:
         head = "Kept apart: {}".format(found.level)
     elif found.level == NONE:
@@ -92,7 +92,7 @@ def in_words(found: InForce) -> str:
         head = "Kept apart less than was asked for: {} instead of {}".format(found.level, found.asked)
     sentences = [head + (", without a network." if found.network == "none" else ".")]
     missing = ["{} ({})".format(one.what, one.why) if one.why else one.what for one in found.missing]
-    for word, items in (("Not in force", missing), ("Shown before the start", list(found.proved))):
+    for word, items in (("Not in force", missing), ("Tried before the start", list(found.proved))):
         if items:
             sentences.append("{}: {}.".format(word, "; ".join(items)))
     return " ".join(sentences)

@@ -12,6 +12,8 @@ _NOWHERE = ("192.0.2.1", 9)
 #: How long the first process of the namespace may take to shut itself off, and how often to look, seconds.
 _READY_S = 10.0
 _LOOK_S = 0.001
+#: Number of read-only directories that are named, so that the sentence fits where it is shown.
+_MOST_NAMED = 2
 
 
 class Attempt(NamedTuple):
@@ -43,7 +45,7 @@ def of_covers(spec_file: str, covered: Mapping[str, Tuple[int, int]]) -> Iterato
     yield _of_spec_file(spec_file)
     for path, identity in covered.items():
         yield Attempt("", "{} can be seen".format(path), partial(_is, path, identity))
-    yield Attempt("nothing of {} covered places can be seen".format(len(covered)), "", lambda: False)
+    yield Attempt("none of {} covered places can be seen".format(len(covered)), "", lambda: False)
 
 
 def of_rules(spec_file: str, covered: Iterable[str]) -> Iterator[Attempt]:
@@ -60,7 +62,7 @@ def of_processes(runner_pid: int) -> Iterator[Attempt]:
     """Yield the attempts to reach processes outside."""
     yield from of_signals(runner_pid)
     yield Attempt(
-        "the host cannot be seen through its first process",
+        "/proc/1/root does not lead out of the run",
         "/proc/1/root leads out of the run",
         _can_look_through_first,
     )
@@ -69,7 +71,7 @@ def of_processes(runner_pid: int) -> Iterator[Attempt]:
 def of_signals(runner_pid: int) -> Iterator[Attempt]:
     """Yield the attempt to signal its runner."""
     yield Attempt(
-        "its runner cannot be signalled",
+        "the runner cannot be signalled",
         "process {}, the runner, can be signalled".format(runner_pid),
         lambda: _can_signal(runner_pid),
     )
@@ -81,7 +83,9 @@ def of_writing(directories: Iterable[str], by_rules: bool = False) -> Iterator[A
     can_make = _can_make_directory_in if by_rules else _can_make_in
     for path in paths:
         yield Attempt("", "something can be made in {}".format(path), partial(can_make, path))
-    yield Attempt("{} cannot be changed".format(", ".join(paths)), "", lambda: False)
+    if paths:
+        others = " and {} more".format(len(paths) - _MOST_NAMED) if len(paths) > _MOST_NAMED else ""
+        yield Attempt("nothing can be made in {}{}".format(", ".join(paths[:_MOST_NAMED]), others), "", lambda: False)
 
 
 def of_network() -> Iterator[Attempt]:
@@ -91,7 +95,7 @@ def of_network() -> Iterator[Attempt]:
 
 def _of_spec_file(path: str) -> Attempt:
     return Attempt(
-        "its own spec.json cannot be opened",
+        "spec.json cannot be opened",
         "{} can be opened".format(path),
         lambda: _can_open(path, os.O_RDONLY) or _can_open(path, os.O_WRONLY),
     )

@@ -44,14 +44,14 @@ class WithoutMounts:
         found = Mounts(self._directory, self._wanted, self._missing, self._missing).survey()
         self._missing("a /tmp, a /dev/shm and IPC of its own", "they need mounts of its own")
         if abi == 0:
-            self._missing("covers over what is flowherd's", "they need mounts of its own, or Landlock (lsm=)")
+            self._missing("covers over flowherd's files", "they need mounts of its own, or Landlock (lsm=)")
             return
         ruleset = Ruleset(abi, READ_FILE | landlock.ALL_WRITING, scoped=True)
         try:
             rules = self._allow_all(ruleset, abi, found.covered, found.kept, writable)
         except TooManySiblings as error:
             ruleset.close()
-            self._missing("covers over what is flowherd's", "they need mounts of its own, as {}".format(error))
+            self._missing("covers over flowherd's files", "they need mounts of its own, as {}".format(error))
             return
         self._ruleset, self.covered = ruleset, found.covered
         self._note(abi, rules)

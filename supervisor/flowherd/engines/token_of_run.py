@@ -9,8 +9,8 @@ from flowherd_runner.contract.isolation import NONE
 from flowherd_runner.contract.spec import RunSpec
 
 _OPEN_API = (
-    "this run is isolated, but its agent's API wants no token, so the run could use it to have a command run without "
-    "isolation; `flowherd start --isolation private` isolates all runs of the agent and makes a token"
+    "this run is isolated, but the server of its agent wants no token, so the run could have that start a command "
+    "without isolation; `flowherd start --isolation private` isolates all runs of the agent and makes a token"
 )
 
 

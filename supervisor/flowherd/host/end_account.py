@@ -28,7 +28,7 @@ from flowherd.story.account import (
 from flowherd.times import read_time
 from flowherd.weights import of_run
 from flowherd_runner.contract import files
-from flowherd_runner.contract.isolation import told
+from flowherd_runner.contract.isolation import summary
 
 #: A run that ended well has an account if its curve has as many points; they are a second apart at least.
 _LEAST_SAMPLES = 10
@@ -86,7 +86,7 @@ def _events(run: Run, record: Mapping[str, Any], started: Started | None) -> Ite
     if started is not None and started.started_at is not None:
         parts = [f"runner {started.pid}, flow process {started.flow_pid}", *of_run(run.spec.weights)]
         yield RunEvent(at_s=started.started_at.timestamp(), what=STARTED, detail=", ".join(parts))
-        if isolation := told(started.isolation, run.spec.isolation):
+        if isolation := summary(started.isolation, run.spec.isolation):
             yield RunEvent(at_s=started.started_at.timestamp(), what=KEPT_APART, detail=isolation)
     if (asked := _asked(run, record)) is not None:
         yield asked

@@ -47,7 +47,7 @@ class Tried:
             return self.why_not or "the trial did not say"
         if (found.level, found.network) == (self.asked, self.network):
             return ""
-        return "; ".join(f"{one.what}: {one.why}" for one in found.missing) or f"{found.level} is in force"
+        return "; ".join(f"{one.what} ({one.why})" for one in found.missing) or f"{found.level} is in force"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def check_isolation(floor: Isolation, place: Path) -> None:
         return
     raise ConfigurationError(
         f"runs.isolation ({name}): this host does not give it to this user: {tried.lacks}. {how} "
-        'Or set runs.isolation.if_missing = "weaker", and runs have what there is.'
+        'Or set runs.isolation.if_missing = "weaker", and runs start with what there is.'
     )
 
 

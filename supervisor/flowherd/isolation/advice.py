@@ -16,6 +16,8 @@ _SWITCHES = (
     ),
     ("user/max_user_namespaces", "0", "`sysctl user.max_user_namespaces=10000`"),
 )
+#: Kinds of namespaces whose number the kernel limits, for root too (/proc/sys/user/max_KIND_namespaces).
+_LIMITED = ("pid", "mnt", "ipc", "net")
 _NAMESPACES = ("namespace", "mounts")
 _LANDLOCK = "landlock"
 
@@ -37,6 +39,9 @@ def advice(lacks: str, *, is_root: bool, system: Path = Path("/")) -> str:
 
 
 def _for_namespaces(system: Path, is_root: bool) -> str:
+    limits = [f"user.max_{kind}_namespaces" for kind in _LIMITED]
+    if used_up := [name for name in limits if _content(system / "proc/sys" / name.replace(".", "/", 1)) == "0"]:
+        return f"As root: {'; '.join(f'`sysctl {name}=10000`' for name in used_up)}."
     if is_root:
         return (
             "Give the agent CAP_SYS_ADMIN: in a container, `--cap-add SYS_ADMIN` and a seccomp profile that allows it."
@@ -45,7 +50,7 @@ def _for_namespaces(system: Path, is_root: bool) -> str:
     if switches:
         return f"As root: {'; '.join(switches)}. Or run the agent as root, which needs no user namespace."
     return (
-        "Allow this user namespaces: in a container, a seccomp profile that allows unshare and mount; else run the "
+        "Let this user have namespaces: in a container, by a seccomp profile that allows unshare and mount. Or run the "
         "agent as root, which needs no user namespace."
     )
 

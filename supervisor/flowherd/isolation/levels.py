@@ -137,6 +137,8 @@ def wish_in_words(wish: Wish) -> str:
             "refused if anything is missing" if wish.if_missing == "refuse" else "weaker if anything is missing"
         )
     words += [f"{verb} {' '.join(paths)}" for verb, paths in (("writes", wish.write), ("hides", wish.hide)) if paths]
+    if wish.write and wish.level != SEALED:  # other levels take no writing away
+        words.append("sealed only if its agent asks for that")
     return ", ".join(filter(None, words))
 
 

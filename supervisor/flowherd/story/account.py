@@ -162,7 +162,11 @@ def _as_json(account: Account) -> dict[str, Any]:
 
 
 def _event_row(event: RunEvent) -> list[Any]:
-    return [round(event.at_s, 6), storable(event.what[:_MOST_NAME]), storable(event.detail[:_MOST_DETAIL])]
+    return [round(event.at_s, 6), storable(event.what[:_MOST_NAME]), storable(_shortened(event.detail, _MOST_DETAIL))]
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _curve(samples: Sequence[Sample]) -> dict[str, Any]:

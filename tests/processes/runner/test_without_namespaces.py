@@ -167,7 +167,7 @@ def test_a_private_run_can_neither_read_nor_change_what_is_covered(place: Place)
     assert (found["temporary"], found["signal"]) == ("done", "EPERM")
     in_force = found["in_force"]
     assert (in_force["asked"], in_force["level"]) == ("private", "none")
-    assert {"its own spec.json cannot be opened", "its runner cannot be signalled"} < set(in_force["proved"])
+    assert {"spec.json cannot be opened", "the runner cannot be signalled"} < set(in_force["proved"])
     missing = [one["what"] for one in in_force["missing"]]
     assert missing[:2] == ["a pid namespace", "a /tmp, a /dev/shm and IPC of its own"]
     assert f"the use of new files directly in /tmp, {place.directory}" in missing

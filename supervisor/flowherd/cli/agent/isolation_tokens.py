@@ -85,7 +85,7 @@ def check_embedded_server(loaded: LoadedSettings, address: str) -> None:
         print_note(f"the embedded server at {address} had no token; it wants the one in {loaded.paths.token_file} now")
         return
     if users:
-        text += f"; it is not given one now, because these use it without one and would end: {users}"
+        text += f"; it cannot be given one now, because these use it without one and would be refused: {users}"
     if loaded.settings.runs.isolation.if_missing == "weaker":
         print_warning(text)
         return

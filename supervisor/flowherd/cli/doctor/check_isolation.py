@@ -30,23 +30,23 @@ def _finding(level: str, trial: Trial, loaded: LoadedSettings) -> Finding:
     name = f"isolation {level}"
     lacks = {network: trial.of(level, network).lacks for network in NETWORKS}
     if not any(lacks.values()):
-        return ok(name, "given here, also without a network: tried, and in force" + _less(level, trial))
+        return ok(name, "tried with and without a network: this host gives it" + _less(level, trial))
     if not lacks["host"]:
-        detail = f"given here, but not without a network: {lacks['none']}"
+        detail = f"this host gives it, but not without a network; missing: {lacks['none']}"
     else:
-        detail = f"not given here to this user: {lacks['host']}{_without_level(level, trial)}"
+        detail = f"this host does not give it to this user; missing: {lacks['host']}{_without_level(level, trial)}"
     how = advice(next(filter(None, lacks.values())), is_root=os.geteuid() == 0)
     asked = loaded.settings.runs.isolation
     wanted = PRIVATE if asked.level == NONE and asked.network == "none" else asked.level
     if level != wanted or not lacks[asked.network]:
-        return Finding(check=name, grade="ok", detail=f"{detail} (runs.isolation does not ask for it)", advice=how)
+        return Finding(check=name, grade="ok", detail=f"{detail}; runs.isolation does not ask for it", advice=how)
     return (warn if asked.if_missing == "weaker" else bad)(name, detail, how)
 
 
 def _without_level(level: str, trial: Trial) -> str:
     """What a run has that may be weaker."""
     found = trial.of(level, "host").in_force
-    return f'. With if_missing = "weaker", this was shown: {"; ".join(found.proved)}' if found and found.proved else ""
+    return f'. With if_missing = "weaker", this was tried: {"; ".join(found.proved)}' if found and found.proved else ""
 
 
 def _less(level: str, trial: Trial) -> str:

@@ -27,7 +27,7 @@ from flowherd.story.timeline import TimelineEntry, events_of
 from flowherd.times import read_time
 from flowherd.weights import of_run
 from flowherd_runner.contract import files, identity
-from flowherd_runner.contract.isolation import in_force_of, told
+from flowherd_runner.contract.isolation import in_force_of, summary
 from flowherd_runner.contract.spec import salvage_spec
 from flowherd_runner.contract.variables import KIND_PYTHON
 
@@ -104,7 +104,7 @@ def _entries(local: LocalFacts) -> Iterator[TimelineEntry]:
         parts = [detail, *([interpreter] if interpreter else []), *([code] if code else []), *of_run(spec.weights)]
         yield _local(started.get("started_at"), STARTED, ", ".join(parts))
         found = in_force_of(started["isolation"]) if started.get("isolation") else None
-        if isolation := told(found, spec.isolation):
+        if isolation := summary(found, spec.isolation):
             yield _local(started.get("started_at"), KEPT_APART, isolation)
     if local.stop:
         cause = f"{local.stop.get('reason')}: {local.stop.get('detail')}"
