@@ -79,6 +79,8 @@ class LosesAnswers(Counting):
     arrives = True
     #: Whether queries about states get no answer either.
     silent = False
+    #: After how many further queries about states that begins; None: never.
+    silent_after: int | None = None
 
     def claim_many(self, claims: Sequence[Claim]) -> dict[str, str | None]:
         if self.arrives:
@@ -86,8 +88,10 @@ class LosesAnswers(Counting):
         raise BackendUnavailable("the answer was lost")
 
     def stored_states(self, flow_run_ids: Any) -> Any:
-        if self.silent:
+        if self.silent or self.silent_after == 0:
             raise BackendUnavailable("no answer")
+        if self.silent_after is not None:
+            self.silent_after -= 1
         return super().stored_states(flow_run_ids)
 
 
@@ -191,7 +195,11 @@ def test_claims_that_cannot_be_looked_up_are_settled_later(server: ServerProcess
     runs = backend.ready_runs([label], ())
     backend.silent = True
     assert all(isinstance(error, BackendUnavailable) for error in claims.take_many(runs).values())
-    backend.silent = False
+    backend.silent, backend.silent_after = False, 1
+    with pytest.raises(BackendUnavailable):
+        claims.settle(skip=())
+    assert len(claims.uncertain) == 2, "that of which the answer had come is not forgotten with the other"
+    backend.silent_after = None
     assert sorted(one.id for one in claims.settle(skip=()).won) == sorted(run.id for run in runs)
     (late,) = create(server, label, 1)
     backend.arrives = False

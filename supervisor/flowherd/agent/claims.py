@@ -145,17 +145,18 @@ class Claims:
     def settle(self, skip: Collection[str]) -> Settled:
         """Look up the uncertain claims, except those in `skip`.
 
-        A claim that did not arrive stays uncertain: it may still be under way. Raises BackendError.
+        A claim that did not arrive stays uncertain: it may still be under way. Raises BackendError; then all stay so,
+        because the caller learns of none.
         """
         settled = Settled()
         for flow_run in [one for one in self._uncertain.values() if one.id not in skip]:
             try:
-                if not holds(self._connection.requests, flow_run, self.token(flow_run)):
-                    continue
-                settled.won.append(flow_run)
+                if holds(self._connection.requests, flow_run, self.token(flow_run)):
+                    settled.won.append(flow_run)
             except ClaimLost as error:
                 settled.lost.append((flow_run, str(error)))
-            del self._uncertain[flow_run.id]
+        for flow_run in (*settled.won, *(one for one, _ in settled.lost)):
+            self._uncertain.pop(flow_run.id, None)
         return settled
 
     def settle_prepared(self, platform: Platform, skip: Collection[str], start: Callable[[str], None]) -> None:
