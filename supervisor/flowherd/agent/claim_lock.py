@@ -106,20 +106,24 @@ def lock_files(backend_address: str) -> list[Path]:
 def lock_directories(environ: Mapping[str, str]) -> list[Path]:
     """Return the directories in which the locks of this user's agents can be; makes none."""
     uid = os.geteuid()
+    return [*(place / _NAME for place in _places(uid, environ)), _in_temporary(uid)]
+
+
+def _places(uid: int, environ: Mapping[str, str]) -> list[Path]:
+    """Return the directories in which there may be one of ours."""
+    if uid == 0:
+        return [_RUN]
     given = environ.get("XDG_RUNTIME_DIR", "")
-    named = [Path(given)] if given.startswith("/") and uid != 0 else []
-    places = [_RUN] if uid == 0 else [*named, _RUNTIME_DIRECTORIES / str(uid)]
-    return [*(place / _NAME for place in places), _in_temporary(uid)]
+    return [*([Path(given)] if given.startswith("/") else []), _RUNTIME_DIRECTORIES / str(uid)]
 
 
 def _directories() -> list[Path]:
     uid = os.geteuid()
+    places = _places(uid, os.environ)
     if uid == 0:
-        places = [_RUN] if os.access(_RUN, os.W_OK) else []
+        places = [place for place in places if os.access(place, os.W_OK)]
     else:
-        given = os.environ.get("XDG_RUNTIME_DIR", "")
-        named = [Path(given)] if given.startswith("/") else []
-        places = sorted({place.resolve() for place in (*named, _RUNTIME_DIRECTORIES / str(uid)) if _is_own(place)})
+        places = sorted({place.resolve() for place in places if _is_own(place)})
     usable = [place / _NAME for place in places if _is_made(place / _NAME)]
     if not usable:
         usable = [_in_temporary(uid)]

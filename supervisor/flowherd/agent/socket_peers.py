@@ -10,7 +10,6 @@ import errno
 import os
 import select
 import socket
-import struct
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flowherd.http_connections import REFUSAL
+from flowherd.peer_credentials import peer_of
 
-#: struct ucred: pid, uid, gid (unix(7)).
-_CREDENTIALS = struct.Struct("=iII")
 #: A pidfd of the peer (Linux 6.5); Python has no name for it.
 _SO_PEERPIDFD = 77
 
@@ -46,8 +44,7 @@ def refusal(connected: socket.socket, belongs_to: Callable[[int], str | None]) -
     """
     if connected.family != socket.AF_UNIX:
         return ""
-    given = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, _, _ = _CREDENTIALS.unpack(given)
+    pid = peer_of(connected).pid
     if pid <= 0 or pid == os.getpid():  # in a pid namespace that is not below this one, so in no run
         return ""
     run = belongs_to(pid)

@@ -224,7 +224,7 @@ class Host(HostReload):
         intent.run.begin_start()
         self._watch(intent.run)
         try:
-            check_floor(intent.run.spec.isolation, self.defaults().isolation)
+            check_floor(intent.run.spec.isolation, self._surroundings.floor)
             self._unstarted.start(intent)
         except AgentStopping as error:
             intent.run.log.info("Left to the next agent: {}", error)

@@ -99,7 +99,8 @@ class RunSurroundings:
         return checked_rules(self._settings.runtimes, environment_for_runs(os.environ), self._package)
 
     @functools.cached_property
-    def _floor(self) -> Isolation:
+    def floor(self) -> Isolation:
+        """What keeps all runs apart at least."""
         return floor_of(self._settings, self._loaded, os.environ)
 
     def check_runtimes(self) -> None:
@@ -112,7 +113,7 @@ class RunSurroundings:
 
         Raises ConfigurationError if this host does not give it.
         """
-        floor = self._floor if settings is None else floor_of(settings, self._loaded, os.environ)
+        floor = self.floor if settings is None else floor_of(settings, self._loaded, os.environ)
         check_isolation(floor, self._loaded.paths.state_dir)
 
     def use(self, settings: Settings, changed: Collection[str]) -> None:
@@ -123,7 +124,7 @@ class RunSurroundings:
         if "runtimes" in changed and "_runtimes" in self.__dict__:
             self._runtimes = checked_rules(settings.runtimes, environment_for_runs(os.environ), self._package)
         self._settings = settings
-        self.__dict__.pop("_floor", None)
+        self.__dict__.pop("floor", None)
 
     def warm_again(self) -> None:
         """Start the fork servers that runs can need by now, and end those that none needs; their runs go on."""
@@ -135,7 +136,7 @@ class RunSurroundings:
         for runtime in to_warm(self._runtimes, self._settings.agent.preload, self._package):
             server = self.fork_servers.get(runtime)
             if runtime.interpreter == sys.executable:
-                server.keep_spares(apart=self._floor.wanted)
+                server.keep_spares(apart=self.floor.wanted)
 
     @functools.cached_property
     def fork_servers(self) -> ForkServers:
@@ -235,7 +236,7 @@ class RunSurroundings:
             started_in=self._started_in,
             python_path=os.environ.get("PYTHONPATH", ""),
             traces=bool(self._settings.traces.endpoint),
-            isolation=self._floor,
+            isolation=self.floor,
         )
 
     def _weights(self) -> Weights:

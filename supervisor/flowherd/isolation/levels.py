@@ -142,6 +142,14 @@ def wish_in_words(wish: Wish) -> str:
     return ", ".join(filter(None, words))
 
 
+def asked_for_in_words(run_config: Mapping[str, Any]) -> str:
+    """Return what a run config asks for, for people; empty if it asks for nothing, and why if an agent refuses it."""
+    try:
+        return wish_in_words(wish_of(run_config))
+    except ValueError as error:
+        return f"cannot be used: {error}"
+
+
 def _paths(name: str, value: object) -> tuple[str, ...]:
     if value is None:
         return ()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 from pathlib import Path
 
 from loguru import logger
 
 from flowherd.lane.messages import SOCKET_FILE
+from flowherd.peer_credentials import peer_of
 from flowherd.socket_path import short_path
 
 _BACKLOG = 128
-#: struct ucred of unix(7): pid, uid, gid.
-_CREDENTIALS = struct.Struct("3i")
 _ROOT = 0
 
 
@@ -45,7 +43,7 @@ class LaneListener:
             accepted, _ = self.socket.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return None
-        uid = peer_uid(accepted)
+        uid = peer_of(accepted).uid
         if uid in (os.geteuid(), _ROOT):
             return accepted
         if uid not in self._refused:
@@ -66,9 +64,3 @@ class LaneListener:
         except OSError:
             return None
         return status.st_dev, status.st_ino
-
-
-def peer_uid(connected: socket.socket) -> int:
-    """Return who is at the other end, as the kernel has noted at connect(2) (unix(7), SO_PEERCRED; Linux only)."""
-    _, uid, _ = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return int(uid)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowherd.isolation.levels import wish_in_words, wish_of
+from flowherd.isolation.levels import asked_for_in_words
 from flowherd.web.formats import duration, size
 from flowherd.web.shown_values import masked_text, shown_value
 from flowherd.weights import in_words
@@ -56,7 +56,7 @@ def _settings(run: Mapping[str, Any], flow: Mapping[str, Any]) -> Iterator[Given
         yield Given(word="Limits", value=", ".join(limits))
     if weights := in_words(config.get("weights")):
         yield Given(word="Weights", value=", ".join(weights))
-    if isolation := _isolation(config):
+    if isolation := asked_for_in_words(config):
         yield Given(word="Isolation", value=isolation)
     if config.get("user"):
         yield Given(word="Runs as", value=str(config["user"]))
@@ -69,13 +69,6 @@ def _settings(run: Mapping[str, Any], flow: Mapping[str, Any]) -> Iterator[Given
         if config.get(key):
             yield Given(word=word, value=str(config[key]), is_code=True)
     yield from _command(_mapping(flow["storage"]))
-
-
-def _isolation(config: Mapping[str, Any]) -> str:
-    try:
-        return wish_in_words(wish_of(config))
-    except ValueError as error:  # an agent refuses it too
-        return f"cannot be used: {error}"
 
 
 def _command(storage: Mapping[str, Any]) -> Iterator[Given]:

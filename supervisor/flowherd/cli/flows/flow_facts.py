@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowherd.cli.format_times import short_span, short_time
 from flowherd.flow_rules import NO_RULES, RULES_KEY, FlowRules, read_rules
-from flowherd.isolation.levels import wish_in_words, wish_of
+from flowherd.isolation.levels import asked_for_in_words
 from flowherd.parameter_types import Kind, Parameter, choice_text, read_signature
 from flowherd.schedules.cron_fields import ScheduleError
 from flowherd.schedules.in_words import clocks_of, cron_lines, schedule_in_words, zones_of
@@ -73,19 +73,12 @@ def _run_config(run_config: Mapping[str, Any]) -> Facts:
     return [
         ("directory", str(run_config.get("working_dir") or "")),
         ("user", str(run_config.get("user") or "")),
-        ("isolation", _isolation(run_config)),
+        ("isolation", asked_for_in_words(run_config)),
         ("interpreter", str(run_config.get("interpreter") or "")),
         # Values may be secrets.
         ("variables", " ".join(sorted([*_names(env), *_names(secrets)]))),
         ("image", str(run_config.get("image") or "")),
     ]
-
-
-def _isolation(run_config: Mapping[str, Any]) -> str:
-    try:
-        return wish_in_words(wish_of(run_config))
-    except ValueError as error:
-        return f"cannot be used: {error}"
 
 
 def _names(values: Any) -> list[str]:

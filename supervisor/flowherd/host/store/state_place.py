@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-import struct
 from pathlib import Path
 
 from flowherd.host.processes.flock import removed_from
 from flowherd.host.store.state_names import LOCK_FILE
+from flowherd.peer_credentials import peer_of
 
-#: struct ucred: pid, uid, gid (unix(7)).
-_CREDENTIALS = struct.Struct("=iII")
 #: Connections are never accepted; each question takes one.
 _BACKLOG = 128
 
@@ -54,11 +52,10 @@ def _marked_by(path: Path) -> int | None:
         asking.setblocking(False)
         try:
             asking.connect(_name(path))
-            given = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            peer = peer_of(asking)
         except OSError:
             return None
-    pid, uid, _ = _CREDENTIALS.unpack(given)
-    return pid if uid == os.geteuid() and pid != os.getpid() else None
+    return peer.pid if peer.uid == os.geteuid() and peer.pid != os.getpid() else None
 
 
 def _name(path: Path) -> bytes:
