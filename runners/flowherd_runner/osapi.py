@@ -16,6 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # prctl(2)
 _PR_SET_PDEATHSIG = 1
+_PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -26,7 +27,7 @@ _SIGINFO_HEAD = struct.Struct("=IiiII")
 
 def become_subreaper() -> None:
     """Make orphaned descendants children of this process (prctl(2)); not inherited by forks."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
@@ -34,7 +35,7 @@ def die_with_parent(parent: int) -> None:
 
     Survives execve(2) but not a change of credentials, so it comes after setuid.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() not in (parent, 0):  # it ended before the call; 0: it is in another pid namespace
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -45,19 +46,27 @@ def forbid_inspection() -> None:
     They can neither trace it nor read /proc/PID/mem, fd, environ or maps, and it leaves no core dump. Forks inherit
     that, execve(2) ends it (PR_SET_DUMPABLE in prctl(2), "dumpable" in ptrace(2)).
     """
-    _prctl(_PR_SET_DUMPABLE, 0)
+    prctl(_PR_SET_DUMPABLE, 0)
 
 
 def allow_inspection() -> None:
     """Undo `forbid_inspection`, and what setuid does alike: the process owns the files of its /proc/self again."""
-    _prctl(_PR_SET_DUMPABLE, 1)
+    prctl(_PR_SET_DUMPABLE, 1)
 
 
-def _prctl(option: int, value: int) -> None:
+def allows_inspection() -> bool:
+    """Return whether neither `forbid_inspection` nor a change of credentials is in force."""
+    return prctl(_PR_GET_DUMPABLE) == 1
+
+
+def prctl(option: int, value: int = 0) -> int:
+    """Return what prctl(2) returns. Raises OSError."""
     zero = ctypes.c_ulong(0)
-    if _libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero) != 0:
+    result = int(_libc.prctl(option, ctypes.c_ulong(value), zero, zero, zero))
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), "prctl option {}".format(option))
+    return result
 
 
 #: Descriptors and the files that they stand for: the number alone may belong to another file by now.

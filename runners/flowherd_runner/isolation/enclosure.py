@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
-from flowherd_runner import PACKAGE_DIRECTORY
+from flowherd_runner import PACKAGE_DIRECTORY, osapi
 from flowherd_runner.contract.files import SPEC_FILE
 from flowherd_runner.contract.isolation import NONE, PRIVATE, SEALED, InForce, Missing
 from flowherd_runner.contract.spec import RunSpec
@@ -102,7 +102,7 @@ class Enclosure:
 
     def lock(self) -> None:
         """Give up, for good, all by which what is in force could be undone. Raises NotStarted."""
-        system_calls.prctl(system_calls.PR_SET_NO_NEW_PRIVS, 1)
+        osapi.prctl(system_calls.PR_SET_NO_NEW_PRIVS, 1)
         self._try("a session keyring of its own", _EXTRA, system_calls.join_new_session_keyring)
         kept = capabilities.KEPT_OF_ROOT if self._is_root and self._asked.level == PRIVATE else ()
         self._try("fewer capabilities", PRIVATE, lambda: capabilities.keep_only(kept))

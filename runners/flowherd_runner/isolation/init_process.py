@@ -13,7 +13,6 @@ import socket
 from typing import List, NoReturn, Optional
 
 from flowherd_runner import osapi
-from flowherd_runner.isolation import system_calls
 from flowherd_runner.isolation.init_program import NAME, program
 
 #: How long it may take until it is ready, seconds; usually half a millisecond.
@@ -109,7 +108,7 @@ def _fork(theirs: socket.socket, ours: socket.socket) -> int:
 def _be_init(fd: int, other: int) -> NoReturn:
     """Do what the program of init_program.py does."""
     try:
-        system_calls.prctl(system_calls.PR_SET_DUMPABLE, 0)
+        osapi.forbid_inspection()
         osapi.die_with_parent(0)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         os.dup2(fd, 0)

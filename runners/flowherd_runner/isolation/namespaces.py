@@ -70,14 +70,15 @@ def _enter_user_namespace() -> None:
     user, group = os.geteuid(), os.getegid()
     system_calls.unshare(system_calls.CLONE_NEWUSER)
     # The files of a process that is not dumpable are root's (proc(5)), and a change of credentials makes it so.
-    before = system_calls.prctl(system_calls.PR_GET_DUMPABLE)
-    system_calls.prctl(system_calls.PR_SET_DUMPABLE, 1)
+    was_open = osapi.allows_inspection()
+    osapi.allow_inspection()
     try:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", "{0} {0} 1".format(user))
         _write("/proc/self/gid_map", "{0} {0} 1".format(group))
     finally:
-        system_calls.prctl(system_calls.PR_SET_DUMPABLE, 1 if before == 1 else 0)
+        if not was_open:
+            osapi.forbid_inspection()
 
 
 def _write(path: str, text: str) -> None:

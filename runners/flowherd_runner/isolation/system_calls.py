@@ -42,8 +42,6 @@ ATTR_RDONLY = 1
 ATTR_NODEV = 4
 
 # prctl(2)
-PR_SET_DUMPABLE = 4
-PR_GET_DUMPABLE = 3
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
@@ -89,14 +87,6 @@ def set_mount_attributes(place: Union[int, _Path], on: int = 0, off: int = 0, re
     size = ctypes.sizeof(attributes)
     result = system_call(_MOUNT_SETATTR, fd, path, flags, ctypes.byref(attributes), size)
     _check(result, "mount_setattr", "of descriptor {}".format(place) if isinstance(place, int) else os.fsdecode(place))
-
-
-def prctl(option: int, *values: int) -> int:
-    """Return what prctl(2) returns."""
-    given = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
-    result = int(_libc.prctl(option, *given))
-    _check(result, "prctl option {}".format(option))
-    return result
 
 
 def join_new_session_keyring() -> None:

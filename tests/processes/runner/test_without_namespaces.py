@@ -26,8 +26,9 @@ pytestmark = pytest.mark.skipif(
 
 _REFUSING = """
 import os, sys
+from flowherd_runner import osapi
 from flowherd_runner.isolation import seccomp, system_calls
-system_calls.prctl(system_calls.PR_SET_NO_NEW_PRIVS, 1)
+osapi.prctl(system_calls.PR_SET_NO_NEW_PRIVS, 1)
 seccomp.apply([seccomp.Refused("unshare")])
 os.execvp(sys.argv[1], sys.argv[1:])
 """
