@@ -30,7 +30,7 @@ MAX_TEXT_BYTES = 100 * 1024
 #: Most that the further fields of a record take beside its text, and a single one of them.
 _MAX_INFO_BYTES = 48 * 1024
 _MAX_FIELD_BYTES = 8 * 1024
-#: Most objects and lists within each other: whoever reads the run's journal must have room for them too.
+#: Most objects and lists within each other: readers of the run's journal must have room for them too.
 _MAX_LEVELS = 64
 #: Size of the receive buffer: at least what SO_SNDBUF lets through by default.
 RECEIVE_BYTES = 512 * 1024

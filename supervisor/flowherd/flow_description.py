@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowherd.flow_rules import RULES_KEY, read_rules
-from flowherd.isolation.levels import read_wish
+from flowherd.isolation.levels import read_request
 from flowherd.parameter_types import SIGNATURE
 from flowherd.schedules.own_clock import FLOWHERD_CRON
 
@@ -94,7 +94,7 @@ def _how(config: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tup
 
 def _isolation(value: Any) -> Iterator[tuple[str, Any]]:
     try:
-        yield from read_wish(value).as_json().items()
+        yield from read_request(value).as_json().items()
     except ValueError:  # an agent refuses it too
         yield "level", _plain(value)
 

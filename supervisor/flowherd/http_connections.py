@@ -44,7 +44,7 @@ _SLOWEST_BYTES_S = 16 * 1024
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-#: Key of a request's state (ASGI): why whoever is connected may ask nothing; empty if it may.
+#: Key of a request's state (ASGI): why the connected process may ask nothing; empty if it may.
 REFUSAL = "flowherd.refusal"
 
 

@@ -209,8 +209,8 @@ class ForkServer:
         other.close()
         self.ready = self.receive("ready")
         if self.spares_wanted:
-            wish = {"number": self.spares_wanted, "idle_s": self.idle_s, "apart": self.apart}
-            self.send(encode_message({"op": "spares", **wish}))
+            request = {"number": self.spares_wanted, "idle_s": self.idle_s, "apart": self.apart}
+            self.send(encode_message({"op": "spares", **request}))
 
     def receive(self, *ops: str, timeout_s: float = 20.0) -> dict[str, Any]:
         """Return the next message of these kinds; keep what the messages before it say."""

@@ -22,7 +22,7 @@ from flowherd.engines.plan import plan, runtime_of
 from flowherd.engines.runtimes import RuntimeRule
 from flowherd.errors import ConfigurationError, DeployError, UnsupportedStorage
 from flowherd.host.isolation_floor import check_floor, floor_of
-from flowherd.isolation.levels import Wish, merged, read_wish, wish_in_words, wish_of
+from flowherd.isolation.levels import IsolationRequest, merged, read_request, request_in_words, requested_isolation
 from flowherd.states import RunState
 from flowherd.values import EngineAccess, Flow, FlowRun, Runtime
 from flowherd_runner.contract.isolation import Isolation
@@ -43,7 +43,7 @@ def planned(
 
 class TestLevels:
     @pytest.mark.parametrize(
-        ("floor", "wish", "level"),
+        ("floor", "asked", "level"),
         [
             ("none", None, "none"),
             ("none", "sealed", "sealed"),
@@ -52,36 +52,39 @@ class TestLevels:
             ("private", "none", "private"),
         ],
     )
-    def test_the_higher_level_counts(self, floor: str, wish: str | None, level: str) -> None:
-        assert merged(Isolation(level=floor), read_wish(wish)).level == level
+    def test_the_higher_level_counts(self, floor: str, asked: str | None, level: str) -> None:
+        assert merged(Isolation(level=floor), read_request(asked)).level == level
 
     def test_a_flow_cannot_get_the_network_back_or_be_started_with_less(self) -> None:
         floor = Isolation(level="private", network="none", if_missing="refuse")
-        found = merged(floor, Wish(level="private", network="host", if_missing="weaker"))
+        found = merged(floor, IsolationRequest(level="private", network="host", if_missing="weaker"))
         assert (found.network, found.if_missing) == ("none", "refuse")
-        weaker = merged(floor._replace(if_missing="weaker"), Wish())
+        weaker = merged(floor._replace(if_missing="weaker"), IsolationRequest())
         assert weaker.if_missing == "weaker"
-        assert merged(floor._replace(if_missing="weaker"), Wish(if_missing="refuse")).if_missing == "refuse"
+        assert merged(floor._replace(if_missing="weaker"), IsolationRequest(if_missing="refuse")).if_missing == "refuse"
 
     def test_no_network_alone_means_private(self) -> None:
-        assert merged(Isolation(network="none"), Wish()).level == "private"
-        assert read_wish({"network": "none"}).level == "private"
+        assert merged(Isolation(network="none"), IsolationRequest()).level == "private"
+        assert read_request({"network": "none"}).level == "private"
 
     def test_what_is_hidden_is_what_either_hides(self, tmp_path: Path) -> None:
         floor = Isolation(level="private", hide=(f"{tmp_path}/a",))
-        assert merged(floor, Wish(hide=(f"{tmp_path}/b",))).hide == (f"{tmp_path}/a", f"{tmp_path}/b")
+        assert merged(floor, IsolationRequest(hide=(f"{tmp_path}/b",))).hide == (f"{tmp_path}/a", f"{tmp_path}/b")
 
     def test_a_floor_of_sealed_limits_what_a_flow_may_write(self, tmp_path: Path) -> None:
         floor = Isolation(level="sealed", write=(f"{tmp_path}/out",))
-        inside = Wish(write=(f"{tmp_path}/out/x",))
+        inside = IsolationRequest(write=(f"{tmp_path}/out/x",))
         assert merged(floor, inside).write == (f"{tmp_path}/out", f"{tmp_path}/out/x")
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "link").symlink_to("/etc")
         for path in (f"{tmp_path}/outside", f"{tmp_path}/out/../other", f"{tmp_path}/out/link"):
             with pytest.raises(ValueError, match=r"lets sealed runs write only .*/out"):
-                merged(floor, Wish(write=(path,)))
+                merged(floor, IsolationRequest(write=(path,)))
         without_floor = Isolation(level="private", write=floor.write)
-        assert f"{tmp_path}/outside" in merged(without_floor, Wish("sealed", write=(f"{tmp_path}/outside",))).write
+        assert (
+            f"{tmp_path}/outside"
+            in merged(without_floor, IsolationRequest("sealed", write=(f"{tmp_path}/outside",))).write
+        )
 
     @pytest.mark.parametrize(
         "value",
@@ -93,24 +96,28 @@ class TestLevels:
     )
     def test_what_is_not_understood_is_refused_and_never_taken_for_none(self, value: object) -> None:
         with pytest.raises(ValueError, match=r"isolation|level"):
-            read_wish(value)
+            read_request(value)
         with pytest.raises(UnsupportedStorage, match="cannot be kept apart"):
             planned({"isolation": value})
 
     def test_the_run_configs_of_prefect_ask_by_variables(self) -> None:
         env = {"FLOWHERD__RUNS__ISOLATION__LEVEL": "sealed", "FLOWHERD__RUNS__ISOLATION__WRITE": "/a, /b"}
-        assert wish_of({"env": env}) == Wish("sealed", write=("/a", "/b"))
-        assert wish_of({"env": env, "isolation": "private"}) == Wish("private", write=("/a", "/b"))
+        assert requested_isolation({"env": env}) == IsolationRequest("sealed", write=("/a", "/b"))
+        assert requested_isolation({"env": env, "isolation": "private"}) == IsolationRequest(
+            "private", write=("/a", "/b")
+        )
         assert planned({"env": env}, Isolation(level="private")).isolation.level == "sealed"
         for wrong in ({"FLOWHERD__RUNS__ISOLATION__LEVEL": "seald"}, {"FLOWHERD__RUNS__ISOLATION__HIDE": "[/a"}):
             with pytest.raises(UnsupportedStorage, match="cannot be kept apart"):
                 planned({"env": wrong})
 
     def test_a_wish_can_be_read_back_and_said(self) -> None:
-        wish = Wish("sealed", "none", "weaker", ("/out",), ("/keys",))
-        assert read_wish(wish.as_json()) == wish
-        assert wish_in_words(wish) == "sealed, network none, weaker if anything is missing, writes /out, hides /keys"
-        assert (read_wish(None), wish_in_words(Wish())) == (Wish(), "")
+        request = IsolationRequest("sealed", "none", "weaker", ("/out",), ("/keys",))
+        assert read_request(request.as_json()) == request
+        assert (
+            request_in_words(request) == "sealed, network none, weaker if anything is missing, writes /out, hides /keys"
+        )
+        assert (read_request(None), request_in_words(IsolationRequest())) == (IsolationRequest(), "")
 
 
 class TestSpec:

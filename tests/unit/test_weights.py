@@ -91,7 +91,7 @@ def test_a_flow_that_is_kept_apart_cannot_put_itself_before_the_agent() -> None:
         run = FlowRun(id="r", name="run", version=1, state=RunState.SCHEDULED, serialized_state={}, flow=flow)
         return plan(run, AgentDefaults(weights=Weights(nice=-20)), "claim")
 
-    assert planned().weights.nice == -20, "what the agent's operator chooses is not the flow's wish"
+    assert planned().weights.nice == -20, "what the agent's operator chooses is not the flow's choice"
     with pytest.raises(UnsupportedStorage, match=r"nice -20, below the agent's own -?\d+: set it for all runs"):
         planned(nice=-20)
     with pytest.raises(UnsupportedStorage, match="oom_score_adj -1000, below"):

@@ -57,7 +57,7 @@ class Enclosure:
         self._asked = spec.isolation
         self._directory = directory
         self._runner_pid = runner_pid
-        if apart is None:  # by a fork server that was not told of it
+        if apart is None:  # by a fork server that did not know of it
             raise NotStarted("the run is to be kept apart, and its runner was started without a namespace for it")
         self._apart = apart
         self._user = user

@@ -61,8 +61,8 @@ def known_rights(abi: int) -> int:
 class Ruleset:
     """Of what is `handled`, only what is allowed here will be; 0 leaves files alone.
 
-    With `scoped`, and from ABI 6 on, abstract sockets are out of reach too, and processes that are not restricted
-    likewise cannot be signalled. Raises OSError.
+    With `scoped`, and from ABI 6 on, abstract sockets are out of reach too, and processes that are not restricted in
+    the same way cannot be signalled. Raises OSError.
     """
 
     def __init__(self, abi: int, handled: int, scoped: bool) -> None:

@@ -25,7 +25,7 @@ def try_all(directory: str, fd: int) -> NoReturn:
     """Write what was found to `fd` as one JSON object, and exit.
 
     By level and network: {"in_force": {...}}, as in `started`, or {"why_not": "a sentence"}. `directory` takes the run
-    directories, and whoever asks removes it. Also ends when that takes too long, and all that it has started with it.
+    directories, and the caller removes it. Also ends when that takes too long, and all that it has started with it.
     """
     answer = os.dup(fd)  # a runner has /dev/null for standard output
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -76,7 +76,7 @@ def chosen_isolation(
     hide: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Return the isolation of a run config, from the options of `register`. Raises CommandError."""
-    from flowherd.isolation.levels import read_wish
+    from flowherd.isolation.levels import read_request
 
     given: dict[str, Any] = {
         "level": level,
@@ -86,6 +86,6 @@ def chosen_isolation(
         "hide": [parse_options.host_path(path) for path in hide or ()],
     }
     try:
-        return read_wish({name: value for name, value in given.items() if value}).as_json()
+        return read_request({name: value for name, value in given.items() if value}).as_json()
     except ValueError as error:
         raise CommandError(str(error), exit_codes.USAGE) from error

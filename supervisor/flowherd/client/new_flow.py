@@ -19,7 +19,7 @@ from flowherd.client.flow_schedule import ChosenSchedule, schedule_of
 from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import InvalidRequest
 from flowherd.flow_rules import DEFAULT_RULES, RULES_KEY, read_rules
-from flowherd.isolation.levels import read_wish
+from flowherd.isolation.levels import read_request
 from flowherd.parameter_names import complaints, parameter_names
 from flowherd.weights import checked
 
@@ -54,7 +54,7 @@ def how_to_run(storage: Mapping[str, Any], labels: Sequence[str], *, any_host: b
     if chosen.get("log_level", "INFO") not in LOG_LEVELS:
         raise InvalidRequest(f"log_level {chosen['log_level']!r} is none of {', '.join(LOG_LEVELS)}")
     try:
-        chosen["isolation"] = read_wish(chosen.get("isolation")).as_json()
+        chosen["isolation"] = read_request(chosen.get("isolation")).as_json()
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
     if "working_dir" in chosen:

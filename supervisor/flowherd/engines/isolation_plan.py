@@ -20,7 +20,7 @@ from flowherd.engines.runtimes import together
 from flowherd.engines.sealed_results import with_results
 from flowherd.engines.start_variables import is_read_at_start
 from flowherd.errors import UnsupportedStorage
-from flowherd.isolation.levels import merged, place_of, real_paths, wish_of
+from flowherd.isolation.levels import merged, place_of, real_paths, requested_isolation
 from flowherd.weights import before_agent
 from flowherd_runner import BOOT_FILE
 from flowherd_runner.contract.isolation import NONE, SEALED, Isolation
@@ -51,7 +51,7 @@ def kept_apart(
     Raises UnsupportedStorage if that cannot be understood, or cannot be had with what else the flow names.
     """
     try:
-        isolation = merged(defaults.isolation, wish_of(config))
+        isolation = merged(defaults.isolation, requested_isolation(config))
     except ValueError as error:
         raise UnsupportedStorage(f"The flow run cannot be kept apart: {error}") from error
     if not isolation.wanted:

@@ -25,7 +25,7 @@ _PATHS = ("write", "hide")
 _VARIABLE = "FLOWHERD__RUNS__ISOLATION__"
 
 
-class Wish(NamedTuple):
+class IsolationRequest(NamedTuple):
     """What a flow asks for; None leaves the agent's choice."""
 
     level: str | None = None
@@ -40,22 +40,22 @@ class Wish(NamedTuple):
         return {name: value for name, value in found.items() if value}
 
 
-def wish_of(run_config: Mapping[str, Any]) -> Wish:
+def requested_isolation(run_config: Mapping[str, Any]) -> IsolationRequest:
     """Return what a run config asks for, as `isolation` or by variables, which are weaker. Raises ValueError."""
     env, own = run_config.get("env"), run_config.get("isolation")
     named = {
         name: _list(str(env[variable])) if name in _PATHS else env[variable]
-        for name in Wish._fields
+        for name in IsolationRequest._fields
         if isinstance(env, Mapping) and env.get(variable := _VARIABLE + name.upper()) is not None
     }
     if not named:
-        return read_wish(own)
-    read_wish(own)
+        return read_request(own)
+    read_request(own)
     given = {"level": own} if isinstance(own, str) else own or {}
-    return read_wish({**named, **{name: value for name, value in given.items() if value is not None}})
+    return read_request({**named, **{name: value for name, value in given.items() if value is not None}})
 
 
-def without_wish(run_config: Mapping[str, Any]) -> dict[str, Any]:
+def without_request(run_config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run config that asks for nothing of the kind."""
     found = {**run_config, "isolation": None}
     if isinstance(env := run_config.get("env"), Mapping):
@@ -63,7 +63,7 @@ def without_wish(run_config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def read_wish(value: object) -> Wish:
+def read_request(value: object) -> IsolationRequest:
     """Return what the `isolation` of a run config asks for; nothing without one.
 
     No network, or a path to hide, and no level ask for the level private: without a level neither is to be had.
@@ -71,7 +71,7 @@ def read_wish(value: object) -> Wish:
     Raises ValueError, a sentence, for all that is not understood: a run must not be less apart because of a typo.
     """
     if value is None:
-        return Wish()
+        return IsolationRequest()
     given = {"level": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping):
         raise ValueError(f"isolation is a level or an object, not {value!r:.80}")
@@ -80,25 +80,25 @@ def read_wish(value: object) -> Wish:
             if word not in (None, *_CHOICES[name]):
                 raise ValueError(f"the {name} of isolation is one of {', '.join(_CHOICES[name])}, not {word!r:.80}")
         elif name not in _PATHS:
-            raise ValueError(f"isolation has no {name!r:.80}; it has {', '.join(Wish._fields)}")
+            raise ValueError(f"isolation has no {name!r:.80}; it has {', '.join(IsolationRequest._fields)}")
     write, hide = (_paths(name, given.get(name)) for name in _PATHS)
     level, network = given.get("level"), given.get("network")
     if (network == "none" or hide) and level in (None, NONE):
         if level == NONE:
             raise ValueError(f"the level none has {'no hidden paths' if hide else 'the network of the host'}")
         level = PRIVATE
-    return Wish(level, network, given.get("if_missing"), write, hide)
+    return IsolationRequest(level, network, given.get("if_missing"), write, hide)
 
 
-def merged(floor: Isolation, wish: Wish) -> Isolation:
-    """Return what a run gets whose agent asks for `floor` and whose flow asks for `wish`. Paths are real ones then.
+def merged(floor: Isolation, request: IsolationRequest) -> Isolation:
+    """Return what a run gets whose agent asks for `floor` and whose flow asks for `request`. Paths are real ones then.
 
     Raises ValueError, a sentence, if the flow wants to write where a floor of sealed does not let it.
     """
-    level = max(floor.level, PRIVATE if floor.network == "none" else NONE, wish.level or NONE, key=LEVELS.index)
+    level = max(floor.level, PRIVATE if floor.network == "none" else NONE, request.level or NONE, key=LEVELS.index)
     if level == NONE:
         return Isolation()
-    write, more = real_paths(floor.write), real_paths(wish.write)
+    write, more = real_paths(floor.write), real_paths(request.write)
     for path in more if floor.level == SEALED else ():
         if place_of(path, write) is None:
             allowed = f"only {', '.join(write)}" if write else "nothing"
@@ -108,10 +108,10 @@ def merged(floor: Isolation, wish: Wish) -> Isolation:
             )
     return floor._replace(
         level=level,
-        network="none" if "none" in (floor.network, wish.network) else "host",
-        if_missing="refuse" if "refuse" in (floor.if_missing, wish.if_missing or floor.if_missing) else "weaker",
+        network="none" if "none" in (floor.network, request.network) else "host",
+        if_missing="refuse" if "refuse" in (floor.if_missing, request.if_missing or floor.if_missing) else "weaker",
         write=_each_once((*write, *more)),
-        hide=_each_once((*real_paths(floor.hide), *real_paths(wish.hide))),
+        hide=_each_once((*real_paths(floor.hide), *real_paths(request.hide))),
         covered=_each_once(real_paths(floor.covered)),
         floor=floor.level,
     )
@@ -127,17 +127,19 @@ def place_of(path: str, places: Iterable[str]) -> str | None:
     return next((place for place in places if path == place or path.startswith(place.rstrip("/") + "/")), None)
 
 
-def wish_in_words(wish: Wish) -> str:
+def request_in_words(request: IsolationRequest) -> str:
     """Return what a flow asks for, for people; empty if it asks for nothing."""
-    words = [wish.level or ""]
-    if wish.network is not None:
-        words.append(f"network {wish.network}")
-    if wish.if_missing is not None:
+    words = [request.level or ""]
+    if request.network is not None:
+        words.append(f"network {request.network}")
+    if request.if_missing is not None:
         words.append(
-            "refused if anything is missing" if wish.if_missing == "refuse" else "weaker if anything is missing"
+            "refused if anything is missing" if request.if_missing == "refuse" else "weaker if anything is missing"
         )
-    words += [f"{verb} {' '.join(paths)}" for verb, paths in (("writes", wish.write), ("hides", wish.hide)) if paths]
-    if wish.write and wish.level != SEALED:  # other levels take no writing away
+    words += [
+        f"{verb} {' '.join(paths)}" for verb, paths in (("writes", request.write), ("hides", request.hide)) if paths
+    ]
+    if request.write and request.level != SEALED:  # other levels take no writing away
         words.append("sealed only if its agent asks for that")
     return ", ".join(filter(None, words))
 
@@ -145,7 +147,7 @@ def wish_in_words(wish: Wish) -> str:
 def asked_for_in_words(run_config: Mapping[str, Any]) -> str:
     """Return what a run config asks for, for people; empty if it asks for nothing, and why if an agent refuses it."""
     try:
-        return wish_in_words(wish_of(run_config))
+        return request_in_words(requested_isolation(run_config))
     except ValueError as error:
         return f"cannot be used: {error}"
 

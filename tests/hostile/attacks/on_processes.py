@@ -152,7 +152,7 @@ def working_directory_of_process(targets: Targets) -> str:
 
 @attack("memory-of-first-process")
 def memory_of_first_process(targets: Targets) -> str:
-    """The run's own stub: whoever can trace that reaches all that it reaches."""
+    """The run's own stub: a process that can trace it reaches all that it reaches."""
     if not targets["isolated"]:
         raise Failed("the first process is the host's")
     with open("/proc/1/mem", "rb", 0):

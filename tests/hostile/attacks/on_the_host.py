@@ -105,7 +105,7 @@ def mode_of_input(targets: Targets) -> str:
 
 @attack("use-cgroup")
 def use_cgroup(targets: Targets) -> str:
-    """A cgroup beside the agent's; whoever can make one can freeze and kill those that are there."""
+    """A cgroup beside the agent's; a process that can make one can freeze and kill those that are there."""
     os.mkdir(os.path.join(targets["cgroup"], "attack-" + targets["own_id"]))
     return ""
 

@@ -26,7 +26,7 @@ from flowherd.config.toml_files import suggestion
 from flowherd.engines.run_config import LOG_LEVELS
 from flowherd.errors import FlowherdError
 from flowherd.flow_rules import RULES_KEY, read_rules
-from flowherd.isolation.levels import read_wish
+from flowherd.isolation.levels import read_request
 from flowherd.parameter_names import complaints, parameter_names
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _isolation(given: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     for name in ("write", "hide"):
         asked[name] = [_host_path(path, directory) for path in asked.get(name, ())]
     try:
-        return read_wish({name: value for name, value in asked.items() if value}).as_json()
+        return read_request({name: value for name, value in asked.items() if value}).as_json()
     except ValueError as error:
         key = next((key for key, name in _ISOLATION.items() if f"the {name} " in str(error)), "isolation")
         raise WrongKey(key if key in given else "", str(error)) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowherd.cli.format_times import short_span, short_time, until
 from flowherd.cli.tables import Column, Cut, state_style
-from flowherd.isolation.levels import wish_of
+from flowherd.isolation.levels import requested_isolation
 from flowherd.schedules.in_words import schedule_in_words
 from flowherd.states import ACTIVE, SUCCESSFUL, WAITING, RunState
 from flowherd.story.order import BAD, LATE_AFTER
@@ -130,7 +130,7 @@ COLUMNS: Sequence[Column[FlowRow]] = (
 
 def _isolation(run_config: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return wish_of(run_config).as_json()
+        return requested_isolation(run_config).as_json()
     except ValueError as error:
         return {"error": str(error)}
 

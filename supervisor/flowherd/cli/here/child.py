@@ -19,7 +19,7 @@ from flowherd.engines.run_environment import environment_for_runs
 from flowherd.engines.runtimes import checked_rules
 from flowherd.errors import UnsupportedStorage
 from flowherd.host.processes.interpreters import program_of
-from flowherd.isolation.levels import merged, wish_of, without_wish
+from flowherd.isolation.levels import merged, requested_isolation, without_request
 from flowherd.states import RunState
 from flowherd.values import Flow, FlowRun
 from flowherd_runner import BOOT_FILE
@@ -35,18 +35,18 @@ def spec_of_flow(
 
     Raises UnsupportedStorage for a flow that has an engine of its own, and as `plan` does.
     """
-    not_isolated = replace(definition, run_config=without_wish(definition.run_config or {}))
+    not_isolated = replace(definition, run_config=without_request(definition.run_config or {}))
     return _spec(not_isolated, parameters, loaded, run_name, Isolation())
 
 
 def level_of(definition: Definition, loaded: LoadedSettings) -> str:
     """Return the level of isolation that the flow's runs have at an agent with these settings.
 
-    Raises ValueError if the flow's own wish cannot be understood.
+    Raises ValueError if the flow's own request cannot be understood.
     """
     asked = loaded.settings.runs.isolation
-    wish = wish_of(definition.run_config or {})
-    return merged(Isolation(level=asked.level, network=asked.network), wish._replace(write=(), hide=())).level
+    request = requested_isolation(definition.run_config or {})
+    return merged(Isolation(level=asked.level, network=asked.network), request._replace(write=(), hide=())).level
 
 
 def isolation_problems(definition: Definition, loaded: LoadedSettings) -> Sequence[str]:
