@@ -12,13 +12,9 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
-import gc
-import importlib
 import json
 import os
-import random
 import select
-import selectors
 import signal
 import socket
 import subprocess
@@ -29,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.forking import MAX_MESSAGE_BYTES, become, has_same_start, serve, start_forking, stop_forking
+
 _MODULES = (
     "flowherd.cli.main",
     "flowherd.config",
@@ -37,9 +35,6 @@ _MODULES = (
     "requests",
     "rich",
 )
-_MAX_MESSAGE_BYTES = 1 << 20
-#: Beginnings of names of variables that Python or a library below it reads at its start.
-READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "OPENSSL_")
 
 
 class CommandServer:
@@ -50,19 +45,12 @@ class CommandServer:
         #: Path of the socket, for tests/support/command_client.py too.
         self.path = f"{self._directory.name}/s"
         self._environ = environ
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environ,
-            cwd=Path(__file__).resolve().parents[2],
-        )
-        assert self._process.stdout is not None and self._process.stdout.readline() == b"ready\n"
+        self._process, first_line = start_forking(__name__, self.path, environ)
+        assert first_line == b"ready\n"
 
     def accepts(self, env: Mapping[str, str]) -> bool:
         """Whether a command with this environment can be forked: Python has read some variables already."""
-        names = {name for name in (*env, *self._environ) if name.startswith(READ_AT_START)}
-        return all(env.get(name) == self._environ.get(name) for name in names)
+        return has_same_start(env, self._environ)
 
     def run(
         self, arguments: Sequence[str], env: Mapping[str, str], timeout_s: float
@@ -89,10 +77,7 @@ class CommandServer:
         return subprocess.CompletedProcess(list(arguments), code, *texts)
 
     def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._process.wait(20)
+        stop_forking(self._process)
         self._directory.cleanup()
 
 
@@ -104,33 +89,9 @@ def _read(file: Any) -> str:
 # -- the process itself
 
 
-def serve(path: str) -> None:
-    """Fork for each connection until standard input ends."""
-    for name in _MODULES:
-        importlib.import_module(name)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
-    listener.listen(64)
-    selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ)
-    selector.register(0, selectors.EVENT_READ)
-    gc.freeze()
-    print("ready", flush=True)
-    while all(key.fd != 0 for key, _ in selector.select()):
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            selector.close()
-            _handle(connection)
-        connection.close()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-
 def _handle(connection: socket.socket) -> None:
     """Fork the command, send its pid, wait for it, send its exit code, and exit. It ends when its caller does."""
-    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(12))
+    data, ancillary, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(12))
     request = json.loads(data)
     descriptors = array.array("i", ancillary[0][2])
     pid = os.fork()
@@ -151,30 +112,12 @@ def _handle(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def take_streams(*descriptors: int) -> None:
-    """Make these the standard streams, as Python does at its start."""
-    for target, source in enumerate(descriptors):
-        os.dup2(source, target)
-        os.close(source)
-    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        before = getattr(sys, name)
-        by_line = 1 if name == "stderr" or os.isatty(number) else -1
-        stream = open(number, mode, by_line, before.encoding, before.errors, closefd=False)  # noqa: SIM115
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
 def _become_command(request: dict[str, Any], *streams: int) -> None:
     from flowherd.cli.main import run
 
-    take_streams(*streams)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    random.seed()
+    become(request, *streams)
     sys.orig_argv = [sys.executable, "-m", "flowherd", *request["arguments"]]
     sys.argv = [str(Path(sys.modules["flowherd"].__file__ or "").with_name("__main__.py")), *request["arguments"]]
-    sys.path[0] = request["cwd"]
     _exit(run(request["arguments"]))
 
 
@@ -189,4 +132,4 @@ def _exit(code: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], _MODULES, _handle, lambda: "ready")

@@ -12,15 +12,11 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
-import gc
-import importlib
 import json
 import mmap
 import os
-import random
 import runpy
 import select
-import selectors
 import signal
 import socket
 import struct
@@ -34,7 +30,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tests.support.command_server import READ_AT_START, take_streams
+from tests.support.forking import (
+    MAX_MESSAGE_BYTES,
+    READ_AT_START,
+    become,
+    has_same_start,
+    serve,
+    start_forking,
+    stop_forking,
+)
 
 _MODULES = (
     "anyio._backends._asyncio",
@@ -50,10 +54,9 @@ _MODULES = (
     "requests",
     "uvicorn.lifespan.off",
 )
-_MAX_MESSAGE_BYTES = 1 << 20
 #: Beginnings of names of variables that Python or a module of flowherd reads at its start.
 _READ_ALREADY = (*READ_AT_START, "FLOWHERD_FAULTS")
-#: Of prctl(2): a process may name the memory in which /proc finds its arguments and its environment.
+#: prctl(2): a process may name the memory in which /proc finds its arguments and its environment.
 _PR_SET_MM, _PR_SET_MM_MAP = 35, 14
 #: Numbers of the fields of /proc/PID/stat (proc(5)) with the places of code, data, heap and stack, which stay.
 _STAT_FIELDS = ((26, 27), (45, 46), (47,), (28,))
@@ -145,31 +148,18 @@ class Programs:
     def close(self) -> None:
         self.environ = None
         if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                pipe.close()
-            self._process.wait(20)
+            stop_forking(self._process)
             self._process = None
 
     def _can_fork(self, env: Mapping[str, str]) -> bool:
         """Whether the program can have this environment: some variables have been read already."""
-        if self.environ is None:
-            return False
-        names = {name for name in (*env, *self.environ) if name.startswith(_READ_ALREADY)}
-        if any(env.get(name) != self.environ.get(name) for name in names):
+        if self.environ is None or not has_same_start(env, self.environ, _READ_ALREADY):
             return False
         with self._lock:
             if self._process is None:
                 self._path = f"{tempfile.mkdtemp(prefix='flowherd-programs-')}/s"
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, self._path],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=self.environ,
-                    cwd=Path(__file__).resolve().parents[2],
-                )
-                assert self._process.stdout is not None
-                self._is_able = self._process.stdout.readline() == b"ready\n"
+                self._process, first_line = start_forking(__name__, self._path, self.environ)
+                self._is_able = first_line == b"ready\n"
         return self._is_able
 
 
@@ -179,35 +169,9 @@ programs = Programs()
 # -- the process itself
 
 
-def serve(path: str) -> None:
-    """Fork for each connection until standard input ends."""
-    for name in _MODULES:
-        importlib.import_module(name)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
-    listener.listen(64)
-    selector = selectors.DefaultSelector()
-    selector.register(listener, selectors.EVENT_READ)
-    selector.register(0, selectors.EVENT_READ)
-    gc.freeze()
-    print("ready" if _show(sys.orig_argv, os.environ) else "not able", flush=True)
-    while all(key.fd != 0 for key, _ in selector.select()):
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            selector.close()
-            _handle(connection)
-        connection.close()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    Path(path).unlink()
-    Path(path).parent.rmdir()
-
-
 def _handle(connection: socket.socket) -> None:
     """Fork the program, send its pid, wait for it, send its exit code, and exit."""
-    data, ancillary, _, _ = connection.recvmsg(_MAX_MESSAGE_BYTES, socket.CMSG_SPACE(8))
+    data, ancillary, _, _ = connection.recvmsg(MAX_MESSAGE_BYTES, socket.CMSG_SPACE(8))
     request = json.loads(data)
     out, err = array.array("i", ancillary[0][2])
     pid = os.fork()
@@ -224,16 +188,11 @@ def _handle(connection: socket.socket) -> None:
 
 
 def _become_program(request: dict[str, Any], out: int, err: int) -> None:
-    take_streams(os.open(os.devnull, os.O_RDONLY), out, err)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
+    become(request, os.open(os.devnull, os.O_RDONLY), out, err)
     time.tzset()
-    random.seed()
     _show(request["args"], request["env"])
     _, _, module, *arguments = sys.orig_argv = request["args"]
     sys.argv = ["-m", *arguments]
-    sys.path[0] = request["cwd"]
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
         del sys.modules[name]
     code: object = 0
@@ -273,4 +232,7 @@ def _end(code: object) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    socket_path = Path(sys.argv[1])
+    serve(str(socket_path), _MODULES, _handle, lambda: "ready" if _show(sys.orig_argv, os.environ) else "not able")
+    socket_path.unlink()
+    socket_path.parent.rmdir()
