@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.peers.environments import required_installation
+from tests.peers.isolated_runs import READ_ONLY, RUNS, WITHOUT_NETWORK, temporary_file, variables
 from tests.peers.prefect1.outcomes import Outcome
 from tests.peers.prefect1.scenarios import Prefect1Run
 from tests.peers.prefect1.workspace import PROJECT, Workspace, flowherd_agent, running_workspace
@@ -22,15 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 _FILE = "isolated_flow.py"
 _PROGRAM = Path(__file__).with_name("programs") / _FILE
-_READ_ONLY = "Read-only file system"
-#: A run at each level, and what it asks for; `write` stands for the directory of Prefect's results.
-_RUNS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "private": {"level": "private"},
-    "sealed": {"level": "sealed"},
-    "sealed with results": {"level": "sealed", "write": True},
-    "without network": {"level": "private", "network": "none"},
-}
+_RUNS = {**RUNS, "without network": WITHOUT_NETWORK}
 
 
 @dataclass
@@ -47,11 +40,6 @@ class Story:
         (text,) = (text.removeprefix("found ") for text in messages if text.startswith("found "))
         found: dict[str, Any] = json.loads(text)
         return found
-
-
-def temporary_file(place: Path, name: str) -> Path:
-    """Return the path in /tmp that a run of these tests writes to."""
-    return Path("/tmp") / f"{place.name} {name}"
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +62,11 @@ def story(request: pytest.FixtureRequest) -> Iterator[Story]:
                 "outside": str(story.place / f"outside {title}"),
                 "temporary": str(temporary_file(story.place, title)),
             }
-            words = {**asked, **({"write": json.dumps([str(results)])} if "write" in asked else {})}
-            env = {f"FLOWHERD__RUNS__ISOLATION__{key.upper()}": value for key, value in words.items()}
             run_id = workspace.client.create_run(
                 flow_id,
                 labels=[agent.name, os.uname().nodename],
                 parameters=parameters,
-                run_config={"type": "LocalRun", "env": env},
+                run_config={"type": "LocalRun", "env": variables(asked, results)},
             )
             runs[title] = Prefect1Run(agent, run_id, workspace.client)
         agent.poke()
@@ -100,16 +86,16 @@ def _registered(workspace: Workspace) -> str:
 
 
 @both_versions("story")
-@pytest.mark.parametrize("name", [name for name in _RUNS if name != "without network"])
+@pytest.mark.parametrize("name", RUNS)
 def test_a_flow_works_at_each_level_and_finds_what_that_leaves_it(story: Story, name: str) -> None:
     outcome = story.outcomes[name]
     assert outcome.state == "Success", outcome
     found = story.found(name)
-    level = _RUNS[name].get("level", "none")
+    level = RUNS[name].get("level", "none")
     assert (found.pop("processes") < 10) == (level != "none")
     assert (found.pop("others") == 0) == (level != "none")
     assert found == {
-        "outside": _READ_ONLY if level == "sealed" else "done",
+        "outside": READ_ONLY if level == "sealed" else "done",
         "tmp": "done",
         "capabilities": level != "sealed" and os.geteuid() == 0,
         "uid": os.geteuid(),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.peers.isolated_runs import READ_ONLY, RUNS, WITHOUT_NETWORK, temporary_file, variables
 from tests.peers.prefect3.pool_agent import PoolAgent
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.leftovers import none_left
@@ -22,14 +23,6 @@ pytestmark = pytest.mark.timeout(300)
 _POOL = "kept apart"
 _FILE = "isolated_flows.py"
 _PROGRAM = Path(__file__).with_name("programs") / _FILE
-_READ_ONLY = "Read-only file system"
-#: A run at each level, and what it asks for; `write` stands for the directory of Prefect's results.
-_RUNS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "private": {"level": "private"},
-    "sealed": {"level": "sealed"},
-    "sealed with results": {"level": "sealed", "write": True},
-}
 
 
 @dataclass
@@ -56,11 +49,6 @@ class Story:
         return bool(data) and Path(data["storage_key"]).is_file()
 
 
-def temporary_file(place: Path, name: str) -> Path:
-    """Return the path in /tmp that a run of these tests writes to."""
-    return Path("/tmp") / f"{place.name} {name}"
-
-
 @pytest.fixture(scope="module")
 def story(prefect: PrefectServer) -> Iterator[Story]:
     """All runs at once, below a directory that no run has a private one instead of."""
@@ -79,22 +67,21 @@ def story(prefect: PrefectServer) -> Iterator[Story]:
         }
 
         def start(flow: str, asked: dict[str, Any], **parameters: str) -> str:
-            words = {**asked, **({"write": json.dumps([str(storage)])} if "write" in asked else {})}
-            env = {f"FLOWHERD__RUNS__ISOLATION__{name.upper()}": value for name, value in words.items()}
+            env = variables(asked, storage)
             return prefect.add_run(deployments[flow], parameters=parameters, job_variables={"env": env})
 
         story = Story(pool, place, {})
         runs_directory = pool.command.home / "agents" / "pooled" / "runs"
         with pool.start() as first:
-            for name, asked in _RUNS.items():
+            for name, asked in RUNS.items():
                 outside = place / f"outside {name}"
                 outside.mkdir()
                 places = {"outside": str(outside), "temporary": str(temporary_file(place, name))}
                 story.runs[name] = start("looking", asked, runs=str(runs_directory), **places)
-            story.runs["without network"] = start("patient", {"level": "private", "network": "none"}, file="")
+            story.runs["without network"] = start("patient", WITHOUT_NETWORK, file="")
             file = place / "flows" / "there"
             story.runs["adopted"] = start("patient", {"level": "sealed"}, file=str(file))
-            for name in (*_RUNS, "without network"):
+            for name in (*RUNS, "without network"):
                 pool.end(story.runs[name])
             pool.wait_for_line(story.runs["adopted"], "waiting")
             first.kill()
@@ -102,21 +89,21 @@ def story(prefect: PrefectServer) -> Iterator[Story]:
             wait_until(lambda: "Found a run of an earlier agent" in second.text(), what=second.text)
             file.touch()
             pool.end(story.runs["adopted"])
-            for name in (*_RUNS, "adopted"):
+            for name in (*RUNS, "adopted"):
                 pool.wait_for_process_end(story.runs[name])
         yield story
         temporary_file(place, "none").unlink()
 
 
-@pytest.mark.parametrize("name", _RUNS)
+@pytest.mark.parametrize("name", RUNS)
 def test_a_flow_works_at_each_level_and_finds_what_that_leaves_it(story: Story, name: str) -> None:
     assert story.pool.end(story.runs[name]) == "COMPLETED", story.pool.story(story.runs[name])
     found = story.found(name)
-    level = _RUNS[name].get("level", "none")
+    level = RUNS[name].get("level", "none")
     assert (found.pop("processes") < 10) == (level != "none")
     assert (found.pop("others") == 0) == (level != "none")
     assert found == {
-        "outside": _READ_ONLY if level == "sealed" else "done",
+        "outside": READ_ONLY if level == "sealed" else "done",
         "tmp": "done",
         "capabilities": level != "sealed" and os.geteuid() == 0,
         "uid": os.geteuid(),
@@ -131,7 +118,7 @@ def test_a_flow_works_at_each_level_and_finds_what_that_leaves_it(story: Story, 
 
 
 def test_results_are_kept_where_a_run_may_write_and_for_its_own_time_elsewhere(story: Story) -> None:
-    assert {name: story.is_result_kept(name) for name in _RUNS} == {name: name != "sealed" for name in _RUNS}
+    assert {name: story.is_result_kept(name) for name in RUNS} == {name: name != "sealed" for name in RUNS}
     (said,) = (text for text in story.pool.messages(story.runs["sealed"]) if text.startswith("Results that Prefect"))
     assert f"{story.place}/.prefect/storage are in this run's own /tmp" in said
     assert not any("persisting result" in text for text in story.pool.messages(story.runs["sealed"]))
