@@ -189,7 +189,9 @@ _BUILD = {"PYTHONPATH": sys.argv[1] if len(sys.argv) > 1 else "", "PIP_DISABLE_P
 
 
 def tmux() -> None:
-    run("tmux", "-f", "/dev/null", "new-session", "-d", "echo spoken > spoken; sleep 60")
+    # Without SHELL it takes the one of the user's entry in /etc/passwd, and for nobody that one only refuses.
+    command = "echo spoken > spoken; sleep 60"
+    run("tmux", "-f", "/dev/null", "new-session", "-d", command, SHELL="/bin/sh")
     try:
         deadline = time.monotonic() + _TIME_S
         while not (Path("spoken").exists() and Path("spoken").read_text()) and time.monotonic() < deadline:

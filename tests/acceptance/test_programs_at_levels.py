@@ -81,7 +81,7 @@ def tried(who: Who, names: list[str], levels: Sequence[str], packages: Path | No
             server = ForkServer(sys.executable, runs, prefix=scene.as_user(who.agent_uid), apart=level != "none")
             try:
                 run = start(server, scene, level, names, here, of_host.getsockname()[1])
-                assert run.wait(120)["reason"] == "exited", run.describe()
+                assert run.wait(240)["reason"] == "exited", run.describe()
                 (line,) = run.lines("stdout")
                 found.update({(level, name): wrong for name, wrong in json.loads(line).items()})
             finally:
@@ -106,6 +106,7 @@ _ALL_OF_ROOT = pytest.param(ROOT, LEVELS, marks=pytest.mark.full, id="root")
 _OTHERS = pytest.param(ORDINARY, ("none", "private"), marks=pytest.mark.full, id="ordinary, not sealed")
 
 
+@pytest.mark.timeout(600)  # a program that waits in vain is to be named, not cut off
 @pytest.mark.skipif(bool(missing_programs()), reason=f"there is no {missing_programs()}")
 @pytest.mark.parametrize(
     ("who", "levels"), [pytest.param(ORDINARY, ("sealed", "no network"), id="sealed"), _OTHERS, _ALL_OF_ROOT]
