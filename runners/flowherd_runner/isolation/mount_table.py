@@ -84,14 +84,12 @@ class MountTable:
                 candidate = mount.point
             else:
                 continue
-            if candidate != path and _is_seen_through(candidate, mount):
+            if candidate != path and is_seen_through(candidate, mount):
                 yield candidate
 
-    def of_kinds(self, kinds: Collection[str]) -> Iterator[str]:
-        """Yield where file systems of these types can be seen."""
-        for mount in self.mounts:
-            if mount.kind in kinds and _is_seen_through(mount.point, mount):
-                yield mount.point
+    def of_kinds(self, kinds: Collection[str]) -> Iterator[Mount]:
+        """Yield the mounts of file systems of these types, also those that others hide."""
+        return (mount for mount in self.mounts if mount.kind in kinds)
 
 
 def read_mount_table() -> MountTable:
@@ -134,7 +132,8 @@ def _joined(directory: str, below: str) -> str:
     return os.path.join(directory, below) if below else directory
 
 
-def _is_seen_through(path: str, mount: Mount) -> bool:
+def is_seen_through(path: str, mount: Mount) -> bool:
+    """Return whether what is at `path` is seen through that mount, and no other one hides it."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:

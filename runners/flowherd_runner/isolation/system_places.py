@@ -1,11 +1,12 @@
 """The places of the system that a run has of its own, or cannot change: /dev, terminals, queues, /proc and /sys."""
 
+import contextlib
 import os
 import stat
 from typing import Callable, Iterator, List, Tuple
 
 from flowherd_runner.isolation import system_calls
-from flowherd_runner.isolation.mount_table import MountTable, is_inside
+from flowherd_runner.isolation.mount_table import MountTable, is_inside, is_seen_through
 from flowherd_runner.isolation.read_only import make_read_only
 from flowherd_runner.isolation.system_calls import ATTR_NODEV, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 
@@ -56,8 +57,12 @@ def steps(table: MountTable, is_root: bool) -> Iterator[Step]:
 
 def second_places(table: MountTable) -> List[str]:
     """Return where the host's /proc, /dev and the like are mounted once more, as in a directory made for chroot(2)."""
-    found = table.of_kinds(_OF_HOST)
-    return [path for path in found if not any(is_inside(path, place) for place in _OWN_PLACES)]
+    elsewhere = (mount for mount in table.of_kinds(_OF_HOST) if not _is_own_place(mount.point))
+    return [mount.point for mount in elsewhere if is_seen_through(mount.point, mount)]
+
+
+def _is_own_place(path: str) -> bool:
+    return any(is_inside(path, place) for place in _OWN_PLACES)
 
 
 def writable_places() -> List[str]:
@@ -83,6 +88,8 @@ def _own_devices() -> None:
         system_calls.mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "size=1m,mode=0755")
         for name, fd in found:
             _attach(name, fd)
+        with contextlib.suppress(OSError):  # before Linux 5.12, where it has not been set either
+            system_calls.set_mount_attributes("/dev", off=ATTR_NODEV, recursive=True)
     finally:
         for _, fd in found:
             os.close(fd)
@@ -109,10 +116,6 @@ def _attach(name: str, fd: int) -> None:
     else:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     system_calls.bind(fd, path)
-    try:
-        system_calls.set_mount_attributes(path, off=ATTR_NODEV, recursive=True)
-    except OSError:  # before Linux 5.12, where it has not been set either
-        pass
 
 
 def _own_terminals() -> None:

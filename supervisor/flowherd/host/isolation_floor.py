@@ -14,6 +14,7 @@ from flowherd.config import LoadedSettings
 from flowherd.config.catalogue import SETTINGS
 from flowherd.config.settings import Settings
 from flowherd.errors import DeployError
+from flowherd.isolation.levels import real_paths
 from flowherd_runner.contract.isolation import LEVELS, Isolation
 
 #: A supervisord gives its programs the place of its socket; over it, programs of its user can be started.
@@ -23,7 +24,7 @@ _SUPERVISOR_URL = "SUPERVISOR_SERVER_URL"
 def floor_of(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, str]) -> Isolation:
     """Return what these settings ask for. `loaded` are those of the agent's start, which say where its files are.
 
-    `environ` is the agent's environment.
+    `environ` is the agent's environment. What is covered is named by its real paths: the agent keeps using those.
     """
     asked = settings.runs.isolation
     return Isolation(
@@ -32,7 +33,7 @@ def floor_of(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, s
         if_missing=asked.if_missing,
         write=tuple(asked.write),
         hide=tuple(asked.hide),
-        covered=tuple(dict.fromkeys(map(str, _own_places(settings, loaded, environ)))),
+        covered=tuple(dict.fromkeys(real_paths(map(str, _own_places(settings, loaded, environ))))),
     )
 
 

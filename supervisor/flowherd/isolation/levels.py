@@ -93,6 +93,8 @@ def read_request(value: object) -> IsolationRequest:
 def merged(floor: Isolation, request: IsolationRequest) -> Isolation:
     """Return what a run gets whose agent asks for `floor` and whose flow asks for `request`. Paths are real ones then.
 
+    Those that `floor` covers must be real ones already.
+
     Raises ValueError, a sentence, if the flow wants to write where a floor of sealed does not let it.
     """
     level = max(floor.level, PRIVATE if floor.network == "none" else NONE, request.level or NONE, key=LEVELS.index)
@@ -112,7 +114,6 @@ def merged(floor: Isolation, request: IsolationRequest) -> Isolation:
         if_missing="refuse" if "refuse" in (floor.if_missing, request.if_missing or floor.if_missing) else "weaker",
         write=_each_once((*write, *more)),
         hide=_each_once((*real_paths(floor.hide), *real_paths(request.hide))),
-        covered=_each_once(real_paths(floor.covered)),
         floor=floor.level,
     )
 
