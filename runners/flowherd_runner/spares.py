@@ -15,6 +15,7 @@ from flowherd_runner import descriptors, osapi
 from flowherd_runner.birth import be_born
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, SPARE_CGROUP
 from flowherd_runner.contract.reasons import RUNNER_OK
+from flowherd_runner.isolation.rehearsal import warm_up
 from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner, rehearse_when_idle
 from flowherd_runner.runner import run
 from flowherd_runner.start_requests import SparesRequest, StartRequest
@@ -67,6 +68,8 @@ class Spares:
 
     def want(self, asked: SparesRequest) -> None:
         """Keep that many of that sort; the request holds for those that are made from now on."""
+        if asked.apart and asked.number and not self._wanted[True].number:
+            warm_up()
         self._wanted[asked.apart] = asked
         for pid in self._pids(asked.apart)[asked.number :]:
             self._dismiss(pid)

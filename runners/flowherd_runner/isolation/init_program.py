@@ -15,6 +15,7 @@ does not know, such as close_range(2), does nothing, and the descriptors are clo
 import os
 import signal
 import struct
+from functools import lru_cache
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 #: Its name in the process table.
@@ -56,6 +57,7 @@ _MACHINES = {
 }
 
 
+@lru_cache(maxsize=None)
 def program(machine: Optional[str] = None) -> Optional[bytes]:
     """Return the executable for `machine` (None: this one); None if its calls are not known here."""
     if machine is None:

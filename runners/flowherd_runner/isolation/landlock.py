@@ -108,13 +108,19 @@ def restrict(abi: int, handled: int, rules: Iterable[Rule], scoped: bool) -> Non
 
     no_new_privs must be set. Raises OSError.
     """
+    prepared(abi, handled, rules, scoped).enforce()
+
+
+def prepared(abi: int, handled: int, rules: Iterable[Rule], scoped: bool) -> Ruleset:
+    """Return a ruleset with these rules, for the caller to enforce or close. Raises OSError."""
     ruleset = Ruleset(abi, handled, scoped)
     try:
         for path, rights in rules:
             _allow(ruleset, path, rights)
-        ruleset.enforce()
-    finally:
+    except OSError:
         ruleset.close()
+        raise
+    return ruleset
 
 
 def writing_rules(abi: int, paths: Iterable[str]) -> Tuple[int, Tuple[Rule, ...]]:

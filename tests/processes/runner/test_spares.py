@@ -13,6 +13,7 @@ import pytest
 from flowherd_runner.contract.hand_over import GO
 from flowherd_runner.contract.identity import is_alive, process_status
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.osapi import open_fds
 from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner
 from tests.support.runner import THREAD_AT_START, ForkServer, Run
 from tests.support.waiting import wait_until
@@ -265,11 +266,12 @@ def main():
     assert seen[0][0] == "SIG_DFL set()"
 
 
-def test_a_rehearsal_raises_nothing_and_leaves_no_descriptor() -> None:
-    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the names
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_rehearsal_raises_nothing_and_leaves_no_descriptor_and_no_mount(apart: bool) -> None:
+    before = open_fds(), Path("/proc/self/mountinfo").read_text()
     rehearse_runner()
-    rehearse_flow()
-    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    rehearse_flow(apart)
+    assert (open_fds(), Path("/proc/self/mountinfo").read_text()) == before
 
 
 def test_a_spare_that_has_rehearsed_touches_less_memory_in_its_start(start_fork_server: StartForkServer) -> None:
