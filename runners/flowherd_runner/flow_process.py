@@ -27,6 +27,7 @@ from flowherd_runner.contract.variables import (
     RUN_NAME_VARIABLE,
 )
 from flowherd_runner.flow_orders import NotGoing, Order, is_read_for, receive_order, receive_variables, wait_for_go
+from flowherd_runner.isolation import capabilities
 from flowherd_runner.isolation.enclosure import Enclosure
 from flowherd_runner.isolation.namespaces import Apart
 from flowherd_runner.kinds import load_kind
@@ -77,6 +78,8 @@ def become_flow(inherited: Inherited, ends: WritingEnds) -> NoReturn:
         os.setpgid(0, 0)
         osapi.die_with_parent(inherited.runner_pid)
         _arrange_fds(ends, inherited.kept_fds)
+        if inherited.apart is not None:
+            capabilities.limit(capabilities.KEPT_OF_ROOT)  # no level leaves more, and there is time for it now
         inherited.while_waiting(ends.order_fd)
         order = receive_order(ends.order_fd)
         _carry_out(order, spec_of(order.spec), inherited, ends)

@@ -1,7 +1,7 @@
 """The capabilities of a process (capabilities(7)): which it has, and dropping them for good."""
 
 import ctypes
-from typing import Collection
+from typing import Collection, Set
 
 from flowherd_runner.isolation import system_calls
 
@@ -25,6 +25,8 @@ KEPT_OF_ROOT = frozenset(
         18,  # SYS_CHROOT
     }
 )
+#: What this process, or one that it was forked from, has dropped from the bounding set.
+_dropped: Set[int] = set()
 _VERSION_3 = 0x20080522
 _LAST = 63
 
@@ -52,9 +54,12 @@ def has(number: int) -> bool:
 def limit(kept: Collection[int]) -> None:
     """Let no program that is started later have others (the bounding set); what this process has is left."""
     for number in range(_LAST + 1):
+        if number in kept or number in _dropped:
+            continue
         # Without SETPCAP the set stays; and the kernel refuses a number that it does not know.
-        if number not in kept and _libc.prctl(system_calls.PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+        if _libc.prctl(system_calls.PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             break
+        _dropped.add(number)
 
 
 def keep_only(kept: Collection[int]) -> None:

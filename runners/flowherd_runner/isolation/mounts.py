@@ -124,7 +124,7 @@ class Mounts:
             kept = self._kept(layers, working_dir)
             self.covered = _identities(layers)
             writable = self._writable() if self._wanted.is_sealed else []
-            self._make_scaffold(os.path.join(places, private_places.COVERS))
+            self._make_scaffold(places)
             for what, step in steps(self._table, self._wanted.is_root):
                 self._try(what, step)
             arrangement = arrange(layers, {path: one.is_directory for path, one in kept.items()})
@@ -277,7 +277,10 @@ class Mounts:
     # Covers.
 
     def _make_scaffold(self, place: str) -> None:
-        """Mount what stands in the places of covered paths: empty directories, and an empty file."""
+        """Mount what stands in the places of covered paths: empty directories, and an empty file.
+
+        It may be in the place of the run's own directories on the disk, which are open: there it costs no directory.
+        """
         system_calls.mount("tmpfs", place, "tmpfs", _PLAIN, "size=256k,nr_inodes=1k,mode=0755")
         self._scaffold = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.mkdir(_EMPTY, 0o755, dir_fd=self._scaffold)

@@ -13,8 +13,6 @@ from flowherd_runner.contract.files import PRIVATE_DIRECTORY
 NAME = PRIVATE_DIRECTORY
 TMP = "tmp"
 VAR_TMP = "var-tmp"
-#: Where the file system with what stands in the places of covered paths is mounted first.
-COVERS = "covers"
 #: Everybody may make entries, and only remove their own, as in /tmp itself.
 _TMP_MODE = 0o1777
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,7 +29,6 @@ def make(directory: str) -> str:
     for name in (TMP, VAR_TMP):
         os.mkdir(os.path.join(path, name))
         os.chmod(os.path.join(path, name), _TMP_MODE)
-    os.mkdir(os.path.join(path, COVERS), 0o700)
     return path
 
 

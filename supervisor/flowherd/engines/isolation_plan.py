@@ -6,6 +6,7 @@ them run its code or read for it what it could not: such a flow is refused, with
 
 from __future__ import annotations
 
+import functools
 import os.path
 import re
 import stat
@@ -27,6 +28,8 @@ from flowherd_runner.contract.isolation import NONE, SEALED, Isolation
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import KIND_COMMAND
 
+#: Where flowherd's side of a run lies.
+_OWN_CODE = str(Path(BOOT_FILE).parent)
 #: Where the agent's own temporary files are, which are not the run's.
 _TEMPORARY = ("TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR")
 #: Every run has its own of these.
@@ -103,13 +106,23 @@ def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults, code: Sequence
 
     Nothing else that a flow names: by that, it could have shown what is covered because it leads out of the run.
     """
-    places = [str(Path(BOOT_FILE).parent), *_environment_of(spec.agent.interpreter), *_environment_of(spec.runtime)]
+    interpreters = (spec.agent.interpreter, spec.runtime)
+    others = (one for one in interpreters if one != sys.executable)
+    places = [place for interpreter in others for place in _environment_of(interpreter)]
     if engine.kind_file is not None:
         places.append(str(engine.kind_file.parent))
     paths = (path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path.startswith("/"))
     named = real_paths([*code, *_beside(spec), *paths])
     of_flow = [path for path in named if _is_below(path, _REPLACED) and not _socket_below(path)]
-    return tuple(dict.fromkeys([*real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
+    own = _own_places(with_interpreter=sys.executable in interpreters)
+    return tuple(dict.fromkeys([*own, *real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
+
+
+@functools.cache
+def _own_places(*, with_interpreter: bool) -> tuple[str, ...]:
+    """Return where this process's own code lies, and its interpreter; both are loaded, so they are looked up once."""
+    interpreter = (sys.prefix, sys.base_prefix, sys.exec_prefix, *_environment_of(sys.executable))
+    return real_paths([_OWN_CODE, *(interpreter if with_interpreter else ())])
 
 
 def _is_below(path: str, places: Sequence[str]) -> bool:
@@ -120,8 +133,6 @@ def _environment_of(interpreter: str | None) -> Iterator[str]:
     """Yield the directory of the environment whose Python this is; its base is known in the run only."""
     if interpreter is None or not interpreter.startswith("/"):
         return
-    if interpreter == sys.executable:
-        yield from (sys.prefix, sys.base_prefix, sys.exec_prefix)
     programs = Path(interpreter).parent
     if programs.name == "bin" and programs.parent != Path("/"):
         yield str(programs.parent)
@@ -160,7 +171,7 @@ def _check_places(
     named = [("its working directory", chosen_dir), *(("its code", file) for file in code)]
     named += [("a path that it may write", path) for path in isolation.write]
     for what, path in (
-        ("flowherd itself", str(Path(BOOT_FILE).parent)),
+        ("flowherd itself", _OWN_CODE),
         ("its interpreter", spec.agent.interpreter if spec.kind != KIND_COMMAND else spec.runtime),
         *(("an import path", path) for path in defaults.absolute_import_paths),
         *named,
