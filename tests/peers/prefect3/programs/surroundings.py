@@ -132,12 +132,42 @@ def _of_the_interpreter():
         "socket timeout": str(socket.getdefaulttimeout()),
         "start method": str(multiprocessing.get_start_method(allow_none=True)),
         "faulthandler": str(faulthandler.is_enabled()),
-        "at exit": str(atexit._ncallbacks()),
+        "at exit": str(_exit_handlers()),
         "context": str(sorted(context.items())),
         "random": str(random.getstate()[0]),
         "connections": str(_living(sqlite3.Connection, "Engine", "Client", "AsyncClient", "PrefectClient")),
         "of a run": str((_VARIABLE.get(), hasattr(sys, "of_a_run"), hasattr(prefect, "of_a_run"))),
     }
+
+
+def _exit_handlers():
+    """List the functions of atexit, without certifi's.
+
+    Certifi registers it when Prefect asks for its certificates, which it does unless SSL_CERT_FILE is set. For runs in
+    the fork the fork server has asked, and its handlers are not the run's. This one only removes a copy of the file,
+    which certifi makes if it is imported from an archive.
+    """
+    names = [f"{one.__module__}.{one.__qualname__}" for one in _Spy.shown_by(atexit.unregister)]
+    return sorted(name for name in names if name != "certifi.core.exit_cacert_ctx")
+
+
+class _Spy:
+    """Collects what it is compared with: atexit shows its functions to nothing else."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __eq__(self, other):
+        self.seen.append(other)
+        return False
+
+    __hash__ = None
+
+    @classmethod
+    def shown_by(cls, compare):
+        spy = cls()
+        compare(spy)
+        return spy.seen
 
 
 def _in_context(value):
