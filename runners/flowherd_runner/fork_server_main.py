@@ -29,7 +29,7 @@ from flowherd_runner.heap_holes import fill_holes
 from flowherd_runner.interpreter_end import remember_preloads
 from flowherd_runner.kinds import load_plain_kinds
 from flowherd_runner.loaded_files import LoadedFiles
-from flowherd_runner.own_errors import flush_output, print_traceback
+from flowherd_runner.own_errors import flush_output, open_errors, print_traceback
 from flowherd_runner.preload_check import PreloadCheck
 from flowherd_runner.runner import run
 from flowherd_runner.spares import Spares
@@ -286,6 +286,7 @@ class Conversation:
             return self._fork(lambda: become_runner(asked), fork_despite_threads)
 
         def be_runner() -> int:
+            open_errors(asked.directory)  # first, because the agent looks there for the reason if nothing can be forked
             newborn = be_born(self._kept_fds, cgroup=asked.cgroup, apart=asked.apart)
             return run(asked.directory, asked.lock_fd, asked.go_fd, newborn)
 

@@ -14,7 +14,7 @@ from flowherd_runner.birth import be_born
 from flowherd_runner.contract.identity import is_hidden_when_closed
 from flowherd_runner.contract.reasons import FORK_SERVER_BROKEN, RUNNER_BROKEN
 from flowherd_runner.fork_server_main import serve
-from flowherd_runner.own_errors import print_traceback
+from flowherd_runner.own_errors import open_errors, print_traceback
 from flowherd_runner.runner import run
 
 _USAGE = """\
@@ -59,8 +59,10 @@ def run_program(arguments: List[str]) -> NoReturn:
 
             try_all(options["--directory"][-1], int(options["--fd"][-1]))
         lock_fd, go_fd = int(options["--lock-fd"][-1]), _number(options, "--go-fd")
+        directory = options["--directory"][-1]
+        open_errors(directory)
         newborn = be_born(kept_fds={}, apart=options["--apart"][-1:] == ["1"])
-        os._exit(run(options["--directory"][-1], lock_fd, go_fd, newborn))
+        os._exit(run(directory, lock_fd, go_fd, newborn))
     except Exception:  # the outermost boundary of the program; stderr is a file that the agent reads
         print_traceback()
     os._exit(broken)

@@ -43,7 +43,7 @@ from flowherd_runner.masking import Mask
 from flowherd_runner.merge import Merge
 from flowherd_runner.output_reader import OutputReader
 from flowherd_runner.output_segments import SegmentReader
-from flowherd_runner.own_errors import open_errors, print_traceback
+from flowherd_runner.own_errors import print_traceback
 from flowherd_runner.process_mark import mark_runner
 from flowherd_runner.run_processes import RunProcesses, survivor_json
 from flowherd_runner.run_secrets import RunSecrets, prepare
@@ -62,11 +62,11 @@ def run(directory: str, lock_fd: int, go_fd: Optional[int], newborn: Newborn) ->
     """Carry out the run in `directory` and return this process's exit code.
 
     `lock_fd` is the run's lock, which is held until this process ends. `go_fd` is the socket on which the agent says
-    that the run is to be started (contract/hand_over.py); None: it is.
+    that the run is to be started (contract/hand_over.py); None: it is. Errors go to standard error, which is the run's
+    file of them already.
     """
     faults.point("runner-at-birth")
     os.set_inheritable(lock_fd, False)
-    open_errors(directory)
     try:
         content = spec_content(directory)
         newborn.flow.give(directory, content if newborn.apart is None else without_agent_keys(content))

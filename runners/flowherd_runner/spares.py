@@ -16,6 +16,7 @@ from flowherd_runner.birth import be_born
 from flowherd_runner.contract.messages import MAX_MESSAGE_BYTES, SPARE_CGROUP
 from flowherd_runner.contract.reasons import RUNNER_OK
 from flowherd_runner.isolation.rehearsal import warm_up
+from flowherd_runner.own_errors import open_errors
 from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner, rehearse_when_idle
 from flowherd_runner.runner import run
 from flowherd_runner.start_requests import SparesRequest, StartRequest
@@ -184,4 +185,6 @@ def _wait_for_run(
     if not data or not fds:
         newborn.flow.end()
         return RUNNER_OK
-    return run(os.fsdecode(data), fds[0], fds[1] if len(fds) > 1 else None, newborn)
+    directory = os.fsdecode(data)
+    open_errors(directory)
+    return run(directory, fds[0], fds[1] if len(fds) > 1 else None, newborn)

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,8 +24,10 @@ from flowherd.host.store.journal_end import append_notice
 from flowherd.states import RunState
 from flowherd_runner.contract import files
 from flowherd_runner.contract.journal import STREAM_STDOUT, pack_record, unpack_records
+from flowherd_runner.contract.reasons import RUNNER_BROKEN
 from tests.support.agents import going, wait_for_end
 from tests.support.commands import READY, Background, CommandLine, background
+from tests.support.runner import ForkServer
 from tests.support.server import ServerProcess, running_server
 from tests.support.small_disk import fill_up, mounted
 from tests.support.waiting import wait_until
@@ -198,13 +201,19 @@ def pids_group(pid: int) -> Iterator[Path]:
         wait_until(lambda: _gone(group), what="the end of the cgroup")
 
 
+def leave_room(group: Path, number: int) -> None:
+    """Let the group have this number of processes and threads more than it has."""
+    (group / "pids.max").write_text(str(int((group / "pids.current").read_text()) + number))
+
+
 def _gone(group: Path) -> bool:
     with contextlib.suppress(OSError):
         group.rmdir()
     return not group.exists()
 
 
-def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(command: CommandLine) -> None:
+@pytest.mark.parametrize("room", [0, 1], ids=["no-runner", "no-flow-process"])
+def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(command: CommandLine, room: int) -> None:
     without_spares = CommandLine(command.home, {**command.env, "FLOWHERD__AGENT__SPARE_RUNNERS": "0"})
     with background(without_spares, "start", until=READY) as agent, pids_group(agent.process.pid) as group:
         first = started_run(command, "quick", "echo done")
@@ -212,7 +221,7 @@ def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(comm
         # Its runner may still be ending, and would leave room for another one.
         below = psutil.Process(agent.process.pid).children()
         wait_until(lambda: not any(one.children() for one in below))
-        (group / "pids.max").write_text((group / "pids.current").read_text())
+        leave_room(group, room)
         second = command.run("quick")
         end = command.wait_for_ends([second])[second]
         assert end["state"] == "Failed"
@@ -221,6 +230,16 @@ def test_an_agent_that_cannot_start_processes_survives_and_the_run_says_why(comm
         (group / "pids.max").write_text("max")
         third = command.run("quick")
         assert command.wait_for_ends([third])[third]["state"] == "Success"
+
+
+def test_a_runner_that_cannot_fork_its_flow_process_writes_why_into_the_runs_directory(tmp_path: Path) -> None:
+    server = ForkServer(sys.executable, tmp_path / "runs")
+    with contextlib.closing(server), pids_group(server.process.pid) as group:
+        leave_room(group, 1)
+        run = server.start(server.prepare("command", {"argv": ["true"]}))
+        assert os.waitstatus_to_exitcode(server.receive("gone")["status"]) == RUNNER_BROKEN
+        assert "Resource temporarily unavailable" in (run.directory / files.RUNNER_ERRORS_FILE).read_text()
+        assert run.started is None
 
 
 def test_an_agent_that_was_suspended_logs_it_and_draws_no_false_conclusions(

@@ -25,6 +25,7 @@ from flowherd.host.run_remains import clear_cgroup
 from flowherd.host.store.disk_status import DiskStatus, disk_status
 from flowherd.host.store.journal_end import append_notice
 from flowherd.host.store.records import Started
+from flowherd.host.store.runner_errors import runner_errors
 from flowherd.host.store.survivors import Survivor, recorded_survivors, sentences
 from flowherd.host.verdict import Verdict
 from flowherd.states import RunState
@@ -37,8 +38,6 @@ _SELF_EVIDENT = frozenset({reasons.REASON_EXITED, reasons.REASON_EXCEPTION, reas
 _WITHOUT_RECORD = frozenset({reasons.REASON_LOST, reasons.REASON_REBOOT})
 #: The audit of a run whose runner had no child left; the rest is the stray search's (stray_search.py).
 _NO_DESCENDANT = "No process was left below it; strays are searched for within a second."
-#: Longest part of the runner's error output in a message, characters.
-_COMPLAINT_LENGTH = 500
 
 
 def conclude(run: Run, remember: Callable[[Sequence[Survivor]], None]) -> bool:
@@ -153,7 +152,7 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: S
             damage = str(error)
             run.log.warning("The exit record is damaged: {}", error)
     if status is DiskStatus.NEVER_RAN:
-        complaint = _complaint(run)
+        complaint = runner_errors(run.directory.path)
         text = "The runner ended before it started the flow" + (f": {complaint}" if complaint else ".")
         return verdict.of_failed_deployment(run.failure or DeployError(text))
     boot_id = identity.boot_id()
@@ -164,7 +163,7 @@ def _verdict(run: Run, record: Mapping[str, Any] | None, damage: str, started: S
         return verdict.of_forced_stop(run.stop.reason, run.stop.detail, all_ended=not ended.survivors)
     if damage:
         return verdict.of_damaged_record(damage, ended.killed)
-    complaint, oom_kills = _complaint(run), _oom_kills_since(started)
+    complaint, oom_kills = runner_errors(run.directory.path), _oom_kills_since(started)
     return verdict.of_lost_runner(started.boot_id if started else None, boot_id, ended.killed, complaint, oom_kills)
 
 
@@ -238,18 +237,6 @@ def _started(run: Run) -> Started | None:
     except RunDirectoryDamaged as error:
         run.log.warning("{}", error)
         return None
-
-
-def _complaint(run: Run) -> str:
-    """Return what the runner wrote about its own failure; empty if it wrote nothing."""
-    try:
-        path = run.directory.path / files.RUNNER_ERRORS_FILE
-        with os.fdopen(files.open_regular(str(path), os.O_RDONLY), "rb") as file:
-            file.seek(max(0, path.lstat().st_size - 4 * _COMPLAINT_LENGTH))
-            complaint = file.read(4 * _COMPLAINT_LENGTH).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-    return complaint[-_COMPLAINT_LENGTH:]
 
 
 def _write_notice(run: Run, decided: Verdict, record: Mapping[str, Any], survivors: Sequence[Survivor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 from flowherd.engines.plan import runtime_of
@@ -21,6 +22,7 @@ from flowherd.host.processes.hand_over import HandOver, StaleForkServer, Started
 from flowherd.host.processes.ready_report import how_started
 from flowherd.host.processes.runner_process import RunnerProcess
 from flowherd.host.run import Run
+from flowherd.host.store.runner_errors import last_error, runner_errors
 from flowherd_runner.contract import faults
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.contract.variables import KIND_COMMAND
@@ -96,7 +98,7 @@ def _have_started(intent: Intent, fork_servers: ForkServers) -> tuple[HandOver |
         server = ahead.server if ahead is not None else fork_servers.get(runtime)
         try:
             handed = ahead.handed if ahead is not None else _ask(server, intent)
-            runner = _let_go(handed)
+            runner = _let_go(handed, directory.path)
             _note_how(intent.run, server)
             return handed, runner
         except StaleForkServer:  # it has started nothing
@@ -118,12 +120,12 @@ def _have_started(intent: Intent, fork_servers: ForkServers) -> tuple[HandOver |
     raise AssertionError("the last try returns or raises")
 
 
-def _let_go(handed: HandOver) -> StartedRunner:
+def _let_go(handed: HandOver, directory: Path) -> StartedRunner:
     """Let the runner go on and return it. Raises DeployError; it may then have gone on nevertheless."""
     try:
         faults.point("before-go")
         if not handed.go():
-            raise _RunnerGone("the runner ended before it could start the flow")
+            raise _RunnerGone(_why_gone(handed, directory))
         faults.point("after-go")
         runner = handed.runner()
         faults.point("after-started")
@@ -131,6 +133,16 @@ def _let_go(handed: HandOver) -> StartedRunner:
         handed.close()
         raise
     return runner
+
+
+def _why_gone(handed: HandOver, directory: Path) -> str:
+    """Return why there is no runner any more that could go on: the fork server has forked none, or it has ended."""
+    try:
+        handed.runner()
+    except DeployError as error:
+        return str(error)
+    reason = last_error(runner_errors(directory))
+    return "the runner ended before it could start the flow" + (f": {reason}" if reason else "")
 
 
 def _ask(server: ForkServer, intent: Intent) -> HandOver:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowherd.end_figures import known_figures
+from flowherd.host.store.runner_errors import last_error
 from flowherd.phase_times import known_phases
 from flowherd.shown_text import storable
 from flowherd.states import RunState
@@ -87,8 +88,7 @@ def of_lost_runner(
         return _failed(message, reasons.REASON_REBOOT, evidence)
     unknown = f"how far the flow got is unknown.{_killed(killed_processes)}"
     if complaint:
-        last_line = complaint.splitlines()[-1].strip()  # of a traceback: the error
-        message = f"The runner of this flow run failed: {last_line}; {unknown}"
+        message = f"The runner of this flow run failed: {last_error(complaint)}; {unknown}"
         return _failed(message, reasons.REASON_LOST, f"the runner wrote: {complaint}")
     evidence = "the runner released its lock without an exit record"
     if oom_kills:
