@@ -135,7 +135,7 @@ class PoolAgent:
 
     def story(self, run_id: str) -> str:
         """Describe the run for the message of a failed test."""
-        return f"{self.prefect.run(run_id)['state']}\n" + "\n".join(self.messages(run_id))
+        return self.prefect.story(run_id)
 
 
 def _prefect_yaml(pool: str) -> str:

@@ -109,7 +109,12 @@ class PrefectServer:
         self.ask("POST", "/work_pools/", {"name": name, "type": "process", "base_job_template": {}, **facts})
 
     def add_deployment(self, pool: str, name: str = "deployment", **facts: Any) -> str:
-        flow = self.ask("POST", "/flows/", {"name": f"flow of {name}"})
+        """Make a deployment, or change the one of that name if the pool has it, and return its id.
+
+        Its flow belongs to the pool: the server keeps the fields that are not given, so a test could get those of the
+        deployment of another one.
+        """
+        flow = self.ask("POST", "/flows/", {"name": f"flow of {name} in {pool}"})
         body = {"name": name, "flow_id": flow["id"], "work_pool_name": pool, "entrypoint": "flows.py:main", **facts}
         return str(self.ask("POST", "/deployments/", body)["id"])
 
@@ -153,6 +158,10 @@ class PrefectServer:
             if not page:
                 break
         return rows
+
+    def story(self, run_id: str) -> str:
+        """Describe the run for the message of a failed test: its state with its message, and its log."""
+        return f"{self.run(run_id)['state']}\n" + "\n".join(row["message"] for row in self.log(run_id))
 
     def _answers(self) -> bool:
         assert self._process is not None and self._process.poll() is None, "the server has ended"
