@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +12,7 @@ from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.states import RunState
 from flowherd.values import AgentIdentity, FlowRun, LogLine, StateReport, Wake
 from tests.peers.prefect3.prefect_server import PrefectServer
+from tests.support.waiting import wait_until
 
 IDENTITY = AgentIdentity(type="Test", name="tester", labels=("ignored",))
 
@@ -22,6 +24,15 @@ def new_backend(prefect: PrefectServer, pool: str, queues: list[str] | None = No
 
 def ready(backend: Prefect3Backend, run_id: str) -> FlowRun:
     return next(run for run in backend.ready_runs([], ()) if run.id == run_id)
+
+
+def outlast_poll() -> None:
+    """Wait until a claim reads its run anew.
+
+    One that comes within a tenth of a second relies on the poll, because no run could have been carried out since.
+    """
+    begin_s = time.monotonic()
+    wait_until(lambda: time.monotonic() > begin_s + 0.2, what="the poll to be some time ago")
 
 
 def claimed(prefect: PrefectServer, backend: Prefect3Backend, deployment: str, token: str = "mine") -> str:

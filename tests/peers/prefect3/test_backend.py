@@ -15,7 +15,7 @@ from flowherd.backends.prefect3.transport import Prefect3Transport
 from flowherd.errors import BackendRefused, BackendUnavailable, ClaimLost
 from flowherd.states import RunState
 from flowherd.values import FlowRun
-from tests.peers.prefect3.pool_backend import IDENTITY, claimed, new_backend, ready, report, states, woken
+from tests.peers.prefect3.pool_backend import IDENTITY, claimed, new_backend, outlast_poll, ready, report, states, woken
 from tests.peers.prefect3.prefect_server import PrefectServer
 from tests.support.waiting import wait_until
 
@@ -243,6 +243,7 @@ def test_a_run_that_finished_since_the_poll_is_not_claimed(
     run = ready(backend, prefect.add_run(deployment))
     for state in ("PENDING", "RUNNING", "COMPLETED"):
         prefect.set_state(run.id, state)
+    outlast_poll()
     with pytest.raises(ClaimLost, match="COMPLETED"):
         backend.claim(run, "mine")
     assert prefect.state(run.id) == "COMPLETED"

@@ -11,9 +11,8 @@ import pytest
 from flowherd.backends.prefect3.backend import Prefect3Backend
 from flowherd.errors import ClaimLost
 from flowherd.values import Wake
-from tests.peers.prefect3.pool_backend import claimed, ready, woken
+from tests.peers.prefect3.pool_backend import claimed, outlast_poll, ready, woken
 from tests.peers.prefect3.prefect_server import PrefectServer
-from tests.support.waiting import wait_until
 
 #: The server takes long to start on a busy machine.
 pytestmark = pytest.mark.timeout(300)
@@ -41,8 +40,7 @@ def test_a_run_that_was_changed_since_it_was_described_is_described_anew(
     run_id = prefect.add_run(deployment, parameters={"x": 1})
     run = ready(backend, run_id)
     prefect.ask("PATCH", f"/flow_runs/{run_id}", {"parameters": {"x": 2}})
-    polled_s = time.monotonic()
-    wait_until(lambda: time.monotonic() > polled_s + 0.2, what="the poll to be some time ago")
+    outlast_poll()
     with pytest.raises(ClaimLost, match="changed since"):
         backend.claim(run, "mine")
     assert prefect.state(run_id) == "SCHEDULED"
