@@ -10,7 +10,8 @@
 
 Each level has an agent of its own with a server, whose [runs.isolation] says so; `+network` takes the network away too.
 They are measured in turns, so other load on the machine affects all of them alike, and what a level costs more is the
-median of the differences within the rounds. Run it as root and as an ordinary user: the latter needs user namespaces.
+median of the differences within the rounds. Run it as root and as an ordinary user: the latter needs user namespaces,
+and has no figures of memory, because only root may read the PSS of flowherd's processes.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=30, help="starts of each kind at each level")
     parser.add_argument("--burst", type=int, default=50, help="runs at once; 0: leave out")
-    parser.add_argument("--sleeping", type=int, default=10, help="runs whose memory is measured; 0: leave out")
+    parser.add_argument("--sleeping", type=int, default=10, help="runs whose memory root measures; 0: leave out")
     parser.add_argument("--levels", nargs="+", choices=LEVELS, default=list(LEVELS))
     return parser.parse_args(arguments)
 
@@ -144,7 +145,7 @@ def figures(arguments: list[str], place: Path) -> Iterator[Figure]:
         yield from starts(stands, options.n)
         if options.burst:
             yield from cpu_times(stands, options.burst)
-        if options.sleeping:
+        if options.sleeping and os.geteuid() == 0:
             yield from memory(stands, options.sleeping)
 
 
