@@ -25,7 +25,7 @@ import signal
 import sys
 import threading
 import weakref
-from types import ModuleType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Set, Tuple
 
 #: Calls keep the interpreter's lock: after them nothing else may run.
@@ -41,6 +41,7 @@ try:
 except AttributeError:  # not in musl, where the handlers of preloaded libraries run, too
     _on_exit = None
 
+_SUSPENDED = (GeneratorType, CoroutineType, AsyncGeneratorType)
 #: Exit code of an interpreter that could not flush its standard streams.
 _NOT_FLUSHED = 120
 #: Exit code of an interpreter that was interrupted, if the signal does not end it.
@@ -205,11 +206,15 @@ class _End:
 
 def _finalise_what_preloads_hold() -> None:
     """Finalise what is still alive because the run has put it into preloaded modules: it may be a file with data."""
-    born = gc.get_objects()  # without those that were frozen before the run
+    # Without those that were frozen before the run. Not isinstance: it may call code of the object's class.
+    born = gc.get_objects()
     in_threads = _held_by_threads({id(thing) for thing in born})
+    if _ending.in_threads:
+        # That of a `with` statement in a daemon thread is held by the thread's stack alone, where nobody can look.
+        born = [thing for thing in born if type(thing) not in _SUSPENDED]
     left = [thing for thing in born if hasattr(type(thing), "__del__") and id(thing) not in in_threads]
     for thing in sorted(left, key=_turn):
-        if isinstance(thing, _End) or _is_finalised(thing):
+        if type(thing) is _End or _is_finalised(thing):
             continue
         finalizer = type(thing).__del__
         try:
@@ -220,13 +225,14 @@ def _finalise_what_preloads_hold() -> None:
 
 def _turn(thing: object) -> int:
     """What writes to a file comes before the file, and its layers from the outermost to the descriptor."""
-    if not isinstance(thing, io.IOBase):
+    kind = type(thing)
+    if not issubclass(kind, io.IOBase):
         return 0
-    if isinstance(thing, io.TextIOBase):
+    if issubclass(kind, io.TextIOBase):
         return 1
-    if isinstance(thing, io.RawIOBase):
+    if issubclass(kind, io.RawIOBase):
         return 4
-    return 3 if type(thing).__module__ == "_io" else 2
+    return 3 if kind.__module__ == "_io" else 2
 
 
 def _is_finalised(thing: object) -> bool:

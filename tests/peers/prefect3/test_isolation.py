@@ -115,6 +115,7 @@ def test_a_flow_works_at_each_level_and_finds_what_that_leaves_it(story: Story, 
     (kept_apart,) = story.said(name, "Kept apart: ") or [""]
     assert kept_apart.partition(".")[0] == (level if level != "none" else "")
     assert temporary_file(story.place, name).exists() == (level == "none")
+    assert not story.said(name, "Exception ignored"), story.pool.story(story.runs[name])
 
 
 def test_results_are_kept_where_a_run_may_write_and_for_its_own_time_elsewhere(story: Story) -> None:
