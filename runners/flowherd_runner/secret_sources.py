@@ -12,6 +12,7 @@ import re
 import stat
 from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
+from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mount_table
 from flowherd_runner.kinds.definition import NotStarted
 
 #: More than an environment can carry (execve(2)).
@@ -37,8 +38,9 @@ def read_sources(
     """Read all of them; of two values for one name the later file's counts.
 
     `environment` is the agent's, without the agent's own credentials. `unseen` are real paths that the run does not
-    see: nothing is read there by a name of another place, which may have been made a link since the run was planned.
-    Raises NotStarted, which names what is missing.
+    see. If there are any, all files must be named by real paths, as the agent has planned them: by a link that was put
+    there since, or by another mount, the run would have what it does not see, or a descriptor of this process
+    (/proc/self/fd). Raises NotStarted, which names what is missing.
     """
     from_files: Dict[str, str] = {}
     for path in env_files:
@@ -67,14 +69,14 @@ def _text_of(path: str, failed: str, unseen: Sequence[str]) -> str:
         # Not blocked by a pipe without a writer.
         fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
-            real = os.readlink("/proc/self/fd/{}".format(fd)) if unseen else place
+            problem = _way_out(fd, place, unseen) if unseen else ""
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
             data = file.read(_MAX_BYTES + 1) if regular else b""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise NotStarted("{} {}: {}".format(failed, place, reason)) from error
-    if real != place and any(real == hidden or real.startswith(hidden.rstrip("/") + "/") for hidden in unseen):
-        raise NotStarted("{} {}: it leads to {}, which the run does not see".format(failed, place, real))
+    if problem:
+        raise NotStarted("{} {}: {}".format(failed, place, problem))
     if not regular:
         raise NotStarted("{} {}: it is not a regular file".format(failed, place))
     if len(data) > _MAX_BYTES:
@@ -82,6 +84,36 @@ def _text_of(path: str, failed: str, unseen: Sequence[str]) -> str:
     if b"\0" in data:
         raise NotStarted("{} {}: it contains a NUL, which no variable can".format(failed, place))
     return data.decode("utf-8", "surrogateescape")
+
+
+def _way_out(fd: int, place: str, unseen: Sequence[str]) -> str:
+    """Return why `fd`, opened at `place`, must not be read; empty if it may be. Raises OSError.
+
+    What the agent's own settings name may lie in `unseen`.
+    """
+    real = os.readlink("/proc/self/fd/{}".format(fd))
+    if real not in (place, place + " (deleted)"):  # one that was replaced meanwhile is as good
+        return "it leads to {}, by a link that was not there when the run was planned".format(real)
+    if any(is_inside(place, hidden) for hidden in unseen):
+        return ""
+    table = read_mount_table()
+    inner = table.inner_place(fd, place)
+    for hidden in unseen:
+        if inner is not None and _is_within(inner, hidden, table):
+            return "it is in {}, which the run does not see".format(hidden)
+    return ""
+
+
+def _is_within(inner: Tuple[str, str], hidden: str, table: MountTable) -> bool:
+    try:
+        fd = os.open(hidden, os.O_PATH | os.O_CLOEXEC)
+    except OSError:  # there is nothing
+        return False
+    try:
+        other = table.inner_place(fd, hidden)
+    finally:
+        os.close(fd)
+    return other is not None and other[0] == inner[0] and is_inside(inner[1], other[1])
 
 
 def _env_file(path: str, unseen: Sequence[str]) -> Dict[str, str]:

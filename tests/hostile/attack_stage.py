@@ -43,6 +43,8 @@ if [ "$closed" ]; then
 fi
 mkdir "$mounts/proc"
 mount -t proc proc "$mounts/proc"
+mkdir "$mounts/again"
+mount --bind "${mounts%/*}" "$mounts/again"
 mount -t tmpfs -o mode=1777 tmpfs /media
 mount --make-shared /media
 mkdir "$later"
@@ -97,6 +99,11 @@ class Stage:
     def second_proc(self) -> Path:
         """Where /proc is mounted once more, as for chroot(2)."""
         return self.place / "mounts" / "proc"
+
+    @property
+    def again(self) -> Path:
+        """Where all of `place` is mounted once more, without what is mounted in it."""
+        return self.place / "mounts" / "again"
 
     @property
     def later_mount(self) -> Path:

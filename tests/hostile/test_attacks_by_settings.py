@@ -75,7 +75,7 @@ def run(attacked: Scene, name: str, working_dir: str | None = None, **config: An
 def ways_to_the_home(attacked: Scene) -> Mapping[str, dict[str, Any]]:
     """Return what a flow's settings name, by a name for each."""
     home, work = str(attacked.command.home), attacked.work
-    agent = attacked.agent_pid
+    agent, again = attacked.agent_pid, attacked.stage.again
     return {
         "the home as working directory": {"working_dir": home},
         "a directory in the home as working directory": {"working_dir": f"{home}/agents"},
@@ -93,6 +93,8 @@ def ways_to_the_home(attacked: Scene) -> Mapping[str, dict[str, Any]]:
         "that file as a secret": {"secrets": {"LEAK": f"file:{home}/leak.env"}},
         "a link to that file as a secret": {"secrets": {"LEAK": f"file:{work}/link.env"}},
         "that file by a path with dots": {"secrets": {"LEAK": f"file:{work}/../flowherd/leak.env"}},
+        "that file by another mount as a secret": {"secrets": {"LEAK": f"file:{again}/flowherd/leak.env"}},
+        "that file by another mount": {"env_files": [f"{again}/flowherd/leak.env"]},
         "a descriptor of its runner": {"secrets": {"LEAK": "file:/proc/self/environ"}},
         "the home as a path for imports": {"env": {"PYTHONPATH": home}},
     }

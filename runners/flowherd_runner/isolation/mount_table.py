@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Collection, Dict, Iterator, List, NamedTuple, Optional
+from typing import Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from flowherd_runner.contract.files import read_all
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
@@ -64,6 +64,14 @@ class MountTable:
     def mount_of(self, fd: int) -> Optional[Mount]:
         """Return the mount through which `fd` was opened; None if it is not in the table."""
         return self._by_number.get(mount_number(fd))
+
+    def inner_place(self, fd: int, path: str) -> Optional[Tuple[str, str]]:
+        """Return the device and the path in its file system of what `fd`, opened at the real path `path`, stands for.
+
+        They are the same wherever the file system is mounted. None if the mount is not in the table.
+        """
+        mount = self.mount_of(fd)
+        return None if mount is None else (mount.device, _joined(mount.root, _below(path, mount.point) or ""))
 
     def aliases(self, path: str, fd: int) -> Iterator[str]:
         """Yield other paths at which what `fd`, opened at the real path `path`, stands for can be seen, or parts of it.

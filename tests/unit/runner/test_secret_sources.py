@@ -40,18 +40,25 @@ def test_a_secret_may_be_a_variable_and_files_may_be_links_or_in_the_home(
     assert read_sources(sources, [], {"VAR": "v"}).secrets == {"A": "v", "B": "abc", "C": "abc"}
 
 
-def test_nothing_is_read_from_what_the_run_does_not_see_by_another_name(tmp_path: Path) -> None:
+def test_an_isolated_runs_files_are_read_by_no_link(tmp_path: Path) -> None:
+    """Not one into flowherd's home, nor to a descriptor of the runner, such as that of the agent's credentials."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "token").write_text("hunter2")
     for name, target in (("link", home / "token"), ("directory", home)):
         (tmp_path / name).symlink_to(target)
-    for path in (tmp_path / "link", tmp_path / "directory" / "token"):
-        with pytest.raises(NotStarted, match="which the run does not see") as caught:
-            read_sources({"S": f"file:{path}"}, [], {}, [str(home)])
-        with pytest.raises(NotStarted, match="which the run does not see"):
-            read_sources({}, [str(path)], {}, [str(home)])
-        assert "hunter2" not in str(caught.value)
+    fd = os.memfd_create("credentials")
+    os.write(fd, b"hunter2")
+    (tmp_path / "descriptor").symlink_to(f"/proc/self/fd/{fd}")
+    try:
+        for path in (tmp_path / "link", tmp_path / "directory" / "token", tmp_path / "descriptor"):
+            with pytest.raises(NotStarted, match="by a link that was not there") as caught:
+                read_sources({"S": f"file:{path}"}, [], {}, [str(home)])
+            with pytest.raises(NotStarted, match="by a link that was not there"):
+                read_sources({}, [str(path)], {}, [str(home)])
+            assert "hunter2" not in str(caught.value)
+    finally:
+        os.close(fd)
     # The agent's own settings name it as it is.
     assert read_sources({"S": f"file:{home}/token"}, [], {}, [str(home)]).secrets == {"S": "hunter2"}
     (tmp_path / "home2").write_text("x")
