@@ -18,9 +18,10 @@ from flowherd_runner.contract.isolation import NONE, PRIVATE, SEALED, InForce, M
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.isolation import capabilities, landlock, namespaces, proof, seccomp, system_calls
 from flowherd_runner.isolation.mount_table import is_inside
-from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts, Wanted
+from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
 from flowherd_runner.isolation.own_places import make_missing
+from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
 from flowherd_runner.isolation.without_mounts import WithoutMounts
 from flowherd_runner.kinds.definition import NotStarted
@@ -182,11 +183,13 @@ class Enclosure:
             raise NotStarted(text.format(self._asked.level, error.filename, error.strerror)) from error
 
     def _write_list(self, working_dir: str, is_own: bool) -> Tuple[str, ...]:
-        """Return what can be changed in a sealed run."""
+        """Return what can be changed in a sealed run: real paths, and the run's own fresh directory as it is named."""
         listed = self._asked.write
+        if is_own:
+            return (*listed, working_dir)
         real = os.path.realpath(working_dir)
-        inside = any(is_inside(real, os.path.realpath(path)) for path in listed)
-        return (*listed, working_dir) if is_own or inside or self._asked.floor != SEALED else listed
+        inside = any(is_inside(real, path) for path in listed)
+        return (*listed, real) if inside or self._asked.floor != SEALED else listed
 
     def _missing_mount(self, what: str, why: str) -> None:
         self._lack(what, why, SEALED if what == Mounts.READ_ONLY_ROOT else PRIVATE)

@@ -15,6 +15,7 @@ from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mo
 from flowherd_runner.isolation.read_only import Writable, restrict_writing
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from flowherd_runner.isolation.system_places import second_places, steps, writable_places
+from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.osapi import file_identity
 
 #: Flags of file systems that hold nothing that could give a privilege.
@@ -35,34 +36,6 @@ Notice = Callable[[str, str], None]
 
 class CannotStart(Exception):
     """The run needs a path that it must not have; the text is a sentence that says which."""
-
-
-class Wanted(NamedTuple):
-    """What a run is to see. Paths are absolute; those that do not exist count for nothing, except `working_dir`."""
-
-    working_dir: str
-    #: Whether the working directory is the run's own fresh one, which may lie in what is covered.
-    is_own: bool
-    #: Nothing below these can be seen, except a working directory of the run's own.
-    covered: Tuple[str, ...]
-    #: Nothing below these can be seen, except what is in `keep`.
-    hidden: Tuple[str, ...]
-    #: Stay reachable; named by the agent, which has followed all links.
-    keep: Tuple[str, ...]
-    #: The same, for the interpreter's and the system's own places, wherever links lead.
-    trusted: Tuple[str, ...]
-    #: Stay reachable, and can be changed although the rest cannot; named by the agent and the flow.
-    write: Tuple[str, ...]
-    #: Directories in whose places the run has its own.
-    own: Tuple[str, ...]
-    #: Whether nothing else can be changed.
-    is_sealed: bool
-    #: Whether the run's processes are root's.
-    is_root: bool
-    #: User and group of the run; None: this process's.
-    owner: Optional[Tuple[int, int]]
-    #: Name in /tmp of a directory that only the run's user may enter.
-    runtime_name: str
 
 
 class Survey(NamedTuple):
@@ -262,12 +235,20 @@ class Mounts:
         found.update((place, one) for place in inside)
 
     def _writable(self) -> List[_Opened]:
-        """Return what can be changed although the rest cannot."""
-        found = {path: self._open(path) for path in self._wanted.write}
-        for path, one in found.items():
+        """Return what can be changed although the rest cannot: nothing by a link that was put there meanwhile.
+
+        Another run that may write in the same place could put one there that leads out of it.
+        """
+        found = []
+        for path in dict.fromkeys(self._wanted.write):
+            one = self._open(path)
             if one is None:
                 self._less("writing to {}".format(path), "it does not exist")
-        return [one for one in found.values() if one is not None]
+            elif path not in (one.path, self._wanted.own_directory):
+                self._less("writing to {}".format(path), "it has become a link, to {}".format(one.path))
+            else:
+                found.append(one)
+        return found
 
     def _restrict_writing(self, writable: List[_Opened], mounted: FrozenSet[str]) -> None:
         found = [Writable(one.fd, one.path, one.path in mounted) for one in writable]

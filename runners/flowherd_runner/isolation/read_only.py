@@ -76,10 +76,14 @@ def _submounts(path: str, before: MountTable) -> Iterator[str]:
 
 
 def _make_writable(path: str, must_be: Optional[int] = None) -> None:
-    """Let the mount at `path` be changed; with `must_be`, only if it is the file of that descriptor. Raises OSError."""
+    """Let the mount at the real path `path` be changed; with `must_be`, only if it is the file of that descriptor.
+
+    Raises OSError, also if a link leads elsewhere by now.
+    """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if must_be is not None and file_identity(fd) != file_identity(must_be):
+        is_other = must_be is not None and file_identity(fd) != file_identity(must_be)
+        if is_other or os.readlink("/proc/self/fd/{}".format(fd)) != path:
             raise OSError(errno.ESTALE, "it was replaced meanwhile", path)
         try:
             system_calls.set_mount_attributes(fd, off=ATTR_RDONLY)  # of a mount only, not of a path inside one

@@ -11,7 +11,8 @@ import sys
 from flowherd_runner import osapi
 from flowherd_runner.isolation import capabilities, landlock, private_places, proof, seccomp, system_calls
 from flowherd_runner.isolation.init_program import program
-from flowherd_runner.isolation.mounts import Mounts, Wanted
+from flowherd_runner.isolation.mounts import Mounts
+from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
 
 #: A path at which nothing can ever be.

@@ -48,10 +48,11 @@ class AllBut:
         #: Directories above what is covered whose entries this user cannot list, so that they have no rules.
         self.unlisted: List[str] = []
 
-    def allow(self, path: str, rights: int) -> None:
-        """Allow `path`, wherever a link leads, and what is below it. One that cannot be opened has no rule.
+    def allow(self, path: str, rights: int, links: bool = True) -> None:
+        """Allow `path`, and what is below it. One that cannot be opened has no rule.
 
-        What lies in a covered place is only allowed if it is kept. Raises TooManySiblings.
+        With `links`, wherever one leads; without, a path with a link in it has no rule. What lies in a covered place is
+        only allowed if it is kept. Raises TooManySiblings.
         """
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -59,6 +60,8 @@ class AllBut:
             return
         try:
             real = os.readlink("/proc/self/fd/{}".format(fd))
+            if real != path and not links:
+                return
             if real in self._kept or not any(is_inside(real, covered) for covered in self._covered):
                 self._allow(fd, real, rights)
         finally:

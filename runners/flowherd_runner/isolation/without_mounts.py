@@ -10,9 +10,10 @@ from typing import Dict, Iterable, Mapping, Optional, Tuple
 from flowherd_runner.isolation import landlock, private_places
 from flowherd_runner.isolation.landlock import IOCTL_DEV, READ_FILE, TRUNCATE, WRITE_FILE, WRITING, Ruleset
 from flowherd_runner.isolation.mount_table import is_inside, read_mount_table
-from flowherd_runner.isolation.mounts import REPLACED, Mounts, Notice, Wanted
+from flowherd_runner.isolation.mounts import REPLACED, Mounts, Notice
 from flowherd_runner.isolation.siblings import AllBut, TooManySiblings
 from flowherd_runner.isolation.system_places import device_names, reaches_disks
+from flowherd_runner.isolation.wanted import Wanted
 
 #: The ABI from which on a file cannot be made empty by its path either.
 _TRUNCATE_SINCE = 3
@@ -85,7 +86,8 @@ class WithoutMounts:
         for path in (*self._wanted.keep, *self._wanted.trusted):  # also below what cannot be listed
             rules.allow(path, everywhere)
         for path in (*(writable if self._wanted.is_sealed else ()), *own):
-            rules.allow(path, READ_FILE | WRITING)
+            # As in Mounts: not what has become a link since the run was planned.
+            rules.allow(path, READ_FILE | WRITING, links=path in REPLACED or path == self._wanted.own_directory)
         self._allow_system(rules, few_devices)
         rules.allow("/", everywhere)
         return rules

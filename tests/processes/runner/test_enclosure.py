@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,21 @@ def test_a_directory_of_the_flow_is_writable_only_without_a_floor_or_on_the_list
     assert place.found("sealed", ["."], [], working_dir=data, floor="sealed")["writes"] == {".": "EROFS"}
     found = place.found("sealed", ["."], [], working_dir=data, floor="sealed", write=[data])
     assert (found["writes"], found["directory"]) == ({".": "done"}, data)
+
+
+@needs_root
+def test_a_path_that_has_become_a_link_since_the_run_was_planned_is_not_writable(place: Place) -> None:
+    """Another run that may write beside it could have put the link there, also between two looks at the path."""
+    with tempfile.TemporaryDirectory(dir="/srv") as name:
+        outside = Path(name)
+        os.chown(outside, *2 * (NOBODY if place.server.prefix else 0,))
+        link, listed = place.directory / "listed" / f"link-{outside.name}", str(place.directory / "listed")
+        link.symlink_to(outside)
+        found = place.found("sealed", [name, str(link)], [], write=[listed, str(link)], floor="sealed")
+        assert found["writes"] == {name: "EROFS", str(link): "EROFS"}
+        assert not list(outside.iterdir())
+        missing = [f"writing to {link} (it has become a link, to {name})"]
+        assert ["{what} ({why})".format(**one) for one in found["in_force"]["missing"]] == missing
 
 
 def test_a_run_that_needs_what_it_must_not_have_is_refused(place: Place) -> None:
