@@ -10,6 +10,7 @@ from functools import partial
 from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from flowherd_runner.isolation import private_places, system_calls
+from flowherd_runner.isolation.held_places import hold_above
 from flowherd_runner.isolation.mount_plan import Layer, arrange, holder_of
 from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mount_table
 from flowherd_runner.isolation.read_only import Writable, restrict_writing
@@ -109,6 +110,9 @@ class Mounts:
             if self._wanted.is_sealed:
                 mounted = frozenset(arrangement.keep)
                 self._try(self.READ_ONLY_ROOT, partial(self._restrict_writing, writable, mounted))
+            if self._wanted.is_sealed or not self._wanted.is_root:  # who could change all that runs outside, too
+                covered = [layer.path for layer in arrangement.layers if layer.path not in self._replacing]
+                self._try("fixed places of covers", partial(hold_above, covered, self._can_change))
             if working_dir is not None and working_dir.is_directory:
                 os.chdir(working_dir.path)
         finally:
@@ -249,6 +253,17 @@ class Mounts:
             else:
                 found.append(one)
         return found
+
+    def _can_change(self, directory: str) -> bool:
+        """Whether the run could rename what is in the directory; also if it first had to give itself the right to."""
+        if self._wanted.is_sealed:
+            return any(is_inside(directory, path) for path in self.writable)
+        try:
+            found = os.stat(directory)
+        except OSError:
+            return False
+        owner = self._wanted.owner[0] if self._wanted.owner is not None else os.geteuid()
+        return found.st_uid == owner or bool(found.st_mode & 0o022)
 
     def _restrict_writing(self, writable: List[_Opened], mounted: FrozenSet[str]) -> None:
         found = [Writable(one.fd, one.path, one.path in mounted) for one in writable]

@@ -201,6 +201,28 @@ def test_a_path_that_has_become_a_link_since_the_run_was_planned_is_not_writable
         assert ["{what} ({why})".format(**one) for one in found["in_force"]["missing"]] == missing
 
 
+@pytest.mark.parametrize("level", ["private", "sealed"])
+def test_directories_above_what_is_covered_stay_where_they_are(place: Place, level: str) -> None:
+    """A run that had renamed one could put its own at flowherd's path, and the next run would see what was covered."""
+    if level == "private" and not place.server.prefix and os.geteuid() == 0:
+        pytest.skip("root can change what runs outside at this level")
+    project = place.directory / f"project-{level}"
+    home = project / "var" / "lib" / "home"
+    home.mkdir(parents=True)
+    script = "mv var/lib var/moved; mv var moved; touch var/one && mv var/one var/lib/two && mv var/lib/two . && ls"
+    given: dict[str, Any] = {"level": level, "covered": [str(place.directory / "home"), str(home)]}
+    argv = {"argv": ["sh", "-c", f"({script}) 2>&1"]}
+    run = place.server.prepare("command", argv, isolation=given, working_dir=str(project))
+    (run.directory / "lock").touch(mode=0o600)
+    place.own()
+    place.server.start(run)
+    assert run.wait()["reason"] == "exited", run.describe()
+    lines = run.lines("stdout")
+    assert [line.rpartition(": ")[2] for line in lines[:2]] == 2 * ["Device or resource busy"], run.describe()
+    assert lines[2:] == ["two", "var"]
+    assert home.is_dir()
+
+
 def test_a_run_that_needs_what_it_must_not_have_is_refused(place: Place) -> None:
     home, hidden = str(place.directory / "home"), str(place.directory / "hidden")
     assert f"{home}/runs, which is in {home}" in place.refusal("private", working_dir=f"{home}/runs")
