@@ -265,6 +265,17 @@ class TestFloor:
         assert locks <= set(covered) and f"/tmp/flowherd-{os.geteuid()}" in locks
         assert ("/run/flowherd" if os.geteuid() == 0 else f"{tmp_path}/run/flowherd") in locks
 
+    def test_a_file_that_a_link_names_is_covered_and_so_is_what_the_link_leads_to_later(self, tmp_path: Path) -> None:
+        """As Kubernetes mounts secrets: the link leads to another directory when they change, and no agent starts."""
+        (tmp_path / "first").mkdir()
+        (tmp_path / "first" / "token").write_text("t")
+        (tmp_path / "first" / "token").chmod(0o600)
+        (tmp_path / "now").symlink_to("first")
+        environ = {"HOME": str(tmp_path), "FLOWHERD__CLOUD__AGENT__AUTH_TOKEN_FILE": f"{tmp_path}/now/token"}
+        loaded = load_settings(environ=environ)
+        covered = floor_of(loaded.settings, loaded, environ).covered
+        assert {f"{tmp_path}/first/token", f"{tmp_path}/now/token"} <= set(covered)
+
     def test_the_settings_are_the_floor(self, tmp_path: Path) -> None:
         given = {"LEVEL": "sealed", "NETWORK": "none", "IF_MISSING": "weaker", "WRITE": "/a,~/b", "HIDE": "/c"}
         environ = {f"FLOWHERD__RUNS__ISOLATION__{name}": value for name, value in given.items()}

@@ -24,8 +24,10 @@ _SUPERVISOR_URL = "SUPERVISOR_SERVER_URL"
 def floor_of(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, str]) -> Isolation:
     """Return what these settings ask for. `loaded` are those of the agent's start, which say where its files are.
 
-    `environ` is the agent's environment. What is covered is named by its real paths: the agent keeps using those.
+    `environ` is the agent's environment. What is covered is named by its real paths, and as the settings name it if
+    there is a link in that: a link may lead to another file later, as those of mounted secrets do.
     """
+    own = [str(path) for path in _own_places(settings, loaded, environ)]
     asked = settings.runs.isolation
     return Isolation(
         level=asked.level,
@@ -33,7 +35,7 @@ def floor_of(settings: Settings, loaded: LoadedSettings, environ: Mapping[str, s
         if_missing=asked.if_missing,
         write=tuple(asked.write),
         hide=tuple(asked.hide),
-        covered=tuple(dict.fromkeys(real_paths(map(str, _own_places(settings, loaded, environ))))),
+        covered=tuple(dict.fromkeys([*real_paths(own), *(path for path in own if path.startswith("/"))])),
     )
 
 

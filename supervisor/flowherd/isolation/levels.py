@@ -93,7 +93,7 @@ def read_request(value: object) -> IsolationRequest:
 def merged(floor: Isolation, request: IsolationRequest) -> Isolation:
     """Return what a run gets whose agent asks for `floor` and whose flow asks for `request`. Paths are real ones then.
 
-    Those that `floor` covers must be real ones already.
+    Those that `floor` covers must be real ones already, beside which links may be named.
 
     Raises ValueError, a sentence, if the flow wants to write where a floor of sealed does not let it.
     """
