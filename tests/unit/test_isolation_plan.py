@@ -171,6 +171,10 @@ class TestSpec:
         kept = planned({**PRIVATE, "env": paths}).isolation.keep
         assert "/tmp/lib" in kept
         assert not {"/tmp", "/run/user/0", "/srv/lib"} & set(kept)
+        # Not what the agent hides, with which /tmp of the run's own would have shown it nothing.
+        hidden = Isolation(level="private", hide=("/tmp/lib",))
+        kept = planned({"env": {"PYTHONPATH": "/tmp/lib:/tmp/lib/a:/tmp/library"}}, hidden, COMMAND).isolation.keep
+        assert [path for path in kept if path.startswith("/tmp/lib")] == ["/tmp/library"]
 
     def test_the_files_in_which_prefects_local_storage_has_a_flow_are_kept_in_tmp(self) -> None:
         access = EngineAccess(api="http://127.0.0.1:4200", endpoint="http://127.0.0.1:4200/graphql")

@@ -61,7 +61,7 @@ def kept_apart(
         return spec
     spec = _in_own_directory(spec, config, isolation)
     code = tuple(_own_code(spec, stored))
-    isolation = isolation._replace(keep=_kept(spec, engine, defaults, code))
+    isolation = isolation._replace(keep=_kept(spec, engine, defaults, code, isolation.hide))
     _check_places(spec, isolation, config, defaults, code)
     _check_outside(spec, isolation, config, defaults)
     _check_weights(isolation, config)
@@ -101,7 +101,9 @@ def _with_read_only_noted(spec: RunSpec, isolation: Isolation) -> RunSpec:
     return spec._replace(agent=spec.agent._replace(warnings=(*spec.agent.warnings, warning)))
 
 
-def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults, code: Sequence[str]) -> tuple[str, ...]:
+def _kept(
+    spec: RunSpec, engine: Engine, defaults: AgentDefaults, code: Sequence[str], hidden: Sequence[str]
+) -> tuple[str, ...]:
     """Return what stays reachable wherever it lies: what the agent knows, and code of the flow's in /tmp and the like.
 
     Nothing else that a flow names: by that, it could have shown what is covered because it leads out of the run.
@@ -113,7 +115,8 @@ def _kept(spec: RunSpec, engine: Engine, defaults: AgentDefaults, code: Sequence
         places.append(str(engine.kind_file.parent))
     paths = (path for path in spec.env.get("PYTHONPATH", "").split(os.pathsep) if path.startswith("/"))
     named = real_paths([*code, *_beside(spec), *paths])
-    of_flow = [path for path in named if _is_below(path, _REPLACED) and not _socket_below(path)]
+    seen = (path for path in named if place_of(path, hidden) is None)
+    of_flow = [path for path in seen if _is_below(path, _REPLACED) and not _socket_below(path)]
     own = _own_places(with_interpreter=sys.executable in interpreters)
     return tuple(dict.fromkeys([*own, *real_paths([*places, *defaults.absolute_import_paths]), *of_flow]))
 
