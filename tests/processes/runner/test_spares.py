@@ -13,6 +13,7 @@ import pytest
 from flowherd_runner.contract.hand_over import GO
 from flowherd_runner.contract.identity import is_alive, process_status
 from flowherd_runner.contract.variables import NO_RUN_ID, RUN_ID_VARIABLE
+from flowherd_runner.isolation import landlock
 from flowherd_runner.osapi import open_fds
 from flowherd_runner.rehearsal import rehearse_flow, rehearse_runner
 from tests.support.runner import THREAD_AT_START, ForkServer, Run
@@ -272,6 +273,11 @@ def test_a_rehearsal_raises_nothing_and_leaves_no_descriptor_and_no_mount(apart:
     rehearse_runner()
     rehearse_flow(apart)
     assert (open_fds(), Path("/proc/self/mountinfo").read_text()) == before
+
+
+def test_a_rehearsal_is_complete_on_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    rehearse_flow(True)
 
 
 def test_a_spare_that_has_rehearsed_touches_less_memory_in_its_start(start_fork_server: StartForkServer) -> None:
