@@ -63,8 +63,9 @@ def outside() -> str:
 def run(attacked: Scene, name: str, working_dir: str | None = None, **config: Any) -> dict[str, Any]:
     """Run the program that looks around; return what it found, nothing if it was not started."""
     program = attacked.stage.place / "programs" / "probe.py"
-    storage = command_storage([sys.executable, str(program), str(attacked.work), name, str(attacked.command.home)])
     isolation = {**PRIVATE, **config.pop("isolation", {})}
+    paths = [str(attacked.command.home), *isolation.get("write", [])]
+    storage = command_storage([sys.executable, str(program), str(attacked.work), name, *paths])
     run_id = attacked.start(name, storage, isolation, working_dir=working_dir, config=config)
     assert attacked.end_of(run_id).state in ("Success", "Failed")
     path = attacked.work / f"{name}.found"
@@ -108,6 +109,14 @@ def test_no_setting_of_a_flow_leads_to_flowherds_home(attacked: Scene) -> None:
         if "leak.env" in found.get("home", []) or found.get("leak"):
             gained[what] = found
     assert gained == {}
+
+
+def test_no_setting_of_a_flow_shows_it_the_hosts_processes(attacked: Scene) -> None:
+    """Where the host's /proc is mounted once more, such a directory leads past all that is covered."""
+    agent = str(attacked.stage.second_proc / str(attacked.agent_pid))
+    by_writing = {"isolation": {"level": "sealed", "write": [agent]}}
+    for name, settings in {"processes-1": {"working_dir": agent}, "processes-2": by_writing}.items():
+        assert "cmdline" not in run(attacked, name, **settings).get("home", []), settings
 
 
 def evil_interpreter(attacked: Scene, file: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from flowherd_runner.isolation.mount_table import is_inside
 from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
 from flowherd_runner.isolation.own_places import make_missing
+from flowherd_runner.isolation.read_only import NOT_BY_LIST
 from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
 from flowherd_runner.isolation.without_mounts import WithoutMounts
@@ -75,6 +76,9 @@ class Enclosure:
         self._writable: Tuple[str, ...] = ()
         #: What covered paths stood for before.
         self._covered: Mapping[str, Tuple[int, int]] = {}
+        for path in self._asked.write if self._asked.level == SEALED else ():
+            if not _is_by_list(path):
+                self._less("writing to {}".format(path), "no list opens {}".format(", ".join(NOT_BY_LIST)))
         #: Set in the run's environment unless it says something else.
         self.variables = {"XDG_RUNTIME_DIR": "/tmp/runtime-{}".format(self._owner[0] if self._owner else os.geteuid())}
 
@@ -184,12 +188,12 @@ class Enclosure:
 
     def _write_list(self, working_dir: str, is_own: bool) -> Tuple[str, ...]:
         """Return what can be changed in a sealed run: real paths, and the run's own fresh directory as it is named."""
-        listed = self._asked.write
+        listed = tuple(path for path in self._asked.write if _is_by_list(path))
         if is_own:
             return (*listed, working_dir)
         real = os.path.realpath(working_dir)
         inside = any(is_inside(real, path) for path in listed)
-        return (*listed, real) if inside or self._asked.floor != SEALED else listed
+        return (*listed, real) if (inside or self._asked.floor != SEALED) and _is_by_list(real) else listed
 
     def _missing_mount(self, what: str, why: str) -> None:
         self._lack(what, why, SEALED if what == Mounts.READ_ONLY_ROOT else PRIVATE)
@@ -289,6 +293,12 @@ class Enclosure:
             for path in dict.fromkeys(map(os.path.realpath, places))
             if os.path.isdir(path) and not any(is_inside(path, other) for other in self._writable)
         ]
+
+
+def _is_by_list(path: str) -> bool:
+    """Whether a write list can open the path: processes, devices and control groups of the host stay as they are."""
+    of_host = any(is_inside(path, place) for place in NOT_BY_LIST)
+    return not of_host or any(is_inside(path, place) for place in REPLACED)
 
 
 def _reopen_input() -> None:

@@ -73,6 +73,8 @@ class Mounts:
         #: Other paths of what is covered, by its real path; each is asked for several times.
         self._aliases: Dict[str, Tuple[str, ...]] = {}
         self._table = MountTable("")
+        #: Where the host's /proc and the like can be seen once more.
+        self._second: FrozenSet[str] = frozenset()
         self._scaffold = -1
         #: What takes the place of a path with something else than emptiness.
         self._replacing: Dict[str, Optional[_Opened]] = {}
@@ -177,13 +179,14 @@ class Mounts:
                 aliases = (self._open(other) for other in self._aliases_of(one))
                 found.update((alias.path, alias) for alias in aliases if alias is not None)
         # Not their aliases, among which are the places at which the run has its own.
-        again = (self._open(path) for path in second_places(self._table))
-        found.update((one.path, one) for one in again if one is not None)
-        return found
+        again = {one.path: one for one in map(self._open, second_places(self._table)) if one is not None}
+        self._second = frozenset(again)
+        return {**found, **again}
 
     def _kept(self, layers: Dict[str, _Opened], working_dir: Optional[_Opened]) -> Dict[str, _Opened]:
         """Return what stays reachable, by the path at which it is. Raises CannotStart."""
-        covered, hidden = self._places(self._wanted.covered), self._places(self._wanted.hidden)
+        covered = self._places(self._wanted.covered) | self._second
+        hidden = self._places(self._wanted.hidden)
         found: Dict[str, _Opened] = {}
         for path in self._wanted.trusted:
             self._keep(path, covered, layers, found, links=True)

@@ -9,8 +9,8 @@ from flowherd_runner.isolation.mount_table import Mount, MountTable, is_inside, 
 from flowherd_runner.isolation.system_calls import ATTR_RDONLY, MS_BIND, MS_RDONLY, MS_REMOUNT
 from flowherd_runner.osapi import file_identity
 
-#: What a write list does not reach, although it lies below an entry of it: "/" does not open these.
-_NOT_BY_LIST = ("/sys", "/proc", "/dev")
+#: What no write list opens, neither by an entry in it nor by one above it.
+NOT_BY_LIST = ("/sys", "/proc", "/dev")
 
 
 class Writable(NamedTuple):
@@ -71,7 +71,7 @@ def _submounts(path: str, before: MountTable) -> Iterator[str]:
     for mount in before.mounts:
         if mount.point == path or not is_inside(mount.point, path) or mount.read_only:
             continue
-        if not any(is_inside(mount.point, other) for other in _NOT_BY_LIST):
+        if not any(is_inside(mount.point, other) for other in NOT_BY_LIST):
             yield mount.point
 
 

@@ -178,6 +178,21 @@ def test_a_sealed_run_changes_nothing_but_its_directories_and_the_write_list(pla
     assert (found["in_force"]["level"], found["in_force"]["missing"]) == ("sealed", [])
 
 
+def test_no_list_opens_the_control_groups_of_the_host(place: Place) -> None:
+    groups = "/sys/fs/cgroup"
+    shm = Path(f"/dev/shm/of-run-{os.getpid()}")
+    shm.mkdir()
+    try:
+        found = place.found("sealed", [groups, "/dev/shm"], [], write=["/sys", groups, str(shm)])
+        assert found["writes"] == {groups: "EROFS", "/dev/shm": "done"}
+        missing = [one["what"] for one in found["in_force"]["missing"]]
+        assert missing == ["writing to /sys", f"writing to {groups}"]
+        assert place.found("sealed", ["."], [], working_dir=groups)["writes"] == {".": "EROFS"}
+    finally:
+        shm.rmdir()
+        Path(groups, "made").unlink(missing_ok=True)
+
+
 def test_a_directory_of_the_flow_is_writable_only_without_a_floor_or_on_the_list(place: Place) -> None:
     data = str(place.directory / "data")
     assert place.found("sealed", ["."], [], working_dir=data)["writes"] == {".": "done"}
