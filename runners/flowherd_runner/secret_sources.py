@@ -94,6 +94,8 @@ def _way_out(fd: int, place: str, unseen: Sequence[str]) -> str:
     real = os.readlink("/proc/self/fd/{}".format(fd))
     if real not in (place, place + " (deleted)"):  # one that was replaced meanwhile is as good
         return "it leads to {}, by a link that was not there when the run was planned".format(real)
+    if is_inside(place, "/proc"):  # of processes that the run does not see
+        return "it is in /proc, of which the run has one of its own"
     if any(is_inside(place, hidden) for hidden in unseen):
         return ""
     table = read_mount_table()

@@ -59,6 +59,8 @@ def test_an_isolated_runs_files_are_read_by_no_link(tmp_path: Path) -> None:
             assert "hunter2" not in str(caught.value)
     finally:
         os.close(fd)
+    with pytest.raises(NotStarted, match="it is in /proc"):
+        read_sources({"S": f"file:/proc/{os.getpid()}/comm"}, [], {}, [str(home)])
     # The agent's own settings name it as it is.
     assert read_sources({"S": f"file:{home}/token"}, [], {}, [str(home)]).secrets == {"S": "hunter2"}
     (tmp_path / "home2").write_text("x")
