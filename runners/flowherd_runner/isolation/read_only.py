@@ -60,11 +60,13 @@ def restrict_writing(
 
 
 def _open_up(one: Writable, before: MountTable, missing: Callable[[str, str], None]) -> None:
-    try:
-        for path in (one.path, *_submounts(one.path, before)):
+    for path in (one.path, *_submounts(one.path, before)):
+        try:
             _make_writable(path, one.fd if path == one.path else None)
-    except OSError as error:
-        missing("writing to {}".format(one.path), "{}: {}".format(error.filename, error.strerror))
+        except OSError as error:
+            if path != one.path and error.errno == errno.ENOENT:  # covered since, such as one in the host's /tmp
+                continue
+            missing("writing to {}".format(path), "{}: {}".format(error.filename, error.strerror))
 
 
 def _submounts(path: str, before: MountTable) -> Iterator[str]:

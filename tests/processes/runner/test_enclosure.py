@@ -238,6 +238,25 @@ def test_directories_above_what_is_covered_stay_where_they_are(place: Place, lev
     assert home.is_dir()
 
 
+@needs_root
+def test_what_is_mounted_in_a_path_to_write_can_be_changed_unless_it_is_covered() -> None:
+    with reachable_directory() as directory:
+        listed = directory / "listed"
+        places = [listed / "hidden" / "deep", listed / "open"]
+        for path in places:
+            path.mkdir(parents=True)
+        mounts = 'mount -t tmpfs none "$0" && mount -t tmpfs none "$1" && shift && exec "$@"'
+        place = Place(directory / "place", ("unshare", "-m", "sh", "-c", mounts, *map(str, places)))
+        try:
+            paths = {"write": [str(listed)], "hide": [str(listed / "hidden")], "keep": [str(place.flow)]}
+            found = place.found("sealed", [str(listed), str(listed / "open")], [str(listed / "hidden")], **paths)
+            assert set(found["writes"].values()) == {"done"}
+            assert found["lists"] == {str(listed / "hidden"): []}
+            assert found["in_force"]["missing"] == []
+        finally:
+            place.server.close()
+
+
 def test_a_run_that_needs_what_it_must_not_have_is_refused(place: Place) -> None:
     home, hidden = str(place.directory / "home"), str(place.directory / "hidden")
     assert f"{home}/runs, which is in {home}" in place.refusal("private", working_dir=f"{home}/runs")
