@@ -35,8 +35,8 @@ def set_weights(weights: Weights) -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, weights.nice)
         except OSError as error:
-            text = "nice {} cannot be set: {}; the agent has {}, and a lower value needs root"
-            raise NotStarted(text.format(weights.nice, error.strerror, os.nice(0))) from error
+            text = "nice {} cannot be set: {}; the agent has {}, and a lower value needs {}"
+            raise NotStarted(text.format(weights.nice, error.strerror, os.nice(0), _need("CAP_SYS_NICE"))) from error
         _weigh_session(weights.nice)
     if weights.io is not None:
         _set_io(weights.io)
@@ -108,9 +108,14 @@ def _set_oom_score(score: int) -> None:
     try:
         _write_own("oom_score_adj", score)
     except OSError as error:
-        text = "oom_score_adj {} cannot be set: {}; the agent has {}, and a lower value needs root"
+        text = "oom_score_adj {} cannot be set: {}; the agent has {}, and a lower value needs {}"
         own = (read_content("/proc/self/oom_score_adj") or b"?").decode().strip()
-        raise NotStarted(text.format(score, error.strerror, own)) from error
+        raise NotStarted(text.format(score, error.strerror, own, _need("CAP_SYS_RESOURCE"))) from error
+
+
+def _need(capability: str) -> str:
+    """Return what a lower value needs: most users think of root, but root in a container may lack the capability."""
+    return "root" if os.geteuid() != 0 else "{}, which this root does not have".format(capability)
 
 
 def _write_own(name: str, value: int) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from flowherd_runner import set_weights
 from flowherd_runner.contract.identity import is_alive
+from flowherd_runner.contract.weights import Weights
+from flowherd_runner.kinds.definition import NotStarted
 from tests.support.runner import ForkServer
 from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
 from tests.support.waiting import wait_until
@@ -64,6 +66,16 @@ def test_an_ordinary_user_may_only_take_away_from_a_run(start_fork_server: Calla
         assert run(oom_score_adj=-5)[0].startswith(
             f"oom_score_adj -5 cannot be set: Permission denied; the agent has {own(os.getpid())[1]}"
         )
+
+
+def test_a_root_that_may_not_is_told_which_capability_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Permission denied")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "setpriority", refused)
+    with pytest.raises(NotStarted, match="a lower value needs CAP_SYS_NICE, which this root does not have"):
+        set_weights.set_weights(Weights(nice=-5))
 
 
 def test_affinity_is_for_runs_whose_cgroup_does_not_limit_them(tmp_path: Path) -> None:
