@@ -21,7 +21,7 @@ MOST_BYTES = 8192
 #: Most samples of the curve, events, processes, and names of leftovers.
 MOST_SAMPLES, MOST_EVENTS, MOST_PROCESSES, MOST_NAMES = 240, 40, 40, 20
 #: Longest texts, characters.
-_MOST_EVIDENCE, _MOST_DETAIL, _MOST_COMMAND, _MOST_NAME = 1000, 300, 120, 80
+_MOST_EVIDENCE, _MOST_DETAIL, _MOST_COMMAND, _MOST_NAME = 1000, 1000, 120, 80
 #: Counts from here on are damage, and so are times: this one is in the year 9999.
 _MOST_NUMBER = 2.0**63
 _END_S = 253_370_764_800.0

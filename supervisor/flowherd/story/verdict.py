@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from flowherd.shown_times import spoken_size, spoken_span
 from flowherd.states import ACTIVE, RunState
-from flowherd.story.account import Account, read_moment
+from flowherd.story.account import KEPT_APART, Account, RunEvent, read_moment
 from flowherd.story.records import NoticeView, RunRecord
+from flowherd.story.timeline import TimelineEntry
 from flowherd.story.tones import Tone, tone_of
+from flowherd_runner.contract.reasons import REASON_EXCEPTION, REASON_EXITED
 
 #: From this share of its limit on, the memory of a run is worth a word.
 NEAR_LIMIT_SHARE = 0.9
@@ -34,6 +36,8 @@ class EndFacts:
     leftovers_count: int = 0
     #: Processes that could not be ended.
     survivors: Sequence[str] = ()
+    #: At which level it ran, in words, if that may be why it ended so; else empty.
+    kept_apart: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,7 @@ def end_facts(
             leftovers=account.leftovers,
             leftovers_count=account.leftovers_count,
             survivors=account.survivors,
+            kept_apart=kept_apart(reason, account.events),
         )
     return EndFacts(reason=reason, grade=grade, evidence=logged_evidence(run, notices) or "")
 
@@ -113,6 +118,13 @@ def live_facts(run: RunRecord, agent: str | None = None, usual_s: float | None =
         memory_bytes=None if found is None else found.memory_bytes,
         memory_limit_bytes=None if found is None else found.memory_limit_bytes,
     )
+
+
+def kept_apart(reason: str | None, events: Iterable[RunEvent | TimelineEntry]) -> str:
+    """Return the level of isolation that may be why a run ended, in words, from what happened to it; empty if none."""
+    line = next((event.detail for event in events if event.what == KEPT_APART), "")
+    is_of_flow = reason in (REASON_EXITED, REASON_EXCEPTION)  # others name what ended it
+    return line.partition(". ")[0].rstrip(".") if is_of_flow and line.startswith("Kept apart") else ""
 
 
 def logged_evidence(run: RunRecord, notices: Sequence[NoticeView]) -> str | None:
@@ -133,6 +145,8 @@ def _ended(run: RunRecord, end: EndFacts) -> Verdict:
         details.append(_sentence(evidence))
     if left := _left_running(end):
         details.append(left)
+    if end.kept_apart and tone_of(run.state) is not Tone.OK:
+        details.append(f"{end.kept_apart}. If it could not write, see or reach something, that may be why.")
     if end.survivors:
         details.append(f"Could not be ended and may still run: {_names(end.survivors, len(end.survivors))}.")
     has_grade = end.grade is not None and tone_of(run.state) is not Tone.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flowherd.story.account import Account
+from flowherd.story.account import Account, RunEvent
 from flowherd.story.live import RunFigures
 from flowherd.story.records import NoticeView, RunRecord
 from flowherd.story.tones import Tone
@@ -49,6 +49,21 @@ def test_of_a_message_with_several_lines_the_first_is_the_sentence() -> None:
 def test_a_good_end_has_no_grade_and_an_end_without_a_message_its_state() -> None:
     found = verdict(run("Success"), now=NOW, end=EndFacts(grade="proven", reason="exited"))
     assert (found.sentence, found.tone, found.grade) == ("Success.", Tone.OK, "")
+
+
+def test_a_bad_end_of_an_isolated_run_names_its_level_unless_something_else_ended_it() -> None:
+    line = "Kept apart: sealed, without a network. Not in force: x (y). Tried before the start: z."
+    account = Account(events=(RunEvent(at_s=1.0, what="isolation", detail=line),))
+    failed, well = run("Failed", "OSError: Read-only file system"), run("Success")
+
+    def details(of: RunRecord, reason: str, known: Account = account) -> tuple[str, ...]:
+        return verdict(of, now=NOW, end=end_facts(of, reason, "proven", known)).details
+
+    (sentence,) = details(failed, "exception")
+    assert sentence.startswith("Kept apart: sealed, without a network. If it could not write")
+    assert details(failed, "timeout") == details(well, "exited") == details(failed, "exited", Account()) == ()
+    weaker = RunEvent(at_s=1.0, what="isolation", detail="Not kept apart, although private was asked for.")
+    assert details(failed, "exited", Account(events=(weaker,))) == ()
 
 
 def test_many_leftovers_are_counted_and_survivors_named() -> None:

@@ -91,7 +91,7 @@ def _story(text: str, api: str | None, state_dir: str | None) -> dict[str, Any]:
         "reason": last.reason if last else None,
         "grade": last.grade if last else None,
         "evidence": evidence,
-        **_verdict(backend, waits, evidence, of_host["leftovers"]),
+        **_verdict(backend, local, waits, evidence, of_host["leftovers"]),
         "waiting": waits,
         "attempts": _attempts(backend),
         **_happened(backend, local),
@@ -151,15 +151,21 @@ def _happened(backend: AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     }
 
 
-def _verdict(backend: AtBackend, waits: Sequence[str], evidence: str | None, left: Sequence[str]) -> dict[str, Any]:
+def _verdict(
+    backend: AtBackend, local: LocalFacts | None, waits: Sequence[str], evidence: str | None, left: Sequence[str]
+) -> dict[str, Any]:
     """Return the verdict as an object; None if the backend does not have the run."""
-    from flowherd.story.verdict import EndFacts, live_facts, verdict
+    from flowherd.host.store.local_facts import entries_of
+    from flowherd.story.timeline import events_of
+    from flowherd.story.verdict import EndFacts, kept_apart, live_facts, verdict
 
     if backend.run is None:
         return {"verdict": None}
     last = backend.states[-1] if backend.states else None
     reason, grade = (last.reason, last.grade) if last is not None else (None, None)
-    end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left)
+    events = entries_of(local) if local is not None else events_of(backend.account)
+    level = kept_apart(reason, events)
+    end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left, kept_apart=level)
     live, now = live_facts(backend.run, backend.agent_name), datetime.now(timezone.utc)
     return {"verdict": asdict(verdict(backend.run, now=now, end=end, live=live, waits=waits))}
 

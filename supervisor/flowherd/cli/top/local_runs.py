@@ -21,7 +21,7 @@ from flowherd.story.live import read_run_figures
 from flowherd.story.order import Group, RunFacts, group_of
 from flowherd.story.records import RunRecord
 from flowherd.story.timeline import story
-from flowherd.story.verdict import EndFacts, LiveFacts, verdict
+from flowherd.story.verdict import EndFacts, LiveFacts, kept_apart, verdict
 from flowherd.times import read_time
 from flowherd.values import LogLine
 from flowherd.web.terminal_text import plain_text
@@ -174,6 +174,7 @@ def _end_facts(facts: LocalFacts) -> EndFacts:
         evidence=str(ended.get("evidence") or ""),
         leftovers=leftovers(facts),
         leftovers_count=count if isinstance(count := ended.get("leftovers_count"), int) else 0,
+        kept_apart=kept_apart(str(ended.get("reason")), entries_of(facts)),
     )
 
 
