@@ -20,7 +20,7 @@ from flowherd_runner.isolation import capabilities, landlock, namespaces, proof,
 from flowherd_runner.isolation.mount_table import is_inside
 from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
-from flowherd_runner.isolation.own_places import make_missing
+from flowherd_runner.isolation.own_places import is_absent, make_missing
 from flowherd_runner.isolation.read_only import NOT_BY_LIST
 from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
@@ -141,6 +141,7 @@ class Enclosure:
     # Mounts.
 
     def _carry_out(self, working_dir: str, is_own: bool) -> None:
+        self._tell_absent()
         hidden = (*self._asked.hide, *ways_out(self._home))
         own = self._asked.own if self._asked.level == SEALED else ()
         make_missing(own, self._user)
@@ -152,6 +153,7 @@ class Enclosure:
 
     def _do_without(self, working_dir: str, is_own: bool) -> None:
         """Have Landlock and a filter of system calls, which need no namespaces, do what they can."""
+        self._tell_absent()
         self._writable = (*self._write_list(working_dir, is_own), *REPLACED)
         if self._asked.network == "none" and not seccomp.is_offered():
             self._lack("a network of its own", "it needs a namespace, or a filter of system calls", _NETWORK)
@@ -160,6 +162,11 @@ class Enclosure:
         without = WithoutMounts(self._directory, wanted, self._missing_mount)
         self._start(lambda: without.prepare(landlock.version(), self._writable))
         self._without, self._covered, self.variables = without, without.covered, dict(without.variables)
+
+    def _tell_absent(self) -> None:
+        """Say which paths that were to be hidden are not there: a name may be wrong, and what comes later is seen."""
+        for path in filter(is_absent, self._asked.hide):
+            self._less("hiding {}".format(path), "it does not exist")
 
     def _wanted(self, working_dir: str, is_own: bool, hidden: Tuple[str, ...]) -> Wanted:
         return Wanted(

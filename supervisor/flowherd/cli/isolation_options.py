@@ -82,8 +82,8 @@ def chosen_isolation(
         "level": level,
         "network": network,
         "if_missing": if_missing,
-        "write": [parse_options.host_path(path) for path in write or ()],
-        "hide": [parse_options.host_path(path) for path in hide or ()],
+        "write": [parse_options.host_path(path, "--write") for path in write or ()],
+        "hide": [parse_options.host_path(path, "--hide") for path in hide or ()],
     }
     try:
         return read_request({name: value for name, value in given.items() if value}).as_json()

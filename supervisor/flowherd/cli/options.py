@@ -199,7 +199,7 @@ EnvFileOption = Annotated[
     overrides(
         "runs.env_files",
         "--env-file",
-        read=lambda items: [parse_options.host_path(item) for item in items],
+        read=lambda items: [parse_options.host_path(item, "--env-file") for item in items],
         metavar="FILE",
         help="File of NAME=VALUE lines for every run, read when the run starts; repeatable.",
     ),

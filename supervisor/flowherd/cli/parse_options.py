@@ -66,11 +66,13 @@ def _secret_source(item: str) -> tuple[str, str]:
         raise _wrong("--secret names a variable and where its value is: NAME=file:PATH or NAME=env:VARIABLE")
     if not place or kind not in ("file", "env"):
         raise _wrong(f"--secret {name}=... names where the secret is: {name}=file:PATH or {name}=env:VARIABLE")
-    return name, f"file:{host_path(place)}" if kind == "file" else source
+    return name, f"file:{host_path(place, '--secret')}" if kind == "file" else source
 
 
-def host_path(path: str) -> str:
-    """Return an absolute path; `~` stays for the user that runs the agent."""
+def host_path(path: str, option: str) -> str:
+    """Return an absolute path; `~` stays for the user that runs the agent. Raises CommandError for an empty one."""
+    if not path:
+        raise _wrong(f"{option} needs a path, and the one given is empty")
     return path if path.startswith("~") else str(Path(path).absolute())
 
 

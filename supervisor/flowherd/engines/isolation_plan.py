@@ -180,10 +180,10 @@ def _check_places(
         *named,
     ):
         if path and (cover := _place_of_link(path, isolation.covered)) is not None:
-            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which such runs do not see: move it elsewhere")
+            raise _refusal(isolation, f"{what}, {_within(path, cover)} such runs do not see: move it elsewhere")
     for what, path in named:
         if path and (cover := _place_of_link(path, isolation.hide)) is not None:
-            raise _refusal(isolation, f"{what}, {path}, is in {cover}, which is hidden from it: move it elsewhere")
+            raise _refusal(isolation, f"{what}, {_within(path, cover)} is hidden from it: move it elsewhere")
         if path and defaults.isolation.level != NONE and (name := _socket_below(os.path.realpath(path))):
             raise _refusal(
                 isolation,
@@ -204,6 +204,11 @@ def _socket_below(path: str) -> str:
             return next((one.name for one in entries if stat.S_ISSOCK(one.stat(follow_symlinks=False).st_mode)), "")
     except OSError:  # no directory, or none that can be read
         return ""
+
+
+def _within(path: str, cover: str) -> str:
+    """Return that a path lies in a place, or is that place, up to what is wrong with the place."""
+    return f"{path}, is a place that" if path == cover else f"{path}, is in {cover}, which"
 
 
 def _place_of_link(path: str, places: Sequence[str]) -> str | None:

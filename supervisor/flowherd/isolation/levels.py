@@ -14,8 +14,8 @@ settings have, such as FLOWHERD__RUNS__ISOLATION__LEVEL=sealed.
 from __future__ import annotations
 
 import json
-import os.path
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flowherd_runner.contract.isolation import IF_MISSING, LEVELS, NETWORKS, NONE, PRIVATE, SEALED, Isolation
@@ -85,7 +85,9 @@ def read_request(value: object) -> IsolationRequest:
     level, network = given.get("level"), given.get("network")
     if (network == "none" or hide) and level in (None, NONE):
         if level == NONE:
-            raise ValueError(f"the level none has {'no hidden paths' if hide else 'the network of the host'}")
+            raise ValueError(
+                f"{'hidden paths need' if hide else 'network none needs'} the level private or sealed, not none"
+            )
         level = PRIVATE
     return IsolationRequest(level, network, given.get("if_missing"), write, hide)
 
@@ -145,6 +147,18 @@ def request_in_words(request: IsolationRequest) -> str:
     return ", ".join(filter(None, words))
 
 
+def places_without_effect(request: IsolationRequest) -> Iterator[str]:
+    """Yield a sentence for each path that a flow names and that is not there, on this host, or counts for nothing."""
+    if request.write and request.level != SEALED:
+        yield "a path to write counts only for sealed runs, and these are sealed only if their agent seals all runs"
+    for path, real in zip(request.write, real_paths(request.write), strict=True):
+        if _is_absent(real):
+            yield f"there is no {path} on this host: sealed runs cannot write to it, nor make it, until it exists"
+    for path, real in zip(request.hide, real_paths(request.hide), strict=True):
+        if _is_absent(real):
+            yield f"there is no {path} on this host, so nothing is hidden: runs see what is put there after their start"
+
+
 def asked_for_in_words(run_config: Mapping[str, Any]) -> str:
     """Return what a run config asks for, for people; empty if it asks for nothing, and why if an agent refuses it."""
     try:
@@ -162,6 +176,17 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(path, str) or not path.startswith(("/", "~")) or "\0" in path:
             raise ValueError(f"the {name} of isolation needs absolute paths, not {path!r:.80}")
     return tuple(value)
+
+
+def _is_absent(path: str) -> bool:
+    """Whether there is nothing at a path; False if that cannot be known."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _list(text: str) -> list[Any]:

@@ -137,6 +137,13 @@ def test_a_cron_expression_is_in_the_time_zone_that_is_printed(command: CommandL
         (["--log-level", "DEBUG", "--command", "--", "true"], "--log-level"),
         (["--log-level", "LOUD", "--python", "a:b"], "--log-level"),
         (["--isolation", "much", "--command", "--", "true"], "level of isolation is one of none, private, sealed"),
+        (
+            ["--isolation", "none", "--network", "none", "--command", "--", "true"],
+            "network none needs the level private",
+        ),
+        (["--isolation", "none", "--hide", "/srv", "--command", "--", "true"], "hidden paths need the level private"),
+        (["--write", "", "--command", "--", "true"], "--write needs a path"),
+        (["--hide", "", "--command", "--", "true"], "--hide needs a path"),
         (["-e", "novalue", "--command", "--", "true"], "-e"),
     ],
 )
@@ -146,6 +153,18 @@ def test_a_wrong_command_line_is_refused_before_a_server_is_asked(
     done = CommandLine(tmp_path / "home")("register", "x", *arguments, code=2)
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
+
+
+def test_paths_of_isolation_that_count_for_nothing_are_named(command: CommandLine, tmp_path: Path) -> None:
+    missing = ["--isolation", "sealed", "--write", str(tmp_path / "out"), "--hide", str(tmp_path / "keys")]
+    done = command("register", "absent", *missing, "--command", "--", "true")
+    assert f"warning: there is no {tmp_path}/out on this host" in done.stderr
+    assert f"warning: there is no {tmp_path}/keys on this host" in done.stderr
+    done = command("register", "absent", "--isolation", "private", "--write", "/tmp", "--command", "--", "true")
+    assert "warning: a path to write counts only for sealed runs" in done.stderr
+    (tmp_path / "out").mkdir()
+    done = command("register", "absent", *missing[:4], "--command", "--", "true")
+    assert done.stderr == ""
 
 
 def test_a_flow_needs_a_name(tmp_path: Path) -> None:

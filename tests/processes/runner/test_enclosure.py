@@ -201,6 +201,15 @@ def test_a_directory_of_the_flow_is_writable_only_without_a_floor_or_on_the_list
     assert (found["writes"], found["directory"]) == ({".": "done"}, data)
 
 
+def test_a_path_to_hide_that_is_not_there_is_named(place: Place) -> None:
+    absent = str(place.directory / "absent")
+    in_force = place.found("private", [], [], hide=[absent])["in_force"]
+    assert (in_force["level"], in_force["missing"]) == (
+        "private",
+        [{"what": f"hiding {absent}", "why": "it does not exist"}],
+    )
+
+
 @needs_root
 def test_a_path_that_has_become_a_link_since_the_run_was_planned_is_not_writable(place: Place) -> None:
     """Another run that may write beside it could have put the link there, also between two looks at the path."""

@@ -188,7 +188,10 @@ def test_a_description_does_not_depend_on_the_moment_or_the_release(directory: P
         ('retries = 1\nretry_on = ["rain"]', "flows.f.retry_on: 'rain' is no cause"),
         ('isolation = "seald"', "flows.f.isolation: the level of isolation is one of none, private, sealed"),
         ('network = "lan"', "flows.f.network: the network of isolation is one of host, none"),
-        ('isolation = "none"\nnetwork = "none"', "flows.f.isolation: the level none has the network of the host"),
+        (
+            'isolation = "none"\nnetwork = "none"',
+            "flows.f.isolation: network none needs the level private or sealed, not none",
+        ),
         ('interpreter = "/no/python"', "there is no program /no/python"),
     ],
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flowherd.cli import exit_codes
 from flowherd.cli.failures import CommandError
 from flowherd.cli.here.kept_definitions import Definition
-from flowherd.cli.printing import print_error, print_note
+from flowherd.cli.printing import print_error, print_note, print_warning
+from flowherd.isolation.levels import places_without_effect, requested_isolation
 from flowherd.parameter_names import complaints, parameter_names
 from flowherd.parameter_types import signature_entry
 
@@ -52,6 +53,8 @@ def problems_of(document: dict[str, Any], loaded: LoadedSettings) -> Sequence[st
         definition = Definition(name=document["name"], storage=storage, run_config=config, defaults=defaults)
         checked = check_flow(definition, loaded, is_scheduled=document["schedule"] is not None)
         problems = checked.problems
+        for sentence in () if problems else places_without_effect(requested_isolation(config)):
+            print_warning(sentence)
         if checked.unchecked:
             print_note(f"not checked, because {checked.unchecked}: {_subject(storage)}")
         if checked.parameters is not None:

@@ -197,7 +197,7 @@ def register(
     how = HowToRun(
         labels=_labels(label, any_host),
         env=parse_options.pairs(env, "-e"),
-        env_files=[parse_options.host_path(path) for path in env_file or ()],
+        env_files=[parse_options.host_path(path, "--env-file") for path in env_file or ()],
         secrets=parse_options.secret_sources(secret),
         working_dir=_working_dir(working_dir, here=here),
         interpreter=_interpreter(interpreter),
