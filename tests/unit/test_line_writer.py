@@ -33,9 +33,17 @@ class Pipe:
         return self.data
 
     def close(self) -> None:
-        for fd in (self.reading, self.writing):
-            with suppress(OSError):
-                os.close(fd)
+        with suppress(OSError):
+            os.close(self.reading)
+        lead_nowhere(self.writing)
+
+
+def lead_nowhere(fd: int) -> None:
+    """Let a writer whose lines nobody has read write them to nobody: the number must not become another test's pipe."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != fd:
+        os.dup2(null, fd)
+        os.close(null)
 
 
 @pytest.fixture
@@ -136,6 +144,7 @@ def test_a_closed_descriptor_is_no_error(pipe: Pipe) -> None:
     writer = LineWriter(DescriptorSink(fd), WHAT)
     writer.write("line 0 \n")
     assert not writer.flush(0.2)
+    lead_nowhere(fd)
 
 
 def test_a_fork_writes_its_own_lines_and_not_those_of_its_parent(pipe: Pipe) -> None:
