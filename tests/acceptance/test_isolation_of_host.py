@@ -45,6 +45,7 @@ def test_an_agent_refuses_to_start_where_its_level_is_not_given_and_doctor_says_
     found = findings(host)
     assert (found["isolation private"]["grade"], found["isolation sealed"]["grade"]) == ("bad", "ok")
     assert "this host allows no more namespaces" in found["isolation private"]["detail"]
+    assert "trial-" not in found["isolation private"]["detail"] + done.stderr
     assert 'With if_missing = "weaker", this was tried: spec.json cannot' in found["isolation private"]["detail"]
     assert "runs.isolation does not ask for it" in found["isolation sealed"]["detail"]
 

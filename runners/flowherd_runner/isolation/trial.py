@@ -7,7 +7,7 @@ their own. The agent and `doctor` ask for this, because what a host gives cannot
 import json
 import os
 import signal
-from typing import Any, Dict, NoReturn
+from typing import Any, Dict, NoReturn, Optional
 
 from flowherd_runner import channel, osapi
 from flowherd_runner.birth import be_born
@@ -71,8 +71,17 @@ def _be_runner(directory: str, level: str, network: str, fd: int) -> None:
     found = confirmed(newborn.flow, asked)
     refused = [text for text in map(_not_started, found.early) if text]
     newborn.flow.end()
-    answer = {"why_not": refused[0]} if refused else {"in_force": found.record}
+    answer = (
+        {"why_not": refused[0]} if refused else {"in_force": _of_every_run(found.record, os.path.dirname(directory))}
+    )
     os.write(fd, json.dumps(answer).encode())
+
+
+def _of_every_run(in_force: Optional[Dict[str, Any]], place: str) -> Optional[Dict[str, Any]]:
+    """Return what is in force without what names the trial's own place, which is true of no run."""
+    if in_force is None:
+        return None
+    return dict(in_force, missing=[one for one in in_force.get("missing", ()) if place not in one["what"]])
 
 
 def _not_started(received: channel.Received) -> str:
