@@ -96,7 +96,7 @@ def _with_read_only_noted(spec: RunSpec, isolation: Isolation) -> RunSpec:
         return spec
     warning = (
         f"Its working directory, {directory}, cannot be changed by the run: the agent seals its runs, and its `write` "
-        "in [runs.isolation] does not name it. /tmp is the run's own"
+        "in [runs.isolation] does not name it. Temporary files can be written"
     )
     return spec._replace(agent=spec.agent._replace(warnings=(*spec.agent.warnings, warning)))
 

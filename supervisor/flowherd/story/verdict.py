@@ -124,7 +124,7 @@ def kept_apart(reason: str | None, events: Iterable[RunEvent | TimelineEntry]) -
     """Return the level of isolation that may be why a run ended, in words, from what happened to it; empty if none."""
     line = next((event.detail for event in events if event.what == KEPT_APART), "")
     is_of_flow = reason in (REASON_EXITED, REASON_EXCEPTION)  # others name what ended it
-    return line.partition(". ")[0].rstrip(".") if is_of_flow and line.startswith("Kept apart") else ""
+    return line.partition(". ")[0].rstrip(".") if is_of_flow else ""
 
 
 def logged_evidence(run: RunRecord, notices: Sequence[NoticeView]) -> str | None:
@@ -146,7 +146,7 @@ def _ended(run: RunRecord, end: EndFacts) -> Verdict:
     if left := _left_running(end):
         details.append(left)
     if end.kept_apart and tone_of(run.state) is not Tone.OK:
-        details.append(f"{end.kept_apart}. If it could not write, see or reach something, that may be why.")
+        details.append(f"{end.kept_apart}. If it could not write, see or reach something, its isolation may be why.")
     if end.survivors:
         details.append(f"Could not be ended and may still run: {_names(end.survivors, len(end.survivors))}.")
     has_grade = end.grade is not None and tone_of(run.state) is not Tone.OK
