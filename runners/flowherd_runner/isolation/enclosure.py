@@ -177,6 +177,7 @@ class Enclosure:
             keep=self._asked.keep,
             trusted=(*_interpreter(), *STAYING),
             write=self._write_list(working_dir, is_own),
+            code=(sys.prefix, sys.base_prefix, sys.exec_prefix, PACKAGE_DIRECTORY),
             own=(),
             is_sealed=self._asked.level == SEALED,
             is_root=self._is_root,

@@ -13,7 +13,7 @@ from flowherd_runner.isolation import private_places, system_calls
 from flowherd_runner.isolation.held_places import hold_above
 from flowherd_runner.isolation.mount_plan import Layer, arrange, holder_of
 from flowherd_runner.isolation.mount_table import MountTable, is_inside, read_mount_table
-from flowherd_runner.isolation.read_only import Writable, restrict_writing
+from flowherd_runner.isolation.read_only import Writable, close_again, restrict_writing
 from flowherd_runner.isolation.system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REMOUNT
 from flowherd_runner.isolation.system_places import second_places, steps, writable_places
 from flowherd_runner.isolation.wanted import Wanted
@@ -113,8 +113,9 @@ class Mounts:
                 mounted = frozenset(arrangement.keep)
                 self._try(self.READ_ONLY_ROOT, partial(self._restrict_writing, writable, mounted))
             if self._wanted.is_sealed or not self._wanted.is_root:  # who could change all that runs outside, too
-                covered = [layer.path for layer in arrangement.layers if layer.path not in self._replacing]
-                self._try("fixed places of covers", partial(hold_above, covered, self._can_change))
+                held = [layer.path for layer in arrangement.layers if layer.path not in self._replacing]
+                held += map(os.path.realpath, self._wanted.code if self._wanted.is_sealed else ())
+                self._try("fixed places of covers", partial(hold_above, held, self._can_change))
             if working_dir is not None and working_dir.is_directory:
                 os.chdir(working_dir.path)
         finally:
@@ -272,6 +273,7 @@ class Mounts:
         found = [Writable(one.fd, one.path, one.path in mounted) for one in writable]
         self.writable = [*self._replacing, *(one.path for one in writable)]
         restrict_writing(found, [*self._replacing, *writable_places()], self._table, self._less)
+        close_again(self._wanted.code, [one.path for one in writable])
 
     # Covers.
 

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from typing import Callable, Iterator, List, NamedTuple, Optional
+from typing import Callable, Iterable, Iterator, List, NamedTuple, Optional
 
 from flowherd_runner.isolation import system_calls
 from flowherd_runner.isolation.mount_table import Mount, MountTable, is_inside, read_mount_table
@@ -57,6 +57,26 @@ def restrict_writing(
         _make_writable(path)
     for one in open_ends:
         _open_up(one, before, missing)
+
+
+def close_again(paths: Iterable[str], opened: List[str]) -> None:
+    """Make those of the paths read-only that lie in one of the `opened` paths, and are not listed themselves.
+
+    An entry for "/" is meant for all of it. Raises OSError.
+    """
+    for path in dict.fromkeys(map(os.path.realpath, paths)):
+        around = [one for one in opened if one != "/" and is_inside(path, one)]
+        if not around or path in opened:
+            continue
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            system_calls.bind(fd, "/proc/self/fd/{}".format(fd))
+        finally:
+            os.close(fd)
+        make_read_only(path)
+        for one in opened:
+            if is_inside(one, path):
+                _make_writable(one)
 
 
 def _open_up(one: Writable, before: MountTable, missing: Callable[[str, str], None]) -> None:

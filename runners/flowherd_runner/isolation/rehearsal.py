@@ -40,6 +40,7 @@ def rehearse_isolation() -> None:
         keep=(),
         trusted=(sys.prefix, *STAYING),
         write=(),
+        code=(),
         own=(),
         is_sealed=True,
         is_root=False,

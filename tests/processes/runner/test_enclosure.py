@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from flowherd_runner import PACKAGE_DIRECTORY
 from tests.support.runner import ForkServer, Run
 from tests.support.unprivileged import AS_NOBODY, NOBODY, needs_root, needs_setpriv, reachable_directory
 
@@ -176,6 +177,20 @@ def test_a_sealed_run_changes_nothing_but_its_directories_and_the_write_list(pla
     assert (found["capabilities"], found["user_namespace"]) == (0, "EPERM")
     assert (found["inet"], found["vsock"], found["in_force"]["network"]) == ("ENETUNREACH", "EAFNOSUPPORT", "none")
     assert (found["in_force"]["level"], found["in_force"]["missing"]) == ("sealed", [])
+
+
+def test_the_code_of_the_next_runner_cannot_be_changed_from_the_directory_around_it(place: Place) -> None:
+    """As an agent's virtual environment often lies in the working directory of its flows."""
+    if place.server.prefix:
+        pytest.skip("this user's code is not another user's to change")
+    around = Path(PACKAGE_DIRECTORY).parent
+    made = [around / "made", around / "flowherd_runner" / "made"]
+    try:
+        found = place.found("sealed", [".", "flowherd_runner"], [], working_dir=str(around))
+        assert found["writes"] == {".": "done", "flowherd_runner": "EROFS"}
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
 
 
 def test_no_list_opens_the_control_groups_of_the_host(place: Place) -> None:
