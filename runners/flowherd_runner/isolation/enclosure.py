@@ -17,10 +17,12 @@ from flowherd_runner.contract.files import SPEC_FILE
 from flowherd_runner.contract.isolation import NONE, PRIVATE, SEALED, InForce, Missing
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.isolation import capabilities, landlock, namespaces, proof, seccomp, system_calls
+from flowherd_runner.isolation.interpreter_places import code_places, needed_places
 from flowherd_runner.isolation.mount_table import is_inside
-from flowherd_runner.isolation.mounts import REPLACED, CannotStart, Mounts
+from flowherd_runner.isolation.mounts import CannotStart, Mounts
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
 from flowherd_runner.isolation.own_places import is_absent, make_missing
+from flowherd_runner.isolation.private_places import REPLACED
 from flowherd_runner.isolation.read_only import NOT_BY_LIST
 from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
@@ -175,9 +177,9 @@ class Enclosure:
             covered=(*self._asked.covered, self._directory),
             hidden=hidden,
             keep=self._asked.keep,
-            trusted=(*_interpreter(), *STAYING),
+            trusted=(*needed_places(), *STAYING),
             write=self._write_list(working_dir, is_own),
-            code=(sys.prefix, sys.base_prefix, sys.exec_prefix, PACKAGE_DIRECTORY),
+            code=code_places(),
             own=(),
             is_sealed=self._asked.level == SEALED,
             is_root=self._is_root,
@@ -316,9 +318,3 @@ def _reopen_input() -> None:
             fd = os.open(os.devnull, os.O_RDWR)
             os.dup2(fd, 0)
             os.close(fd)
-
-
-def _interpreter() -> Tuple[str, ...]:
-    """Return where the interpreter and what it imports lie."""
-    own = (sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(sys.executable), PACKAGE_DIRECTORY)
-    return (*own, *(path for path in sys.path if path and path not in REPLACED))

@@ -8,6 +8,7 @@ import os
 from typing import Callable, Iterable, List
 
 from flowherd_runner.isolation import system_calls
+from flowherd_runner.isolation.mount_plan import directory_of
 from flowherd_runner.isolation.mount_table import mount_number
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -19,7 +20,7 @@ def hold_above(paths: Iterable[str], can_change: Callable[[str], bool]) -> None:
     They then are mounts of their own, from which nothing can be renamed or linked to beside them. Raises OSError.
     """
     for path in _above(paths):
-        if can_change(os.path.dirname(path)):
+        if can_change(directory_of(path)):
             _hold(path)
 
 
@@ -27,10 +28,10 @@ def _above(paths: Iterable[str]) -> List[str]:
     """Return the directories above the paths, from the outermost, without the root directory."""
     found = set()
     for path in paths:
-        path = os.path.dirname(path)
+        path = directory_of(path)
         while path != "/":
             found.add(path)
-            path = os.path.dirname(path)
+            path = directory_of(path)
     return sorted(found, key=lambda one: (one.count("/"), one))
 
 
@@ -40,7 +41,7 @@ def _hold(path: str) -> None:
     except OSError:  # something else is in the way to it
         return
     try:
-        parent = os.open(os.path.dirname(path), _DIRECTORY)
+        parent = os.open(directory_of(path), _DIRECTORY)
         try:
             is_mounted = mount_number(fd) != mount_number(parent)
         finally:

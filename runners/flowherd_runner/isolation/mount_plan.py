@@ -46,11 +46,11 @@ def holder_of(path: str, places: Container[str]) -> Optional[str]:
     while path not in places:
         if path == "/" or not path.startswith("/"):
             return None
-        path = _above(path)
+        path = directory_of(path)
     return path
 
 
-def _above(path: str) -> str:
+def directory_of(path: str) -> str:
     """Return the directory that the path is in, some three times as fast as os.path.dirname: it is asked for often."""
     return path.rpartition("/")[0] or "/"
 
@@ -66,7 +66,7 @@ class _Paths:
         """Return the layer in which `path` would have to be attached; None if it can be seen, or is not hidden."""
         found: Optional[str] = None
         while path != "/":
-            path = _above(path)
+            path = directory_of(path)
             if path in self._kept:
                 break
             if path in self._layers:

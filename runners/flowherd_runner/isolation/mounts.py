@@ -21,12 +21,6 @@ from flowherd_runner.osapi import file_identity
 
 #: Flags of file systems that hold nothing that could give a privilege.
 _PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
-#: What a run has of its own, and the private place that is its; None: memory.
-REPLACED: Mapping[str, Optional[str]] = {
-    "/tmp": private_places.TMP,
-    "/var/tmp": private_places.VAR_TMP,
-    "/dev/shm": None,
-}
 _EMPTY = "empty"
 _NOTHING = "nothing"
 
@@ -114,7 +108,7 @@ class Mounts:
                 self._try(self.READ_ONLY_ROOT, partial(self._restrict_writing, writable, mounted))
             if self._wanted.is_sealed or not self._wanted.is_root:  # who could change all that runs outside, too
                 held = [layer.path for layer in arrangement.layers if layer.path not in self._replacing]
-                held += map(os.path.realpath, self._wanted.code if self._wanted.is_sealed else ())
+                held += self._wanted.code if self._wanted.is_sealed else ()
                 self._try("fixed places of covers", partial(hold_above, held, self._can_change))
             if working_dir is not None and working_dir.is_directory:
                 os.chdir(working_dir.path)
@@ -154,7 +148,7 @@ class Mounts:
         return self._opened[path]
 
     def _open_replacing(self, places: str) -> None:
-        for path, name in REPLACED.items():
+        for path, name in private_places.REPLACED.items():
             place = self._open(path)
             if place is not None and place.is_directory and place.path not in self._replacing:
                 self._replacing[place.path] = self._open(os.path.join(places, name)) if name else None

@@ -6,13 +6,19 @@ agent removes the directories (flowherd/host/run_remains.py), so that no end wai
 
 import os
 import stat
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Mapping, Optional, Tuple
 
 from flowherd_runner.contract.files import PRIVATE_DIRECTORY
 
 NAME = PRIVATE_DIRECTORY
 TMP = "tmp"
 VAR_TMP = "var-tmp"
+#: What a run has of its own, and the private place that is its; None: memory.
+REPLACED: Mapping[str, Optional[str]] = {
+    "/tmp": TMP,
+    "/var/tmp": VAR_TMP,
+    "/dev/shm": None,
+}
 #: Everybody may make entries, and only remove their own, as in /tmp itself.
 _TMP_MODE = 0o1777
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

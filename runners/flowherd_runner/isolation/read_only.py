@@ -60,11 +60,11 @@ def restrict_writing(
 
 
 def close_again(paths: Iterable[str], opened: List[str]) -> None:
-    """Make those of the paths read-only that lie in one of the `opened` paths, and are not listed themselves.
+    """Make those of the real paths read-only that lie in one of the `opened` paths, and are not listed themselves.
 
     An entry for "/" is meant for all of it. Raises OSError.
     """
-    for path in dict.fromkeys(map(os.path.realpath, paths)):
+    for path in dict.fromkeys(paths):
         around = [one for one in opened if one != "/" and is_inside(path, one)]
         if not around or path in opened:
             continue

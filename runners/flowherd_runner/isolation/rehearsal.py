@@ -11,6 +11,7 @@ import sys
 from flowherd_runner import osapi
 from flowherd_runner.isolation import capabilities, landlock, private_places, proof, seccomp, system_calls
 from flowherd_runner.isolation.init_program import program
+from flowherd_runner.isolation.interpreter_places import code_places
 from flowherd_runner.isolation.mounts import Mounts
 from flowherd_runner.isolation.wanted import Wanted
 from flowherd_runner.isolation.ways_out import STAYING, ways_out
@@ -40,7 +41,7 @@ def rehearse_isolation() -> None:
         keep=(),
         trusted=(sys.prefix, *STAYING),
         write=(),
-        code=(),
+        code=code_places(),
         own=(),
         is_sealed=True,
         is_root=False,

@@ -20,7 +20,7 @@ class Wanted(NamedTuple):
     #: Stay reachable, and can be changed although the rest cannot; real paths when the agent planned the run, but for a
     #: working directory of the run's own.
     write: Tuple[str, ...]
-    #: What the next fork server and runner load: it cannot be changed either by what `write` has around it.
+    #: Real paths of what the next fork server and runner load, which cannot be changed although `write` has it in it.
     code: Tuple[str, ...]
     #: Directories in whose places the run has its own.
     own: Tuple[str, ...]

@@ -10,7 +10,8 @@ from typing import Dict, Iterable, Mapping, Optional, Tuple
 from flowherd_runner.isolation import landlock, private_places
 from flowherd_runner.isolation.landlock import IOCTL_DEV, READ_FILE, TRUNCATE, WRITE_FILE, WRITING, Ruleset
 from flowherd_runner.isolation.mount_table import is_inside, read_mount_table
-from flowherd_runner.isolation.mounts import REPLACED, Mounts, Notice
+from flowherd_runner.isolation.mounts import Mounts, Notice
+from flowherd_runner.isolation.private_places import REPLACED
 from flowherd_runner.isolation.siblings import AllBut, TooManySiblings
 from flowherd_runner.isolation.system_places import device_names, reaches_disks
 from flowherd_runner.isolation.wanted import Wanted
