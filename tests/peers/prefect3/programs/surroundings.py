@@ -27,12 +27,13 @@ import threading
 import time
 import uuid
 import warnings
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
 import prefect
 import prefect._internal.uuid7
+import prefect.events.related
 import prefect.flow_engine
 import prefect.runtime
 import prefect.settings
@@ -320,6 +321,8 @@ def _enter_contexts():
         _kept.append(context)
     _VARIABLE.set("something")
     prefect.of_a_run = sys.of_a_run = True
+    # Prefect's own thread fills it too, sooner or later.
+    prefect.events.related.RESOURCE_CACHE["of a run"] = ({"object": None}, datetime.now(timezone.utc))
     prefect.settings.save_profiles(
         prefect.settings.ProfilesCollection(
             [prefect.settings.Profile(name="untidy", settings=spoiled)], active="untidy"
