@@ -253,6 +253,17 @@ def read_content(path: str) -> Optional[bytes]:
         os.close(fd)
 
 
+def is_absent(path: str) -> bool:
+    """Whether there is nothing at a path; False if that cannot be known."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def read_all(fd: int, most: int) -> bytes:
     """Return what is left to read, `most` bytes of it at most. Raises OSError.
 

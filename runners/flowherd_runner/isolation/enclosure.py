@@ -13,7 +13,7 @@ import sys
 from typing import Callable, List, Mapping, NamedTuple, Optional, Tuple
 
 from flowherd_runner import PACKAGE_DIRECTORY, osapi
-from flowherd_runner.contract.files import SPEC_FILE
+from flowherd_runner.contract.files import SPEC_FILE, is_absent
 from flowherd_runner.contract.isolation import NONE, PRIVATE, SEALED, InForce, Missing
 from flowherd_runner.contract.spec import RunSpec
 from flowherd_runner.isolation import capabilities, landlock, namespaces, proof, seccomp, system_calls
@@ -21,7 +21,7 @@ from flowherd_runner.isolation.interpreter_places import code_places, needed_pla
 from flowherd_runner.isolation.mount_table import is_inside
 from flowherd_runner.isolation.mounts import CannotStart, Mounts
 from flowherd_runner.isolation.namespaces import Apart, NotToBeHad
-from flowherd_runner.isolation.own_places import is_absent, make_missing
+from flowherd_runner.isolation.own_places import make_missing
 from flowherd_runner.isolation.private_places import REPLACED
 from flowherd_runner.isolation.read_only import NOT_BY_LIST
 from flowherd_runner.isolation.wanted import Wanted
@@ -78,9 +78,6 @@ class Enclosure:
         self._writable: Tuple[str, ...] = ()
         #: What covered paths stood for before.
         self._covered: Mapping[str, Tuple[int, int]] = {}
-        for path in self._asked.write if self._asked.level == SEALED else ():
-            if not _is_by_list(path):
-                self._less("writing to {}".format(path), "no list opens {}".format(", ".join(NOT_BY_LIST)))
         #: Set in the run's environment unless it says something else.
         self.variables = {"XDG_RUNTIME_DIR": "/tmp/runtime-{}".format(self._owner[0] if self._owner else os.geteuid())}
 
@@ -91,6 +88,9 @@ class Enclosure:
 
         This process is in `working_dir` afterwards. Raises NotStarted.
         """
+        for path in self._asked.write if self._asked.level == SEALED else ():
+            if not _is_by_list(path):
+                self._less("writing to {}".format(path), "no list opens {}".format(", ".join(NOT_BY_LIST)))
         if self._apart.init_pid is None:
             self._lack("a pid namespace", self._apart.why_not, PRIVATE)
         else:
@@ -99,6 +99,8 @@ class Enclosure:
                 self._has_mounts = True
             except NotToBeHad as error:
                 self._lack("mounts of its own", str(error), PRIVATE)
+        for path in filter(is_absent, self._asked.hide):  # a name may be wrong, and what comes later is seen
+            self._less("hiding {}".format(path), "it does not exist")
         if self._has_mounts:
             self._carry_out(working_dir, is_own)
         else:
@@ -143,7 +145,6 @@ class Enclosure:
     # Mounts.
 
     def _carry_out(self, working_dir: str, is_own: bool) -> None:
-        self._tell_absent()
         hidden = (*self._asked.hide, *ways_out(self._home))
         own = self._asked.own if self._asked.level == SEALED else ()
         make_missing(own, self._user)
@@ -155,7 +156,6 @@ class Enclosure:
 
     def _do_without(self, working_dir: str, is_own: bool) -> None:
         """Have Landlock and a filter of system calls, which need no namespaces, do what they can."""
-        self._tell_absent()
         self._writable = (*self._write_list(working_dir, is_own), *REPLACED)
         if self._asked.network == "none" and not seccomp.is_offered():
             self._lack("a network of its own", "it needs a namespace, or a filter of system calls", _NETWORK)
@@ -164,11 +164,6 @@ class Enclosure:
         without = WithoutMounts(self._directory, wanted, self._missing_mount)
         self._start(lambda: without.prepare(landlock.version(), self._writable))
         self._without, self._covered, self.variables = without, without.covered, dict(without.variables)
-
-    def _tell_absent(self) -> None:
-        """Say which paths that were to be hidden are not there: a name may be wrong, and what comes later is seen."""
-        for path in filter(is_absent, self._asked.hide):
-            self._less("hiding {}".format(path), "it does not exist")
 
     def _wanted(self, working_dir: str, is_own: bool, hidden: Tuple[str, ...]) -> Wanted:
         return Wanted(

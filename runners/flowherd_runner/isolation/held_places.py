@@ -5,10 +5,10 @@ The kernel refuses to rename or remove what something is mounted on (rename(2), 
 """
 
 import os
-from typing import Callable, Iterable, List
+from typing import Callable, Iterable
 
 from flowherd_runner.isolation import system_calls
-from flowherd_runner.isolation.mount_plan import directory_of
+from flowherd_runner.isolation.mount_plan import directories_above, directory_of
 from flowherd_runner.isolation.mount_table import mount_number
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -19,20 +19,9 @@ def hold_above(paths: Iterable[str], can_change: Callable[[str], bool]) -> None:
 
     They then are mounts of their own, from which nothing can be renamed or linked to beside them. Raises OSError.
     """
-    for path in _above(paths):
+    for path in sorted(directories_above(paths) - {"/"}, key=lambda one: (one.count("/"), one)):  # the outermost first
         if can_change(directory_of(path)):
             _hold(path)
-
-
-def _above(paths: Iterable[str]) -> List[str]:
-    """Return the directories above the paths, from the outermost, without the root directory."""
-    found = set()
-    for path in paths:
-        path = directory_of(path)
-        while path != "/":
-            found.add(path)
-            path = directory_of(path)
-    return sorted(found, key=lambda one: (one.count("/"), one))
 
 
 def _hold(path: str) -> None:
@@ -47,6 +36,6 @@ def _hold(path: str) -> None:
         finally:
             os.close(parent)
         if not is_mounted:
-            system_calls.bind(fd, "/proc/self/fd/{}".format(fd))
+            system_calls.bind_on_itself(fd)
     finally:
         os.close(fd)

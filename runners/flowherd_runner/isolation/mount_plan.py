@@ -4,7 +4,7 @@ Pure: paths go in, steps come out. All paths are absolute, normal, and without l
 """
 
 import os
-from typing import Collection, Container, Dict, List, Mapping, NamedTuple, Optional
+from typing import Collection, Container, Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
 
 class Layer(NamedTuple):
@@ -53,6 +53,16 @@ def holder_of(path: str, places: Container[str]) -> Optional[str]:
 def directory_of(path: str) -> str:
     """Return the directory that the path is in, some three times as fast as os.path.dirname: it is asked for often."""
     return path.rpartition("/")[0] or "/"
+
+
+def directories_above(paths: Iterable[str]) -> Set[str]:
+    """Return all directories that the paths are in, the root directory among them."""
+    found: Set[str] = set()
+    for path in paths:
+        while path != "/":
+            path = directory_of(path)
+            found.add(path)
+    return found
 
 
 class _Paths:

@@ -1,4 +1,4 @@
-"""What is not there: directories in whose places a run has its own, which are made so that something can be mounted."""
+"""Makes directories in whose places a run has its own: nothing can be mounted where nothing is."""
 
 import os
 import pwd
@@ -27,17 +27,6 @@ def make_missing(paths: Sequence[str], user: Optional[pwd.struct_passwd]) -> Non
         finally:  # nothing may return into the code of the flow process
             os._exit(0)
     os.waitpid(pid, 0)
-
-
-def is_absent(path: str) -> bool:
-    """Whether there is nothing at a path; False if that cannot be known."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
-    return False
 
 
 def _make(paths: Sequence[str]) -> None:

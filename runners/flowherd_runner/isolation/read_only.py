@@ -50,7 +50,7 @@ def restrict_writing(
             missing("writing to {}".format(one.path), "it is mounted read-only")
             continue
         if not one.is_mounted:
-            system_calls.bind(one.fd, "/proc/self/fd/{}".format(one.fd))
+            system_calls.bind_on_itself(one.fd)
         open_ends.append(one)
     make_read_only("/")
     for path in always:
@@ -70,7 +70,7 @@ def close_again(paths: Iterable[str], opened: List[str]) -> None:
             continue
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            system_calls.bind(fd, "/proc/self/fd/{}".format(fd))
+            system_calls.bind_on_itself(fd)
         finally:
             os.close(fd)
         make_read_only(path)

@@ -9,6 +9,7 @@ import stat
 from typing import Collection, Iterable, List, Mapping, Set, Tuple
 
 from flowherd_runner.isolation.landlock import Ruleset
+from flowherd_runner.isolation.mount_plan import directories_above
 from flowherd_runner.isolation.mount_table import is_inside
 
 #: Rules take about 0.03 ms each; a run that would need more of them does without.
@@ -108,12 +109,7 @@ class AllBut:
 
 
 def _above(paths: Collection[str]) -> Set[str]:
-    found: Set[str] = set()
-    for path in paths:
-        while path != "/":
-            path = os.path.dirname(path)
-            found.add(path)
-    return {path for path in found if not any(is_inside(path, other) for other in paths)}
+    return {path for path in directories_above(paths) if not any(is_inside(path, other) for other in paths)}
 
 
 def _identities(paths: Iterable[str]) -> Iterable[_Identity]:

@@ -70,6 +70,11 @@ def bind(fd: int, target: _Path) -> None:
     mount("/proc/self/fd/{}".format(fd), target, None, MS_BIND | MS_REC)
 
 
+def bind_on_itself(fd: int) -> None:
+    """Make what the descriptor stands for a mount of its own, where it is."""
+    bind(fd, "/proc/self/fd/{}".format(fd))
+
+
 class _MountAttributes(ctypes.Structure):
     """struct mount_attr of mount_setattr(2)."""
 

@@ -14,10 +14,11 @@ settings have, such as FLOWHERD__RUNS__ISOLATION__LEVEL=sealed.
 from __future__ import annotations
 
 import json
-import os
+import os.path
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flowherd_runner.contract.files import is_absent
 from flowherd_runner.contract.isolation import IF_MISSING, LEVELS, NETWORKS, NONE, PRIVATE, SEALED, Isolation
 
 _CHOICES: Mapping[str, Sequence[str]] = {"level": LEVELS, "network": NETWORKS, "if_missing": IF_MISSING}
@@ -151,12 +152,13 @@ def places_without_effect(request: IsolationRequest) -> Iterator[str]:
     """Yield a sentence for each path that a flow names and that is not there, on this host, or counts for nothing."""
     if request.write and request.level != SEALED:
         yield "a path to write counts only for sealed runs, and these are sealed only if their agent seals all runs"
-    for path, real in zip(request.write, real_paths(request.write), strict=True):
-        if _is_absent(real):
-            yield f"there is no {path} on this host: sealed runs cannot write to it, nor make it, until it exists"
-    for path, real in zip(request.hide, real_paths(request.hide), strict=True):
-        if _is_absent(real):
-            yield f"there is no {path} on this host, so nothing is hidden: runs see what is put there after their start"
+    for paths, effect in (
+        (request.write, ": sealed runs cannot write to it, nor make it, until it exists"),
+        (request.hide, ", so nothing is hidden: runs see what is put there after their start"),
+    ):
+        for path, real in zip(paths, real_paths(paths), strict=True):
+            if is_absent(real):
+                yield f"there is no {path} on this host{effect}"
 
 
 def asked_for_in_words(run_config: Mapping[str, Any]) -> str:
@@ -176,17 +178,6 @@ def _paths(name: str, value: object) -> tuple[str, ...]:
         if not isinstance(path, str) or not path.startswith(("/", "~")) or "\0" in path:
             raise ValueError(f"the {name} of isolation needs absolute paths, not {path!r:.80}")
     return tuple(value)
-
-
-def _is_absent(path: str) -> bool:
-    """Whether there is nothing at a path; False if that cannot be known."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _list(text: str) -> list[Any]:

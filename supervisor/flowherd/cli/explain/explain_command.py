@@ -138,11 +138,10 @@ def _attempts(backend: AtBackend) -> list[dict[str, Any]]:
 
 
 def _happened(backend: AtBackend, local: LocalFacts | None) -> dict[str, Any]:
-    from flowherd.host.store.local_facts import entries_of, log_progress
-    from flowherd.story.timeline import events_of, story, timeline
+    from flowherd.host.store.local_facts import log_progress
+    from flowherd.story.timeline import story, timeline
 
-    of_host = entries_of(local) if local is not None else events_of(backend.account)
-    known = (backend.run, backend.states, backend.notices, of_host)
+    known = (backend.run, backend.states, backend.notices, _events(backend, local))
     agents = (backend.agent_name, backend.earlier_agents)
     return {
         "timeline": [asdict(entry) for entry in timeline(*known, *agents)],
@@ -151,20 +150,25 @@ def _happened(backend: AtBackend, local: LocalFacts | None) -> dict[str, Any]:
     }
 
 
+def _events(backend: AtBackend, local: LocalFacts | None) -> list[TimelineEntry]:
+    """Return what happened on the host, by the host itself if it is this one."""
+    from flowherd.host.store.local_facts import entries_of
+    from flowherd.story.timeline import events_of
+
+    return entries_of(local) if local is not None else events_of(backend.account)
+
+
 def _verdict(
     backend: AtBackend, local: LocalFacts | None, waits: Sequence[str], evidence: str | None, left: Sequence[str]
 ) -> dict[str, Any]:
     """Return the verdict as an object; None if the backend does not have the run."""
-    from flowherd.host.store.local_facts import entries_of
-    from flowherd.story.timeline import events_of
     from flowherd.story.verdict import EndFacts, kept_apart, live_facts, verdict
 
     if backend.run is None:
         return {"verdict": None}
     last = backend.states[-1] if backend.states else None
     reason, grade = (last.reason, last.grade) if last is not None else (None, None)
-    events = entries_of(local) if local is not None else events_of(backend.account)
-    level = kept_apart(reason, events)
+    level = kept_apart(reason, _events(backend, local))
     end = EndFacts(reason=reason, grade=grade, evidence=evidence or "", leftovers=left, kept_apart=level)
     live, now = live_facts(backend.run, backend.agent_name), datetime.now(timezone.utc)
     return {"verdict": asdict(verdict(backend.run, now=now, end=end, live=live, waits=waits))}
