@@ -64,7 +64,7 @@ def run_and_exit(flow: FlowProcess, body: Callable[[], object]) -> NoReturn:
     """Call `body`, run the coroutine or generator that it may return, and end the process as an interpreter would.
 
     NotStarted passes through; every other exception is the user's: it is logged and sent to the runner. A process that
-    the user's code has forked may come here too; it ends like a script's, and the runner is not told of it.
+    the user's code has forked may come here too; it ends like a script's, and the runner hears nothing of it.
     """
     pid = os.getpid()
     interrupted = False

@@ -1,4 +1,4 @@
-"""Ids of the traces of runs, which follow from the run: whoever knows a run can find its trace.
+"""Ids of the traces of runs, which follow from the run: if you know a run, you can find its trace.
 
 The formats are those of W3C Trace Context (https://www.w3.org/TR/trace-context/).
 """

@@ -145,7 +145,7 @@ def test_a_run_is_followed_live_to_its_end(browser: Browser, client: Client) -> 
         write_lines(agent, run_id, lines, first=2)
         expect(page.locator("#lines .r")).to_have_count(62)
         expect(page.locator("#L62")).to_be_in_viewport()
-        # One who scrolls up is left where he is, and is told of what comes.
+        # One who scrolls up is left where he is, and sees that more has come.
         page.locator("#lines").evaluate("e => { e.scrollTop = 0; }")
         expect(page.locator("#following")).to_be_hidden()
         write_lines(agent, run_id, ["one more"], first=62)

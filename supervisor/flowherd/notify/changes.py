@@ -1,7 +1,7 @@
 """What has changed for the worse or for the better, so that only changes are notified. Pure.
 
-A condition is something that is not well, since when, and what was told of it: the last run of a flow failed, an agent
-is away. It is kept until it is over, also over a restart.
+A condition is something that is not well, since when, and what was said about it: the last run of a flow failed, an
+agent is away. It is kept until it is over, also over a restart.
 """
 
 from __future__ import annotations

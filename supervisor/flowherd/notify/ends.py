@@ -35,7 +35,7 @@ class End:
 
 @dataclass(frozen=True, kw_only=True)
 class EndNotice:
-    """What is to be told of an end, and what is not well from now on."""
+    """What is to be said about an end, and what is not well from now on."""
 
     kind: Kind
     title: str

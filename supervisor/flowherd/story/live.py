@@ -86,7 +86,7 @@ class Sample(NamedTuple):
     #: Seconds since the epoch.
     at: float
     memory_bytes: int | None
-    #: Of one processor: 1.0 is all of one.
+    #: Share of one processor: 1.0 is all of it.
     cpu_share: float | None
 
 

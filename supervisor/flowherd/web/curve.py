@@ -25,7 +25,7 @@ class CurvePoint:
     #: Seconds since the epoch.
     at_s: float
     memory_bytes: int | None
-    #: Of one processor: 200 is all of two.
+    #: Share of one processor, percent: 200 is all of two.
     cpu_percent: float | None
 
     @property

@@ -1,7 +1,7 @@
 """The tables of notifications, and the trigger by which ends of runs get into them.
 
-A trigger, so that an end and its notification are on the disk in one transaction, whoever has reported the end. It
-does nothing as long as there is no rule or no channel. Of the good ends only those of flows are kept that had failed.
+A trigger, so that an end and its notification are on the disk in one transaction, however the end was reported. It does
+nothing as long as there is no rule or no channel. Of the good ends only those of flows are kept that had failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clients that follow a run's log are told of its lines when they are stored, and its agent that somebody follows."""
+"""Clients that follow a run's log hear of its lines when they are stored, and its agent that somebody follows."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from flowherd.story.order import Group
 class Figures:
     """What the processes of a running run use. What is not known is None."""
 
-    #: Of one processor, percent.
+    #: Share of one processor, percent.
     cpu_percent: float | None = None
     memory_bytes: int | None = None
     peak_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""What `flowherd top` asks, whoever answers: a server, or the agents of this host."""
+"""What `flowherd top` asks a server or the agents of this host, whichever answers."""
 
 from __future__ import annotations
 
